@@ -115,7 +115,7 @@ function describeOptions(command: CommandDescription, width: number): string[] {
     ...['', group],
     ...formatRows(members.map(describeOption), width),
   ]);
-  const hasTimes = options.some(({ value }) => value === 'SECONDS');
+  const hasTimes = options.some(({ takes }) => takes?.called === 'SECONDS');
   return [...sections, ...(hasTimes ? ['', ...wrapText('SECONDS may have units: 500ms, 90s, 5m, 1h30m.', width)] : [])];
 }
 

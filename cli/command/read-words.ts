@@ -135,7 +135,11 @@ function noSuchOption(
   foreign: Readonly<Record<string, string>>,
   before: FoundOption | undefined,
 ): VproxyError {
-  if (spelling === '-=' && before?.index === index) return badArgument(`${before.spelling}: takes no value`);
+  if (spelling === '-=' && before?.index === index) {
+    const { option } = before;
+    const hint = option === undefined || option.takes === null ? '' : `; use --${option.name}=${option.takes.called}`;
+    return badArgument(`${before.spelling}: takes no value${hint}`);
+  }
   const close = closestWord(
     spelling.replace(/^-+/, ''),
     options.map(({ name }) => name),
@@ -183,7 +187,8 @@ function refuseValue(word: string, words: readonly string[], found: readonly Fou
       option?.takes?.isOptional === true && value === undefined && words[index + 1] === word,
   );
   if (before === undefined) return undefined;
-  return badArgument(`unexpected argument ${quote(word)}; did you mean ${before.spelling}=${escapeText(word, 64)}?`);
+  const long = `--${before.option?.name ?? ''}`;
+  return badArgument(`unexpected argument ${quote(word)}; did you mean ${long}=${escapeText(word, 64)}?`);
 }
 
 function requireOperands({ usage, operands = [] }: CommandDescription, given: readonly string[]): void {

@@ -1,39 +1,36 @@
 /** `vproxy channels`, `vproxy channel remove` and `vproxy stream close`. */
 
 import type { ControlClient } from '../../lib/control/client/client.js';
+import type { ChannelStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { formatCount } from '../../lib/util/units.js';
 import { badArgument } from '../command/arguments.js';
-import { type Command, JSON_OPTION } from '../command/command.js';
+import type { Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { readLabel } from '../command/labels.js';
+import { listCommand } from '../command/list-command.js';
 import { formatChannel, formatChannels } from '../ui/channels.js';
-import { paintFor } from '../ui/color.js';
-import { outputWidth, printAnswer } from '../ui/print.js';
 import { showProgress } from '../ui/waiting-line.js';
 
-export const list: Command = {
-  usage: 'channels [LABEL] [--json]',
+export const list = listCommand<ChannelStatus | readonly ChannelStatus[]>({
+  usage: 'channels [LABEL] [-o json|name|wide] [--watch]',
   about: 'Lists the channels; with LABEL, shows one in full: its peer, its session, and why earlier sessions ended.',
   examples: [
     ['vproxy channels', 'All channels'],
     ['vproxy channels vm1', 'One channel in full'],
+    ['vproxy channels --watch', 'Live, until q'],
   ],
-  options: JSON_OPTION,
   operands: ['[LABEL]'],
-  async run(args) {
+  async open(args) {
     const [text] = args.operands;
     const label = text === undefined ? undefined : readLabel(text);
     const control = await openControl(args);
-    if (label === undefined) {
-      const channels = await control.channels();
-      printAnswer(args, channels, () => formatChannels(channels, outputWidth(), paintFor(process.stdout)));
-    } else {
-      const channel = await control.channel(label);
-      printAnswer(args, channel, () => formatChannel(channel, paintFor(process.stdout)));
-    }
+    return () => (label === undefined ? control.channels() : control.channel(label));
   },
-};
+  names: (channels) => [channels].flat().map(({ label }) => label),
+  lines: (channels, { isWide, width, paint }) =>
+    'label' in channels ? formatChannel(channels, paint) : formatChannels(channels, width, paint, isWide),
+});
 
 export const remove: Command = {
   usage: 'channel remove LABEL [--now]',

@@ -7,50 +7,76 @@ import type {
   ServiceStatus,
   StreamWithRates,
 } from '../../lib/status/types.js';
-import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/command.js';
+import { CHANNEL_FILTER, type Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf } from '../command/labels.js';
-import { paintFor, toneOfState } from '../ui/color.js';
-import { formatAge, formatBytes, formatRate, outputWidth, printAnswer } from '../ui/print.js';
-import { type Column, formatTable } from '../ui/table.js';
+import { listCommand } from '../command/list-command.js';
+import { toneOfState } from '../ui/color.js';
+import { formatAge, formatBytes, formatRate } from '../ui/print.js';
+import { type Column, columnsFor, formatTable } from '../ui/table.js';
 
-/** A command that lists things: its help, how to read them, and their columns. */
+/** A list of things of channels: its help, how to read them, their names, and their columns. */
 interface List<T extends { readonly channel: string }> extends Pick<Command, 'usage' | 'about' | 'examples'> {
-  /** Default: `--channel` and `--json`. */
+  /** Default: `--channel`. */
   readonly options?: Command['options'];
   /** The line for an empty list. */
   readonly empty: string;
   readonly read: (control: ControlClient) => Promise<readonly T[]>;
+  /** The name that other commands take. */
+  readonly nameOf: (thing: T) => string;
   readonly columns: readonly Column<T>[];
 }
 
-/** A command that prints a list as a table, or as JSON; with a LABEL, of that channel. It rejects with `not-found`. */
-function listCommand<T extends { readonly channel: string }>({ empty, read, columns, ...rest }: List<T>): Command {
-  return {
-    options: { ...CHANNEL_FILTER, ...JSON_OPTION },
+/** A command that prints such a list; with a LABEL, of that channel. It rejects with `not-found`. */
+function listOfChannels<T extends { readonly channel: string }>(list: List<T>): Command {
+  const { empty, read, nameOf, columns, ...rest } = list;
+  return listCommand<readonly T[]>({
+    options: CHANNEL_FILTER,
     ...rest,
     operands: ['[LABEL]'],
-    async run(args) {
+    async open(args) {
       const label = channelOf(args, args.operands[0]);
       const control = await openControl(args);
-      const all = await read(control);
-      const items = label === undefined ? all : all.filter(({ channel }) => channel === label);
-      if (label !== undefined) await control.channel(label);
-      const describe = () => formatTable(columns, items, outputWidth(), paintFor(process.stdout));
-      printAnswer(args, items, () => (items.length === 0 ? [empty] : describe()));
+      return async () => {
+        const all = await read(control);
+        if (label === undefined) return all;
+        await control.channel(label);
+        return all.filter(({ channel }) => channel === label);
+      };
     },
-  };
+    names: (items) => items.map(nameOf),
+    lines: (items, { isWide, width, paint }) =>
+      items.length === 0 ? [empty] : formatTable(columnsFor(columns, isWide), items, width, paint),
+  });
 }
 
-export const forwards = listCommand<ForwardStatus>({
-  usage: 'forwards [LABEL] [--json]',
+/** The messages of datagram flows. */
+const DATAGRAM_COLUMNS: readonly Column<Pick<ForwardStatus, 'datagrams'>>[] = [
+  {
+    title: 'MESSAGES',
+    cell: ({ datagrams }) => (datagrams === null ? '-' : `${datagrams.sent}/${datagrams.received}`),
+    align: 'right',
+    isWide: true,
+  },
+  {
+    title: 'DROPPED',
+    cell: ({ datagrams }) => (datagrams === null ? '-' : `${datagrams.sendDropped}/${datagrams.receiveDropped}`),
+    align: 'right',
+    isWide: true,
+  },
+];
+
+export const forwards = listOfChannels<ForwardStatus>({
+  usage: 'forwards [LABEL] [-o json|name|wide] [--watch]',
   about: 'Lists the forwards: outgoing ones with the address that they listen on, incoming ones with their target.',
   examples: [
     ['vproxy forwards', 'Of all channels'],
-    ['vproxy forwards vm1 --json', 'Of one channel, for a script'],
+    ['vproxy forwards vm1 -o json', 'Of one channel, for a script'],
+    ['vproxy forwards vm1 -o name | xargs -rn 1 vproxy forward remove', 'Remove all of a channel'],
   ],
   empty: 'There are no forwards.',
   read: (control) => control.forwards(),
+  nameOf: ({ id }) => id,
   columns: [
     { title: 'ID', cell: ({ id }) => id },
     { title: 'CHANNEL', cell: ({ channel }) => channel, leastWidth: 12 },
@@ -64,15 +90,18 @@ export const forwards = listCommand<ForwardStatus>({
     },
     { title: 'STREAMS', cell: ({ streams }) => String(streams), align: 'right' },
     { title: 'SO FAR', cell: ({ opened }) => String(opened), align: 'right' },
+    ...DATAGRAM_COLUMNS,
+    { title: 'TEXT', cell: ({ spec }) => spec, isWide: true },
   ],
 });
 
-export const services = listCommand<ServiceStatus>({
-  usage: 'services [LABEL] [--json]',
+export const services = listOfChannels<ServiceStatus>({
+  usage: 'services [LABEL] [-o json|name|wide] [--watch]',
   about: 'Lists the services of each channel: those offered here to its peer, and those that the peer offers.',
   examples: [['vproxy services vm1', 'Those that vm1 offers, and those offered to it']],
   empty: 'No services are offered, here or by a peer.',
   read: (control) => control.services(),
+  nameOf: ({ channel, service }) => `${channel}/${service}`,
   columns: [
     { title: 'CHANNEL', cell: ({ channel }) => channel, leastWidth: 12 },
     { title: 'SERVICE', cell: ({ service }) => service, leastWidth: 12 },
@@ -81,14 +110,15 @@ export const services = listCommand<ServiceStatus>({
   ],
 });
 
-export const ports = listCommand<PortStatus>({
-  usage: 'ports [LABEL] [--json]',
+export const ports = listOfChannels<PortStatus>({
+  usage: 'ports [LABEL] [-o json|name|wide] [--watch]',
   about:
     'Lists the ports that each side announces, with the programs that listen on them there. HERE is the address where this side listens for a port of the peer, or that it dials for one of its own.',
   examples: [['vproxy ports vm1', 'Of one channel']],
-  options: JSON_OPTION,
+  options: {},
   empty: 'No ports are announced, here or by a peer.',
   read: (control) => control.ports(),
+  nameOf: ({ channel, port }) => `${channel}/${port}`,
   columns: [
     { title: 'CHANNEL', cell: ({ channel }) => channel, leastWidth: 12 },
     { title: 'PORT', cell: ({ port }) => String(port), align: 'right' },
@@ -96,18 +126,20 @@ export const ports = listCommand<PortStatus>({
     { title: 'ANNOUNCED BY', cell: ({ announcedBy }) => announcedBy },
     { title: 'HERE', cell: ({ endpoint }) => endpoint ?? '-', leastWidth: 16 },
     { title: 'STREAMS', cell: ({ streams }) => String(streams), align: 'right' },
+    { title: 'FORWARD', cell: ({ forward }) => forward ?? '-', isWide: true },
   ],
 });
 
-export const streams = listCommand<StreamWithRates>({
-  usage: 'streams [LABEL] [--json]',
+export const streams = listOfChannels<StreamWithRates>({
+  usage: 'streams [LABEL] [-o json|name|wide] [--watch]',
   about:
     'Lists the streams: their traffic so far and its current rate, how much may still be sent each way (CREDIT, here/peer), and what a stream waits for.',
   examples: [['vproxy streams', 'Of all channels']],
   empty: 'There are no streams.',
   read: (control) => control.streams(),
+  nameOf: streamName,
   columns: [
-    { title: 'STREAM', cell: ({ channel, id }) => `${channel}/${id}`, leastWidth: 12 },
+    { title: 'STREAM', cell: streamName, leastWidth: 12 },
     { title: 'SERVICE', cell: ({ service }) => service, leastWidth: 8 },
     { title: 'DIRECTION', cell: ({ direction }) => direction },
     { title: 'FROM', cell: ({ from }) => from ?? '-', leastWidth: 4 },
@@ -118,15 +150,18 @@ export const streams = listCommand<StreamWithRates>({
     { title: 'RECEIVING', cell: ({ receiveRate }) => formatRate(receiveRate), align: 'right' },
     { title: 'CREDIT', cell: describeCredit, align: 'right', leastWidth: 6 },
     { title: 'WAITS FOR', cell: ({ waitsFor }) => waitsFor ?? '-', leastWidth: 9 },
+    { title: 'FORWARD', cell: ({ forward }) => forward ?? '-', isWide: true },
+    ...DATAGRAM_COLUMNS,
   ],
 });
 
-export const egresses = listCommand<EgressStatus>({
-  usage: 'egress list [LABEL] [--json]',
+export const egresses = listOfChannels<EgressStatus>({
+  usage: 'egress list [LABEL] [-o json|name|wide] [--watch]',
   about: 'Lists the egresses of each channel: the services whose forwards lead to them, and what they allow and deny.',
   examples: [['vproxy egress list', 'Of all channels']],
   empty: 'There are no egresses.',
   read: (control) => control.egress(),
+  nameOf: ({ channel, name }) => `${channel}/${name}`,
   columns: [
     { title: 'CHANNEL', cell: ({ channel }) => channel, leastWidth: 12 },
     { title: 'EGRESS', cell: ({ name }) => name, leastWidth: 12 },
@@ -136,6 +171,10 @@ export const egresses = listCommand<EgressStatus>({
     { title: 'UPSTREAM', cell: ({ rules }) => rules?.upstream ?? '-' },
   ],
 });
+
+function streamName({ channel, id }: StreamWithRates): string {
+  return `${channel}/${id}`;
+}
 
 function describeCredit({ sendCreditBytes, receiveCreditBytes }: StreamWithRates): string {
   return `${formatBytes(sendCreditBytes)}/${formatBytes(receiveCreditBytes)}`;

@@ -3,39 +3,46 @@
 import { resolve } from 'node:path';
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { LOG_LEVELS } from '../../lib/events.js';
-import type { ChannelStatus, ReloadAnswer } from '../../lib/status/types.js';
+import type { ChannelStatus, ControlStatus, ReloadAnswer } from '../../lib/status/types.js';
 import { suggestOrList } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { formatCount } from '../../lib/util/units.js';
 import { badArgument } from '../command/arguments.js';
 import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl, watchForEnd } from '../command/control-client.js';
+import { type ListView, listCommand } from '../command/list-command.js';
 import { formatChannel, formatChannels, formatProcess } from '../ui/channels.js';
-import { paintFor } from '../ui/color.js';
-import { outputWidth, printAnswer } from '../ui/print.js';
+import { printAnswer } from '../ui/print.js';
 import { showProgress } from '../ui/waiting-line.js';
 import { formatHandover } from '../upgrade/document.js';
 
-export const status: Command = {
-  usage: 'status [--verbose] [--json]',
+export const status = listCommand<ControlStatus>({
+  usage: 'status [--verbose] [-o json|name|wide] [--watch]',
   about: 'Shows the process, and for each of its channels the state, since when, and the peer.',
   examples: [
     ['vproxy status', 'The process, and a line for each channel'],
-    ["vproxy status --json | jq -r '.channels[].state'", 'For a script'],
+    ["vproxy status -o json | jq -r '.channels[].state'", 'For a script'],
   ],
-  options: { ...JSON_OPTION, verbose: { describe: 'Show each channel in full' } },
+  options: { verbose: { describe: 'Show each channel in full' } },
   meant: ['channels LABEL', 'status --name LABEL'],
-  async run(args) {
+  async open(args) {
     const control = await openControl(args);
-    const status = await control.status();
-    const channels = () => describeChannels(status.channels, args.has('verbose'));
-    printAnswer(args, status, () => [...formatProcess(status), '', ...channels()]);
+    return () => control.status();
   },
-};
+  names: ({ channels }) => channels.map(({ label }) => label),
+  lines: (status, view, args) => [
+    ...formatProcess(status),
+    '',
+    ...describeChannels(status.channels, view, args.has('verbose')),
+  ],
+});
 
-function describeChannels(channels: readonly ChannelStatus[], isVerbose: boolean): string[] {
-  const paint = paintFor(process.stdout);
-  if (!isVerbose || channels.length === 0) return formatChannels(channels, outputWidth(), paint);
+function describeChannels(
+  channels: readonly ChannelStatus[],
+  { isWide, width, paint }: ListView,
+  isVerbose: boolean,
+): string[] {
+  if (!isVerbose || channels.length === 0) return formatChannels(channels, width, paint, isWide);
   return channels.flatMap((channel, index) => [...(index === 0 ? [] : ['']), ...formatChannel(channel, paint)]);
 }
 

@@ -4,8 +4,8 @@ import type { ControlClient } from '../../lib/control/client/client.js';
 import type { Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { hasColors } from '../ui/color.js';
+import { showLive } from '../ui/live.js';
 import { print } from '../ui/print.js';
-import { Screen, type ScreenKey } from '../ui/screen.js';
 import { formatTopLine, renderFrame, type TopView, TrafficHistory } from '../ui/top.js';
 
 export const command: Command = {
@@ -47,42 +47,16 @@ async function printLines(control: ControlClient, intervalMs: number, count: num
 
 async function showScreen(control: ControlClient, intervalMs: number, count: number): Promise<void> {
   const history = new TrafficHistory();
-  const quit = new AbortController();
-  let view: TopView | null = null;
-  let scroll = 0;
-  const draw = (): void => {
-    if (view === null) return;
-    const frame = renderFrame({ ...view, scroll }, screen);
-    scroll = frame.scroll;
-    screen.draw(frame.lines);
-  };
-  const onKey = (key: ScreenKey): void => {
-    if (key === 'quit') quit.abort();
-    else scroll = Math.max(0, scrolled(scroll, key, screen.height));
-    draw();
-  };
-  const onSignal = (): void => quit.abort();
-  const screen = new Screen({ onKey, onResize: draw });
-  process.once('SIGINT', onSignal).once('SIGTERM', onSignal).once('SIGHUP', onSignal);
-  try {
-    for (let done = 0; done < count && !quit.signal.aborted; done++) {
-      const [status, streams] = await Promise.all([control.status(quit.signal), control.streams(quit.signal)]);
+  await showLive<Omit<TopView, 'scroll'>>({
+    intervalMs,
+    count,
+    async look(signal) {
+      const [status, streams] = await Promise.all([control.status(signal), control.streams(signal)]);
       history.add(status, performance.now());
-      view = { status, streams, samples: history.samples, scroll, ...terminalTraits() };
-      draw();
-      await delay(intervalMs, undefined, { signal: quit.signal });
-    }
-  } catch (error) {
-    if (!quit.signal.aborted) throw error;
-  } finally {
-    screen.close();
-  }
-}
-
-function scrolled(scroll: number, key: Exclude<ScreenKey, 'quit'>, height: number): number {
-  const page = Math.max(1, Math.floor(height / 2));
-  const steps = { up: -1, down: 1, 'page-up': -page, 'page-down': page, top: -scroll, bottom: Number.MAX_SAFE_INTEGER };
-  return scroll + steps[key];
+      return { status, streams, samples: history.samples, ...terminalTraits() };
+    },
+    render: (view, scroll, size) => renderFrame({ ...view, scroll }, size),
+  });
 }
 
 function terminalTraits(): Pick<TopView, 'isColored' | 'isUnicode'> {

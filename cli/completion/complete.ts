@@ -96,6 +96,7 @@ const EXCLUSIVE: readonly (readonly string[])[] = [
   ['outgoing', 'incoming'],
   ['interactive', 'no-stdin'],
   ['follow', 'no-follow'],
+  ['json', 'output'],
 ];
 
 /** Whether an option, or one that excludes it, has been given. */

@@ -5,7 +5,7 @@ import { escapeText } from '../../lib/util/escape.js';
 import { formatCount } from '../../lib/util/units.js';
 import { type Paint, paintNothing, toneOfState } from './color.js';
 import { formatAge, formatBytes, formatDuration } from './print.js';
-import { type Column, formatFacts, formatTable } from './table.js';
+import { type Column, columnsFor, formatFacts, formatTable } from './table.js';
 
 const COLUMNS: readonly Column<ChannelStatus>[] = [
   { title: 'CHANNEL', cell: ({ label }) => label, leastWidth: 12 },
@@ -18,6 +18,19 @@ const COLUMNS: readonly Column<ChannelStatus>[] = [
   { title: 'SENT', cell: ({ totals }) => formatBytes(totals.sentBytes), align: 'right' },
   { title: 'RECEIVED', cell: ({ totals }) => formatBytes(totals.receivedBytes), align: 'right' },
   { title: 'AUTH', cell: ({ session }) => (session === null ? '-' : describeProtection(session)) },
+  { title: 'ADDRESS', cell: ({ address }) => address, leastWidth: 16, isWide: true },
+  { title: 'GROUP', cell: ({ group }) => group ?? '-', isWide: true },
+  { title: 'INTEGRITY', cell: ({ session }) => session?.integrity ?? '-', isWide: true },
+  {
+    title: 'UNWRITTEN',
+    cell: ({ session }) => formatBytes(session?.unwrittenBytes ?? 0),
+    align: 'right',
+    isWide: true,
+  },
+  { title: 'STALLED', cell: ({ totals }) => formatAge(totals.stallMs), align: 'right', isWide: true },
+  { title: 'RESUMED', cell: ({ totals }) => String(totals.resumptions), align: 'right', isWide: true },
+  { title: 'OPENED', cell: ({ totals }) => String(totals.streamsOpened), align: 'right', isWide: true },
+  { title: 'FAILED', cell: ({ totals }) => String(totals.streamsFailed), align: 'right', isWide: true },
 ];
 
 /** A table, followed by what channels without a session wait for. */
@@ -25,13 +38,17 @@ export function formatChannels(
   channels: readonly ChannelStatus[],
   width: number | null,
   paint: Paint = paintNothing,
+  isWide = false,
 ): string[] {
   if (channels.length === 0) return ['There are no channels.'];
   const notes = channels.flatMap((channel) => {
     const note = describeWait(channel);
     return note === null ? [] : [`${channel.label}: ${note}`];
   });
-  return [...formatTable(COLUMNS, channels, width, paint), ...(notes.length > 0 ? ['', ...notes] : [])];
+  return [
+    ...formatTable(columnsFor(COLUMNS, isWide), channels, width, paint),
+    ...(notes.length > 0 ? ['', ...notes] : []),
+  ];
 }
 
 /** How long a channel has been in its state. */

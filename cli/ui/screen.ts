@@ -1,4 +1,4 @@
-/** The terminal while `vproxy top` uses it. */
+/** The terminal while a live display uses it. */
 import { writeSync } from 'node:fs';
 
 const ENTER = '\u001b[?1049h\u001b[?25l';

@@ -12,9 +12,15 @@ export interface Column<T> {
   readonly align?: 'left' | 'right';
   /** It shrinks down to this width if the lines are too long. Default: it never shrinks. */
   readonly leastWidth?: number;
+  /** Whether only a wide table has it. Default false. */
+  readonly isWide?: boolean;
   /** The tone of a cell, which takes no room. Default: none. */
   readonly toneOf?: (cell: string) => Tone | null;
 }
+
+/** The columns of a table that is wide or not. */
+export const columnsFor = <T>(columns: readonly Column<T>[], isWide: boolean): readonly Column<T>[] =>
+  columns.filter((column) => isWide || column.isWide !== true);
 
 /** Between two columns. */
 const GAP = 2;

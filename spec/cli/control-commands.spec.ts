@@ -4,6 +4,7 @@ import { join, relative, resolve } from 'node:path';
 import test from 'ava';
 import { formatChannel } from '../../cli/ui/channels.js';
 import { makeEvent } from '../../lib/events.js';
+import type { ControlEvent, ControlStatus } from '../../lib/status/types.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { answerTo, echo, localServer, localSocket, steeredPair } from '../helpers/proxies.js';
@@ -110,8 +111,8 @@ test('events: as lines of the log, and as JSON', async (t) => {
   await client.addForward({ direction: 'outgoing', spec: 'ssh:127.0.0.1:0' });
   const text = await run('events', '--no-follow', '--replay', '2');
   const [listening = '', missing = '', ...rest] = text.stdout.split('\n');
-  t.regex(listening, /^\S+Z vproxy: listening on 127\.0\.0\.1:\d+ for ssh$/);
-  t.regex(missing, /Z vproxy: warning: -o ssh:127\.0\.0\.1:0: the peer offers no service ssh; it offers: nothing$/);
+  t.regex(listening, /^\S+ \d\d:\d\d:\d\d\.\d{3} vproxy: listening on 127\.0\.0\.1:\d+ for ssh$/);
+  t.regex(missing, /\d vproxy: warning: -o ssh:127\.0\.0\.1:0: the peer offers no service ssh; it offers: nothing$/);
   t.deepEqual(rest, ['']);
   const lines = (await run('events', '--no-follow', '--json')).stdout.trim().split('\n');
   t.like(json(lines.at(-2) ?? ''), { event: 'listening', fields: { channel: 'default', service: 'ssh' } });
@@ -122,6 +123,71 @@ test('events: as lines of the log, and as JSON', async (t) => {
   t.regex(String((await next)[0]), /for web\n/);
   followed.child.kill('SIGINT');
   await followed.ended;
+});
+
+test('events: after a time, and by level, name and fields', async (t) => {
+  const { run, client } = await steeredPair(t);
+  const startedAt = new Date(Date.now() - 60_000).toISOString();
+  for (const service of ['ssh', 'web']) {
+    await client.addForward({ direction: 'outgoing', spec: `${service}:127.0.0.1:0` });
+  }
+  const events = async (...words: readonly string[]): Promise<string[]> => {
+    const { stdout } = await run('events', '--no-follow', '--json', ...words);
+    const seen = stdout
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => json(line) as ControlEvent);
+    return seen.map(({ event, fields }) => `${event} ${String(fields['service'])}`);
+  };
+  const filter = (...pairs: readonly string[]) => events(...pairs.flatMap((pair) => ['--filter', pair]));
+  t.deepEqual(await filter('event=listening', 'event=session-ended'), ['listening ssh', 'listening web']);
+  t.deepEqual(await filter('level=warn', 'level=error', 'service=web'), ['service-missing web']);
+  t.deepEqual(await filter('service=ssh', 'channel=default'), ['listening ssh', 'service-missing ssh']);
+  t.deepEqual(await events('default', '--filter', 'forward=f2'), ['listening web', 'service-missing web']);
+  const all = await events();
+  for (const since of [startedAt, startedAt.replace('Z', '+00:00'), '1h', '3600', '2026-03-31', '2026-03-31 08:59'])
+    t.deepEqual(await events('--since', since), all, since);
+  for (const since of ['0', '0s', new Date(Date.now() + 60_000).toISOString()])
+    t.deepEqual(await events('--since', since), [], since);
+});
+
+test('lists: only the names, with more columns, and again when they have changed', async (t) => {
+  const { run, env, client, control } = await steeredPair(t, {
+    here: { incoming: ['ssh:127.0.0.1:9'] },
+    peer: { incoming: ['ssh:127.0.0.1:9', 'web:127.0.0.1:9'] },
+  });
+  for (const [words, names, wide] of [
+    ['status', 'default\n', /^CHANNEL .* AUTH +ADDRESS +GROUP .*\ndefault .* none +unix-\S+ +- /m],
+    ['channels', 'default\n', / FAILED\ndefault .* 0\n$/],
+    ['forwards', 'f1\n', / MESSAGES +DROPPED +TEXT\nf1 .* - +- +ssh:127\.0\.0\.1:9\n$/],
+    ['services', 'default/ssh\ndefault/web\n', /^CHANNEL /],
+    ['streams', '', /^There are no streams\.\n$/],
+    ['egress list', '', /^There are no egresses\.\n$/],
+  ] as const) {
+    t.deepEqual(await run(...words.split(' '), '-o', 'name'), { ...SILENT, stdout: names }, words);
+    t.regex((await run(...words.split(' '), '--output=wide')).stdout, wide, words);
+  }
+  t.deepEqual(json((await run('forwards', '-ojson')).stdout), await client.forwards());
+  let looks = 0;
+  Object.defineProperty(control.process, 'version', { get: () => (looks++, 'vproxy test') });
+  const watching = [['status'], ['status', '-o', 'json']].map((words) => runPiped(t, [...words, '--watch=0.1'], env));
+  await Promise.all(watching.map(({ child }) => once(child.stdout, 'data')));
+  // Times alone are no change.
+  const before = looks;
+  await eventually(() => looks > before + 10);
+  const changed = watching.map(({ child }) => once(child.stdout, 'data'));
+  await client.addForward({ direction: 'outgoing', spec: 'web:127.0.0.1:0' });
+  await Promise.all(changed);
+  for (const { child } of watching) child.kill('SIGINT');
+  const [table = '', lines = ''] = await Promise.all(watching.map(async ({ output }) => (await output).toString()));
+  t.regex(table, /^host1: [^]*\n1 forward, [^]*\n\nhost1: [^]*\n2 forwards, /);
+  t.deepEqual(
+    lines
+      .trimEnd()
+      .split('\n')
+      .map((line) => (json(line) as ControlStatus).forwards),
+    [1, 2],
+  );
 });
 
 test('ping: a line for each, and statistics; status 1 without an answer', async (t) => {

@@ -179,6 +179,26 @@ serialTestWith('tmux')('in a terminal: if the process exits, there is one error 
   t.deepEqual(await terminal.modes(), { isAlternate: false, hasCursor: true });
 });
 
+serialTestWith('tmux')('in a terminal: a list that is watched is redrawn in place, within its size', async (t) => {
+  const { env, client } = await steeredPair(t);
+  const watch = `${VPROXY} forwards -o wide --watch=0.1`;
+  const terminal = await openTerminal(t, `echo before; ${watch}; echo "status $?"; cat`, env);
+  await terminal.shows(/^There are no forwards\.\n\n/);
+  for (let count = 0; count < 30; count++) {
+    await client.addForward({ direction: 'outgoing', spec: `a-service-${count}:127.0.0.1:0` });
+  }
+  const { input } = await terminal.shows(/^ID +CHANNEL .*\nf1 [^]*\nf23 .*\n?$/);
+  t.true(
+    input.split('\n').every((line) => line.length <= 80),
+    input,
+  );
+  await terminal.press('G');
+  await terminal.shows(/^f7 [^]*\nf30 /);
+  await terminal.press('C-c');
+  await terminal.shows(/^before\nstatus 0\n/);
+  t.deepEqual(await terminal.modes(), { isAlternate: false, hasCursor: true });
+});
+
 test.serial('if the output is not a terminal, it prints a line each interval', async (t) => {
   const { run } = await steeredPair(t);
   const { code, stdout, stderr } = await run('top', '--count', '2', '--interval', '0.1');
