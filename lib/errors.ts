@@ -69,7 +69,7 @@ export const ERROR_CODES = {
   'channel-silent': passing('channel', 69, 'A channel whose peer cannot be paused was silent for longer than allowed.'),
   'channel-displaced': onWire('channel', 69, 'A newer connection to a listening channel replaced this one.'),
   'channel-missing': passing('channel', 69, 'The path or the port of the channel does not exist (yet).'),
-  'channel-busy': passing('channel', 69, 'Another process has the channel open.'),
+  'channel-busy': onWire('channel', 69, 'Another process has the channel.'),
   'channel-refused': passing('channel', 69, 'No process listens at the address of the channel.'),
   'channel-failed': passing('channel', 74, 'The operating system reported another error on the channel.'),
   'channel-unusable': lasting(

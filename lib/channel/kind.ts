@@ -34,6 +34,8 @@ export interface ChannelTraits {
   readonly key?: string;
   /** The name required in the peer's certificate; only with `tls=cert`. Default: any. */
   readonly peer?: string;
+  /** Whether its peer keeps it while alive: another one is refused (R-CHANNEL-3). Only where this side listens. */
+  readonly isExclusive: boolean;
   /** Whether it leads to a host, so that the storage broker runs on it by default (docs/storage.md). */
   readonly leadsToHost: boolean;
 }
@@ -176,6 +178,7 @@ export const VM_TRAITS: ChannelTraits = {
   resumeMs: 0,
   resumeMemoryBytes: 64 * 2 ** 20,
   tls: null,
+  isExclusive: false,
   leadsToHost: false,
 };
 

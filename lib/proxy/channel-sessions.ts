@@ -126,8 +126,8 @@ export class ChannelSessions {
     this.#hasToldStranger = false;
     this.#toldRefusal = '';
     const { agent, name } = session.agreement.peer;
-    const who = [name === null ? '' : `${escapeText(name, 80)}, `, escapeText(agent, 80)].join('');
-    this.log(makeEvent('session-established', `session established with ${who} on ${link}`, { link, agent, name }));
+    const message = `session established with ${describePeer(session)} on ${link}`;
+    this.log(makeEvent('session-established', message, { link, agent, name }));
     this.record.countSession();
     this.record.enter('established');
     this.#hold(session, { link, suspendedAtMs: null }, false);
@@ -182,14 +182,18 @@ export class ChannelSessions {
     const { channel, source, onChanged, onEnded } = this.#options;
     source.withdraw(session);
     const isRefused = reason.code === 'auth-failed';
+    const isBusy = reason.code === 'channel-busy';
     const advice = isRefused ? adviceFor(session.agreement, channel.traits) : null;
     const why = escapeText(reason.message, 512);
-    const what = advice === null ? why : `${why}; ${advice}`;
+    const who = isBusy && channel.kind.mode === 'listen' ? `refused ${describePeer(session)}: ` : '';
+    const what = advice === null ? `${who}${why}` : `${why}; ${advice}`;
     if (isRefused) this.enter('auth-failed', what);
     else this.enter('opening');
     const message = `session on ${link} ended: ${what} (${reason.code})`;
-    const level = !isRefused ? 'info' : message === this.#toldRefusal ? 'debug' : 'warn';
-    if (isRefused) this.#toldRefusal = message;
+    // A peer that is refused because of another one comes back over other links.
+    const refusal = isBusy ? what : isRefused ? message : null;
+    const level = refusal === null ? 'info' : refusal === this.#toldRefusal ? 'debug' : 'warn';
+    this.#toldRefusal = refusal ?? this.#toldRefusal;
     const fields = { link, code: reason.code, ageMs: Math.round(session.ageMs) };
     this.log(makeEvent('session-ended', message, fields, level));
     this.record.noteEnd(session, reason);
@@ -199,9 +203,14 @@ export class ChannelSessions {
 
   #isLastWord({ isReady }: Session, { code }: VproxyError): boolean {
     const isDialled = this.#options.channel.kind.mode === 'dial';
-    if (isReady) return isDialled || code !== 'channel-displaced';
+    if (isReady) return isDialled || (code !== 'channel-displaced' && code !== 'channel-busy');
     return isDialled && (code === 'auth-failed' || code === 'version-mismatch');
   }
+}
+
+/** `host2, vproxy 0.1.0`. */
+function describePeer({ agreement: { peer } }: Session): string {
+  return [peer.name, peer.agent].flatMap((text) => (text === null ? [] : escapeText(text, 80))).join(', ');
 }
 
 /** The message that a session lost its link or, with a reason, is out of step on it. */

@@ -1,9 +1,11 @@
 /** Keeps a listening channel open, and runs sessions on each connection. */
 import type { ChannelListener, ListenKind } from '../channel/kind.js';
+import type { Hello } from '../codec/hello.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { makeEvent } from '../events.js';
 import type { Link } from '../link/link.js';
 import type { LinkRunner } from '../link/link-runner.js';
+import type { Session } from '../session/session.js';
 import type { KeepDescriptor } from '../system/descriptors.js';
 import { Backoff, type CancelTimer } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
@@ -18,8 +20,11 @@ export function supervise(options: SupervisorOptions): ChannelSupervisor {
 /** Limit on connections that have not completed a handshake; one more closes one of them. */
 const MAX_WAITING = 16;
 
-/** For a session that any process which may connect could take. */
-const KEEPING = '; to keep others out, give both sides a --key';
+/**
+ * Where silence ends no session, the peer of an exclusive channel loses it to another one after this much silence: it
+ * answers a PING every ten seconds (R-LIVE-1). It also keeps the channel this long without a session while its link is open.
+ */
+const KEPT_MS = 60_000;
 
 type ListenState =
   | { readonly name: 'starting' | 'stopped' }
@@ -32,6 +37,9 @@ export class ListenSupervisor extends ChannelSupervisor {
   readonly #backoff = new Backoff(RETRY);
   #state: ListenState = { name: 'starting' };
   #established: LinkRunner | null = null;
+  /** The process at its other end, and when the last session on it ended. */
+  #peerInstance = '';
+  #endedAtMs = 0;
 
   constructor(kind: ListenKind<unknown>, options: SupervisorOptions) {
     super(options);
@@ -56,7 +64,7 @@ export class ListenSupervisor extends ChannelSupervisor {
 
   protected override startWith(restored: LinkRunner | null): void {
     if (restored !== null) {
-      this.#established = restored;
+      this.#hold(restored);
       this.#watch(restored);
       restored.goOn();
     }
@@ -109,7 +117,9 @@ export class ListenSupervisor extends ChannelSupervisor {
       return;
     }
     this.#makeRoomFor(link);
-    const runner = this.run(link);
+    const isTaken = (peer: Hello) => this.#isTaken(runner, peer);
+    const { settings, channel } = this.options;
+    const runner = this.run(link, channel.traits.isExclusive ? { ...settings, isTaken } : settings);
     this.#watch(runner);
     this.options.sessions.enter('opening');
     runner.start();
@@ -120,9 +130,14 @@ export class ListenSupervisor extends ChannelSupervisor {
     const { sessions } = this.options;
     loop.on('session', () => this.#displace(runner));
     // The previous link has already been abandoned.
-    loop.on('resumed', () => {
-      this.#established = runner;
-      this.#backoff.reset();
+    loop.on('resumed', () => this.#hold(runner));
+    const noteEnd = ({ isReady }: Session): void => {
+      if (isReady && runner === this.#established) this.#endedAtMs = this.options.clock.now();
+    };
+    loop.on('suspended', noteEnd).on('ended', (session, reason) => {
+      noteEnd(session);
+      // Later: the loop has not finished with the session yet.
+      if (reason.code === 'channel-busy') queueMicrotask(() => void runner.stop(reason));
     });
     void closed.then((reason) => {
       if (this.#established === runner) this.#established = null;
@@ -130,6 +145,17 @@ export class ListenSupervisor extends ChannelSupervisor {
       sessions.log(makeEvent('channel-closed', reason.message, fields));
       if (this.runners.size === 0) this.#tellListening();
     });
+  }
+
+  /** Whether an exclusive channel keeps the peer of another link, and refuses this one (R-CHANNEL-3). */
+  #isTaken(newcomer: LinkRunner, { instance }: Hello): boolean {
+    if (this.#established === null || this.#established === newcomer) return false;
+    const { clock, settings } = this.options;
+    // The same process: it has noticed before this side that its link is lost.
+    if (instance !== '' && instance === this.#peerInstance) return false;
+    const { session } = this.#established.loop;
+    if (session === null) return clock.now() - this.#endedAtMs < KEPT_MS;
+    return settings.deadAfterMs !== null || session.silentMs < KEPT_MS;
   }
 
   #makeRoomFor(newcomer: Link): void {
@@ -146,17 +172,27 @@ export class ListenSupervisor extends ChannelSupervisor {
     runner.link.destroy();
   }
 
+  #hold(runner: LinkRunner): void {
+    this.#established = runner;
+    this.#peerInstance = runner.loop.session?.agreement.peer.instance ?? '';
+    this.#backoff.reset();
+  }
+
   /** A connection with a session replaces the previous one. */
   #displace(runner: LinkRunner): void {
     const previous = this.#established;
-    this.#established = runner;
-    this.#backoff.reset();
+    this.#hold(runner);
     if (previous === null || previous === runner) return;
-    const { settings } = this.options;
     // The peer that lost the channel is sent this, too.
-    const hint = settings.keys().length === 0 && settings.secure === null ? KEEPING : '';
-    const message = `a newer connection took the channel: ${describeNewcomer(runner)}${hint}`;
+    const message = `a newer connection took the channel: ${describeNewcomer(runner)}${this.#hint}`;
     void previous.stop(new VproxyError('channel-displaced', message));
+  }
+
+  /** How to keep the channel from any process that may connect; empty if the operator has. */
+  get #hint(): string {
+    const { settings, channel } = this.options;
+    if (channel.traits.isExclusive || settings.keys().length > 0 || settings.secure !== null) return '';
+    return '; to keep others out, listen with the option exclusive, or give both sides a --key';
   }
 
   #tellListening(): void {

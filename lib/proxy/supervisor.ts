@@ -151,8 +151,8 @@ export abstract class ChannelSupervisor {
   protected keepListener?(keep: KeepDescriptor): number | null;
 
   /** Creates a runner on a link; the caller starts it. */
-  protected run(link: Link): LinkRunner {
-    const { clock, settings, sessions, bufferBytes } = this.options;
+  protected run(link: Link, settings = this.options.settings): LinkRunner {
+    const { clock, sessions, bufferBytes } = this.options;
     link.wantBuffer?.(bufferBytes);
     const runner = new LinkRunner(link, clock, settings);
     this.runners.add(runner);
@@ -390,7 +390,7 @@ export class DialSupervisor extends ChannelSupervisor {
   }
 }
 
-/** `gone` is why the link closed or could not be opened; for a displaced session, its own end says more. */
+/** `gone` is why the link closed or could not be opened; the end of a displaced or refused session says more. */
 function outcomeOf(
   name: 'stuck' | 'displaced' | 'short' | 'lost',
   gone: VproxyError,
@@ -398,5 +398,6 @@ function outcomeOf(
 ): Outcome {
   if (name === 'stuck') return { name };
   if (!gone.row.retry) return { name: 'fatal', reason: gone };
-  return name === 'displaced' ? { name, reason: ended ?? gone } : { name, reason: gone };
+  const isTaken = name === 'displaced' || ended?.code === 'channel-busy';
+  return { name, reason: isTaken ? (ended ?? gone) : gone };
 }

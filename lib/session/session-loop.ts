@@ -7,7 +7,15 @@ import { EventEmitter } from 'eventemitter3';
 import type { ByteSink } from '../codec/frame-writer.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
-import { type Agreement, commonSession, outerRefusal, protectionRefusal, refusal } from './opening/agreement.js';
+import {
+  type Agreement,
+  busyRefusal,
+  channelBusy,
+  commonSession,
+  outerRefusal,
+  protectionRefusal,
+  refusal,
+} from './opening/agreement.js';
 import type { SecureLayer, SecureLayerFactory } from './opening/auth.js';
 import { Opening } from './opening/opening.js';
 import { OpeningPause } from './opening/opening-pause.js';
@@ -481,11 +489,17 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     });
     this.#hold(session);
     session.once('ready', () => {
+      // Another peer may have been faster.
+      if (this.#settings.isTaken(agreement.peer)) {
+        session.end(channelBusy());
+        return;
+      }
       this.#kept.displaceSuspended(session);
       this.emit('session', session);
     });
-    if (refused === null) session.begin();
-    else session.end(refused);
+    const reason = refused ?? busyRefusal(agreement);
+    if (reason === null) session.begin();
+    else session.end(reason);
   }
 
   /** Makes it the session of this link, until it ends or leaves. */

@@ -404,6 +404,11 @@ export class Session extends EventEmitter<SessionEvents> {
     return this.#facts.phase === 'open';
   }
 
+  /** How long nothing has come from the peer, in milliseconds, to within some seconds. */
+  get silentMs(): number {
+    return this.#liveness.state.silentMs;
+  }
+
   /** Whether it has no link. */
   get isSuspended(): boolean {
     return this.#facts.phase === 'suspended';

@@ -1,6 +1,7 @@
 /** The settings of a side: its identity, its limits and its timeouts. */
 
 import type { Integrity } from '../codec/header.js';
+import type { Hello } from '../codec/hello.js';
 import { DEFAULT_LIMITS, type Limits } from '../codec/limits.js';
 import { Budget } from '../util/bounds.js';
 import type { SecureLayerFactory } from './opening/auth.js';
@@ -29,6 +30,8 @@ export interface SessionSettings extends EstablishedSettings {
   /** Puts each session on a secure layer, which the peer must use as well (R-AUTH-3). Default null. */
   readonly secure: SecureLayerFactory | null;
   readonly resume: ResumeSettings | null;
+  /** Whether the channel is another peer's for now: this one is refused unless it resumes a session (R-CHANNEL-3). Default never. */
+  readonly isTaken: (peer: Hello) => boolean;
 }
 
 /** The receive budget of a channel, in bytes. */
@@ -54,6 +57,7 @@ export function sessionSettings(
     resume: null,
     timeOfDay: null,
     deadAfterMs: null,
+    isTaken: () => false,
     openTimeoutMs: 30_000,
     drainTimeoutMs: 30_000,
     receiveBudget: new Budget(CHANNEL_BUDGET_BYTES),

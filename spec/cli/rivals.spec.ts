@@ -39,7 +39,7 @@ test.serial('the process that loses the channel names the other, and gets it bac
   await second.waitForLine(ESTABLISHED);
   await first.waitForLine(
     new RegExp(
-      `vm1: session on unix-connect:\\S+ ended: a newer connection took the channel: ${unique}-second, vproxy \\S+; to keep others out, give both sides a --key \\(channel-displaced\\)$`,
+      `vm1: session on unix-connect:\\S+ ended: a newer connection took the channel: ${unique}-second, vproxy \\S+; to keep others out, listen with the option exclusive, or give both sides a --key \\(channel-displaced\\)$`,
     ),
   );
   await first.waitForLine(

@@ -14,7 +14,6 @@ import { WINDOW_CASES } from './window-cases.js';
 /** Codes that no peer causes, and their causes. Keep this list up to date. */
 const OF_OTHERS: Readonly<Record<string, string>> = {
   'channel-missing': 'the path of the channel',
-  'channel-busy': 'another process on this machine',
   'channel-refused': 'no process listens',
   'channel-failed': 'the operating system',
   'channel-unusable': 'the path of the channel',
@@ -45,6 +44,7 @@ const ELSEWHERE: Readonly<Record<string, SpecPlace>> = {
   'open-timeout': ['conformance/streams.ts', 'R-STREAM-10: an unanswered open is reset after 30 s'],
   'connect-timeout': ['faults/streams.slow.spec.ts', 'a target that hangs times out'],
   'channel-silent': ['conformance/liveness.ts', 'R-LIVE-2: 30 s of silence end a session if so configured'],
+  'channel-busy': ['conformance/opening.ts', 'R-CHANNEL-3: to a peer whose channel is taken'],
   'channel-displaced': ['conformance/resume.ts', 'R-RESUME-4: a side whose session has a channel abandons that'],
   'no-session': ['faults/streams.slow.spec.ts', 'the 1,025th local connection that waits for a session is reset'],
 };

@@ -59,7 +59,7 @@ test('R-CHANNEL-2: a stranger on a listening channel ends no session, and the se
   const { message } = await a.event('session-ended', since);
   t.regex(
     message,
-    /: a newer connection took the channel: newcomer, vproxy test; to keep others out, give both sides a --key \(channel-displaced\)$/,
+    /: a newer connection took the channel: newcomer, vproxy test; to keep others out, listen with the option exclusive, or give both sides a --key \(channel-displaced\)$/,
   );
   t.regex((await a.event('session-established', since)).message, /newcomer/);
   t.is((await failure).code, 'ECONNRESET');

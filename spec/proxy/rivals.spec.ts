@@ -64,7 +64,7 @@ test('a side that loses a channel to a local process names it, and waits until t
   other.hasChannel = true;
   t.regex(
     end.message,
-    /ended: a newer connection took the channel: host2, vproxy test; to keep others out, give both sides a --key \(channel-displaced\)$/,
+    /ended: a newer connection took the channel: host2, vproxy test; to keep others out, listen with the option exclusive, or give both sides a --key \(channel-displaced\)$/,
   );
   const { message, fields } = await b.event('channel-taken');
   t.regex(message, /^process 4711 \(host2\\x1b\) took the channel unix-connect:\/\S+; waiting until it releases it$/);
@@ -94,7 +94,7 @@ test('a rival that cannot be seen from here is described by the other side, and 
     t.true(Math.abs((nextTryMs ?? 0) - meanMs) <= meanMs / 4, `${nextTryMs}`);
     t.is(
       detail,
-      'a newer connection took the channel: host2, vproxy test; to keep others out, give both sides a --key',
+      'a newer connection took the channel: host2, vproxy test; to keep others out, listen with the option exclusive, or give both sides a --key',
     );
     await holder.proxy.stop();
     clock.advance((nextTryMs ?? 0) + 1);

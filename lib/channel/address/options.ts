@@ -28,6 +28,14 @@ const resumeMemory: TextType<number> = {
   expected: `a size from ${formatUnits(LEAST_RESUME_BYTES, SIZES)} to ${formatUnits(MOST_RESUME_BYTES, SIZES)}`,
 };
 
+/** A word without a value means on. */
+const flag: TextType<boolean> = {
+  parse: (text) => (text === '' || text === 'on' ? true : text === 'off' ? false : null),
+  format: (value) => (value ? '' : 'off'),
+  expected: 'on or off',
+  words: ['on', 'off'],
+};
+
 const anyText: TextType<string> = { parse: (text) => text || null, format: (text) => text, expected: 'a name' };
 const file: TextType<string> = { ...anyText, expected: 'a path', isPath: true };
 
@@ -46,9 +54,14 @@ const OPTIONS: ReadonlyMap<string, ChannelOption> = new Map<string, OptionFor<Ch
   ['peer', { field: 'peer', type: anyText, isForCertificates: true }],
 ]);
 
+/** The options of kinds to which peers connect. */
+const LISTENER_OPTIONS: ReadonlyMap<string, ChannelOption> = new Map<string, OptionFor<ChannelTraits>>([
+  ['exclusive', { field: 'isExclusive', type: flag }],
+]);
+
 /** All options of a kind by name, its own first. */
-export const optionsOf = ({ options = new Map() }: ChannelKind): ReadonlyMap<string, ChannelOption> =>
-  new Map([...options, ...OPTIONS]);
+export const optionsOf = ({ options = new Map(), mode }: ChannelKind): ReadonlyMap<string, ChannelOption> =>
+  new Map([...options, ...OPTIONS, ...(mode === 'listen' ? LISTENER_OPTIONS : [])]);
 
 /** Applies `key=value` options to the address and the traits of a channel. Throws `bad-argument`. */
 export function applyOptions<A>(
@@ -95,7 +108,9 @@ export function formatOptions<A>(kind: ChannelKind<A>, address: A, traits: Chann
   const plain = { ...kind.traits, ...inFlightFor(kind, traits) };
   return [...optionsOf(kind)].flatMap(([name, { field, type, fallback = fieldOf(plain, field) }]) => {
     const value = fieldOf(kind.options?.has(name) === true ? address : traits, field) ?? null;
-    return value === null || value === fallback ? [] : [`${name}=${type.format(value)}`];
+    if (value === null || value === fallback) return [];
+    const text = type.format(value);
+    return [text === '' ? name : `${name}=${text}`];
   });
 }
 

@@ -334,7 +334,15 @@ const LOST: ReadonlySet<string> = new Set<ErrorCode>([
     'channel-silent',
     'channel-failed',
   ] as const),
-  ...(['channel-displaced', 'resume-expired', 'resume-refused', 'stalled', 'open-timeout', 'cancelled'] as const),
+  ...([
+    'channel-busy',
+    'channel-displaced',
+    'resume-expired',
+    'resume-refused',
+    'stalled',
+    'open-timeout',
+    'cancelled',
+  ] as const),
 ]);
 
 const isSessionLost = (error: unknown): boolean => error instanceof VproxyError && LOST.has(error.code);

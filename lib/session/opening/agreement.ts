@@ -63,6 +63,15 @@ export const resumeFeatures = (ids: readonly string[]): string[] => [
   ...ids.map((id) => `${RESUME_PREFIX}${id}`),
 ];
 
+/** The entry in a HELLO's `features` of a side whose channel has another peer (R-CHANNEL-3). */
+export const BUSY_FEATURE = 'busy';
+
+/** The refusal of a session on a channel that has another peer; null if neither side knows of one. */
+export const busyRefusal = ({ self, peer }: Agreement): VproxyError | null =>
+  [self, peer].some(({ features }) => features.includes(BUSY_FEATURE)) ? channelBusy() : null;
+
+export const channelBusy = (): VproxyError => new VproxyError('channel-busy', 'the listener is in use by another peer');
+
 /** The refusal of a session that only one side requires to be protected; null if both do, or neither. */
 export function protectionRefusal({ self, peer }: Agreement): VproxyError | null {
   if (self.tls === peer.tls) return null;

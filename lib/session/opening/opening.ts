@@ -4,7 +4,7 @@ import { encodeHello, type Hello, HelloScanner, PSK_METHOD } from '../../codec/h
 import { HEADER_BYTES, PROTOCOL_VERSION } from '../../codec/limits.js';
 import { Backoff, type CancelTimer, type Clock } from '../../util/clock.js';
 import type { SessionSettings } from '../settings.js';
-import { type Agreement, agree, DATAGRAM_FEATURE, resumeFeatures } from './agreement.js';
+import { type Agreement, agree, BUSY_FEATURE, DATAGRAM_FEATURE, resumeFeatures } from './agreement.js';
 
 /** The interval at which HELLO is repeated. */
 const REPEAT_MS = 1000;
@@ -148,10 +148,11 @@ export class Opening {
   }
 
   /** Notes a HELLO of the peer: a new nonce replaces the known one and is answered at once. */
-  #noteHello({ nonce }: Hello): void {
+  #noteHello(hello: Hello): void {
+    const { nonce } = hello;
     if (nonce === this.#peerNonce) return;
     this.#peerNonce = nonce;
-    this.#self = { ...this.#self, ack: nonce };
+    this.#self = { ...this.#self, ack: nonce, features: this.#featuresFor(hello) };
     this.#state = 'answering';
     // At most one answer waits unwritten: it is sent when the channel has room, with the newest nonce.
     if (this.#options.sink.unwrittenBytes === 0) this.#writeAnswer();
@@ -205,6 +206,13 @@ export class Opening {
     const { resume, secure } = this.#options.settings;
     if (secure !== null && !this.#isInner) return [];
     return [DATAGRAM_FEATURE, ...(resume === null ? [] : resumeFeatures(resume.kept.named(keyIds)))];
+  }
+
+  /** The features of an answer: those of this attempt, and whether the channel has another peer (R-CHANNEL-3). */
+  #featuresFor(peer: Hello): readonly string[] {
+    const { isTaken, secure } = this.#options.settings;
+    const own = this.#self.features.filter((one) => one !== BUSY_FEATURE);
+    return (secure === null || this.#isInner) && isTaken(peer) ? [...own, BUSY_FEATURE] : own;
   }
 
   #freshHello(): Hello {
