@@ -22,7 +22,7 @@ import { dial, listen, loopbackVsock, patiently, record } from '../helpers/chann
 import { temporaryFolder } from '../helpers/files.js';
 import { answering, firecracker, inPieces } from '../helpers/hybrid-vsock.js';
 import { freePort } from '../helpers/ports.js';
-import { connectedProxies, echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
+import { localServer } from '../helpers/proxies.js';
 import { advanceUntil, eventually, ManualClock } from '../helpers/time.js';
 
 async function rejects(t: ExecutionContext, attempt: Promise<unknown>, code: ErrorCode, says: string): Promise<void> {
@@ -307,30 +307,4 @@ test('no answer within 5 s is channel-failed, no socket channel-missing, and dia
   const attempt = dial(t, `vsock-mux-connect:${path}:7`, { ...patiently(), signal: stop.signal });
   stop.abort();
   await t.throwsAsync(attempt, { code: 'shutdown' });
-});
-
-test('a session runs over hybrid vsock, and returns when the guest listens again', async (t) => {
-  const folder = temporaryFolder(t);
-  const path = join(folder, 'vmm');
-  const server = await localServer(t, echo);
-  // The guest's side of Firecracker, here a unix socket, with vproxy's own hybrid vsock in front of it.
-  const guest = await localServer(t, (socket) => {
-    const onward = localSocket(t, { path: join(folder, 'guest') });
-    onward.on('error', () => socket.destroy());
-    socket.pipe(onward).pipe(socket);
-  });
-  await connectedProxies(
-    t,
-    join(folder, 'outer'),
-    { outgoing: [`*:vsock-mux:${path},1234=guest`] },
-    { incoming: [`guest:${guest.port}`] },
-  );
-  const host = new TestProxy(t, `vsock-mux-connect:${path}:1234`, { outgoing: ['echo:0'] });
-  await host.start();
-  const inGuest = new TestProxy(t, `unix-listen:${join(folder, 'guest')}`, { incoming: [`echo:${server.port}`] });
-  await inGuest.start();
-  await host.event('session-established');
-  const socket = localSocket(t, { host: '127.0.0.1', port: host.port('echo') });
-  socket.end('over two channels');
-  t.is((await readToEnd(socket)).toString(), 'over two channels');
 });

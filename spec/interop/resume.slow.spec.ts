@@ -3,7 +3,7 @@ import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { eventually } from '../helpers/time.js';
 import { ENDED, ESTABLISHED, type VproxyProcess } from '../helpers/vproxy-process.js';
 import type { PythonPeer } from './python-peer.js';
-import { LONG_MS, MIB, type PairOptions, pair, transferring, withPython } from './setup.js';
+import { LONG_MS, MIB, type PairOptions, transferring, withPython } from './setup.js';
 
 const CHANNELS = 40;
 /** The most that a channel carries, both ways together. */
@@ -76,23 +76,3 @@ for (const [index, [what, fault, options, isKeyed = false]] of CASES.entries()) 
     t.true(lines(/\bresumed after \d+ ms\b/) > 0);
   });
 }
-
-withPython('without `resume` on its command line the program ends the session with its channel', async (t) => {
-  const { vproxy, peer } = pair(t, { forwards: [], peer: ['--resume', '60'] });
-  await peer.next('established');
-  peer.do('cut');
-  t.is((await peer.next('session-ended')).code, 'channel-closed');
-  await vproxy.waitForLine(ENDED);
-  await peer.next('established');
-  t.false(peer.events.some(({ event }) => event === 'resumable' || event === 'suspended'));
-});
-
-withPython('a peer that has forgotten the session ends the waiting one', async (t) => {
-  const { vproxy, peer } = pair(t, { ...LISTENS, peer: ['--resume', '60'] });
-  await Promise.all([peer.next('established'), peer.next('resumable')]);
-  await vproxy.waitForLine(/\bthe peer offers: /);
-  peer.do('forget');
-  peer.do('cut');
-  await peer.next('established');
-  t.truthy(await vproxy.waitForLine(/ended: .*\(resume-refused\)/));
-});

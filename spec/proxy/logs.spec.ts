@@ -1,5 +1,4 @@
 /** The events that proxies log, compared with the table; and the audit log, which has or counts every stream. */
-import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -8,7 +7,7 @@ import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { AuditLog } from '../../lib/proxy/audit-log.js';
 import type { Rotation } from '../../lib/system/files/log-file.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { ask, connectedProxies, echo, localServer, localSocket, type ProxySetup, refusal } from '../helpers/proxies.js';
+import { ask, connectedProxies, echo, localServer, type ProxySetup, refusal } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
 const pair = (t: ExecutionContext, here: ProxySetup, there: ProxySetup) =>
@@ -109,31 +108,6 @@ test('a forward to a missing service causes a warning when a session begins, wit
   await add('db:127.0.0.1:0');
   t.is(warned().length, 3);
   t.is(b.count('service-missing'), 0);
-});
-
-test('each accepted stream has two lines; of many refused ones it has some, and the number of the others', async (t) => {
-  const { audit, lines, count } = openAudit(t);
-  const target = await localServer(t, echo);
-  const { a } = await pair(t, { outgoing: ['gone:0', 'echo:0'] }, { incoming: [`echo:${target.port}`] });
-  a.proxy.on('audit', (event) => audit.record(event));
-  const streams = 400;
-  for (let batch = 0; batch < streams / 50; batch += 1) {
-    const sockets = Array.from({ length: 50 }, () => localSocket(t, a.port('gone')));
-    await Promise.all(sockets.map((socket) => once(socket, 'close').catch(() => undefined)));
-    await Promise.all(sockets.map(() => ask(t, a.port('echo'))));
-  }
-  await eventually(() => count('stream-closed') === streams);
-  t.is(count('stream-opened'), streams);
-  await a.proxy.stop();
-  const told = () => lines().filter(({ event, kind }) => event === 'log-limited' && kind === 'stream-refused');
-  const all = () => told().reduce((sum, line) => sum + Number(line['count']), count('stream-refused'));
-  await eventually(() => all() >= streams, { what: 'every line, or its number' });
-  t.is(all(), streams);
-  t.true(count('stream-refused') >= 5 && count('stream-refused') < 300, `${count('stream-refused')}`);
-  for (const { message, durationMs } of told()) {
-    t.regex(String(message), /^\d+ more stream-refused lines? suppressed within \d+\.\d s/);
-    t.is(typeof durationMs, 'number');
-  }
 });
 
 test('while the disk is stuck, permitted actions keep room beside refusals; lost lines are counted', async (t) => {

@@ -1,7 +1,6 @@
 /** Service rules, keys and egresses of channels and groups, and how they change during a session. */
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { type ChannelEgress, checkEgressEntry, resolveEgress } from '../../lib/proxy/channel-egress.js';
 import { type ChannelPolicies, resolvePolicy } from '../../lib/proxy/channel-options.js';
 import { findRefusal } from '../../lib/proxy/check-options.js';
@@ -22,7 +21,6 @@ import {
   startProxy,
   type TestProxy,
 } from '../helpers/proxies.js';
-import { SocketPeer } from '../helpers/socket-peer.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
 async function setUp(t: ExecutionContext, policies: ChannelPolicies) {
@@ -66,36 +64,6 @@ test('an unchanged rule keeps its counts when another one changes', async (t) =>
   t.is(await ask(t, port), 'hello');
   t.deepEqual(await changedBy({ echo: { opensPerSecond: 0.001 }, web: {} }), []);
   t.is(await refusal(t, port), 'ECONNRESET');
-});
-
-test('a guest that opens streams in a loop, each with its first credit, does not exceed the rate', async (t) => {
-  const path = join(temporaryFolder(t), 'channel.sock');
-  const bytesPerSecond = 1_000_000;
-  const clock = new ManualClock();
-  let received = 0;
-  let mostExcess = Number.NEGATIVE_INFINITY;
-  const target = await localServer(t, (socket) => {
-    socket.on('data', (chunk: Buffer) => {
-      received += chunk.length;
-      mostExcess = Math.max(mostExcess, received - (1.2 * bytesPerSecond * clock.now()) / 1000);
-    });
-    socket.on('end', () => socket.end());
-  });
-  const policies = { sink: { bytesPerSecond } };
-  const host = await startProxy(t, `unix-listen:${path}`, { incoming: [`sink:${target.port}`], policies, clock });
-  const peer = await SocketPeer.established(path);
-  t.teardown(() => peer.close());
-  const streams = 24;
-  for (let index = 0; index < streams; index += 1) {
-    const id = peer.highestId + 2;
-    peer.sendOpen(id, 'sink');
-    for (let sent = 0; sent < 65_536; sent += 16_384) peer.sendData(id, Buffer.alloc(16_384, 'x'));
-    peer.send(FRAME_TYPE.FIN, id);
-  }
-  await eventually(() => (clock.advance(20), received === streams * 65_536), { what: 'all bytes', intervalMs: 5 });
-  t.true(mostExcess <= 262_144, `${mostExcess}`);
-  t.is(peer.fault, null);
-  await eventually(() => (clock.advance(20), host.proxy.listStreams().length === 0));
 });
 
 test('the rules of a group apply to its channels, also after a change, with the label of each', async (t) => {

@@ -1,5 +1,4 @@
 /** What is no vproxy, or one of another form, at the other end of a channel: the line says what came, on a manual clock. */
-import { createServer } from 'node:http';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -51,16 +50,6 @@ test('a stranger that comes again with other words is logged once', async (t) =>
   const side = await startProxy(t, `unix-connect:${path}`, { clock });
   await eventually(() => (clock.advance(QUIET_MS), count > 3 && toldOf(side).length > 0));
   t.is(toldOf(side).length, 1);
-});
-
-test('an HTTP server: the line says how its answer begins', async (t) => {
-  const clock = new ManualClock();
-  const path = join(temporaryFolder(t), 'channel.sock');
-  const server = createServer().listen(path);
-  t.teardown(() => server.close());
-  const side = await startProxy(t, `unix-connect:${path}`, { clock });
-  await eventually(() => (clock.advance(QUIET_MS), toldOf(side).length > 0));
-  t.regex(toldOf(side).join(), /: \d+ bytes came that are not vproxy's, beginning with "HTTP\/1\.1 400 Bad Request"$/);
 });
 
 /** A HELLO whose header and checksum are right, but whose fields are those of another form. */

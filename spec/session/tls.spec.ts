@@ -100,18 +100,6 @@ for (const [what, code, whose, act] of [
   });
 }
 
-for (const [what, b] of [
-  ['without TLS', { keys: () => [ONE], secure: null }],
-  ['with another key', withKey(TWO)],
-  ['with no key', { keys: () => [], secure: null }],
-] as const) {
-  test(`there is no session with a side ${what}: auth-failed on both`, async (t) => {
-    const pair = await started(withKey(ONE), b);
-    t.deepEqual(countsOf(pair), [0, 0]);
-    for (const { endings } of pair.sides) t.is(endings[0]?.code, 'auth-failed');
-  });
-}
-
 test('a byte lost within a record that is followed by nothing is detected within 5 s (R-LIVE-4)', async (t) => {
   const pair = await started(withKey(ONE));
   openEcho(pair, Buffer.alloc(8000));

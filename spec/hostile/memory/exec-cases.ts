@@ -46,6 +46,11 @@ async function hold(calls: number, call: Call, options: Partial<ExecRunnerOption
   }
 }
 
+const holding =
+  (call: Call) =>
+  (calls: number): Promise<number> =>
+    hold(calls, call);
+
 /** A call whose caller reads its output. */
 const said =
   (act: (caller: ExecCaller, index: number) => Promise<unknown>): Call =>
@@ -142,42 +147,24 @@ const variables = (index: number): Record<string, string> =>
 
 /** For each kind: the bytes allowed per call, and a function for the bytes held for a number of calls at once. */
 const CASES: readonly [title: string, bytesPerCall: number, hold: (calls: number) => Promise<number>][] = [
-  [
-    'signals of a megabyte',
-    CALL_BYTES,
-    (calls) =>
-      hold(
-        calls,
-        saidTo((caller) => write(caller, LONG_SIGNAL)),
-      ),
-  ],
+  ['signals of a megabyte', CALL_BYTES, holding(saidTo((caller) => write(caller, LONG_SIGNAL)))],
   [
     'variables of commands that run',
     CALL_BYTES,
-    (calls) =>
-      hold(
-        calls,
-        said((caller, index) => caller.start({ argv: SLEEP, env: variables(index) }).started),
-      ),
+    holding(said((caller, index) => caller.start({ argv: SLEEP, env: variables(index) }).started)),
   ],
   [
     'input in single bytes that nobody takes',
     1.3 * STDIN_CREDIT_BYTES + CALL_BYTES,
-    (calls) =>
-      hold(
-        calls,
-        saidTo((caller) => writeTimes(caller, (6 * STDIN_CREDIT_BYTES) / SINGLE_INPUT.length, () => SINGLE_INPUT)),
-      ),
+    holding(saidTo((caller) => writeTimes(caller, (6 * STDIN_CREDIT_BYTES) / SINGLE_INPUT.length, () => SINGLE_INPUT))),
   ],
   [
     'input in pieces that come with much else',
     1.3 * STDIN_CREDIT_BYTES + CALL_BYTES + FRAME_BYTES,
     // A new buffer each time, as from a channel.
-    (calls) =>
-      hold(
-        calls,
-        saidTo((caller) => writeTimes(caller, STDIN_CREDIT_BYTES / PIECE_BYTES, () => Buffer.concat([INPUT, RESIZES]))),
-      ),
+    holding(
+      saidTo((caller) => writeTimes(caller, STDIN_CREDIT_BYTES / PIECE_BYTES, () => Buffer.concat([INPUT, RESIZES]))),
+    ),
   ],
   [
     'signals and sizes for commands that are not there yet',

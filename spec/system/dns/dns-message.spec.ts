@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import test from 'ava';
-import fc from 'fast-check';
 import { type DnsMessage, formatMessage, isSameQuestion, parseMessage } from '../../../lib/system/dns/dns-message.js';
 import { formatName, hostOf, keyOf, parseName, readName } from '../../../lib/system/dns/domain-names.js';
 import {
@@ -11,7 +10,6 @@ import {
   typeName,
 } from '../../../lib/system/dns/resource-records.js';
 import { a, answerTo, bytesOf, cname, nameOf, query, question, record, soa } from '../../helpers/dns.js';
-import { searchRuns } from '../../helpers/searches.js';
 
 const hex = (text: string): Buffer => Buffer.from(text.replace(/\s+/g, ''), 'hex');
 
@@ -244,67 +242,6 @@ test('the negative TTL is the smaller of the SOA’s two', (t) => {
   t.is(negativeTtlOf(soa('example.org', 900, 60)), 60);
 });
 
-// ---- any message ------------------------------------------------------------------------------------------------
-
-const label = fc.uint8Array({ minLength: 1, maxLength: 12 });
-const anyName = fc
-  .array(label, { maxLength: 6 })
-  .map((labels) =>
-    Buffer.concat([...labels.flatMap((one) => [Buffer.from([one.length]), Buffer.from(one)]), Buffer.alloc(1)]),
-  );
-const someName = fc.oneof(anyName, fc.constantFrom(nameOf('www.example.org'), nameOf('example.org'), nameOf('ORG')));
-const anyBytes = fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes));
-const anyRecord: fc.Arbitrary<DnsRecord> = fc
-  .record({ name: someName, ttl: fc.nat(0xffffffff), target: someName, bytes: anyBytes, kind: fc.nat(6) })
-  .map(({ name, ttl, target, bytes, kind }) => {
-    const naptr = [Buffer.alloc(4, 5), Buffer.from([bytes.length]), bytes, Buffer.alloc(2), target];
-    const [type, ...data] =
-      [
-        ['A', Buffer.alloc(4, bytes.length)] as const,
-        ['CNAME', target] as const,
-        ['MX', Buffer.alloc(2, 7), target] as const,
-        ['SOA', target, name, Buffer.alloc(20, 9)] as const,
-        ['SRV', Buffer.alloc(6, 3), target] as const,
-        ['NAPTR', ...naptr] as const,
-        ['TXT', bytes] as const,
-      ][kind] ?? (['TXT', bytes] as const);
-    return { name, ttl, type: RECORD_TYPE[type], data: Buffer.concat(data) };
-  });
-/** As objects of the code are. */
-const PLAIN = { noNullPrototype: true } as const;
-
-const FLAGS = ['isResponse', 'isTruncated', 'wantsRecursion', 'canRecurse', 'isAuthentic', 'isUnchecked'] as const;
-type Flags = Record<(typeof FLAGS)[number], fc.Arbitrary<boolean>>;
-
-const number16 = fc.nat(0xffff);
-const anyError = fc.record({ code: number16, text: fc.string({ maxLength: 20 }) }, PLAIN);
-const anyEdns = {
-  ...{ udpBytes: number16, version: fc.nat(255), wantsDnssec: fc.boolean() },
-  errors: fc.array(anyError, { maxLength: 2 }),
-};
-const anyMessage: fc.Arbitrary<DnsMessage> = fc.record(
-  {
-    ...(Object.fromEntries(FLAGS.map((name) => [name, fc.boolean()])) as Flags),
-    ...{ id: number16, opcode: fc.nat(15), rcode: fc.nat(15) },
-    question: fc.option(fc.record({ name: someName, type: number16, class: number16 }, PLAIN)),
-    answers: fc.array(anyRecord, { maxLength: 6 }),
-    authorities: fc.array(anyRecord, { maxLength: 3 }),
-    edns: fc.option(fc.record(anyEdns, PLAIN)),
-  },
-  PLAIN,
-);
-
-test('any message is read back as written', (t) => {
-  t.notThrows(() =>
-    fc.assert(
-      fc.property(anyMessage, (message) => {
-        assert.deepEqual(parseMessage(bytesOf(message)), message);
-      }),
-      { numRuns: searchRuns(3000) },
-    ),
-  );
-});
-
 test('30,000 messages, random or randomly changed, are parsed as a whole or not at all', (t) => {
   // A seeded random generator: the same messages each time.
   let state = 0x2545f491;
@@ -314,9 +251,14 @@ test('30,000 messages, random or randomly changed, are parsed as a whole or not 
     state ^= state << 5;
     return (state >>> 0) % below;
   };
+  const [text, target] = [hex('0568656c6c6f'), nameOf('example.org')];
+  const data = { MX: '000a', SRV: '0001000201bb', NAPTR: '0064000a01750353495000', TXT: '' } as const;
+  const records = (Object.keys(data) as (keyof typeof data)[]).map((type) =>
+    record('www.example.org', type, Buffer.concat([hex(data[type]), type === 'TXT' ? text : target])),
+  );
   const good = [
     CHAIN,
-    bytesOf(query('www.example.org', 'MX')),
+    bytesOf(answerTo(query('www.example.org', 'MX'), records)),
     bytesOf(answerTo(query('x.example'), [soa('example', 5)])),
   ];
   let understood = 0;
@@ -330,8 +272,7 @@ test('30,000 messages, random or randomly changed, are parsed as a whole or not 
     if (message === null) continue;
     understood += 1;
     // A parsed message can be written again, and means the same.
-    const again = parseMessage(bytesOf(message));
-    if (again === null || !bytesOf(again).equals(bytesOf(message))) t.fail(bytes.toString('hex'));
+    assert.deepEqual(parseMessage(bytesOf(message)), message, bytes.toString('hex'));
   }
   t.true(understood > 3000 && understood < 30_000, String(understood));
 });
