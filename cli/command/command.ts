@@ -14,6 +14,10 @@ export interface CommandDescription {
   readonly isLocal?: boolean;
   /** Its own options; `--help` is added, and `--socket` and `--name` unless it is local. */
   readonly options: CommandOptions;
+  /** The environment variables in place of its options, each with its meaning. Default: none. */
+  readonly variables?: readonly (readonly [name: string, about: string])[];
+  /** Whether a command line without words means this command, in this environment. Default: it never does. */
+  readonly isImplied?: (environment: NodeJS.ProcessEnv) => boolean;
   /** Placeholders of its operands; `[…]` is optional, and one that ends in `…` is repeatable. Default: none. */
   readonly operands?: readonly string[];
   /** Commands to suggest for a word that is no operand here; it replaces `WORD`, or `LABEL` if it is a label. Default: none. */

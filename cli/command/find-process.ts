@@ -16,7 +16,7 @@ interface SocketChoice {
   readonly socket?: string | undefined;
   /** `--name`. */
   readonly name?: string | undefined;
-  /** Default: `$VPROXY_SOCKET`. */
+  /** Default: that of `socketInEnvironment`. */
   readonly environment?: string | undefined;
   /** The folder of the control sockets; null if the user has none. Default: that of this user. */
   readonly folder?: string | null;
@@ -27,6 +27,10 @@ interface SocketChoice {
 const ownFolder = (): string | null =>
   controlFolder({ isRoot: process.getuid?.() === 0, runtimeDirectory: process.env['XDG_RUNTIME_DIR'] ?? null });
 
+/** The control socket that the environment names: for commands, or for the process that a container runs. */
+export const socketInEnvironment = ({ VPROXY_SOCKET, VPROXY_CONTROL } = process.env): string | undefined =>
+  VPROXY_SOCKET || VPROXY_CONTROL || undefined;
+
 /**
  * Resolves with the path of the control socket. Rejects with `bad-argument` if several match, and with
  * `control-unavailable` if none does.
@@ -34,7 +38,7 @@ const ownFolder = (): string | null =>
 export async function findSocket({
   socket,
   name,
-  environment = process.env['VPROXY_SOCKET'],
+  environment = socketInEnvironment(),
   folder = ownFolder(),
   answerMs,
 }: SocketChoice): Promise<string> {

@@ -116,6 +116,10 @@ function describeOptions(command: CommandDescription, width: number): string[] {
     ...formatRows(members.map(describeOption), width),
   ]);
   const hasTimes = options.some(({ takes }) => takes?.called === 'SECONDS');
+  const { variables = [] } = command;
+  if (variables.length > 0) {
+    sections.push(...['', 'Environment, which options override:'], ...formatRows(variables, width));
+  }
   return [...sections, ...(hasTimes ? ['', ...wrapText('SECONDS may have units: 500ms, 90s, 5m, 1h30m.', width)] : [])];
 }
 

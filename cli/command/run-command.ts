@@ -22,13 +22,14 @@ import {
 /** Resolves with the exit status. Rejects with `bad-argument`, or with the command's error. */
 export async function runCommand(words: readonly string[]): Promise<number> {
   const [first, ...others] = words;
-  if (first === undefined) return showShortHelp();
+  const isImplied = first === undefined && (await MAIN_COMMAND.load()).isImplied?.(process.env) === true;
+  if (first === undefined && !isImplied) return showShortHelp();
   // Do not load the proxy for that.
   if (others.length === 0 && (first === '--version' || first === '-V')) return showVersion();
   const { name, entry, words: behind } = findCommand(words);
   if (entry === null) return runGroup(name, behind);
   // For an unknown command, errors in its options do not matter.
-  if (name === '' && !first.startsWith('-')) throw refuseCommand(first);
+  if (name === '' && first !== undefined && !first.startsWith('-')) throw refuseCommand(first);
   const command = await entry.load();
   const args = await readFor(name, command, behind);
   if (args.has('help')) return showHelp(name, command);

@@ -1,4 +1,5 @@
 /** `vproxy ps`: lists the vproxys running on this machine. */
+import { socketInEnvironment } from '../command/find-process.js';
 import { listCommand } from '../command/list-command.js';
 import { type ListedProcess, listProcesses } from '../command/list-processes.js';
 import { formatBytes, formatLocalTime } from '../ui/print.js';
@@ -14,9 +15,9 @@ export const command = listCommand<readonly ListedProcess[]>({
   ],
   isLocal: true,
   open() {
-    const { VPROXY_SOCKET, XDG_RUNTIME_DIR } = process.env;
-    const place = { isRoot: process.getuid?.() === 0, runtimeDirectory: XDG_RUNTIME_DIR ?? null };
-    return Promise.resolve(() => listProcesses({ ...place, socket: VPROXY_SOCKET || null }));
+    const runtimeDirectory = process.env['XDG_RUNTIME_DIR'] ?? null;
+    const place = { isRoot: process.getuid?.() === 0, runtimeDirectory, socket: socketInEnvironment() ?? null };
+    return Promise.resolve(() => listProcesses(place));
   },
   names: (processes) => processes.map(({ name, pid }) => name ?? String(pid)),
   lines: (processes, { width, isWide }) => formatProcesses(processes, width, isWide),

@@ -1,6 +1,7 @@
 /** `vproxy -c CHANNEL …`: the command that runs a proxy. */
 import type { Command } from '../command/command.js';
 import { RUN_OPTIONS } from '../run/options.js';
+import { isRunByEnvironment, RUN_VARIABLES, takeRunVariables } from '../run/run-variables.js';
 
 const FOREGROUND = 'vproxy runs in the foreground; append & or make it a service of systemd';
 
@@ -15,6 +16,8 @@ export const run: Command = {
     ['vproxy --config /etc/vproxy/host1.toml', 'The same from a file'],
   ],
   isLocal: true,
+  variables: RUN_VARIABLES,
+  isImplied: isRunByEnvironment,
   options: { ...RUN_OPTIONS, version: { short: 'V', describe: 'Show versions' } },
   // Of ssh, docker and daemons.
   foreign: {
@@ -32,6 +35,12 @@ export const run: Command = {
       import('../run/run-options.js'),
       import('../run/run-proxy.js'),
     ]);
-    process.exit(await runFlags(parseRunFlags((name) => args.texts(name))));
+    const variables = takeRunVariables(process.env);
+    process.exit(
+      await runFlags(
+        parseRunFlags((name) => args.texts(name), variables),
+        variables,
+      ),
+    );
   },
 };

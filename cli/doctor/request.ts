@@ -2,7 +2,7 @@
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { BadFileError } from '../../lib/settings/problem.js';
 import type { Arguments } from '../command/arguments.js';
-import { findSocket } from '../command/find-process.js';
+import { findSocket, socketInEnvironment } from '../command/find-process.js';
 import { withKeyFiles } from '../run/key-files.js';
 import { loadConfiguration } from '../run/load-configuration.js';
 import { parseRunFlags, type RunFlags } from '../run/run-options.js';
@@ -23,10 +23,10 @@ export interface DoctorRequest {
 
 /** Reads the request. Rejects with `bad-argument` for a wrong argument; errors in a file become part of the request. */
 export async function readRequest(args: Arguments): Promise<DoctorRequest> {
-  const flags = parseRunFlags(givenToRun(args));
+  const flags = parseRunFlags(givenToRun(args), process.env);
   const { configuration, problems } = await readConfiguration(flags);
   const isGeneral = configuration === null && problems.length === 0 && flags.settings.keyFiles === undefined;
-  const socket = await findNamed(args.text('socket'), flags);
+  const socket = await findNamed(args.text('socket'), args.text('name'), flags);
   return {
     configuration,
     problems,
@@ -58,10 +58,13 @@ function keyFilesOf(flags: RunFlags): readonly string[] {
 }
 
 /** Finds the named control socket. `--name` may also name a process that is yet to be started. */
-async function findNamed(socket: string | undefined, { name, channels, file }: RunFlags): Promise<string | null> {
+async function findNamed(
+  socket: string | undefined,
+  name: string | undefined,
+  { channels, file }: RunFlags,
+): Promise<string | null> {
   if (socket !== undefined) return socket;
-  const environment = process.env['VPROXY_SOCKET'];
-  if (name === undefined) return environment || null;
+  if (name === undefined) return socketInEnvironment() ?? null;
   const isOfOthers = channels.length > 0 || file !== null;
   return findSocket({ name }).catch((error: unknown) => {
     if (isOfOthers) return null;

@@ -1,23 +1,36 @@
 /** The options of the run command: those of the settings, and a few of its own. */
 import { OPTION_GROUPS, type Option, type Setting } from '../../lib/settings/setting.js';
 import { OPTION_SETTINGS } from '../../lib/settings/settings-table.js';
+import { text } from '../../lib/settings/value-type.js';
 import type { CommandOption, CommandOptions } from '../command/command.js';
 
-/** Options that are not settings: where settings come from, and whether to only print them. */
-const OWN_OPTIONS: readonly Option[] = [
-  {
-    name: 'config',
-    value: 'FILE',
-    group: 'Configuration:',
-    help: 'FILE with the configuration, TOML or JSON, or a folder of such files; the command line overrides it',
-  },
+/** Where settings come from. */
+export const CONFIG = {
+  key: 'config',
+  field: 'file',
+  type: text('the path of a file or a folder'),
+  about: 'The configuration',
+  variable: 'VPROXY_CONFIG',
+  options: [
+    {
+      name: 'config',
+      value: 'FILE',
+      group: 'Configuration:',
+      help: 'FILE with the configuration, TOML or JSON, or a folder of such files; the command line overrides it',
+    },
+  ],
+  reload: 'start',
+} as const satisfies Setting;
+
+/** Options that are not settings: whether to only print them. */
+const PRINT_OPTIONS: readonly Option[] = [
   { name: 'print-config', group: 'Configuration:', help: 'Print the resulting configuration as TOML, and exit' },
   { name: 'json', group: 'Configuration:', help: 'Print it as JSON' },
 ];
 
 /** All options by long name. `parseRunFlags` validates the values. A spec compares docs/cli.md with them. */
 export const RUN_OPTIONS: CommandOptions = Object.fromEntries(
-  [...optionsOf(OPTION_SETTINGS), ...OWN_OPTIONS]
+  [...optionsOf([CONFIG, ...OPTION_SETTINGS]), ...PRINT_OPTIONS]
     .filter(({ isOfAdditionOnly = false }) => !isOfAdditionOnly)
     .sort((a, b) => OPTION_GROUPS.indexOf(a.group) - OPTION_GROUPS.indexOf(b.group))
     .map((option) => [option.name, commandOption(option)]),

@@ -36,6 +36,8 @@ interface ProxyProcessOptions {
   readonly store: ListenerStore | null;
   /** `$XDG_RUNTIME_DIR`, for the storage broker. */
   readonly runtimeDirectory: string | null;
+  /** Environment variables that this process removed, and a successor needs. */
+  readonly variables: Readonly<Record<string, string>>;
 }
 
 /** Everything that runs in the process. Call `run` once. */
@@ -140,7 +142,7 @@ export class ProxyProcess {
   }
 
   get environment(): Readonly<Record<string, string>> {
-    return successorEnvironment(this.#options.service);
+    return { ...successorEnvironment(this.#options.service), ...this.#options.variables };
   }
 
   get isService(): boolean {

@@ -1,12 +1,23 @@
 /** Parses and validates the run options; each error is one human-readable line. */
-import { badArgument } from '../../lib/errors.js';
+import { parseChannel } from '../../lib/channel/address/address.js';
+import { badArgument, naming } from '../../lib/errors.js';
 import { parseChannelArgument } from '../../lib/settings/arguments.js';
+import { ADDRESS } from '../../lib/settings/channel-settings.js';
 import type { FlagLayer } from '../../lib/settings/configuration.js';
 import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';
-import { type GivenOptions, onlyValue, readOptions, requireValue } from '../../lib/settings/setting.js';
+import {
+  type Environment,
+  type GivenOptions,
+  readOptions,
+  readVariables,
+  requireValue,
+  type Setting,
+  type SettingsOf,
+} from '../../lib/settings/setting.js';
 import { CHANNEL_SETTINGS, PORT_SETTINGS } from '../../lib/settings/settings-table.js';
+import { CONFIG } from './options.js';
 
-/** The parsed command line. */
+/** The parsed command line and environment. */
 export interface RunFlags extends FlagLayer {
   /** The configuration file, or null. */
   readonly file: string | null;
@@ -16,20 +27,37 @@ export interface RunFlags extends FlagLayer {
   readonly asJson: boolean;
 }
 
-/** Parses the given flags. Throws `bad-argument` with the argument and what is expected. */
-export function parseRunFlags(given: GivenOptions): RunFlags {
+/**
+ * Parses the given flags, and the variables of an environment, which they override. Throws `bad-argument` with the argument
+ * or the variable and what is expected.
+ */
+export function parseRunFlags(given: GivenOptions, environment: Environment = {}): RunFlags {
+  const read = <R extends readonly Setting[]>(rows: R): SettingsOf<R> => ({
+    ...readVariables(rows, environment),
+    ...readOptions(rows, given, 'file'),
+  });
   return {
-    ...readOptions(PROCESS_SETTINGS, given, 'file'),
-    file: onlyValue('config', given) ?? null,
+    ...read(PROCESS_SETTINGS),
+    file: read([CONFIG] as const).file ?? null,
     isPrinted: given('print-config').length > 0,
     asJson: parseJson(given),
-    settings: readOptions(CHANNEL_SETTINGS, given, 'file'),
-    channels: given('channel').map((value) => parseChannelArgument(requireValue(value, '-c'))),
+    settings: read(CHANNEL_SETTINGS),
+    channels: readChannels(given('channel'), environment[ADDRESS.variable]),
     forwards: (['outgoing', 'incoming'] as const).flatMap((direction) =>
       given(direction).map((text) => ({ direction, text })),
     ),
     vsockPorts: readOptions(PORT_SETTINGS, given, 'file').vsockPorts ?? {},
   };
+}
+
+/** The channels of `-c`, or else the one of the variable. */
+function readChannels(texts: readonly string[], variable: string | undefined): FlagLayer['channels'] {
+  if (texts.length > 0 || !variable) return texts.map((text) => parseChannelArgument(requireValue(text, '-c')));
+  return naming(ADDRESS.variable, () => {
+    const channel = parseChannelArgument(variable);
+    parseChannel(channel.address);
+    return [channel];
+  });
 }
 
 function parseJson(given: GivenOptions): boolean {

@@ -20,13 +20,16 @@ import { ProxyProcess, type Reload } from './proxy-process.js';
 import type { RunFlags } from './run-options.js';
 import { withRuntimeDirectory } from './running-process.js';
 
-/** Runs what the flags ask for. Resolves with the exit status. */
-export async function runFlags(flags: RunFlags): Promise<number> {
+/** The environment variables that the flags were read from. */
+type Variables = Readonly<Record<string, string>>;
+
+/** Runs what the flags ask for; a successor needs the same `variables`. Resolves with the exit status. */
+export async function runFlags(flags: RunFlags, variables: Variables): Promise<number> {
   const credentials = process.env['CREDENTIALS_DIRECTORY'] ?? null;
   const load = (running: Configuration | null) => loadConfiguration(flags, credentials, running);
   const reload = flags.file === null ? null : load;
   const handover = takeHandoverDescriptor(process.env);
-  if (handover !== null) return succeed(handover, reload);
+  if (handover !== null) return succeed(handover, reload, variables);
   let configuration: Configuration;
   try {
     configuration = await load(null);
@@ -42,7 +45,7 @@ export async function runFlags(flags: RunFlags): Promise<number> {
     const { formatConfiguration } = await import('../../lib/settings/configuration.js');
     return print(formatConfiguration(configuration, flags.asJson ? 'json' : 'toml'));
   }
-  return runProxy(configuration, reload);
+  return runProxy(configuration, reload, variables);
 }
 
 function print(text: string): Promise<number> {
@@ -50,7 +53,7 @@ function print(text: string): Promise<number> {
 }
 
 /** Runs a proxy until SIGINT, SIGTERM, the end of an inherited channel, or a permanent failure; resolves with the exit status. */
-async function runProxy(configuration: Configuration, load: Reload): Promise<number> {
+async function runProxy(configuration: Configuration, load: Reload, variables: Variables): Promise<number> {
   nameProcess(process.argv.slice(2));
   boundYoungGeneration();
   const output = makeOutput(configuration, await openDebugLog(process.env['DEBUG']));
@@ -72,7 +75,17 @@ async function runProxy(configuration: Configuration, load: Reload): Promise<num
       lineBytes: (event) => output.lineBytes(event),
       findRival: rivalFinder(place, () => made.control.paths),
     });
-    made = new ProxyProcess({ configuration, load, output, proxy, service, manager, store, runtimeDirectory });
+    made = new ProxyProcess({
+      configuration,
+      load,
+      output,
+      proxy,
+      service,
+      manager,
+      store,
+      runtimeDirectory,
+      variables,
+    });
   } catch (error) {
     // Nothing has run yet: report it like a wrong argument.
     output.options = { ...output.options, hasTimes: false };
@@ -91,7 +104,7 @@ async function runProxy(configuration: Configuration, load: Reload): Promise<num
 }
 
 /** Like `runProxy`, taking over from a process that hands over through the pipe `fd`. */
-async function succeed(fd: number, load: Reload): Promise<number> {
+async function succeed(fd: number, load: Reload, variables: Variables): Promise<number> {
   // Some versions of Node install a handler only in a later turn, which is too late once everything is taken over in one.
   process.on('SIGHUP', () => undefined);
   nameProcess(process.argv.slice(2));
@@ -112,7 +125,17 @@ async function succeed(fd: number, load: Reload): Promise<number> {
     const place = { isRoot: process.getuid?.() === 0, runtimeDirectory };
     const findRival = rivalFinder(place, () => made.control.paths);
     const proxy = new Proxy({ channels: [], restored: { state, take }, agent: describeAgent(), lineBytes, findRival });
-    const made = new ProxyProcess({ configuration, load, output, proxy, service, manager, store, runtimeDirectory });
+    const made = new ProxyProcess({
+      configuration,
+      load,
+      output,
+      proxy,
+      service,
+      manager,
+      store,
+      runtimeDirectory,
+      variables,
+    });
     log = made.running.log;
     return { made, document, take };
   });

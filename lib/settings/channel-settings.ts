@@ -130,6 +130,7 @@ export const SHARED = [
       },
     ],
     about: 'Files with keys that its peer must have too, as for --key; in a request absolute paths, on this machine',
+    variable: 'VPROXY_KEY',
     reload: 'now',
   },
   {
@@ -284,6 +285,7 @@ export const NAME = {
     },
   ],
   about: 'The name of this side, shown to its peer',
+  variable: 'VPROXY_NAME',
   reload: 'channel',
 } as const satisfies ChannelSetting<'name'>;
 
@@ -394,5 +396,6 @@ export const ADDRESS = {
     },
   ],
   about: 'KIND:ADDRESS[,key=value…], as -c takes it, or a URI',
+  variable: 'VPROXY_CHANNEL',
   reload: 'channel',
 } as const satisfies ChannelSetting<'address'>;

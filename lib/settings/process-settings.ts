@@ -74,6 +74,7 @@ export const PROCESS_SETTINGS = [
     key: 'control',
     field: 'control',
     type: controlSocket,
+    variable: 'VPROXY_CONTROL',
     about:
       'The path of the control socket, or false for none; default: NAME.sock in /run/vproxy, or in $XDG_RUNTIME_DIR/vproxy',
     options: [
@@ -128,6 +129,7 @@ export const PROCESS_SETTINGS = [
     field: 'metrics',
     type: parsed('ADDR:PORT', (value) => parseHostPort(value, 0), formatHostPort),
     about: 'ADDR:PORT to also serve metrics on',
+    variable: 'VPROXY_METRICS',
     options: [{ name: 'metrics', value: 'ADDR:PORT', group: 'Control:', help: 'ADDR:PORT to also serve metrics on' }],
     reload: 'start',
   },
@@ -153,6 +155,7 @@ export const PROCESS_SETTINGS = [
     type: oneOf(LOG_LEVELS, 'is not a log level'),
     fallback: 'info',
     about: 'The least important level that is logged',
+    variable: 'VPROXY_LOG_LEVEL',
     options: [
       {
         name: 'verbose',
@@ -177,6 +180,7 @@ export const PROCESS_SETTINGS = [
     type: oneOf(LOG_FORMATS, 'is neither text nor json'),
     fallback: 'text',
     about: 'The format of the log: text, or one JSON object per line',
+    variable: 'VPROXY_LOG_FORMAT',
     options: [
       {
         name: 'log-format',

@@ -25,6 +25,8 @@ export interface Setting<T = unknown> {
   readonly isNested?: boolean;
   /** The options that set it. Default: none, only files and requests set it. */
   readonly options?: readonly Option[];
+  /** The environment variable that sets it, for containers. Default: none. */
+  readonly variable?: Variable;
   /** Derives the value from the options, if it is more than the value of a single one. Throws `bad-argument`. */
   fromOptions?(given: GivenOptions, form: Form): T | undefined;
   /** Its meaning, for the descriptions of requests and of files. */
@@ -34,6 +36,12 @@ export interface Setting<T = unknown> {
   /** The effect of a reload that changes it. */
   readonly reload: Reload;
 }
+
+/** The name of an environment variable. */
+type Variable = `VPROXY_${string}`;
+
+/** Environment variables by name. */
+export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** `now`: takes effect at once. `channel`: restarts the channel. `start`: takes effect at the next start. */
 export type Reload = 'now' | 'channel' | 'start';
@@ -236,6 +244,14 @@ function readOption(type: ValueType<unknown>, option: Option, name: string, give
     shown,
     form,
   );
+}
+
+/** Reads the values of rows from variables; an empty one counts as unset. Throws `bad-argument`, naming the variable. */
+export function readVariables<R extends readonly Setting[]>(rows: R, environment: Environment): SettingsOf<R> {
+  return byField(rows, ({ variable, type }) => {
+    const text = variable === undefined ? undefined : environment[variable];
+    return variable === undefined || !text ? undefined : parseValues(type, [text], variable, 'file');
+  });
 }
 
 /** Parses texts: any number of them for a list, one for any other type. Throws `bad-argument`, naming `shown`. */

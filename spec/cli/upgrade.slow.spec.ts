@@ -84,7 +84,7 @@ test.serial('the successor has the group with its folders, manual changes, and w
         `[channels.vm1]\naddress = "unix-listen:${at('vm1.sock')}"\noutgoing = ["${service}:127.0.0.1:0"]\n`,
     );
   declare('a');
-  const host = spawnVproxy(t, ['--config', config, '--control', socket]);
+  const host = spawnVproxy(t, ['--control', socket], { env: { VPROXY_CONFIG: config } });
   await host.waitForLine(TAKING_CONTROL);
   const target = await localServer(t, echo);
   const startGuest = async (vm: string) => {

@@ -3,4 +3,5 @@ import './arguments.js';
 import './merge-configuration.js';
 import './parse-configuration.js';
 import './read-configuration.js';
+import './run-variables.js';
 import './settings-table.js';
