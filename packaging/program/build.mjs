@@ -1,17 +1,18 @@
-// Makes dist/program: the programs in a few files, which start faster than hundreds of modules and use less memory. Each file has
-// a source map beside it, for traces.
+// Makes dist/program: the programs and the library in a few files, which start faster than hundreds of modules and use less memory.
+// Each file has a source map beside it, for traces.
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename } from 'node:path';
 import { build, transform } from 'esbuild';
 import { formatLicences } from '../bundled-packages.mjs';
 import { oldestNode, requireNode } from '../require-node.cjs';
 import { writeChanged } from '../write-changed.mjs';
-import { SHARED_FILES, SINGLE_FILES } from './files.mjs';
+import { LIBRARY, SHARED_FILES, SINGLE_FILES } from './files.mjs';
 
 process.chdir(`${import.meta.dirname}/../..`);
 const OUTPUT = 'dist/program';
 const { version, engines, bin } = JSON.parse(readFileSync('package.json', 'utf8'));
 const OLDEST = oldestNode(engines);
+const LIBRARY_PART = './library.js';
 const SHEBANG = '#!/usr/bin/env node\n';
 
 /** The beginning of each program. */
@@ -52,7 +53,7 @@ async function divide() {
   const { outputFiles, metafile } = await build({
     ...settings,
     plugins: [withoutExec],
-    entryPoints: { [SHARED_FILES[0].name]: SHARED_FILES[0].modules[0] },
+    entryPoints: { [SHARED_FILES[0].name]: SHARED_FILES[0].modules[0], library: LIBRARY },
     format: 'esm',
     splitting: true,
     chunkNames: '[hash]',
@@ -60,8 +61,10 @@ async function divide() {
   });
   const texts = new Map(outputFiles.map(({ path, text }) => [basename(path), text]));
   const parts = new Map();
-  for (const [path, { entryPoint, imports }] of Object.entries(metafile.outputs)) {
-    const needs = imports.filter(({ kind, external }) => kind === 'import-statement' && external !== true);
+  const namesOf = (imports) => imports.map((one) => `./${basename(one.path)}`);
+  for (const [path, { entryPoint, imports, exports }] of Object.entries(metafile.outputs)) {
+    const own = imports.filter(({ external }) => external !== true);
+    const needs = own.filter(({ kind }) => kind === 'import-statement');
     const { code, map } = await transform(texts.get(basename(path)), {
       format: 'cjs',
       target: settings.target,
@@ -71,7 +74,7 @@ async function divide() {
       sourcesContent: false,
       sourcefile: '',
     });
-    parts.set(`./${basename(path)}`, { entryPoint, needs: needs.map((one) => `./${basename(one.path)}`), code, map });
+    parts.set(`./${basename(path)}`, { entryPoint, exports, needs: namesOf(needs), leadsTo: namesOf(own), code, map });
   }
   return { parts, metafile };
 }
@@ -112,6 +115,19 @@ function join(parts, names, head, tail) {
   return { text: `${text}${tail}`, map: JSON.stringify({ version: 3, sections }) };
 }
 
+/** Lists the files that a part may need, now or later. */
+function filesBehind(start, parts, fileOf) {
+  const seen = new Set([start]);
+  for (const name of seen) for (const next of parts.get(name).leadsTo) seen.add(next);
+  return [...new Set([...seen].map((name) => fileOf[name]))];
+}
+
+/** Makes the ES module that exports the library. */
+function makeLibrary(parts) {
+  const { exports } = parts.get(LIBRARY_PART);
+  return `import library from './vproxy.cjs';\nexport const { ${exports.join(', ')} } = library;\n`;
+}
+
 /** Makes the files that share their parts. */
 function makeShared(parts) {
   const names = distribute(parts);
@@ -123,14 +139,21 @@ function makeShared(parts) {
       keeps === undefined ? [] : [[`${name}.cjs`, keeps.map((one) => `${one}.cjs`)]],
     ),
   );
+  const loads = filesBehind(LIBRARY_PART, parts, fileOf)
+    .filter((file) => file !== `${SHARED_FILES[0].name}.cjs`)
+    .map((file) => `'${file}':()=>require('./${file}')`);
   const loader = readFileSync('packaging/program/loader.cjs', 'utf8')
     .replace("'use strict';", `'use strict';\n${REQUIRE_NODE}`)
     .replace('const PART_FILES = {};', `const PART_FILES = ${JSON.stringify(fileOf)};`)
-    .replace('const KEPT_FILES = {};', `const KEPT_FILES = ${JSON.stringify(kept)};`);
+    .replace('const KEPT_FILES = {};', `const KEPT_FILES = ${JSON.stringify(kept)};`)
+    .replace('const LIBRARY_FILES = {};', `const LIBRARY_FILES = {${loads.join(',')}};`);
   return SHARED_FILES.map((row, index) => {
     const isFirst = index === 0;
     const [head, tail] = isFirst
-      ? [`${SHEBANG}${loader}\nfunctions.set('${row.name}.cjs',{\n`, `});\nrequirePart('./${row.name}.js');\n`]
+      ? [
+          `${SHEBANG}${loader}\nfunctions.set('${row.name}.cjs',{\n`,
+          `});\nif(isProgram)requirePart('./${row.name}.js');else module.exports=requirePart('${LIBRARY_PART}');\n`,
+        ]
       : ["'use strict';\nmodule.exports={\n", '};\n'];
     const { text, map } = join(parts, names[index], head, tail);
     const usesUrl = text.includes('importMetaUrl');
@@ -168,6 +191,7 @@ const written = new Map([
 for (const { name, text, map } of [...makeShared(parts), ...single.files]) {
   written.set(`${name}.cjs`, text).set(`${name}.cjs.map`, map);
 }
+written.set('library.js', makeLibrary(parts));
 // The first file is written last, as it lists the parts of the others.
 for (const [name, text] of [...written].reverse()) {
   const path = `${OUTPUT}/${name}`;

@@ -1,5 +1,8 @@
 // The files that the program consists of (docs/decisions/0020-program-in-few-files.md).
 
+/** The module whose exports are those of the package. */
+export const LIBRARY = 'lib/index.ts';
+
 /**
  * The files that share their parts, in this order: each has the imports of its modules, except those in a file above. A row
  * without modules has the remaining modules that are imported on demand. `keeps`: files that are opened along with it, so that
@@ -40,6 +43,7 @@ export const SHARED_FILES = [
       'lib/copy/copy-service.ts',
     ],
   },
+  { name: 'library', modules: [LIBRARY] },
   // Before yargs: their common parts are small, and commands that print a table need not load yargs.
   { name: 'commands' },
   { name: 'yargs', modules: ['cli/command/yargs-reader.ts'] },

@@ -7,7 +7,9 @@ import test, { type ExecutionContext } from 'ava';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { checkCommands, checkEverydayUse, type PackagedProgram } from '../helpers/packaged-program.js';
 
-const MAX_INSTALLED_BYTES = 20_000_000;
+const MAX_INSTALLED_BYTES = 17_000_000;
+
+const BUNDLER = join(PROJECT_ROOT, 'node_modules/.bin/esbuild');
 
 const ENVIRONMENT = { ...process.env, npm_config_prefer_offline: 'true', npm_config_update_notifier: 'false' };
 
@@ -66,6 +68,7 @@ test('npm pack of an unbuilt tree, and npm install --ignore-scripts of the packa
   t.true(bytes <= MAX_INSTALLED_BYTES, `${bytes} bytes`);
   checkFiles(t, folder);
   await checkTypes(t, root);
+  await checkBundles(t, root);
   await checkFreshProject(t, join(clone, name));
 
   const bin = join(root, 'node_modules/.bin');
@@ -111,7 +114,7 @@ function checkFiles(t: ExecutionContext, folder: string): void {
     'docs/cli.md',
     'dist/lib/index.d.ts',
     'dist/program/vproxy.cjs',
-    'dist/program/vproxy.cjs.map',
+    'dist/program/library.js',
     'dist/program/vproxy-storage.cjs',
     'dist/program/LICENCES',
     'dist/man/vproxy.1',
@@ -120,11 +123,25 @@ function checkFiles(t: ExecutionContext, folder: string): void {
     t.true(files.includes(file), file);
   }
   const odd = files.filter((file) =>
-    /^dist\/(?!program\/).*\.map$|^(?:dist\/)?(?:spec|bench|cli)\/|\.tsbuildinfo$|^(?!examples\/).*\.mjs$|^dist\/examples/.test(
+    /\.map$|^dist\/lib\/.*\.js$|^(?:dist\/)?(?:spec|bench|cli)\/|\.tsbuildinfo$|^(?!examples\/).*\.mjs$|^dist\/examples/.test(
       file,
     ),
   );
   t.deepEqual(odd, []);
+}
+
+/** Asserts that a bundler takes the library apart from the package, in both formats. */
+async function checkBundles(t: ExecutionContext, root: string): Promise<void> {
+  const source = join(root, 'bundled.js');
+  writeFileSync(
+    source,
+    "import { parseForwardSpec } from 'vproxy'; console.log(parseForwardSpec('outgoing', 'ssh:0'));",
+  );
+  for (const [format, name] of Object.entries({ cjs: 'bundle.cjs', esm: 'bundle.mjs' })) {
+    const bundle = join(temporaryFolder(t), name);
+    await run(root, BUNDLER, source, '--bundle', '--platform=node', `--format=${format}`, `--outfile=${bundle}`);
+    t.regex(await run(root, process.execPath, bundle), /service: 'ssh'/, format);
+  }
 }
 
 /** Current compiler and types, which new users get: exact versions, so that no release breaks an unchanged project. */
