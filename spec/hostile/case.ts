@@ -26,10 +26,8 @@ export interface Surroundings {
   readonly taps: Set<net.Socket>;
 }
 
-/** One way of misbehaving. */
-export interface HostileCase {
-  /** The peer's action, as used in the title. */
-  readonly what: string;
+/** The visible effects of a case. */
+interface Effects {
   /**
    * The expected code: one that ends sessions appears in the log and, unless it is a silent one, in a GOAWAY; any
    * other in a REFUSE or RESET, and the session continues. Null: nothing happens, and the session continues.
@@ -48,8 +46,16 @@ export interface HostileCase {
   readonly says?: RegExp;
   /** Further codes expected in the log. */
   readonly alsoLogged?: readonly ErrorCode[];
-  /** Misbehaves; a returned promise is awaited. The peer reads again when it is done. */
-  readonly act: (peer: SocketPeer, surroundings: Surroundings) => unknown;
+}
+
+/** Misbehaves; a returned promise is awaited. The peer reads again when it is done. */
+type Act = (peer: SocketPeer, surroundings: Surroundings) => unknown;
+
+/** One way of misbehaving; `what` is the peer's action, as used in the title. */
+export type HostileCase = Effects & { readonly what: string; readonly act: Act };
+
+export function hostile(what: string, effects: ErrorCode | null | Effects, act: Act): HostileCase {
+  return { ...(effects === null || typeof effects === 'string' ? { code: effects } : effects), what, act };
 }
 
 export const CANCELLED = { code: 'cancelled', message: '' };

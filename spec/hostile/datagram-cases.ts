@@ -2,7 +2,7 @@
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { Credits } from '../helpers/credits.js';
 import type { SocketPeer } from '../helpers/socket-peer.js';
-import { FLOOD, freshIds, type HostileCase, resetAll } from './case.js';
+import { FLOOD, freshIds, type HostileCase, hostile, resetAll } from './case.js';
 
 const { OPEN, DATA } = FRAME_TYPE;
 
@@ -46,30 +46,19 @@ async function floodOneFlow(peer: SocketPeer): Promise<void> {
 }
 
 export const DATAGRAM_CASES: readonly HostileCase[] = [
-  {
-    what: '100,000 flows, and leaves them open',
-    code: 'too-many-streams',
-    peer: WITH_DATAGRAMS,
-    act: async (peer) => {
-      const ids = await openFlows(peer, 100_000);
-      peer.sendOpenFlow(peer.highestId + 2, 'datagrams');
-      await peer.seen(/^REFUSE \d+ too-many-streams$/);
-      await resetAll(peer, ids.slice(0, 1500));
-    },
-  },
-  {
-    what: 'messages that are never complete, on as many flows as allowed',
-    code: null,
-    peer: WITH_DATAGRAMS,
-    act: async (peer) => {
+  hostile('100,000 flows, and leaves them open', { code: 'too-many-streams', peer: WITH_DATAGRAMS }, async (peer) => {
+    const ids = await openFlows(peer, 100_000);
+    peer.sendOpenFlow(peer.highestId + 2, 'datagrams');
+    await peer.seen(/^REFUSE \d+ too-many-streams$/);
+    await resetAll(peer, ids.slice(0, 1500));
+  }),
+  hostile(
+    'messages that are never complete, on as many flows as allowed',
+    { code: null, peer: WITH_DATAGRAMS },
+    async (peer) => {
       // The credit of the session is 1 MiB: it comes back with each batch.
       await resetAll(peer, await openFlows(peer, 1000, BEGUN, 10));
     },
-  },
-  {
-    what: 'empty messages on one flow, as fast as allowed',
-    code: null,
-    peer: WITH_DATAGRAMS,
-    act: floodOneFlow,
-  },
+  ),
+  hostile('empty messages on one flow, as fast as allowed', { code: null, peer: WITH_DATAGRAMS }, floodOneFlow),
 ];

@@ -4,7 +4,7 @@ import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import type { ErrorCode } from '../../lib/errors.js';
 import { creditPayload } from '../helpers/frame-maker.js';
 import type { FloodBounds, SocketPeer } from '../helpers/socket-peer.js';
-import { CANCELLED, FLOOD, freshIds, type HostileCase, resetAll } from './case.js';
+import { CANCELLED, FLOOD, freshIds, type HostileCase, hostile, resetAll } from './case.js';
 
 const { SERVICES, OPEN, DATA, CREDIT, RESET, PING, PONG, GOAWAY } = FRAME_TYPE;
 
@@ -105,96 +105,60 @@ const REFUSED: readonly [what: string, code: ErrorCode, service: string, ms: num
 
 export const FLOOD_CASES: readonly HostileCase[] = [
   ...HARMLESS.flatMap(([what, isAnswered, next]) =>
-    (isAnswered ? [true, false] : [true]).map(
-      (isReading): HostileCase => ({
-        what: `${what}, and reads${isReading ? '' : ' nothing'}`,
-        code: null,
-        act: async (peer) => {
-          await endStreamOne(peer);
-          peer.isReading = isReading;
-          await peer.flood(
-            batches((turn) => next(peer, turn)),
-            FLOOD,
-          );
-          if (isReading) await peer.drain();
-        },
+    (isAnswered ? [true, false] : [true]).map((isReading) =>
+      hostile(`${what}, and reads${isReading ? '' : ' nothing'}`, null, async (peer) => {
+        await endStreamOne(peer);
+        peer.isReading = isReading;
+        const frames = batches((turn) => next(peer, turn));
+        await peer.flood(frames, FLOOD);
+        if (isReading) await peer.drain();
       }),
     ),
   ),
-  ...REFUSED.map(
-    ([what, code, service, ms]): HostileCase => ({ what, code, act: (peer) => openInStep(peer, service, { ms }) }),
+  ...REFUSED.map(([what, code, service, ms]) => hostile(what, code, (peer) => openInStep(peer, service, { ms }))),
+  hostile('OPENs of a service that does not exist, and reads nothing', 'flood', async (peer) => {
+    peer.isReading = false;
+    const next = batches(() => [peer.frame(OPEN, peer.highestId + 2, { service: 'no-such-service' })]);
+    await peer.flood(next, FLOOD_OF_OPENS);
+  }),
+  hostile('OPENs of a service that does not answer', 'too-many-streams', async (peer) => {
+    await openInStep(peer, 'hang');
+    // The target of the service must see them end before it serves others.
+    await resetAll(peer, idsUpTo(2 * 256));
+  }),
+  hostile('OPENs of a service that answers, more than may be open', 'too-many-streams', async (peer) => {
+    await openInStep(peer, 'echo', { leastCount: DEFAULT_LIMITS.streams + 1 });
+    await resetAll(peer, idsUpTo(peer.highestId));
+  }),
+  hostile('OPENs that are reset before the answer, and reads', { code: 'flood', says: /opened and reset/ }, (peer) =>
+    resetInStep(peer, 'hang'),
   ),
-  {
-    what: 'OPENs of a service that does not exist, and reads nothing',
-    code: 'flood',
-    act: async (peer) => {
-      peer.isReading = false;
-      const next = batches(() => [peer.frame(OPEN, peer.highestId + 2, { service: 'no-such-service' })]);
-      await peer.flood(next, FLOOD_OF_OPENS);
-    },
-  },
-  {
-    what: 'OPENs of a service that does not answer',
-    code: 'too-many-streams',
-    act: async (peer) => {
-      await openInStep(peer, 'hang');
-      // The target of the service must see them end before it serves others.
-      await resetAll(peer, idsUpTo(2 * 256));
-    },
-  },
-  {
-    what: 'OPENs of a service that answers, more than may be open',
-    code: 'too-many-streams',
-    act: async (peer) => {
-      await openInStep(peer, 'echo', { leastCount: DEFAULT_LIMITS.streams + 1 });
-      await resetAll(peer, idsUpTo(peer.highestId));
-    },
-  },
-  {
-    what: 'OPENs that are reset before the answer, and reads',
-    code: 'flood',
-    says: /opened and reset/,
-    act: (peer) => resetInStep(peer, 'hang'),
-  },
-  {
-    what: 'OPENs that are reset after the answer',
-    code: null,
-    act: async (peer) => {
-      peer.onFrame = ({ type, streamId }) => {
-        if (type === FRAME_TYPE.ACCEPT) peer.send(RESET, streamId, REASON);
-      };
-      for (const startedAt = performance.now(); performance.now() - startedAt < FLOOD.ms; ) {
-        const ids = freshIds(peer, 100);
-        for (const id of ids) peer.sendOpen(id);
-        await peer.seen(new RegExp(`^(?:ACCEPT|REFUSE) ${ids.at(-1) ?? 0}`));
-        peer.log.take();
-      }
-      peer.onFrame = () => undefined;
-      await peer.ping();
-    },
-  },
-  {
-    what: 'a list of 5,000 services',
-    code: 'flood',
-    act: (peer) => {
-      for (let part = 0; part < 50; part += 1) {
-        const services = Array.from({ length: 100 }, (_, index) => `s${part}.${index}`);
-        peer.send(SERVICES, 0, { services, more: true });
-      }
-    },
-  },
-  {
-    what: 'GOAWAYs, while a stream is open',
-    code: 'shutdown',
-    isTold: false,
-    act: async (peer) => {
-      peer.sendOpen(1, 'deaf');
-      const goaway = { code: 'shutdown', message: '\u001b[31m', last: 0 };
-      await peer.flood(
-        batches(() => [peer.frame(GOAWAY, 0, goaway)]),
-        FLOOD,
-      );
-      peer.send(RESET, 1, REASON);
-    },
-  },
+  hostile('OPENs that are reset after the answer', null, async (peer) => {
+    peer.onFrame = ({ type, streamId }) => {
+      if (type === FRAME_TYPE.ACCEPT) peer.send(RESET, streamId, REASON);
+    };
+    for (const startedAt = performance.now(); performance.now() - startedAt < FLOOD.ms; ) {
+      const ids = freshIds(peer, 100);
+      for (const id of ids) peer.sendOpen(id);
+      await peer.seen(new RegExp(`^(?:ACCEPT|REFUSE) ${ids.at(-1) ?? 0}`));
+      peer.log.take();
+    }
+    peer.onFrame = () => undefined;
+    await peer.ping();
+  }),
+  hostile('a list of 5,000 services', 'flood', (peer) => {
+    for (let part = 0; part < 50; part += 1) {
+      const services = Array.from({ length: 100 }, (_, index) => `s${part}.${index}`);
+      peer.send(SERVICES, 0, { services, more: true });
+    }
+  }),
+  hostile('GOAWAYs, while a stream is open', { code: 'shutdown', isTold: false }, async (peer) => {
+    peer.sendOpen(1, 'deaf');
+    const goaway = { code: 'shutdown', message: '\u001b[31m', last: 0 };
+    await peer.flood(
+      batches(() => [peer.frame(GOAWAY, 0, goaway)]),
+      FLOOD,
+    );
+    peer.send(RESET, 1, REASON);
+  }),
 ];

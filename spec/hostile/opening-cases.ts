@@ -4,7 +4,7 @@ import { FRAME_TYPE, writeHeader } from '../../lib/codec/header.js';
 import { MAGIC } from '../../lib/codec/hello.js';
 import type { ErrorCode } from '../../lib/errors.js';
 import type { SocketPeer } from '../helpers/socket-peer.js';
-import { FLOOD, type HostileCase } from './case.js';
+import { FLOOD, type HostileCase, hostile } from './case.js';
 
 /** The same 64 KiB or more, repeatedly. */
 function repeated(piece: Buffer): () => Buffer {
@@ -80,66 +80,41 @@ function freshHellos(peer: SocketPeer): Buffer {
   return Buffer.concat(hellos);
 }
 
+/** Nothing comes of it. */
+const OPENING = { code: null, isOpening: true } as const;
+
 /** Bytes and HELLOs without an end. */
 export const OPENING_FLOODS: readonly HostileCase[] = [
-  ...FLOODS.map(
-    ([what, next]): HostileCase => ({
-      what: `${what} for ever, before there is a session`,
-      code: null,
-      isOpening: true,
-      act: (peer) => peer.flood(next(peer), FLOOD),
-    }),
+  ...FLOODS.map(([what, next]) =>
+    hostile(`${what} for ever, before there is a session`, OPENING, (peer) => peer.flood(next(peer), FLOOD)),
   ),
-  ...['reads the answers', 'reads nothing'].map(
-    (reads): HostileCase => ({
-      what: `HELLOs with ever new nonces, and ${reads}`,
-      code: null,
-      isOpening: true,
-      act: async (peer) => {
-        peer.isReading = reads !== 'reads nothing';
-        await peer.flood(() => freshHellos(peer), FLOOD);
-      },
+  ...['reads the answers', 'reads nothing'].map((reads) =>
+    hostile(`HELLOs with ever new nonces, and ${reads}`, OPENING, async (peer) => {
+      peer.isReading = reads !== 'reads nothing';
+      await peer.flood(() => freshHellos(peer), FLOOD);
     }),
   ),
 ];
 
 export const OPENING_CASES: readonly HostileCase[] = [
-  {
-    what: 'the own HELLO of the process back to it',
-    code: null,
-    isOpening: true,
-    act: async (peer) => {
-      const nonce = await peer.otherNonce();
-      await peer.flood(repeated(peer.hello({ nonce, ack: nonce })), { ...FLOOD, bytes: 2 ** 20 });
-    },
-  },
-  ...INVALID_TEXTS.map(
-    ([what, payload]): HostileCase => ({
-      what: `a HELLO that is, or has, ${what}`,
-      code: null,
-      isOpening: true,
-      act: async (peer) => peer.write(peer.rawHello(payload(peer, await peer.otherNonce()))),
+  hostile('the own HELLO of the process back to it', OPENING, async (peer) => {
+    const nonce = await peer.otherNonce();
+    await peer.flood(repeated(peer.hello({ nonce, ack: nonce })), { ...FLOOD, bytes: 2 ** 20 });
+  }),
+  ...INVALID_TEXTS.map(([what, payload]) =>
+    hostile(`a HELLO that is, or has, ${what}`, OPENING, async (peer) =>
+      peer.write(peer.rawHello(payload(peer, await peer.otherNonce()))),
+    ),
+  ),
+  ...VALID.map(([what, fields]) =>
+    hostile(`a HELLO with ${what}, which is valid`, { ...OPENING, sessionCount: 2 }, async (peer) => {
+      await peer.establish(fields);
+      await peer.ping();
     }),
   ),
-  ...VALID.map(
-    ([what, fields]): HostileCase => ({
-      what: `a HELLO with ${what}, which is valid`,
-      code: null,
-      isOpening: true,
-      sessionCount: 2,
-      act: async (peer) => {
-        await peer.establish(fields);
-        await peer.ping();
-      },
-    }),
-  ),
-  ...REFUSED.map(
-    ([what, code, fields]): HostileCase => ({
-      what,
-      code,
-      isOpening: true,
-      sessionCount: 1,
-      act: async (peer) => peer.write(peer.hello({ ack: await peer.otherNonce(), ...fields })),
-    }),
+  ...REFUSED.map(([what, code, fields]) =>
+    hostile(what, { code, isOpening: true, sessionCount: 1 }, async (peer) =>
+      peer.write(peer.hello({ ack: await peer.otherNonce(), ...fields })),
+    ),
   ),
 ];

@@ -4,7 +4,7 @@ import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { ERROR_CODES, type ErrorCode, type ErrorScope } from '../../lib/errors.js';
 import type { FrameFaults } from '../helpers/frame-maker.js';
 import type { SocketPeer } from '../helpers/socket-peer.js';
-import { FLOOD, type HostileCase } from './case.js';
+import { FLOOD, type HostileCase, hostile } from './case.js';
 
 const { SERVICES, OPEN, REFUSE, DATA, FIN, STOP, RESET, PING, GOAWAY } = FRAME_TYPE;
 
@@ -41,46 +41,36 @@ function sendOverCredit(peer: SocketPeer): void {
 /** Further cases, with several frames or none. */
 const SEQUENCES: readonly HostileCase[] = [
   { what: 'DATA over the credit of a stream', code: 'flow-control', act: sendOverCredit },
-  {
-    what: 'DATA, CREDIT, FIN and STOP on refused, reset and finished ids, which is dropped',
-    code: null,
-    act: async (peer) => {
-      peer.sendOpen(3, 'no-such-service');
-      peer.sendOpen(5);
-      peer.send(RESET, 5, REASON);
-      peer.sendOpen(7);
-      peer.send(FIN, 7);
-      await peer.seen(/^FIN 7$/);
-      for (const id of [3, 5, 7]) {
-        for (let turn = 0; turn < 20; turn += 1) peer.sendData(id, Buffer.alloc(65_536));
-        peer.sendCredit(id, 2n ** 64n - 1n);
-        peer.send(STOP, id, REASON);
-        peer.send(FIN, id);
-        peer.send(FIN, id);
-      }
-    },
-  },
-  {
-    what: 'CREDIT that shrinks, overflows, and comes again',
-    code: null,
-    act: async (peer) => {
-      peer.sendOpen(1);
-      for (const id of [0, 1]) {
-        for (const total of [0n, 2n ** 64n - 1n, 1n, 2n ** 53n, 2n ** 63n, 0n]) peer.sendCredit(id, total);
-      }
-      peer.sendData(1, 'still there');
-      await peer.seen(/^DATA 1 11$/);
-    },
-  },
-  {
-    what: 'random bytes in a session',
-    code: 'desync',
-    act: (peer) => peer.flood(() => Buffer.concat([Buffer.from([0x55]), randomBytes(65_535)]), FLOOD),
-  },
-  {
-    what: 'a HELLO with another nonce, and then ever new ones, while the process pauses',
-    code: 'peer-restarted',
-    act: async (peer) => {
+  hostile('DATA, CREDIT, FIN and STOP on refused, reset and finished ids, which is dropped', null, async (peer) => {
+    peer.sendOpen(3, 'no-such-service');
+    peer.sendOpen(5);
+    peer.send(RESET, 5, REASON);
+    peer.sendOpen(7);
+    peer.send(FIN, 7);
+    await peer.seen(/^FIN 7$/);
+    for (const id of [3, 5, 7]) {
+      for (let turn = 0; turn < 20; turn += 1) peer.sendData(id, Buffer.alloc(65_536));
+      peer.sendCredit(id, 2n ** 64n - 1n);
+      peer.send(STOP, id, REASON);
+      peer.send(FIN, id);
+      peer.send(FIN, id);
+    }
+  }),
+  hostile('CREDIT that shrinks, overflows, and comes again', null, async (peer) => {
+    peer.sendOpen(1);
+    for (const id of [0, 1]) {
+      for (const total of [0n, 2n ** 64n - 1n, 1n, 2n ** 53n, 2n ** 63n, 0n]) peer.sendCredit(id, total);
+    }
+    peer.sendData(1, 'still there');
+    await peer.seen(/^DATA 1 11$/);
+  }),
+  hostile('random bytes in a session', 'desync', (peer) =>
+    peer.flood(() => Buffer.concat([Buffer.from([0x55]), randomBytes(65_535)]), FLOOD),
+  ),
+  hostile(
+    'a HELLO with another nonce, and then ever new ones, while the process pauses',
+    'peer-restarted',
+    async (peer) => {
       let id = 0;
       const next = (): Buffer => {
         id += 1;
@@ -88,23 +78,16 @@ const SEQUENCES: readonly HostileCase[] = [
       };
       await peer.flood(() => Buffer.concat(Array.from({ length: 100 }, next)), { ...FLOOD, ms: 200 });
     },
-  },
-  {
-    what: 'GOAWAY shutdown, while nothing is open',
-    code: 'shutdown',
-    isTold: false,
-    act: (peer) => peer.send(GOAWAY, 0, { code: 'shutdown', message: 'bye', last: 0 }),
-  },
-  {
-    what: 'half a frame, and hangs up',
-    code: 'channel-closed',
-    act: async (peer) => {
-      peer.sendOpen(1);
-      peer.write(peer.frame(DATA, 1, Buffer.alloc(65_536, 7)).subarray(0, 30_000));
-      await peer.drain();
-      peer.close();
-    },
-  },
+  ),
+  hostile('GOAWAY shutdown, while nothing is open', { code: 'shutdown', isTold: false }, (peer) =>
+    peer.send(GOAWAY, 0, { code: 'shutdown', message: 'bye', last: 0 }),
+  ),
+  hostile('half a frame, and hangs up', 'channel-closed', async (peer) => {
+    peer.sendOpen(1);
+    peer.write(peer.frame(DATA, 1, Buffer.alloc(65_536, 7)).subarray(0, 30_000));
+    await peer.drain();
+    peer.close();
+  }),
 ];
 
 /** The codes of `lib/errors.ts` that may be in a frame, by what they end. */
@@ -117,19 +100,15 @@ const wireCodes = (scope: ErrorScope): ErrorCode[] =>
 const SAID: readonly HostileCase[] = [
   ...wireCodes('session')
     .filter((code) => code !== 'shutdown')
-    .map(
-      (code): HostileCase => ({
-        what: `GOAWAY ${code}`,
-        code,
-        isTold: false,
-        act: (peer) => peer.send(GOAWAY, 0, { code, message: 'says the peer', last: 0 }),
-      }),
+    .map((code) =>
+      hostile(`GOAWAY ${code}`, { code, isTold: false }, (peer) =>
+        peer.send(GOAWAY, 0, { code, message: 'says the peer', last: 0 }),
+      ),
     ),
-  {
-    what: 'RESETs with every code of a stream, and with an unknown one',
-    code: null,
-    alsoLogged: wireCodes('stream'),
-    act: async (peer) => {
+  hostile(
+    'RESETs with every code of a stream, and with an unknown one',
+    { code: null, alsoLogged: wireCodes('stream') },
+    async (peer) => {
       const codes = [...wireCodes('stream'), 'newer-than-you', '-'.repeat(64)];
       for (const [index, code] of codes.entries()) {
         const id = 2 * index + 1;
@@ -138,29 +117,21 @@ const SAID: readonly HostileCase[] = [
         peer.send(RESET, id, { code, message: 'says the peer' });
       }
     },
-  },
-  {
-    what: 'REFUSE with an unknown code',
-    code: null,
-    act: async (peer, { dial }) => {
-      const socket = dial();
-      const isReset = new Promise((resolve) => socket.once('close', resolve));
-      const { streamId } = await peer.seen(/^OPEN \d+ out$/);
-      peer.send(REFUSE, streamId, { code: 'newer-than-you', message: '' });
-      await isReset;
-    },
-  },
+  ),
+  hostile('REFUSE with an unknown code', null, async (peer, { dial }) => {
+    const socket = dial();
+    const isReset = new Promise((resolve) => socket.once('close', resolve));
+    const { streamId } = await peer.seen(/^OPEN \d+ out$/);
+    peer.send(REFUSE, streamId, { code: 'newer-than-you', message: '' });
+    await isReset;
+  }),
 ];
 
 export const SESSION_CASES: readonly HostileCase[] = [
-  ...WRONG.map(
-    ([what, code, ...sent]): HostileCase => ({
-      what,
-      code,
-      act: (peer) => {
-        peer.sendOpen(1);
-        peer.send(...sent);
-      },
+  ...WRONG.map(([what, code, ...sent]) =>
+    hostile(what, code, (peer) => {
+      peer.sendOpen(1);
+      peer.send(...sent);
     }),
   ),
   ...SEQUENCES,

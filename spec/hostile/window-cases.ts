@@ -8,6 +8,7 @@ import {
   FLOOD,
   freshIds,
   type HostileCase,
+  hostile,
   resetAll,
   WINDOWS_MEMORY_BYTES,
 } from './case.js';
@@ -46,24 +47,21 @@ async function fill(peer: SocketPeer, credits: Credits, ids: readonly number[]):
 }
 
 export const WINDOW_CASES: readonly HostileCase[] = [
-  {
-    what: 'DATA on 1,000 streams whose local programs do not read, up to the credit of each',
-    code: null,
-    memoryBytes: ALL_STREAMS_MEMORY_BYTES,
-    act: async (peer) => {
+  hostile(
+    'DATA on 1,000 streams whose local programs do not read, up to the credit of each',
+    { code: null, memoryBytes: ALL_STREAMS_MEMORY_BYTES },
+    async (peer) => {
       const credits = new Credits();
       peer.onFrame = (frame) => credits.take(frame);
       const ids = await openAll(peer, 'deaf', 1000);
       await fill(peer, credits, ids);
       await resetAll(peer, ids);
     },
-  },
-  {
-    what: 'late PONGs, so that windows grow, and fills them when the local programs stop to read',
-    code: null,
-    memoryBytes: WINDOWS_MEMORY_BYTES,
-    peer: { pongDelayMs: 3000 },
-    act: async (peer, { taps }) => {
+  ),
+  hostile(
+    'late PONGs, so that windows grow, and fills them when the local programs stop to read',
+    { code: null, memoryBytes: WINDOWS_MEMORY_BYTES, peer: { pongDelayMs: 3000 } },
+    async (peer, { taps }) => {
       const credits = new Credits();
       peer.onFrame = (frame) => credits.take(frame);
       const ids = await openAll(peer, 'tap', 8);
@@ -81,12 +79,11 @@ export const WINDOW_CASES: readonly HostileCase[] = [
       await resetAll(peer, ids);
       taps.clear();
     },
-  },
-  {
-    what: 'credit of 2^64-1 on 250 streams whose local programs write for ever, and reads nothing',
-    code: null,
-    peer: { peerLimits: { streamCredit: 2 ** 30, inFlight: 2 ** 30 } },
-    act: async (peer) => {
+  ),
+  hostile(
+    'credit of 2^64-1 on 250 streams whose local programs write for ever, and reads nothing',
+    { code: null, peer: { peerLimits: { streamCredit: 2 ** 30, inFlight: 2 ** 30 } } },
+    async (peer) => {
       peer.isReading = false;
       const ids = freshIds(peer, 250);
       for (const id of ids) {
@@ -101,5 +98,5 @@ export const WINDOW_CASES: readonly HostileCase[] = [
       for (const id of ids) peer.send(FRAME_TYPE.RESET, id, CANCELLED);
       peer.onFrame = () => undefined;
     },
-  },
+  ),
 ];

@@ -18,7 +18,7 @@ import { deferred } from '../../../lib/util/concurrency.js';
 import { duplexPair } from '../../helpers/channel-pair.js';
 import { type HostileEntry, makeTar, tarRecords } from '../../helpers/hostile-copy.js';
 import { heapBytes } from '../../helpers/measures.js';
-import type { MemoryCase } from './memory-case.js';
+import { holds, type MemoryCase } from './memory-case.js';
 
 const MIB = 2 ** 20;
 
@@ -302,4 +302,4 @@ const CASES: readonly [title: string, mostBytes: number, hold: MemoryCase['hold'
   ['records of which nothing but the length comes', 4 * MIB, holdStreams(64, encodeRecordHeader(COPY_KIND.START, MIB))],
 ];
 
-export const COPY_CASES: readonly MemoryCase[] = CASES.map(([title, mostBytes, hold]) => ({ title, mostBytes, hold }));
+export const COPY_CASES: readonly MemoryCase[] = CASES.map((row) => holds(...row));

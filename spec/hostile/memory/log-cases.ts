@@ -15,78 +15,58 @@ import { auditPart, boundLogEvent, LogLimit } from '../../../lib/proxy/log-limit
 import type { Session } from '../../../lib/session/session.js';
 import { heapBytes } from '../../helpers/measures.js';
 import { ManualClock } from '../../helpers/time.js';
-import type { MemoryCase } from './memory-case.js';
+import { holds, type MemoryCase } from './memory-case.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
 export const LOG_CASES: readonly MemoryCase[] = [
-  {
-    title: 'the last events, with lists of the shortest texts',
-    mostBytes: 24 * MIB,
-    hold: (scale) => holdRing(scale, (index) => event('exec-started', { argv: shortTexts(index) })),
-  },
-  {
-    title: 'the last events, with the longest texts',
-    mostBytes: 8 * MIB,
-    hold: (scale) =>
-      holdRing(scale, (index) => event('stream-opened', { from: Buffer.alloc(64 * KIB, index).toString('latin1') })),
-  },
-  {
-    title: 'the last events, of commands with arguments of hundreds of kilobytes',
-    mostBytes: 8 * MIB,
-    hold: (scale) =>
-      holdRing(scale, (index) => {
-        const said: LogEvent[] = [];
-        const argv = ['x', `${index}`.repeat(100_000)];
-        const facts = { argv, user: null, cwd: argv[1] ?? null, from: null };
-        logRefused((one) => said.push(one), facts, new VproxyError('command-denied', 'it is not allowed'));
-        return said[0] ?? event('exec-refused', {});
-      }),
-  },
-  {
-    title: 'the state of the limit of a log for every event of every level',
-    mostBytes: MIB,
-    hold: async (scale) => {
-      const clock = new ManualClock();
-      const limits = [{}, { partOf: auditPart }].map((more) => new LogLimit({ log: () => undefined, clock, ...more }));
-      const bounded = boundLogEvent(event('stream-refused', { from: 'x'.repeat(4000) }));
-      return heldBy(limits, () => {
-        for (let turn = 0; turn < 2000 * scale; turn += 1) {
-          for (const name of LOG_EVENT_NAMES) {
-            for (const level of ['error', 'warn', 'info', 'debug'] as const) {
-              for (const limit of limits) limit.log({ ...bounded, event: name, level });
-            }
+  holds('the last events, with lists of the shortest texts', 24 * MIB, (scale) =>
+    holdRing(scale, (index) => event('exec-started', { argv: shortTexts(index) })),
+  ),
+  holds('the last events, with the longest texts', 8 * MIB, (scale) =>
+    holdRing(scale, (index) => event('stream-opened', { from: Buffer.alloc(64 * KIB, index).toString('latin1') })),
+  ),
+  holds('the last events, of commands with arguments of hundreds of kilobytes', 8 * MIB, (scale) =>
+    holdRing(scale, (index) => {
+      const said: LogEvent[] = [];
+      const argv = ['x', `${index}`.repeat(100_000)];
+      const facts = { argv, user: null, cwd: argv[1] ?? null, from: null };
+      logRefused((one) => said.push(one), facts, new VproxyError('command-denied', 'it is not allowed'));
+      return said[0] ?? event('exec-refused', {});
+    }),
+  ),
+  holds('the state of the limit of a log for every event of every level', MIB, async (scale) => {
+    const clock = new ManualClock();
+    const limits = [{}, { partOf: auditPart }].map((more) => new LogLimit({ log: () => undefined, clock, ...more }));
+    const bounded = boundLogEvent(event('stream-refused', { from: 'x'.repeat(4000) }));
+    return heldBy(limits, () => {
+      for (let turn = 0; turn < 2000 * scale; turn += 1) {
+        for (const name of LOG_EVENT_NAMES) {
+          for (const level of ['error', 'warn', 'info', 'debug'] as const) {
+            for (const limit of limits) limit.log({ ...bounded, event: name, level });
           }
-          clock.advance(1);
         }
-      });
-    },
-  },
-  {
-    title: 'short lines of an audit log whose disk takes nothing',
-    mostBytes: 24 * MIB,
-    hold: (scale) => holdAudit(event('exec-ended', {}), 500_000 * scale),
-  },
-  {
-    title: 'long lines of an audit log whose disk takes nothing',
-    mostBytes: 24 * MIB,
-    hold: (scale) => holdAudit(event('exec-started', { argv: ['x'.repeat(100_000)] }), 50_000 * scale),
-  },
-  {
-    title: 'ends of sessions with ever new codes and messages',
-    mostBytes: MIB,
-    hold: async (scale) => {
-      const record = new ChannelRecord(new ManualClock());
-      const counters = { sentBytes: 1, receivedBytes: 1, sentFrames: 1, receivedFrames: 1, stallMs: 0 };
-      const session = { ageMs: 1, counters: { ...counters, streamsOpened: 0, streamsFailed: 0 } } as unknown as Session;
-      return heldBy(record, () => {
-        for (let count = 0; count < 100_000 * scale; count += 1) {
-          record.noteEnd(session, new VproxyError(`evil-${count}`, `${count}`.repeat(200)));
-        }
-      });
-    },
-  },
+        clock.advance(1);
+      }
+    });
+  }),
+  holds('short lines of an audit log whose disk takes nothing', 24 * MIB, (scale) =>
+    holdAudit(event('exec-ended', {}), 500_000 * scale),
+  ),
+  holds('long lines of an audit log whose disk takes nothing', 24 * MIB, (scale) =>
+    holdAudit(event('exec-started', { argv: ['x'.repeat(100_000)] }), 50_000 * scale),
+  ),
+  holds('ends of sessions with ever new codes and messages', MIB, async (scale) => {
+    const record = new ChannelRecord(new ManualClock());
+    const counters = { sentBytes: 1, receivedBytes: 1, sentFrames: 1, receivedFrames: 1, stallMs: 0 };
+    const session = { ageMs: 1, counters: { ...counters, streamsOpened: 0, streamsFailed: 0 } } as unknown as Session;
+    return heldBy(record, () => {
+      for (let count = 0; count < 100_000 * scale; count += 1) {
+        record.noteEnd(session, new VproxyError(`evil-${count}`, `${count}`.repeat(200)));
+      }
+    });
+  }),
 ];
 
 const event = (name: LogEvent['event'], fields: LogEvent['fields']): LogEvent => {

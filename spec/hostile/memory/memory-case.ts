@@ -13,6 +13,10 @@ export interface MemoryCase {
   readonly mostBytes: number | ((scale: number) => number);
 }
 
+export const holds = (title: string, mostBytes: MemoryCase['mostBytes'], hold: MemoryCase['hold']): MemoryCase => {
+  return { title, mostBytes, hold };
+};
+
 /** Defines a test for each case. They run one after another, because they measure the memory of the whole process. */
 export function testMemory(of: string, cases: readonly MemoryCase[], scale: number): void {
   for (const { title, hold, mostBytes } of cases) {

@@ -1,6 +1,6 @@
 /** The largest number of the smallest pieces: everything that the process keeps for a peer, at the greatest cost per byte. */
 import { Credits, dribble, openAll } from '../../helpers/credits.js';
-import { type HostileCase, resetAll } from '../case.js';
+import { type HostileCase, hostile, resetAll } from '../case.js';
 
 /** The number of streams, and the bytes sent on each. */
 export interface StreamScale {
@@ -18,19 +18,16 @@ const STREAM_BYTES = 32_768;
 /** DATA in frames of `frameBytes` on many streams to a service that reads none of it. */
 function tinyFrames(service: string, why: string, frameBytes: number, scale: StreamScale): HostileCase {
   const { streams, bytesPerStream } = scale;
-  return {
-    what: `${streams} streams DATA in frames of ${frameBytes} bytes, ${bytesPerStream} bytes each, for ${why}`,
-    code: null,
-    memoryBytes: REST_BYTES + streams * (STREAM_BYTES + GROWTH * bytesPerStream),
-    act: async (peer) => {
-      const credits = new Credits();
-      peer.onFrame = (frame) => credits.take(frame);
-      const ids = await openAll(peer, service, streams);
-      for (const id of ids) await dribble(peer, credits, id, bytesPerStream, frameBytes);
-      await peer.ping(30_000);
-      await resetAll(peer, ids);
-    },
-  };
+  const what = `${streams} streams DATA in frames of ${frameBytes} bytes, ${bytesPerStream} bytes each, for ${why}`;
+  const memoryBytes = REST_BYTES + streams * (STREAM_BYTES + GROWTH * bytesPerStream);
+  return hostile(what, { code: null, memoryBytes }, async (peer) => {
+    const credits = new Credits();
+    peer.onFrame = (frame) => credits.take(frame);
+    const ids = await openAll(peer, service, streams);
+    for (const id of ids) await dribble(peer, credits, id, bytesPerStream, frameBytes);
+    await peer.ping(30_000);
+    await resetAll(peer, ids);
+  });
 }
 
 /** The cases at a scale. The services are those of `target-process.ts`. */
