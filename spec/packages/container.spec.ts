@@ -28,8 +28,7 @@ const SIDECAR = join(PROJECT_ROOT, 'packaging/kubernetes/sidecar.yaml');
 const [IMAGE = '', VM_IMAGE = ''] = [...readFileSync(SIDECAR, 'utf8').matchAll(/image: (\S+)/g)].map(
   ([, name]) => name,
 );
-const SOURCE = 'https://example.org/vproxy.git';
-const HOOK_IMAGE = 'localhost/vproxy-kubevirt:0.1.0';
+const [HOOK_IMAGE, SOURCE] = ['localhost/vproxy-kubevirt:0.1.0', 'https://example.org/vproxy.git'];
 
 /** Maximum sizes of the stored and of the compressed image: Node is nearly all of it. */
 const [MAX_BYTES, MAX_ARCHIVE_BYTES] = [125_000_000, 50_000_000];

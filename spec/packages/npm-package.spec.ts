@@ -9,8 +9,6 @@ import { checkCommands, checkEverydayUse, type PackagedProgram } from '../helper
 
 const MAX_INSTALLED_BYTES = 17_000_000;
 
-const BUNDLER = join(PROJECT_ROOT, 'node_modules/.bin/esbuild');
-
 const ENVIRONMENT = { ...process.env, npm_config_prefer_offline: 'true', npm_config_update_notifier: 'false' };
 
 /** Runs a program to its end, and returns its output; an error contains its messages. */
@@ -132,14 +130,14 @@ function checkFiles(t: ExecutionContext, folder: string): void {
 
 /** Asserts that a bundler takes the library apart from the package, in both formats. */
 async function checkBundles(t: ExecutionContext, root: string): Promise<void> {
-  const source = join(root, 'bundled.js');
+  const [esbuild, source] = [join(PROJECT_ROOT, 'node_modules/.bin/esbuild'), join(root, 'bundled.js')];
   writeFileSync(
     source,
     "import { parseForwardSpec } from 'vproxy'; console.log(parseForwardSpec('outgoing', 'ssh:0'));",
   );
-  for (const [format, name] of Object.entries({ cjs: 'bundle.cjs', esm: 'bundle.mjs' })) {
-    const bundle = join(temporaryFolder(t), name);
-    await run(root, BUNDLER, source, '--bundle', '--platform=node', `--format=${format}`, `--outfile=${bundle}`);
+  for (const [format, extension] of Object.entries({ cjs: 'cjs', esm: 'mjs' })) {
+    const bundle = join(temporaryFolder(t), `bundle.${extension}`);
+    await run(root, esbuild, source, '--bundle', '--platform=node', `--format=${format}`, `--outfile=${bundle}`);
     t.regex(await run(root, process.execPath, bundle), /service: 'ssh'/, format);
   }
 }

@@ -8,15 +8,7 @@ import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/
 const FOLDER = join(PROJECT_ROOT, 'dist/program');
 
 /** Files that only some commands need, and no proxy. */
-const LARGE_FILES = [
-  'control.cjs',
-  'yargs.cjs',
-  'commands.cjs',
-  'doctor.cjs',
-  'permitted.cjs',
-  'exec.cjs',
-  'library.cjs',
-];
+const LARGE_FILES = 'control yargs commands doctor permitted exec library'.split(' ').map((name) => `${name}.cjs`);
 
 /** The same of Node's modules. */
 const LARGE_MODULES = ['http', '_http_server', 'https', 'repl', 'readline', 'worker_threads'];
