@@ -100,18 +100,11 @@ test.serial('another name, or other metrics, take effect at the next start, and 
   t.is(await run('reload'), 'channel replaced: vm1\n');
 });
 
-test.serial('a folder: a file that appears adds its channels at a reload, a wrong one changes nothing', async (t) => {
+test.serial('an empty folder keeps it running without channels, and a reload adds those of a new file', async (t) => {
   const folder = temporaryFolder(t);
-  const write = (name: string, text: string) => writeFileSync(join(folder, name), text);
   const host = spawnVproxy(t, ['--config', folder, '--no-control']);
   await host.waitForLine(/no channels yet/);
-  write('vm1.toml', `[channels.vm1]\naddress = "unix-listen:${folder}/channel"\n`);
+  writeFileSync(join(folder, 'a.toml'), `[channels.vm1]\naddress = "unix-listen:${folder}/channel"\n`);
   host.kill('SIGHUP');
-  await host.waitForLine(/reloaded: channels added: vm1/);
-  write('vm2.toml', 'wait = -1');
-  host.kill('SIGHUP');
-  await host.waitForLine(new RegExp(`not reloaded: ${folder}/vm2.toml: wait: expected`));
-  t.like(await callVproxy(['check', folder]), { code: 65, stdout: '' });
-  write('vm2.toml', '');
-  t.like(await callVproxy(['check', folder]), { code: 0, stderr: '' });
+  t.truthy(await host.waitForLine(/reloaded: channels added: vm1/));
 });

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
+import * as z from 'zod';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { findJsonFault, parseDocument } from '../../lib/settings/file/document.js';
 import { parseConfiguration } from '../../lib/settings/file/parse-configuration.js';
@@ -12,6 +13,13 @@ import { PROJECT_ROOT } from '../helpers/files.js';
 
 const problemsOf = (text: string, name = 'f'): string[] =>
   parseConfiguration([parseDocument(text, name)]).problems.map(formatProblem);
+
+const SCHEMA = readFileSync(join(PROJECT_ROOT, 'docs/config.schema.json'), 'utf8');
+const editor = z.fromJSONSchema(JSON.parse(SCHEMA) as z.core.JSONSchema.JSONSchema);
+
+/** Whether an editor accepts a text by the schema. */
+const isAccepted = (text: string, name = 'f'): boolean =>
+  editor.safeParse({ value: null, ...parseDocument(text, name) }.value).success;
 
 const CHANNEL = '[channels.vm1]\naddress = "unix-connect:/run/vm1.sock"\n';
 const GROUP = '[channels.vms]\naddress = "unix:///run/vms/*.sock"\n';
@@ -77,16 +85,6 @@ test('every key of a file becomes a plain value', (t) => {
       { label: 'vm2', address: 'unix-connect:/run/vm2.sock,frame=8192', forwards: [], storage: { isAllowed: false } },
     ],
   });
-});
-
-test('the same file as JSON gives the same configuration', (t) => {
-  const channels = { vm1: { address: 'unix-connect:/run/vm1.sock', outgoing: ['ssh:127.0.0.1:22'] } };
-  const asJson = parseConfiguration([parseDocument(JSON.stringify({ wait: 3, control: false, channels }), 'any')]);
-  const asToml = parseConfiguration([
-    parseDocument(`wait = 3\ncontrol = false\n${CHANNEL}outgoing = ["ssh:22"]`, 'any'),
-  ]);
-  t.deepEqual(asJson.problems, []);
-  t.deepEqual(asJson.layer, asToml.layer);
 });
 
 /** A text, and the beginning of each of its problems. */
@@ -214,11 +212,6 @@ test('an invalid value is reported with its place, and what was expected there',
   }
 });
 
-test('the extension decides the format of a file, else its beginning', (t) => {
-  t.regex(problemsOf('{', 'a.toml')[0] ?? '', /not valid TOML/);
-  t.regex(problemsOf('wait = 3', 'a.json')[0] ?? '', /^a\.json:1:1: not valid JSON: expected a value/);
-});
-
 test('no text makes it throw, and every problem is one printable line', (t) => {
   const pieces = fc.constantFrom(
     ...'[channels.vm1]\n|address = |"stdio:"|outgoing| = |[|]|{|}|,|"x:1"|\n|wait|3|"|\u001b|\ud800'.split('|'),
@@ -238,17 +231,24 @@ test('no text makes it throw, and every problem is one printable line', (t) => {
   );
 });
 
-test('the example configurations are valid', (t) => {
+test('the example configurations are valid, also in an editor, which marks faults', (t) => {
   const folder = join(PROJECT_ROOT, 'docs/examples');
   const files = readdirSync(folder).filter((name) => /\.(toml|json)$/.test(name));
   t.true(files.length > 0);
-  for (const name of files) t.deepEqual(problemsOf(readFileSync(join(folder, name), 'utf8'), name), []);
+  for (const name of files) {
+    const text = readFileSync(join(folder, name), 'utf8');
+    t.deepEqual([problemsOf(text, name), isAccepted(text, name)], [[], true]);
+  }
+  t.true(isAccepted('{ "$schema": "config.schema.json" }'));
+  const faults = ['wait = -1', 'wait = "5 m"', 'log-level = "loud"', 'nam = "x"', 'control = true', '[channels.vm1]'];
+  for (const text of [...faults, `${CHANNEL}once = true`, '[services.ssh]\nstream = 2'])
+    t.false(isAccepted(text), text);
 });
 
 test('docs/config.md shows a valid file, and its table has every key', (t) => {
   const document = readFileSync(join(PROJECT_ROOT, 'docs/config.md'), 'utf8');
   const [, example = ''] = /```toml\n(.*?)```/s.exec(document) ?? [];
-  t.deepEqual(problemsOf(example), []);
+  t.deepEqual([problemsOf(example), isAccepted(example)], [[], true]);
   const rows = [...document.matchAll(/^\| (`.*?) \|/gm)].flatMap(([, keys = '']) => keys.match(/[a-z-]+(?=`)/g) ?? []);
   const known = [...FILE_SETTINGS, ...FILE_CHANNEL_SETTINGS, ...RULE_SETTINGS, ...EGRESS_SETTINGS].map(
     ({ key }) => key,

@@ -1,8 +1,7 @@
 /** The table of settings compared with the documents, and each setting of a channel in every place that accepts it. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import * as z from 'zod';
 import { ADDITION_OPTIONS, readAddition } from '../../cli/commands/channel-add.js';
 import { parseRunFlags } from '../../cli/run/run-options.js';
 import { parseDocument } from '../../lib/settings/file/document.js';
@@ -40,35 +39,12 @@ test('docs/config.md says for each setting where it can be set, and when it take
   t.true(document.includes(`\n\n${table}\n\n`), `it should have this table:\n${table}`);
 });
 
-const described = JSON.parse(
-  readFileSync(join(PROJECT_ROOT, 'docs/config.schema.json'), 'utf8'),
-) as z.core.JSONSchema.JSONSchema;
-
 test('docs/config.schema.json is current: npm run config-schema writes it', async (t) => {
   const { describeConfiguration } = (await import(join(PROJECT_ROOT, 'packaging/config-schema.mjs'))) as {
     describeConfiguration: () => object;
   };
-  t.deepEqual(described, describeConfiguration());
-});
-
-test('editors accept with that schema what vproxy accepts, and mark what it refuses', (t) => {
-  const schema = z.fromJSONSchema(described);
-  const folder = join(PROJECT_ROOT, 'docs/examples');
-  const examples = readdirSync(folder).map((name) => [readFileSync(join(folder, name), 'utf8'), name] as const);
-  const [, example = ''] = /```toml\n(.*?)```/s.exec(readFileSync(join(PROJECT_ROOT, 'docs/config.md'), 'utf8')) ?? [];
-  const texts = [...examples, ...SAID.map(([line]) => [line, 'x.toml'] as const), [example, 'x.toml'] as const];
-  const valueOf = (text: string, name = 'x.toml') =>
-    ({ problem: null, value: null, ...parseDocument(text, name) }).value;
-  for (const [text, name] of [...texts, ['{ "$schema": "config.schema.json" }', 'x.json'] as const]) {
-    t.deepEqual(schema.safeParse(valueOf(text, name)).error, undefined, text);
-  }
-  const address = '[channels.vm1]\naddress = "stdio:"';
-  for (const text of [
-    ...['wait = -1', 'wait = "5 m"', 'log-level = "loud"', 'nam = "x"', 'control = true', '[channels.vm1]'],
-    ...['[channels.VM1]\naddress = "stdio:"', `${address}\nonce = true`, `${address}\n[services.ssh]\nstream = 2`],
-  ]) {
-    t.false(schema.safeParse(valueOf(text)).success, text);
-  }
+  const text = readFileSync(join(PROJECT_ROOT, 'docs/config.schema.json'), 'utf8');
+  t.deepEqual(JSON.parse(text), describeConfiguration());
 });
 
 type Flags = Readonly<Record<string, string | readonly string[] | true>>;
