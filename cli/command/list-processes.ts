@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { askStatus } from '../../lib/control/client/plain-http.js';
 import { type ControlPlace, isControlName } from '../../lib/control/socket-paths.js';
-import { describeUser, PASSWD_FILE } from '../../lib/system/accounts.js';
+import { systemAccounts } from '../../lib/system/accounts.js';
 import { readText } from '../../lib/system/files/optional-files.js';
 import { listPids, programOf, readOf, statOf } from '../../lib/system/proc/proc.js';
 import { controlFolders, listControlSockets } from '../control-folders.js';
@@ -44,7 +44,7 @@ export async function listProcesses({
   answerMs,
   ...place
 }: ProcessPlace): Promise<ListedProcess[]> {
-  const seen = seenProcesses(proc);
+  const seen = await seenProcesses(proc);
   const named = seen.flatMap(({ control }) => (control === null ? [] : [control]));
   const sockets = [
     ...controlFolders(place).flatMap(listControlSockets),
@@ -70,7 +70,7 @@ async function ask(path: string, proc: string, answerMs: number | undefined): Pr
   return {
     name: name ?? basename(path, '.sock'),
     pid,
-    user: ownerOf(`${proc}/${pid}`),
+    user: await ownerOf(`${proc}/${pid}`),
     socket: path,
     channels: status.channels.length,
     sessions: status.channels.filter(({ session }) => session !== null).length,
@@ -87,18 +87,19 @@ interface SeenProcess {
 }
 
 /** The processes with vproxy's title (see `nameProcess`), of every user, as far as this one may see. */
-function seenProcesses(proc: string): SeenProcess[] {
+async function seenProcesses(proc: string): Promise<SeenProcess[]> {
   const bootMs = Number(/^btime (\d+)$/m.exec(readText(`${proc}/stat`))?.[1]) * 1000;
-  return listPids(proc).flatMap((pid) => {
+  const found = listPids(proc).flatMap((pid) => {
     if (programOf(proc, pid) !== PROCESS_NAME) return [];
     // The words of a command, such as vproxy top, are separated by NUL.
     const [line = '', ...rest] = readOf(proc, pid, 'cmdline').split('\0');
     const isProxy = line.startsWith(PROCESS_NAME) && rest.every((word) => word === '');
     return isProxy ? [describe(proc, pid, line, bootMs)] : [];
   });
+  return Promise.all(found);
 }
 
-function describe(proc: string, pid: number, line: string, bootMs: number): SeenProcess {
+async function describe(proc: string, pid: number, line: string, bootMs: number): Promise<SeenProcess> {
   const control = / --control[ =](\/\S+)/.exec(line)?.[1] ?? null;
   const name = / --name[ =](\S+)/.exec(line)?.[1] ?? (control === null ? null : basename(control, '.sock'));
   const residentKiB = /^VmRSS:\s+(\d+) kB$/m.exec(readOf(proc, pid, 'status'))?.[1];
@@ -107,7 +108,7 @@ function describe(proc: string, pid: number, line: string, bootMs: number): Seen
   const listed = {
     name: name !== null && isControlName(name) ? name : null,
     pid,
-    user: ownerOf(`${proc}/${pid}`),
+    user: await ownerOf(`${proc}/${pid}`),
     socket: null,
     channels: null,
     sessions: null,
@@ -120,11 +121,9 @@ function describe(proc: string, pid: number, line: string, bootMs: number): Seen
 /** Clock ticks per second (`USER_HZ`), the same on every Linux that Node runs on. */
 const TICKS = 100;
 
-function ownerOf(folder: string): string | null {
+async function ownerOf(folder: string): Promise<string | null> {
   const found = statSync(folder, { throwIfNoEntry: false });
-  try {
-    return found === undefined ? null : describeUser(found.uid, found.gid, PASSWD_FILE).name;
-  } catch {
-    return found === undefined ? null : String(found.uid);
-  }
+  if (found === undefined) return null;
+  const account = await systemAccounts.findUserById(found.uid).catch(() => null);
+  return account?.name ?? String(found.uid);
 }

@@ -1,6 +1,6 @@
 /** `vproxy check FILE`: reports all problems of a configuration file, or prints its channels. */
 import { formatForwardSpec } from '../../lib/forward/spec.js';
-import { findRefusal, findTwins } from '../../lib/proxy/check-options.js';
+import { findObstacle, findTwins } from '../../lib/proxy/check-options.js';
 import type { Configuration, FlagLayer } from '../../lib/settings/configuration.js';
 import { inspectConfiguration } from '../../lib/settings/file/read-configuration.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
@@ -48,18 +48,19 @@ export async function readAlone(file: string): Promise<Configuration> {
   }
   const credentials = process.env['CREDENTIALS_DIRECTORY'] ?? null;
   const configuration = mergeConfiguration(...withKeyFiles(layer, NO_FLAGS, credentials));
-  const refused = findRefused(configuration).map((problem) => ({ ...problem, file: fileOf(problem.where) }));
+  const refused = (await findRefused(configuration)).map((problem) => ({ ...problem, file: fileOf(problem.where) }));
   if (problems.length + refused.length > 0) throw new BadFileError([...problems, ...refused]);
   return configuration;
 }
 
 /** Problems that a proxy would refuse to start with, such as listeners that need `insecure`, and unknown users. */
-function findRefused({ channels }: Configuration): Problem[] {
+async function findRefused({ channels }: Configuration): Promise<Problem[]> {
   const twins = findTwins(channels);
-  return channels.flatMap((channel) => {
-    const refusal = findRefusal(channel) ?? twins.get(channel.label) ?? null;
+  const problems = channels.map(async (channel): Promise<Problem[]> => {
+    const refusal = (await findObstacle(channel)) ?? twins.get(channel.label) ?? null;
     return refusal === null ? [] : [{ where: ['channels', channel.label], message: refusal.message }];
   });
+  return (await Promise.all(problems)).flat();
 }
 
 /** A line for each channel, and for each of its forwards. */

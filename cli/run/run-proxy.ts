@@ -2,6 +2,7 @@
 
 import type { ControlPlace } from '../../lib/control/socket-paths.js';
 import { type Log, type LogEvent, makeEvent } from '../../lib/events.js';
+import { requireAccess } from '../../lib/proxy/check-options.js';
 import type { FindRival } from '../../lib/proxy/rival.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { BadFileError } from '../../lib/settings/problem.js';
@@ -69,6 +70,7 @@ async function runProxy(configuration: Configuration, load: Reload, variables: V
   try {
     if (socket !== null) await requireUnclaimed(socket);
     const channels = withRuntimeDirectory(configuration.channels, runtimeDirectory);
+    for (const channel of channels) await requireAccess(channel);
     const proxy = new Proxy({
       channels,
       agent: describeAgent(),

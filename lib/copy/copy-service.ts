@@ -3,11 +3,12 @@
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { type Log, makeEvent } from '../events.js';
+import { Accounts } from '../system/accounts.js';
 import { Budget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { formatCount } from '../util/units.js';
-import { COPY_KIND, type CopyRequest, decodeStart, pathsOf } from './copy-messages.js';
+import { COPY_KIND, type CopyRequest, type CopySource, decodeStart, pathsOf } from './copy-messages.js';
 import { CopyProgress } from './copy-progress.js';
 import { KeptLists, MAX_KEPT_BYTES } from './kept-list.js';
 import { Homes } from './named-paths.js';
@@ -28,12 +29,13 @@ export interface CopyServiceOptions {
   /** Limit on concurrent copies; further ones are refused with `too-many-streams`. Default 64. */
   readonly maxCopies?: number;
   readonly files?: CopyFiles;
-  /** The file that lists home directories. Default: /etc/passwd. */
-  readonly passwdFile?: string;
+  /** For home directories. Default: those of this machine. */
+  readonly accounts?: Accounts;
 }
 
 export class CopyService {
   readonly #options: CopyServiceOptions;
+  readonly #accounts: Accounts;
   readonly #running = new Map<RecordStream, Promise<void>>();
   /** Shared by the lists of all copies. */
   readonly #budget = new Budget(MAX_KEPT_BYTES);
@@ -41,6 +43,7 @@ export class CopyService {
 
   constructor(options: CopyServiceOptions) {
     this.#options = options;
+    this.#accounts = options.accounts ?? new Accounts();
   }
 
   get runningCount(): number {
@@ -91,7 +94,7 @@ export class CopyService {
       hasBegun = true;
     };
     try {
-      request = this.#resolve(named);
+      request = await this.#resolve(named);
       if (request.direction === 'put') {
         const { target, isResumed } = request;
         await receiveFiles({ ...run, target, root, names: null, isResumed, files, onTargets: begin });
@@ -110,11 +113,13 @@ export class CopyService {
     }
   }
 
-  /** The request with absolute paths. Throws like {@link Homes.resolve}. */
-  #resolve(request: CopyRequest): CopyRequest {
-    const homes = new Homes(this.#options.root, this.#options.passwdFile);
-    if (request.direction === 'put') return { ...request, target: homes.resolve(request.target) };
-    return { ...request, sources: request.sources.map(({ path, name }) => ({ path: homes.resolve(path), name })) };
+  /** The request with absolute paths. Rejects like {@link Homes.resolve}. */
+  async #resolve(request: CopyRequest): Promise<CopyRequest> {
+    const homes = new Homes(this.#options.root, this.#accounts);
+    if (request.direction === 'put') return { ...request, target: await homes.resolve(request.target) };
+    const sources: CopySource[] = [];
+    for (const { path, name } of request.sources) sources.push({ path: await homes.resolve(path), name });
+    return { ...request, sources };
   }
 
   /** Sends the outcome, and closes the stream once the caller has received it, or on timeout. */

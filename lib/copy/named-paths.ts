@@ -8,11 +8,11 @@
  */
 import { lstat, realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve, sep } from 'node:path';
-import { systemCode, VproxyError } from '../errors.js';
-import { listUsers, PASSWD_FILE, type UserAccount } from '../system/accounts.js';
+import { systemCode, toVproxyError, VproxyError } from '../errors.js';
+import type { Accounts, UserAccount } from '../system/accounts.js';
 import { withoutFinalSlashes } from '../util/addresses.js';
 import type { CopySource } from './copy-messages.js';
-import { copyError, refused } from './system-files.js';
+import { refused } from './system-files.js';
 import { isPlainName, MAX_PATH_BYTES, showPath } from './tar/names.js';
 
 export const isFromHome = (path: string): boolean => !path.startsWith('/');
@@ -49,48 +49,49 @@ export function nameRemoteSource(path: string): CopySource {
   return { path: plain, name };
 }
 
-/** Home directories of this machine. The file is read once, on first use: a request may name thousands of paths. */
+/** Limit on the users whose home directories a request may name: each may be a question to a directory service. */
+const MAX_USERS = 32;
+
+/** Home directories of this machine. An account is looked up once: a request may name thousands of paths. */
 export class Homes {
   readonly #root: string | null;
-  readonly #passwdFile: string;
-  #accounts: ReadonlyMap<string, UserAccount> | null = null;
-  #own: UserAccount | undefined;
+  readonly #accounts: Accounts;
+  /** By name; the empty one is that of the user that this process runs as. */
+  readonly #found = new Map<string, UserAccount | null>();
 
   /** `root` is the folder that copies are confined to; null: anywhere. */
-  constructor(root: string | null, passwdFile = PASSWD_FILE) {
+  constructor(root: string | null, accounts: Accounts) {
     this.#root = root;
-    this.#passwdFile = passwdFile;
+    this.#accounts = accounts;
   }
 
   /**
-   * Makes a path named by the peer absolute. A home directory gets a trailing slash, as it is a folder. Throws `copy-refused` for
-   * an unknown user, and `copy-failed` if the file cannot be read or has no home directory of the user that this process runs as;
-   * if copies are confined to a folder, `denied` for all of these.
+   * Makes a path named by the peer absolute. A home directory gets a trailing slash, as it is a folder. Rejects with
+   * `copy-refused` for an unknown user, and `copy-failed` if accounts cannot be looked up or the user that this process runs as
+   * has no home directory; if copies are confined to a folder, with `denied` for all of these.
    */
-  resolve(path: string): string {
+  async resolve(path: string): Promise<string> {
     if (!isFromHome(path)) return path;
     const [, user = '', rest = ''] = /^~([^/]*)(\/.*)?$/s.exec(path) ?? [null, '', `/${path}`];
     try {
-      return `${this.#find(user)}${rest === '' ? '/' : rest}`;
+      return `${await this.#find(user)}${rest === '' ? '/' : rest}`;
     } catch (error) {
       // A peer that may see only one folder must not learn who has an account here.
-      throw this.#root === null ? copyError(this.#passwdFile, error) : denied();
+      throw this.#root === null ? toVproxyError(error, 'copy-failed') : denied();
     }
   }
 
-  /** The home directory of a user; if `user` is empty, of the one that this process runs as. */
-  #find(user: string): string {
-    this.#accounts ??= new Map(listUsers(this.#passwdFile).map((account) => [account.name, account]));
-    if (user !== '') {
-      const account = this.#accounts.get(user);
-      if (account?.home.startsWith('/') === true) return account.home;
-      throw refused(`~${user}`, 'no such user, or the user has no home directory');
+  async #find(user: string): Promise<string> {
+    const uid = process.geteuid?.() ?? 0;
+    let account = this.#found.get(user);
+    if (account === undefined) {
+      if (this.#found.size > MAX_USERS) throw refused(`~${user}`, `more than ${MAX_USERS} home directories`);
+      account = await (user === '' ? this.#accounts.findUserById(uid) : this.#accounts.findUser(user));
+      this.#found.set(user, account);
     }
-    const uid = process.geteuid?.();
-    this.#own ??= [...this.#accounts.values()].find((one) => one.uid === uid);
-    if (this.#own?.home.startsWith('/') === true) return this.#own.home;
-    const what = `user ${uid ?? 'none'} has no home directory in ${this.#passwdFile}; use an absolute path`;
-    throw new VproxyError('copy-failed', what);
+    if (account?.home.startsWith('/') === true) return account.home;
+    if (user !== '') throw refused(`~${user}`, 'no such user, or the user has no home directory');
+    throw new VproxyError('copy-failed', `user ${uid} has no home directory; use an absolute path`);
   }
 }
 

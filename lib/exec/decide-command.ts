@@ -2,14 +2,7 @@
 import { realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
-import {
-  describeUser,
-  findUser,
-  GROUP_FILE,
-  hasOtherGroups,
-  PASSWD_FILE,
-  type UserAccount,
-} from '../system/accounts.js';
+import { Accounts, type UserAccount } from '../system/accounts.js';
 import { findProgram, lookAt, requireRunnable } from '../system/processes/find-program.js';
 import { escapeText } from '../util/escape.js';
 import type { ExecRequest } from './exec-messages.js';
@@ -26,8 +19,7 @@ export interface ExecSystem {
   /** The user of this process. */
   readonly uid: number;
   readonly gid: number;
-  readonly passwdFile: string;
-  readonly groupFile: string;
+  readonly accounts: Accounts;
   /** Where to look for util-linux's setpriv(1), which gives a command all groups of its user. */
   readonly setprivFiles: readonly string[];
   /** `PATH` of commands. */
@@ -40,8 +32,8 @@ const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 export const thisSystem = (): ExecSystem => ({
   uid: process.getuid?.() ?? 0,
   gid: process.getgid?.() ?? 0,
-  passwdFile: PASSWD_FILE,
-  groupFile: GROUP_FILE,
+  // Not shared: a peer may ask for many users of a directory service that is slow.
+  accounts: new Accounts(),
   setprivFiles: ['/usr/bin/setpriv', '/bin/setpriv'],
   path: DEFAULT_PATH,
 });
@@ -60,7 +52,7 @@ export async function decideCommand(
   system: ExecSystem,
 ): Promise<CommandDecision> {
   if (commands !== 'any') requireHarmlessEnvironment(request);
-  const user = chooseUser(request, system);
+  const user = await chooseUser(request, system);
   requireSwitch(user, system);
   const env = cleanEnvironment(request, user, system);
   const cwd = await chooseFolder(request.cwd, user.home);
@@ -74,9 +66,9 @@ export async function decideCommand(
   return { options: { ...program, cwd, env, hasInput: request.hasInput ?? true }, user: user.name };
 }
 
-function chooseUser({ user: name }: ExecRequest, system: ExecSystem): UserAccount {
-  if (name === undefined) return describeUser(system.uid, system.gid, system.passwdFile);
-  const user = findUser(name, system.passwdFile);
+async function chooseUser({ user: name }: ExecRequest, { accounts, uid, gid }: ExecSystem): Promise<UserAccount> {
+  if (name === undefined) return accounts.describeUser(uid, gid);
+  const user = await accounts.findUser(name);
   if (user === null) throw new VproxyError('command-failed', `unknown user "${escapeText(name, 64)}"`);
   return user;
 }
@@ -199,7 +191,7 @@ function requireSwitch(user: UserAccount, { uid }: ExecSystem): void {
 
 /**
  * The program and arguments that run it as `user`. The user of this process keeps all groups of this process. Another
- * user gets the group of its account and, through setpriv(1) of util-linux, its groups in /etc/group; without setpriv
+ * user gets the group of its account and, through setpriv(1) of util-linux, its other groups; without setpriv
  * only the group of its account.
  */
 async function switchUser(
@@ -210,7 +202,7 @@ async function switchUser(
   if (user.uid === system.uid) return { file, argv };
   const { uid, gid } = user;
   const owner = { uid, gid };
-  const setpriv = hasOtherGroups(user, system.groupFile) ? await findSetpriv(system.setprivFiles) : null;
+  const setpriv = (await system.accounts.hasOtherGroups(user)) ? await findSetpriv(system.setprivFiles) : null;
   if (setpriv === null) return { file, argv, uid, gid, owner };
   // setpriv sets argv[0] to the path, so a login shell needs `-l` instead of a leading dash.
   const called = isLogin ? [file, '-l'] : [file, ...argv.slice(1)];

@@ -7,7 +7,7 @@ import { DEFAULT_LIMITS } from '../codec/limits.js';
 import type { VproxyError } from '../errors.js';
 import type { MessageCounts, SessionStream } from '../session/stream.js';
 import type { DatagramEntrance } from '../system/datagrams/datagrams.js';
-import type { ListenAddress } from '../system/sockets/listen-address.js';
+import type { AskedAddress } from '../system/sockets/listen-address.js';
 import type { Clock } from '../util/clock.js';
 import type { Caller, Connections, KnownStream } from './connection.js';
 import type { EgressRules } from './egress/rules.js';
@@ -41,11 +41,11 @@ export interface EndpointKind<E extends EndpointBase = EndpointBase> {
   format(endpoint: E): string;
   /** Creates the target of an `-i`. */
   createTarget?(endpoint: E, context: TargetContext): Target;
-  /** Where an `-o` listens. Throws `bad-argument` for an unknown user or group. */
-  listenAddress?(endpoint: E): ListenAddress;
+  /** Where an `-o` listens. */
+  listenAddress?(endpoint: E): AskedAddress;
   /** Creates the handler of the connections accepted there. */
   createEntrance?(endpoint: E, context: EntranceContext): Entrance;
-  /** Where an `-o` gets datagrams; replaces these two. Throws like `listenAddress`. */
+  /** Where an `-o` gets datagrams; replaces these two. */
   datagramEntrance?(endpoint: E): DatagramEntrance;
 }
 

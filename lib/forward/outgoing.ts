@@ -3,7 +3,7 @@ import net from 'node:net';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/stream.js';
 import { descriptorShortage, type KeepDescriptor } from '../system/descriptors.js';
-import type { ListenAddress } from '../system/sockets/listen-address.js';
+import { type AskedAddress, type FileAccess, resolveAddress } from '../system/sockets/listen-address.js';
 import { listen, listenAdopted } from '../system/sockets/listening.js';
 import { adoptSocket, descriptorOf, resetSocket } from '../system/sockets/node-sockets.js';
 import { describeError } from '../util/escape.js';
@@ -26,7 +26,9 @@ export class OutgoingForward implements Forward {
   readonly #options: OutgoingOptions;
   readonly #log: ForwardLog;
   readonly #entrance: Entrance;
-  #address: ListenAddress;
+  #address: AskedAddress;
+  /** The access of the socket file that it listens on; null if there is none. */
+  #access: FileAccess | null = null;
   readonly #server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true });
   readonly #stopping = new AbortController();
   readonly #connections: Connections;
@@ -68,9 +70,11 @@ export class OutgoingForward implements Forward {
     return this.#connections.size;
   }
 
-  /** Listens. Rejects with `address-…` codes. */
+  /** Listens. Rejects with `address-…` codes, and `bad-argument` for an unknown user or group. */
   async start(): Promise<void> {
-    await listen(this.#server, this.#address);
+    const address = await resolveAddress(this.#address);
+    this.#access = 'path' in address ? (address.access ?? null) : null;
+    await listen(this.#server, address);
     // Keep the port over pause and start, even if any port was asked for.
     const bound = this.#server.address();
     if (bound !== null && typeof bound === 'object') this.#usePort(bound.port);
@@ -186,12 +190,14 @@ export class OutgoingForward implements Forward {
       connections: this.#connections.capture(keep, indexOf),
       listener: fd === null ? null : keep(fd),
       port: 'port' in this.#address ? this.#address.port : null,
+      access: this.#access,
       early: early.map((each) => keep(each)),
     };
   }
 
   #succeed({ state, ...inheritance }: Predecessor): void {
-    const { connections, early = [], listener = null, port = null, streamCount } = state;
+    const { connections, early = [], listener = null, port = null, access = null, streamCount } = state;
+    this.#access = access;
     const { take } = inheritance;
     this.streamCount = streamCount;
     if (port !== null) this.#usePort(port);
@@ -208,7 +214,10 @@ export class OutgoingForward implements Forward {
     this.#left = null;
     this.#connections.goOn();
     for (const socket of early) this.#accept(socket);
-    if (listener !== null) await listenAdopted(this.#server, this.#address, listener);
+    if (listener === null) return;
+    const access = this.#access ?? undefined;
+    const address = 'path' in this.#address ? { path: this.#address.path, ...(access && { access }) } : this.#address;
+    await listenAdopted(this.#server, address, listener);
   }
 
   #refuse(caller: Caller, reason: VproxyError): void {

@@ -4,6 +4,7 @@ import { SERVICE_NAME } from '../codec/limits.js';
 import { badArgument, toVproxyError, type VproxyError } from '../errors.js';
 import type { MessageCounts } from '../session/stream.js';
 import type { KeepDescriptor } from '../system/descriptors.js';
+import { type FileAccess, resolveSocketAccess } from '../system/sockets/listen-address.js';
 import { closestWord } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import type { ConnectionState, IndexOfStream, Inheritance } from './connection.js';
@@ -133,11 +134,16 @@ function formatAddress(endpoint: Endpoint): string {
   return findEndpointKind(endpoint.kind)?.format(endpoint) ?? '';
 }
 
-/** Throws `bad-argument` if the endpoint cannot be used in its direction, or names an unknown user or group. */
+/** Throws `bad-argument` if the endpoint cannot be used in its direction. */
 export function checkForward({ direction, service, endpoint }: ForwardSpec): void {
   if (direction === 'incoming') targetKindOf(endpoint, service);
   else if (takesDatagrams(endpoint)) datagramEntranceOf(endpoint, service);
-  else entranceKindOf(endpoint, service).listenAddress(endpoint);
+  else entranceKindOf(endpoint, service);
+}
+
+/** Rejects with `bad-argument` if the endpoint names an unknown user or group, as starting the forward would. */
+export async function checkAccess({ endpoint }: ForwardSpec): Promise<void> {
+  if ('access' in endpoint) await resolveSocketAccess(endpoint.access);
 }
 
 /**
@@ -203,6 +209,8 @@ export interface ForwardState {
   /** The current TCP or UDP port, and for UDP the address family. */
   readonly port?: number | null;
   readonly family?: 4 | 6 | null;
+  /** The access of the unix socket that it listens on, in numbers. */
+  readonly access?: FileAccess | null;
   /** The indexes of connections that have no stream yet and from which nothing was read. */
   readonly early?: readonly number[];
 }

@@ -3,7 +3,7 @@
 import { type ChannelAddress, parseChannel, placeOf } from '../channel/address/address.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { EgressRules } from '../forward/egress/rules.js';
-import { checkForward, parseForwardSpec } from '../forward/spec.js';
+import { checkAccess, checkForward, parseForwardSpec } from '../forward/spec.js';
 import { fillTemplate } from '../forward/template.js';
 import type { SecretKey } from '../session/opening/auth.js';
 import { requireEgress, resolveEgress } from './channel-egress.js';
@@ -29,8 +29,8 @@ interface CheckedChannel {
 }
 
 /**
- * Throws `bad-argument` for a label, an address, a forward or an egress that is invalid or not allowed, for a forward to an
- * undefined egress, and for an unknown user or group; `bad-file` for a key.
+ * Throws `bad-argument` for a label, an address, a forward or an egress that is invalid or not allowed, and for a forward to an
+ * undefined egress; `bad-file` for a key.
  */
 export function checkChannelOptions(options: ChannelOptions): CheckedChannel {
   requireChannel(options);
@@ -95,6 +95,21 @@ export function findRefusal(options: ChannelOptions): VproxyError | null {
   } catch (error) {
     return toVproxyError(error);
   }
+}
+
+/** Rejects if forwards could not listen with the access that they ask for, such as with `bad-argument` for an unknown user. */
+export async function requireAccess({ forwards = [] }: ChannelOptions): Promise<void> {
+  for (const spec of forwards) await checkAccess(spec);
+}
+
+/** Why a proxy would not start with these options; null if it would, as far as can be told in advance. */
+export async function findObstacle(options: ChannelOptions): Promise<VproxyError | null> {
+  const refusal = findRefusal(options);
+  if (refusal !== null) return refusal;
+  return requireAccess(options).then(
+    () => null,
+    (error: unknown) => toVproxyError(error),
+  );
 }
 
 /** The properties of a channel that must be unique in its process. */

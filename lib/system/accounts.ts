@@ -1,7 +1,9 @@
-/** Users and groups of this machine by name and number, from /etc/passwd and /etc/group. A missing file counts as empty. */
+/** Users and groups of this machine by name and number. A missing /etc/passwd or /etc/group counts as empty. */
 import { readFileSync } from 'node:fs';
-import { badArgument, systemCode } from '../errors.js';
+import { systemCode } from '../errors.js';
+import { Turns } from '../util/concurrency.js';
 import { describeError, escapeText } from '../util/escape.js';
+import { runTool, type ToolResult } from './processes/run-tool.js';
 
 /** A user account with everything needed to run a command. */
 export interface UserAccount {
@@ -12,44 +14,129 @@ export interface UserAccount {
   readonly shell: string;
 }
 
-export const PASSWD_FILE = '/etc/passwd';
-export const GROUP_FILE = '/etc/group';
+const PASSWD_FILE = '/etc/passwd';
+const GROUP_FILE = '/etc/group';
 
 /** Values of empty fields (passwd(5)). */
 const DEFAULT_SHELL = '/bin/sh';
 const DEFAULT_HOME = '/';
 
-/** All accounts in `file`, in order; duplicate names are dropped. Throws system errors. */
-export function listUsers(file: string): UserAccount[] {
-  const names = new Set<string>();
-  return readAccounts(file).filter(({ name }) => !names.has(name) && names.add(name));
+/** Where accounts are looked up. */
+interface AccountSources {
+  /** Default `/etc/passwd`. */
+  readonly passwdFile?: string;
+  /** Default `/etc/group`. */
+  readonly groupFile?: string;
+  /** The name or path of getent(1); null: only the files count. Default `getent`. */
+  readonly getent?: string | null;
+  readonly timeoutMs?: number;
 }
 
-/** The account with that name, or null. Throws system errors. */
-export function findUser(name: string, file: string): UserAccount | null {
-  return readAccounts(file).find((account) => account.name === name) ?? null;
+/** How long a directory service may take to answer, and how many questions to it run at once. */
+const TIMEOUT_MS = 5000;
+const MAX_LOOKUPS = 4;
+
+/** A longer text names no account. */
+const MAX_NAME_BYTES = 256;
+
+/**
+ * Looks accounts up as the system does: getent(1) asks what nsswitch.conf(5) names, such as LDAP, and decides. Only where it is
+ * missing, as in an initramfs, or cannot be run, the files count. Each method rejects with a plain error if getent does not
+ * answer in time, or a file cannot be read.
+ */
+export class Accounts {
+  readonly #passwdFile: string;
+  readonly #groupFile: string;
+  readonly #getent: string | null;
+  readonly #timeoutMs: number;
+  readonly #turns = new Turns(MAX_LOOKUPS);
+
+  constructor(sources: AccountSources = {}) {
+    this.#passwdFile = sources.passwdFile ?? PASSWD_FILE;
+    this.#groupFile = sources.groupFile ?? GROUP_FILE;
+    this.#getent = sources.getent === undefined ? 'getent' : sources.getent;
+    this.#timeoutMs = sources.timeoutMs ?? TIMEOUT_MS;
+  }
+
+  /** The account with that name, or null. */
+  async findUser(name: string): Promise<UserAccount | null> {
+    const line = await this.#ask('passwd', name);
+    if (line === undefined) return readAccounts(this.#passwdFile).find((account) => account.name === name) ?? null;
+    const [found] = toAccounts(line === null ? [] : [line.split(':')]);
+    // A number is taken for that of a user.
+    return found === undefined || (isId(name) && found.name !== name) ? null : found;
+  }
+
+  /** The first account with that number, or null. Asks for every command, so /etc/passwd comes first. */
+  async findUserById(uid: number): Promise<UserAccount | null> {
+    const known = readAccounts(this.#passwdFile).find((account) => account.uid === uid);
+    if (known !== undefined) return known;
+    const line = (await this.#ask('passwd', String(uid))) ?? null;
+    return toAccounts(line === null ? [] : [line.split(':')]).find((account) => account.uid === uid) ?? null;
+  }
+
+  /** The first account with that number, or one without a name. */
+  async describeUser(uid: number, gid: number): Promise<UserAccount> {
+    const known = await this.findUserById(uid);
+    return known ?? { name: String(uid), uid, gid, home: DEFAULT_HOME, shell: DEFAULT_SHELL };
+  }
+
+  /** Whether a user is a member of groups other than its primary one. */
+  async hasOtherGroups({ name, gid }: UserAccount): Promise<boolean> {
+    const line = await this.#ask('initgroups', name);
+    // Not every getent has this table.
+    if (typeof line === 'string')
+      return line
+        .split(/\s+/)
+        .slice(1)
+        .some((id) => isId(id) && Number(id) !== gid);
+    return readRows(this.#groupFile).some(
+      ([, , id = '', members = '']) => Number(id) !== gid && members.split(',').includes(name),
+    );
+  }
+
+  /** The number of a user given by name or number; null if there is none. */
+  async userId(user: string): Promise<number | null> {
+    return toId(user) ?? (await this.findUser(user))?.uid ?? null;
+  }
+
+  /** The number of a group given by name or number; null if there is none. */
+  async groupId(group: string): Promise<number | null> {
+    const id = toId(group);
+    if (id !== null) return id;
+    const line = await this.#ask('group', group);
+    const rows = line === undefined ? readRows(this.#groupFile).filter(([name]) => name === group) : [line?.split(':')];
+    return toId(rows[0]?.[2] ?? '');
+  }
+
+  /** The line of a database for a key; null: none. Undefined: getent cannot tell. */
+  async #ask(database: 'passwd' | 'group' | 'initgroups', key: string): Promise<string | null | undefined> {
+    const getent = this.#getent;
+    // An option is not a name either: not every getent knows `--`.
+    if (key === '' || /^-|[:\n\0]/.test(key) || Buffer.byteLength(key) > MAX_NAME_BYTES) return null;
+    if (getent === null) return undefined;
+    const limits = { timeoutMs: this.#timeoutMs, maxBytes: MAX_LINE_BYTES };
+    const result = await this.#turns
+      .run(null, () => runTool([getent, database, key], limits))
+      .catch((): ToolResult => ({ end: NOT_RUN, stdout: '', stderr: '' }));
+    const { end, stdout } = result;
+    const [line = ''] = stdout.split('\n');
+    if (line !== '') return line;
+    if (end === NOT_FOUND) return null;
+    if (end !== 'too-slow') return undefined;
+    const what = `${database === 'group' ? 'group' : 'user'} "${escapeText(key, 64)}"`;
+    throw new Error(`cannot look up ${what}: ${getent} did not answer within ${this.#timeoutMs / 1000} s`);
+  }
 }
 
-/** The first account with that number, or one without a name. Throws system errors. */
-export function describeUser(uid: number, gid: number, file: string): UserAccount {
-  const known = readAccounts(file).find((account) => account.uid === uid);
-  return known ?? { name: String(uid), uid, gid, home: DEFAULT_HOME, shell: DEFAULT_SHELL };
-}
+/** For what the operator names; a peer's questions wait apart from these. */
+export const systemAccounts = new Accounts();
 
-/** Whether a user is a member of groups other than its primary one. Throws system errors. */
-export function hasOtherGroups({ name, gid }: UserAccount, file: string): boolean {
-  return readRows(file).some(([, , id = '', members = '']) => Number(id) !== gid && members.split(',').includes(name));
-}
+/** The exit statuses of getent for a missing key, and of a shell for a program that cannot be run. */
+const [NOT_FOUND, NOT_RUN] = [2, 126];
 
-/** The number of a user given by name or number. Throws `bad-argument` if it is not in /etc/passwd. */
-export function resolveUser(user: string): number {
-  return resolve(user, PASSWD_FILE, 'user');
-}
-
-/** The number of a group given by name or number. Throws `bad-argument` if it is not in /etc/group. */
-export function resolveGroup(group: string): number {
-  return resolve(group, GROUP_FILE, 'group');
-}
+/** Groups may have many members, which come last. */
+const MAX_LINE_BYTES = 2 ** 20;
 
 /** The first number of a regular account, and that of nobody (login.defs(5)). */
 const FIRST_PERSON = 1000;
@@ -90,26 +177,15 @@ export function isOwnGroup(gid: number, userId: number, passwdFile = PASSWD_FILE
 /** The largest user or group number; the next one means "none" to the system. */
 const MAX_ID = 2 ** 32 - 2;
 
-function resolve(name: string, file: string, what: string): number {
-  if (isId(name) && Number(name) <= MAX_ID) return Number(name);
-  // Both files have the name in the first field and the number in the third.
-  const id = rowOf(name, file)?.[2] ?? '';
-  if (isId(id)) return Number(id);
-  throw badArgument(`no ${what} "${escapeText(name, 64)}" in ${file}`);
-}
-
-function rowOf(name: string, file: string): string[] | undefined {
-  try {
-    return readRows(file).find((fields) => fields[0] === name);
-  } catch (cause) {
-    throw badArgument(`${file}: ${describeError(cause)}`, { cause });
-  }
-}
+/** The number that a text is; null for any other text. */
+const toId = (text: string): number | null => (isId(text) && Number(text) <= MAX_ID ? Number(text) : null);
 
 const isId = (text: string): boolean => /^\d{1,10}$/.test(text);
 
-function readAccounts(file: string): UserAccount[] {
-  return readRows(file).flatMap(([name = '', , uid = '', gid = '', , home = '', shell = '']) =>
+const readAccounts = (file: string): UserAccount[] => toAccounts(readRows(file));
+
+function toAccounts(rows: readonly string[][]): UserAccount[] {
+  return rows.flatMap(([name = '', , uid = '', gid = '', , home = '', shell = '']) =>
     name === '' || !isId(uid) || !isId(gid)
       ? []
       : [{ name, uid: Number(uid), gid: Number(gid), home: home || DEFAULT_HOME, shell: shell || DEFAULT_SHELL }],
@@ -123,6 +199,6 @@ function readRows(file: string): string[][] {
       .map((line) => line.split(':'));
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return [];
-    throw error;
+    throw new Error(`${file}: ${describeError(error)}`, { cause: error });
   }
 }

@@ -9,6 +9,7 @@ import { Homes, nameRemoteSource } from '../../lib/copy/named-paths.js';
 import { RecordStream } from '../../lib/copy/record-stream.js';
 import { walkSources } from '../../lib/copy/sources.js';
 import { VproxyError } from '../../lib/errors.js';
+import { Accounts } from '../../lib/system/accounts.js';
 import { duplexPair } from '../helpers/channel-pair.js';
 import { CopyPair, makeTree } from '../helpers/copy-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
@@ -24,8 +25,9 @@ function setUp(t: ExecutionContext) {
   const passwdFile = path('passwd');
   const rows = [`me:x:${UID}:0::${path('me')}:`, `bob:x:77777:0::${path('bob')}:`, 'odd:x:77778:0::home:'];
   writeFileSync(passwdFile, `${rows.join('\n')}\n`);
-  const pair = new CopyPair(t, { passwdFile });
-  return { path, passwdFile, pair, put: (target: string) => pair.put([path('here/a.txt')], target) };
+  const accounts = new Accounts({ passwdFile, getent: null });
+  const pair = new CopyPair(t, { accounts });
+  return { path, passwdFile, accounts, pair, put: (target: string) => pair.put([path('here/a.txt')], target) };
 }
 
 test('a file copied to the empty path goes into the home directory, under its own name', async (t) => {
@@ -68,13 +70,13 @@ test('an unknown user, a user without a home, and a home that is not a folder ar
   await t.throwsAsync(put(''), { code: 'copy-refused', message: /nowhere\/: no such folder$/ });
   t.deepEqual(readdirSync(path('')).sort(), ['bob', 'here', 'me', 'passwd']);
   writeFileSync(passwdFile, 'bob:x:77777:0::/:\n');
-  const message = `peer: user ${UID} has no home directory in ${passwdFile}; use an absolute path`;
+  const message = `peer: user ${UID} has no home directory; use an absolute path`;
   await t.throwsAsync(put('x'), { code: 'copy-failed', message });
 });
 
 test('with copies confined to a folder, homes outside are denied without revealing users', async (t) => {
-  const { path, passwdFile } = setUp(t);
-  const pair = new CopyPair(t, { passwdFile, root: path('me/in') });
+  const { path, accounts } = setUp(t);
+  const pair = new CopyPair(t, { accounts, root: path('me/in') });
   mkdirSync(path('me/in'));
   symlinkSync('../..', path('me/in/out'));
   const why = 'a relative path starts in the home directory of the remote user';
@@ -98,13 +100,19 @@ test('a path without a name of its own is not a source', (t) => {
   t.throws(() => nameRemoteSource('a'.repeat(4097)), { code: 'bad-argument', message: /^path too long: 4097 bytes/ });
 });
 
-test('the accounts are read once for a request with thousands of homes', (t) => {
-  const { passwdFile, path } = setUp(t);
-  const homes = new Homes(null, passwdFile);
-  t.is(homes.resolve('~bob/x'), path('bob/x'));
+test('an account is looked up once for a request with thousands of homes, of which few may be different', async (t) => {
+  const { passwdFile, accounts, path } = setUp(t);
+  const homes = new Homes(null, accounts);
+  t.deepEqual([await homes.resolve('~bob/x'), await homes.resolve('x')], [path('bob/x'), path('me/x')]);
   writeFileSync(passwdFile, '');
-  t.is(homes.resolve('~bob/y'), path('bob/y'));
-  t.is(homes.resolve('z'), path('me/z'));
+  t.deepEqual([await homes.resolve('~bob/y'), await homes.resolve('z')], [path('bob/y'), path('me/z')]);
+  const resolveMany = async () => {
+    for (let index = 0; index < 33; index += 1)
+      await homes.resolve(`~eve${index}/x`).catch((error: unknown) => errors.push(String(error)));
+  };
+  const errors: string[] = [];
+  await resolveMany();
+  t.regex(errors.at(-1) ?? '', /~eve32: more than 32 home directories$/);
 });
 
 /** A copy to an older peer, and that peer's end of the stream. */

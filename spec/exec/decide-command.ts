@@ -4,6 +4,7 @@ import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type CommandDecision, decideCommand, type ExecSystem, thisSystem } from '../../lib/exec/decide-command.js';
 import type { ExecRequest } from '../../lib/exec/exec-messages.js';
+import { Accounts } from '../../lib/system/accounts.js';
 import { TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { testWith } from '../helpers/test-with.js';
@@ -30,8 +31,11 @@ function machine(t: ExecutionContext): { root: string; system: ExecSystem } {
     ...thisSystem(),
     uid: 1000,
     gid: 1000,
-    passwdFile: path.join(root, 'passwd'),
-    groupFile: path.join(root, 'group'),
+    accounts: new Accounts({
+      passwdFile: path.join(root, 'passwd'),
+      groupFile: path.join(root, 'group'),
+      getent: null,
+    }),
     setprivFiles: [],
     path: `${root}/missing:${root}/bin`,
   };
@@ -221,7 +225,7 @@ test('another user needs root, and must exist', async (t) => {
 
 test('the user of this process needs no account', async (t) => {
   const { system } = machine(t);
-  const { options, user } = await decideCommand({ argv: [] }, any, { ...system, uid: 4711, passwdFile: '/missing' });
+  const { options, user } = await decideCommand({ argv: [] }, any, { ...system, uid: 4711 });
   t.is(user, '4711');
   t.deepEqual([options.file, options.argv, options.cwd], ['/bin/sh', ['-sh'], '/']);
 });
@@ -247,7 +251,9 @@ test('a user in more groups gets them through setpriv of util-linux only', async
 asRoot('setpriv really switches the user', async (t) => {
   const root = temporaryFolder(t);
   writeFileSync(path.join(root, 'group'), 'extra:x:44:nobody\n');
-  const { stdout, stderr } = await new TestRunner(t, { system: { groupFile: path.join(root, 'group') } }).run({
+  const { stdout, stderr } = await new TestRunner(t, {
+    system: { accounts: new Accounts({ groupFile: path.join(root, 'group'), getent: null }) },
+  }).run({
     argv: ['sh', '-c', 'id -un; echo again > /dev/stdout; cat /proc/self/status | grep -c "NoNewPrivs:.0"'],
     user: 'nobody',
   });

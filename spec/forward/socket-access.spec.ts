@@ -39,15 +39,17 @@ testAsRoot('a unix socket of an -o has the requested user and group', async (t) 
   t.is(lstatSync(`${path}-b`).uid, 0);
 });
 
-test('an unknown user or group is a bad argument, before anything listens', (t) => {
+test('an unknown user or group is a bad argument, and nothing listens', async (t) => {
   const path = join(temporaryFolder(t), 'x');
   for (const [option, message] of [
-    ['user=no-such-user', /no user "no-such-user" in \/etc\/passwd/],
-    ['group=no-such-group', /no group "no-such-group" in \/etc\/group/],
+    ['user=no-such-user', /no user "no-such-user"/],
+    ['group=no-such-group', /no group "no-such-group"/],
+    ['user=-x', /no user "-x"/],
   ] as const) {
     for (const kind of ['unix', 'unixgram']) {
-      const outgoing = [`a:${kind}:${path},${option}`];
-      t.throws(() => new TestProxy(t, `unix-listen:${path}`, { outgoing }), { code: 'bad-argument', message });
+      const { proxy } = new TestProxy(t, `unix-listen:${path}`, { outgoing: [`a:${kind}:${path}-${kind},${option}`] });
+      await t.throwsAsync(proxy.start(), { code: 'bad-argument', message });
+      t.is(lstatSync(path, { throwIfNoEntry: false }), undefined);
     }
   }
 });
@@ -56,7 +58,8 @@ test('an unknown user or group is a bad argument, before anything listens', (t) 
 testAsUser('a socket whose owner may not be changed is neither left behind nor listened on', async (t) => {
   const path = join(temporaryFolder(t), 'x');
   const server = net.createServer();
-  await t.throwsAsync(listen(server, { path, access: resolveSocketAccess({ user: '0' }) }), { code: 'address-denied' });
+  const access = await resolveSocketAccess({ user: '0' });
+  await t.throwsAsync(listen(server, { path, access }), { code: 'address-denied' });
   t.is(lstatSync(path, { throwIfNoEntry: false }), undefined);
 });
 

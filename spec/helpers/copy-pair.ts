@@ -8,13 +8,14 @@ import { CopyProgress } from '../../lib/copy/copy-progress.js';
 import { CopyService } from '../../lib/copy/copy-service.js';
 import type { CopyFiles } from '../../lib/copy/system-files.js';
 import type { LogEvent } from '../../lib/events.js';
+import type { Accounts } from '../../lib/system/accounts.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { resettingPair } from './channel-pair.js';
 import { sha256, temporaryFolder } from './files.js';
 
 export interface CopyPairOptions {
   readonly root?: string | null;
-  readonly passwdFile?: string;
+  readonly accounts?: Accounts;
   readonly serviceFiles?: CopyFiles;
   readonly callerFiles?: CopyFiles;
   /** Receives both ends of each stream before anything is sent. */
@@ -42,7 +43,7 @@ export class CopyPair {
       clock: systemClock,
       log: (event) => this.events.push(event),
       ...(options.serviceFiles && { files: options.serviceFiles }),
-      ...(options.passwdFile !== undefined && { passwdFile: options.passwdFile }),
+      ...(options.accounts && { accounts: options.accounts }),
     });
     t.teardown(() => this.service.stop());
   }

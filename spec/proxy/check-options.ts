@@ -50,8 +50,6 @@ const REFUSED: readonly (readonly [what: string, options: ChannelOptions, messag
   ['files without TLS', { address: 'stdio:,ca=/a' }, /ca= requires tls=cert/],
   ['another TLS', { address: 'stdio:,tls=on' }, /psk or cert/],
   ['a key that is missing', { address, keyFiles: ['/missing/key'] }, /^\/missing\/key: /, 'bad-file'],
-  ['an unknown user', { address, forwards: outgoing('a:/run/a,user=nobody-such') }, /no user "nobody-such"/],
-  ['an unknown group', { address, forwards: outgoing('*:vsock-mux:/v,group=none-such') }, /no group "none-such"/],
   [
     'a listener that is for targets',
     { address, forwards: LISTENER_FOR_TARGETS },

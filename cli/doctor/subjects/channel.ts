@@ -1,6 +1,6 @@
 /** A channel: its location, by kind, and whether its options are accepted. */
 import type { ChannelAddress } from '../../../lib/channel/address/address.js';
-import { findRefusal } from '../../../lib/proxy/check-options.js';
+import { findObstacle } from '../../../lib/proxy/check-options.js';
 import { isGroup } from '../../../lib/proxy/groups/group-pattern.js';
 import type { Configuration } from '../../../lib/settings/configuration.js';
 import { escapeText } from '../../../lib/util/escape.js';
@@ -19,8 +19,8 @@ export const describeProblems = (problems: readonly string[]): Finding[] =>
   problems.map((text) => finding('config-invalid', text));
 
 /** Reports options that a proxy would reject. Key files have checks of their own. */
-export function checkOptions(channel: Channel): Finding[] {
-  const refusal = findRefusal(channel);
+export async function checkOptions(channel: Channel): Promise<Finding[]> {
+  const refusal = await findObstacle(channel);
   return refusal === null || refusal.code === 'bad-file' ? [] : [finding('channel-refused', refusal.message)];
 }
 

@@ -17,13 +17,10 @@ export const unixgramEndpoint: EndpointKind<UnixgramEndpoint> = {
   parse: (text, direction) => ({ kind: 'unixgram', ...parseSocketFile(text, direction) }),
   format: formatSocketFile,
   createTarget: ({ path }, context) => new UnixgramTarget(path, context),
-  datagramEntrance({ path, access }) {
-    const fileAccess = resolveSocketAccess(access);
-    return {
-      bind: async (events) => (await loadFor(path)).bind(path, fileAccess, events),
-      adopt: async (fd, _, events) => (await loadFor(path)).adopt(fd, path, events),
-    };
-  },
+  datagramEntrance: ({ path, access }) => ({
+    bind: async (events) => (await loadFor(path)).bind(path, await resolveSocketAccess(access), events),
+    adopt: async (fd, _, events) => (await loadFor(path)).adopt(fd, path, events),
+  }),
 };
 
 const loadFor = (path: string) => loadUnixDatagrams(`unixgram:${escapeText(path)}`);

@@ -9,7 +9,6 @@ import {
   ACCESS_OPTIONS,
   formatSocketAccess,
   parseSocketAccess,
-  resolveSocketAccess,
   type SocketAccess,
 } from '../../system/sockets/listen-address.js';
 import { type OnRead, readBuffered, resetSocket } from '../../system/sockets/node-sockets.js';
@@ -115,7 +114,7 @@ export const unixEndpoint: EndpointKind<UnixEndpoint> = {
     };
     return new SocketTarget(dial, context);
   },
-  listenAddress: ({ path, access }) => ({ path, access: resolveSocketAccess(access) }),
+  listenAddress: ({ path, access }) => ({ path, ...(access && { access }) }),
   createEntrance: (_, context) => socketEntrance(true, context),
 };
 

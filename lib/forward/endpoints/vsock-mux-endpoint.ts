@@ -13,7 +13,6 @@ import {
   ACCESS_OPTIONS,
   formatSocketAccess,
   parseSocketAccess,
-  resolveSocketAccess,
   type SocketAccess,
 } from '../../system/sockets/listen-address.js';
 import { FirstLine, type OnRead, readBuffered } from '../../system/sockets/node-sockets.js';
@@ -78,7 +77,7 @@ export const vsockMuxEndpoint: EndpointKind<VsockMuxEndpoint> = {
       { timeoutMs: LINE_TIMEOUT_MS, takesPreamble: false },
     );
   },
-  listenAddress: ({ path, access }) => ({ path, access: resolveSocketAccess(access) }),
+  listenAddress: ({ path, access }) => ({ path, ...(access && { access }) }),
   createEntrance: ({ services = {} }, context) => vsockMuxEntrance(services, context),
 };
 

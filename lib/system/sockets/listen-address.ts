@@ -1,8 +1,8 @@
 /** Addresses to listen on, and the access to a socket file: `mode=0660,user=NAME,group=NAME`. */
-import { badArgument } from '../../errors.js';
+import { badArgument, toVproxyError } from '../../errors.js';
 import type { HostPort } from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
-import { resolveGroup, resolveUser } from '../accounts.js';
+import { type Accounts, systemAccounts } from '../accounts.js';
 
 /** A TCP address (port 0 picks one), or the path of a unix socket and its access. */
 export type ListenAddress =
@@ -13,6 +13,9 @@ export type ListenAddress =
       /** Who may connect. Default: the user that runs this process. */
       readonly access?: FileAccess;
     };
+
+/** The same, with the access as requested. */
+export type AskedAddress = HostPort | { readonly path: string; readonly access?: SocketAccess };
 
 /** Access as requested. */
 export interface SocketAccess {
@@ -58,11 +61,26 @@ export function formatSocketAccess({ mode, user, group }: SocketAccess): string[
   ];
 }
 
-/** Resolves the names to numbers. Throws `bad-argument` for an unknown user or group. */
-export function resolveSocketAccess({ mode, user, group }: SocketAccess = {}): FileAccess {
-  return {
-    mode: mode ?? 0o600,
-    uid: user === undefined ? -1 : resolveUser(user),
-    gid: group === undefined ? -1 : resolveGroup(group),
-  };
+/**
+ * Resolves the names to numbers. Rejects with `bad-argument` for an unknown user or group, and `address-unavailable` if accounts
+ * cannot be looked up now.
+ */
+export async function resolveSocketAccess(
+  { mode, user, group }: SocketAccess = {},
+  accounts: Accounts = systemAccounts,
+): Promise<FileAccess> {
+  try {
+    const uid = user === undefined ? -1 : await accounts.userId(user);
+    const gid = group === undefined ? -1 : await accounts.groupId(group);
+    if (uid === null) throw badArgument(`no user "${escapeText(user ?? '', 64)}" on this machine`);
+    if (gid === null) throw badArgument(`no group "${escapeText(group ?? '', 64)}" on this machine`);
+    return { mode: mode ?? 0o600, uid, gid };
+  } catch (error) {
+    throw toVproxyError(error, 'address-unavailable');
+  }
+}
+
+/** Resolves the access of an address. Rejects as {@link resolveSocketAccess} does. */
+export async function resolveAddress(asked: AskedAddress): Promise<ListenAddress> {
+  return 'path' in asked ? { path: asked.path, access: await resolveSocketAccess(asked.access) } : asked;
 }

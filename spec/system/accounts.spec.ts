@@ -1,0 +1,87 @@
+/** Users and groups by getent(1), and by the files where it is missing. */
+import { chmodSync, existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { Accounts } from '../../lib/system/accounts.js';
+import { resolveSocketAccess } from '../../lib/system/sockets/listen-address.js';
+import { temporaryFolder } from '../helpers/files.js';
+
+/** A getent with a user and a group that are in no file; it notes that it was called. */
+const GETENT = `#!/bin/sh
+echo "$@" >> "$0.log"
+case "$1 $2" in
+'passwd eve' | 'passwd 70001') echo eve:x:70001:70002::/home/eve:/bin/sh ;;
+'passwd BOB') echo bob:x:1001:1001::/home/bob: ;;
+'group staff') echo staff:*:70003:eve,bob ;;
+'initgroups eve') echo 'eve                   70002 70003' ;;
+'initgroups bob') echo 'bob                   1001' ;;
+'passwd hangs') exec sleep 60 ;;
+'initgroups fails') exit 1 ;;
+*) exit 2 ;;
+esac
+`;
+
+/** Accounts with these files, in which only bob is, and a getent with this text; null: none. */
+function machine(t: ExecutionContext, text: string | null = GETENT) {
+  const folder = temporaryFolder(t);
+  const [passwdFile, groupFile, getent] = [join(folder, 'passwd'), join(folder, 'group'), join(folder, 'getent')];
+  writeFileSync(passwdFile, 'bob:x:1001:1001::/home/bob:\n');
+  writeFileSync(groupFile, 'bob:x:1001:\nlocal:x:44:bob,fails\n');
+  if (text !== null) writeFileSync(getent, text);
+  if (text !== null) chmodSync(getent, 0o755);
+  return { accounts: new Accounts({ passwdFile, groupFile, getent, timeoutMs: 1000 }), log: `${getent}.log` };
+}
+
+const EVE = { name: 'eve', uid: 70_001, gid: 70_002, home: '/home/eve', shell: '/bin/sh' };
+const BOB = { name: 'bob', uid: 1001, gid: 1001, home: '/home/bob', shell: '/bin/sh' };
+
+test('getent decides who is a user or a group, and in which groups a user is', async (t) => {
+  const { accounts } = machine(t);
+  t.deepEqual(await accounts.findUser('eve'), EVE);
+  t.deepEqual(await accounts.findUser('BOB'), BOB, 'a directory service may know another spelling');
+  t.is(await accounts.findUser('bob'), null, 'whatever a file says');
+  t.is(await accounts.findUser('70001'), null, 'a number is not a name');
+  t.deepEqual([await accounts.findUserById(70_001), await accounts.findUserById(1001)], [EVE, BOB]);
+  t.is((await accounts.describeUser(4711, 5)).name, '4711');
+  t.deepEqual([await accounts.hasOtherGroups(EVE), await accounts.hasOtherGroups(BOB)], [true, false]);
+  t.true(await accounts.hasOtherGroups({ ...BOB, name: 'fails' }), 'a getent without initgroups');
+  const access = await resolveSocketAccess({ user: 'eve', group: 'staff', mode: 0o660 }, accounts);
+  t.deepEqual(access, { mode: 0o660, uid: 70_001, gid: 70_003 });
+  t.deepEqual(await resolveSocketAccess({ user: '7', group: '8' }, accounts), { mode: 0o600, uid: 7, gid: 8 });
+  await t.throwsAsync(resolveSocketAccess({ group: 'local' }, accounts), {
+    code: 'bad-argument',
+    message: /^no group "local"/,
+  });
+});
+
+for (const [what, text] of [
+  ['is missing', null],
+  ['cannot be run', '#!/nowhere/sh\n'],
+] as const) {
+  test(`where getent ${what}, the files decide`, async (t) => {
+    const { accounts } = machine(t, text);
+    t.deepEqual([await accounts.findUser('bob'), await accounts.findUser('eve')], [BOB, null]);
+    t.deepEqual([await accounts.groupId('local'), await accounts.groupId('staff')], [44, null]);
+    t.true(await accounts.hasOtherGroups(BOB));
+  });
+}
+
+test('a text that cannot be a name is never passed to getent', async (t) => {
+  const { accounts, log } = machine(t);
+  for (const name of ['', '-s', '--help', 'a:b', 'a\nb', 'a\0b', 'x'.repeat(257), '\u00e9'.repeat(129)])
+    t.deepEqual([await accounts.findUser(name), await accounts.groupId(name)], [null, null]);
+  t.false(existsSync(log));
+});
+
+test('a directory service that does not answer is an error that says so, and holds up nothing else', async (t) => {
+  const { accounts } = machine(t);
+  const hanging = accounts.findUser('hangs');
+  const message = /^cannot look up user "hangs": \S+getent did not answer within 1 s$/;
+  const refused = t.throwsAsync(resolveSocketAccess({ user: 'hangs' }, accounts), {
+    code: 'address-unavailable',
+    message,
+  });
+  t.deepEqual(await accounts.findUser('eve'), EVE);
+  await t.throwsAsync(hanging, { message });
+  await refused;
+});
