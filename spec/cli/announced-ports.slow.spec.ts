@@ -141,15 +141,3 @@ test.serial('a reload of either side applies other ports, and ends no session', 
   await gone(host);
   t.is((await host.channel('default')).history.sessions, 1);
 });
-
-test.serial('a rule of the port applies to its streams', async (t) => {
-  const [file, port] = [join(temporaryFolder(t), 'guest.toml'), await freePort()];
-  writeFileSync(file, `announce-ports = "${port}"\n[services."port.${port}"]\nstreams = 1\n`);
-  const host = ['--forward-ports', `${port},address=127.0.0.2`];
-  const { clients } = await upgradablePair(t, { host, guest: ['--config', file] });
-  await startProgram(t, port);
-  await appeared(clients[0]);
-  const at = { host: '127.0.0.2', port };
-  await answerTo(localSocket(t, at), 'x');
-  t.is((await failureOf(localSocket(t, at))).code, 'ECONNRESET');
-});

@@ -21,9 +21,4 @@ test('genkey prints a new key each time, or writes it for its owner only, and ov
   t.deepEqual(await callVproxy(['genkey', path]), { code: 73, stdout: '', stderr });
   t.is(readFileSync(path, 'utf8'), 'precious');
   t.is((await callVproxy(['genkey', '/nonexistent/vm1.key'])).code, 73);
-  for (const words of [
-    ['a', 'b'],
-    ['--name', 'x'],
-  ])
-    t.is((await callVproxy(['genkey', ...words])).code, 64);
 });

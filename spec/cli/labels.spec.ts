@@ -50,32 +50,6 @@ test.serial('an unknown channel is an error at once, which lists the others', as
   }
 });
 
-test.serial('a label in a wrong place, and two different labels, are rejected with a suggestion', async (t) => {
-  const { run } = await twoChannels(t);
-  const nothing = 'unexpected argument "vm2"; did you mean vproxy';
-  const other = 'two channels given, "default" and "vm2"; name one';
-  for (const [words, line] of [
-    ['stop vm2', `${nothing} channel remove vm2, or vproxy stop --name vm2?`],
-    ['drain vm2', `${nothing} channel remove vm2, or vproxy drain --name vm2?`],
-    ['status vm2', `${nothing} channels vm2, or vproxy status --name vm2?`],
-    ['reload vm2', `${nothing} reload --name vm2?`],
-    ['top vm2', `${nothing} top --name vm2?`],
-    ['ping vm2 --channel default', other],
-    ['connect vm2/web --channel default', other],
-    ['forward add --channel default -o vm2/web:0', other],
-    ['wait vm2 --service default/web', other],
-    ['wait default/web --service web', '--service: not allowed with default/web'],
-    ['connect default:web', '"default:web": did you mean default/web?'],
-  ] as const) {
-    t.like(await run(...words.split(' ')), { code: 64, stderr: `vproxy: error: ${line}\n` }, words);
-  }
-  const neither = await run('stop', 'A b');
-  t.regex(neither.stderr, /unexpected argument "A b"; usage: vproxy stop\n$/);
-  const noLabel = await run('ping', 'a/b');
-  t.regex(noLabel.stderr, /"a\/b": not a valid channel label; expected 1 to 64 of /);
-  t.deepEqual([neither.code, noLabel.code], [64, 64]);
-});
-
 test.serial('exec takes its first word for a label where a channel has that name, and no program here', async (t) => {
   const { run, client } = await twoChannels(t);
   for (const words of ['default uname', 'default -- uname', '-n -T default uname', '--channel default uname'])

@@ -1,6 +1,5 @@
 /** Encoding of requests, replies and failures. */
 import test from 'ava';
-import fc from 'fast-check';
 import { VproxyError } from '../../lib/errors.js';
 import {
   decodeAnswer,
@@ -24,26 +23,6 @@ test('a request is the line that existing emulators expect, and a reply is legib
     ],
   ] as const)
     t.is(line.toString(), expected);
-});
-
-test('any request survives encoding, in ASCII and on one line, and so do any output bytes', (t) => {
-  const argv = fc.array(fc.string({ unit: 'binary' }), { minLength: 1 });
-  const requests = fc.record({ argv, vm: fc.string() }, { requiredKeys: ['argv'] });
-  fc.assert(
-    fc.property(requests, (request) => {
-      const line = encodeRequest(request);
-      t.is(line.indexOf('\n'), line.length - 1);
-      t.true(line.every((byte) => byte < 0x7f));
-      t.deepEqual(decodeRequest(line), request);
-    }),
-  );
-  fc.assert(
-    fc.property(fc.uint8Array(), fc.string(), fc.integer({ min: 0, max: 255 }), (stdout, stderr, status) => {
-      const line = encodeReply({ stdout, stderr, status });
-      t.is(line.indexOf('\n'), line.length - 1);
-      t.deepEqual(decodeReply(line), { stdout: Buffer.from(stdout), stderr: Buffer.from(stderr), status });
-    }),
-  );
 });
 
 test('unknown fields are ignored both ways', (t) => {
