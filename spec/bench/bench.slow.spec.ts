@@ -79,10 +79,8 @@ test.serial('the axes give the points of their plots, and a drawing for each axi
   t.regex(svg, /^<svg [^]*Echo, median<[^]*>message size, bytes<[^]*>µs<[^]*>relays<[^]*<\/svg>\n$/);
   t.is([...svg.matchAll(/<circle /g)].length, 18);
   t.true(lines.some((line) => line.endsWith('plots/messages.svg')));
-  t.deepEqual(
-    report.plots?.map(({ name, series }) => `${name} ${series[0]?.points.length}`),
-    ['messages-echo 9', 'messages-rate 9'],
-  );
+  const plots = report.plots?.map(({ name, series }) => `${name} ${series[0]?.points.length}`);
+  t.deepEqual(plots, ['messages-echo 9', 'messages-rate 9']);
 });
 
 test.serial('interrupted, it ends its processes and removes its folder', async (t) => {
@@ -109,10 +107,8 @@ test.serial('a line is measured without a guest, and a keystroke beside bulk wai
     const own = new Map(
       report.figures.filter(({ contender }) => contender === id).map(({ key, median }) => [key, median]),
     );
-    t.deepEqual(
-      [...own.keys()],
-      serialRows(115_200).map(({ key }) => key),
-    );
+    const keys = serialRows(115_200).map(({ key }) => key);
+    t.deepEqual([...own.keys()], keys);
     const [alone = 0, p50 = 0, most = 0, bulk = 0] = ['alone', 'p50', 'most', 'bulk'].map((key) => own.get(key));
     t.true(alone > 0 && p50 > alone && most >= p50);
     // Frames and the line's ticks take some of it.

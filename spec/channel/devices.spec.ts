@@ -182,10 +182,8 @@ for (const [name, open, ...codes] of [
     while (link.write(Buffer.alloc(4096)));
     pty.hangUp();
     const reason = await handler.closed;
-    t.true(
-      codes.some((code) => code === reason.code),
-      `${reason.code}: ${reason.message}`,
-    );
+    const isExpected = codes.some((code) => code === reason.code);
+    t.true(isExpected, `${reason.code}: ${reason.message}`);
     t.is(handler.closings.length, 1);
   });
 }

@@ -219,10 +219,8 @@ test('three FIFOs are created with their mode, whatever the umask; existing ones
   execFileSync('mkfifo', ['-m', '0600', `${base}.in`]);
   const before = statSync(`${base}.in`);
   const fifos = await createFifos(base, { ...PLAIN, mode: 0o666 });
-  t.deepEqual(
-    fifos.map(({ path, isOld }) => `${path} ${isOld}`),
-    [`${base} false`, `${base}.in true`, `${base}.out false`],
-  );
+  const found = fifos.map(({ path, isOld }) => `${path} ${isOld}`);
+  t.deepEqual(found, [`${base} false`, `${base}.in true`, `${base}.out false`]);
   for (const fifo of fifos) {
     const found = await fs.lstat(fifo.path);
     t.true(found.isFIFO());

@@ -189,10 +189,8 @@ test('a line of bash is split into words without their quotes', (t) => {
 
 test('the placeholder of a value decides its completions', (t) => {
   const sorts = ['FILE', 'SRC', 'LABEL', 'LABEL:', 'CHANNEL/ID', 'SECONDS', 'text|json', 'PORT|PATH'];
-  t.deepEqual(
-    sorts.map((called) => valueSort(called)),
-    ['file', 'copy', 'channels', 'remote', 'streams', 'none', 'words', 'file'],
-  );
+  const kinds = sorts.map((called) => valueSort(called));
+  t.deepEqual(kinds, ['file', 'copy', 'channels', 'remote', 'streams', 'none', 'words', 'file']);
 });
 
 /** The answer to a shell for a line. */

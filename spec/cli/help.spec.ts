@@ -25,10 +25,8 @@ test('every command has examples that the parser accepts and that fit every term
       const calls = vproxyCallsIn(line).map(shellWords);
       t.true(calls.length > 0, line);
       for (const words of calls) await t.notThrowsAsync(checkCommandLine(words), line);
-      t.true(
-        calls.some((words) => name === '' || words.join(' ').startsWith(name)),
-        `${line} is one of ${name}`,
-      );
+      const isNamed = calls.some((words) => name === '' || words.join(' ').startsWith(name));
+      t.true(isNamed, `${line} is one of ${name}`);
       t.true(textWidth(line) <= 76 && textWidth(about) <= 76, line);
     }
   }

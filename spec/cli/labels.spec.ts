@@ -55,10 +55,8 @@ test.serial('exec takes its first word for a label where a channel has that name
   for (const words of ['default uname', 'default -- uname', '-n -T default uname', '--channel default uname'])
     t.like(await run('exec', ...words.split(' ')), { code: 0, stdout: 'Linux\n' }, words);
   await client.addChannel({ label: 'uname', address: `unix-connect:${join(temporaryFolder(t), 'none.sock')}` });
-  t.regex(
-    (await run('exec', '-n', 'uname', '-s')).stderr,
-    /missing channel label; available: default, vm2, uname; did/,
-  );
+  const { stderr } = await run('exec', '-n', 'uname', '-s');
+  t.regex(stderr, /missing channel label; available: default, vm2, uname; did/);
   await Promise.all([client.removeChannel('vm2'), client.removeChannel('uname')]);
   t.like(await run('exec', '-n', 'uname'), { code: 0, stdout: 'Linux\n' });
   t.like(await run('exec', '-n', '--', 'default', 'uname'), { code: 127 });

@@ -188,10 +188,8 @@ serialTestWith('tmux')('in a terminal: a list that is watched is redrawn in plac
     await client.addForward({ direction: 'outgoing', spec: `a-service-${count}:127.0.0.1:0` });
   }
   const { input } = await terminal.shows(/^ID +CHANNEL .*\nf1 [^]*\nf23 .*\n?$/);
-  t.true(
-    input.split('\n').every((line) => line.length <= 80),
-    input,
-  );
+  const isNarrow = input.split('\n').every((line) => line.length <= 80);
+  t.true(isNarrow, input);
   await terminal.press('G');
   await terminal.shows(/^f7 [^]*\nf30 /);
   await terminal.press('C-c');

@@ -135,10 +135,8 @@ test('R-STREAM-3: a service that is not offered, or has no valid name, is refuse
   peer.sendOpen(17, 'nobody');
   t.true(peer.log.frames.every(({ payload }) => !payload.includes('\\u001b')));
   const ids = [1, 3, 5, 7, 9, 11, 13, 15, 17];
-  t.deepEqual(
-    peer.takeTexts(),
-    ids.map((id) => `REFUSE ${id} unknown-service`),
-  );
+  const refusals = ids.map((id) => `REFUSE ${id} unknown-service`);
+  t.deepEqual(peer.takeTexts(), refusals);
   t.is(peer.session.streams.size, 0);
 });
 

@@ -78,10 +78,8 @@ function isIn(spec: string, text: string): boolean {
 
 test('every scene belongs to a document', (t) => {
   const used = new Set(documents.flatMap(({ blocks }) => scenesOf(blocks)));
-  t.deepEqual(
-    Object.keys(SCENES).filter((scene) => !used.has(scene)),
-    [],
-  );
+  const unused = Object.keys(SCENES).filter((scene) => !used.has(scene));
+  t.deepEqual(unused, []);
 });
 
 test('the README of the examples has a command for each, and each imports only the public API of vproxy', (t) => {
@@ -91,10 +89,8 @@ test('the README of the examples has a command for each, and each imports only t
   t.deepEqual(commands.map(([, name]) => `${name}.ts`).sort(), names.sort());
   for (const name of names) {
     const imports = [...readFileSync(join(folder, name), 'utf8').matchAll(/ from '([^']+)'/g)].map(([, from]) => from);
-    t.deepEqual(
-      imports.filter((from) => from?.startsWith('node:') === false),
-      ['vproxy'],
-    );
+    const packages = imports.filter((from) => from?.startsWith('node:') === false);
+    t.deepEqual(packages, ['vproxy']);
   }
 });
 

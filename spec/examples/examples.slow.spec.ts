@@ -71,10 +71,8 @@ for (const [name, what, ...expected] of [
     const { lines, code } = run(t, name);
     t.is(await within(30_000, 'the end', code), 0, lines.join('\n'));
     for (const one of expected) {
-      t.true(
-        lines.some((line) => (typeof one === 'string' ? line === one : one.test(line))),
-        String(one),
-      );
+      const isThere = lines.some((line) => (typeof one === 'string' ? line === one : one.test(line)));
+      t.true(isThere, String(one));
     }
   });
 }

@@ -128,17 +128,13 @@ test('of one outage the log names the first connection that was reset, and their
   const port = a.port('echo');
   for (let count = 0; count < 4; count += 1) t.is(await refusal(t, port), 'ECONNRESET');
   await eventually(() => a.count('stream-refused') === 4);
-  t.deepEqual(
-    a.all('stream-refused').map(({ level }) => level),
-    ['warn', 'debug', 'debug', 'debug'],
-  );
+  const levels = a.all('stream-refused').map(({ level }) => level);
+  t.deepEqual(levels, ['warn', 'debug', 'debug', 'debug']);
   const b = await serving(t, path, target);
   await a.event('session-established');
   t.is(await ask(t, port, 'again'), 'again');
-  t.regex(
-    (await a.event('outage-over')).message,
-    /:\d+ \(echo\) works again; 3 more connections had been reset without a session$/,
-  );
+  const { message } = await a.event('outage-over');
+  t.regex(message, /:\d+ \(echo\) works again; 3 more connections had been reset without a session$/);
   await b.proxy.stop();
   t.is(await refusal(t, port), 'ECONNRESET');
   await eventually(() => a.all('stream-refused').at(-1)?.level === 'warn');

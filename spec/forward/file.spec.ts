@@ -55,10 +55,8 @@ test('100,000 syslog lines over eight streams arrive complete, whole, and in the
       next[Number(stream)] = Number(number) + 1;
     }
   }
-  t.deepEqual(
-    next,
-    Array.from({ length: streams }, () => lines),
-  );
+  const all = Array.from({ length: streams }, () => lines);
+  t.deepEqual(next, all);
 });
 
 test('the file is created for its owner and group, and the last line of every stream is terminated', async (t) => {

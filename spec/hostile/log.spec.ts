@@ -39,10 +39,8 @@ for (const options of [['-vv'], ['--log-format', 'json', '-v']]) {
       if (options.includes('json')) t.notThrows(() => void JSON.parse(line), line);
       else t.regex(line, /^vproxy: (?:warning: |debug: )?(?!forged)/);
     }
-    t.true(
-      lines.some((line) => line.includes('owned')),
-      'something of the peer is shown',
-    );
+    const isShown = lines.some((line) => line.includes('owned'));
+    t.true(isShown, 'something of the peer is shown');
     const told = lines.filter((line) => /stream \d+ .*\(denied\)/.test(line));
     t.true(told.length >= 10 && told.length < 200, `${told.length}`);
   });

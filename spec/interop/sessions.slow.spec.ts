@@ -78,10 +78,8 @@ withPython('datagrams keep their boundaries, to services of either side; a wrong
     await client.came(index + 1);
     t.is((await peer.next('message')).hash, sha256(client.messages[index]?.bytes ?? Buffer.of()));
   }
-  t.deepEqual(
-    client.messages.map(({ bytes }) => bytes.length),
-    sizes,
-  );
+  const lengths = client.messages.map(({ bytes }) => bytes.length);
+  t.deepEqual(lengths, sizes);
 
   peer.do('open', { key: 'a', service: 'near', datagram: true });
   for (const size of sizes) {

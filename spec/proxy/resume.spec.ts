@@ -234,10 +234,8 @@ test('if only one side loses its link, as a guest whose port is unplugged, strea
   t.is(host.proxy.channel('default').state, 'established');
   relay.leftBytes = Number.POSITIVE_INFINITY;
   guest.proxy.retryNow();
-  t.regex(
-    (await host.event('session-suspended')).message,
-    / out of step: .* \(peer-restarted\); waiting to resume \(1 stream\)/,
-  );
+  const { message } = await host.event('session-suspended');
+  t.regex(message, / out of step: .* \(peer-restarted\); waiting to resume \(1 stream\)/);
   await Promise.all([host, guest].map((side) => side.event('session-resumed')));
   t.is(await answerTo(socket, 'again'), 'again');
   for (const { proxy } of [host, guest]) t.is(proxy.channel('default').history.sessions, 1);

@@ -56,10 +56,8 @@ test('many short pieces cost no more than a few when they are sent again', (t) =
   const sizes: number[] = [];
   const writeParts = (parts: readonly Buffer[]): boolean => sizes.push(...parts.map(({ length }) => length)) > 0;
   backlog.attach({ unwrittenBytes: 0, write: (bytes) => writeParts([bytes]), writeParts }, 0);
-  t.is(
-    sizes.reduce((sum, size) => sum + size, 0),
-    backlog.totalBytes,
-  );
+  const bytes = sizes.reduce((sum, size) => sum + size, 0);
+  t.is(bytes, backlog.totalBytes);
   t.true(sizes.length < 12, `${sizes.length}`);
 });
 
@@ -88,10 +86,8 @@ test('a full budget is shared equally, also with a newcomer, and each can keep s
   };
   const end = (backlog: Backlog): void => backlog.end(false).forEach((release) => release());
   backlogs.slice(0, 3).forEach(fill);
-  t.deepEqual(
-    backlogs.slice(0, 4).map(({ keptBytes }) => Math.round(keptBytes / 10_000)),
-    [400, 200, 100, 0],
-  );
+  const kept = backlogs.slice(0, 4).map(({ keptBytes }) => Math.round(keptBytes / 10_000));
+  t.deepEqual(kept, [400, 200, 100, 0]);
   // What the first one gives up is available to the others.
   backlogs.slice(0, 1).forEach(end);
   backlogs.slice(1, 3).forEach(fill);

@@ -58,10 +58,8 @@ for (const [kind, start] of Object.entries(KINDS)) {
   test(`${kind}: 50 concurrent calls each get their own reply, one at a time; a crash fails only its call`, async (t) => {
     const { emulator, guest } = await start(t, (argv, fields) => (argv[1] === 'die' ? 'die' : echo(argv, fields)));
     const names = Array.from({ length: 50 }, (_, index) => `/c${index}`);
-    t.deepEqual(
-      await printAll(guest, names),
-      names.map((name) => `${name}\n`),
-    );
+    const lines = names.map((name) => `${name}\n`);
+    t.deepEqual(await printAll(guest, names), lines);
     t.is(emulator.mostAtOnce, 1);
     t.true(guest.calls.every(({ status, durationMs }) => status === 0 && durationMs >= 0));
 
@@ -145,10 +143,8 @@ test('a wrapper that disconnects while waiting has its call dropped, even if it 
   const emulator = await attach(t, guest);
   await guest.call('kept');
   t.deepEqual(emulator.requests, ['kept']);
-  t.deepEqual(
-    guest.calls.map(({ error }) => error?.code),
-    ['cancelled', 'cancelled', undefined],
-  );
+  const codes = guest.calls.map(({ error }) => error?.code);
+  t.deepEqual(codes, ['cancelled', 'cancelled', undefined]);
 });
 
 test('a parallel service gets up to that many calls at once', async (t) => {
@@ -206,9 +202,10 @@ test('streams that a service leaves open are reset; of too many, the oldest at o
     { clock },
   );
   for (let call = 0; call < 20; call += 1) await guest.call(String(call));
+  const isLost = opened.map((_, index) => index < 4);
   t.deepEqual(
     opened.map(({ destroyed }) => destroyed),
-    opened.map((_, index) => index < 4),
+    isLost,
   );
   clock.advance(5000);
   t.true(opened.every(({ destroyed }) => destroyed));
@@ -232,10 +229,8 @@ test('an invalid or incomplete request is answered with the reason', async (t) =
   for (const request of ['hello\n', '{"argv":["a"', `{"argv":["${'x'.repeat(1024 * 1024)}"]}\n`]) {
     t.regex(await text(wrapper(t, guest, request).end()), /"storage-bad-request"/, request.slice(0, 20));
   }
-  t.deepEqual(
-    guest.calls.map(({ argv }) => argv),
-    [[], [], [], []],
-  );
+  const calls = guest.calls.map(({ argv }) => argv);
+  t.deepEqual(calls, [[], [], [], []]);
 });
 
 test('calls beyond the limit are refused, until there is room again', async (t) => {

@@ -103,10 +103,8 @@ test('binary output arrives byte for byte, and every exit status', async (t) => 
   const { port } = await listening(t, ({ argv }) => ({ stdout: bytes, stderr: bytes, status: Number(argv[1]) }));
   const guest = await startGuest(t, { peer: peerAt(port), parallel: 8 });
   const replies = await Promise.all(Array.from({ length: 256 }, (_, status) => guest.call(String(status))));
-  t.deepEqual(
-    replies,
-    replies.map((_, status) => ({ stdout: bytes, stderr: bytes, status })),
-  );
+  const expected = replies.map((_, status) => ({ stdout: bytes, stderr: bytes, status }));
+  t.deepEqual(replies, expected);
 });
 
 test('a dialling emulator answers, and reconnects when its connection ends', async (t) => {

@@ -231,10 +231,8 @@ for (const [what, features, fields, end] of [
     peer.write(Buffer.from([0]));
     peer.write(peer.hello({ ack: peer.otherNonce, features: texts, ...fields }));
     t.is(peer.sessions.length, end === null ? 1 : 0);
-    t.deepEqual(
-      peer.endings.map(({ code }) => code),
-      end === null ? [] : [end],
-    );
+    const codes = peer.endings.map(({ code }) => code);
+    t.deepEqual(codes, end === null ? [] : [end]);
   });
 }
 

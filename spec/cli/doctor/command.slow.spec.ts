@@ -37,10 +37,8 @@ test('with --json each is an object, with the level of the table', async (t) => 
     for (const text of [check, subject, message, remedy]) t.not(text, '');
   }
   const free = { check: 'unix-listen', subject: 'channel default', level: 'ok', remedy: null } as const;
-  t.like(
-    findings.find(({ id }) => id === 'listen-free'),
-    free,
-  );
+  const found = findings.find(({ id }) => id === 'listen-free');
+  t.like(found, free);
 });
 
 test('it accepts every run option', async (t) => {
@@ -90,10 +88,8 @@ test('it checks what a file defines, and what the command line adds', async (t) 
 
 test('every kind of channel has a location to check, except inherited ones', (t) => {
   const silent = [...CHANNEL_KINDS].filter(([, kind]) => kind.locate === undefined);
-  t.deepEqual(
-    silent.map(([name]) => name),
-    ['stdio', 'fd'],
-  );
+  const kinds = silent.map(([name]) => name);
+  t.deepEqual(kinds, ['stdio', 'fd']);
 });
 
 testWith('python')('it does not connect to a socket or a port where a QEMU already has a client', async (t) => {

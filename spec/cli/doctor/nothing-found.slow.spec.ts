@@ -168,10 +168,8 @@ test('terminals are checked only where the peer may run commands', async (t) => 
   const machine = fakeMachine(t, { hasKoffi: () => Promise.resolve(false) });
   for (const exec of [{ commands: 'any' }, null] as const) {
     const jobs = await planJobs(machine, requestFor({ label: 'a', address: 'stdio:', exec }));
-    t.is(
-      jobs.some(({ check }) => check === 'terminals'),
-      exec !== null,
-    );
+    const isChecked = jobs.some(({ check }) => check === 'terminals');
+    t.is(isChecked, exec !== null);
   }
 });
 

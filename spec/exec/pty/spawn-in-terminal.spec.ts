@@ -128,10 +128,8 @@ test('a command leads a session and its foreground group in a terminal of its ow
   // Unix 98 terminals have the device numbers 136:0 and up.
   t.is(terminal, (136 << 8) | Number(number));
   const files = readdirSync(`/proc/${command.pid}/fd`).map((fd) => readlinkSync(`/proc/${command.pid}/fd/${fd}`));
-  t.deepEqual(
-    files.filter((file) => /^\/dev\/(pts|ptmx|null)/.test(file)),
-    [`/dev/pts/${number}`, `/dev/pts/${number}`, `/dev/pts/${number}`],
-  );
+  const terminals = files.filter((file) => /^\/dev\/(pts|ptmx|null)/.test(file));
+  t.deepEqual(terminals, [`/dev/pts/${number}`, `/dev/pts/${number}`, `/dev/pts/${number}`]);
 });
 
 test('a command has the whole environment', async (t) => {

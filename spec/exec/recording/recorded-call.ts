@@ -47,10 +47,8 @@ test('a call is recorded from STARTED to its end, however its bytes are split', 
     text,
     '[0.000000, "o", "o"] [0.000000, "o", "n"] [0.000000, "o", "e"] [0.000000, "o", "ä"] [0.000000, "r", "91x21"]',
   );
-  t.deepEqual(
-    events.map(({ event, fields }) => [event, fields['argv'], fields['pid']]),
-    [['exec-recorded', ['top'], 7]],
-  );
+  const told = events.map(({ event, fields }) => [event, fields['argv'], fields['pid']]);
+  t.deepEqual(told, [['exec-recorded', ['top'], 7]]);
 });
 
 test('many records at once become one event, in order', async (t) => {

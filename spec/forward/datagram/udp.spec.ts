@@ -44,19 +44,15 @@ test('messages of 0 to 65,507 bytes keep their boundaries in both directions, an
     client.send(Buffer.alloc(size, index), port);
     await client.came(index + 1);
   }
-  t.deepEqual(
-    client.messages.map(({ bytes }) => bytes.length),
-    sizes,
-  );
+  const lengths = client.messages.map(({ bytes }) => bytes.length);
+  t.deepEqual(lengths, sizes);
   t.true(client.messages.every(({ bytes }, index) => bytes.every((byte) => byte === index)));
   const counts = { sent: sizes.length, sendDropped: 0, received: sizes.length, receiveDropped: 0 };
   for (const side of [a, b]) {
     t.deepEqual(forwardOf(side).datagrams, counts);
     t.is(forwardOf(side).streams, 1);
-    t.deepEqual(
-      side.proxy.listStreams().map(({ datagrams }) => datagrams),
-      [counts],
-    );
+    const listed = side.proxy.listStreams().map(({ datagrams }) => datagrams);
+    t.deepEqual(listed, [counts]);
   }
 });
 
@@ -188,10 +184,8 @@ test('without a listener at the target the flow continues, and lost messages are
   const { a, b, port } = await setUp(t, targetPort, {}, { clock });
   const client = await UdpProgram.open(t);
   client.send('lost', port);
-  t.regex(
-    (await b.event('target-failed')).message,
-    /udp:127\.0\.0\.1:\d+ \(dns\) does not accept datagrams: .*ECONNREFUSED/,
-  );
+  const { message } = await b.event('target-failed');
+  t.regex(message, /udp:127\.0\.0\.1:\d+ \(dns\) does not accept datagrams: .*ECONNREFUSED/);
   client.send('lost as well', port);
   await eventually(() => forwardOf(b).datagrams?.receiveDropped === 2, { what: 'two that are counted' });
   t.is(b.count('target-failed'), 1);
@@ -272,10 +266,8 @@ test('one service can have streams and datagrams, each with its own forward', as
   const since = a.events.length;
   // From another port, which has no flow yet.
   (await UdpProgram.open(t)).send('lost', port);
-  t.regex(
-    (await a.event('stream-refused', since)).message,
-    /^.*service dns takes streams, not datagrams; the peer offers/,
-  );
+  const { message } = await a.event('stream-refused', since);
+  t.regex(message, /^.*service dns takes streams, not datagrams; the peer offers/);
 });
 
 test('a flow continues with the session on another channel', async (t) => {

@@ -44,19 +44,15 @@ testWith('python')('messages of 0 to 65,507 bytes keep their boundaries both way
     await client.came(index + 1);
   }
   for (const program of [client, server]) {
-    t.deepEqual(
-      program.messages.map(({ bytes }) => bytes.length),
-      sizes,
-    );
+    const lengths = program.messages.map(({ bytes }) => bytes.length);
+    t.deepEqual(lengths, sizes);
     t.true(program.messages.every(({ bytes }, index) => bytes.every((byte) => byte === index)));
   }
   t.true(client.messages.every(({ from }) => from === log));
   const counts = { sent: sizes.length, sendDropped: 0, received: sizes.length, receiveDropped: 0 };
   for (const side of [a, b]) t.deepEqual(datagramsOf(side), counts);
-  t.deepEqual(
-    b.proxy.listStreams().map(({ from }) => from),
-    [join(folder, 'client')],
-  );
+  const senders = b.proxy.listStreams().map(({ from }) => from);
+  t.deepEqual(senders, [join(folder, 'client')]);
 });
 
 testWith('python')('a message of more than 65,507 bytes is dropped and counted, whole, at either side', async (t) => {
@@ -107,10 +103,8 @@ testWith('python')('senders with no address, or a relative one, share a flow; an
   for (const [index, client] of clients.entries()) await client.send(`line ${index}`, log);
   await server.came(clients.length);
   await eventually(() => datagramsOf(a).receiveDropped === clients.length, { what: 'the answers dropped' });
-  t.deepEqual(
-    b.proxy.listStreams().map(({ from }) => from),
-    [null],
-  );
+  const senders = b.proxy.listStreams().map(({ from }) => from);
+  t.deepEqual(senders, [null]);
   t.true(clients.every(({ messages }) => messages.length === 0));
 });
 
@@ -240,10 +234,8 @@ test('the socket file has the requested mode, and is removed with the forward', 
   const a = await startProxy(t, `unix-listen:${join(folder, 'channel')}`, { outgoing });
   t.is(lstatSync(join(folder, 'x')).mode & 0o777, 0o666);
   t.is(lstatSync(join(folder, 'y,y')).mode & 0o777, 0o600);
-  t.deepEqual(
-    a.proxy.listForwards().map(({ endpoint }) => endpoint),
-    endpoints,
-  );
+  const listed = a.proxy.listForwards().map(({ endpoint }) => endpoint);
+  t.deepEqual(listed, endpoints);
   const [x] = a.proxy.listForwards();
   await a.proxy.removeForward(x?.id ?? '', { isDraining: false });
   t.false(existsSync(join(folder, 'x')));

@@ -14,10 +14,8 @@ test('a conversation keeps four connections, all of a target 64; the least recen
   const conversations = Array.from({ length: 16 }, () => new KeptOrigins(together));
   for (const [index, kept] of conversations.entries())
     for (let port = 6 * index; port < 6 * index + 6; port += 1) kept.keep(connection(port));
-  t.deepEqual(
-    closed,
-    conversations.flatMap((_, index) => [6 * index, 6 * index + 1]),
-  );
+  const both = conversations.flatMap((_, index) => [6 * index, 6 * index + 1]);
+  t.deepEqual(closed, both);
   t.is(together.size, 64);
   const [first, second] = conversations as [KeptOrigins, KeptOrigins];
   new KeptOrigins(together).keep(connection(100));

@@ -71,10 +71,8 @@ test('a reset of a destination is a reset of the tunnel, and vice versa', async 
   two.guest.destroy();
   t.is((await reset).code, 'ECONNRESET');
   await eventually(() => scene.left.length === 2);
-  t.deepEqual(
-    scene.left.map(({ facts }) => facts.code),
-    ['local-error', 'cancelled'],
-  );
+  const codes = scene.left.map(({ facts }) => facts.code);
+  t.deepEqual(codes, ['local-error', 'cancelled']);
 });
 
 test('bytes that an upstream proxy sent together with its answer come first', async (t) => {

@@ -101,10 +101,8 @@ test('the least recently used answer makes room', (t) => {
   for (const key of ['a', 'b', 'c']) cache.set(key, answer(`${key}.example`, 60));
   cache.get('a');
   cache.set('d', answer('d.example', 60));
-  t.deepEqual(
-    ['a', 'b', 'c', 'd'].map((key) => cache.get(key) !== null),
-    [true, false, true, true],
-  );
+  const isKept = ['a', 'b', 'c', 'd'].map((key) => cache.get(key) !== null);
+  t.deepEqual(isKept, [true, false, true, true]);
   t.is(cache.size, 3);
 });
 

@@ -117,10 +117,8 @@ test('a connection from the same port is not a listener, which is found on a bus
   makeProcess(procPath, 100, 'x', [42]);
   t.is(await findAddressOwner({ host: '127.0.0.1', port: 60_001 }, { procPath }), null);
   const found = (await findSockets(procPath, () => false)).filter(({ state }) => state === 'connected');
-  t.deepEqual(
-    found.map(({ address, remote }) => [address?.port, remote]),
-    [[60_001, { host: '127.0.0.1', port: 22 }]],
-  );
+  const ports = found.map(({ address, remote }) => [address?.port, remote]);
+  t.deepEqual(ports, [[60_001, { host: '127.0.0.1', port: 22 }]]);
 });
 
 // ---- listeners ----------------------------------------------------------------------------------------------------

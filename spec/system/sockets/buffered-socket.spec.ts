@@ -64,10 +64,8 @@ test('this version of Node has the fast path: buffered bytes, then the handle, a
     const { dialled } = await openPair(t, readHeld, onread);
     dialled.write(written);
     await read;
-    t.deepEqual(
-      filled.map((bytes) => Buffer.from(bytes).toString()),
-      expected,
-    );
+    const texts = filled.map((bytes) => Buffer.from(bytes).toString());
+    t.deepEqual(texts, expected);
     t.true(filled.every(({ buffer }, index) => buffer === offered[index]?.buffer));
     t.is(offered.length, expected.length + 1, 'the next buffer is asked for after the call');
   }

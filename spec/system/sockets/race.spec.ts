@@ -101,10 +101,8 @@ test('when all have failed, the system errors are reported in order', async (t) 
   await setImmediate();
   race.fail('1.1.1.1', 'EHOSTUNREACH');
   const error = await t.throwsAsync(race.result, { instanceOf: AggregateError });
-  t.deepEqual(
-    error.errors.map(({ code }: NodeJS.ErrnoException) => code),
-    ['ECONNREFUSED', 'EHOSTUNREACH'],
-  );
+  const codes = error.errors.map(({ code }: NodeJS.ErrnoException) => code);
+  t.deepEqual(codes, ['ECONNREFUSED', 'EHOSTUNREACH']);
   t.is(race.clock.pending, 0);
 });
 

@@ -76,10 +76,8 @@ export const PEER_CASES = [
     const path = await staleSocket(t, join(temporaryFolder(t), 'vm1.sock'));
     const fake = fakeMachine(t, { controlFolder: dirname(path) });
     const sockets = await fake.control();
-    t.deepEqual(
-      sockets.map((socket) => basename(socket.path)),
-      ['vm1.sock'],
-    );
+    const names = sockets.map((socket) => basename(socket.path));
+    t.deepEqual(names, ['vm1.sock']);
     return sockets.flatMap((socket) => checkControlSocket(fake, socket));
   }),
   finds('control-stale', 'the socket does not exist', { says: / does not exist$/, remedy: /^start vproxy$/ }, (t) =>
@@ -171,10 +169,8 @@ export const PEER_CASES = [
       t.is(channels.length, 2);
       // A check of one of them reports the other.
       const jobs = planRivals(channels, channels.slice(0, 1));
-      t.deepEqual(
-        jobs.map(({ subject }) => subject),
-        ['channel default'],
-      );
+      const subjects = jobs.map(({ subject }) => subject);
+      t.deepEqual(subjects, ['channel default']);
       return (await Promise.all(jobs.map(async ({ run }) => run()))).flat();
     },
   ),
