@@ -31,11 +31,7 @@ function machine(t: ExecutionContext): { root: string; system: ExecSystem } {
     ...thisSystem(),
     uid: 1000,
     gid: 1000,
-    accounts: new Accounts({
-      passwdFile: path.join(root, 'passwd'),
-      groupFile: path.join(root, 'group'),
-      getent: null,
-    }),
+    accounts: new Accounts({ passwdFile: `${root}/passwd`, groupFile: `${root}/group`, getent: null }),
     setprivFiles: [],
     path: `${root}/missing:${root}/bin`,
   };
@@ -251,9 +247,8 @@ test('a user in more groups gets them through setpriv of util-linux only', async
 asRoot('setpriv really switches the user', async (t) => {
   const root = temporaryFolder(t);
   writeFileSync(path.join(root, 'group'), 'extra:x:44:nobody\n');
-  const { stdout, stderr } = await new TestRunner(t, {
-    system: { accounts: new Accounts({ groupFile: path.join(root, 'group'), getent: null }) },
-  }).run({
+  const accounts = new Accounts({ groupFile: path.join(root, 'group'), getent: null });
+  const { stdout, stderr } = await new TestRunner(t, { system: { accounts } }).run({
     argv: ['sh', '-c', 'id -un; echo again > /dev/stdout; cat /proc/self/status | grep -c "NoNewPrivs:.0"'],
     user: 'nobody',
   });
