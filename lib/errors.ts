@@ -118,6 +118,9 @@ export function isErrorCode(text: string): text is ErrorCode {
   return Object.hasOwn(ERROR_CODES, text);
 }
 
+/** The code under which an error is counted: peers could invent any number of them. */
+export const countedCode = (code: string): string => (isErrorCode(code) ? code : 'other');
+
 /** The only error that the library throws, rejects and emits on purpose. */
 export class VproxyError extends Error {
   /** `VproxyError`. */

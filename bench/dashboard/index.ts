@@ -29,8 +29,7 @@ const load = new Load(folder);
 let prometheus: Prometheus | undefined;
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => load.interrupt());
 try {
-  const target = await load.start();
-  prometheus = await Prometheus.start(folder, { host1: target });
+  prometheus = await Prometheus.start(folder, await load.start());
   const from = Date.now() / 1000;
   const events = await load.run(minutes * 60_000, (line) => console.error(line));
   const panels = await askPanels(dashboard, prometheus, { from, to: Date.now() / 1000 });
@@ -68,7 +67,7 @@ async function askPanels(
 
 function describe(events: readonly LoadEvent[]): { title: string; subtitle: string; marks: readonly LoadEvent[] } {
   return {
-    title: `packaging/grafana/vproxy.json: four channels of one process, ${minutes} minutes`,
+    title: `packaging/grafana/vproxy.json: four channels of one process and one of their guests, ${minutes} minutes`,
     subtitle: `Drawn from the dashboard's queries, as Prometheus answered them, which read /metrics every ${SCRAPE_S} s; this is not Grafana's own picture.`,
     marks: events,
   };

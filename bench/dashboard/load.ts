@@ -1,6 +1,7 @@
 /** The load for the picture of the dashboard: a host with four channels, their guests, traffic, and faults. */
 import dgram from 'node:dgram';
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -50,6 +51,7 @@ export class Load {
   readonly #relays = new Map<Label, FaultyRelay>();
   readonly #guests = new Map<Label, VproxyProcess>();
   readonly #datagrams = dgram.createSocket('udp4');
+  readonly #others: VproxyProcess[] = [];
   #host: VproxyProcess | null = null;
   #targets = { echo: 0, sink: 0 };
 
@@ -57,8 +59,8 @@ export class Load {
     this.#folder = folder;
   }
 
-  /** Starts all processes, without traffic; resolves with the address of the host's `/metrics`, as `HOST:PORT`. */
-  async start(): Promise<string> {
+  /** Starts all processes, without traffic; resolves with the addresses of `/metrics` by process, as `HOST:PORT`. */
+  async start(): Promise<Readonly<Record<string, string>>> {
     this.#targets = {
       echo: await this.#serve((socket) => socket.pipe(socket)),
       sink: await this.#serve((socket) => socket.resume()),
@@ -74,14 +76,20 @@ export class Load {
         ...LABELS.flatMap((label) =>
           ['echo', 'sink', 'closed'].flatMap((name) => ['-o', `${label}/${label}.${name}:127.0.0.1:0`]),
         ),
-        ...['-o', 'vm4/vm4.log:udp:127.0.0.1:0', '--metrics', '127.0.0.1:0'],
+        ...['-o', 'vm4/vm4.log:udp:127.0.0.1:0', '--metrics', '127.0.0.1:0', '--control', this.#control],
+        ...['-o', `vm1/storage:${join(this.#folder, 'emulator.sock')}`, '-i', 'vm1/web:egress:'],
+        ...['--egress', `web:allow=127.0.0.1:${this.#targets.echo}`],
       ],
       { hasOwnGroup: true },
     );
     this.#host = host;
     for (const label of LABELS) this.#startGuest(label);
-    const [, url = ''] = await host.waitForLine(/serving metrics at (\S+)/);
-    return new URL(url).host;
+    const replies = join(this.#folder, 'replies.json');
+    writeFileSync(replies, JSON.stringify({ replies: [{ pattern: ['**'], status: 0 }] }));
+    this.#others.push(
+      new VproxyProcess(['storage-emulator', '--replies', replies, '--dial', join(this.#folder, 'emulator.sock')]),
+    );
+    return { host1: await metricsOf(host), vm1: await metricsOf(this.#guests.get('vm1')) };
   }
 
   #startGuest(label: Label): void {
@@ -93,10 +101,25 @@ export class Load {
         // Nothing listens there.
         ...['-i', `${label}.closed:${join(this.#folder, 'nobody')}`],
         ...['-i', `${label}.log:udp:127.0.0.1:9`],
+        ...(label === 'vm1' ? this.#guestCalls : []),
       ],
       { hasOwnGroup: true },
     );
     this.#guests.set(label, guest);
+  }
+
+  /** The options with which a guest answers commands and copies, and passes on storage calls and web requests. */
+  get #guestCalls(): string[] {
+    const paths = ['--allow-exec=/bin/true', `--allow-copy=${this.#folder}`, '--storage-socket', this.#broker];
+    return [...paths, '--metrics', '127.0.0.1:0', '-o', 'web:127.0.0.1:0'];
+  }
+
+  get #control(): string {
+    return join(this.#folder, 'control.sock');
+  }
+
+  get #broker(): string {
+    return join(this.#folder, 'storage.sock');
   }
 
   /** Runs traffic for a time, with faults at fixed points; resolves with the events. Rejects when interrupted. */
@@ -109,7 +132,7 @@ export class Load {
       events.push({ x: (performance.now() - began) / 1000, text });
       onProgress(text);
     };
-    const traffic = [...FLOWS.map((flow) => this.#flow(flow)), this.#log()];
+    const traffic = [...FLOWS.map((flow) => this.#flow(flow)), this.#log(), this.#call()];
 
     await until(0.15);
     note('the channel of vm1 breaks, and its session resumes');
@@ -183,6 +206,30 @@ export class Load {
     }
   }
 
+  /** Runs a command, makes a copy and a storage call, and asks for a page that is not allowed, over and over. */
+  async #call(): Promise<void> {
+    const port = (await this.#guests.get('vm1')?.listeningPort('web')) ?? 0;
+    const control = { env: { VPROXY_SOCKET: this.#control } };
+    const storage = { script: 'dist/program/vproxy-storage.cjs', env: { VPROXY_STORAGE_SOCKET: this.#broker } };
+    while (!this.#stopping.signal.aborted) {
+      const calls = [
+        new VproxyProcess(['exec', 'vm1:', '/bin/true'], control),
+        new VproxyProcess(['exec', 'vm1:', '/bin/false'], control),
+        new VproxyProcess(
+          ['copy', join(this.#folder, 'replies.json'), `vm1:${join(this.#folder, 'copied.json')}`],
+          control,
+        ),
+        new VproxyProcess(['show'], storage),
+      ];
+      for (const host of ['127.0.0.1', 'example.org']) {
+        const destination = `${host}:${host === '127.0.0.1' ? this.#targets.echo : 80}`;
+        this.#connect(port).end(`CONNECT ${destination} HTTP/1.1\r\nHost: ${destination}\r\n\r\n`);
+      }
+      await Promise.all(calls.map(({ exited }) => exited));
+      await delay(AGAIN_MS * 10, undefined, this.#stopping).catch(() => undefined);
+    }
+  }
+
   #connect(port: number): net.Socket {
     const socket = net.connect(port, '127.0.0.1');
     this.#sockets.add(socket);
@@ -212,10 +259,16 @@ export class Load {
 
   async stop(): Promise<void> {
     this.#stopping.abort();
-    await Promise.all([this.#host, ...this.#guests.values()].map(async (side) => side?.stop()));
+    await Promise.all([this.#host, ...this.#guests.values(), ...this.#others].map(async (side) => side?.stop()));
     for (const relay of this.#relays.values()) relay.stop();
     for (const socket of this.#sockets) socket.destroy();
     for (const server of this.#servers) server.close();
     this.#datagrams.close();
   }
+}
+
+/** The address at which a process serves its metrics. */
+async function metricsOf(process: VproxyProcess | undefined): Promise<string> {
+  const [, url = ''] = (await process?.waitForLine(/serving metrics at (\S+)/)) ?? [];
+  return new URL(url).host;
 }

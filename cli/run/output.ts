@@ -42,6 +42,8 @@ export class Output {
   readonly #hasPriorities = isJournal(process.env['JOURNAL_STREAM'], 2);
   readonly #paint = paintFor(process.stderr);
   #isGone = false;
+  /** The number of all lines that were lost. */
+  lostTotal = 0;
   #lostCount = 0;
   /** Number of lines lost to a full disk. */
   #unwrittenCount = 0;
@@ -95,7 +97,9 @@ export class Output {
     const count = this.#unwrittenCount;
     this.#unwrittenCount = 0;
     process.stderr.write(`${count === 0 ? '' : this.#formatUnwritten(count)}${line}\n`, (error) => {
-      if (FULL_CODES.has(systemCode(error))) this.#unwrittenCount += count + 1;
+      if (!FULL_CODES.has(systemCode(error))) return;
+      this.#unwrittenCount += count + 1;
+      this.lostTotal += 1;
     });
   }
 
@@ -120,6 +124,7 @@ export class Output {
     if (process.stderr.writableLength >= MAX_UNWRITTEN_BYTES) {
       if (this.#lostCount === 0) process.stderr.once('drain', () => this.#tellLoss());
       this.#lostCount += 1;
+      this.lostTotal += 1;
       return false;
     }
     return true;

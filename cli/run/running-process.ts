@@ -90,6 +90,11 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     return this.#isDraining || this.#isEnding;
   }
 
+  get lostLines() {
+    const { audit, output } = this.#options;
+    return { log: output.lostTotal, audit: audit?.lostTotal ?? 0 };
+  }
+
   /** Defaults for channels that are added later. */
   get channelDefaults() {
     const { channelDefaults: settings } = this.#configuration;

@@ -54,3 +54,6 @@ export const MAX_PROGRAM_LENGTH = 32;
 
 /** The syntax of service names (R-STREAM-3). */
 export const SERVICE_NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
+
+/** The names of services for announced ports. */
+export const PORT_SERVICE = /^port\.\d+$/;

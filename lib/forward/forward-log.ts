@@ -1,4 +1,4 @@
-/** The log events of a forward and its streams. */
+/** The log events of a forward and its streams, and their count. */
 import type { VproxyError } from '../errors.js';
 import { type EventFields, type Log, makeEvent } from '../events.js';
 import type { Clock } from '../util/clock.js';
@@ -8,6 +8,7 @@ import type { KnownStream } from './connection.js';
 import type { DropCounts } from './datagram/flow-book.js';
 import type { InputFilters } from './input-filter.js';
 import { endedStreamFields, NO_STREAM, streamFields } from './session-source.js';
+import { StreamTally } from './stream-tally.js';
 
 interface ForwardName {
   readonly direction: 'outgoing' | 'incoming';
@@ -20,6 +21,8 @@ export interface ForwardOptions {
   readonly id?: string | null;
   readonly log: Log;
   readonly clock: Clock;
+  /** Counts its streams. Default: its own. */
+  readonly tally?: StreamTally;
   /** Filters between streams and their local ends. Default: none. */
   readonly filters?: InputFilters;
   /** Its last open stream has closed. Default: no callback. */
@@ -28,6 +31,7 @@ export interface ForwardOptions {
 
 export class ForwardLog {
   readonly write: Log;
+  readonly tally: StreamTally;
   readonly #spec: ForwardName;
   readonly #clock: Clock;
   readonly #id: string | null;
@@ -36,8 +40,13 @@ export class ForwardLog {
   #resetByOutage: number | null = null;
 
   /** `endpointText` gives the current address. */
-  constructor(spec: ForwardName, { log, clock, id = null }: ForwardOptions, endpointText: () => string) {
+  constructor(
+    spec: ForwardName,
+    { log, clock, id = null, tally = new StreamTally() }: ForwardOptions,
+    endpointText: () => string,
+  ) {
     this.write = log;
+    this.tally = tally;
     this.#spec = spec;
     this.#clock = clock;
     this.#id = id;
@@ -74,16 +83,22 @@ export class ForwardLog {
   }
 
   /** A request for a stream was refused. */
-  refused(message: string): void {
+  refused(message: string, code: string): void {
+    this.tally.countRefused(code);
     this.write(makeEvent('stream-refused', message, this.fields(NO_STREAM), 'warn'));
   }
 
   /** A connection was reset without a stream. */
-  reset(
+  reset(service: string, reason: Pick<VproxyError, 'code' | 'message'>, what = 'connection'): void {
+    this.tally.countRefused(reason.code);
+    this.#tellReset(service, reason, what, this.fields({ ...NO_STREAM, code: reason.code }));
+  }
+
+  #tellReset(
     service: string,
     reason: Pick<VproxyError, 'code' | 'message'>,
-    what = 'connection',
-    fields: EventFields<'stream-refused'> = this.fields(NO_STREAM),
+    what: string,
+    fields: EventFields<'stream-refused'>,
   ): void {
     const message = `a ${what} to ${this.nameOf(service)} was reset: ${reason.message} (${reason.code})`;
     this.write(makeEvent('stream-refused', message, fields, this.#isKnownOutage(reason.code) ? 'debug' : 'warn'));
@@ -99,6 +114,7 @@ export class ForwardLog {
 
   opened(stream: KnownStream): void {
     this.#endOutage();
+    this.tally.countOpened(stream, this.#clock.now());
     const { id, from, service } = stream;
     const way = this.#isOutgoing ? `to ${service}` : `from ${escapeText(from ?? 'the peer', 80)} to ${this.nameOf()}`;
     this.write(makeEvent('stream-opened', `stream ${id} ${way} is open`, this.fields(streamFields(stream), service)));
@@ -107,6 +123,7 @@ export class ForwardLog {
   /** A stream has ended. `what` asked for it. */
   closed(stream: KnownStream, reason: VproxyError | null, wasOpen = true, what = 'connection'): void {
     const { id, service } = stream;
+    this.tally.countClosed(stream, reason?.code ?? null, wasOpen && this.#isOutgoing);
     const amount = `${stream.sentBytes} bytes sent, ${stream.receivedBytes} received`;
     const fields = this.fields(endedStreamFields(this.#clock.now(), stream, reason ?? {}), service);
     const subject = `stream ${id} to ${this.#isOutgoing ? service : this.nameOf()}`;
@@ -116,7 +133,7 @@ export class ForwardLog {
       const reset = this.#isOutgoing ? `${subject} was reset` : subject;
       this.write(makeEvent('stream-reset', `${reset}: ${reason.message} (${reason.code}); ${amount}`, fields));
     } else {
-      this.reset(service, reason, what, fields);
+      this.#tellReset(service, reason, what, fields);
     }
   }
 

@@ -114,7 +114,9 @@ export class IncomingForward implements Forward {
     this.streamCount = streamCount;
     for (const { stream: index } of connections) {
       const stream = typeof index === 'number' ? inheritance.streams[index] : undefined;
-      if (stream !== undefined) this.#own(stream);
+      if (stream === undefined) continue;
+      this.#own(stream);
+      if (stream.isAnswered) this.#log.tally.follow(stream);
     }
     this.#target.connections?.restore(connections, inheritance);
     if (isStarted) this.#offer();

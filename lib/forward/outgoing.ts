@@ -49,7 +49,8 @@ export class OutgoingForward implements Forward {
     this.#entrance = kind.createEntrance(spec.endpoint, {
       service: spec.service,
       clock: options.clock,
-      onRejected: (why) => this.#log.refused(`a connection to ${this.#log.nameOf()} was closed: ${why}`),
+      onRejected: (why) =>
+        this.#log.refused(`a connection to ${this.#log.nameOf()} was closed: ${why}`, 'bad-argument'),
     });
     this.#connections = new Connections({
       clock: options.clock,
@@ -112,7 +113,7 @@ export class OutgoingForward implements Forward {
       return;
     }
     resetSocket(socket);
-    this.#log.refused(`a connection to ${this.#log.nameOf()} was reset: ${shortage} (local-error)`);
+    this.#log.refused(`a connection to ${this.#log.nameOf()} was reset: ${shortage} (local-error)`, 'local-error');
   }
 
   #forward(caller: Caller, accepted: Accepted): void {
@@ -198,8 +199,12 @@ export class OutgoingForward implements Forward {
   #succeed({ state, ...inheritance }: Predecessor): void {
     const { connections, early = [], listener = null, port = null, access = null, streamCount } = state;
     this.#access = access;
-    const { take } = inheritance;
+    const { streams, take } = inheritance;
     this.streamCount = streamCount;
+    for (const { stream: index, isOpen } of connections) {
+      const stream = typeof index === 'number' && isOpen ? streams[index] : undefined;
+      if (stream !== undefined) this.#log.tally.follow(stream);
+    }
     if (port !== null) this.#usePort(port);
     for (const [connection, socket] of this.#connections.restore(connections, inheritance))
       this.#entrance.receive(socket, (caller) => (connection.caller = caller));

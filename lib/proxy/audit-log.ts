@@ -35,6 +35,8 @@ export class AuditLog {
   readonly #log: Log;
   #waitingBytes = 0;
   #lostCount = 0;
+  /** The number of all lines that were dropped. */
+  lostTotal = 0;
 
   constructor({ path, rotation, clock, log }: AuditLogOptions) {
     this.#log = log;
@@ -58,6 +60,7 @@ export class AuditLog {
   record(event: LogEvent): void {
     if (this.#waitingBytes >= MAX_WAITING_BYTES[rateOf(event)]) {
       this.#lostCount += 1;
+      this.lostTotal += 1;
       return;
     }
     if (this.#lostCount > 0 && this.#waitingBytes < MAX_WAITING_BYTES.refused) this.#tellLoss();

@@ -2,7 +2,7 @@
 
 import type { ChannelAddress } from '../channel/address/address.js';
 import type { ChannelTraits } from '../channel/kind.js';
-import { isErrorCode, type VproxyError } from '../errors.js';
+import { countedCode, type VproxyError } from '../errors.js';
 import { type Log, type LogEvent, makeEvent } from '../events.js';
 import type { SessionSource } from '../forward/session-source.js';
 import type { Agreement } from '../session/opening/agreement.js';
@@ -233,9 +233,6 @@ function adviceFor({ self, peer }: Agreement, { tls }: ChannelTraits): string | 
 /** How many ended sessions are remembered individually. */
 const MAX_RECENT = 16;
 
-/** Counts ends with unknown codes together: peers could invent any number of them. */
-const OTHER_CODE = 'other';
-
 const NOTHING: SessionCounters = {
   sentBytes: 0,
   receivedBytes: 0,
@@ -317,7 +314,7 @@ export class ChannelRecord {
 
   noteEnd(session: Session, { code, message }: VproxyError): void {
     const { state } = this;
-    const key = isErrorCode(code) ? code : OTHER_CODE;
+    const key = countedCode(code);
     state.ends.set(key, (state.ends.get(key) ?? 0) + 1);
     const end = { at: new Date().toISOString(), ageMs: Math.round(session.ageMs), code, message };
     state.recent = [end, ...state.recent].slice(0, MAX_RECENT);

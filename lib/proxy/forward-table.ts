@@ -4,6 +4,7 @@ import { type Log, makeEvent } from '../events.js';
 import { OpenedFlows } from '../forward/datagram/opened-flows.js';
 import { OutgoingDatagrams } from '../forward/datagram/outgoing-datagrams.js';
 import type { EgressRules } from '../forward/egress/rules.js';
+import type { Direction } from '../forward/endpoint-kind.js';
 import { takesDatagrams } from '../forward/endpoint-kinds.js';
 import { IncomingForward } from '../forward/incoming.js';
 import type { InputFilters } from '../forward/input-filter.js';
@@ -18,6 +19,7 @@ import {
   formatForwardSpec,
   type Predecessor,
 } from '../forward/spec.js';
+import type { StreamTally } from '../forward/stream-tally.js';
 import { listInsteadOf, listServices } from '../session/services.js';
 import type { SessionStream } from '../session/stream.js';
 import { describeMessages } from '../status/describe.js';
@@ -51,6 +53,8 @@ interface ForwardTableOptions {
   readonly filters: InputFilters;
   /** Returns the services that the peer offers; null while not known. */
   readonly offered: () => ReadonlySet<string> | null;
+  /** The counters of a service. */
+  readonly tallyOf: (direction: Direction, service: string) => StreamTally;
   /** Returns ids that are unique in the process. */
   readonly nextId: () => string;
   /** The addresses of all forwards of the process. */
@@ -93,15 +97,16 @@ export class ForwardTable {
   /** Creates a forward without starting it, or from a predecessor's state. Throws `bad-argument`. */
   create(spec: ForwardSpec, isDeclared = true, id = this.#options.nextId(), predecessor?: Predecessor): ForwardEntry {
     const { registry, source, log, clock, waitMs, maxStreams, filters, preamble, egress } = this.#options;
+    const tally = this.#options.tallyOf(spec.direction, spec.service);
     const onIdle = () => {
       if (entry.isDraining) entry.over.resolve();
     };
     const forward =
       spec.direction === 'outgoing'
-        ? this.#createOutgoing(spec, { id, source, log, clock, waitMs, filters, onIdle }, predecessor)
+        ? this.#createOutgoing(spec, { id, source, log, clock, tally, waitMs, filters, onIdle }, predecessor)
         : new IncomingForward(
             spec,
-            { id, registry, log, clock, maxStreams, filters, preamble, egress, onIdle },
+            { id, registry, log, clock, tally, maxStreams, filters, preamble, egress, onIdle },
             predecessor,
           );
     const entry: ForwardEntry = { id, forward, isDeclared, isDraining: false, over: deferred() };

@@ -115,6 +115,8 @@ export class LogLimit {
   readonly #shared = new Map<LogRate, TokenBucket>();
   /** By level and name, so bounded by the table of events. */
   readonly #flows = new Map<string, Flow>();
+  /** The number of suppressed lines. */
+  suppressedCount = 0;
   /** One timer for all flows. */
   #cancelTelling: CancelTimer | null = null;
 
@@ -139,6 +141,7 @@ export class LogLimit {
       return;
     }
     flow.leftOutCount += 1;
+    this.suppressedCount += 1;
     if (flow.leftOutCount === 1) this.#tellLater(flow, nowMs);
   }
 
@@ -331,6 +334,11 @@ export class ChannelLog {
     this.#log.log(event);
   };
 
+  /** The number of suppressed lines of each log. */
+  get suppressed() {
+    return { log: this.#log.suppressedCount, audit: this.#audit.suppressedCount };
+  }
+
   /** Reports all suppressed lines that have not been reported yet. */
   stop(): void {
     this.#log.stop();
@@ -338,16 +346,18 @@ export class ChannelLog {
   }
 }
 
-/** Logs the peer's streams that no service serves. */
-export const logRefusals = (log: Log) => ({
+/** Logs the peer's streams that no service serves; `count` counts them by service and code. */
+export const logRefusals = (log: Log, count: (service: string, code: string) => void) => ({
   onDenied({ id, service, from }: SessionStream, why: string): void {
     const message = `stream from ${escapeText(from ?? 'the peer', 80)} to ${service} denied: ${why}`;
     log(makeEvent('stream-denied', message, { service, stream: id, from, why }));
+    count(service, 'denied');
   },
   onUnknown({ id, service, from }: SessionStream, why: string): void {
     const message = `stream from ${escapeText(from ?? 'the peer', 80)} to ${service} refused: ${why}`;
     const fields = { direction: 'incoming', service, stream: id, from, code: 'unknown-service' };
     log(makeEvent('stream-refused', message, fields, 'debug'));
+    count(service, 'unknown-service');
   },
   onFailed({ id, service }: SessionStream, error: unknown): void {
     const message = `service ${service} failed on stream ${id}: ${escapeText(describeError(error), 200)}`;

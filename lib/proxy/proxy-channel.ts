@@ -6,12 +6,13 @@ import type { Destination } from '../forward/egress/admission.js';
 import type { EgressRules } from '../forward/egress/rules.js';
 import { encodeProxyHeader } from '../forward/endpoints/proxy-header.js';
 import { ServiceGate, ServiceRegistry } from '../forward/service-registry.js';
-import { SessionSource } from '../forward/session-source.js';
+import { measureRoundTrip, SessionSource } from '../forward/session-source.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { MuxStream } from '../session/mux-stream.js';
 import type { SecretKey } from '../session/opening/auth.js';
 import type { Session } from '../session/session.js';
 import type { SessionStream } from '../session/stream.js';
+import { ChannelTally } from '../status/channel-tally.js';
 import { describeSession, describeStreams } from '../status/describe.js';
 import type {
   ChannelStatus,
@@ -24,7 +25,6 @@ import type {
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { DEFAULT_BUFFER_BYTES } from '../system/sockets/socket-buffer.js';
 import type { Clock } from '../util/clock.js';
-import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
 import {
   type ChannelOptions,
@@ -110,6 +110,7 @@ export class ProxyChannel {
   readonly storage: StorageService | null;
   readonly supervisor: ChannelSupervisor;
   readonly sessions: ChannelSessions;
+  readonly tally: ChannelTally;
   /** Whether it was configured from the start, or by `Proxy.apply`. */
   isDeclared: boolean;
   readonly #context: ProxyChannelContext;
@@ -143,7 +144,7 @@ export class ProxyChannel {
         const { current } = source;
         if (current?.isDraining === false) current.setServices(registry.list(), this.ports.announced);
       },
-      ...logRefusals(channelLog.log),
+      ...logRefusals(channelLog.log, (service, code) => this.#countRefused(service, code)),
     });
     this.label = label;
     this.address = address;
@@ -158,7 +159,11 @@ export class ProxyChannel {
     this.#source = source;
     this.#putGates(Object.keys(options.policies ?? {}));
     this.#channelLog = channelLog;
-    this.#log = channelLog.log;
+    this.tally = new ChannelTally(() => channelLog.suppressed);
+    this.#log = (event) => {
+      this.tally.record(event);
+      channelLog.log(event);
+    };
     const shared = { label, source, registry, clock, log: this.#log, waitMs: this.#waitMs, addresses };
     this.forwards = new ForwardTable({
       ...shared,
@@ -171,6 +176,7 @@ export class ProxyChannel {
         const session = this.#source.current;
         return session !== null && this.#listed.has(session) ? session.peerServices.names : null;
       },
+      tallyOf: (direction, service) => this.tally.streamsOf(direction, service),
       nextId: context.nextForwardId,
       onListening: context.onListening,
     });
@@ -393,25 +399,11 @@ export class ProxyChannel {
   }
 
   /** Measures the round trip through the peer, in milliseconds. Rejects with `no-session`, after `timeoutMs` at the latest. */
-  async ping(timeoutMs: number): Promise<number> {
+  ping(timeoutMs: number): Promise<number> {
     const { session } = this.#source;
-    if (session === null) {
-      const what = this.#source.current?.isSuspended === true ? 'the session is suspended' : 'no session';
-      throw new VproxyError('no-session', `${what} on channel ${this.label}${this.whyDown}`);
-    }
-    const answer = deferred<number>();
-    const onMeasured = (roundTripMs: number) => answer.resolve(roundTripMs);
-    const fail = (why: string) => answer.reject(new VproxyError('no-session', why));
-    const onEnd = (reason: VproxyError) => fail(`the session ended: ${escapeText(reason.message)} (${reason.code})`);
-    const cancel = this.#context.clock.schedule(timeoutMs, () => fail(`no answer within ${timeoutMs / 1000} s`));
-    session.once('measured', onMeasured).once('end', onEnd);
-    session.measure();
-    try {
-      return await answer.promise;
-    } finally {
-      cancel();
-      session.off('measured', onMeasured).off('end', onEnd);
-    }
+    if (session !== null) return measureRoundTrip(session, timeoutMs);
+    const what = this.#source.current?.isSuspended === true ? 'the session is suspended' : 'no session';
+    return Promise.reject(new VproxyError('no-session', `${what} on channel ${this.label}${this.whyDown}`));
   }
 
   /** Resets a stream. Throws `not-found`. */
@@ -469,6 +461,7 @@ export class ProxyChannel {
 
   #take(session: Session, isRestored: boolean): void {
     session.on('stream', (stream) => this.registry.serve(stream, session));
+    session.on('measured', (roundTripMs) => this.tally.roundTrips.add(roundTripMs));
     if (isRestored) this.#listed.add(session);
     session.on('services', (services) => {
       const list = escapeText([...services].join(', '), MAX_LIST_LENGTH);
@@ -481,6 +474,12 @@ export class ProxyChannel {
       this.#tellChange();
     });
     if (!isRestored) session.start(this.registry.list(), this.ports.announced);
+  }
+
+  /** A stream of the peer was refused: its service is counted by name if the configuration names it. */
+  #countRefused(service: string, code: string): void {
+    const isNamed = this.registry.has(service) || this.#options.policies?.[service] !== undefined;
+    this.tally.streamsOf('incoming', isNamed ? service : null).countRefused(code);
   }
 
   /** The session, its peer's services, or the state of the channel changed. */

@@ -8,6 +8,7 @@ import { type LogEvent, makeEvent } from '../events.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import type { MuxStream } from '../session/mux-stream.js';
 import { PROCESS_BUDGET_BYTES, PROCESS_KEPT_BYTES } from '../session/settings.js';
+import type { ChannelTally } from '../status/channel-tally.js';
 import type {
   ChannelChanges,
   ChannelStatus,
@@ -432,6 +433,15 @@ export class Proxy extends EventEmitter<ProxyEvents> {
    */
   listReady(service: string | null): { readonly label: string; readonly isReady: boolean }[] {
     return [...this.#channels.values()].map((one) => ({ label: one.label, isReady: one.isReady(service) }));
+  }
+
+  /**
+   * The counters of a channel, for the metrics; null if there is none of that label.
+   *
+   * @internal
+   */
+  tallyOf(label: string): ChannelTally | null {
+    return this.#channels.get(label)?.tally ?? null;
   }
 
   /** Every forward of every channel. */

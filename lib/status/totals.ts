@@ -13,3 +13,21 @@ export const CHANNEL_TOTALS = {
   resumptions: 'How often a session resumed on another link',
   resentBytes: 'Bytes resent on resumption, of all types of frames',
 } as const;
+
+interface CallRow {
+  /** The counter, and the histogram of durations, without `vproxy_` in front. */
+  readonly total: string;
+  readonly seconds: string;
+  /** What is counted. */
+  readonly what: string;
+}
+
+/** The calls of a channel that are counted by result, each with its metrics. */
+export const CALL_KINDS = {
+  storage: { total: 'storage_calls_total', seconds: 'storage_call_seconds', what: 'Storage calls' },
+  exec: { total: 'exec_commands_total', seconds: 'exec_command_seconds', what: 'Commands run for the peer' },
+  copy: { total: 'copies_total', seconds: 'copy_seconds', what: 'Copies made for the peer' },
+  egress: { total: 'egress_connections_total', seconds: 'egress_connection_seconds', what: 'Connections of an egress' },
+} as const satisfies Record<string, CallRow>;
+
+export type CallKind = keyof typeof CALL_KINDS;

@@ -42,10 +42,10 @@ export function descriptorShortage(socket: net.Socket, use: DescriptorUse = 'ord
 /** The same, by descriptor number; null if it is unknown. */
 export function shortageAt(fd: number | null, use: DescriptorUse = 'ordinary'): string | null {
   if (fd === null) return null;
-  limit ??= readLimit();
+  limit ??= descriptorLimit();
   if (isFree(fd, use)) return null;
   // The limit may have been raised meanwhile (prlimit).
-  limit = readLimit() ?? limit;
+  limit = descriptorLimit() ?? limit;
   return isFree(fd, use) ? null : `EMFILE: too many open files (max ${limit ?? 0})`;
 }
 
@@ -90,7 +90,19 @@ export async function openOrdinary(path: string, flags: number, mode?: number): 
   throw Object.assign(new Error(shortage), { code: 'EMFILE' });
 }
 
-function readLimit(): number | null {
+/** The number of open descriptors of this process; null if the system does not tell. */
+export function countDescriptors(): number | null {
+  try {
+    // Linux 6.2 and newer report the number as the size of the folder.
+    const { size } = fs.statSync('/proc/self/fd');
+    return size > 0 ? size : fs.readdirSync('/proc/self/fd').length - 1;
+  } catch {
+    return null;
+  }
+}
+
+/** The limit on them (`ulimit -n`); null if there is none, or if the system does not tell. */
+export function descriptorLimit(): number | null {
   const [, digits] = /^Max open files +(\d+)/m.exec(readText('/proc/self/limits')) ?? [];
   return digits === undefined ? null : Number(digits);
 }

@@ -1,30 +1,40 @@
 /** Metrics for Prometheus. */
 import { join } from 'node:path';
 import test from 'ava';
-import { describeMetrics, formatMetrics } from '../../lib/control/context/metrics.js';
+import { describeMetrics } from '../../lib/control/context/metrics.js';
+import { labelText, MetricsText } from '../../lib/control/context/metrics-text.js';
+import type { LogEvent } from '../../lib/events.js';
+import { ChannelTally } from '../../lib/status/channel-tally.js';
+import type { CallKind } from '../../lib/status/totals.js';
 import type { PortStatus } from '../../lib/status/types.js';
+import { Histogram } from '../../lib/util/tally.js';
 import { ask, startControl } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { ask as askEcho, connectedProxies, echo, localServer, steeredPair } from '../helpers/proxies.js';
+import {
+  answerTo,
+  ask as askEcho,
+  connectedProxies,
+  echo,
+  localServer,
+  localSocket,
+  steeredPair,
+} from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
 test('the text has HELP and TYPE, and is escaped', (t) => {
-  const text = formatMetrics([
-    { name: 'a_total', type: 'counter', help: 'One\nline \\ only.', samples: [{ labels: {}, value: 3 }] },
-    {
-      name: 'b_seconds',
-      type: 'gauge',
-      help: 'B.',
-      samples: [
-        { labels: { channel: 'a"b\\c\nd', x: '1' }, value: 0.5 },
-        { labels: { channel: 'e' }, value: Number.POSITIVE_INFINITY },
-        { labels: { channel: 'f' }, value: Number.NaN },
-      ],
-    },
-    { name: 'c', type: 'gauge', help: 'Not there.', samples: [] },
-  ]);
+  const text = new MetricsText();
+  text.add({ name: 'a_total', type: 'counter', help: 'One\nline \\ only.' }, '', 3);
+  const gauge = { name: 'b_seconds', type: 'gauge', help: 'B.' } as const;
+  text.add(gauge, labelText({ channel: 'a"b\\c\nd', x: '1' }), 0.5);
+  text.add(gauge, labelText({ channel: 'e' }), Number.POSITIVE_INFINITY);
+  text.add(gauge, labelText({ channel: 'f' }), Number.NaN);
+  const durations = new Histogram([0.5, 1]);
+  const histogram = { name: 'c_seconds', type: 'histogram', help: 'C.' } as const;
+  text.addHistogram(histogram, 'channel="none"', durations);
+  for (const milliseconds of [500, 501, 1000, 3000]) durations.add(milliseconds);
+  text.addHistogram(histogram, 'channel="g"', durations);
   t.is(
-    text,
+    String(text),
     [
       '# HELP a_total One\\nline \\\\ only.',
       '# TYPE a_total counter',
@@ -34,6 +44,13 @@ test('the text has HELP and TYPE, and is escaped', (t) => {
       'b_seconds{channel="a\\"b\\\\c\\nd",x="1"} 0.5',
       'b_seconds{channel="e"} +Inf',
       'b_seconds{channel="f"} NaN',
+      '# HELP c_seconds C.',
+      '# TYPE c_seconds histogram',
+      'c_seconds_bucket{channel="g",le="0.5"} 1',
+      'c_seconds_bucket{channel="g",le="1"} 3',
+      'c_seconds_bucket{channel="g",le="+Inf"} 4',
+      'c_seconds_sum{channel="g"} 5.001',
+      'c_seconds_count{channel="g"} 4',
       '',
     ].join('\n'),
   );
@@ -49,7 +66,12 @@ function parseMetrics(text: string): Map<string, number> {
     if (kind !== undefined) continue;
     const [, metric = '', labels = '', value = ''] =
       /^([a-z_]+)((?:\{(?:[a-z]+="[^"\n]*",?)+\})?) (-?[0-9.e+-]+)$/.exec(line) ?? [];
-    if (metric === '' || metric !== current || series.has(metric + labels)) throw new Error(line);
+    if (
+      metric === '' ||
+      metric.replace(/(_seconds)_(bucket|sum|count)$/, '$1') !== current ||
+      series.has(metric + labels)
+    )
+      throw new Error(line);
     series.set(metric + labels, Number(value));
   }
   return series;
@@ -75,6 +97,7 @@ test('the page has the counters of channels and process, under names with units'
     ['streams_opened_total', 1],
     ['streams_failed_total', 0],
     ['forwards', 1],
+    ['log_lines_suppressed_total,log="audit"', 0],
     ['ports,side="peer"', 0],
     ['state,state="established"', 0],
     ['round_trip_seconds', undefined],
@@ -82,9 +105,81 @@ test('the page has the counters of channels and process, under names with units'
     t.is(value(name), wanted, name);
   const own = (name: string) => series.get(`process_${name}`) ?? 0;
   t.true(own('resident_memory_bytes') > 1e7 && own('cpu_seconds_total') > 0);
+  t.true(own('open_fds') > 3 && own('open_fds') < own('max_fds'));
+  t.is(series.get('vproxy_log_lines_lost_total{log="log"}'), 0);
   t.true(Math.abs(own('start_time_seconds') + process.uptime() - Date.now() / 1000) < 60);
   for (const name of series.keys())
-    t.regex(name, /(_total|_seconds|_bytes|_info|_state|_streams|_forwards|_ports)(\{|$)/);
+    t.regex(name, /(_total|_seconds(_bucket|_sum|_count)?|_bytes|_fds|_info|_state|_streams|_forwards|_ports)(\{|$)/);
+});
+
+test('the forwards of a service are counted, also while their streams are open', async (t) => {
+  const target = await localServer(t, echo);
+  const closed = await localServer(t, echo);
+  closed.close();
+  const here = { outgoing: ['echo:0', 'closed:0', 'evil:0', 'nosy:0'], label: 'vm1' };
+  const incoming = [`echo:127.0.0.1:${target.port}`, `closed:127.0.0.1:${closed.port}`];
+  const peer = { incoming, label: 'host', policies: { nosy: { isAllowed: false } } };
+  const { here: a, peer: b } = await steeredPair(t, { here, peer });
+  const socket = localSocket(t, a.port('echo'));
+  t.is(await answerTo(socket, 'hello'), 'hello');
+  const refused = ['closed', 'evil', 'nosy'].map((name) => localSocket(t, a.port(name)).on('error', () => undefined));
+  await Promise.all(refused.map((each) => new Promise((resolve) => each.once('close', resolve))));
+  await eventually(() => b.events.filter(({ event }) => /refused|denied|reset/.test(event)).length === 3);
+  const seriesOf = ({ proxy }: typeof a, direction: string) => {
+    const series = parseMetrics(describeMetrics({ proxy, process: { version: 'vproxy test' } }));
+    return (name: string, service: string, rest = '') => {
+      const channel = proxy === a.proxy ? 'vm1' : 'host';
+      return series.get(
+        `vproxy_service_${name}{channel="${channel}",direction="${direction}",service="${service}"${rest}}`,
+      );
+    };
+  };
+  const [out, into] = [seriesOf(a, 'outgoing'), seriesOf(b, 'incoming')];
+  for (const look of [out, into]) {
+    t.deepEqual([look('streams_total', 'echo'), look('open_streams', 'echo')], [1, 1]);
+    t.deepEqual([look('sent_bytes_total', 'echo'), look('received_bytes_total', 'echo')], [5, 5]);
+    t.is(look('connect_seconds_count', 'echo'), 1);
+    t.is(look('refusals_total', 'closed', ',code="connect-refused"'), 1);
+    t.is(look('streams_total', 'closed'), 0);
+  }
+  t.is(out('refusals_total', 'evil', ',code="unknown-service"'), 1);
+  t.is(into('refusals_total', 'other', ',code="unknown-service"'), 1, 'a name from the peer is no label');
+  for (const look of [out, into]) t.is(look('refusals_total', 'nosy', ',code="denied"'), 1);
+  const since = b.events.length;
+  socket.resetAndDestroy();
+  await b.event('stream-reset', since);
+  const after = seriesOf(b, 'incoming');
+  t.deepEqual([after('open_streams', 'echo'), after('received_bytes_total', 'echo')], [0, 5]);
+  t.is(after('resets_total', 'echo', ',code="local-error"') ?? after('resets_total', 'echo', ',code="cancelled"'), 1);
+});
+
+test('calls are counted by result, from their events', (t) => {
+  const nothing = { message: '', level: 'info' } as const;
+  const rows: [LogEvent['event'], LogEvent['fields'], CallKind, string][] = [
+    ['storage-call', { status: 0, code: null, durationMs: 20 }, 'storage', 'ok'],
+    ['storage-call', { status: 3, code: null, durationMs: 20 }, 'storage', 'failed'],
+    ['storage-call', { status: null, code: 'storage-timeout', durationMs: 20 }, 'storage', 'storage-timeout'],
+    ['exec-ended', { status: 0, signal: null, timedOut: false, durationMs: 20 }, 'exec', 'ok'],
+    ['exec-ended', { status: 9, signal: null, timedOut: false, durationMs: 20 }, 'exec', 'failed'],
+    ['exec-ended', { status: null, signal: 'SIGKILL', timedOut: false, durationMs: 20 }, 'exec', 'signal'],
+    ['exec-ended', { status: null, signal: 'SIGKILL', timedOut: true, durationMs: 20 }, 'exec', 'timeout'],
+    ['exec-refused', { code: 'command-denied' }, 'exec', 'command-denied'],
+    ['copy-ended', { direction: 'put', code: null, durationMs: 20 }, 'copy', 'put ok'],
+    ['copy-ended', { direction: 'get', code: 'copy-failed', durationMs: 20 }, 'copy', 'get copy-failed'],
+    ['copy-refused', { direction: 'get', code: 'invented', durationMs: 0 }, 'copy', 'get other'],
+    ['egress', { egress: 'web', durationMs: 20 }, 'egress', 'web allowed'],
+    ['egress-refused', { egress: 'web', reason: 'denied' }, 'egress', 'web denied'],
+  ];
+  for (const [event, fields, kind, labels] of rows) {
+    const tally = new ChannelTally(() => ({ log: 0, audit: 0 }));
+    tally.record({ ...nothing, event, fields });
+    const { durations, results } = tally.calls[kind];
+    t.deepEqual(
+      [...results.list()].map((each) => [Object.values(each.labels).join(' '), each.count]),
+      [[labels, 1]],
+    );
+    t.is(durations.sumMs, event.endsWith('-refused') ? 0 : 20);
+  }
 });
 
 test('no label contains text from a peer', async (t) => {
@@ -130,7 +225,7 @@ test.serial('the time for a page is proportional to channels and ports', async (
       return { channel, port, program: null, announcedBy, endpoint: null, forward: null, streams: 0 };
     }),
   );
-  const proxy = { listChannels: () => channels, listForwards: () => [], listPorts: () => ports };
+  const proxy = { listChannels: () => channels, listForwards: () => [], listPorts: () => ports, tallyOf: () => null };
   const before = process.cpuUsage();
   const page = describeMetrics({ proxy, process: { version: 'vproxy test' } });
   const { user, system } = process.cpuUsage(before);

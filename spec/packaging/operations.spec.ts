@@ -26,11 +26,16 @@ const queries = panels.flatMap(({ targets }) => targets.map(({ query }) => query
 const operations = read('docs/operations.md');
 const sidecar = read('packaging/kubernetes/sidecar.yaml');
 
-/** Metrics from elsewhere, and those in docs/control.md, which another spec compares with the server. */
-const METRICS = new Set([
-  'up',
-  ...[...read('docs/control.md').matchAll(/^\| `([a-z_]+)` \| (?:gauge|counter) /gm)].map(([, name]) => name),
-]);
+/** The metrics in docs/control.md, which another spec compares with the server, with their labels. */
+const DOCUMENTED = [
+  ...read('docs/control.md').matchAll(/^\| `([a-z_]+)` \| (gauge|counter|histogram) \|(.*)\|$/gm),
+].map(([, name = '', type, text = '']): [string, Set<string>] => {
+  const labels = [...text.matchAll(/`([a-z]+)`/g)].map(([, label = '']) => label);
+  return type === 'histogram' ? [`${name}_bucket`, new Set([...labels, 'le'])] : [name, new Set(labels)];
+});
+
+/** Those, and metrics from elsewhere. */
+const METRICS = new Set(['up', ...DOCUMENTED.map(([name]) => name)]);
 
 /** The expressions of the alerts, those over several lines as one. */
 const alerts = [...ALERTS.matchAll(/^ {8}expr: (?:>-\n((?: {10}.*\n)+)|(.*)\n)/gm)].map(
@@ -91,7 +96,7 @@ test('a process that has had a session exports everything that the dashboard and
     },
     { what: 'a session that ended, and another one' },
   );
-  const known = labelsOf(page).set('up', new Set());
+  const known = new Map([...DOCUMENTED, ...labelsOf(page)]).set('up', new Set());
   t.true(known.size > 25);
   t.true(queries.length > 12);
   t.true(alerts.length > 10);
@@ -124,14 +129,23 @@ test('a process that has had a session exports everything that the dashboard and
 
 interface Panel {
   readonly id: number;
+  readonly type: string;
   readonly description: string;
   readonly gridPos: Readonly<Record<'h' | 'w' | 'x' | 'y', number>>;
   readonly datasource: unknown;
 }
 
 test('Grafana can import the dashboard: panel ids, positions and variables are valid', (t) => {
-  const { panels: own, ...head } = JSON.parse(TEXT) as { schemaVersion: number; panels: Panel[] };
-  t.like(head, { uid: 'vproxy', title: 'vproxy' });
+  const { panels: own, ...head } = JSON.parse(TEXT) as {
+    readonly schemaVersion: number;
+    readonly panels: readonly Panel[];
+    readonly __requires: readonly { readonly type: string; readonly id: string }[];
+  };
+  t.like(head, { uid: 'vproxy', title: 'vproxy', __inputs: [{ type: 'datasource', pluginId: 'prometheus' }] });
+  // What grafana.com asks for: the plugins in use.
+  const required = head.__requires.map(({ type, id }) => `${type} ${id}`);
+  const types = new Set(own.map(({ type }) => `panel ${type}`));
+  t.deepEqual(required, ['grafana grafana', 'datasource prometheus', ...types]);
   t.true(head.schemaVersion >= 39);
   t.is(new Set(own.map(({ id }) => id)).size, own.length);
   const cells = own.flatMap(({ gridPos: { x, y, w, h } }) =>

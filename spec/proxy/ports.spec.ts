@@ -8,6 +8,7 @@ import type { LogEvent } from '../../lib/events.js';
 import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import { SessionSource } from '../../lib/forward/session-source.js';
 import { type ForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
+import { StreamTally } from '../../lib/forward/stream-tally.js';
 import { ForwardAddresses, ForwardTable } from '../../lib/proxy/forward-table.js';
 import { OwnFolders } from '../../lib/proxy/groups/channel-group.js';
 import { type OwnPorts, PortAnnouncer } from '../../lib/proxy/ports/port-announcer.js';
@@ -391,6 +392,7 @@ function forwardTable(t: ExecutionContext, onServices: () => void = () => undefi
     filters: () => null,
     egress: () => null,
     offered: () => null,
+    tallyOf: () => new StreamTally(),
     nextId: () => `f${(count += 1)}`,
     addresses,
     onListening: () => undefined,

@@ -2,6 +2,7 @@
 import type { LogLevel } from '../../events.js';
 import type { ChannelOptions } from '../../proxy/channel-options.js';
 import type { Proxy } from '../../proxy/proxy.js';
+import type { LostLines } from '../../status/channel-tally.js';
 import type { ReloadAnswer, UpgradeAnswer } from '../../status/types.js';
 import type { EventLoopDelay } from './event-loop-delay.js';
 import type { EventRing } from './event-ring.js';
@@ -30,6 +31,8 @@ export interface ProcessControl {
   readonly version: string;
   /** The minimum level of the log. Set by requests. */
   logLevel: LogLevel;
+  /** Lines that could not be written to the log and the audit log. Default: none. */
+  readonly lostLines?: LostLines;
   /** The configuration in effect, in the form of a configuration file, as a JSON value. */
   readonly config: unknown;
   /** Options of added channels that the request omits. Default: the defaults of `ChannelOptions`. */

@@ -1,38 +1,49 @@
 /**
- * The metrics of a process for Prometheus. Labels are channel labels and fixed words, never text from a peer, which could
- * create any number of series. Loads no schemas, as `--metrics` needs none.
+ * The metrics of a process for Prometheus. Labels are channel labels, services and egresses of the configuration, and fixed
+ * words, never text from a peer, which could create any number of series. Loads no schemas, as `--metrics` needs none.
  */
-import { performance } from 'node:perf_hooks';
+import type { ChannelTally } from '../../status/channel-tally.js';
 import { CHANNEL_STATES } from '../../status/describe.js';
-import { CHANNEL_TOTALS } from '../../status/totals.js';
-import type {
-  ChannelStatus,
-  ChannelTotals,
-  DatagramCounts,
-  ForwardStatus,
-  PortStatus,
-  SessionStatus,
-} from '../../status/types.js';
+import { CALL_KINDS, type CallKind, CHANNEL_TOTALS } from '../../status/totals.js';
+import type { ChannelStatus, ChannelTotals, ForwardStatus, PortStatus, SessionStatus } from '../../status/types.js';
 import type { Clock } from '../../util/clock.js';
+import type { CallTally, Tally } from '../../util/tally.js';
 import type { ControlContext } from './context.js';
+import { labelText, METRICS_TYPE, type Metric, MetricsText } from './metrics-text.js';
+import { addProcessMetrics } from './process-metrics.js';
 
 /** The source of the metrics. */
 interface MetricsContext {
-  readonly proxy: Pick<ControlContext['proxy'], 'listChannels' | 'listForwards' | 'listPorts'>;
-  readonly process: Pick<ControlContext['process'], 'version'>;
+  readonly proxy: Pick<ControlContext['proxy'], 'listChannels' | 'listForwards' | 'listPorts' | 'tallyOf'>;
+  readonly process: Pick<ControlContext['process'], 'version' | 'lostLines'>;
 }
 
 /** The body of `GET /metrics`. */
 export function describeMetrics({ proxy, process }: MetricsContext): string {
-  const channels = proxy.listChannels();
-  const forwards = proxy.listForwards();
-  return formatMetrics([
-    ...processMetrics(process.version),
-    ...channelMetrics(channels),
-    forwardMetric(channels, forwards),
-    ...datagramMetrics(forwards),
-    portMetric(channels, proxy.listPorts()),
-  ]);
+  const text = new MetricsText();
+  addProcessMetrics(text, process);
+  const forwards = byChannel(proxy.listForwards());
+  const ports = byChannel(proxy.listPorts());
+  for (const status of proxy.listChannels()) {
+    const { label } = status;
+    const channel = labelText({ channel: label });
+    addChannel(text, channel, status);
+    addForwards(text, channel, forwards.get(label) ?? []);
+    addPorts(text, channel, ports.get(label) ?? []);
+    const tally = proxy.tallyOf(label);
+    if (tally !== null) addTally(text, channel, tally);
+  }
+  return text.toString();
+}
+
+function byChannel<Item extends { readonly channel: string }>(items: readonly Item[]): Map<string, Item[]> {
+  const groups = new Map<string, Item[]>();
+  for (const item of items) {
+    const group = groups.get(item.channel);
+    if (group === undefined) groups.set(item.channel, [item]);
+    else group.push(item);
+  }
+  return groups;
 }
 
 /** Cache lifetime of a page: making one can be expensive, and anyone may request it. */
@@ -60,196 +71,151 @@ export class MetricsPage {
   }
 }
 
-function channelMetrics(channels: readonly ChannelStatus[]): Metric[] {
-  const each = eachChannel(channels);
-  const ofSession = (name: string, help: string, look: (session: SessionStatus) => number | null): Metric =>
-    each('gauge', name, help, ({ session }) => session && look(session));
-  return [
-    {
-      name: 'vproxy_channel_state',
-      type: 'gauge',
-      help: '1 for the current state of the channel, 0 for the others.',
-      samples: channels.flatMap(({ label, state }) =>
-        CHANNEL_STATES.map((each) => ({ labels: { channel: label, state: each }, value: each === state ? 1 : 0 })),
-      ),
-    },
-    each('counter', 'sessions_total', 'Sessions established.', ({ history }) => history.sessions),
-    {
-      name: 'vproxy_channel_session_ends_total',
-      type: 'counter',
-      help: 'Sessions ended, by code of the reason.',
-      samples: channels.flatMap(({ label, history }) =>
-        Object.entries(history.ends).map(([code, value]) => ({ labels: { channel: label, code }, value })),
-      ),
-    },
-    ...(Object.keys(CHANNEL_TOTALS) as (keyof ChannelTotals)[]).map((key) => {
-      const [name, scale] = nameOfCounter(key);
-      return each('counter', name, `${CHANNEL_TOTALS[key]}.`, ({ totals }) => totals[key] / scale);
-    }),
-    each('gauge', 'streams', 'Open streams.', ({ session }) => session?.streams ?? 0),
-    ofSession('session_age_seconds', 'Age of the current session.', ({ ageMs }) => ageMs / 1000),
-    ofSession('round_trip_seconds', 'Last measured round trip to the peer.', ({ roundTripMs }) =>
-      roundTripMs === null ? null : roundTripMs / 1000,
-    ),
-    ofSession(
-      'send_credit_bytes',
-      'Bytes that may be sent before the peer grants more credit.',
-      ({ sendCreditBytes }) => sendCreditBytes,
-    ),
-    ofSession(
-      'unwritten_bytes',
-      'Bytes queued for the channel and not yet written.',
-      ({ unwrittenBytes }) => unwrittenBytes,
-    ),
-  ];
-}
+const metric = (type: Metric['type'], name: string, help: string): Metric => ({ name: `vproxy_${name}`, type, help });
 
-/** Makes metrics with one series for each channel for which `look` returns a number. */
-function eachChannel(channels: readonly ChannelStatus[]) {
-  return (
-    type: Metric['type'],
-    name: string,
-    help: string,
-    look: (channel: ChannelStatus) => number | null,
-  ): Metric => {
-    const samples = channels.flatMap((channel): MetricSample[] => {
-      const value = look(channel);
-      return value === null ? [] : [{ labels: { channel: channel.label }, value }];
-    });
-    return { name: `vproxy_channel_${name}`, type, help, samples };
-  };
-}
+// ---- channels -----------------------------------------------------------------------------------------------------------
 
-/** `sent_bytes_total` for `sentBytes`, and the divisor that converts the counter to the metric, whose times are in seconds. */
-function nameOfCounter(key: string): readonly [name: string, scale: number] {
+const STATE = metric('gauge', 'channel_state', '1 for the current state of the channel, 0 for the others.');
+const STATES = CHANNEL_STATES.map((state) => ({ state, labels: `,state="${state}"` }));
+const SESSION_ENDS = metric('counter', 'channel_session_ends_total', 'Sessions ended, by code of the reason.');
+
+type ChannelMetric = Metric & { readonly look: (channel: ChannelStatus) => number | null };
+
+const ofChannel = (type: Metric['type'], name: string, help: string, look: ChannelMetric['look']): ChannelMetric => ({
+  ...metric(type, `channel_${name}`, help),
+  look,
+});
+
+/** A metric that exists during a session. */
+const ofSession = (name: string, help: string, look: (session: SessionStatus) => number | null): ChannelMetric =>
+  ofChannel('gauge', name, help, ({ session }) => session && look(session));
+
+/** `sent_bytes_total` for `sentBytes`, in seconds for a time in milliseconds. */
+function ofTotal(key: keyof ChannelTotals): ChannelMetric {
   const words = key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-  return words.endsWith('_ms') ? [`${words.slice(0, -'ms'.length)}seconds_total`, 1000] : [`${words}_total`, 1];
+  const isTime = words.endsWith('_ms');
+  const name = isTime ? `${words.slice(0, -'ms'.length)}seconds_total` : `${words}_total`;
+  const scale = isTime ? 1000 : 1;
+  return ofChannel('counter', name, `${CHANNEL_TOTALS[key]}.`, ({ totals }) => totals[key] / scale);
 }
 
-function forwardMetric(channels: readonly ChannelStatus[], forwards: readonly ForwardStatus[]): Metric {
-  const counts = new Map<string, number>();
-  for (const { channel } of forwards) counts.set(channel, (counts.get(channel) ?? 0) + 1);
-  const help = 'Forwards of the channel, including draining ones.';
-  return eachChannel(channels)('gauge', 'forwards', help, ({ label }) => counts.get(label) ?? 0);
-}
+/** The metrics with one series for each channel for which `look` returns a number. */
+const CHANNEL_METRICS: readonly ChannelMetric[] = [
+  ofChannel('counter', 'sessions_total', 'Sessions established.', ({ history }) => history.sessions),
+  ...(Object.keys(CHANNEL_TOTALS) as (keyof ChannelTotals)[]).map(ofTotal),
+  ofChannel('gauge', 'streams', 'Open streams.', ({ session }) => session?.streams ?? 0),
+  ofSession('session_age_seconds', 'Age of the current session.', ({ ageMs }) => ageMs / 1000),
+  ofSession('round_trip_seconds', 'Last measured round trip to the peer.', ({ roundTripMs }) =>
+    roundTripMs === null ? null : roundTripMs / 1000,
+  ),
+  ofSession(
+    'send_credit_bytes',
+    'Bytes that may be sent before the peer grants more credit.',
+    ({ sendCreditBytes }) => sendCreditBytes,
+  ),
+  ofSession(
+    'unwritten_bytes',
+    'Bytes queued for the channel and not yet written.',
+    ({ unwrittenBytes }) => unwrittenBytes,
+  ),
+];
 
-/** The metrics of forwards with datagrams; each has its series while it exists. */
-function datagramMetrics(forwards: readonly ForwardStatus[]): Metric[] {
-  const each = (name: string, help: string, look: (counts: DatagramCounts) => readonly [number, number]): Metric => ({
-    name: `vproxy_forward_${name}_total`,
-    type: 'counter',
-    help,
-    samples: forwards.flatMap(({ channel, datagrams, id }) => {
-      if (datagrams === null) return [];
-      const [sent, received] = look(datagrams);
-      const labels = { channel, forward: id };
-      return [
-        { labels: { ...labels, direction: 'sent' }, value: sent },
-        { labels: { ...labels, direction: 'received' }, value: received },
-      ];
-    }),
-  });
-  return [
-    each('datagrams', 'Datagrams sent to the peer or received from it.', ({ sent, received }) => [sent, received]),
-    each(
-      'datagrams_dropped',
-      'Datagrams to or from the peer dropped on this side.',
-      ({ sendDropped, receiveDropped }) => [sendDropped, receiveDropped],
-    ),
-  ];
-}
-
-function portMetric(channels: readonly ChannelStatus[], ports: readonly PortStatus[]): Metric {
-  const counts = new Map(channels.map(({ label }) => [label, { here: 0, peer: 0 }]));
-  for (const { channel, announcedBy } of ports) {
-    const count = counts.get(channel);
-    if (count !== undefined) count[announcedBy] += 1;
+function addChannel(text: MetricsText, channel: string, status: ChannelStatus): void {
+  for (const { state, labels } of STATES) text.add(STATE, channel + labels, state === status.state ? 1 : 0);
+  for (const each of CHANNEL_METRICS) {
+    const value = each.look(status);
+    if (value !== null) text.add(each, channel, value);
   }
-  return {
-    name: 'vproxy_channel_ports',
-    type: 'gauge',
-    help: 'Ports announced by this side or by the peer.',
-    samples: [...counts].flatMap(([channel, count]) =>
-      Object.entries(count).map(([side, value]) => ({ labels: { channel, side }, value })),
-    ),
-  };
+  for (const [code, count] of Object.entries(status.history.ends))
+    text.add(SESSION_ENDS, `${channel},${labelText({ code })}`, count);
 }
 
-// The text format of Prometheus, version 0.0.4
+// ---- forwards and ports -------------------------------------------------------------------------------------------------
 
-/** The value of one series. */
-interface MetricSample {
-  readonly labels: Readonly<Record<string, string>>;
-  readonly value: number;
+const FORWARDS = metric('gauge', 'channel_forwards', 'Forwards of the channel, including draining ones.');
+const OPEN_STREAMS = metric('gauge', 'service_open_streams', 'Open streams of the forwards of a service.');
+const DATAGRAMS = metric('counter', 'forward_datagrams_total', 'Datagrams sent to the peer or received from it.');
+const DROPPED = metric(
+  'counter',
+  'forward_datagrams_dropped_total',
+  'Datagrams to or from the peer dropped on this side.',
+);
+const PORTS = metric('gauge', 'channel_ports', 'Ports announced by this side or by the peer.');
+
+function addForwards(text: MetricsText, channel: string, forwards: readonly ForwardStatus[]): void {
+  text.add(FORWARDS, channel, forwards.length);
+  for (const { id, datagrams } of forwards) {
+    if (datagrams === null) continue;
+    const { sent, received, sendDropped, receiveDropped } = datagrams;
+    const labels = `${channel},forward="${id}"`;
+    text.add(DATAGRAMS, `${labels},direction="sent"`, sent);
+    text.add(DATAGRAMS, `${labels},direction="received"`, received);
+    text.add(DROPPED, `${labels},direction="sent"`, sendDropped);
+    text.add(DROPPED, `${labels},direction="received"`, receiveDropped);
+  }
 }
 
-/** All series of one name. */
-interface Metric {
-  /** With its unit, and `_total` for a counter. */
-  readonly name: string;
-  readonly type: 'counter' | 'gauge';
-  readonly help: string;
-  readonly samples: readonly MetricSample[];
+function addPorts(text: MetricsText, channel: string, ports: readonly PortStatus[]): void {
+  const here = ports.filter(({ announcedBy }) => announcedBy === 'here').length;
+  text.add(PORTS, `${channel},side="here"`, here);
+  text.add(PORTS, `${channel},side="peer"`, ports.length - here);
 }
 
-/** The Content-Type of the format. */
-export const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
+// ---- what happened --------------------------------------------------------------------------------------------------------
 
-/** Formats the page; omits metrics without series. */
-export function formatMetrics(metrics: readonly Metric[]): string {
-  return metrics
-    .filter(({ samples }) => samples.length > 0)
-    .map(({ name, type, help, samples }) => {
-      const lines = samples.map(({ labels, value }) => `${name}${formatLabels(labels)} ${formatValue(value)}\n`);
-      return `# HELP ${name} ${escapeHelp(help)}\n# TYPE ${name} ${type}\n${lines.join('')}`;
-    })
-    .join('');
+const ROUND_TRIPS = metric('histogram', 'channel_round_trips_seconds', 'Round trips to the peer.');
+const SUPPRESSED = metric(
+  'counter',
+  'channel_log_lines_suppressed_total',
+  'Lines beyond the rate limits of the log or of the audit log.',
+);
+const STREAMS = metric('counter', 'service_streams_total', 'Streams opened for the forwards of a service.');
+const SENT = metric('counter', 'service_sent_bytes_total', 'Bytes sent to the peer by the forwards of a service.');
+const RECEIVED = metric(
+  'counter',
+  'service_received_bytes_total',
+  'Bytes received from the peer by the forwards of a service.',
+);
+const REFUSALS = metric('counter', 'service_refusals_total', 'Streams refused, by code of the reason.');
+const RESETS = metric('counter', 'service_resets_total', 'Streams reset after they were open, by code of the reason.');
+const CONNECTING = metric(
+  'histogram',
+  'service_connect_seconds',
+  'Time from the request for a stream to the answer of its target.',
+);
+const QUESTIONS = metric('counter', 'resolver_questions_total', 'Answered DNS questions, by response code.');
+const ANSWERING = metric('histogram', 'resolver_answer_seconds', 'Time to the answer of a DNS question.');
+
+const CALLS = Object.entries(CALL_KINDS).map(([kind, { total, seconds, what }]) => ({
+  kind: kind as CallKind,
+  total: metric('counter', total, `${what}, by result.`),
+  seconds: metric('histogram', seconds, `Duration of ${what[0]?.toLowerCase()}${what.slice(1)}.`),
+}));
+
+function addTally(text: MetricsText, channel: string, tally: ChannelTally): void {
+  text.addHistogram(ROUND_TRIPS, channel, tally.roundTrips);
+  for (const [log, count] of Object.entries(tally.suppressedLines))
+    text.add(SUPPRESSED, `${channel},log="${log}"`, count);
+  for (const { labels: service, streams } of tally.services) {
+    const labels = `${channel},${labelText(service)}`;
+    const { sent, received } = streams.bytes;
+    text.add(STREAMS, labels, streams.opened);
+    text.add(OPEN_STREAMS, labels, streams.openCount);
+    text.add(SENT, labels, sent);
+    text.add(RECEIVED, labels, received);
+    addCounts(text, REFUSALS, labels, streams.refusals);
+    addCounts(text, RESETS, labels, streams.resets);
+    text.addHistogram(CONNECTING, labels, streams.connecting);
+    addCalls(text, QUESTIONS, ANSWERING, labels, streams.questions);
+  }
+  for (const { kind, total, seconds } of CALLS) addCalls(text, total, seconds, channel, tally.calls[kind]);
 }
 
-function formatLabels(labels: Readonly<Record<string, string>>): string {
-  const pairs = Object.entries(labels).map(([name, value]) => `${name}="${escapeLabel(value)}"`);
-  return pairs.length === 0 ? '' : `{${pairs.join(',')}}`;
+function addCalls(text: MetricsText, total: Metric, seconds: Metric, labels: string, calls: CallTally): void {
+  addCounts(text, total, labels, calls.results);
+  text.addHistogram(seconds, labels, calls.durations);
 }
 
-const escapeHelp = (text: string): string => text.replaceAll('\\', '\\\\').replaceAll('\n', '\\n');
-
-const escapeLabel = (text: string): string => escapeHelp(text).replaceAll('"', '\\"');
-
-function formatValue(value: number): string {
-  if (Number.isFinite(value)) return String(value);
-  return Number.isNaN(value) ? 'NaN' : value > 0 ? '+Inf' : '-Inf';
-}
-
-/**
- * The metrics of the process itself, under their usual names; they need no sampling. `version` is the program's, such as
- * `vproxy 0.1.0`.
- */
-function processMetrics(version: string): Metric[] {
-  const { rss, heapUsed, external } = process.memoryUsage();
-  const { user, system } = process.cpuUsage();
-  const { active, idle } = performance.eventLoopUtilization();
-  const one = (type: Metric['type'], name: string, help: string, value: number, labels = {}): Metric => ({
-    name,
-    type,
-    help,
-    samples: [{ labels, value }],
-  });
-  return [
-    one('gauge', 'vproxy_build_info', 'Always 1; the versions of vproxy and Node are labels.', 1, {
-      version: version.replace(/^vproxy /, ''),
-      node: process.versions.node,
-    }),
-    one(
-      'gauge',
-      'process_start_time_seconds',
-      'Start time of the process, in seconds since 1970.',
-      Math.round(performance.timeOrigin) / 1000,
-    ),
-    one('counter', 'process_cpu_seconds_total', 'CPU time of the process.', (user + system) / 1e6),
-    one('gauge', 'process_resident_memory_bytes', 'Resident memory of the process.', rss),
-    one('gauge', 'nodejs_heap_size_used_bytes', 'JavaScript heap in use.', heapUsed),
-    one('gauge', 'nodejs_external_memory_bytes', 'Memory outside the JavaScript heap, such as buffers.', external),
-    one('counter', 'vproxy_event_loop_active_seconds_total', 'Time that the event loop was active.', active / 1000),
-    one('counter', 'vproxy_event_loop_idle_seconds_total', 'Time that the event loop was idle.', idle / 1000),
-  ];
+function addCounts(text: MetricsText, metric: Metric, labels: string, tally: Tally): void {
+  for (const each of tally.list()) text.add(metric, `${labels},${labelText(each.labels)}`, each.count);
 }

@@ -13,7 +13,8 @@ import type { LoopDelay, ProcessStatus, UpgradeAnswer } from '../../status/types
 import * as z from '../../status/zod.js';
 import { labelOf, type ProcessControl } from '../context/context.js';
 import { followEvents, RING_EVENTS } from '../context/event-ring.js';
-import { describeMetrics, METRICS_TYPE } from '../context/metrics.js';
+import { describeMetrics } from '../context/metrics.js';
+import { METRICS_TYPE } from '../context/metrics-text.js';
 import { RequestError } from './request-error.js';
 import { jsonRoute, textRoute } from './route.js';
 import { numberText, onlyChannel, secondsText, yesOrNoText } from './values.js';

@@ -171,7 +171,7 @@ export class OutgoingDatagrams implements Forward {
 
   #refused({ code, message }: VproxyError): void {
     this.#holdBack();
-    this.#log.refused(`datagrams to ${this.#log.nameOf()} are dropped: ${message} (${code})`);
+    this.#log.refused(`datagrams to ${this.#log.nameOf()} are dropped: ${message} (${code})`, code);
   }
 
   #holdBack(): void {

@@ -4,6 +4,7 @@ import { SERVICE_NAME } from '../../codec/limits.js';
 import { badArgument, type VproxyError } from '../../errors.js';
 import { makeEvent } from '../../events.js';
 import type { SessionStream } from '../../session/stream.js';
+import { rcodeName } from '../../system/dns/dns-message.js';
 import { DNS_PORT, HostFiles, MAX_SERVERS } from '../../system/dns/host-files.js';
 import { NameServers } from '../../system/dns/name-servers.js';
 import { formatHostPort, type HostPort, joinWithCommas, splitAtCommas } from '../../util/addresses.js';
@@ -103,6 +104,7 @@ class ResolverTarget implements Target {
       addressesOf: (host) => files.addressesOf(host),
       ownAddresses: () => own.list(),
       turns: this.#turns,
+      onAnswered: (rcode, durationMs) => context.log.tally.questions.add({ result: rcodeName(rcode) }, durationMs),
     });
   }
 

@@ -57,6 +57,8 @@ export interface ResolverOptions {
   readonly ownAddresses: () => ReadonlySet<string>;
   /** Turns in which it works, shared with others. Default: its own. */
   readonly turns?: LoopTurns;
+  /** A question was answered, after this time. Default: no callback. */
+  readonly onAnswered?: (rcode: number, durationMs: number) => void;
   /** Limit on questions in progress; further ones get SERVFAIL. Default 256. */
   readonly maxInFlight?: number;
 }
@@ -120,14 +122,20 @@ export class Resolver {
   async answer(bytes: Buffer, asker: Asker): Promise<Buffer | null> {
     // Answering an answer could loop forever.
     if (bytes.length < HEADER_BYTES || (bytes[2] ?? 0) >= 0x80) return null;
+    const { clock, onAnswered } = this.#options;
+    const askedAtMs = clock.now();
+    const format = (asked: DnsMessage, reply: Reply, limitBytes: number): Buffer => {
+      onAnswered?.(reply.rcode, clock.now() - askedAtMs);
+      return formatReply(asked, reply, limitBytes);
+    };
     const query = bytes.length > MAX_QUESTION_BYTES ? null : parseMessage(bytes);
-    if (query === null) return formatReply(headerOf(bytes), { rcode: RCODE.FORMERR }, PLAIN_UDP_BYTES);
+    if (query === null) return format(headerOf(bytes), { rcode: RCODE.FORMERR }, PLAIN_UDP_BYTES);
     const udpBytes = Math.min(Math.max(PLAIN_UDP_BYTES, query.edns?.udpBytes ?? 0), MAX_DATAGRAM_BYTES);
     const maxBytes = asker.transport === 'tcp' ? MAX_MESSAGE_BYTES : udpBytes;
     const known = this.#reply(query, asker);
-    if (!(known instanceof Promise)) return formatReply(query, known, maxBytes);
+    if (!(known instanceof Promise)) return format(query, known, maxBytes);
     const reply = await known;
-    return this.#turns.run(() => formatReply(query, reply, maxBytes));
+    return this.#turns.run(() => format(query, reply, maxBytes));
   }
 
   #reply(query: DnsMessage, asker: Asker): Reply | Promise<Reply> {

@@ -1,5 +1,6 @@
 /** The options of automatic port forwarding: ranges, and where to listen for the peer's ports. */
 import net from 'node:net';
+import { PORT_SERVICE } from '../../codec/limits.js';
 import { VproxyError } from '../../errors.js';
 import type { ForwardSpec } from '../../forward/spec.js';
 import { fillTemplate } from '../../forward/template.js';
@@ -72,8 +73,6 @@ export function socketPathOf(folder: string, label: string, port: number): strin
 
 /** The service name of an announced port: `port.3000`. */
 export const portService = (port: number): string => `port.${port}`;
-
-const PORT_SERVICE = /^port\.\d+$/;
 
 /** Throws `bad-argument` if a side that announces ports has a forward with such a service name. */
 export function requireNoPortService(forwards: readonly ForwardSpec[]): void {

@@ -1,0 +1,59 @@
+/** What the forwards of one service have carried, in one direction, for the metrics. */
+import { countedCode } from '../errors.js';
+import { CallTally, Histogram, LATENCY_SECONDS, Tally } from '../util/tally.js';
+import type { KnownStream } from './connection.js';
+
+/** The counters of one service in one direction. */
+export class StreamTally {
+  readonly refusals = new Tally();
+  readonly resets = new Tally();
+  /** From the request for a stream to the answer of its target. */
+  readonly connecting = new Histogram(LATENCY_SECONDS);
+  /** Questions to a resolver. */
+  readonly questions = new CallTally();
+  /** The number of streams that were opened. */
+  opened = 0;
+  /** Bytes of closed streams. */
+  #sentBytes = 0;
+  #receivedBytes = 0;
+  readonly #open = new Set<KnownStream>();
+
+  countOpened(stream: KnownStream, nowMs: number): void {
+    this.opened += 1;
+    this.#open.add(stream);
+    this.connecting.add(nowMs - stream.openedAtMs);
+  }
+
+  /** Follows a stream that was opened in the previous process. */
+  follow(stream: KnownStream): void {
+    this.#open.add(stream);
+  }
+
+  /** A stream has closed, with the code of the reason, or null in order. */
+  countClosed(stream: KnownStream, code: string | null, wasOpen: boolean): void {
+    const isKnown = this.#open.delete(stream);
+    this.#sentBytes += stream.sentBytes;
+    this.#receivedBytes += stream.receivedBytes;
+    if (code === null) return;
+    if (isKnown || wasOpen) this.resets.add({ code: countedCode(code) });
+    else this.countRefused(code);
+  }
+
+  countRefused(code: string): void {
+    this.refusals.add({ code: countedCode(code) });
+  }
+
+  get openCount(): number {
+    return this.#open.size;
+  }
+
+  /** The bytes of all streams, including open ones. */
+  get bytes(): { readonly sent: number; readonly received: number } {
+    let [sent, received] = [this.#sentBytes, this.#receivedBytes];
+    for (const { sentBytes, receivedBytes } of this.#open) {
+      sent += sentBytes;
+      received += receivedBytes;
+    }
+    return { sent, received };
+  }
+}
