@@ -16,14 +16,22 @@ import { storedName } from '../../cli/service/stored-listeners.js';
 import { loadLibc } from '../../lib/system/libc.js';
 import { openDatagramManager } from '../helpers/datagram-manager.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { openNotifySocket } from '../helpers/notify-socket.js';
 import { freePort } from '../helpers/ports.js';
 import { answerTo, echo, localServer, localSocket, refusal } from '../helpers/proxies.js';
 import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { ESTABLISHED, runVproxy, spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 
-const withNotify = testWith('systemd', 'python');
+const withNotify = testWith('systemd');
+
+/** A service manager that listens all the time, and what it has been told so far. */
+async function openNotifySocket(t: ExecutionContext) {
+  const { address, receive } = await openDatagramManager(t);
+  const told: string[] = [];
+  const turn = setInterval(() => told.push(...receive().flatMap(({ facts }) => facts)), 5);
+  t.teardown(() => clearInterval(turn));
+  return { path: address, facts: told };
+}
 
 const SYSTEM = { NOTIFY_SOCKET: '', WATCHDOG_USEC: '0', JOURNAL_STREAM: '' };
 

@@ -6,7 +6,7 @@ import { closeAll, loadMessageCalls } from '../../lib/system/unix-messages.js';
 
 export interface ServiceMessage {
   readonly facts: readonly string[];
-  /** Closed when the test is over. */
+  /** Closed when the test is over; that of a barrier, at once. */
   readonly descriptors: readonly number[];
 }
 
@@ -29,8 +29,11 @@ export async function openDatagramManager(t: ExecutionContext): Promise<Datagram
   const receive = (): ServiceMessage[] => {
     const messages: ServiceMessage[] = [];
     for (let came = calls.receive(fd, room); came !== null; came = calls.receive(fd, room)) {
-      held.push(...came.descriptors);
-      messages.push({ facts: room.toString('utf8', 0, came.byteCount).split('\n'), descriptors: came.descriptors });
+      const facts = room.toString('utf8', 0, came.byteCount).split('\n');
+      // systemd-notify waits until its own is closed.
+      if (facts.includes('BARRIER=1')) closeAll(came.descriptors);
+      else held.push(...came.descriptors);
+      messages.push({ facts, descriptors: came.descriptors });
     }
     return messages;
   };
