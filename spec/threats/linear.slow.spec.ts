@@ -1,6 +1,9 @@
 /** Input of a peer, an origin or a DNS server is read in time proportional to its length, whatever byte is repeated in it. */
 import test from 'ava';
-import { decodeHello, HelloScanner } from '../../lib/codec/hello.js';
+import { FrameReader } from '../../lib/codec/frame-reader.js';
+import { DataCheck, encodeFrame } from '../../lib/codec/header.js';
+import { decodeHello, encodeHello, HelloScanner, MAGIC } from '../../lib/codec/hello.js';
+import { DEFAULT_FRAME_BYTES } from '../../lib/codec/limits.js';
 import { decodeGoaway, decodeOpen, decodeReasonPayload, decodeServices } from '../../lib/codec/payloads.js';
 import * as copy from '../../lib/copy/copy-messages.js';
 import { parseHeader } from '../../lib/copy/tar/entry.js';
@@ -11,11 +14,15 @@ import { endToEnd, formatHead, isClosing, parseRequestHead, parseResponseHead } 
 import { HttpReader, responseFraming } from '../../lib/forward/egress/message.js';
 import { HEAD_BYTES, httpAnswer, Refusal } from '../../lib/forward/egress/refusal.js';
 import { originRequestHead, parseProxyRequest } from '../../lib/forward/egress/request.js';
+import { LineBuffer } from '../../lib/forward/endpoints/file-endpoint.js';
 import { decodeTold } from '../../lib/info/info-messages.js';
 import { machineSchema } from '../../lib/status/machine-schemas.js';
 import { parseMessage } from '../../lib/system/dns/dns-message.js';
+import { JsonScanner } from '../../lib/util/bytes/json-scanner.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { parseXml } from '../../lib/util/xml.js';
+import { knownHello } from '../fuzz/inputs/protocol.js';
+import { repairHellos } from '../fuzz/repair-checks.js';
 
 const SHORT_BYTES = 2048;
 const LONG_BYTES = 65_536;
@@ -26,6 +33,11 @@ const TRIES = 20;
 /** Anything that takes so much longer needs no further try. */
 const HOPELESS_MS = 10 * MAX_CPU_MS;
 
+/** The beginning of a HELLO of the greatest length, and one that is none. */
+const longHello = Buffer.concat([MAGIC, encodeFrame(1, 0, Buffer.alloc(4096), 0).subarray(0, 16)]);
+const brokenHello = Buffer.concat([MAGIC, encodeFrame(1, 0, Buffer.from('{"version":'), 0)]);
+repairHellos(brokenHello);
+
 const RUNS: readonly string[] = [
   ...Array.from(' \t09aAfFzZ:[],;"\'%.{}-_=/\\#@?*+()<>|&~^`$!', String),
   ...['\0', '\x01', '\x1b', '\x7f', '\x80', '\xa0', '\xc0', '\xff', '\r', '\n', '\r\n', '\n\n', '\r\n\r\n'],
@@ -33,7 +45,8 @@ const RUNS: readonly string[] = [
   ...['a: b\r\n', 'a:\r\n', '0\r\n', '1\r\na\r\n'],
   ...['[[', '[]', '{"a":', '{},', '\\"', '\\u0000', '"",', '[0,', '12 a=b\n', '../', 'a/'],
   ...['<', '<a ', '<a b="', '<!--', '<a/>', '<a b=""', '<![CDATA[', '</a', '<a>&lt;'],
-  ...['\x01a', '\xc0\x0c', '\x00\x01\x00\x01', '\xff\x00VPROXY\r\n\x1a\n\x11\x13\x00\xff'],
+  ...['\x01a', '\xc0\x0c', '\x00\x01\x00\x01', '{}'],
+  ...[MAGIC, longHello, brokenHello, encodeHello(knownHello)].map((bytes) => bytes.toString('latin1')),
 ];
 
 /** Marks the run in a form of the input. */
@@ -92,6 +105,47 @@ const jsonForms = (...fields: readonly string[]): string[] => [
   }),
 ];
 
+/** A parser that keeps the beginning of what is not complete: fed byte by byte, and in one chunk. */
+const streaming = (start: () => (chunk: Buffer) => unknown, ...forms: readonly string[]): Parser => ({
+  forms: ['█', ...forms],
+  maxBytes: 8192,
+  read(bytes) {
+    for (const size of [1, bytes.length]) {
+      const feed = start();
+      for (let at = 0; at < bytes.length; at += size) feed(bytes.subarray(at, at + size));
+    }
+  },
+});
+
+const longData = encodeFrame(7, 1, Buffer.alloc(DEFAULT_FRAME_BYTES, 1), 1).toString('latin1', 0, 16);
+
+function frameReader(): (chunk: Buffer) => unknown {
+  const handler = { handleFrame: () => undefined, handleData: () => false, handleHello: () => true };
+  const check = new DataCheck('full', '', '');
+  const reader = new FrameReader({ handler, check, maxDataBytes: DEFAULT_FRAME_BYTES });
+  return (chunk) => reader.push(chunk);
+}
+
+function helloScanner(): (chunk: Buffer) => unknown {
+  const scanner = new HelloScanner();
+  return (chunk) => {
+    for (let found = scanner.scan(chunk); found !== null; found = scanner.scan(found.rest));
+  };
+}
+
+function jsonScanner(): (chunk: Buffer) => unknown {
+  const scanner = new JsonScanner(2 ** 20, 'storage-bad-request', 'it');
+  return (chunk) => {
+    scanner.push(chunk);
+    while (scanner.next() !== undefined);
+  };
+}
+
+function lineBuffer(): (chunk: Buffer) => unknown {
+  const lines = new LineBuffer();
+  return (chunk) => lines.add(chunk);
+}
+
 const DNS_ANSWER = '\x00\x01\x81\x80\x00\x01\xff\xff\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01';
 
 const PARSERS: Readonly<Record<string, Parser>> = {
@@ -133,7 +187,10 @@ const PARSERS: Readonly<Record<string, Parser>> = {
     read: parseMessage,
   },
   'a HELLO': { forms: jsonForms('"version"', '"nonce"', '"auth"', '"features"'), maxBytes: 4096, read: decodeHello },
-  'bytes that may contain a HELLO': { forms: ['█'], read: (bytes) => new HelloScanner().scan(bytes) },
+  'bytes that may contain a HELLO': streaming(helloScanner),
+  frames: streaming(frameReader, `${longData}█`),
+  'JSON of storage calls': streaming(jsonScanner, '{"a":"█'),
+  'lines for a file': streaming(lineBuffer),
   SERVICES: { forms: jsonForms('"services"', '"services":[],"ports"'), read: decodeServices },
   OPEN: { forms: jsonForms('"service"'), maxBytes: 4096, read: decodeOpen },
   'a reason': {
