@@ -47,7 +47,8 @@ function editDistance(from: string, to: string): number {
     const next = [i + 1];
     for (let j = 0; j < to.length; j++) {
       const replaced = (row[j] ?? 0) + (from[i] === to[j] ? 0 : 1);
-      const isSwapped = i > 0 && j > 0 && from[i] === to[j - 1] && from[i - 1] === to[j];
+      // Nothing is before the first letter, and no letter is equal to that.
+      const isSwapped = from[i] === to[j - 1] && from[i - 1] === to[j];
       const swapped = isSwapped ? (before[j - 1] ?? 0) + 1 : replaced;
       next.push(Math.min(replaced, swapped, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
     }

@@ -33,7 +33,7 @@ conversations({
     `OPEN 1, RESET 1, OPEN 1 -> ${WRONG}`,
   ],
   'R-STREAM-2: only the side that was asked answers, and once': ['ACCEPT', 'REFUSE'].flatMap((answer) => [
-    `OPEN 1, ${answer} 1 -> ${WRONG}`,
+    `given holds=true; OPEN 1, ${answer} 1 -> ${WRONG}`,
     `open far, ACCEPT 2, ${answer} 2 -> ${WRONG}`,
   ]),
   'R-STREAM-2: DATA and FIN by the side that was asked follow its ACCEPT': [

@@ -126,7 +126,8 @@ test('other invalid messages are refused', (t) => {
     { signal: 9 },
     { timedOut: 0 },
     { durationMs: null },
-    { error: {} },
+    { error: { code: 'denied' } },
+    { error: { message: 'no' } },
   ];
   for (const change of changes) {
     t.throws(() => decodeExit(Buffer.from(JSON.stringify({ ...exit, ...change }))), { code: 'protocol-error' });
