@@ -21,10 +21,8 @@ test('a text line names the level, except info', (t) => {
 
 test('a text line with details shows the fields, escaped', (t) => {
   const fields = { port: 9022, name: 'a\u009b2J"' };
-  t.is(
-    formatTextLine({ ...EVENT, fields }, true),
-    'vproxy: listening on 127.0.0.1:9022 for ssh (port=9022 name="a\\x9b2J\\\\"")',
-  );
+  const line = formatTextLine({ ...EVENT, fields }, true);
+  t.is(line, 'vproxy: listening on 127.0.0.1:9022 for ssh (port=9022 name="a\\x9b2J\\\\"")');
   t.is(formatTextLine({ ...EVENT, fields: {} }, true), 'vproxy: listening on 127.0.0.1:9022 for ssh');
 });
 

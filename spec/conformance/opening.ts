@@ -62,10 +62,8 @@ test('R-CHANNEL-3: to a peer whose channel is taken, HELLO says so and GOAWAY is
     FramePeer,
   ];
   refused.establish();
-  t.deepEqual(
-    refused.log.hellos.map(({ features }) => features.includes('busy')),
-    [false, true],
-  );
+  const busy = refused.log.hellos.map(({ features }) => features.includes('busy'));
+  t.deepEqual(busy, [false, true]);
   t.deepEqual(refused.takeTexts(), ['GOAWAY 0 channel-busy']);
   isTaken = false;
   late.write(late.hello());

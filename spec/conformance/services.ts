@@ -23,10 +23,8 @@ function tell(t: ExecutionContext, peer: FramePeer, ...services: Parameters<Fram
     lists.map(({ more = false }) => more),
     lists.map((_, index) => index < lists.length - 1),
   );
-  t.deepEqual(
-    lists.flatMap((list) => list['services'] as string[]),
-    services[0],
-  );
+  const names = lists.flatMap((list) => list['services'] as string[]);
+  t.deepEqual(names, services[0]);
   return lists;
 }
 

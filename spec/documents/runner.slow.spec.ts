@@ -42,23 +42,17 @@ serialTestWith('ip')('a command that fails is named with its line, its status an
 });
 
 serialTestWith('ip')('a variable that is not set, and a word that is no command, are failures', async (t) => {
-  t.regex(
-    await failureOf(t, '<!-- run: empty -->', '```sh', 'echo $NOTHING', '```'),
-    /a\.md: line 3: NOTHING: unbound/,
-  );
-  t.regex(
-    await failureOf(t, '<!-- run: empty -->', '```sh', 'true', 'no-such-program', '```'),
-    /^a\.md:4: .*status 127/s,
-  );
+  const unbound = await failureOf(t, '<!-- run: empty -->', '```sh', 'echo $NOTHING', '```');
+  t.regex(unbound, /a\.md: line 3: NOTHING: unbound/);
+  const missing = await failureOf(t, '<!-- run: empty -->', '```sh', 'true', 'no-such-program', '```');
+  t.regex(missing, /^a\.md:4: .*status 127/s);
 });
 
 serialTestWith('ip')('a transcript that differs from the output fails, and so does a silent failure', async (t) => {
   const message = await failureOf(t, '<!-- run: empty -->', '```console', '$ echo a', 'a', '$ echo b', 'c', '```');
   t.regex(message, /^a\.md:5: echo b\nstatus 0, it printed\nb\n\nwhere the document has\nc$/);
-  t.regex(
-    await failureOf(t, '<!-- run: empty -->', '```console', '$ false', '```'),
-    /^a\.md:3: false\nended with status 1/,
-  );
+  const failed = await failureOf(t, '<!-- run: empty -->', '```console', '$ false', '```');
+  t.regex(failed, /^a\.md:3: false\nended with status 1/);
 });
 
 serialTestWith('ip')('a block that stays is up before the next one; one that does not get up fails', async (t) => {

@@ -86,10 +86,8 @@ withDpkg('what is said of it is right, and its scripts are ones of any shell', a
   t.regex(control, /^Installed-Size: \d+$/m);
   for (const script of ['postinst', 'prerm', 'postrm']) execFileSync('sh', ['-n', join(folder, script)]);
   execFileSync('sh', ['-n', join(PROJECT_ROOT, 'packaging/systemd/restart-services')]);
-  t.is(
-    readFileSync(join(folder, 'conffiles'), 'utf8'),
-    '/etc/default/vproxy-guest\n/etc/ssh/ssh_config.d/30-vproxy.conf\n',
-  );
+  const conffiles = readFileSync(join(folder, 'conffiles'), 'utf8');
+  t.is(conffiles, '/etc/default/vproxy-guest\n/etc/ssh/ssh_config.d/30-vproxy.conf\n');
 });
 
 withLintian('lintian finds no errors, and warns of nothing', async (t) => {

@@ -1,7 +1,6 @@
 /** A session resumes on another link of its channel, over real sockets (docs/channels.md, "Resuming"). */
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
-import { copyFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { LogEventName } from '../../lib/events.js';
@@ -182,32 +181,6 @@ for (const [what, code, end] of ENDS) {
     if (code === 'resume-expired') t.is(a.proxy.channel('default').session, null);
   });
 }
-
-test('a session resumes by its own key even if another is preferred by then, but not without its key', async (t) => {
-  const folder = temporaryFolder(t);
-  const [one, other] = [writeKeyFile(folder, 'one.key', '1f'), writeKeyFile(folder, 'other.key', '2e')];
-  const keyFiles = [join(folder, 'first'), join(folder, 'second')] as const;
-  const write = (first: string, second: string): void => {
-    copyFileSync(first, keyFiles[0]);
-    copyFileSync(second, keyFiles[1]);
-  };
-  write(one, other);
-  const { pair, a, socket } = await echoPair(t, { a: { keyFiles }, b: { keyFiles } });
-  const change = (first: string, second: string): void => {
-    write(first, second);
-    for (const { proxy } of pair.sides) proxy.reloadKeys();
-  };
-  await pair.cut();
-  change(other, one);
-  await pair.mend();
-  t.is(await answerTo(socket, 'by its key'), 'by its key');
-  const failure = failureOf(socket);
-  await pair.cut();
-  change(other, other);
-  await pair.mend('session-ended');
-  t.is((await a.event('session-ended')).fields['code'], 'resume-refused');
-  t.is((await failure).code, 'ECONNRESET');
-});
 
 test('if one side has no `resume`, a session ends with its link', async (t) => {
   const { pair, a, b } = await echoPair(t, { options: ['', BOTH[1]] });

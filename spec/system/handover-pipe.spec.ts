@@ -181,14 +181,10 @@ for (const [what, does, code, timeoutMs] of [
     const { stream, pipe } = startSuccessor(t, does);
     await receiveFirstMessage(stream, NEVER);
     const before = openCount();
-    t.is(
-      codeOf(t, () => pipe().sendAll(Buffer.alloc(10_000_000), [0, 1, 2], timeoutMs)),
-      code,
-    );
-    t.is(
-      codeOf(t, () => pipe().receiveMessage(timeoutMs)),
-      code,
-    );
+    const sent = codeOf(t, () => pipe().sendAll(Buffer.alloc(10_000_000), [0, 1, 2], timeoutMs));
+    t.is(sent, code);
+    const received = codeOf(t, () => pipe().receiveMessage(timeoutMs));
+    t.is(received, code);
     t.is(openCount(), before);
   });
 }
@@ -225,10 +221,8 @@ test('waiting for the first message can be aborted, and fails if the pipe is clo
   far.destroy();
   stream.destroy();
   await t.throwsAsync(receiveFirstMessage(stream, NEVER), { message: /the other process ended/ });
-  t.is(
-    codeOf(t, () => HandoverPipe.ofStream(calls, stream)),
-    'EPIPE',
-  );
+  const refused = codeOf(t, () => HandoverPipe.ofStream(calls, stream));
+  t.is(refused, 'EPIPE');
 });
 
 test('a first message may come in pieces, with nothing after it', async (t) => {

@@ -19,10 +19,8 @@ test('a header has the version, the size, the time, the command and TERM, in one
     '{"version":2,"width":101,"height":33,"timestamp":1795423822,"command":"sh -c \'a\'","env":{"TERM":"xterm"}}\n',
   );
   t.deepEqual(parseCastHeader(line), { size: SIZE, timestamp: 1_795_423_822, command: "sh -c 'a'", term: 'xterm' });
-  t.is(
-    formatCastHeader({ size: SIZE, timestamp: null, command: null, term: null }),
-    '{"version":2,"width":101,"height":33}\n',
-  );
+  const header = formatCastHeader({ size: SIZE, timestamp: null, command: null, term: null });
+  t.is(header, '{"version":2,"width":101,"height":33}\n');
 });
 
 test('an event is a time in seconds, a code and a text, escaped so that a terminal can show the file', (t) => {

@@ -136,10 +136,8 @@ test('no recording begins in a full folder, however small its recordings are', a
   await recorder.prepare({ folder, hasInput: false });
   await recorder.prepare({ folder, hasInput: false });
   t.is(begin(), null);
-  t.regex(
-    events.at(-1)?.message ?? '',
-    /^cannot record a terminal in .*: the recordings in .* have reached 8192 bytes; the command continues$/,
-  );
+  const why = /^cannot record a terminal in .*: the recordings in .* have reached 8192 bytes; the command continues$/;
+  t.regex(events.at(-1)?.message ?? '', why);
 });
 
 test('a recording ends when the folder is full', async (t) => {

@@ -293,10 +293,8 @@ test('the reason names an entry for another port, and the range of an address', 
   t.is(why([], 'example.org:22'), 'no entry allows it');
   t.is(why(['*.org:80', 'example.org:443'], 'example.org:22'), 'allow "*.org:80" does not cover port 22');
   t.is(why(['1.1.1.1:80'], '1.1.1.1:22'), 'allow "1.1.1.1:80" does not cover port 22');
-  t.is(
-    why(['*:80'], '169.254.169.254:80'),
-    '169.254.169.254 is link-local (169.254.0.0/16), and no entry allows it explicitly',
-  );
+  const link = why(['*:80'], '169.254.169.254:80');
+  t.is(link, '169.254.169.254 is link-local (169.254.0.0/16), and no entry allows it explicitly');
   t.is(
     judgeAddress(rulesOf(['*:80']), destination('example.org:80'), '1.1.1.1', isOwn).why,
     '1.1.1.1 is an address of this machine, and no entry allows it explicitly',

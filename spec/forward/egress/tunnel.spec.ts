@@ -96,10 +96,8 @@ test('a refused CONNECT is answered and logged in one line each, with the reason
         `Cache-Control: no-store\r\nConnection: close\r\n\r\nvproxy: ${line}\n`,
     );
     const [refused] = scene.refused;
-    t.is(
-      refused?.message,
-      `stream ${scene.streams[0]?.id}: ${line}${isDenied ? ': no entry allows it' : ''} (${reason})`,
-    );
+    const told = `stream ${scene.streams[0]?.id}: ${line}${isDenied ? ': no entry allows it' : ''} (${reason})`;
+    t.is(refused?.message, told);
     t.like(refused?.facts, { egress: 'internet', destination: 'one.test:443', reason, rule: null });
   }
 });
@@ -142,10 +140,9 @@ test('a tunnel continues in a successor, and is logged there with all bytes', as
     ...{ address: `127.0.0.1:${port}`, rule: `allow "127.0.0.1:${port}"` },
     ...{ uploadedBytes: 8 * MIB, downloadedBytes: 10, code: null },
   });
-  t.regex(
-    scene.events[1]?.message ?? '',
-    /^stream 1: 127\.0\.0\.1:\d+ at 127\.0\.0\.1:\d+, by allow "127\.0\.0\.1:\d+", closed: 8388608 bytes up, 10 down$/,
-  );
+  const course =
+    /^stream 1: 127\.0\.0\.1:\d+ at 127\.0\.0\.1:\d+, by allow "127\.0\.0\.1:\d+", closed: 8388608 bytes up, 10 down$/;
+  t.regex(scene.events[1]?.message ?? '', course);
 });
 
 test('nothing is read from a destination before the answer has been sent', async (t) => {

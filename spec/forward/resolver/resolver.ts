@@ -58,10 +58,8 @@ test('an allowed name is looked up, and the client gets the answer', async (t) =
 
 test('a name that no entry allows is refused, with a reason for the guest and the log, and no server is asked', async (t) => {
   const { say, asked, refused } = setup();
-  t.is(
-    await say(query('secret.example.com', 'TXT')),
-    'rcode 5; EDE 18 secret.example.com is not allowed by egress "internet" on the host',
-  );
+  const told = await say(query('secret.example.com', 'TXT'));
+  t.is(told, 'rcode 5; EDE 18 secret.example.com is not allowed by egress "internet" on the host');
   t.is(await say(query('secret.example.com', 'TXT', { edns: null })), 'rcode 5');
   t.deepEqual(asked, []);
   const verdict = { isAllowed: false, rule: null, why: 'no entry allows it' };
@@ -172,10 +170,8 @@ test('an address that an entry allows is returned, even if only on one port', as
   const answer = (question: ServerQuestion) =>
     reply(question, [a('example.org', '10.0.0.1'), a('example.org', '10.0.0.2')]);
   const rules = rulesOf(['example.org:1-9000', '10.0.0.0/8:5000-5432'], ['10.0.0.2:*', '10.0.0.1:5000-5431']);
-  t.is(
-    await setup({ rules, answer }).say(query('example.org', 'A', { edns: null })),
-    'rcode 0; example.org. 300 A 10.0.0.1',
-  );
+  const told = await setup({ rules, answer }).say(query('example.org', 'A', { edns: null }));
+  t.is(told, 'rcode 0; example.org. 300 A 10.0.0.1');
   const elsewhere = rulesOf(['example.org:443', '10.0.0.0/8:5432']);
   t.is(await setup({ rules: elsewhere, answer }).say(query('example.org', 'A', { edns: null })), 'rcode 0');
 });
@@ -185,10 +181,8 @@ test('a CNAME chain is returned as is, even if its names are not allowed', async
     reply(question, [cname('www.example.org', 'edge.example.net'), a('edge.example.net', '93.184.216.34', 20)]);
   const { say } = setup({ answer });
   const edge = nameOf('edge.example.net').toString('hex');
-  t.is(
-    await say(query('www.example.org')),
-    `rcode 0; www.example.org. 300 CNAME ${edge}; edge.example.net. 20 A 93.184.216.34`,
-  );
+  const told = await say(query('www.example.org'));
+  t.is(told, `rcode 0; www.example.org. 300 CNAME ${edge}; edge.example.net. 20 A 93.184.216.34`);
   t.regex(await say(query('edge.example.net')), /^rcode 5/);
 });
 
