@@ -420,9 +420,9 @@ function prove({ channel: { link, own, other } }: ResumingPeer, key = ONE): Buff
   return frame;
 }
 
-/** A session between two sides that have proved the first key. */
+/** A session between two sides that have proved a key, which is not the first one of this side. */
 function withKey(options: ResumingPeerOptions = {}): ResumingPeer {
-  const settings = { keys: () => [ONE, TWO] };
+  const settings = { keys: () => [TWO, ONE] };
   const peer = new ResumingPeer({ ...options, settings }, { features: ['resume'], ...authFields(ONE, TWO) });
   peer.sent = prove(peer);
   peer.giveSecret();
