@@ -1,4 +1,4 @@
-/** The documents compared with the code: options, codes and links. Their command lines are run in spec/documents. */
+/** The documents compared with the code: options, codes, log lines and links. Their command lines are run in spec/documents. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -7,6 +7,7 @@ import { CONTROL_COMMANDS, LOCAL_COMMANDS, loadCommands, NAMED_COMMANDS } from '
 import { QEMU_WORD } from '../../lib/channel/address/qemu.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import { ERROR_CODES } from '../../lib/errors.js';
+import { LOG_EVENT_NAMES, LOG_EVENTS } from '../../lib/events.js';
 import { listDocuments } from '../documents/document-list.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
 
@@ -92,3 +93,21 @@ function readFileOrFolder(path: string): void {
   if (path.endsWith('/')) readdirSync(path);
   else readFileSync(path);
 }
+
+test('docs/troubleshooting.md explains each event once, and no other, with its level and whether it is audited', (t) => {
+  const [, section = ''] = /^## Lines of the log\n(.*?)^## /ms.exec(read('docs/troubleshooting.md')) ?? [];
+  const rows = [...section.matchAll(/^\| (`[^|]*`) \| ([^|]*) \| (yes )?\|/gm)].flatMap(
+    ([, first = '', levels = '', yes]) => {
+      const names = first.split(', ').map((name) => name.replaceAll('`', ''));
+      const each = levels.split(', ');
+      return names.map((name, index) => [name, each.length === 1 ? levels : each[index], yes !== undefined] as const);
+    },
+  );
+  const expected = LOG_EVENT_NAMES.map((name) => {
+    const { level, isAudited } = LOG_EVENTS[name];
+    return [name, [level].flat().join(' or '), isAudited] as const;
+  });
+  const wanted = Object.fromEntries(expected.map(([name, ...rest]) => [name, rest]));
+  t.deepEqual(Object.fromEntries(rows.map(([name, ...rest]) => [name, rest])), wanted);
+  t.is(rows.length, expected.length);
+});

@@ -1,6 +1,32 @@
 /** V8 flags that vproxy sets for itself. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import test from 'ava';
-import { NODE_MAJOR, runWithFlags } from '../helpers/v8-flags.js';
+import { PROJECT_ROOT } from '../helpers/files.js';
+
+const NODE_MAJOR = Number.parseInt(process.versions.node, 10);
+
+/**
+ * Runs `code` in a new process, where `part` is the module `path` of dist, and `flags` are those given to V8 so far; `code`
+ * prints JSON. Rejects if V8, or anything else, complains.
+ */
+async function runWithFlags(path: string, code: string): Promise<unknown> {
+  const script = `
+    import { syncBuiltinESMExports } from 'node:module';
+    import v8 from 'node:v8';
+    const flags = [];
+    const setFlag = v8.setFlagsFromString;
+    v8.setFlagsFromString = (flag) => { flags.push(flag); setFlag(flag); };
+    syncBuiltinESMExports();
+    const part = await import(${JSON.stringify(join(PROJECT_ROOT, 'dist', path))});
+    ${code}`;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script]);
+  const [output, complaints] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
+  if (complaints !== '') throw new Error(complaints);
+  return JSON.parse(output);
+}
 
 test('at the second stream it sets a flag that V8 knows', async (t) => {
   const code = `

@@ -1,4 +1,5 @@
 /** The help as users see it, and suggestions for words of other programs. */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import type { CommandDescription } from '../../cli/command/command.js';
@@ -11,10 +12,10 @@ import { checkCommandLine } from '../documents/check-command-line.js';
 import { vproxyCallsIn } from '../documents/commands-of.js';
 import { shellWords } from '../documents/shell-words.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
-import { temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { steeredPair } from '../helpers/proxies.js';
 import { runInTerminal } from '../helpers/terminals.js';
-import { VPROXY } from '../helpers/vproxy-process.js';
+import { runVproxy, VPROXY } from '../helpers/vproxy-process.js';
 
 const ALL = { ...CONTROL_COMMANDS, ...LOCAL_COMMANDS };
 
@@ -121,6 +122,12 @@ test('vproxy --help begins with the usage and every command; vproxy help channel
   t.notRegex(stdout, /docs\/\w+\.md/);
 });
 
+test('--version prints program, protocol and Node, and nothing else', async (t) => {
+  const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string };
+  const stdout = `vproxy ${version} (protocol 1, node ${process.version})\n`;
+  t.deepEqual(await runVproxy(['--version']), { code: 0, stdout, stderr: '' });
+});
+
 test('vproxy alone prints the short help', async (t) => {
   const { code, stdout, stderr } = await callVproxy([]);
   t.deepEqual([code, stderr], [0, '']);
@@ -133,6 +140,7 @@ test('vproxy alone prints the short help', async (t) => {
 test('vproxy help COMMAND is the same as --help, and -V and version as --version', async (t) => {
   for (const [words, same] of [
     ['help', '--help'],
+    ['-h', '--help'],
     ['help exec', 'exec --help'],
     ['help forward add', 'forward add --help'],
     ['help forward', 'forward --help'],
