@@ -21,48 +21,17 @@ const GOOD_CHANNELS = [
 ];
 const PIECES_OF_CHANNELS = [
   ...[...CHANNEL_KINDS.keys()].map((kind) => `${kind}:`),
-  ...[
-    '/run/vm1.sock',
-    '/a,,b',
-    '127.0.0.1',
-    'localhost',
-    '[::1]',
-    '[fe80::1%eth0]',
-    '[a]',
-    '[a[b]',
-    '3',
-    '22',
-    '65536',
-  ],
+  ...['/run/vm1.sock', '/a,,b', '127.0.0.1', 'localhost', '[::1]', '[fe80::1%eth0]', '[a]', '[a[b]', '3', '22'],
+  ...['65536'],
   ...[':', ',', ',,', '=', '-', ':-', '[', ']', '/', '*', ' ', '\n', '\0', '\u001b[2J', '%', '.', '$$', '007', '-1'],
-  ...[
-    ',frame=4096',
-    ',in-flight=1024',
-    ',integrity=full',
-    ',baud=9600',
-    ',frame=',
-    ',x=1',
-    'socket',
-    'server',
-    'port=1',
-  ],
+  ...[',frame=4096', ',in-flight=1024', ',integrity=full', ',baud=9600', ',frame=', ',x=1', 'socket', 'server'],
+  ...['port=1'],
 ];
 
 export const channelInputs = fc.oneof(one(GOOD_CHANNELS), tokens(PIECES_OF_CHANNELS));
 
 const HYBRID_LINES = [
-  'CONNECT ',
-  'connect',
-  'OK ',
-  'OK',
-  ' ',
-  '\t',
-  '\r\n',
-  '\n',
-  '1234',
-  '4294967295',
-  '4294967296',
-  'ssh',
+  ...['CONNECT ', 'connect', 'OK ', 'OK', ' ', '\t', '\r\n', '\n', '1234', '4294967295', '4294967296', 'ssh'],
 ];
 
 /** Bytes on a hybrid vsock socket. */
