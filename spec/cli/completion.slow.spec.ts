@@ -228,10 +228,8 @@ test('names of a running vproxy are offered where they fit, and nothing if none 
   };
   for (const [line, names] of Object.entries(expected)) {
     const offered = async () => [...(await answerFor(line, env)).matchAll(/^(\S+)\t/gm)].map(([, name]) => name);
-    await t.notThrowsAsync(
-      eventually(async () => (await offered()).sort().join() === names.join(), LATE),
-      line,
-    );
+    const isOffered = eventually(async () => (await offered()).sort().join() === names.join(), LATE);
+    await t.notThrowsAsync(isOffered, line);
   }
 });
 
