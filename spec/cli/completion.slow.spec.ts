@@ -159,6 +159,7 @@ const OFFERED: Offers = {
   'vproxy channel add vm1=unix-l': ['vm1=unix-listen:'],
   'vproxy log-level ': ['error', 'warn', 'info', 'debug'],
   'vproxy completion ': ['bash', 'zsh', 'fish'],
+  'vproxy help log-level ': [],
   'vproxy ping -c 3 --int': ['--interval'],
   'vproxy exec -t --time': ['--timeout'],
 };

@@ -109,7 +109,7 @@ test('a command of vproxy is not listed as a proxy, nor is a process that only l
   write(1, 'vproxy', 'vproxy\0top\0');
   write(2, 'node', 'vproxy -c unix-listen:/x');
   write(3, 'vproxy', '');
-  write(4, 'vproxy', 'vproxy -c unix-listen:/x --name=host4\0\0\0');
+  write(4, 'vproxy', `vproxy -c unix-listen:/x --name=host4 --control ${proc}/none.sock\0\0\0`);
   write(5, 'vproxy', 'vproxy -c unix-listen:/x --name ../x\0');
   const here = place(t);
   const found = await listProcesses({ ...here, proc });

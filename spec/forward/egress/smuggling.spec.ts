@@ -234,6 +234,15 @@ test(`${BROKEN_OFF.length} forms of request smuggling are cut off in the body th
   });
 });
 
+test('an OPTIONS that may go no further is refused', async (t) => {
+  const { atOrigin, told } = await say(
+    t,
+    'OPTIONS http://one.test HTTP/1.1\r\nHost: one.test\r\nMax-Forwards: 0\r\n\r\n',
+  );
+  t.is(atOrigin, '');
+  t.regex(told, /^HTTP\/1\.1 501 .*vproxy: Max-Forwards is 0\n$/s);
+});
+
 for (const [name, [words, expected]] of Object.entries(REWRITTEN)) {
   test(`rewritten for the server: ${name}`, async (t) => {
     const { atOrigin, atOther, scene, told } = await say(t, words);

@@ -1,6 +1,6 @@
 /** Accepted sockets read into this side's buffers: without a copy, or the way Node does if that is not possible. */
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import type net from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -49,6 +49,17 @@ function offering(count: number) {
   };
   return { onread, offered, filled, read: read.promise };
 }
+
+test.before('a socket without what Node keeps in it is read by copies', (t) => {
+  const unknown = Object.assign(new EventEmitter(), { _handle: { useUserBuffer: t.fail }, resume: () => unknown });
+  const pieces: string[] = [];
+  readBuffered(
+    unknown as unknown as net.Socket,
+    readInto(4, (bytes) => pieces.push(bytes.toString()) > 0),
+  );
+  unknown.emit('data', Buffer.from('hello'));
+  t.deepEqual(pieces, ['hell', 'o']);
+});
 
 test('this version of Node has the fast path: buffered bytes, then the handle, are read without a copy', async (t) => {
   for (const [held, written] of [
