@@ -85,7 +85,8 @@ function vsockError(description: string, error: unknown): VproxyError {
   const code = error instanceof Error && 'code' in error ? error.code : '';
   if (code === 'ECONNRESET') return new VproxyError('channel-refused', `${description}: connection refused`);
   if (code === 'EAFNOSUPPORT') {
-    const why = 'AF_VSOCK is missing: a module (vsock, and vmw_vsock_virtio_transport in a guest), or RestrictAddressFamilies=';
+    const why =
+      'AF_VSOCK is missing: a module (vsock, and vmw_vsock_virtio_transport in a guest), or RestrictAddressFamilies=';
     return new VproxyError('channel-failed', `${description}: ${why}`);
   }
   if (code === 'ENODEV') {
