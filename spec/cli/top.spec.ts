@@ -5,6 +5,7 @@ import type { ChannelStatus, ControlStatus, StreamWithRates } from '../../lib/st
 import { echo, endsInOrder, localServer, localSocket, openEcho, steeredPair } from '../helpers/proxies.js';
 import { openTerminal } from '../helpers/terminals.js';
 import { serialTestWith } from '../helpers/test-with.js';
+import { eventually } from '../helpers/time.js';
 import { VPROXY } from '../helpers/vproxy-process.js';
 
 const TOP = `${VPROXY} top --interval 0.2`;
@@ -190,8 +191,11 @@ serialTestWith('tmux')('in a terminal: a list that is watched is redrawn in plac
   const { input } = await terminal.shows(/^ID +CHANNEL .*\nf1 [^]*\nf23 .*\n?$/);
   const isNarrow = input.split('\n').every((line) => line.length <= 80);
   t.true(isNarrow, input);
-  await terminal.press('G');
-  await terminal.shows(/^f7 [^]*\nf30 /);
+  // The last lines are those of the list that it has read by then.
+  await eventually(async () => {
+    await terminal.press('G');
+    return /^f7 [^]*\nf30 /.test((await terminal.screen()).join('\n'));
+  });
   await terminal.press('C-c');
   await terminal.shows(/^before\nstatus 0\n/);
   t.deepEqual(await terminal.modes(), { isAlternate: false, hasCursor: true });
