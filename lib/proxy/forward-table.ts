@@ -23,7 +23,7 @@ import type { StreamTally } from '../forward/stream-tally.js';
 import { listInsteadOf, listServices } from '../session/services.js';
 import type { SessionStream } from '../session/stream.js';
 import { describeMessages } from '../status/describe.js';
-import type { ForwardStatus } from '../status/types.js';
+import type { DatagramCounts, ForwardStatus } from '../status/types.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { addressesOverlap, type HostPort } from '../util/addresses.js';
 import { Backoff, type CancelTimer, type Clock } from '../util/clock.js';
@@ -230,6 +230,18 @@ export class ForwardTable {
     return this.active
       .filter(({ forward: { spec } }) => spec.direction === 'incoming' && spec.service === service)
       .map(({ id }) => id);
+  }
+
+  get count(): number {
+    return this.#entries.size;
+  }
+
+  /** The messages of the forwards that carry datagrams. */
+  listMessages(): { readonly id: string; readonly messages: DatagramCounts }[] {
+    return [...this.#entries.values()].flatMap(({ id, forward }) => {
+      const messages = describeMessages(forward.messages);
+      return messages === null ? [] : [{ id, messages }];
+    });
   }
 
   list(): ForwardStatus[] {

@@ -28,7 +28,7 @@ import { chooseChannel } from '../util/labels.js';
 import { applyChannels, requireFreePlaces } from './apply.js';
 import { requireEgress } from './channel-egress.js';
 import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
-import { ForwardAddresses } from './forward-table.js';
+import { ForwardAddresses, type ForwardTable } from './forward-table.js';
 import { type ChannelGroup, type GroupState, OwnFolders } from './groups/channel-group.js';
 import { isGroup } from './groups/group-pattern.js';
 import { GroupTable } from './groups/group-table.js';
@@ -103,6 +103,19 @@ export interface RemoveOptions {
 
 /** Default timeout of a ping, in milliseconds. */
 const PING_TIMEOUT_MS = 5000;
+
+/**
+ * What the metrics show of a channel, read on request.
+ *
+ * @internal
+ */
+export interface MeasuredChannel {
+  readonly label: string;
+  status(): ChannelStatus;
+  readonly forwards: Pick<ForwardTable, 'count' | 'listMessages'>;
+  readonly ports: { list(): PortStatus[] };
+  readonly tally: ChannelTally;
+}
 
 /** Composes and runs all layers. Call `start` once, then `stop` once; channels and forwards may change in between. */
 export class Proxy extends EventEmitter<ProxyEvents> {
@@ -436,12 +449,12 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   /**
-   * The counters of a channel, for the metrics; null if there is none of that label.
+   * The channels, for the metrics.
    *
    * @internal
    */
-  tallyOf(label: string): ChannelTally | null {
-    return this.#channels.get(label)?.tally ?? null;
+  listMeasured(): readonly MeasuredChannel[] {
+    return [...this.#channels.values()];
   }
 
   /** Every forward of every channel. */

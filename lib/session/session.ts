@@ -586,7 +586,7 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   #goaway(code: string, message: string): Buffer {
-    return encodeGoaway({ code, message, last: this.streams.state.lastPeerId });
+    return encodeGoaway({ code, message, last: this.streams.counts.lastPeerId });
   }
 
   // ---- inspection -------------------------------------------------------------------------------------------------
@@ -631,8 +631,8 @@ export class Session extends EventEmitter<SessionEvents> {
       sentFrames: this.#scheduler.sentFrames,
       receivedFrames: this.#reader.frameCount,
       stallMs: this.#scheduler.stallMs,
-      streamsOpened: this.streams.state.openedCount,
-      streamsFailed: this.streams.state.failedCount,
+      streamsOpened: this.streams.counts.openedCount,
+      streamsFailed: this.streams.counts.failedCount,
     };
   }
 

@@ -124,6 +124,11 @@ export class StreamTable implements StreamBooks {
     return { ...this.#state, resets: this.#resets.state, retractions: this.#retractions.state };
   }
 
+  /** Its counters; `state` has them, too, but is made for a successor. */
+  get counts(): Pick<StreamTableState, 'openedCount' | 'failedCount' | 'lastPeerId'> {
+    return this.#state;
+  }
+
   #add(stream: SessionStream): void {
     if (stream.id === 0) this.#held.add(stream);
     else if (stream.isDraining) this.#draining.set(stream.id, stream);

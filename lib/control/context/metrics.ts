@@ -2,11 +2,13 @@
  * The metrics of a process for Prometheus. Labels are channel labels, services and egresses of the configuration, and fixed
  * words, never text from a peer, which could create any number of series. Loads no schemas, as `--metrics` needs none.
  */
+import type { MeasuredChannel } from '../../proxy/proxy.js';
 import type { ChannelTally } from '../../status/channel-tally.js';
 import { CHANNEL_STATES } from '../../status/describe.js';
 import { CALL_KINDS, type CallKind, CHANNEL_TOTALS } from '../../status/totals.js';
-import type { ChannelStatus, ChannelTotals, ForwardStatus, PortStatus, SessionStatus } from '../../status/types.js';
+import type { ChannelStatus, ChannelTotals, PortStatus, SessionStatus } from '../../status/types.js';
 import type { Clock } from '../../util/clock.js';
+import { LoopTurns } from '../../util/concurrency.js';
 import type { CallTally, Tally } from '../../util/tally.js';
 import type { ControlContext } from './context.js';
 import { labelText, METRICS_TYPE, type Metric, MetricsText } from './metrics-text.js';
@@ -14,36 +16,25 @@ import { addProcessMetrics } from './process-metrics.js';
 
 /** The source of the metrics. */
 interface MetricsContext {
-  readonly proxy: Pick<ControlContext['proxy'], 'listChannels' | 'listForwards' | 'listPorts' | 'tallyOf'>;
+  readonly proxy: { listMeasured(): readonly MeasuredChannel[] };
   readonly process: Pick<ControlContext['process'], 'version' | 'lostLines'>;
 }
 
-/** The body of `GET /metrics`. */
-export function describeMetrics({ proxy, process }: MetricsContext): string {
+/** The body of `GET /metrics`, made in turns of the event loop: a host may have hundreds of channels. */
+export async function describeMetrics({ proxy, process }: MetricsContext): Promise<Buffer> {
   const text = new MetricsText();
+  const turns = new LoopTurns();
   addProcessMetrics(text, process);
-  const forwards = byChannel(proxy.listForwards());
-  const ports = byChannel(proxy.listPorts());
-  for (const status of proxy.listChannels()) {
-    const { label } = status;
-    const channel = labelText({ channel: label });
-    addChannel(text, channel, status);
-    addForwards(text, channel, forwards.get(label) ?? []);
-    addPorts(text, channel, ports.get(label) ?? []);
-    const tally = proxy.tallyOf(label);
-    if (tally !== null) addTally(text, channel, tally);
-  }
-  return text.toString();
+  for (const measured of proxy.listMeasured()) await turns.run(() => addMeasured(text, measured));
+  return text.bytes;
 }
 
-function byChannel<Item extends { readonly channel: string }>(items: readonly Item[]): Map<string, Item[]> {
-  const groups = new Map<string, Item[]>();
-  for (const item of items) {
-    const group = groups.get(item.channel);
-    if (group === undefined) groups.set(item.channel, [item]);
-    else group.push(item);
-  }
-  return groups;
+function addMeasured(text: MetricsText, measured: MeasuredChannel): void {
+  const channel = labelText({ channel: measured.label });
+  addChannel(text, channel, measured.status());
+  addForwards(text, channel, measured.forwards);
+  addPorts(text, channel, measured.ports.list());
+  addTally(text, channel, measured.tally);
 }
 
 /** Cache lifetime of a page: making one can be expensive, and anyone may request it. */
@@ -53,7 +44,7 @@ const PAGE_MS = 1000;
 export class MetricsPage {
   readonly #context: MetricsContext;
   readonly #clock: Clock;
-  #page = Buffer.alloc(0);
+  #page: Promise<Buffer> = Promise.resolve(Buffer.alloc(0));
   #madeAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(context: MetricsContext, clock: Clock) {
@@ -61,13 +52,13 @@ export class MetricsPage {
     this.#clock = clock;
   }
 
-  answer() {
+  async answer() {
     const nowMs = this.#clock.now();
     if (nowMs - this.#madeAtMs >= PAGE_MS) {
-      this.#page = Buffer.from(describeMetrics(this.#context));
+      this.#page = describeMetrics(this.#context);
       this.#madeAtMs = nowMs;
     }
-    return { status: 200, type: METRICS_TYPE, body: this.#page };
+    return { status: 200, type: METRICS_TYPE, body: await this.#page };
   }
 }
 
@@ -142,11 +133,10 @@ const DROPPED = metric(
 );
 const PORTS = metric('gauge', 'channel_ports', 'Ports announced by this side or by the peer.');
 
-function addForwards(text: MetricsText, channel: string, forwards: readonly ForwardStatus[]): void {
-  text.add(FORWARDS, channel, forwards.length);
-  for (const { id, datagrams } of forwards) {
-    if (datagrams === null) continue;
-    const { sent, received, sendDropped, receiveDropped } = datagrams;
+function addForwards(text: MetricsText, channel: string, forwards: MeasuredChannel['forwards']): void {
+  text.add(FORWARDS, channel, forwards.count);
+  for (const { id, messages } of forwards.listMessages()) {
+    const { sent, received, sendDropped, receiveDropped } = messages;
     const labels = `${channel},forward="${id}"`;
     text.add(DATAGRAMS, `${labels},direction="sent"`, sent);
     text.add(DATAGRAMS, `${labels},direction="received"`, received);

@@ -211,6 +211,6 @@ export const metricsRoutes = [
     summary: 'Metrics of the process and its channels, in the text format of Prometheus',
     contentType: METRICS_TYPE,
     answer: null,
-    send: (context, _input, response) => void response.end(describeMetrics(context)),
+    send: async (context, _input, response) => void response.end(await describeMetrics(context)),
   }),
 ];

@@ -64,7 +64,7 @@ export interface TextRoute extends RouteBase {
   readonly contentType: string;
   /** Schema of a line, for lines of JSON. */
   readonly answer: z.ZodType | null;
-  send(context: ControlContext, input: RouteInput<never, never, never>, response: ServerResponse): void;
+  send(context: ControlContext, input: RouteInput<never, never, never>, response: ServerResponse): void | Promise<void>;
 }
 
 /** Upgrades its connection, and then owns the socket. */
@@ -134,7 +134,11 @@ export function textRoute<Name extends RouteName, Q extends Schema = null>(
   options: RouteOptions<Name, null, Q, null> & {
     readonly contentType: string;
     readonly answer: z.ZodType | null;
-    send(context: ControlContext, input: RouteInput<unknown, Output<Q>, unknown>, response: ServerResponse): void;
+    send(
+      context: ControlContext,
+      input: RouteInput<unknown, Output<Q>, unknown>,
+      response: ServerResponse,
+    ): void | Promise<void>;
   },
 ): TextRoute & Contract<Name, null, Q, null, string> {
   return { ...NOTHING_GIVEN, ...options, ...splitName(options.request), kind: 'text' };

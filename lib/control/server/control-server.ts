@@ -91,7 +91,8 @@ export class ControlServer {
       clock: this.#clock,
       load: async () => {
         const { servePages } = await import('./public-pages.js');
-        return { onRequest: servePages(this.#context, this.#clock) };
+        const serve = servePages(this.#context, this.#clock);
+        return { onRequest: (request, response) => void serve(request, response) };
       },
     });
     const got = await this.#begin({ serves: 'metrics', http }, address, fd);

@@ -14,7 +14,7 @@ export interface PageAnswer {
 }
 
 /** Makes the answer to a request; `query` is the text after the question mark. */
-type Page = (query: string) => PageAnswer;
+type Page = (query: string) => PageAnswer | Promise<PageAnswer>;
 
 const METHODS = ['GET', 'HEAD'];
 
@@ -27,11 +27,11 @@ export function servePages(context: ControlContext, clock: Clock) {
     ['/readyz', (query) => answerReadiness(context, query)],
   ]);
   const refusal = `only ${METHODS.join(' and ')} of ${[...pages.keys()].join(', ')} are served here\n`;
-  return ({ method = '', url = '' }: IncomingMessage, response: ServerResponse): void => {
+  return async ({ method = '', url = '' }: IncomingMessage, response: ServerResponse): Promise<void> => {
     const [path = '', ...query] = url.split('?');
     const page = pages.get(path);
     if (page !== undefined && METHODS.includes(method)) {
-      const { status, type, body } = page(query.join('?'));
+      const { status, type, body } = await page(query.join('?'));
       const headers = { 'Content-Type': type, 'Content-Length': Buffer.byteLength(body), 'Cache-Control': 'no-store' };
       response.writeHead(status, headers).end(body);
       return;

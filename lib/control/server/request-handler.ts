@@ -81,7 +81,7 @@ export class RequestHandler {
     }
     if (route.kind === 'text') {
       response.setHeader('Content-Type', route.contentType);
-      route.send(this.#context, input, response);
+      await route.send(this.#context, input, response);
       return;
     }
     const value = await route.handle(this.#context, input);
