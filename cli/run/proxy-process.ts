@@ -20,12 +20,16 @@ const STOP_MS = 900;
 /** The longest time of a timer. */
 const LONGEST_MS = 2 ** 31 - 1;
 
-/** Reads the new configuration; null without a file. */
-export type Reload = ((running: Configuration | null) => Promise<Configuration>) | null;
+/** What a start of its own and a take-over of another process have in common. */
+export interface ProcessStart {
+  /** Reads the new configuration; null without a file. */
+  readonly load: ((running: Configuration | null) => Promise<Configuration>) | null;
+  /** Environment variables that this process removed, and a successor needs. */
+  readonly variables: Readonly<Record<string, string>>;
+}
 
-interface ProxyProcessOptions {
+interface ProxyProcessOptions extends ProcessStart {
   readonly configuration: Configuration;
-  readonly load: Reload;
   readonly output: Output;
   /** Not started. */
   readonly proxy: Proxy;
@@ -36,8 +40,6 @@ interface ProxyProcessOptions {
   readonly store: ListenerStore | null;
   /** `$XDG_RUNTIME_DIR`, for the storage broker. */
   readonly runtimeDirectory: string | null;
-  /** Environment variables that this process removed, and a successor needs. */
-  readonly variables: Readonly<Record<string, string>>;
 }
 
 /** Everything that runs in the process. Call `run` once. */

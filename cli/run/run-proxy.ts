@@ -17,20 +17,17 @@ import { chooseControlSocket, listenForControl, listenForMetrics, requireUnclaim
 import { loadConfiguration } from './load-configuration.js';
 import { type DebugLog, Output, openDebugLog } from './output.js';
 import { nameProcess } from './process-name.js';
-import { ProxyProcess, type Reload } from './proxy-process.js';
+import { type ProcessStart, ProxyProcess } from './proxy-process.js';
 import type { RunFlags } from './run-options.js';
 import { withRuntimeDirectory } from './running-process.js';
 
-/** The environment variables that the flags were read from. */
-type Variables = Readonly<Record<string, string>>;
-
-/** Runs what the flags ask for; a successor needs the same `variables`. Resolves with the exit status. */
-export async function runFlags(flags: RunFlags, variables: Variables): Promise<number> {
+/** Runs what the flags ask for, which were read from `variables`, too. Resolves with the exit status. */
+export async function runFlags(flags: RunFlags, variables: ProcessStart['variables']): Promise<number> {
   const credentials = process.env['CREDENTIALS_DIRECTORY'] ?? null;
   const load = (running: Configuration | null) => loadConfiguration(flags, credentials, running);
-  const reload = flags.file === null ? null : load;
+  const start = { load: flags.file === null ? null : load, variables };
   const handover = takeHandoverDescriptor(process.env);
-  if (handover !== null) return succeed(handover, reload, variables);
+  if (handover !== null) return succeed(handover, start);
   let configuration: Configuration;
   try {
     configuration = await load(null);
@@ -46,7 +43,7 @@ export async function runFlags(flags: RunFlags, variables: Variables): Promise<n
     const { formatConfiguration } = await import('../../lib/settings/configuration.js');
     return print(formatConfiguration(configuration, flags.asJson ? 'json' : 'toml'));
   }
-  return runProxy(configuration, reload, variables);
+  return runProxy(configuration, start);
 }
 
 function print(text: string): Promise<number> {
@@ -54,7 +51,7 @@ function print(text: string): Promise<number> {
 }
 
 /** Runs a proxy until SIGINT, SIGTERM, the end of an inherited channel, or a permanent failure; resolves with the exit status. */
-async function runProxy(configuration: Configuration, load: Reload, variables: Variables): Promise<number> {
+async function runProxy(configuration: Configuration, start: ProcessStart): Promise<number> {
   nameProcess(process.argv.slice(2));
   boundYoungGeneration();
   const output = makeOutput(configuration, await openDebugLog(process.env['DEBUG']));
@@ -77,17 +74,7 @@ async function runProxy(configuration: Configuration, load: Reload, variables: V
       lineBytes: (event) => output.lineBytes(event),
       findRival: rivalFinder(place, () => made.control.paths),
     });
-    made = new ProxyProcess({
-      configuration,
-      load,
-      output,
-      proxy,
-      service,
-      manager,
-      store,
-      runtimeDirectory,
-      variables,
-    });
+    made = new ProxyProcess({ ...start, configuration, output, proxy, service, manager, store, runtimeDirectory });
   } catch (error) {
     // Nothing has run yet: report it like a wrong argument.
     output.options = { ...output.options, hasTimes: false };
@@ -106,7 +93,7 @@ async function runProxy(configuration: Configuration, load: Reload, variables: V
 }
 
 /** Like `runProxy`, taking over from a process that hands over through the pipe `fd`. */
-async function succeed(fd: number, load: Reload, variables: Variables): Promise<number> {
+async function succeed(fd: number, start: ProcessStart): Promise<number> {
   // Some versions of Node install a handler only in a later turn, which is too late once everything is taken over in one.
   process.on('SIGHUP', () => undefined);
   nameProcess(process.argv.slice(2));
@@ -128,15 +115,14 @@ async function succeed(fd: number, load: Reload, variables: Variables): Promise<
     const findRival = rivalFinder(place, () => made.control.paths);
     const proxy = new Proxy({ channels: [], restored: { state, take }, agent: describeAgent(), lineBytes, findRival });
     const made = new ProxyProcess({
+      ...start,
       configuration,
-      load,
       output,
       proxy,
       service,
       manager,
       store,
       runtimeDirectory,
-      variables,
     });
     log = made.running.log;
     return { made, document, take };

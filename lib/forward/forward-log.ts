@@ -123,7 +123,7 @@ export class ForwardLog {
   /** A stream has ended. `what` asked for it. */
   closed(stream: KnownStream, reason: VproxyError | null, wasOpen = true, what = 'connection'): void {
     const { id, service } = stream;
-    this.tally.countClosed(stream, reason?.code ?? null, wasOpen && this.#isOutgoing);
+    this.tally.countClosed(stream, reason?.code ?? null);
     const amount = `${stream.sentBytes} bytes sent, ${stream.receivedBytes} received`;
     const fields = this.fields(endedStreamFields(this.#clock.now(), stream, reason ?? {}), service);
     const subject = `stream ${id} to ${this.#isOutgoing ? service : this.nameOf()}`;

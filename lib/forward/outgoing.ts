@@ -27,7 +27,7 @@ export class OutgoingForward implements Forward {
   readonly #log: ForwardLog;
   readonly #entrance: Entrance;
   #address: AskedAddress;
-  /** The access of the socket file that it listens on; null if there is none. */
+  /** The access of the socket file that it listens on; null for an address. */
   #access: FileAccess | null = null;
   readonly #server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true });
   readonly #stopping = new AbortController();

@@ -30,12 +30,12 @@ export class StreamTally {
   }
 
   /** A stream has closed, with the code of the reason, or null in order. */
-  countClosed(stream: KnownStream, code: string | null, wasOpen: boolean): void {
-    const isKnown = this.#open.delete(stream);
+  countClosed(stream: KnownStream, code: string | null): void {
+    const wasOpen = this.#open.delete(stream);
     this.#sentBytes += stream.sentBytes;
     this.#receivedBytes += stream.receivedBytes;
     if (code === null) return;
-    if (isKnown || wasOpen) this.resets.add({ code: countedCode(code) });
+    if (wasOpen) this.resets.add({ code: countedCode(code) });
     else this.countRefused(code);
   }
 

@@ -95,12 +95,12 @@ export class Accounts {
     );
   }
 
-  /** The number of a user given by name or number; null if there is none. */
+  /** The number of a user given by name or number; null for an unknown name. */
   async userId(user: string): Promise<number | null> {
     return toId(user) ?? (await this.findUser(user))?.uid ?? null;
   }
 
-  /** The number of a group given by name or number; null if there is none. */
+  /** The number of a group given by name or number; null for an unknown name. */
   async groupId(group: string): Promise<number | null> {
     const id = toId(group);
     if (id !== null) return id;

@@ -101,7 +101,7 @@ export function countDescriptors(): number | null {
   }
 }
 
-/** The limit on them (`ulimit -n`); null if there is none, or if the system does not tell. */
+/** The limit on them (`ulimit -n`); null if unlimited or unknown. */
 export function descriptorLimit(): number | null {
   const [, digits] = /^Max open files +(\d+)/m.exec(readText('/proc/self/limits')) ?? [];
   return digits === undefined ? null : Number(digits);

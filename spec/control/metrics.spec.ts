@@ -14,6 +14,7 @@ import {
   answerTo,
   ask as askEcho,
   connectedProxies,
+  countsOf,
   echo,
   localServer,
   localSocket,
@@ -174,10 +175,7 @@ test('calls are counted by result, from their events', (t) => {
     const tally = new ChannelTally(() => ({ log: 0, audit: 0 }));
     tally.record({ ...nothing, event, fields });
     const { durations, results } = tally.calls[kind];
-    t.deepEqual(
-      [...results.list()].map((each) => [Object.values(each.labels).join(' '), each.count]),
-      [[labels, 1]],
-    );
+    t.deepEqual(countsOf(results), { [labels]: 1 });
     t.is(durations.sumMs, event.endsWith('-refused') ? 0 : 20);
   }
 });
@@ -194,6 +192,7 @@ test('no label contains text from a peer', async (t) => {
   t.false(text.includes('evil') || text.includes('forged'));
   const series = parseMetrics(text);
   t.is(series.get('vproxy_channel_state{channel="default",state="established"}'), 1);
+  t.true((series.get('vproxy_channel_round_trips_seconds_count{channel="default"}') ?? 0) > 0);
   t.is(series.get(roundTrip), (a.proxy.channel('default').session?.roundTripMs ?? 0) / 1000);
 });
 

@@ -71,12 +71,13 @@ test('with stderr on a full disk a side serves, reconnects after its peer was ki
 test('a log file that can grow again has every line, or counts it as missing', async (t) => {
   const folder = temporaryFolder(t);
   const [logFile, path] = [join(folder, 'log'), join(folder, 'x.sock')];
-  const host = ['-o', `x:${path}`, '--log-format', 'json'];
+  const host = ['-o', `x:${path}`, '--log-format', 'json', '--metrics', '127.0.0.1:0'];
   const pair = new ProcessPair(t, { host, guest: [], hostOptions: { logFile, fileLimitBlocks } });
   const readLog = () => readFileSync(logFile, 'utf8').split('\n').filter(Boolean);
   // The last line before the first refusal: the peer offers no service x.
   await eventually(() => readLog().at(-1)?.includes('"service-missing"'));
   const own = readLog().length;
+  const [url = ''] = /http:[^\s"]+/.exec(readLog().join('\n')) ?? [];
   const refuse = () => once(localSocket(t, path).resume(), 'end');
   for (let count = 0; count < LINES; count += 1) await refuse();
   const before = readLog();
@@ -84,13 +85,15 @@ test('a log file that can grow again has every line, or counts it as missing', a
   truncateSync(logFile);
   await refuse();
   // The last of the earlier refusals may be reported only now.
-  const { lost, rest } = await eventually(() => {
+  const { count, lost, rest } = await eventually(() => {
     const [first = '{}', ...others] = readLog();
     const { event, fields } = JSON.parse(first) as { event?: string; fields?: { count: number } };
     const total = before.length + (fields?.count ?? 0) + others.length;
-    return total === own + LINES + 1 && { lost: event, rest: others };
+    return total === own + LINES + 1 && { count: fields?.count, lost: event, rest: others };
   });
   t.is(lost, 'log-lost');
+  const page = await (await fetch(url)).text();
+  t.true(page.includes(`vproxy_log_lines_lost_total{log="log"} ${count}\n`), page);
   t.true(rest.length > 0 && rest.every((line) => line.includes('"stream-refused"')), rest.join('\n'));
   t.is((await pair.host.stop()).code, 0);
 });

@@ -133,6 +133,8 @@ for (const isTcp of [true, false]) {
     await closed;
     await eventually(() => scene.eventTypes.at(-1) === 'stream-reset');
     t.like(scene.events.at(-1)?.fields, { code: 'cancelled' });
+    const { openCount, refusals, resets } = scene.nextTally;
+    t.deepEqual([openCount, [...refusals.list()], [...resets.list()].length], [0, [], 1], 'it was open before');
   });
 
   test(`${name}: a closing socket is not handed over, and the end of its stream is logged by the predecessor`, async (t) => {
@@ -242,7 +244,11 @@ class OutgoingScene extends ForwardScene<OutgoingForward> {
     this.forward = new OutgoingForward(spec, { ...options, source: this.source, log: this.oldLog });
     t.teardown(() => this.forward.stop());
     this.succeed = (predecessor) => {
-      const next = new OutgoingForward(spec, { ...options, source: this.nextSource }, predecessor);
+      const next = new OutgoingForward(
+        spec,
+        { ...options, source: this.nextSource, tally: this.nextTally },
+        predecessor,
+      );
       t.teardown(() => next.stop());
       return next;
     };
@@ -311,6 +317,7 @@ test('the listener of an outgoing forward survives, and so do its connections, e
   const [chunk] = (await once(early, 'data')) as [Buffer];
   t.is(chunk.toString(), 'welcome');
   t.deepEqual(scene.eventTypes, ['listening', 'stream-opened', 'stream-opened']);
+  t.is(scene.nextTally.openCount, 2, 'one of them was open before');
   await scene.next.stop();
 });
 

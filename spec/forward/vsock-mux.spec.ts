@@ -7,7 +7,7 @@ import test from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
 import { forwarded } from '../helpers/forwarded.js';
 import { answering, firecracker, inPieces } from '../helpers/hybrid-vsock.js';
-import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { countsOf, echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
 test('a stream reaches a port behind hybrid vsock, requested in one write, with data sent ahead', async (t) => {
@@ -129,4 +129,6 @@ test('an invalid, unknown or unanswered request is a bare close', async (t) => {
     );
     t.is((await ended).length, 0, line);
   }
+  const refusals = countsOf(a.tally('outgoing', '*')?.refusals);
+  t.deepEqual(refusals, { 'bad-argument': 9, 'unknown-service': 1, 'connect-refused': 1 });
 });

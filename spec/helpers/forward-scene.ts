@@ -10,6 +10,7 @@ import { IncomingForward } from '../../lib/forward/incoming.js';
 import type { InputFilters } from '../../lib/forward/input-filter.js';
 import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import { type Forward, type ForwardState, type Predecessor, parseForwardSpec } from '../../lib/forward/spec.js';
+import { StreamTally } from '../../lib/forward/stream-tally.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { ChangeHere } from './change-here.js';
 import { temporaryFolder } from './files.js';
@@ -27,6 +28,8 @@ export abstract class ForwardScene<F extends Forward> {
   readonly texts: string[] = [];
   readonly #received: Buffer[] = [];
   readonly streams: SessionStream[] = [];
+  /** The counters of the successor. */
+  readonly nextTally = new StreamTally();
   abstract readonly forward: F;
   #next: F | null = null;
 
@@ -132,7 +135,11 @@ export class IncomingScene extends ForwardScene<IncomingForward> {
     this.forward = new IncomingForward(spec, { ...options, registry: this.registry, log: this.oldLog });
     t.teardown(() => this.forward.stop());
     this.succeed = (predecessor) => {
-      const next = new IncomingForward(spec, { ...options, registry: this.nextRegistry }, predecessor);
+      const next = new IncomingForward(
+        spec,
+        { ...options, registry: this.nextRegistry, tally: this.nextTally },
+        predecessor,
+      );
       t.teardown(() => next.stop());
       return next;
     };

@@ -7,9 +7,12 @@ import type { Duplex } from 'node:stream';
 import type { ExecutionContext } from 'ava';
 import { connectControl } from '../../lib/control/client/client.js';
 import type { LogEvent, LogEventName } from '../../lib/events.js';
+import type { Direction } from '../../lib/forward/endpoint-kind.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
+import type { StreamTally } from '../../lib/forward/stream-tally.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { Proxy, type ProxyOptions } from '../../lib/proxy/proxy.js';
+import type { Tally } from '../../lib/util/tally.js';
 import { callVproxy } from './call-vproxy.js';
 import { startControl } from './control.js';
 import { temporaryFolder } from './files.js';
@@ -59,6 +62,11 @@ export class TestProxy {
     return this.all(name).length;
   }
 
+  /** The counters of a service. */
+  tally(direction: Direction, service: string): StreamTally | undefined {
+    return this.proxy.listMeasured()[0]?.tally.streamsOf(direction, service);
+  }
+
   /** The next event of this kind from now on, or one already logged after `since` events. */
   async event(name: string, since = 0, timeoutMs = 30_000): Promise<LogEvent> {
     const logged = this.events.slice(since).find(({ event }) => event === name);
@@ -74,6 +82,10 @@ export class TestProxy {
     return within(timeoutMs, `the event ${name}`, next);
   }
 }
+
+/** The counts of a tally by the values of their labels. */
+export const countsOf = (tally: Tally | undefined): Readonly<Record<string, number>> =>
+  Object.fromEntries([...(tally?.list() ?? [])].map(({ labels, count }) => [Object.values(labels).join(' '), count]));
 
 export async function startProxy(t: ExecutionContext, channel: string, setup: ProxySetup = {}): Promise<TestProxy> {
   const proxy = new TestProxy(t, channel, setup);

@@ -136,7 +136,7 @@ test('permitted actions are limited as well: hundreds a second of one event in t
 });
 
 test('suppressed lines are reported after a second, then ever less often, with their number and time', (t) => {
-  const { clock, limit, log, told, countOf } = limited();
+  const { clock, limit, log, shown, told, countOf } = limited();
   for (let turn = 0; turn < 12_000; turn += 1) {
     log('stream-refused', 'warn');
     clock.advance(50);
@@ -151,6 +151,7 @@ test('suppressed lines are reported after a second, then ever less often, with t
   t.regex(first?.message ?? '', what);
   limit.stop();
   t.is(countOf('stream-refused'), 12_000);
+  t.is(limit.suppressedCount, 12_000 - shown('stream-refused'));
 
   clock.advance(120_000);
   const before = told().length;

@@ -2,6 +2,7 @@
  * The metrics of a process for Prometheus. Labels are channel labels, services and egresses of the configuration, and fixed
  * words, never text from a peer, which could create any number of series. Loads no schemas, as `--metrics` needs none.
  */
+import type { StreamTally } from '../../forward/stream-tally.js';
 import type { MeasuredChannel } from '../../proxy/proxy.js';
 import type { ChannelTally } from '../../status/channel-tally.js';
 import { CHANNEL_STATES } from '../../status/describe.js';
@@ -124,7 +125,6 @@ function addChannel(text: MetricsText, channel: string, status: ChannelStatus): 
 // ---- forwards and ports -------------------------------------------------------------------------------------------------
 
 const FORWARDS = metric('gauge', 'channel_forwards', 'Forwards of the channel, including draining ones.');
-const OPEN_STREAMS = metric('gauge', 'service_open_streams', 'Open streams of the forwards of a service.');
 const DATAGRAMS = metric('counter', 'forward_datagrams_total', 'Datagrams sent to the peer or received from it.');
 const DROPPED = metric(
   'counter',
@@ -159,13 +159,29 @@ const SUPPRESSED = metric(
   'channel_log_lines_suppressed_total',
   'Lines beyond the rate limits of the log or of the audit log.',
 );
-const STREAMS = metric('counter', 'service_streams_total', 'Streams opened for the forwards of a service.');
-const SENT = metric('counter', 'service_sent_bytes_total', 'Bytes sent to the peer by the forwards of a service.');
-const RECEIVED = metric(
-  'counter',
-  'service_received_bytes_total',
-  'Bytes received from the peer by the forwards of a service.',
-);
+type ServiceMetric = Metric & { readonly look: (streams: StreamTally) => number };
+
+const ofService = (type: Metric['type'], name: string, help: string, look: ServiceMetric['look']): ServiceMetric => ({
+  ...metric(type, `service_${name}`, help),
+  look,
+});
+
+const SERVICE_METRICS: readonly ServiceMetric[] = [
+  ofService('counter', 'streams_total', 'Streams opened for the forwards of a service.', ({ opened }) => opened),
+  ofService('gauge', 'open_streams', 'Open streams of the forwards of a service.', ({ openCount }) => openCount),
+  ofService(
+    'counter',
+    'sent_bytes_total',
+    'Bytes sent to the peer by the forwards of a service.',
+    ({ bytes }) => bytes.sent,
+  ),
+  ofService(
+    'counter',
+    'received_bytes_total',
+    'Bytes received from the peer by the forwards of a service.',
+    ({ bytes }) => bytes.received,
+  ),
+];
 const REFUSALS = metric('counter', 'service_refusals_total', 'Streams refused, by code of the reason.');
 const RESETS = metric('counter', 'service_resets_total', 'Streams reset after they were open, by code of the reason.');
 const CONNECTING = metric(
@@ -188,11 +204,7 @@ function addTally(text: MetricsText, channel: string, tally: ChannelTally): void
     text.add(SUPPRESSED, `${channel},log="${log}"`, count);
   for (const { labels: service, streams } of tally.services) {
     const labels = `${channel},${labelText(service)}`;
-    const { sent, received } = streams.bytes;
-    text.add(STREAMS, labels, streams.opened);
-    text.add(OPEN_STREAMS, labels, streams.openCount);
-    text.add(SENT, labels, sent);
-    text.add(RECEIVED, labels, received);
+    for (const each of SERVICE_METRICS) text.add(each, labels, each.look(streams));
     addCounts(text, REFUSALS, labels, streams.refusals);
     addCounts(text, RESETS, labels, streams.resets);
     text.addHistogram(CONNECTING, labels, streams.connecting);

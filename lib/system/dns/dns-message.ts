@@ -6,9 +6,10 @@ import { CLASS_IN, type DnsRecord, RECORD_TYPE, readData, writeData } from './re
 /** Response codes in use (RFC 1035, section 4.1.1; BADVERS: RFC 6891, section 9). */
 export const RCODE = { NOERROR: 0, FORMERR: 1, SERVFAIL: 2, NXDOMAIN: 3, NOTIMP: 4, REFUSED: 5, BADVERS: 16 } as const;
 
+const RCODE_NAMES = new Map(Object.entries(RCODE).map(([name, code]) => [code as number, name.toLowerCase()]));
+
 /** The name of a response code of this table, in lower case. */
-export const rcodeName = (rcode: number): string =>
-  (Object.entries(RCODE).find(([, code]) => code === rcode)?.[0] ?? 'other').toLowerCase();
+export const rcodeName = (rcode: number): string => RCODE_NAMES.get(rcode) ?? 'other';
 
 /** Extended error codes in use (RFC 8914, section 4). */
 export const EXTENDED_ERROR = { BLOCKED: 15, PROHIBITED: 18, NOT_SUPPORTED: 21, NETWORK_ERROR: 23 } as const;

@@ -27,7 +27,7 @@ import {
 import { temporaryFolder } from '../../helpers/files.js';
 import { heapBytes } from '../../helpers/measures.js';
 import { freePort } from '../../helpers/ports.js';
-import { connectedProxies } from '../../helpers/proxies.js';
+import { connectedProxies, countsOf } from '../../helpers/proxies.js';
 import { carryOn, carryUntil, type SessionPair } from '../../helpers/session-pair.js';
 import { targetPair } from '../../helpers/target-pair.js';
 import { eventually } from '../../helpers/time.js';
@@ -97,6 +97,7 @@ test('a name that is not allowed is refused, one with a private address has none
   await t.throwsAsync(resolver.resolve4('secrets.evil.example'), { code: 'EREFUSED' });
   t.deepEqual(server.asked, []);
   await t.throwsAsync(resolver.resolve4('example.org'), { code: 'ENODATA' });
+  t.deepEqual(countsOf(host.tally('incoming', 'dns')?.questions.results), { refused: 1, noerror: 1 });
   const [refused, inside] = host.all('resolver-refused');
   t.like(refused?.fields, {
     ...{ service: 'dns', egress: 'dns', name: 'secrets.evil.example.', type: 'A' },
