@@ -48,6 +48,9 @@ export const PORT_CASES = [
   finds('port-missing', 'the VM has other ports, which are listed', /available: com\.redhat\.spice\.0/, (t) =>
     look(t, { files: portFiles('com.redhat.spice.0') }),
   ),
+  finds('port-missing', 'the path is that of a missing device', /vport9p9 does not exist$/, (t) =>
+    look(t, { files: portFiles(NAME) }, '/vport9p9'),
+  ),
   finds('port-misspelt', 'the VM has a port with a similar name', /there is org\.vporxy\.0/, (t) =>
     look(t, { files: portFiles('org.vporxy.0') }, `/virtio-ports/${NAME}`),
   ),
