@@ -61,7 +61,7 @@ test('a slow reader gets all of an output before the result', async (t) => {
     chunks.push(chunk);
     gotBytes += chunk.length;
     await turn();
-    t.is(isResolved, gotBytes === bytes.length);
+    if (gotBytes < bytes.length) t.false(isResolved);
   }
   t.true(Buffer.concat(chunks).equals(bytes));
   await command.result;
