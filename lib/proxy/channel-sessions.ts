@@ -36,6 +36,14 @@ export interface Whereabouts {
   readonly suspendedAtMs: number | null;
 }
 
+/** A channel in numbers. */
+export interface ChannelMeasures {
+  readonly record: Pick<ChannelRecordState, 'name' | 'sessions' | 'ends'>;
+  readonly totals: ChannelTotals;
+  /** The current session; null if there is none. */
+  readonly session: Session | null;
+}
+
 /** Records and logs what the supervisor of a channel and the session loops on its links report. */
 export class ChannelSessions {
   readonly record: ChannelRecord;
@@ -54,6 +62,12 @@ export class ChannelSessions {
     this.#options = options;
     this.record = new ChannelRecord(options.clock, record);
     this.log = options.log;
+  }
+
+  /** The channel in numbers; `skippedBytes`: those that belonged to no session. */
+  measure(skippedBytes: number): ChannelMeasures {
+    const session = this.#options.source.current;
+    return { record: this.record.state, totals: this.record.totals(session, skippedBytes), session };
   }
 
   /** The whereabouts of a session; null if it has ended. */
@@ -337,11 +351,28 @@ export class ChannelRecord {
   totals(session: Session | null, skippedBytes: number): ChannelTotals {
     const { past, resumptions, resentBytes } = this.state;
     const all = session === null ? past : sum(past, session.counters);
-    return { ...all, stallMs: Math.round(all.stallMs), skippedBytes, resumptions, resentBytes };
+    // Named one by one: a spread followed by other fields takes a hundred times as long, for each channel of a page of metrics.
+    return {
+      sentBytes: all.sentBytes,
+      receivedBytes: all.receivedBytes,
+      sentFrames: all.sentFrames,
+      receivedFrames: all.receivedFrames,
+      skippedBytes,
+      stallMs: Math.round(all.stallMs),
+      streamsOpened: all.streamsOpened,
+      streamsFailed: all.streamsFailed,
+      resumptions,
+      resentBytes,
+    };
   }
 }
 
-function sum(a: SessionCounters, b: SessionCounters): SessionCounters {
-  const keys = Object.keys(NOTHING) as (keyof SessionCounters)[];
-  return Object.fromEntries(keys.map((key) => [key, a[key] + b[key]])) as Record<keyof SessionCounters, number>;
-}
+const sum = (a: SessionCounters, b: SessionCounters): SessionCounters => ({
+  sentBytes: a.sentBytes + b.sentBytes,
+  receivedBytes: a.receivedBytes + b.receivedBytes,
+  sentFrames: a.sentFrames + b.sentFrames,
+  receivedFrames: a.receivedFrames + b.receivedFrames,
+  stallMs: a.stallMs + b.stallMs,
+  streamsOpened: a.streamsOpened + b.streamsOpened,
+  streamsFailed: a.streamsFailed + b.streamsFailed,
+});

@@ -414,8 +414,8 @@ export class ProxyChannel {
   }
 
   status(): ChannelStatus {
-    const session = this.#source.current;
     const { record } = this.sessions;
+    const { session, totals } = this.sessions.measure(this.supervisor.skippedBytes);
     return {
       label: this.label,
       group: this.#options.group ?? null,
@@ -424,7 +424,7 @@ export class ProxyChannel {
       session: session === null ? null : describeSession(session, this.address.traits),
       bufferBytes: this.supervisor.bufferBytes,
       history: record.history,
-      totals: record.totals(session, this.supervisor.skippedBytes),
+      totals,
     };
   }
 

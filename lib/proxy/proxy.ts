@@ -28,6 +28,7 @@ import { chooseChannel } from '../util/labels.js';
 import { applyChannels, requireFreePlaces } from './apply.js';
 import { requireEgress } from './channel-egress.js';
 import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
+import type { ChannelSessions } from './channel-sessions.js';
 import { ForwardAddresses, type ForwardTable } from './forward-table.js';
 import { type ChannelGroup, type GroupState, OwnFolders } from './groups/channel-group.js';
 import { isGroup } from './groups/group-pattern.js';
@@ -111,7 +112,8 @@ const PING_TIMEOUT_MS = 5000;
  */
 export interface MeasuredChannel {
   readonly label: string;
-  status(): ChannelStatus;
+  readonly sessions: Pick<ChannelSessions, 'measure'>;
+  readonly supervisor: { readonly skippedBytes: number };
   readonly forwards: Pick<ForwardTable, 'count' | 'listMessages'>;
   readonly ports: { list(): PortStatus[] };
   readonly tally: ChannelTally;

@@ -57,6 +57,25 @@ test('the text has HELP and TYPE, and is escaped', (t) => {
   );
 });
 
+test('a page has what a histogram counts now, and lines longer than its buffers', (t) => {
+  const durations = new Histogram([1]);
+  const labels = labelText({ channel: 'é'.repeat(20_000) });
+  const pages = [1, 0, 2].map((count) => {
+    for (let index = 0; index < count; index++) durations.add(500);
+    const text = new MetricsText();
+    text.addHistogram({ name: 'c_seconds', type: 'histogram', help: 'C.' }, labels, durations);
+    return text.bytes.toString();
+  });
+  const lines = (count: number) => [
+    `c_seconds_bucket{${labels},le="1"} ${count}`,
+    `c_seconds_bucket{${labels},le="+Inf"} ${count}`,
+    `c_seconds_sum{${labels}} ${count / 2}`,
+    `c_seconds_count{${labels}} ${count}`,
+  ];
+  for (const [index, count] of [1, 1, 3].entries())
+    t.deepEqual(pages[index]?.trimEnd().split('\n').slice(2), lines(count));
+});
+
 /** `name{labels}` of each series with its value; throws for a malformed line. */
 function parseMetrics(text: string | Buffer): Map<string, number> {
   const series = new Map<string, number>();
@@ -214,7 +233,7 @@ test('the public page is made at most once a second, the operator’s for each r
 });
 
 test.serial('the time for a page is proportional to channels and ports, in turns', async (t) => {
-  const [sample] = (await steeredPair(t)).here.proxy.listChannels();
+  const [sample] = (await steeredPair(t)).here.proxy.listMeasured();
   if (sample === undefined) throw new Error('it has no channel');
   const ports = Array.from({ length: 320 }, (_, port): PortStatus => {
     const announcedBy = port < 20 ? 'here' : 'peer';
@@ -222,7 +241,8 @@ test.serial('the time for a page is proportional to channels and ports, in turns
   });
   const listMeasured = () =>
     Array.from({ length: 200 }, (_, index) => ({
-      ...{ label: `vm${index}`, status: () => sample, tally: new ChannelTally(() => ({ log: 0, audit: 0 })) },
+      ...{ label: `vm${index}`, sessions: sample.sessions, supervisor: sample.supervisor },
+      tally: new ChannelTally(() => ({ log: 0, audit: 0 })),
       ...{ forwards: { count: 0, listMessages: () => [] }, ports: { list: () => [...ports] } },
     }));
   const before = process.cpuUsage();

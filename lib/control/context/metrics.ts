@@ -3,11 +3,13 @@
  * words, never text from a peer, which could create any number of series. Loads no schemas, as `--metrics` needs none.
  */
 import type { StreamTally } from '../../forward/stream-tally.js';
+import type { ChannelMeasures } from '../../proxy/channel-sessions.js';
 import type { MeasuredChannel } from '../../proxy/proxy.js';
+import type { Session } from '../../session/session.js';
 import type { ChannelTally } from '../../status/channel-tally.js';
 import { CHANNEL_STATES } from '../../status/describe.js';
 import { CALL_KINDS, type CallKind, CHANNEL_TOTALS } from '../../status/totals.js';
-import type { ChannelStatus, ChannelTotals, PortStatus, SessionStatus } from '../../status/types.js';
+import type { ChannelTotals, PortStatus } from '../../status/types.js';
 import type { Clock } from '../../util/clock.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import type { CallTally, Tally } from '../../util/tally.js';
@@ -32,7 +34,7 @@ export async function describeMetrics({ proxy, process }: MetricsContext): Promi
 
 function addMeasured(text: MetricsText, measured: MeasuredChannel): void {
   const channel = labelText({ channel: measured.label });
-  addChannel(text, channel, measured.status());
+  addChannel(text, channel, measured.sessions.measure(measured.supervisor.skippedBytes));
   addForwards(text, channel, measured.forwards);
   addPorts(text, channel, measured.ports.list());
   addTally(text, channel, measured.tally);
@@ -71,7 +73,7 @@ const STATE = metric('gauge', 'channel_state', '1 for the current state of the c
 const STATES = CHANNEL_STATES.map((state) => ({ state, labels: `,state="${state}"` }));
 const SESSION_ENDS = metric('counter', 'channel_session_ends_total', 'Sessions ended, by code of the reason.');
 
-type ChannelMetric = Metric & { readonly look: (channel: ChannelStatus) => number | null };
+type ChannelMetric = Metric & { readonly look: (channel: ChannelMeasures) => number | null };
 
 const ofChannel = (type: Metric['type'], name: string, help: string, look: ChannelMetric['look']): ChannelMetric => ({
   ...metric(type, `channel_${name}`, help),
@@ -79,7 +81,7 @@ const ofChannel = (type: Metric['type'], name: string, help: string, look: Chann
 });
 
 /** A metric that exists during a session. */
-const ofSession = (name: string, help: string, look: (session: SessionStatus) => number | null): ChannelMetric =>
+const ofSession = (name: string, help: string, look: (session: Session) => number | null): ChannelMetric =>
   ofChannel('gauge', name, help, ({ session }) => session && look(session));
 
 /** `sent_bytes_total` for `sentBytes`, in seconds for a time in milliseconds. */
@@ -93,10 +95,10 @@ function ofTotal(key: keyof ChannelTotals): ChannelMetric {
 
 /** The metrics with one series for each channel for which `look` returns a number. */
 const CHANNEL_METRICS: readonly ChannelMetric[] = [
-  ofChannel('counter', 'sessions_total', 'Sessions established.', ({ history }) => history.sessions),
+  ofChannel('counter', 'sessions_total', 'Sessions established.', ({ record }) => record.sessions),
   ...(Object.keys(CHANNEL_TOTALS) as (keyof ChannelTotals)[]).map(ofTotal),
-  ofChannel('gauge', 'streams', 'Open streams.', ({ session }) => session?.streams ?? 0),
-  ofSession('session_age_seconds', 'Age of the current session.', ({ ageMs }) => ageMs / 1000),
+  ofChannel('gauge', 'streams', 'Open streams.', ({ session }) => session?.streams.size ?? 0),
+  ofSession('session_age_seconds', 'Age of the current session.', ({ ageMs }) => Math.round(ageMs) / 1000),
   ofSession('round_trip_seconds', 'Last measured round trip to the peer.', ({ roundTripMs }) =>
     roundTripMs === null ? null : roundTripMs / 1000,
   ),
@@ -112,14 +114,14 @@ const CHANNEL_METRICS: readonly ChannelMetric[] = [
   ),
 ];
 
-function addChannel(text: MetricsText, channel: string, status: ChannelStatus): void {
-  for (const { state, labels } of STATES) text.add(STATE, channel + labels, state === status.state ? 1 : 0);
+function addChannel(text: MetricsText, channel: string, measures: ChannelMeasures): void {
+  const { name, ends } = measures.record;
+  for (const { state, labels } of STATES) text.add(STATE, channel + labels, state === name ? 1 : 0);
   for (const each of CHANNEL_METRICS) {
-    const value = each.look(status);
+    const value = each.look(measures);
     if (value !== null) text.add(each, channel, value);
   }
-  for (const [code, count] of Object.entries(status.history.ends))
-    text.add(SESSION_ENDS, `${channel},${labelText({ code })}`, count);
+  for (const [code, count] of ends) text.add(SESSION_ENDS, `${channel},${labelText({ code })}`, count);
 }
 
 // ---- forwards and ports -------------------------------------------------------------------------------------------------
