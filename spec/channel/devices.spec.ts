@@ -19,7 +19,13 @@ import { ttyKind, ttyOpen } from '../../lib/channel/tty-open.js';
 import { whyNoPort } from '../../lib/channel/virtio-ports.js';
 import { virtserialKind } from '../../lib/channel/virtserial.js';
 import { VproxyError } from '../../lib/errors.js';
-import { deviceAccess, openDeviceLink, PollingLink, restoreDeviceLink } from '../../lib/link/device-link.js';
+import {
+  deviceAccess,
+  openDeviceLink,
+  openHandleLink,
+  PollingLink,
+  restoreDeviceLink,
+} from '../../lib/link/device-link.js';
 import { channelError, type Link } from '../../lib/link/link.js';
 import { SocketLink, type SocketLinkOptions } from '../../lib/link/socket-link.js';
 import { openPipeHandle, pipeSocket, pollAgain } from '../../lib/system/handles.js';
@@ -293,6 +299,10 @@ test('an opened or handed over device is polled until its link has ended', async
     await handler.closed;
     t.is(clock.pending, 0);
   }
+  const other = openHandleLink('a socket', open(), { clock });
+  record(other);
+  t.is(clock.pending, 0, 'nothing else loses events');
+  other.destroy();
 });
 
 test('a port is found by its name in sysfs if udev created no link', async (t) => {

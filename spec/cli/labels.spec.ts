@@ -57,6 +57,7 @@ test.serial('exec takes its first word for a label where a channel has that name
   await client.addChannel({ label: 'uname', address: `unix-connect:${join(temporaryFolder(t), 'none.sock')}` });
   const { stderr } = await run('exec', '-n', 'uname', '-s');
   t.regex(stderr, /missing channel label; available: default, vm2, uname; did/);
+  t.regex((await run('exec', '-n', 'uname', '--', '-s')).stderr, /no session .*channel uname/);
   await Promise.all([client.removeChannel('vm2'), client.removeChannel('uname')]);
   t.like(await run('exec', '-n', 'uname'), { code: 0, stdout: 'Linux\n' });
   t.like(await run('exec', '-n', '--', 'default', 'uname'), { code: 127 });

@@ -91,6 +91,10 @@ test('a stream counts until its local end has closed, also in another session an
 test('streams that were open before the rule count, too', async (t) => {
   const { pair, registry } = setUp({});
   const { stream } = await open(pair);
+  // One that this side opened, to the peer's service of that name, does not.
+  pair.a.session.once('stream', (own) => MuxStream.accept(pair.a.session, own).on('error', () => undefined));
+  MuxStream.open(pair.b.session, 'echo').on('error', () => undefined);
+  await carryOn(pair);
   for (const streams of [1, 2]) {
     registry.setGate('echo', null);
     registry.setGate('echo', new ServiceGate({ streams }, pair.clock));

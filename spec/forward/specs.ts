@@ -84,6 +84,7 @@ const REFUSED: readonly Row<RegExp>[] = [
   ['incoming', 'ssh:unix:relative', /absolute/],
   ['incoming', `ssh:/${'x'.repeat(120)}`, /path of a unix socket too long: 121 bytes \(max 107\)/],
   ['incoming', 'ssh:/a\0b', /NUL/],
+  ['incoming', 'run:exec:cat\0', /NUL/],
   ['incoming', 'run:exec:', /missing command; expected SERVICE:exec:/],
   ['incoming', 'x:egress:No Name', /not a valid egress name/],
   ['incoming', 'x:file:relative', /absolute.*expected SERVICE:file:\/path/],

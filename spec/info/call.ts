@@ -1,5 +1,6 @@
 /** Requests and answers of the service `info`, and the handling of a side that breaks its protocol. */
 import type { Duplex } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
 import { askBoot, askMachine } from '../../lib/info/info-call.js';
 import { encodeAsk, encodeTime, encodeTold, INFO_KIND } from '../../lib/info/info-messages.js';
@@ -60,6 +61,16 @@ test('requests within half a second share one inspection of the machine', async 
   clock.advance(1);
   await ask();
   t.is(machine.calls.length, 2);
+});
+
+test('a record of an unknown kind is skipped', async (t) => {
+  const { open, machine } = setUp(t);
+  const { near } = open();
+  const ask = encodeAsk('boot');
+  ask[0] = 99;
+  near.end(Buffer.concat([ask, encodeRecord(INFO_KIND.TIME, '')]));
+  t.is((await buffer(near))[0], INFO_KIND.TIME_TOLD);
+  t.deepEqual(machine.calls, []);
 });
 
 for (const [what, record] of [

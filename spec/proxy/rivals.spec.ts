@@ -122,6 +122,16 @@ test('without an answer, the line names the process that has the channel', async
   await eventually(() => stateOf(side).state === 'waiting');
 });
 
+test('if the connection is closed at once, the line names the process that has the channel', async (t) => {
+  const clock = new ManualClock();
+  const other = new FakeRival();
+  const path = join(temporaryFolder(t), 'channel.sock');
+  await localServer(t, (socket) => socket.destroy(), { path });
+  const side = await startProxy(t, `unix-connect:${path}`, { clock, findRival: other.find });
+  await eventually(() => (clock.advance(100), side.count('channel-waiting') > 0));
+  t.regex(side.all('channel-waiting')[0]?.message ?? '', /closed by the peer.*: process 4711 \(host2\\x1b\) has it/);
+});
+
 test('for a busy device the line names the process that has it open; searches are rare', async (t) => {
   const clock = new ManualClock();
   const other = new FakeRival();

@@ -133,6 +133,13 @@ test('destroy with a foreign error resets the other end with cancelled and its m
   t.deepEqual([error.code, error.message], ['cancelled', 'disk full']);
 });
 
+test('an error without a listener is thrown, as by any stream', async (t) => {
+  const { near } = await join();
+  near.removeAllListeners('error');
+  t.throws(() => near.emit('error', new Error('disk full')), { message: 'disk full' });
+  t.false(near.destroyed);
+});
+
 test('text() destroys a stream that it has read, so its answer is lost, and the caller is told; iterator() can leave it open', async (t) => {
   for (const isKept of [false, true]) {
     const { pair, near, far } = await join();

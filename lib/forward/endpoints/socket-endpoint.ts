@@ -114,7 +114,7 @@ export const unixEndpoint: EndpointKind<UnixEndpoint> = {
     };
     return new SocketTarget(dial, context);
   },
-  listenAddress: ({ path, access }) => ({ path, ...(access && { access }) }),
+  listenAddress: ({ path, access }) => ({ path, access }),
   createEntrance: (_, context) => socketEntrance(true, context),
 };
 

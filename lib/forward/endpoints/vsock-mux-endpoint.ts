@@ -77,7 +77,7 @@ export const vsockMuxEndpoint: EndpointKind<VsockMuxEndpoint> = {
       { timeoutMs: LINE_TIMEOUT_MS, takesPreamble: false },
     );
   },
-  listenAddress: ({ path, access }) => ({ path, ...(access && { access }) }),
+  listenAddress: ({ path, access }) => ({ path, access }),
   createEntrance: ({ services = {} }, context) => vsockMuxEntrance(services, context),
 };
 

@@ -15,7 +15,7 @@ export type ListenAddress =
     };
 
 /** The same, with the access as requested. */
-export type AskedAddress = HostPort | { readonly path: string; readonly access?: SocketAccess };
+export type AskedAddress = HostPort | { readonly path: string; readonly access?: SocketAccess | undefined };
 
 /** Access as requested. */
 export interface SocketAccess {

@@ -39,9 +39,10 @@ export function readBuffered(socket: net.Socket, onread: OnRead): net.Socket {
     }
   }
   const insides = socket as unknown as Record<symbol, unknown>;
-  insides[keys.buffer] = room;
-  insides[keys.callback] = onread.callback.bind(onread);
-  insides[keys.generator] = onread.buffer.bind(onread);
+  const [buffer, callback, generator] = keys;
+  insides[buffer] = room;
+  insides[callback] = onread.callback.bind(onread);
+  insides[generator] = onread.buffer.bind(onread);
   handle.useUserBuffer(room);
   return socket.resume();
 }
@@ -78,23 +79,20 @@ interface ReadableHandle {
 const canReadInto = (handle: unknown): handle is ReadableHandle =>
   typeof handle === 'object' && handle !== null && 'useUserBuffer' in handle;
 
-/** The symbols of a socket's buffer properties: the same for all, found in the first one. */
-interface ReadKeys {
-  readonly buffer: symbol;
-  readonly callback: symbol;
-  readonly generator: symbol;
-}
+/** The names of a socket's properties for its buffer, and for the two callbacks of `onread`. */
+const READ_NAMES = ['kBuffer', 'kBufferCb', 'kBufferGen'];
+
+/** Their symbols: the same for all sockets, found in the first one. */
+type ReadKeys = readonly [buffer: symbol, callback: symbol, generator: symbol];
 
 let readKeys: ReadKeys | null = null;
 
 /** Null if Node's internals differ from what is expected. */
 function readKeysOf(socket: net.Socket): ReadKeys | null {
   if (readKeys !== null) return readKeys;
-  const [buffer, callback, generator] = ['kBuffer', 'kBufferCb', 'kBufferGen'].map((name) =>
-    Object.getOwnPropertySymbols(socket).find(({ description }) => description === name),
-  );
-  if (buffer === undefined || callback === undefined || generator === undefined) return null;
-  readKeys = { buffer, callback, generator };
+  const symbols = Object.getOwnPropertySymbols(socket);
+  const found = READ_NAMES.flatMap((name) => symbols.filter(({ description }) => description === name));
+  if (found.length === READ_NAMES.length) readKeys = found as readonly symbol[] as ReadKeys;
   return readKeys;
 }
 
@@ -168,7 +166,7 @@ export function unwrittenBytesOf(socket: net.Socket & Internals): number | null 
 /** Options for a socket over another process's descriptor. */
 export interface AdoptOptions {
   /** Default: read by Node as usual, or by {@link readBuffered}. */
-  readonly onread?: OnRead;
+  readonly onread?: OnRead | undefined;
   /** Whether it is still readable and writable. Default true. */
   readonly readable?: boolean;
   readonly writable?: boolean;
@@ -179,14 +177,14 @@ export interface AdoptOptions {
  * `allowHalfOpen`, and reads nothing before `resume()`. Throws for any other kind of descriptor.
  */
 export function adoptSocket(fd: number, { onread, readable = true, writable = true }: AdoptOptions = {}): net.Socket {
-  const options: net.SocketConstructorOpts & { onread?: OnRead; pauseOnCreate: boolean } = {
+  const options: net.SocketConstructorOpts & Pick<AdoptOptions, 'onread'> & { pauseOnCreate: boolean } = {
     fd,
     readable,
     writable,
     allowHalfOpen: true,
     // As a server does with `pauseOnConnect`.
     pauseOnCreate: true,
-    ...(onread && { onread }),
+    onread,
   };
   return new net.Socket(options).pause();
 }

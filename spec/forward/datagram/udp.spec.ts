@@ -83,6 +83,22 @@ test('closing a bound socket sends at once what waits for later turns', async (t
   t.deepEqual(asker.texts, ['now', 'later', 'last']);
 });
 
+test('messages are lost while 256 KiB wait for later turns, and after the close', async (t) => {
+  const target = await UdpProgram.open(t);
+  const events = { onMessage: () => undefined, onError: () => t.fail() };
+  const socket = await UdpSocket.connect({ host: '127.0.0.1', port: target.port }, events, new LoopTurns());
+  let lostCount = 0;
+  const send = (bytes: number): void => socket.send(Buffer.alloc(bytes), () => void (lostCount += 1));
+  send(1);
+  const untilMs = performance.now() + 2;
+  while (performance.now() < untilMs);
+  for (let sent = 0; sent < 10; sent += 1) send(60_000);
+  t.is(lostCount, 5);
+  socket.close();
+  send(1);
+  t.is(lostCount, 6);
+});
+
 test('IPv6 and names work, too', async (t) => {
   // The machine chooses one of its addresses.
   const { address } = await lookup('localhost');

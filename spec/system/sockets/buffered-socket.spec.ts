@@ -1,7 +1,7 @@
 /** Accepted sockets read into this side's buffers: without a copy, or the way Node does if that is not possible. */
 import { randomBytes } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
-import type net from 'node:net';
+import net from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
@@ -176,4 +176,10 @@ test('resetSocket resets a TCP socket and destroys a unix socket', async (t) => 
   resetSocket(onUnix.socket);
   await ended;
   t.true(onUnix.socket.destroyed);
+
+  // Only TCP has a reset, which Node would call before it has connected.
+  const connecting = net.connect({ path: join(temporaryFolder(t), 'nobody') }).on('error', () => undefined);
+  const closed = new Promise((resolve) => connecting.once('close', resolve));
+  resetSocket(connecting);
+  await closed;
 });

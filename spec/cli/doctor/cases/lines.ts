@@ -79,6 +79,7 @@ export const LINE_CASES = [
   finds('line-taken', 'another program has it open', /is open in process \d+ \(minicom/, (t) => takenBy(t, 'minicom')),
   finds('line-no-stty', 'there is no stty', async (t) => line(t, await terminal(t), { searchPath: '' })),
   finds('line-free', 'no process has it open', async (t) => line(t, await terminal(t))),
+  finds('folder-missing', 'their folder is missing', (t) => pipe(t, '/nowhere/vm1')),
   finds('fifo-missing', 'one of them is missing', { remedy: /vproxy pipe-create .*vm1$/ }, async (t) => {
     const path = await fifos(t);
     unlinkSync(`${path}.out`);
