@@ -25,7 +25,7 @@ export async function runCommand(words: readonly string[]): Promise<number> {
   const isImplied = first === undefined && (await MAIN_COMMAND.load()).isImplied?.(process.env) === true;
   if (first === undefined && !isImplied) return showShortHelp();
   // Do not load the proxy for that.
-  if (others.length === 0 && (first === '--version' || first === '-V')) return showVersion();
+  if (others.length === 0 && first === '--version') return showVersion();
   const { name, entry, words: behind } = findCommand(words);
   if (entry === null) return runGroup(name, behind);
   // For an unknown command, errors in its options do not matter.

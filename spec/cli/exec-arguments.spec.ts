@@ -52,6 +52,7 @@ test('invalid and contradictory words are rejected', (t) => {
     [['-i', '-n'], '-i: not allowed with -n'],
     [['-t', '--json'], '-t: not allowed with --json'],
     [['--timeout', 'soon'], /^--timeout: "soon" is not a number of seconds/],
+    [['--timeout', '300000h'], /^--timeout: "300000h" is not a number of seconds from 0 to 1000000000/],
     [['--channel', 'a', 'b:'], 'two channels given, "a" and "b"; name one'],
     [['--env', '=x'], '--env: "=x" has no name; expected NAME or NAME=VALUE'],
     [['-n=yes'], '-n: takes no value'],

@@ -46,7 +46,8 @@ test('a folder that is missing behind a path is named', async (t) => {
 });
 
 test('a forward for a service that the peer lacks is added with a warning, and listed as not offered', async (t) => {
-  const { run } = await steeredPair(t, { peer: { incoming: ['web:127.0.0.1:9'] } });
+  const here = { incoming: ['own:127.0.0.1:9'] };
+  const { run } = await steeredPair(t, { here, peer: { incoming: ['web:127.0.0.1:9'] } });
   const { code, stderr } = await run('forward', 'add', '-o', 'registry:127.0.0.1:0');
   t.deepEqual([code, stderr], [0, 'vproxy: warning: the peer offers no service registry; it offers: web\n']);
   t.is((await run('forward', 'add', '-o', 'web:127.0.0.1:0')).stderr, '');

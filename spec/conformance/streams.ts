@@ -105,6 +105,10 @@ conversations({
     send 1 swallowed -> nothing
     DATA 1 read, FIN 1
     1 is told stop denied, data, fin, end`,
+  'R-STREAM-9: what is sent on a stream after a STOP that came before its answer is dropped': `
+    given holds=true
+    OPEN 1, STOP 1, send 1 swallowed -> nothing
+    accept 1 -> ACCEPT 1, FIN 1`,
   'R-STREAM-9: the sender of STOP drops what arrives until FIN': `
     OPEN 1, stop 1, stop 1, DATA 1 late, FIN 1, finish 1 -> ACCEPT 1, STOP 1 local-error, FIN 1
     1 is told end`,

@@ -30,6 +30,10 @@ const NGINX = /^process \d+ \(nginx/;
 
 export const LISTENER_CASES = [
   finds('listen-free', 'the system picks the port', (t) => outgoing(t, 'ssh:127.0.0.1:0')),
+  finds('listen-free', 'the address is any of 127.0.0.0/8', async (t) => {
+    const host = '127.7.7.7';
+    return outgoing(t, `ssh:${host}:${await freePort(host)}`);
+  }),
   finds('listen-free', 'there is no such socket yet', (t) => outgoing(t, `ssh:${temporaryFolder(t)}/s`)),
   finds('listen-free', 'a hybrid vsock is offered', (t) => outgoing(t, `*:vsock-mux:${temporaryFolder(t)}/s`)),
   finds('listen-free', 'the address is any of this machine', async (t) => {
