@@ -161,6 +161,8 @@ const OFFERED: Offers = {
   'vproxy completion ': ['bash', 'zsh', 'fish'],
   'vproxy help log-level ': [],
   'vproxy ping -c 3 --int': ['--interval'],
+  'vproxy ping --unknown --int': ['--interval'],
+  'vproxy forward unknown a': [],
   'vproxy exec -t --time': ['--timeout'],
 };
 

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { readExecArguments } from '../../cli/exec/exec-arguments.js';
+import { takeLabel } from '../../cli/exec/first-word.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { steeredPair } from '../helpers/proxies.js';
 
@@ -51,13 +52,14 @@ test.serial('an unknown channel is an error at once, which lists the others', as
 });
 
 test.serial('exec takes its first word for a label where a channel has that name, and no program here', async (t) => {
-  const { run, client } = await twoChannels(t);
+  const { run, client, control } = await twoChannels(t);
   for (const words of ['default uname', 'default -- uname', '-n -T default uname', '--channel default uname'])
     t.like(await run('exec', ...words.split(' ')), { code: 0, stdout: 'Linux\n' }, words);
   await client.addChannel({ label: 'uname', address: `unix-connect:${join(temporaryFolder(t), 'none.sock')}` });
   const { stderr } = await run('exec', '-n', 'uname', '-s');
   t.regex(stderr, /missing channel label; available: default, vm2, uname; did/);
-  t.regex((await run('exec', '-n', 'uname', '--', '-s')).stderr, /no session .*channel uname/);
+  const separated = readExecArguments(['exec', '--socket', control.path, 'uname', '--', '-s'], {});
+  t.like(await takeLabel(separated), { channel: 'uname', argv: ['-s'] });
   await Promise.all([client.removeChannel('vm2'), client.removeChannel('uname')]);
   t.like(await run('exec', '-n', 'uname'), { code: 0, stdout: 'Linux\n' });
   t.like(await run('exec', '-n', '--', 'default', 'uname'), { code: 127 });

@@ -56,6 +56,7 @@ test('a forward for a service that the peer lacks is added with a warning, and l
   t.regex(stdout, / web +127\.0\.0\.1:\d+ +active +0 +0\n/);
   const listed = JSON.parse((await run('forwards', '--json')).stdout) as { service: string; offered: boolean }[];
   t.deepEqual(Object.fromEntries(listed.map(({ service, offered }) => [service, offered])), {
+    own: null,
     registry: false,
     web: true,
   });

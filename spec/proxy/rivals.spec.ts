@@ -13,6 +13,7 @@ import type { Rival, RivalQuery } from '../../lib/proxy/rival.js';
 import { sessionSettings } from '../../lib/session/settings.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, localServer, startProxy, type TestProxy } from '../helpers/proxies.js';
+import { CuttingRelay } from '../helpers/relays.js';
 import { eventually, ManualClock, within } from '../helpers/time.js';
 
 /** Another process, which has the channel until it is told to leave, with the queries about it. */
@@ -122,14 +123,16 @@ test('without an answer, the line names the process that has the channel', async
   await eventually(() => stateOf(side).state === 'waiting');
 });
 
-test('if the connection is closed at once, the line names the process that has the channel', async (t) => {
-  const clock = new ManualClock();
-  const other = new FakeRival();
-  const path = join(temporaryFolder(t), 'channel.sock');
-  await localServer(t, (socket) => socket.destroy(), { path });
-  const side = await startProxy(t, `unix-connect:${path}`, { clock, findRival: other.find });
-  await eventually(() => (clock.advance(100), side.count('channel-waiting') > 0));
-  t.regex(side.all('channel-waiting')[0]?.message ?? '', /closed by the peer.*: process 4711 \(host2\\x1b\) has it/);
+test('after a short session that the other side closed, the line names the process that has the channel', async (t) => {
+  const [near, far] = ['near', 'far'].map((name) => join(temporaryFolder(t), name)) as [string, string];
+  const relay = new CuttingRelay();
+  await relay.start(t, near, far);
+  await startProxy(t, `unix-listen:${far}`);
+  const side = await startProxy(t, `unix-connect:${near}`, { findRival: new FakeRival().find });
+  await side.event('session-established');
+  relay.cut();
+  const { message } = await side.event('channel-waiting');
+  t.regex(message, /was closed by the peer.*: process 4711 \(host2\\x1b\) has it; retrying$/);
 });
 
 test('for a busy device the line names the process that has it open; searches are rare', async (t) => {

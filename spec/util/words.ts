@@ -1,13 +1,18 @@
-/** Similar words, times with units, and the words for system errors. */
+/** Escaped texts, similar words, times with units, and the words for system errors. */
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import test from 'ava';
 import fc from 'fast-check';
 import { closestWord, suggestOrList } from '../../lib/util/closest-word.js';
-import { describeError } from '../../lib/util/escape.js';
+import { describeError, escapeText } from '../../lib/util/escape.js';
 import { chooseChannel } from '../../lib/util/labels.js';
 import { formatDuration, parseDuration } from '../../lib/util/units.js';
 import { freePort } from '../helpers/ports.js';
+
+test('what a terminal could obey is escaped', (t) => {
+  t.is(escapeText('a\tb\nc\\d\u001b[2J\u202e'), 'a\\tb\\nc\\\\d\\x1b[2J\\u{202e}');
+  t.is(escapeText('é\t', 1), 'é…');
+});
 
 test('a word is guessed by its beginning, with a wrong letter in four, or with two swapped', (t) => {
   const known = ['status', 'streams', 'exec', 'copy', 'web1', 'vm1'];
