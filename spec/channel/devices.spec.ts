@@ -300,7 +300,9 @@ test('an opened or handed over device is polled until its link has ended', async
     t.is(clock.pending, 0);
   }
   const other = openHandleLink('a socket', open(), { clock });
-  record(other);
+  const handler = record(other);
+  other.write(Buffer.from('here'));
+  await handler.received(4);
   t.is(clock.pending, 0, 'nothing else loses events');
   other.destroy();
 });
