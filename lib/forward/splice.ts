@@ -1,8 +1,6 @@
 /** Joins a local socket to a stream of a session: bytes, half-close, errors, back-pressure (docs/forwards.md). */
 
-import net from 'node:net';
-import type { Writable } from 'node:stream';
-import { TRAILER_BYTES } from '../codec/header.js';
+import type net from 'node:net';
 import { fromReason, type Reason, toReason } from '../codec/json.js';
 import { HEADER_BYTES } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
@@ -11,21 +9,13 @@ import { UnreadOutput } from '../session/local-end.js';
 import { SENT } from '../session/send-buffer.js';
 import type { SessionStream } from '../session/stream.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
-import {
-  adoptSocket,
-  descriptorOf,
-  hiddenReset,
-  type OnRead,
-  resetSocket,
-  unwrittenBytesOf,
-} from '../system/sockets/node-sockets.js';
+import { adoptSocket, descriptorOf, hiddenReset, type OnRead, resetSocket } from '../system/sockets/node-sockets.js';
 import { ReadTurn } from '../system/sockets/read-turn.js';
-import { DEFAULT_BUFFER_BYTES, enlargeBuffer } from '../system/sockets/socket-buffer.js';
-import { ByteQueue, copyAlone, dropView, keepView } from '../util/bytes/byte-queue.js';
-import { LastPieces, lastOf } from '../util/bytes/last-pieces.js';
-import { giveSlab, SLAB_BYTES, takeSlab } from '../util/bytes/slabs.js';
+import { giveSlab } from '../util/bytes/slabs.js';
 import type { Clock } from '../util/clock.js';
 import { describeError } from '../util/escape.js';
+import { FrameSlab } from './frame-slab.js';
+import { LocalWriter, NOTHING, type WriterState } from './local-writer.js';
 
 interface SpliceHooks {
   readonly clock: Clock;
@@ -236,19 +226,6 @@ export class Splice implements LocalEnd {
   }
 }
 
-/** The outstanding work of a {@link LocalWriter}. */
-export interface WriterState {
-  /** Bytes still to be written, in order. */
-  readonly unwritten: readonly Buffer[];
-  /** How many further bytes left the process, or were dropped, without being reported yet. */
-  readonly takenBytes: number;
-  /** Whether EOF follows them, and whether the target has finished already. */
-  readonly isEnding: boolean;
-  readonly isFinished: boolean;
-}
-
-const NOTHING: WriterState = { unwritten: [], takenBytes: 0, isEnding: false, isFinished: false };
-
 const NEW: SpliceState = {
   hasEnded: false,
   stopReason: null,
@@ -258,240 +235,3 @@ const NEW: SpliceState = {
   writer: NOTHING,
   unreadBytes: null,
 };
-
-/** Largest batch for one write to the system, so that credit is returned while more waits. */
-const WRITE_BYTES = 131_072;
-
-/**
- * The writing side of a local end: a socket, or the standard input of a process. Only one write is outstanding at a time. Data
- * that arrives meanwhile is gathered, so a stream holds about as much memory as it has bytes, whatever frames they came in.
- */
-export class LocalWriter {
-  readonly #target: Writable;
-  readonly #onTaken: (bytes: number) => void;
-  readonly #waiting = new ByteQueue();
-  /** The latest writes, while the target still holds any of their bytes. */
-  #written: LastPieces | null = null;
-  #writtenBytes = 0;
-  #takenBytes = 0;
-  /** How many views the target holds. */
-  #views = 0;
-  #isEnding: boolean;
-  /** Whether its socket buffer was enlarged, which happens when a write does not fit. */
-  #isBuffered = false;
-
-  /**
-   * `onTaken` gets the number of bytes that have left this process or were dropped. If created with inherited state, call `goOn`
-   * afterwards.
-   */
-  constructor(target: Writable, onTaken: (bytes: number) => void, { unwritten, isEnding } = NOTHING) {
-    this.#target = target;
-    this.#onTaken = onTaken;
-    this.#waiting.restore(unwritten);
-    this.#isEnding = isEnding;
-    target.once('close', () => this.drop());
-  }
-
-  /** Writes bytes, which are lent for the call; returns true if it keeps a view of them. */
-  write(bytes: Buffer): boolean {
-    const target = this.#target;
-    if (target.destroyed || target.writableEnded) {
-      this.#onTaken(bytes.length);
-      return false;
-    }
-    if (this.#isWriting) return this.#waiting.push(bytes);
-    const isView = keepView(bytes);
-    const piece = isView ? bytes : copyAlone(bytes);
-    this.#write(piece, isView);
-    this.#tellTaken();
-    if (target.writableLength === 0) return false;
-    this.#keep(piece);
-    return isView;
-  }
-
-  /** Ends the target after everything that waits. */
-  end(): void {
-    this.#isEnding = true;
-    if (this.#waiting.byteCount === 0) this.#target.end();
-  }
-
-  /** Drops everything that waits: the target takes nothing more. */
-  drop(): void {
-    this.#releaseWritten();
-    const bytes = this.#writtenBytes - this.#takenBytes + this.#waiting.byteCount;
-    this.#takenBytes = this.#writtenBytes;
-    this.#waiting.clear();
-    if (bytes > 0) this.#onTaken(bytes);
-  }
-
-  /** What a successor has to write instead of this one; changes nothing. Null if it is unknown how much the target has taken. */
-  get state(): WriterState | null {
-    const target = this.#target;
-    const isEnding = this.#isEnding;
-    const isFinished = target.writableFinished;
-    const heldBytes = this.#writtenBytes - this.#takenBytes;
-    if (target.destroyed) {
-      return { unwritten: [], takenBytes: heldBytes + this.#waiting.byteCount, isEnding, isFinished };
-    }
-    const unwrittenBytes = target instanceof net.Socket ? unwrittenBytesOf(target) : null;
-    // More than this writer wrote: some of it came from elsewhere, such as a preamble.
-    if (unwrittenBytes === null || unwrittenBytes > heldBytes) return null;
-    const written = lastOf(this.#written, unwrittenBytes);
-    if (written === null) return null;
-    const unwritten = [...written, ...this.#waiting.list()];
-    return { unwritten, takenBytes: heldBytes - unwrittenBytes, isEnding, isFinished };
-  }
-
-  /** Writes what the predecessor had not written. */
-  goOn(): void {
-    if (this.#waiting.byteCount > 0) this.#writeWaiting();
-    else if (this.#isEnding && !this.#target.writableEnded) this.#target.end();
-  }
-
-  /** Bytes given to it that have not left, as views, in order. */
-  listHeld(): Buffer[] {
-    const written = lastOf(this.#written, this.#writtenBytes - this.#takenBytes) ?? [];
-    return [...written, ...this.#waiting.list()];
-  }
-
-  /** Whether the target still holds a write of ours. Other writes, such as a preamble, do not count. */
-  get #isWriting(): boolean {
-    return this.#takenBytes < this.#writtenBytes || this.#waiting.byteCount > 0;
-  }
-
-  #write(bytes: Buffer, isView: boolean): void {
-    if (isView) this.#views += 1;
-    this.#writtenBytes += bytes.length;
-    this.#target.write(bytes, this.#handleWritten);
-  }
-
-  #keep(piece: Buffer): void {
-    this.#written ??= new LastPieces();
-    this.#written.add(piece);
-  }
-
-  readonly #handleWritten = (): void => {
-    this.#tellTaken();
-    if (this.#waiting.byteCount > 0 && this.#target.writableLength === 0) this.#writeWaiting();
-  };
-
-  #writeWaiting(): void {
-    const target = this.#target;
-    target.cork();
-    for (let room = WRITE_BYTES; room > 0; ) {
-      const block = this.#waiting.shift();
-      if (block === null) break;
-      this.#write(block.bytes, block.isView);
-      this.#keep(block.bytes);
-      room -= block.bytes.length;
-    }
-    target.uncork();
-    if (this.#isEnding && this.#waiting.byteCount === 0) target.end();
-    this.#tellTaken();
-  }
-
-  /** Returns credit for what the system has taken. */
-  #tellTaken(): void {
-    const waitingBytes = this.#target.writableLength;
-    if (waitingBytes === 0) this.#releaseWritten();
-    else if (!this.#isBuffered) this.#buffer();
-    const bytes = this.#writtenBytes - waitingBytes - this.#takenBytes;
-    if (bytes <= 0) return;
-    this.#takenBytes += bytes;
-    this.#onTaken(bytes);
-  }
-
-  /** Enlarges the socket buffer. Before the connect, waiting bytes do not mean that the buffer is full. */
-  #buffer(): void {
-    const target = this.#target;
-    if (!(target instanceof net.Socket) || target.connecting) return;
-    this.#isBuffered = true;
-    void enlargeBuffer(target, DEFAULT_BUFFER_BYTES);
-  }
-
-  #releaseWritten(): void {
-    for (; this.#views > 0; this.#views -= 1) dropView();
-    this.#written = null;
-  }
-}
-
-/** An idle socket keeps a small slab, since 10,000 of them cost memory; for bulk data it grows to the largest read. */
-const SMALL_BYTES = 512;
-const LARGE_BYTES = SLAB_BYTES - HEADER_BYTES - TRAILER_BYTES;
-/** Growth factor: four full reads lead from small to large. */
-const GROWTH = 4;
-
-/** The large slab is released after this many reads in a row that would have fitted a small one. */
-const SMALL_READS = 32;
-
-const newSlab = (bytes: number): Buffer => (bytes === SLAB_BYTES ? takeSlab() : Buffer.allocUnsafeSlow(bytes));
-
-/**
- * Memory to read a socket into, with room for a header in front and a trailer behind, sized by how much the socket delivers.
- *
- * One slab is being read into; another that waits to be sent is kept and reused afterwards. So a socket costs at most two
- * slabs, and nothing is allocated while the channel keeps up.
- */
-class FrameSlab {
-  #sizeBytes = SMALL_BYTES;
-  #slab: Buffer | null = null;
-  #taken: Buffer | null = null;
-  #spare: Buffer | null = null;
-  #view: Buffer | null = null;
-  #smallReads = 0;
-  /** Whether the last read filled its room. */
-  wasFull = false;
-
-  /** The room for the next read, behind the header: up to `maxBytes` (0: no limit). */
-  room(maxBytes: number): Buffer {
-    const bytes = maxBytes > 0 ? Math.min(this.#sizeBytes, maxBytes) : this.#sizeBytes;
-    const slabBytes = this.#slabBytes;
-    if (this.#slab === null) {
-      this.#slab = this.#spare?.length === slabBytes ? this.#spare : newSlab(slabBytes);
-      this.#spare = null;
-      this.#view = null;
-    }
-    if (this.#view?.length !== bytes) {
-      this.#view = this.#slab.subarray(HEADER_BYTES, HEADER_BYTES + bytes);
-    }
-    return this.#view;
-  }
-
-  /** Takes the slab in whose room `byteCount` bytes were read. Call `returned` when it has been sent. */
-  take(byteCount: number): Buffer {
-    const slab = this.#slab as Buffer;
-    this.wasFull = byteCount === this.#view?.length;
-    this.#adapt(byteCount);
-    this.#taken = slab;
-    this.#slab = null;
-    return slab;
-  }
-
-  /** The slab taken last was sent: it is free again, or the channel keeps it. Returns a large one that the channel keeps. */
-  returned(isFree: boolean): Buffer | null {
-    const taken = this.#taken;
-    this.#taken = null;
-    if (taken === null) return null;
-    if (!isFree) return taken.length === SLAB_BYTES ? taken : null;
-    if (taken.length !== this.#slabBytes) return null;
-    if (this.#slab === null) this.#slab = taken;
-    else this.#spare = taken;
-    return null;
-  }
-
-  get #slabBytes(): number {
-    return HEADER_BYTES + this.#sizeBytes + TRAILER_BYTES;
-  }
-
-  #adapt(byteCount: number): void {
-    if (this.wasFull && byteCount === this.#sizeBytes) {
-      this.#smallReads = 0;
-      this.#sizeBytes = Math.min(GROWTH * this.#sizeBytes, LARGE_BYTES);
-    } else if (this.#sizeBytes > SMALL_BYTES) {
-      this.#smallReads = byteCount <= SMALL_BYTES ? this.#smallReads + 1 : 0;
-      if (this.#smallReads < SMALL_READS) return;
-      this.#smallReads = 0;
-      this.#sizeBytes = SMALL_BYTES;
-    }
-  }
-}

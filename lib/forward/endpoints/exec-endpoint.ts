@@ -13,8 +13,8 @@ import { deferred } from '../../util/concurrency.js';
 import { describeError, escapeText } from '../../util/escape.js';
 import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
 import { filterInput } from '../input-filter.js';
+import { LocalWriter } from '../local-writer.js';
 import { streamFields } from '../session-source.js';
-import { LocalWriter } from '../splice.js';
 
 export interface ExecEndpoint {
   readonly kind: 'exec';

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import test from 'ava';
-import { LocalWriter } from '../../../lib/forward/splice.js';
+import { LocalWriter } from '../../../lib/forward/local-writer.js';
 import { SocketLink } from '../../../lib/link/socket-link.js';
 import type { Libc, NativeCall } from '../../../lib/system/libc.js';
 import { enlargeBuffer, grantedBuffer } from '../../../lib/system/sockets/socket-buffer.js';

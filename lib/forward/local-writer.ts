@@ -1,0 +1,177 @@
+/** The writing side of a local end: what the peer sent goes out, and credit for it goes back. */
+import net from 'node:net';
+import type { Writable } from 'node:stream';
+import { unwrittenBytesOf } from '../system/sockets/node-sockets.js';
+import { DEFAULT_BUFFER_BYTES, enlargeBuffer } from '../system/sockets/socket-buffer.js';
+import { ByteQueue, copyAlone, dropView, keepView } from '../util/bytes/byte-queue.js';
+import { LastPieces, lastOf } from '../util/bytes/last-pieces.js';
+
+/** The outstanding work of a {@link LocalWriter}. */
+export interface WriterState {
+  /** Bytes still to be written, in order. */
+  readonly unwritten: readonly Buffer[];
+  /** How many further bytes left the process, or were dropped, without being reported yet. */
+  readonly takenBytes: number;
+  /** Whether EOF follows them, and whether the target has finished already. */
+  readonly isEnding: boolean;
+  readonly isFinished: boolean;
+}
+
+/** Nothing is outstanding. */
+export const NOTHING: WriterState = { unwritten: [], takenBytes: 0, isEnding: false, isFinished: false };
+
+/** Largest batch for one write to the system, so that credit is returned while more waits. */
+const WRITE_BYTES = 131_072;
+
+/**
+ * The writing side of a local end: a socket, or the standard input of a process. Only one write is outstanding at a time. Data
+ * that arrives meanwhile is gathered, so a stream holds about as much memory as it has bytes, whatever frames they came in.
+ */
+export class LocalWriter {
+  readonly #target: Writable;
+  readonly #onTaken: (bytes: number) => void;
+  readonly #waiting = new ByteQueue();
+  /** The latest writes, while the target still holds any of their bytes. */
+  #written: LastPieces | null = null;
+  #writtenBytes = 0;
+  #takenBytes = 0;
+  /** How many views the target holds. */
+  #views = 0;
+  #isEnding: boolean;
+  /** Whether its socket buffer was enlarged, which happens when a write does not fit. */
+  #isBuffered = false;
+
+  /**
+   * `onTaken` gets the number of bytes that have left this process or were dropped. If created with inherited state, call `goOn`
+   * afterwards.
+   */
+  constructor(target: Writable, onTaken: (bytes: number) => void, { unwritten, isEnding } = NOTHING) {
+    this.#target = target;
+    this.#onTaken = onTaken;
+    this.#waiting.restore(unwritten);
+    this.#isEnding = isEnding;
+    target.once('close', () => this.drop());
+  }
+
+  /** Writes bytes, which are lent for the call; returns true if it keeps a view of them. */
+  write(bytes: Buffer): boolean {
+    const target = this.#target;
+    if (target.destroyed || target.writableEnded) {
+      this.#onTaken(bytes.length);
+      return false;
+    }
+    if (this.#isWriting) return this.#waiting.push(bytes);
+    const isView = keepView(bytes);
+    const piece = isView ? bytes : copyAlone(bytes);
+    this.#write(piece, isView);
+    this.#tellTaken();
+    if (target.writableLength === 0) return false;
+    this.#keep(piece);
+    return isView;
+  }
+
+  /** Ends the target after everything that waits. */
+  end(): void {
+    this.#isEnding = true;
+    if (this.#waiting.byteCount === 0) this.#target.end();
+  }
+
+  /** Drops everything that waits: the target takes nothing more. */
+  drop(): void {
+    this.#releaseWritten();
+    const bytes = this.#writtenBytes - this.#takenBytes + this.#waiting.byteCount;
+    this.#takenBytes = this.#writtenBytes;
+    this.#waiting.clear();
+    if (bytes > 0) this.#onTaken(bytes);
+  }
+
+  /** What a successor has to write instead of this one; changes nothing. Null if it is unknown how much the target has taken. */
+  get state(): WriterState | null {
+    const target = this.#target;
+    const isEnding = this.#isEnding;
+    const isFinished = target.writableFinished;
+    const heldBytes = this.#writtenBytes - this.#takenBytes;
+    if (target.destroyed) {
+      return { unwritten: [], takenBytes: heldBytes + this.#waiting.byteCount, isEnding, isFinished };
+    }
+    const unwrittenBytes = target instanceof net.Socket ? unwrittenBytesOf(target) : null;
+    // More than this writer wrote: some of it came from elsewhere, such as a preamble.
+    if (unwrittenBytes === null || unwrittenBytes > heldBytes) return null;
+    const written = lastOf(this.#written, unwrittenBytes);
+    if (written === null) return null;
+    const unwritten = [...written, ...this.#waiting.list()];
+    return { unwritten, takenBytes: heldBytes - unwrittenBytes, isEnding, isFinished };
+  }
+
+  /** Writes what the predecessor had not written. */
+  goOn(): void {
+    if (this.#waiting.byteCount > 0) this.#writeWaiting();
+    else if (this.#isEnding && !this.#target.writableEnded) this.#target.end();
+  }
+
+  /** Bytes given to it that have not left, as views, in order. */
+  listHeld(): Buffer[] {
+    const written = lastOf(this.#written, this.#writtenBytes - this.#takenBytes) ?? [];
+    return [...written, ...this.#waiting.list()];
+  }
+
+  /** Whether the target still holds a write of ours. Other writes, such as a preamble, do not count. */
+  get #isWriting(): boolean {
+    return this.#takenBytes < this.#writtenBytes || this.#waiting.byteCount > 0;
+  }
+
+  #write(bytes: Buffer, isView: boolean): void {
+    if (isView) this.#views += 1;
+    this.#writtenBytes += bytes.length;
+    this.#target.write(bytes, this.#handleWritten);
+  }
+
+  #keep(piece: Buffer): void {
+    this.#written ??= new LastPieces();
+    this.#written.add(piece);
+  }
+
+  readonly #handleWritten = (): void => {
+    this.#tellTaken();
+    if (this.#waiting.byteCount > 0 && this.#target.writableLength === 0) this.#writeWaiting();
+  };
+
+  #writeWaiting(): void {
+    const target = this.#target;
+    target.cork();
+    for (let room = WRITE_BYTES; room > 0; ) {
+      const block = this.#waiting.shift();
+      if (block === null) break;
+      this.#write(block.bytes, block.isView);
+      this.#keep(block.bytes);
+      room -= block.bytes.length;
+    }
+    target.uncork();
+    if (this.#isEnding && this.#waiting.byteCount === 0) target.end();
+    this.#tellTaken();
+  }
+
+  /** Returns credit for what the system has taken. */
+  #tellTaken(): void {
+    const waitingBytes = this.#target.writableLength;
+    if (waitingBytes === 0) this.#releaseWritten();
+    else if (!this.#isBuffered) this.#buffer();
+    const bytes = this.#writtenBytes - waitingBytes - this.#takenBytes;
+    if (bytes <= 0) return;
+    this.#takenBytes += bytes;
+    this.#onTaken(bytes);
+  }
+
+  /** Enlarges the socket buffer. Before the connect, waiting bytes do not mean that the buffer is full. */
+  #buffer(): void {
+    const target = this.#target;
+    if (!(target instanceof net.Socket) || target.connecting) return;
+    this.#isBuffered = true;
+    void enlargeBuffer(target, DEFAULT_BUFFER_BYTES);
+  }
+
+  #releaseWritten(): void {
+    for (; this.#views > 0; this.#views -= 1) dropView();
+    this.#written = null;
+  }
+}
