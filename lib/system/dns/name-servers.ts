@@ -3,7 +3,7 @@ import { randomInt } from 'node:crypto';
 import dgram from 'node:dgram';
 import { once, setMaxListeners } from 'node:events';
 import net from 'node:net';
-import { toVproxyError, VproxyError } from '../../errors.js';
+import { VproxyError } from '../../errors.js';
 import { formatHostPort, type HostPort } from '../../util/addresses.js';
 import type { Clock } from '../../util/clock.js';
 import { LoopTurns, Turns } from '../../util/concurrency.js';
@@ -115,7 +115,8 @@ export class NameServers {
           if (!FAILURES.includes(answer.rcode)) return answer;
           failure = answer;
         } catch (error) {
-          problem = toVproxyError(error);
+          if (!(error instanceof VproxyError) || error.code === 'cancelled') throw error;
+          problem = error;
         }
       }
       // The servers have answered, and would say the same again.

@@ -1,7 +1,7 @@
 import dgram from 'node:dgram';
 import { once } from 'node:events';
 import test, { type ExecutionContext } from 'ava';
-import { type DnsMessage, parseMessage } from '../../../lib/system/dns/dns-message.js';
+import { type DnsMessage, parseMessage, RCODE } from '../../../lib/system/dns/dns-message.js';
 import { NameServers } from '../../../lib/system/dns/name-servers.js';
 import type { DnsRecord } from '../../../lib/system/dns/resource-records.js';
 import { systemClock } from '../../../lib/util/clock.js';
@@ -187,6 +187,15 @@ test('stop() cancels all questions, including those that wait', async (t) => {
   t.is(clock.pending, 0);
   await t.throwsAsync(ask(), { code: 'cancelled' });
   t.is(server.asked.length, 1);
+});
+
+test('stop() cancels a question that one server has failed to answer, and another still has', async (t) => {
+  const [failing, silent] = [await saying(t, RCODE.SERVFAIL), await dnsServer(t, () => [])];
+  const { ask, upstream } = serversOf(t, [failing.port, silent.port]);
+  const failure = t.throwsAsync(ask(), { code: 'cancelled' });
+  await eventually(() => silent.asked.length === 1);
+  upstream.stop();
+  await failure;
 });
 
 test('without a server, a question fails', async (t) => {
