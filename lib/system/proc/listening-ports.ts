@@ -88,8 +88,10 @@ export class ListeningPorts {
     await search(this.#pid, () => missing.size === 0);
     const isLate = processorLimit(HOLDERS_MS);
     const isOver = (): boolean => missing.size === 0 || isLate();
-    for (const pid of missing.size === 0 ? [] : listPids(this.#procPath).reverse())
+    for (const pid of missing.size === 0 ? [] : listPids(this.#procPath).reverse()) {
+      if (isOver()) break;
       if (pid !== this.#pid) await search(pid, isOver);
+    }
     if (!isLate()) for (const inode of missing) found.set(inode, NOBODY);
     return found;
   }

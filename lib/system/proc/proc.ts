@@ -46,7 +46,7 @@ const LOOKS_IN_A_TURN = 64;
 /** The targets of a process's descriptors: paths, or names such as `socket:[4711]`. Stops when `isOver`. */
 export async function* openFiles(proc: string, pid: number, isOver: () => boolean): AsyncGenerator<string> {
   const folder = `${proc}/${pid}/fd`;
-  const descriptors = isOver() ? [] : await fs.readdir(folder).catch(() => []);
+  const descriptors = await fs.readdir(folder).catch(() => []);
   for (const [index, descriptor] of descriptors.entries()) {
     if (isOver()) return;
     if (index % LOOKS_IN_A_TURN === LOOKS_IN_A_TURN - 1) await nextTurn();
@@ -61,7 +61,10 @@ export async function findHolder(
   names: ReadonlySet<string>,
   isOver: () => boolean,
 ): Promise<number | null> {
-  for (const pid of pids) for await (const name of openFiles(proc, pid, isOver)) if (names.has(name)) return pid;
+  for (const pid of pids) {
+    if (isOver()) return null;
+    for await (const name of openFiles(proc, pid, isOver)) if (names.has(name)) return pid;
+  }
   return null;
 }
 

@@ -9,7 +9,7 @@ import { isOwnGroup } from '../../../lib/system/accounts.js';
 import { availableMemory } from '../../../lib/system/proc/available-memory.js';
 import { ListeningPorts } from '../../../lib/system/proc/listening-ports.js';
 import { LocalUsers } from '../../../lib/system/proc/local-users.js';
-import { processExists } from '../../../lib/system/proc/proc.js';
+import { findHolder, processExists } from '../../../lib/system/proc/proc.js';
 import { findAddressOwner, findSockets } from '../../../lib/system/proc/proc-net.js';
 import { deferred } from '../../../lib/util/concurrency.js';
 import { temporaryFolder } from '../../helpers/files.js';
@@ -308,4 +308,16 @@ test('a process exists that this user may not signal; one that has exited does n
   const child = spawn('true');
   await once(child, 'exit');
   t.false(processExists(child.pid ?? 0));
+});
+
+test('a search that is over looks at no further process', async (t) => {
+  const seen: number[] = [];
+  function* pids(): Generator<number> {
+    for (let pid = 1; pid <= 1000; pid += 1) {
+      seen.push(pid);
+      yield pid;
+    }
+  }
+  t.is(await findHolder(temporaryFolder(t), pids(), new Set(['x']), () => seen.length > 2), null);
+  t.deepEqual(seen, [1, 2, 3]);
 });
