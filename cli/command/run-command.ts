@@ -19,13 +19,16 @@ import {
   secondWords,
 } from './table.js';
 
+/** The spellings of `--version`. */
+const VERSION_OPTIONS: readonly string[] = ['--version', '-V'];
+
 /** Resolves with the exit status. Rejects with `bad-argument`, or with the command's error. */
 export async function runCommand(words: readonly string[]): Promise<number> {
   const [first, ...others] = words;
   const isImplied = first === undefined && (await MAIN_COMMAND.load()).isImplied?.(process.env) === true;
   if (first === undefined && !isImplied) return showShortHelp();
   // Do not load the proxy for that.
-  if (others.length === 0 && first === '--version') return showVersion();
+  if (others.length === 0 && VERSION_OPTIONS.includes(first ?? '')) return showVersion();
   const { name, entry, words: behind } = findCommand(words);
   if (entry === null) return runGroup(name, behind);
   // For an unknown command, errors in its options do not matter.
