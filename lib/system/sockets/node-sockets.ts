@@ -91,8 +91,8 @@ let readKeys: ReadKeys | null = null;
 function readKeysOf(socket: net.Socket): ReadKeys | null {
   if (readKeys !== null) return readKeys;
   const symbols = Object.getOwnPropertySymbols(socket);
-  const found = READ_NAMES.flatMap((name) => symbols.filter(({ description }) => description === name));
-  if (found.length === READ_NAMES.length) readKeys = found as readonly symbol[] as ReadKeys;
+  const found = READ_NAMES.map((name) => symbols.find(({ description }) => description === name));
+  if (!found.includes(undefined)) readKeys = found as readonly unknown[] as ReadKeys;
   return readKeys;
 }
 
@@ -177,7 +177,7 @@ export interface AdoptOptions {
  * `allowHalfOpen`, and reads nothing before `resume()`. Throws for any other kind of descriptor.
  */
 export function adoptSocket(fd: number, { onread, readable = true, writable = true }: AdoptOptions = {}): net.Socket {
-  const options: net.SocketConstructorOpts & Pick<AdoptOptions, 'onread'> & { pauseOnCreate: boolean } = {
+  const options: net.SocketConstructorOpts & { onread: OnRead | undefined; pauseOnCreate: boolean } = {
     fd,
     readable,
     writable,
