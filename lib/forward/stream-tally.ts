@@ -14,8 +14,7 @@ export class StreamTally {
   /** The number of streams that were opened. */
   opened = 0;
   /** Bytes of closed streams. */
-  #sentBytes = 0;
-  #receivedBytes = 0;
+  readonly #closed = { sentBytes: 0, receivedBytes: 0 };
   readonly #open = new Set<KnownStream>();
 
   countOpened(stream: KnownStream, nowMs: number): void {
@@ -32,8 +31,8 @@ export class StreamTally {
   /** A stream has closed, with the code of the reason, or null in order. */
   countClosed(stream: KnownStream, code: string | null): void {
     const wasOpen = this.#open.delete(stream);
-    this.#sentBytes += stream.sentBytes;
-    this.#receivedBytes += stream.receivedBytes;
+    this.#closed.sentBytes += stream.sentBytes;
+    this.#closed.receivedBytes += stream.receivedBytes;
     if (code === null) return;
     if (wasOpen) this.resets.add({ code: countedCode(code) });
     else this.countRefused(code);
@@ -48,12 +47,17 @@ export class StreamTally {
   }
 
   /** The bytes of all streams, including open ones. */
-  get bytes(): { readonly sent: number; readonly received: number } {
-    let [sent, received] = [this.#sentBytes, this.#receivedBytes];
-    for (const { sentBytes, receivedBytes } of this.#open) {
-      sent += sentBytes;
-      received += receivedBytes;
-    }
-    return { sent, received };
+  get sentBytes(): number {
+    return this.#sum('sentBytes');
+  }
+
+  get receivedBytes(): number {
+    return this.#sum('receivedBytes');
+  }
+
+  #sum(key: 'sentBytes' | 'receivedBytes'): number {
+    let sum = this.#closed[key];
+    for (const stream of this.#open) sum += stream[key];
+    return sum;
   }
 }

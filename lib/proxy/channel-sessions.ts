@@ -20,6 +20,8 @@ interface ChannelSessionsOptions {
   readonly source: SessionSource;
   readonly clock: Clock;
   readonly log: Log;
+  /** Bytes that belonged to no session, on all links. */
+  readonly skippedBytes: () => number;
   /** A session was established and needs `start`; or it was restored and is already started. */
   readonly onSession: (session: Session, isRestored: boolean) => void;
   /** A session was established, suspended, resumed or ended; or the channel waits for its next attempt. */
@@ -40,7 +42,7 @@ export interface Whereabouts {
 export interface ChannelMeasures {
   readonly record: Pick<ChannelRecordState, 'name' | 'sessions' | 'ends'>;
   readonly totals: ChannelTotals;
-  /** The current session; null if there is none. */
+  /** Null between sessions. */
   readonly session: Session | null;
 }
 
@@ -64,10 +66,9 @@ export class ChannelSessions {
     this.log = options.log;
   }
 
-  /** The channel in numbers; `skippedBytes`: those that belonged to no session. */
-  measure(skippedBytes: number): ChannelMeasures {
+  measure(): ChannelMeasures {
     const session = this.#options.source.current;
-    return { record: this.record.state, totals: this.record.totals(session, skippedBytes), session };
+    return { record: this.record.state, totals: this.record.totals(session, this.#options.skippedBytes()), session };
   }
 
   /** The whereabouts of a session; null if it has ended. */

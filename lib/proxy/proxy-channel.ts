@@ -195,6 +195,7 @@ export class ProxyChannel {
       {
         ...shared,
         channel: address,
+        skippedBytes: () => this.supervisor.skippedBytes,
         onSession: (session, isRestored) => this.#take(session, isRestored),
         onChanged: () => this.#tellChange(),
         onEnded: (reason) => context.onEnded(this, reason),
@@ -415,7 +416,7 @@ export class ProxyChannel {
 
   status(): ChannelStatus {
     const { record } = this.sessions;
-    const { session, totals } = this.sessions.measure(this.supervisor.skippedBytes);
+    const { session, totals } = this.sessions.measure();
     return {
       label: this.label,
       group: this.#options.group ?? null,

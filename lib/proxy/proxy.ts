@@ -113,7 +113,6 @@ const PING_TIMEOUT_MS = 5000;
 export interface MeasuredChannel {
   readonly label: string;
   readonly sessions: Pick<ChannelSessions, 'measure'>;
-  readonly supervisor: { readonly skippedBytes: number };
   readonly forwards: Pick<ForwardTable, 'count' | 'listMessages'>;
   readonly ports: { list(): PortStatus[] };
   readonly tally: ChannelTally;

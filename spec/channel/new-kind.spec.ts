@@ -76,6 +76,7 @@ function openSide(t: ExecutionContext, channel: ChannelAddress): Promise<Session
   const nothing = () => undefined;
   const sessions = new ChannelSessions({
     ...{ channel, clock: systemClock, log: nothing, onChanged: nothing, onEnded: nothing },
+    skippedBytes: () => 0,
     source: new SessionSource(systemClock),
     onSession: (established) => {
       established.start(['echo']);

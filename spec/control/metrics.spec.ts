@@ -241,8 +241,7 @@ test.serial('the time for a page is proportional to channels and ports, in turns
   });
   const listMeasured = () =>
     Array.from({ length: 200 }, (_, index) => ({
-      ...{ label: `vm${index}`, sessions: sample.sessions, supervisor: sample.supervisor },
-      tally: new ChannelTally(() => ({ log: 0, audit: 0 })),
+      ...{ label: `vm${index}`, sessions: sample.sessions, tally: new ChannelTally(() => ({ log: 0, audit: 0 })) },
       ...{ forwards: { count: 0, listMessages: () => [] }, ports: { list: () => [...ports] } },
     }));
   const before = process.cpuUsage();

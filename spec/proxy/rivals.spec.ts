@@ -155,7 +155,7 @@ test('for a busy device the line names the process that has it open; searches ar
   const nothing = () => undefined;
   const sessions = new ChannelSessions({
     ...{ channel, clock, onSession: nothing, onChanged: nothing, onEnded: nothing },
-    ...{ source: new SessionSource(clock), log: ({ message }) => lines.push(message) },
+    ...{ source: new SessionSource(clock), log: ({ message }) => lines.push(message), skippedBytes: () => 0 },
   });
   const instance = randomBytes(16).toString('hex');
   const settings = sessionSettings({ instance, randomBytes, agent: 'test' });

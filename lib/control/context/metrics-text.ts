@@ -33,10 +33,11 @@ export class MetricsText {
   /** Adds the series of a histogram, which has the same metric and labels each time; none if it is empty. */
   addHistogram(metric: Metric, labels: string, histogram: Histogram): void {
     if (histogram.count === 0) return;
-    const known = HISTOGRAMS.get(histogram);
-    const isCurrent = known?.count === histogram.count;
-    const made = isCurrent ? known : { count: histogram.count, bytes: histogramLines(metric, labels, histogram) };
-    if (!isCurrent) HISTOGRAMS.set(histogram, made);
+    let made = HISTOGRAMS.get(histogram);
+    if (made?.count !== histogram.count) {
+      made = { count: histogram.count, bytes: histogramLines(metric, labels, histogram) };
+      HISTOGRAMS.set(histogram, made);
+    }
     this.#linesOf(metric).addBytes(made.bytes);
   }
 

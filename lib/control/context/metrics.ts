@@ -34,7 +34,7 @@ export async function describeMetrics({ proxy, process }: MetricsContext): Promi
 
 function addMeasured(text: MetricsText, measured: MeasuredChannel): void {
   const channel = labelText({ channel: measured.label });
-  addChannel(text, channel, measured.sessions.measure(measured.supervisor.skippedBytes));
+  addChannel(text, channel, measured.sessions.measure());
   addForwards(text, channel, measured.forwards);
   addPorts(text, channel, measured.ports.list());
   addTally(text, channel, measured.tally);
@@ -175,13 +175,13 @@ const SERVICE_METRICS: readonly ServiceMetric[] = [
     'counter',
     'sent_bytes_total',
     'Bytes sent to the peer by the forwards of a service.',
-    ({ bytes }) => bytes.sent,
+    ({ sentBytes }) => sentBytes,
   ),
   ofService(
     'counter',
     'received_bytes_total',
     'Bytes received from the peer by the forwards of a service.',
-    ({ bytes }) => bytes.received,
+    ({ receivedBytes }) => receivedBytes,
   ),
 ];
 const REFUSALS = metric('counter', 'service_refusals_total', 'Streams refused, by code of the reason.');
