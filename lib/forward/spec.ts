@@ -1,10 +1,10 @@
 /** A forward: its interface, and its text `SERVICE:ENDPOINT`, such as `ADDR:PORT`, `/path` or `KIND:…` (docs/forwards.md). */
-import { isIP } from 'node:net';
 import { SERVICE_NAME } from '../codec/limits.js';
 import { badArgument, toVproxyError, type VproxyError } from '../errors.js';
 import type { MessageCounts } from '../session/stream.js';
 import type { KeepDescriptor } from '../system/descriptors.js';
 import { type FileAccess, resolveSocketAccess } from '../system/sockets/listen-address.js';
+import { isIP } from '../util/addresses.js';
 import { closestWord } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import type { ConnectionState, IndexOfStream, Inheritance } from './connection.js';

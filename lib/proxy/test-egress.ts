@@ -1,5 +1,4 @@
 /** Describes the egresses of a channel, and tests a destination against their rules. */
-import { isIPv6 } from 'node:net';
 import { VproxyError } from '../errors.js';
 import { type Destination, parseDestination } from '../forward/egress/admission.js';
 import { EgressDialer } from '../forward/egress/dial.js';
@@ -7,7 +6,7 @@ import { Refusal } from '../forward/egress/refusal.js';
 import { type EgressRules, formatEgressRules } from '../forward/egress/rules.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import type { EgressStatus, EgressTest } from '../status/types.js';
-import { formatHostPort } from '../util/addresses.js';
+import { formatHostPort, isIPv6 } from '../util/addresses.js';
 import type { Clock } from '../util/clock.js';
 import { suggestOrList } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';

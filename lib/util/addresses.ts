@@ -25,9 +25,15 @@ export function parseHostPort(text: string, lowestPort: 0 | 1 = 1): HostPort {
   return { host, port };
 }
 
+/** Whether a text is an IPv6 address, with or without a zone. Node's own check takes 10 ms when it is first called. */
+export const isIPv6 = (text: string): boolean => text.includes(':') && net.isIPv6(text);
+
+/** The family of an address; 0 for any other text. */
+export const isIP = (text: string): 0 | 4 | 6 => (net.isIPv4(text) ? 4 : isIPv6(text) ? 6 : 0);
+
 /** Whether a text can be a host: a name or an IPv4 address, or in brackets an IPv6 address. */
 export function isHost(text: string, isBracketed: boolean): boolean {
-  return isBracketed ? net.isIPv6(text) : HOST.test(text);
+  return isBracketed ? isIPv6(text) : HOST.test(text);
 }
 
 /** Formats an address; `parseHostPort` reads it back. */
@@ -37,8 +43,9 @@ export function formatHostPort({ host, port }: HostPort): string {
 
 /** Whether only processes of this machine can connect to a listener at `host`: 127.0.0.0/8, ::1, localhost. */
 export function isLoopback(host: string): boolean {
-  if (net.isIP(host) === 0) return host.toLowerCase() === 'localhost';
-  return LOOPBACK.check(host, net.isIPv6(host) ? 'ipv6' : 'ipv4');
+  const family = isIP(host);
+  if (family === 0) return host.toLowerCase() === 'localhost';
+  return LOOPBACK.check(host, family === 6 ? 'ipv6' : 'ipv4');
 }
 
 /** Whether a listener at `host` is on every address of the machine. */
@@ -57,13 +64,13 @@ export function dialableHost(host: string, isOnly6 = false): string {
  * name may be any host.
  */
 export function addressesOverlap(a: HostPort, b: HostPort): boolean {
-  const isAny = ({ host }: HostPort) => isEveryAddress(host) || net.isIP(host) === 0;
+  const isAny = ({ host }: HostPort) => isEveryAddress(host) || isIP(host) === 0;
   return a.port === b.port && (isAny(a) || isAny(b) || canonicalHost(a.host) === canonicalHost(b.host));
 }
 
 /** One text per address; a name in lower case, and `localhost` as 127.0.0.1. */
 export function canonicalHost(host: string): string {
-  if (net.isIPv6(host)) return hostOfUrl(host.replace(/%.*/, ''));
+  if (isIPv6(host)) return hostOfUrl(host.replace(/%.*/, ''));
   const name = host.toLowerCase();
   return name === 'localhost' ? '127.0.0.1' : name;
 }
@@ -93,7 +100,7 @@ export const formatPortRanges = (ranges: readonly PortRange[]): string =>
  */
 export function parseAddress(text: string): Uint8Array | null {
   if (net.isIPv4(text)) return Uint8Array.from(text.split('.'), Number);
-  if (!net.isIPv6(text) || text.includes('%')) return null;
+  if (!isIPv6(text) || text.includes('%')) return null;
   // The host of a URL is hexadecimal throughout.
   const [head = '', tail] = hostOfUrl(text).split('::');
   const first = groupsOf(head);

@@ -1,11 +1,10 @@
 /** Addresses that vproxy listens on: TCP, and unix sockets that it creates. */
 
 import { constants } from 'node:fs';
-import net from 'node:net';
 import os from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { isAnswered } from '../../../lib/system/sockets/listening.js';
-import { addressesOverlap, formatHostPort, type HostPort, isEveryAddress } from '../../../lib/util/addresses.js';
+import { addressesOverlap, formatHostPort, type HostPort, isEveryAddress, isIP } from '../../../lib/util/addresses.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
@@ -17,7 +16,7 @@ export async function checkTcpListen(machine: Machine, address: HostPort): Promi
   const { host, port } = address;
   const shown = formatHostPort(address);
   if (port === 0) return [finding('listen-free', `${shown}: the system picks a port`)];
-  if (net.isIP(host) !== 0 && !isOwnAddress(host))
+  if (isIP(host) !== 0 && !isOwnAddress(host))
     return [finding('listen-address', `${host} is not an address of this machine`)];
   const lowest = Number(machine.readProc('sys/net/ipv4/ip_unprivileged_port_start') || 1024);
   if (port < lowest && machine.options.userId !== 0) {

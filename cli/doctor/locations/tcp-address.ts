@@ -6,7 +6,7 @@ import type { LocationOf } from '../../../lib/channel/kind.js';
 import { systemCode } from '../../../lib/errors.js';
 import type { ListedSocket } from '../../../lib/system/proc/proc-net.js';
 import { runTool } from '../../../lib/system/processes/run-tool.js';
-import { addressesOverlap, formatHostPort, type HostPort } from '../../../lib/util/addresses.js';
+import { addressesOverlap, formatHostPort, type HostPort, isIP } from '../../../lib/util/addresses.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
@@ -60,7 +60,7 @@ async function checkAddress(
 
 /** Resolves with the first addresses of a host, or with the reason why it has none. */
 async function resolveHost(host: string, timeoutMs: number): Promise<string[] | Finding> {
-  if (net.isIP(host) !== 0) return [host];
+  if (isIP(host) !== 0) return [host];
   try {
     return (await resolveName(host, timeoutMs)).slice(0, MAX_ADDRESSES);
   } catch (error) {
@@ -124,7 +124,7 @@ async function resolveName(host: string, timeoutMs: number): Promise<string[]> {
   const text = await askSystem(host, timeoutMs);
   if (text === null) return (await lookup(host, { all: true })).map(({ address }) => address);
   const words = text.split('\n').map((line) => /^\S+/.exec(line)?.[0] ?? '');
-  const addresses = [...new Set(words)].filter((word) => net.isIP(word) !== 0);
+  const addresses = [...new Set(words)].filter((word) => isIP(word) !== 0);
   if (addresses.length === 0) throw new Error('unknown name, or no answer from the name server');
   return addresses;
 }

@@ -1,7 +1,6 @@
 /** Channels as URIs: `unix:///run/vm1.sock`, `tcp://[::1]:9000?frame=4096`, `ssh://host/run/vm1.sock` (docs/channels.md). */
-import net from 'node:net';
 import { badArgument, VproxyError } from '../../errors.js';
-import { formatPath } from '../../util/addresses.js';
+import { formatPath, isIPv6 } from '../../util/addresses.js';
 import { quoteWord } from '../../util/escape.js';
 
 /** A URI in the parts of the short form. */
@@ -159,7 +158,7 @@ const OPTIONS = '-T -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval
 /** Builds the shell command; the target is quoted, so that it cannot add words. Throws `bad-argument`. */
 function sshCommand({ user, host, port, path }: SshTarget): string {
   const name = host.replace(/^\[(.*)\]$/, '$1');
-  if (!HOST.test(name) && !net.isIPv6(name)) throw badArgument('the host of ssh:// must be a name or an address');
+  if (!HOST.test(name) && !isIPv6(name)) throw badArgument('the host of ssh:// must be a name or an address');
   // Some shells interpret a backslash between quotes.
   if (/[\u0000-\u001f\u007f\\]/.test(user + path))
     throw badArgument('ssh:// cannot contain control characters or backslashes');

@@ -112,11 +112,16 @@ const ISATAP = { what: 'IPv4 by ISATAP', source: 'RFC 5214', ipv4At: 12, prefix:
 const isIsatap = (bytes: Uint8Array): boolean =>
   bytes.length === 16 && ((bytes[8] ?? 0) & ~2) === 0 && bytes[9] === 0 && bytes[10] === 0x5e && bytes[11] === 0xfe;
 
-/** The rows with their first address as bytes, narrowest first. */
-const RANGES = SPECIAL_RANGES.map((range) => {
-  const [address = '', prefix] = range.network.split('/');
-  return { ...range, first: parseAddress(address) ?? new Uint8Array(), prefix: Number(prefix) };
-}).sort((a, b) => b.prefix - a.prefix);
+/** The rows with their first address as bytes, narrowest first; null until they are needed. */
+let ranges: readonly (FoundRange & { readonly first: Uint8Array })[] | null = null;
+
+function rangesByPrefix() {
+  ranges ??= SPECIAL_RANGES.map((range) => {
+    const [address = '', prefix] = range.network.split('/');
+    return { ...range, first: parseAddress(address) ?? new Uint8Array(), prefix: Number(prefix) };
+  }).sort((a, b) => b.prefix - a.prefix);
+  return ranges;
+}
 
 /** A range that contains an address. */
 export interface FoundRange extends SpecialRange {
@@ -125,7 +130,7 @@ export interface FoundRange extends SpecialRange {
 
 /** The narrowest special range of an address; null for a public one. */
 export function specialRangeOf(bytes: Uint8Array): FoundRange | null {
-  const range = RANGES.find(({ first, prefix }) => isWithin(bytes, first, prefix));
+  const range = rangesByPrefix().find(({ first, prefix }) => isWithin(bytes, first, prefix));
   if (range !== undefined) return range;
   return isIsatap(bytes)
     ? { ...ISATAP, network: `${networkAround(bytes, ISATAP.prefix).address}/${ISATAP.prefix}` }
@@ -134,7 +139,7 @@ export function specialRangeOf(bytes: Uint8Array): FoundRange | null {
 
 /** Whether a network contains a special range and more. */
 export function isWide(network: Network): boolean {
-  return RANGES.some(({ first, prefix }) => prefix > network.prefix && contains(network, first));
+  return rangesByPrefix().some(({ first, prefix }) => prefix > network.prefix && contains(network, first));
 }
 
 /** The IPv4 address embedded in an IPv6 address, as far as the table knows; null if there is none. */

@@ -1,5 +1,4 @@
 /** `resolver:[EGRESS][,server=ADDR]`: answers DNS over datagram flows and streams, from this machine's resolver. */
-import net from 'node:net';
 import { SERVICE_NAME } from '../../codec/limits.js';
 import { badArgument, type VproxyError } from '../../errors.js';
 import { makeEvent } from '../../events.js';
@@ -7,7 +6,7 @@ import type { SessionStream } from '../../session/stream.js';
 import { rcodeName } from '../../system/dns/dns-message.js';
 import { DNS_PORT, HostFiles, MAX_SERVERS } from '../../system/dns/host-files.js';
 import { NameServers } from '../../system/dns/name-servers.js';
-import { formatHostPort, type HostPort, joinWithCommas, splitAtCommas } from '../../util/addresses.js';
+import { formatHostPort, type HostPort, isIP, isIPv6, joinWithCommas, splitAtCommas } from '../../util/addresses.js';
 import { Budget, TokenBucket } from '../../util/bounds.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { escapeText } from '../../util/escape.js';
@@ -47,9 +46,9 @@ function parseServer(option: string): HostPort {
   const [, text] = /^server=(.+)$/s.exec(option) ?? [];
   if (text === undefined) throw badArgument(`unknown option "${escapeText(option, 80)}"; available: server=ADDR`);
   const [, bracketed, plain = '', digits] = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(\d{1,5}))?$/.exec(text) ?? [];
-  const host = net.isIPv6(text) ? text : (bracketed ?? plain);
+  const host = isIPv6(text) ? text : (bracketed ?? plain);
   const port = digits === undefined ? DNS_PORT : Number(digits);
-  const family = net.isIP(host);
+  const family = isIP(host);
   if (family === 0 || (bracketed !== undefined && family !== 6) || port < 1 || port > 65_535)
     throw badArgument(
       `"${escapeText(text, 80)}": not a valid server address, such as 10.0.0.2, 10.0.0.2:5353 or [2001:db8::1]:53`,

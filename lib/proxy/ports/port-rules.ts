@@ -1,11 +1,11 @@
 /** The options of automatic port forwarding: ranges, and where to listen for the peer's ports. */
-import net from 'node:net';
 import { PORT_SERVICE } from '../../codec/limits.js';
 import { VproxyError } from '../../errors.js';
 import type { ForwardSpec } from '../../forward/spec.js';
 import { fillTemplate } from '../../forward/template.js';
 import {
   formatPortRanges,
+  isIP,
   joinWithCommas,
   type PortRange,
   parseKeyValues,
@@ -46,7 +46,7 @@ export function parsePortForwarding(text: string): PortForwarding {
   requireKnown(options, ['address', 'dir']);
   const [host, folder] = [options.get('address'), options.get('dir')];
   if (host !== undefined && folder !== undefined) throw bad('address= is not allowed with dir=');
-  if (host !== undefined && net.isIP(host) === 0) {
+  if (host !== undefined && isIP(host) === 0) {
     throw bad(`address=${escapeText(host, 80)} is not an IP address, such as 127.0.0.1`);
   }
   if (folder !== undefined) socketPathOf(folder, 'a', HIGHEST_PORT);

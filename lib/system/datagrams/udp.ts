@@ -1,9 +1,8 @@
 /** UDP sockets, bound, connected or taken over. Unsent messages are bounded, and losses are reported. */
 import dgram from 'node:dgram';
 import { once } from 'node:events';
-import net from 'node:net';
 import { systemCode, VproxyError } from '../../errors.js';
-import type { HostPort } from '../../util/addresses.js';
+import { type HostPort, isIP, isIPv6 } from '../../util/addresses.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
 import { shareLookUp } from '../dns/lookup.js';
@@ -213,8 +212,8 @@ type SocketType = (typeof TYPES)[4 | 6];
 
 /** Resolves a host to an address, and the type of socket for it. */
 async function resolve(host: string): Promise<{ readonly host: string; readonly type: SocketType }> {
-  const [address = host] = net.isIP(host) === 0 ? await shareLookUp(host) : [];
-  return { host: address, type: net.isIPv6(address) ? 'udp6' : 'udp4' };
+  const [address = host] = isIP(host) === 0 ? await shareLookUp(host) : [];
+  return { host: address, type: isIPv6(address) ? 'udp6' : 'udp4' };
 }
 
 function newSocket(type: SocketType, recvBufferSize?: number): dgram.Socket {

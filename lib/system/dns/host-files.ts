@@ -1,7 +1,6 @@
 /** Name configuration of this machine: the servers and domains in /etc/resolv.conf, and the addresses in /etc/hosts. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import net from 'node:net';
-import type { HostPort } from '../../util/addresses.js';
+import { type HostPort, isIP } from '../../util/addresses.js';
 import type { Clock } from '../../util/clock.js';
 
 const RESOLV_CONF = '/etc/resolv.conf';
@@ -83,7 +82,7 @@ export function parseResolvConf(text: string): ResolvConf {
   const valuesOf = (...keys: string[]): string[][] =>
     lines.flatMap(([key = '', ...rest]) => (keys.includes(key) ? [rest] : []));
   const servers = valuesOf('nameserver')
-    .flatMap(([host = '']) => (net.isIP(host) === 0 ? [] : [{ host, port: DNS_PORT }]))
+    .flatMap(([host = '']) => (isIP(host) === 0 ? [] : [{ host, port: DNS_PORT }]))
     .slice(0, MAX_SERVERS);
   const domains = (valuesOf('search', 'domain').at(-1) ?? []).map((domain) => domain.replace(/\.$/, ''));
   const ndots = valuesOf('options')
@@ -105,7 +104,7 @@ export function parseHosts(text: string): ReadonlyMap<string, readonly string[]>
   for (const line of text.split('\n')) {
     const [address = '', ...names] = line.replace(/#.*/, '').trim().split(/\s+/);
     // An address with a zone is meaningful only on this machine.
-    if (net.isIP(address) === 0 || address.includes('%')) continue;
+    if (isIP(address) === 0 || address.includes('%')) continue;
     for (const name of names) {
       const key = name.toLowerCase().replace(/\.$/, '');
       const addresses = found.get(key);

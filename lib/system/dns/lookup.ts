@@ -4,9 +4,9 @@
  */
 import dgram from 'node:dgram';
 import { once } from 'node:events';
-import net, { type LookupFunction } from 'node:net';
+import type { LookupFunction } from 'node:net';
 import { systemCode } from '../../errors.js';
-import { formatAddress, type HostPort } from '../../util/addresses.js';
+import { formatAddress, type HostPort, isIP } from '../../util/addresses.js';
 import { systemClock } from '../../util/clock.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { RCODE } from './dns-message.js';
@@ -63,9 +63,9 @@ export const lookup: LookupFunction = (host, { all }, callback) => {
     if (all === true)
       callback(
         null,
-        addresses.map((address) => ({ address, family: net.isIP(address) })),
+        addresses.map((address) => ({ address, family: isIP(address) })),
       );
-    else callback(null, first, net.isIP(first));
+    else callback(null, first, isIP(first));
   };
   shareLookUp(host).then(found, (error: unknown) => callback(error as NodeJS.ErrnoException, ''));
 };
@@ -149,7 +149,7 @@ async function inOrder(addresses: readonly string[]): Promise<readonly string[]>
 
 /** The local address that would be used to connect to an address; null without a route. Asks the system, and sends nothing. */
 async function sourceOf(address: string): Promise<string | null> {
-  const family = net.isIP(address);
+  const family = isIP(address);
   const socket = dgram.createSocket({
     type: family === 6 ? 'udp6' : 'udp4',
     lookup: (host, _, callback) => callback(null, host, family),

@@ -4,7 +4,7 @@ import dgram from 'node:dgram';
 import { once, setMaxListeners } from 'node:events';
 import net from 'node:net';
 import { VproxyError } from '../../errors.js';
-import { formatHostPort, type HostPort } from '../../util/addresses.js';
+import { formatHostPort, type HostPort, isIPv6 } from '../../util/addresses.js';
 import type { Clock } from '../../util/clock.js';
 import { LoopTurns, Turns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
@@ -224,7 +224,7 @@ const exchangeOver =
 
 /** The socket is connected, so that the system drops packets from others; its port is random, chosen by the system. */
 export function openServerSocket({ host, port }: HostPort): ServerSocket {
-  const socket = dgram.createSocket(net.isIPv6(host) ? 'udp6' : 'udp4');
+  const socket = dgram.createSocket(isIPv6(host) ? 'udp6' : 'udp4');
   // An error while no question listens is too late.
   socket.on('error', () => undefined);
   const connected = once(socket, 'connect');

@@ -1,5 +1,6 @@
 /** Connects to the first of several addresses that answers: Happy Eyeballs, version 2 (RFC 8305). */
 import net from 'node:net';
+import { isIPv6 } from '../../util/addresses.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { guardDescriptor } from '../descriptors.js';
 
@@ -96,7 +97,7 @@ const connectTcp = (address: string, port: number): net.Socket =>
 
 /** Alternates between the address families while both last, starting with the first address's (section 4). */
 export function interleaveFamilies(addresses: readonly string[]): string[] {
-  const isFirst = (address: string): boolean => net.isIPv6(address) === net.isIPv6(addresses[0] ?? '');
+  const isFirst = (address: string): boolean => isIPv6(address) === isIPv6(addresses[0] ?? '');
   const first = addresses.filter(isFirst);
   const others = addresses.filter((address) => !isFirst(address));
   return first
