@@ -2,8 +2,8 @@
  * Cuts the bytes of an established session into frames, and checks every header before anything is buffered
  * (R-FRAME-1 to R-FRAME-8, R-OPEN-14). DATA is handed on as views of the bytes read.
  */
-import { crc32 } from 'node:zlib';
 import { VproxyError } from '../errors.js';
+import { crc32 } from './crc32.js';
 import {
   type DataCheck,
   FRAME_TYPE,

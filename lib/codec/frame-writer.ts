@@ -1,5 +1,5 @@
 /** Writes the frames of one direction of a session: numbers them, adds checks, and hands them on (R-FRAME-1 to R-FRAME-3). */
-import { crc32 } from 'node:zlib';
+import { crc32 } from './crc32.js';
 import { type DataCheck, FRAME_TYPE, nextSequence, writeHeader } from './header.js';
 import { HEADER_BYTES } from './limits.js';
 

@@ -2,7 +2,7 @@
  * The bytes around the payload of a frame: the 16-byte header and the trailer of DATA, which show what a channel did to the bytes
  * (R-FRAME-1 to R-FRAME-3, R-INTEGRITY-1 to R-INTEGRITY-4).
  */
-import { crc32 } from 'node:zlib';
+import { crc32 } from './crc32.js';
 import { HEADER_BYTES } from './limits.js';
 
 /** Sequence numbers count 1, 2, 3, … and wrap after 2^32−1 to 1; 0 is HELLO's (R-FRAME-3). */
@@ -146,7 +146,7 @@ export class DataCheck {
   /** The nonces are those of the establishing HELLOs of the direction's sender and of its receiver. */
   constructor(level: Integrity, senderNonce: string, receiverNonce: string) {
     this.#level = level;
-    this.#tag = crc32(senderNonce + receiverNonce);
+    this.#tag = crc32(Buffer.from(senderNonce + receiverNonce));
   }
 
   /** Length of the trailer of each DATA frame. */

@@ -1,7 +1,7 @@
 /** HELLO, by which a side introduces itself in the handshake, and the magic before it (R-OPEN-2 to R-OPEN-5). */
 
-import { crc32 } from 'node:zlib';
 import { VproxyError } from '../errors.js';
+import { crc32 } from './crc32.js';
 import { encodeFrame, FRAME_TYPE, headerCheck, type Integrity, isIntegrity } from './header.js';
 import { decodeObject, isObject } from './json.js';
 import { HEADER_BYTES, LIMIT_RANGES, type Limits, MAX_CONTROL_BYTES } from './limits.js';

@@ -14,6 +14,7 @@ import {
 import { readSecretFile } from '../system/files/guarded-files.js';
 import { type CancelTimer, type Clock, systemClock } from '../util/clock.js';
 import { describeError, escapeText } from '../util/escape.js';
+import { loadTls } from '../util/large-modules.js';
 import { TlsChannel } from './tls-channel.js';
 import { TlsReader } from './tls-reader.js';
 import { TlsRecords } from './tls-records.js';
@@ -87,9 +88,6 @@ export function tlsWithCertificates(read: () => TlsCertificates, clock: Clock = 
     return new TlsLayer(options, agreement.isOdd, agreement.peer.nonce, { channel, handler, clock, check });
   };
 }
-
-/** Node's TLS takes 6 ms and half a MB to load, and few channels use it. */
-const loadTls = (): typeof tls => process.getBuiltinModule('node:tls');
 
 const COMMON = { minVersion: 'TLSv1.3', maxVersion: 'TLSv1.3', ciphers: CIPHERS } as const;
 

@@ -60,5 +60,10 @@ test('T22: nothing is compressed, so nothing can swell: only the checksum of zli
   const sources = (readdirSync('lib', { recursive: true }) as string[]).filter((name) => name.endsWith('.ts'));
   const imports = sources.flatMap((name) => readFileSync(join('lib', name), 'utf8').match(/^.*'node:zlib'.*$/gm) ?? []);
   t.true(imports.length > 2);
-  for (const line of imports) t.is(line, "import { crc32 } from 'node:zlib';");
+  const allowed = [
+    "import { crc32 } from 'node:zlib';",
+    "import type zlib from 'node:zlib';",
+    "export const loadZlib = (): Pick<typeof zlib, 'crc32'> => process.getBuiltinModule('node:zlib');",
+  ];
+  for (const line of imports) t.true(allowed.includes(line), line);
 });
