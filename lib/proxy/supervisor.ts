@@ -29,7 +29,10 @@ export interface SupervisorOptions {
   readonly onFatal: (reason: VproxyError) => void;
 }
 
-/** Back-off between attempts to open a channel. */
+/** Back-off between attempts to open a channel; both sides are often started together, and an attempt costs little. */
+const REOPEN = { firstMs: 10, maxMs: 5000 } as const;
+
+/** Back-off after a failure to listen or a short session. */
 export const RETRY = { firstMs: 100, maxMs: 5000 } as const;
 
 /**
@@ -191,7 +194,7 @@ type Outcome =
 export class DialSupervisor extends ChannelSupervisor {
   readonly #kind: DialKind<unknown>;
   /** The back-off after each outcome that has one. */
-  readonly #waits = { lost: new Backoff(RETRY), short: new Backoff(RETRY), displaced: new Backoff(RETAKE) };
+  readonly #waits = { lost: new Backoff(REOPEN), short: new Backoff(RETRY), displaced: new Backoff(RETAKE) };
   readonly #rivals: RivalWatch;
   readonly #stopping = new AbortController();
   /** Whether a link was closed for lack of an answer, and no session was established since. */
