@@ -1,6 +1,5 @@
 /** Finds the running vproxy that a command is for. */
-import { existsSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { askStatus } from '../../lib/control/client/plain-http.js';
 import { controlFolder, isControlName, isControlSocketName } from '../../lib/control/socket-paths.js';
@@ -47,7 +46,7 @@ export async function findSocket({
   if (name !== undefined) return findName(name, folder, answerMs);
   if (environment) return environment;
   if (folder === null) throw new VproxyError('control-unavailable', `no running vproxy found: ${NO_FOLDER}`);
-  const paths = await listSockets(folder);
+  const paths = listSockets(folder);
   // The command itself will find out whether the only one answers.
   if (paths.length === 1 && paths[0] !== undefined) return paths[0];
   const running = await listRunning(paths, answerMs);
@@ -68,11 +67,11 @@ async function findName(name: string, folder: string | null, answerMs: number | 
   if (folder === null) throw new VproxyError('control-unavailable', `--name: ${NO_FOLDER}`);
   if (isControlName(name)) {
     const path = join(folder, `${name}.sock`);
-    const close = existsSync(path) ? undefined : closestWord(name, (await listSockets(folder)).map(nameOf));
+    const close = existsSync(path) ? undefined : closestWord(name, listSockets(folder).map(nameOf));
     if (close === undefined) return path;
     throw new VproxyError('control-unavailable', `no running vproxy named "${name}"; did you mean ${close}?`);
   }
-  const running = await listRunning(await listSockets(folder), answerMs);
+  const running = await listRunning(listSockets(folder), answerMs);
   const found = running.find(({ status }) => status.process.name === name);
   if (found !== undefined) return found.path;
   throw new VproxyError('control-unavailable', `no running vproxy named "${escapeText(name, 64)}"`);
@@ -81,7 +80,7 @@ async function findName(name: string, folder: string | null, answerMs: number | 
 /** Lists the processes in the usual folder that answer within `answerMs`, with the names that `--name` takes. */
 export async function listProcesses(answerMs: number): Promise<{ name: string; status: ControlStatus }[]> {
   const folder = ownFolder();
-  const running = folder === null ? [] : await listRunning(await listSockets(folder), answerMs);
+  const running = folder === null ? [] : await listRunning(listSockets(folder), answerMs);
   return running.map(({ path, status }) => ({ name: basename(path, '.sock'), status }));
 }
 
@@ -91,9 +90,9 @@ async function listRunning(paths: readonly string[], answerMs?: number) {
   return answers.flatMap(({ path, status }) => (status === null ? [] : [{ path, status }]));
 }
 
-async function listSockets(folder: string): Promise<string[]> {
+function listSockets(folder: string): string[] {
   try {
-    const names = await readdir(folder);
+    const names = readdirSync(folder);
     return names
       .filter(isControlSocketName)
       .sort()

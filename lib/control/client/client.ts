@@ -1,4 +1,4 @@
-/** Controls a running vproxy through its control socket. Loads node:http, but nothing of the proxy. */
+/** Controls a running vproxy through its control socket. Loads nothing of the proxy. */
 import type http from 'node:http';
 import { type ErrorCode, toVproxyError, VproxyError } from '../../errors.js';
 import type { LogLevel } from '../../events.js';
@@ -22,7 +22,7 @@ import type {
 } from '../../status/types.js';
 import { pause, systemClock } from '../../util/clock.js';
 import { connectService, type ServiceStream } from './connect-service.js';
-import { requestText, requestValue, responseTo } from './control-request.js';
+import { openAnswer, requestText, requestValue } from './control-request.js';
 import { requestError } from './plain-http.js';
 import type { ChannelRequest, EgressTestRequest, ForwardRequest } from './requests.js';
 
@@ -127,7 +127,7 @@ export class ControlClient {
    */
   async *events({ replay, follow, signal }: EventsRequest = {}): AsyncGenerator<ControlEvent, void> {
     try {
-      const response = await responseTo(this.path, 'GET /v1/events', { query: { replay, follow }, signal });
+      const response = await openAnswer(this.path, 'GET /v1/events', { query: { replay, follow }, signal });
       yield* readEvents<ControlEvent>(this.path, response);
     } catch (error) {
       if (signal?.aborted !== true) throw error;

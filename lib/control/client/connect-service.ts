@@ -6,7 +6,7 @@ import type { StreamEnd } from '../../status/types.js';
 import { isHungUp } from '../../system/sockets/node-sockets.js';
 import type { STREAM_PROTOCOL } from '../routes/connect.js';
 import type { Given } from './control-request.js';
-import { answeredError, formatTarget, getValue, readHead, readRest, requestError, sendGet } from './plain-http.js';
+import { answeredError, formatTarget, getValue, readHead, readRest, requestError, sendRequest } from './plain-http.js';
 
 /** The protocol after the upgrade: raw bytes with half-close. */
 const PROTOCOL: typeof STREAM_PROTOCOL = 'vproxy-stream';
@@ -24,10 +24,12 @@ export async function connectService(
 ): Promise<ServiceStream> {
   const query: Given<'GET /v1/connect'>['query'] = { service, channel, ...(isAttached && { attached: true }) };
   const headers = ['Connection: Upgrade', `Upgrade: ${PROTOCOL}`];
-  const socket = sendGet(socketPath, formatTarget('/v1/connect', {}, query), '1.1', headers);
+  const target = formatTarget('/v1/connect', {}, query);
+  const socket = sendRequest(socketPath, { target, version: '1.1' }, headers);
   try {
-    const { status, headers, rest } = await readHead(socket);
-    if (status !== 101) throw answeredError(status, await readRest(socket, rest));
+    const head = await readHead(socket);
+    const { status, headers, rest } = head;
+    if (status !== 101) throw answeredError(status, await readRest(socket, head));
     if (rest.length > 0) socket.unshift(rest);
     return new ServiceStream(socket, socketPath, headers.get('vproxy-end') ?? '');
   } catch (error) {

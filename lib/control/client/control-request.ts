@@ -1,10 +1,10 @@
 /** One request to a control socket. Loads nothing of the proxy. */
-import http from 'node:http';
+import type http from 'node:http';
 import net from 'node:net';
 import { VproxyError } from '../../errors.js';
 import { escapeText } from '../../util/escape.js';
 import type { Contracts } from '../routes/table.js';
-import { answeredError, formatTarget, requestError, type Values } from './plain-http.js';
+import { answeredError, formatTarget, requestAnswer, requestError, type Values } from './plain-http.js';
 
 /** A route by its method and path: `DELETE /v1/channels/{label}`. */
 export type RouteName = keyof Contracts;
@@ -22,50 +22,25 @@ interface Parts {
 }
 
 /**
- * Sends a request on its own connection, with half-close; resolves with the response. Rejects with `control-unavailable`,
- * `denied`, or the code of an error answer.
+ * Resolves with the text of the answer. Rejects with `control-unavailable`, `denied`, or the code of an error answer.
  */
-export async function responseTo<Name extends RouteName>(
-  socketPath: string,
-  route: Name,
-  given: Given<Name>,
-): Promise<http.IncomingMessage> {
-  const { params, query, body, signal }: Parts = given;
-  const [method, template = ''] = route.split(' ');
-  const text = body === undefined ? '' : JSON.stringify(body);
-  const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
-    http
-      .request({
-        method,
-        path: formatTarget(template, params, query),
-        headers: {
-          host: 'vproxy',
-          ...(text === '' ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
-        },
-        createConnection: () => net.connect({ path: socketPath, allowHalfOpen: true }),
-        ...(signal === undefined ? {} : { signal }),
-      })
-      .once('response', resolve)
-      .on('error', (error) => reject(requestError(socketPath, error)))
-      .end(text);
-  });
-  const { statusCode = 0 } = response;
-  if (statusCode >= 400) throw answeredError(statusCode, await bodyOf(socketPath, response));
-  return response;
-}
-
-/** Resolves with the body of the answer as text. Rejects as {@link responseTo} does. */
 export async function requestText<Name extends RouteName>(
   socketPath: string,
   route: Name,
   given: Given<Name>,
 ): Promise<string> {
-  return bodyOf(socketPath, await responseTo(socketPath, route, given));
+  const { params, query, body, signal }: Parts = given;
+  const [method, template = ''] = route.split(' ');
+  try {
+    return await requestAnswer(socketPath, formatTarget(template, params, query), { method, body, signal });
+  } catch (error) {
+    throw requestError(socketPath, error);
+  }
 }
 
 /**
  * Resolves with the value of the answer, or undefined if it is empty. Does not check it against its schema: the process
- * belongs to the same user and runs the same program. Rejects as {@link responseTo} does.
+ * belongs to the same user and runs the same program. Rejects as {@link requestText} does.
  */
 export async function requestValue<Name extends RouteName>(
   socketPath: string,
@@ -85,6 +60,32 @@ export async function requestValue<Name extends RouteName>(
       },
     );
   }
+}
+
+/** Resolves with the answer while it is being sent. Loads node:http, which reads its pieces. Rejects as {@link requestText} does. */
+export async function openAnswer<Name extends RouteName>(
+  socketPath: string,
+  route: Name,
+  given: Given<Name>,
+): Promise<http.IncomingMessage> {
+  const { request } = await import('node:http');
+  const { params, query, signal }: Parts = given;
+  const [method, template = ''] = route.split(' ');
+  const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
+    request({
+      method,
+      path: formatTarget(template, params, query),
+      headers: { host: 'vproxy' },
+      createConnection: () => net.connect({ path: socketPath, allowHalfOpen: true }),
+      ...(signal === undefined ? {} : { signal }),
+    })
+      .once('response', resolve)
+      .on('error', (error) => reject(requestError(socketPath, error)))
+      .end();
+  });
+  const { statusCode = 0 } = response;
+  if (statusCode >= 400) throw answeredError(statusCode, await bodyOf(socketPath, response));
+  return response;
 }
 
 /** Reads a response's body. Rejects with `control-unavailable` if it is cut off. */

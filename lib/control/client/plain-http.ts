@@ -1,6 +1,6 @@
 /**
- * The subset of HTTP needed for a stream through a control socket, on a bare socket: loading node:http would take longer
- * than the rest of such a command. Also the errors of all requests to a control socket.
+ * The subset of HTTP needed for requests to a control socket, on a bare socket: loading node:http would take longer than the
+ * rest of most commands. Also the errors of all requests to a control socket.
  */
 import { statSync } from 'node:fs';
 import net from 'node:net';
@@ -32,16 +32,24 @@ export interface AnswerHead {
 /** The longest head. */
 const MAX_HEAD_BYTES = 16_384;
 
-/** Connects and sends a GET request; `headers` are lines without line ends. `readHead` reports the socket's errors. */
-export function sendGet(
+/** A request without its headers. */
+interface RequestLine {
+  /** Default GET. */
+  readonly method?: string | undefined;
+  readonly target: string;
+  readonly version: '1.0' | '1.1';
+}
+
+/** Connects and sends a request; `headers` are lines without line ends. `readHead` reports the socket's errors. */
+export function sendRequest(
   socketPath: string,
-  url: string,
-  version: '1.0' | '1.1',
+  { method = 'GET', target, version }: RequestLine,
   headers: readonly string[],
+  body = '',
 ): net.Socket {
   const socket = net.connect({ path: socketPath, allowHalfOpen: true });
   socket.on('error', () => undefined);
-  socket.write([`GET ${url} HTTP/${version}`, 'Host: vproxy', ...headers, '', ''].join('\r\n'));
+  socket.write([`${method} ${target} HTTP/${version}`, 'Host: vproxy', ...headers, '', body].join('\r\n'));
   return socket;
 }
 
@@ -73,32 +81,56 @@ export function readHead(socket: net.Socket): Promise<AnswerHead> {
   });
 }
 
-/** Reads up to EOF, and returns it after `rest`. Rejects with the socket's error. */
-export async function readRest(socket: net.Socket, rest: Buffer): Promise<string> {
+/** Reads the text behind the head, up to EOF. Rejects with the socket's error, and if the text is cut off. */
+export async function readRest(socket: net.Socket, { headers, rest }: AnswerHead): Promise<string> {
   const chunks = [rest];
   for await (const chunk of socket) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks).toString();
+  const bytes = Buffer.concat(chunks);
+  if (bytes.length < Number(headers.get('content-length') ?? 0))
+    throw new VproxyError('control-unavailable', 'the process exited while it answered');
+  return bytes.toString();
+}
+
+/** What a request may have besides its target. */
+interface RequestDetails {
+  readonly method?: string | undefined;
+  /** Sent as JSON. */
+  readonly body?: object | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * Requests the value at `url` on its own connection. Rejects with the code of the answer, with the socket's error, and as
- * soon as `signal` is aborted.
+ * Sends a request on its own connection; resolves with the text of the answer. Rejects with the code of the answer, with the
+ * socket's error, and as soon as `signal` is aborted.
  */
-export async function getValue<T>(socketPath: string, url: string, signal?: AbortSignal): Promise<T> {
+export async function requestAnswer(
+  socketPath: string,
+  target: string,
+  { method, body, signal }: RequestDetails = {},
+): Promise<string> {
+  const text = body === undefined ? '' : JSON.stringify(body);
+  const headers =
+    body === undefined ? [] : ['Content-Type: application/json', `Content-Length: ${Buffer.byteLength(text)}`];
   // In HTTP/1.0 the answer ends with the connection.
-  const socket = sendGet(socketPath, url, '1.0', []);
+  const socket = sendRequest(socketPath, { method, target, version: '1.0' }, headers, text);
   const giveUp = (): void => void socket.destroy(new VproxyError('control-unavailable', 'no answer from the process'));
+  if (signal?.aborted === true) giveUp();
   signal?.addEventListener('abort', giveUp);
   try {
-    const { status, rest } = await readHead(socket);
-    const text = await readRest(socket, rest);
-    if (status !== 200) throw answeredError(status, text);
-    return JSON.parse(text) as T;
+    const head = await readHead(socket);
+    const answer = await readRest(socket, head);
+    if (head.status >= 300) throw answeredError(head.status, answer);
+    return answer;
   } finally {
     signal?.removeEventListener('abort', giveUp);
     // A server that is not vproxy may have left its direction open.
     socket.destroy();
   }
+}
+
+/** Requests the value at `target`; see {@link requestAnswer}. */
+export async function getValue<T>(socketPath: string, target: string, signal?: AbortSignal): Promise<T> {
+  return JSON.parse(await requestAnswer(socketPath, target, { signal })) as T;
 }
 
 /** The default timeout of `askStatus`. */
