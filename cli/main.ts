@@ -1,8 +1,10 @@
 /** Dispatches the command line, and reports failures. Loads as little as possible. */
 import { writeSync } from 'node:fs';
 import { escapeText } from '../lib/util/escape.js';
-import { runCommand } from './command/run-command.js';
 import { exitOnDefect, exitStatusOf } from './exit.js';
+
+/** The only argument of a command line that asks for the version. */
+const VERSION_OPTIONS: readonly unknown[] = ['--version', '-V'];
 
 /** The command of the shells' completion scripts, which no list shows. */
 const COMPLETE = '__complete';
@@ -17,9 +19,13 @@ export async function runCommandLine(args: readonly string[]): Promise<void> {
     if (args[0] === COMPLETE) {
       const { printCompletion } = await import('./completion/complete.js');
       await printCompletion(args.slice(1));
-      return;
+    } else if (args.length === 1 && VERSION_OPTIONS.includes(args[0])) {
+      const { printVersion } = await import('./package-info.js');
+      printVersion();
+    } else {
+      const { runCommand } = await import('./command/run-command.js');
+      process.exitCode = await runCommand(args);
     }
-    process.exitCode = await runCommand(args);
   } catch (error) {
     const { Output } = await import('./run/output.js');
     new Output().failure(error);

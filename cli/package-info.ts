@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { PROTOCOL_VERSION } from '../lib/codec/limits.js';
+import { print } from './ui/print.js';
 
 /** Defined in the single-file program, which has no package.json beside it: see packaging/bundle.mjs. */
 declare const VPROXY_VERSION: string | undefined;
@@ -28,9 +29,9 @@ function programFolder(): string {
   }
 }
 
-/** The line of `--version`: program, protocol, Node. */
-export function describeVersion(): string {
-  return `vproxy ${packageVersion()} (protocol ${PROTOCOL_VERSION}, node ${process.version})`;
+/** Prints program, protocol and Node, for `--version`. */
+export function printVersion(): void {
+  print(`vproxy ${packageVersion()} (protocol ${PROTOCOL_VERSION}, node ${process.version})\n`);
 }
 
 /** Program and version, as announced to a peer. */

@@ -49,7 +49,7 @@ export const ERROR_CODES = {
   denied: row({ scope: 'stream', wire: true, retry: false, exit: 77, meaning: 'The peer does not allow it.' }, 403),
   'too-many-streams': onWire('stream', 69, 'The limit of streams that are open or being closed is reached.'),
   'open-timeout': onWire('stream', 69, 'The peer did not answer the opening of a stream in time.', 504),
-  'local-error': onWire('stream', 74, 'The local socket of a stream failed.'),
+  'local-error': onWire('stream', 74, 'The local socket of a stream failed, or a command could not write its output.'),
   stalled: onWire('stream', 74, 'A stream made no progress for too long.'),
   cancelled: onWire('stream', 1, 'The program at one end cancelled the stream.'),
   'peer-restarted': onWire('session', 69, 'The process at the other end of the channel restarted.'),

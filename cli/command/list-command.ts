@@ -6,7 +6,7 @@ import { escapeText, formatJson } from '../../lib/util/escape.js';
 import { NO_VALUE } from '../../lib/util/option-value.js';
 import { type Paint, paintFor } from '../ui/color.js';
 import { showLive } from '../ui/live.js';
-import { outputWidth, print } from '../ui/print.js';
+import { output, outputWidth, print } from '../ui/print.js';
 import { textWidth, truncateText } from '../ui/table.js';
 import { type Arguments, badArgument } from './arguments.js';
 import { type Command, type CommandDescription, type CommandOptions, JSON_OPTION } from './command.js';
@@ -55,7 +55,7 @@ export function listCommand<T>({ open, names, lines, options, ...description }: 
       const format = readFormat(args);
       const intervalMs = readInterval(args);
       const read = await open(args);
-      const paint = paintFor(process.stdout);
+      const paint = paintFor(output);
       const describe = (list: T, width: number | null): readonly string[] =>
         format === 'name'
           ? [...new Set(names(list))].map((name) => escapeText(name))
@@ -66,8 +66,7 @@ export function listCommand<T>({ open, names, lines, options, ...description }: 
         return joinLines(describe(list, format === 'wide' ? null : outputWidth()));
       };
       if (intervalMs === null) print(text(await read()));
-      else if (format === 'json' || !process.stdout.isTTY)
-        await printChanges(read, text, format === 'json', intervalMs);
+      else if (format === 'json' || !output.isTTY) await printChanges(read, text, format === 'json', intervalMs);
       else await showList(read, describe, intervalMs);
     },
   };

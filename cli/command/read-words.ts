@@ -167,7 +167,7 @@ function valueOf({ spelling, value, isAttached }: FoundOption, option: NamedOpti
 const canBeValue = (word: string): boolean => !word.startsWith('-') || word === '-' || /^-\.?\d[\d.]*$/.test(word);
 
 /** Whether one of them is repeatable. */
-export const hasMany = (operands: readonly string[]): boolean => operands.some((operand) => /…\]?$/.test(operand));
+export const hasMany = (operands: readonly string[]): boolean => operands.some((operand) => /\u2026\]?$/.test(operand));
 
 function extraOperand({ operands = [] }: CommandDescription, given: readonly string[]): string | undefined {
   return hasMany(operands) ? undefined : given[operands.length];

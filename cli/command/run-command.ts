@@ -19,16 +19,11 @@ import {
   secondWords,
 } from './table.js';
 
-/** The spellings of `--version`. */
-const VERSION_OPTIONS: readonly string[] = ['--version', '-V'];
-
 /** Resolves with the exit status. Rejects with `bad-argument`, or with the command's error. */
 export async function runCommand(words: readonly string[]): Promise<number> {
-  const [first, ...others] = words;
+  const [first] = words;
   const isImplied = first === undefined && (await MAIN_COMMAND.load()).isImplied?.(process.env) === true;
   if (first === undefined && !isImplied) return showShortHelp();
-  // Do not load the proxy for that.
-  if (others.length === 0 && VERSION_OPTIONS.includes(first ?? '')) return showVersion();
   const { name, entry, words: behind } = findCommand(words);
   if (entry === null) return runGroup(name, behind);
   // For an unknown command, errors in its options do not matter.
@@ -66,8 +61,8 @@ const pickCommands = (isMeant: (name: string) => boolean): CommandList =>
 const loadHelp = () => Promise.all([import('./help.js'), import('../ui/print.js')]);
 
 async function showVersion(): Promise<number> {
-  const [{ describeVersion }, { print }] = await Promise.all([import('../package-info.js'), import('../ui/print.js')]);
-  print(`${describeVersion()}\n`);
+  const { printVersion } = await import('../package-info.js');
+  printVersion();
   return EXIT_OK;
 }
 

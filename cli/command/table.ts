@@ -101,7 +101,10 @@ export const COMMON_COMMANDS: readonly string[] = [
 ];
 
 /** Commands that do not load yargs: scripts run them often, or they stay in memory. */
-export const QUICK_COMMANDS: readonly string[] = ['', 'connect', 'exec', 'shell'];
+export const QUICK_COMMANDS: readonly string[] = [
+  ...['', 'connect', 'exec', 'shell'],
+  ...['status', 'channels', 'forwards', 'services', 'ports', 'streams', 'wait'],
+];
 
 /** All commands with a name, in the order of the help. */
 export const NAMED_COMMANDS: Readonly<Record<string, CommandEntry>> = { ...LOCAL_COMMANDS, ...CONTROL_COMMANDS };

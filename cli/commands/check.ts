@@ -11,7 +11,7 @@ import type { Command } from '../command/command.js';
 import { EXIT_OK } from '../exit.js';
 import { withKeyFiles } from '../run/key-files.js';
 import { paintFor } from '../ui/color.js';
-import { print } from '../ui/print.js';
+import { output, print } from '../ui/print.js';
 
 export const command: Command = {
   usage: 'check FILE',
@@ -24,7 +24,7 @@ export const command: Command = {
   async run({ operands: [file = ''] }) {
     try {
       const configuration = await readAlone(file);
-      print(`${showFile(file)}: ${paintFor(process.stdout)('ok', 'good')}\n${describe(configuration)}`);
+      print(`${showFile(file)}: ${paintFor(output)('ok', 'good')}\n${describe(configuration)}`);
       return EXIT_OK;
     } catch (error) {
       if (!(error instanceof BadFileError)) throw error;

@@ -3,7 +3,7 @@ import type { Command, CommandOptions } from '../command/command.js';
 import { hiddenRunOptions } from '../doctor/run-arguments.js';
 import { EXIT_OK } from '../exit.js';
 import { paintFor } from '../ui/color.js';
-import { outputWidth, print, printJson } from '../ui/print.js';
+import { output, outputWidth, print, printJson } from '../ui/print.js';
 
 const OPTIONS: CommandOptions = {
   channel: {
@@ -53,7 +53,7 @@ export const command: Command = {
     const fails = diagnoses.some(({ level }) => level === 'fail');
     if (args.has('json')) printJson({ ok: !fails, findings: diagnoses });
     else {
-      const paint = paintFor(process.stdout);
+      const paint = paintFor(output);
       print(`${formatDiagnoses(diagnoses, paint)}${outputWidth() === null ? '' : formatSummary(diagnoses, paint)}`);
     }
     // Do not wait for abandoned checks, such as a connection.

@@ -14,7 +14,6 @@ import { type ListView, listCommand } from '../command/list-command.js';
 import { formatChannel, formatChannels, formatProcess } from '../ui/channels.js';
 import { printAnswer } from '../ui/print.js';
 import { showProgress } from '../ui/waiting-line.js';
-import { formatHandover } from '../upgrade/document.js';
 
 export const status = listCommand<ControlStatus>({
   usage: 'status [--verbose] [-o json|name|wide] [--watch]',
@@ -147,6 +146,7 @@ export const upgrade: Command = {
       waitS,
       force,
     });
+    const { formatHandover } = await import('../upgrade/document.js');
     printAnswer(args, answer, () => [formatHandover(answer), ...answer.cut.map((what) => `cut: ${what}`)]);
   },
 };

@@ -7,5 +7,8 @@ export const command: Command = {
   examples: [['vproxy version', 'The versions of this program']],
   isLocal: true,
   options: {},
-  run: (_args, runOther) => runOther(['--version']),
+  async run() {
+    const { printVersion } = await import('../package-info.js');
+    printVersion();
+  },
 };

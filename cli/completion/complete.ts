@@ -162,7 +162,7 @@ async function completeText(
   value: string,
   process: AddressContext,
 ): Promise<Completion> {
-  const called = (takes?.called ?? '').replace(/^\[(.*)\]$/, '$1').replace(/…$/, '');
+  const called = (takes?.called ?? '').replace(/^\[(.*)\]$/, '$1').replace(/\u2026$/, '');
   const sort = offers ?? valueSort(called);
   switch (sort) {
     case 'none':

@@ -1,15 +1,34 @@
 /** Output of a command to stdout, and human-readable amounts. */
-import { formatJson } from '../../lib/util/escape.js';
+import { fstatSync, writeSync } from 'node:fs';
+import { systemCode, VproxyError } from '../../lib/errors.js';
+import { describeError, formatJson } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import { EXIT_OK } from '../exit.js';
 
-let isWatched = false;
+const STDOUT = 1;
 
-/** Writes a text as is. If the reader closes stdout, as `| head` does, the process exits with status 0. */
+/** Whether stdout did not take all at once: then Node's stream writes the rest, and what follows. */
+let isLate = false;
+
+/**
+ * Writes a text as is, directly, as Node's stream for stdout takes 5 ms to load. If the reader closes stdout, as `| head` does, the
+ * process exits with status 0.
+ */
 export function print(text: string): void {
-  if (!isWatched) process.stdout.on('error', () => process.exit(EXIT_OK));
-  isWatched = true;
-  process.stdout.write(text);
+  let left: Uint8Array = Buffer.from(text);
+  try {
+    while (!isLate && left.length > 0) left = left.subarray(writeSync(STDOUT, left));
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === 'EPIPE') process.exit(EXIT_OK);
+    if (code !== 'EAGAIN')
+      throw new VproxyError('local-error', `cannot write to standard output: ${describeError(error)}`, {
+        cause: error,
+      });
+    isLate = true;
+    process.stdout.on('error', () => process.exit(EXIT_OK));
+  }
+  if (left.length > 0) process.stdout.write(left);
 }
 
 /** Writes a value as JSON, indented, with a newline. */
@@ -23,9 +42,16 @@ export function printAnswer(args: Arguments, answer: unknown, describe: () => re
   else print(`${describe().join('\n')}\n`);
 }
 
+/** Stdout; Node's stream for it is only loaded if it may be a terminal. */
+export const output = {
+  get isTTY(): boolean {
+    return fstatSync(STDOUT).isCharacterDevice() && process.stdout.isTTY;
+  },
+};
+
 /** The maximum width of lines: the terminal's width, or null if the output is not a terminal. */
 export function outputWidth(): number | null {
-  return process.stdout.isTTY ? process.stdout.columns || 80 : null;
+  return output.isTTY ? process.stdout.columns || 80 : null;
 }
 
 const PREFIXES = ['', 'k', 'M', 'G', 'T', 'P'];

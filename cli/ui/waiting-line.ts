@@ -1,18 +1,15 @@
 /** Shows what long work waits for, on stderr if that is a terminal: one line that is redrawn, and cleared at the end. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { isatty } from 'node:tty';
 
 /** The delay before the first line, and between two, in milliseconds: shorter waits show nothing. */
 const INTERVAL_MS = 500;
-
-const STDERR_FD = 2;
 
 /**
  * Waits for `work`, and shows the results of `look` in one line of the terminal, which is cleared at the end; null shows
  * nothing. A failure of `look` is not reported: `work` will report it.
  */
 export async function showProgress<T>(look: () => Promise<string | null>, work: Promise<T>): Promise<T> {
-  if (!isatty(STDERR_FD)) return work;
+  if (!process.stderr.isTTY) return work;
   const ended = new AbortController();
   const shown = repeat(look, ended.signal);
   try {

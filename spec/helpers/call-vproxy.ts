@@ -1,5 +1,7 @@
 /** Runs commands in the test's own process: their output and exit status, without a process for each. */
 import { AsyncLocalStorage } from 'node:async_hooks';
+import fs from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { Writable } from 'node:stream';
 import { runCommand } from '../../cli/command/run-command.js';
 import { exitStatusOf } from '../../cli/exit.js';
@@ -34,6 +36,15 @@ for (const name of ['stdout', 'stderr', 'env'] as const) {
   const get = () => calls.getStore()?.[name] ?? own();
   Object.defineProperty(process, name, { configurable: true, enumerable: true, get });
 }
+
+const { writeSync } = fs;
+fs.writeSync = ((descriptor: number, bytes: Uint8Array, ...more: []) => {
+  const call = descriptor === 1 ? calls.getStore() : undefined;
+  if (call === undefined) return writeSync(descriptor, bytes, ...more);
+  call.stdout.write(bytes);
+  return bytes.length;
+}) as typeof writeSync;
+syncBuiltinESMExports();
 
 const exit = process.exit.bind(process);
 process.exit = (code) => {
