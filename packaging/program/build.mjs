@@ -3,40 +3,30 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename } from 'node:path';
 import { build, transform } from 'esbuild';
+import { bundleSettings, FILE_URL } from '../bundle-settings.mjs';
 import { formatLicences } from '../bundled-packages.mjs';
 import { oldestNode, requireNode } from '../require-node.cjs';
 import { writeChanged } from '../write-changed.mjs';
-import { LIBRARY, SHARED_FILES, SINGLE_FILES } from './files.mjs';
 
 process.chdir(`${import.meta.dirname}/../..`);
 const OUTPUT = 'dist/program';
-const { version, engines, bin } = JSON.parse(readFileSync('package.json', 'utf8'));
-const OLDEST = oldestNode(engines);
+const description = JSON.parse(readFileSync('package.json', 'utf8'));
+const { version, engines, bin } = description;
+
+/** The modules of the program, and those whose exports are the package's; the parts with them have their names. */
+const SHARED = { vproxy: 'cli/vproxy.ts', library: 'lib/index.ts' };
+const PROGRAM_PART = './vproxy.js';
 const LIBRARY_PART = './library.js';
+
+/** Standalone files, whose processes load nothing else: modules are duplicated in them. */
+const SINGLE_FILES = { exec: 'cli/exec/run-exec.ts', 'vproxy-storage': 'cli/vproxy-storage.ts' };
+
 const SHEBANG = '#!/usr/bin/env node\n';
 
 /** The beginning of each program. */
-const REQUIRE_NODE = `(${requireNode})('${OLDEST}');`;
+const REQUIRE_NODE = `(${requireNode})('${oldestNode(engines)}');`;
 
-/** The URL of an ES module, which yargs asks for. */
-const FILE_URL = "const importMetaUrl=require('node:url').pathToFileURL(__filename).href;";
-
-const settings = {
-  outdir: OUTPUT,
-  write: false,
-  bundle: true,
-  platform: 'node',
-  target: `node${OLDEST}`,
-  // An older Node would fail to parse them, before it can report what is wrong.
-  supported: { 'regexp-set-notation': false },
-  external: ['koffi', 'supports-color'],
-  minify: true,
-  legalComments: 'none',
-  sourcesContent: false,
-  define: { 'import.meta.url': 'importMetaUrl', VPROXY_VERSION: JSON.stringify(version) },
-  metafile: true,
-  logLevel: 'warning',
-};
+const settings = { ...bundleSettings(description), outdir: OUTPUT, write: false, sourcesContent: false };
 
 // Processes that run a command at the peer load a separate file.
 const withoutExec = {
@@ -53,7 +43,7 @@ async function divide() {
   const { outputFiles, metafile } = await build({
     ...settings,
     plugins: [withoutExec],
-    entryPoints: { [SHARED_FILES[0].name]: SHARED_FILES[0].modules[0], library: LIBRARY },
+    entryPoints: SHARED,
     format: 'esm',
     splitting: true,
     chunkNames: '[hash]',
@@ -61,10 +51,8 @@ async function divide() {
   });
   const texts = new Map(outputFiles.map(({ path, text }) => [basename(path), text]));
   const parts = new Map();
-  const namesOf = (imports) => imports.map((one) => `./${basename(one.path)}`);
-  for (const [path, { entryPoint, imports, exports }] of Object.entries(metafile.outputs)) {
-    const own = imports.filter(({ external }) => external !== true);
-    const needs = own.filter(({ kind }) => kind === 'import-statement');
+  for (const [path, { imports, exports }] of Object.entries(metafile.outputs)) {
+    const needs = imports.filter(({ external }) => external !== true).map((one) => `./${basename(one.path)}`);
     const { code, map } = await transform(texts.get(basename(path)), {
       format: 'cjs',
       target: settings.target,
@@ -74,52 +62,40 @@ async function divide() {
       sourcesContent: false,
       sourcefile: '',
     });
-    parts.set(`./${basename(path)}`, { entryPoint, exports, needs: namesOf(needs), leadsTo: namesOf(own), code, map });
+    parts.set(`./${basename(path)}`, { exports, needs, code, map });
   }
   return { parts, metafile };
 }
 
-/** Assigns the parts to the shared files; returns their names for each file. */
-function distribute(parts) {
-  const left = new Set(parts.keys());
-  const take = (name) => {
-    if (!left.delete(name)) return [];
-    return [...parts.get(name).needs.flatMap(take), name];
-  };
-  const named = new Set(SHARED_FILES.flatMap(({ modules = [] }) => modules));
-  const startsOf = ({ modules }) =>
-    [...parts].filter(([, { entryPoint }]) =>
-      modules === undefined ? entryPoint !== undefined && !named.has(entryPoint) : modules.includes(entryPoint),
-    );
-  const distributed = SHARED_FILES.map((row) => {
-    const starts = startsOf(row);
-    if (starts.length < (row.modules?.length ?? 1))
-      throw new Error(`${row.name}: one of its modules is not imported on demand`);
-    return starts.flatMap(([name]) => take(name));
-  });
-  if (left.size > 0) throw new Error(`no file has ${[...left].join(' ')}`);
-  return distributed;
+/** The parts that one may need, now or later. */
+function partsBehind(start, parts) {
+  const seen = new Set([start]);
+  for (const name of seen) for (const next of parts.get(name).needs) seen.add(next);
+  return seen;
 }
 
-/** Makes a shared file: its text between `head` and `tail`, and its map, with a section for each part. */
-function join(parts, names, head, tail) {
+/** Makes a file of parts: its text, its map with a section for each part, and where each part is: offset, length and line. */
+function join(parts, names) {
   const sections = [];
-  let text = head;
+  const places = new Map();
+  let text = 'module.exports={\n';
+  let line = 1;
   for (const name of names) {
     const { code, map } = parts.get(name);
-    text += `${JSON.stringify(name)}:function(exports,require,module){\n`;
-    sections.push({ offset: { line: text.split('\n').length - 1, column: 0 }, map: JSON.parse(map) });
+    // The program reads bytes, and takes each for a character.
+    if (Buffer.byteLength(code) !== code.length)
+      throw new Error(`${name} is not ASCII: write the others as \\u in a pattern`);
+    // On the line before the code, which the map leaves out.
+    const head = `${JSON.stringify(name)}:function(exports,require,module){'use strict';`;
+    const url = code.includes('importMetaUrl') ? FILE_URL : '';
     // Only the file itself has an interpreter line.
-    text += `${code.replace(/^#!.*/, '').trimEnd()}\n},\n`;
+    const body = `${head}${url}\n${code.replace(/^#!.*/, '').trimEnd()}\n},\n`;
+    places.set(name, [text.length, body.length, line]);
+    sections.push({ offset: { line: line + 1, column: 0 }, map: JSON.parse(map) });
+    text += body;
+    line += body.split('\n').length - 1;
   }
-  return { text: `${text}${tail}`, map: JSON.stringify({ version: 3, sections }) };
-}
-
-/** Lists the files that a part may need, now or later. */
-function filesBehind(start, parts, fileOf) {
-  const seen = new Set([start]);
-  for (const name of seen) for (const next of parts.get(name).leadsTo) seen.add(next);
-  return [...new Set([...seen].map((name) => fileOf[name]))];
+  return { text: `${text}};\n`, map: JSON.stringify({ version: 3, sections }), places };
 }
 
 /** Makes the ES module that exports the library. */
@@ -128,39 +104,27 @@ function makeLibrary(parts) {
   return `import library from './vproxy.cjs';\nexport const { ${exports.join(', ')} } = library;\n`;
 }
 
-/** Makes the files that share their parts. */
+/** Makes the program's first file, and the files of the parts: those that the library may need, and the others. */
 function makeShared(parts) {
-  const names = distribute(parts);
-  const fileOf = Object.fromEntries(
-    SHARED_FILES.flatMap(({ name }, index) => names[index].map((part) => [part, `${name}.cjs`])),
-  );
-  const kept = Object.fromEntries(
-    SHARED_FILES.flatMap(({ name, keeps }) =>
-      keeps === undefined ? [] : [[`${name}.cjs`, keeps.map((one) => `${one}.cjs`)]],
-    ),
-  );
-  const loads = filesBehind(LIBRARY_PART, parts, fileOf)
-    .filter((file) => file !== `${SHARED_FILES[0].name}.cjs`)
-    .map((file) => `'${file}':()=>require('./${file}')`);
+  const ofLibrary = partsBehind(LIBRARY_PART, parts);
+  const files = [
+    { name: 'library', ...join(parts, ofLibrary) },
+    {
+      name: 'program',
+      ...join(
+        parts,
+        [...parts.keys()].filter((name) => !ofLibrary.has(name)),
+      ),
+    },
+  ];
+  const places = files.flatMap(({ places }, index) => [...places].map(([name, place]) => [name, [index, ...place]]));
+  const rows = files.map(({ name }) => `{name:'${name}.cjs',load:()=>require('./${name}.cjs')}`);
   const loader = readFileSync('packaging/program/loader.cjs', 'utf8')
     .replace("'use strict';", `'use strict';\n${REQUIRE_NODE}`)
-    .replace('const PART_FILES = {};', `const PART_FILES = ${JSON.stringify(fileOf)};`)
-    .replace('const KEPT_FILES = {};', `const KEPT_FILES = ${JSON.stringify(kept)};`)
-    .replace('const LIBRARY_FILES = {};', `const LIBRARY_FILES = {${loads.join(',')}};`);
-  return SHARED_FILES.map((row, index) => {
-    const isFirst = index === 0;
-    const [head, tail] = isFirst
-      ? [
-          `${SHEBANG}${loader}\nfunctions.set('${row.name}.cjs',{\n`,
-          `});\nif(isProgram)requirePart('./${row.name}.js');else module.exports=requirePart('${LIBRARY_PART}');\n`,
-        ]
-      : ["'use strict';\nmodule.exports={\n", '};\n'];
-    const { text, map } = join(parts, names[index], head, tail);
-    const usesUrl = text.includes('importMetaUrl');
-    if (usesUrl && isFirst) throw new Error('the first file has no URL');
-    // On the first line, so that no other line moves.
-    return { name: row.name, text: usesUrl ? text.replace("'use strict';", `'use strict';${FILE_URL}`) : text, map };
-  });
+    .replace('const PARTS = {};', `const PARTS = ${JSON.stringify(Object.fromEntries(places))};`)
+    .replace('const FILES = [];', `const FILES = [${rows}];`);
+  const end = `if(isProgram)requirePart('${PROGRAM_PART}');else module.exports=requirePart('${LIBRARY_PART}');\n`;
+  return [{ name: 'vproxy', text: `${SHEBANG}${loader}\n${end}`, map: null }, ...files];
 }
 
 /** Makes the standalone files; resolves with them and esbuild's metafile. */
@@ -189,7 +153,8 @@ const written = new Map([
   ['LICENCES', formatLicences({ inputs: { ...metafile.inputs, ...single.metafile.inputs } }, version)],
 ]);
 for (const { name, text, map } of [...makeShared(parts), ...single.files]) {
-  written.set(`${name}.cjs`, text).set(`${name}.cjs.map`, map);
+  written.set(`${name}.cjs`, text);
+  if (map !== null) written.set(`${name}.cjs.map`, map);
 }
 written.set('library.js', makeLibrary(parts));
 // The first file is written last, as it lists the parts of the others.

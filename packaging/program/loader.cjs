@@ -1,40 +1,35 @@
-// The beginning of dist/program/vproxy.cjs. The files beside it contain parts of the program and of the library, as functions that
-// are called when a part is first required.
+// The beginning of dist/program/vproxy.cjs. The files beside it contain the parts of the program and of the library, as functions
+// that are called when a part is first required. The program reads and compiles each part by itself.
 'use strict';
 const builtin = process.getBuiltinModule;
-const { openSync, readFileSync } = builtin('node:fs');
+const { openSync, readSync } = builtin('node:fs');
 const { compileFunction } = builtin('node:vm');
 
-/** The file of each part, by name; filled in by the build. */
-const PART_FILES = {};
+/** Where each part is: the index of its file, offset and length there, and the line; filled in by the build. */
+const PARTS = {};
 
-/** Files to open along with another one, by its name: an update may replace them before they are read. */
-const KEPT_FILES = {};
-
-/** Loads the files that the library needs, by name, so that bundlers find them. The file itself is loaded already. */
-const LIBRARY_FILES = {};
+/** The files, which the library loads as modules, so that bundlers find them; filled in by the build. */
+const FILES = [];
 
 const isProgram = require.main === module;
 
 /** The loaded parts, including those being loaded. */
 const parts = new Map();
 
-/** The functions of each file that was read. */
-const functions = new Map();
-
-/** Descriptors of files that are read later. */
-const kept = new Map();
+/** Open from the start: an update may replace the files before all parts are read. */
+const descriptors = isProgram ? FILES.map(({ name }) => openSync(`${__dirname}/${name}`)) : [];
 
 function requirePart(name) {
-  if (!Object.hasOwn(PART_FILES, name)) return builtin(name) ?? require(name);
+  if (!Object.hasOwn(PARTS, name)) return builtin(name) ?? require(name);
   const known = parts.get(name);
   if (known !== undefined) return known.exports;
   const part = { exports: {} };
   parts.set(name, part);
   try {
-    const run = functionsOf(PART_FILES[name])[name];
-    if (run === undefined) throw new Error(`${PART_FILES[name]} is from another version than ${__filename}`);
-    run(part.exports, requirePart, part);
+    const file = FILES[PARTS[name][0]];
+    const path = `${__dirname}/${file.name}`;
+    const run = isProgram ? compilePart(name, path) : file.load()[name];
+    run(part.exports, requirePart, part, path);
   } catch (error) {
     parts.delete(name);
     throw error;
@@ -42,19 +37,13 @@ function requirePart(name) {
   return part.exports;
 }
 
-function functionsOf(file) {
-  const known = functions.get(file);
-  if (known !== undefined) return known;
-  const loaded = isProgram ? readFunctions(file) : LIBRARY_FILES[file]();
-  functions.set(file, loaded);
-  return loaded;
-}
-
-function readFunctions(file) {
-  for (const later of KEPT_FILES[file] ?? []) kept.set(later, openSync(`${__dirname}/${later}`));
-  const path = `${__dirname}/${file}`;
-  const module = { exports: {} };
-  const text = readFileSync(kept.get(file) ?? path, 'utf8');
-  compileFunction(text, ['module', 'require', '__filename'], { filename: path })(module, require, path);
-  return module.exports;
+function compilePart(name, path) {
+  const [file, offset, length, lineOffset] = PARTS[name];
+  const bytes = Buffer.allocUnsafeSlow(length);
+  const text = bytes.latin1Slice(0, readSync(descriptors[file], bytes, 0, length, offset));
+  const [head, tail] = [`${JSON.stringify(name)}:function(exports,require,module){`, '\n},\n'];
+  if (!text.startsWith(head) || !text.endsWith(tail))
+    throw new Error(`${path} is from another version than ${__filename}`);
+  const code = text.slice(head.length, -tail.length);
+  return compileFunction(code, ['exports', 'require', 'module', '__filename'], { filename: path, lineOffset });
 }

@@ -1,10 +1,14 @@
 /** The files of dist/program behave as the single modules: every command, with traces that name source lines. */
+import { execFile } from 'node:child_process';
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import test from 'ava';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { checkCommands, checkEverydayUse, type PackagedProgram } from '../helpers/packaged-program.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
+
+const run = promisify(execFile);
 
 const FOLDER = join(PROJECT_ROOT, 'dist/program');
 
@@ -44,9 +48,26 @@ test('a trace names source lines', async (t) => {
 test('files of two versions are not mixed', async (t) => {
   const folder = temporaryFolder(t);
   cpSync(FOLDER, folder, { recursive: true });
-  const path = join(folder, 'command.cjs');
-  writeFileSync(path, readFileSync(path, 'utf8').replaceAll(/^"\.\/[^"]*":/gm, '"./other.js":'));
+  const path = join(folder, 'library.cjs');
+  writeFileSync(path, readFileSync(path, 'utf8').replaceAll(/^"\.\/[^"]{2}/gm, '"./xx'));
   const vproxy = spawnVproxy(t, ['--version'], { program: [process.execPath, join(folder, 'vproxy.cjs')] });
   t.not((await vproxy.exited).code, 0);
-  t.regex(vproxy.lines.join('\n'), /command\.cjs is from another version than \S+vproxy\.cjs/);
+  t.regex(vproxy.lines.join('\n'), /library\.cjs is from another version than \S+vproxy\.cjs/);
+});
+
+/** Runs a command with a pipe as stdout that holds little, and does not block. */
+const NARROW = `import fcntl, os, sys
+fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 4096)
+os.set_blocking(1, False)
+os.execvp(sys.argv[1], sys.argv[1:])`;
+
+test('output through a full pipe is complete; output that cannot be written is an error, and unwanted output is none', async (t) => {
+  const [file, ...words] = [...program.vproxy, '--help'];
+  const { stdout: help } = await run(file, words);
+  t.true(help.length > 8192);
+  t.is((await run('sh', ['-c', 'python3 -c "$@" | cat', 'sh', NARROW, file, ...words])).stdout, help);
+  const script = '"$@" > /dev/full; echo $?; { "$@"; echo $? >&2; } | :';
+  const { stdout, stderr } = await run('sh', ['-c', script, 'sh', file, ...words]);
+  t.is(stdout, '74\n');
+  t.is(stderr, 'vproxy: error: cannot write to standard output: no space left on device (ENOSPC)\n0\n');
 });

@@ -1,32 +1,46 @@
 /** The files of dist/program, which the packages run: they behave as the single modules, and load only what they need. */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 const FOLDER = join(PROJECT_ROOT, 'dist/program');
 
-/** Files that only some commands need, and no proxy. */
-const LARGE_FILES = 'control yargs commands doctor permitted exec library'.split(' ').map((name) => `${name}.cjs`);
+/** What only some commands need, and no proxy: yargs, zod, the control requests, commands and copies for the peer, the doctor. */
+const LARGE =
+  /^node_modules\/(yargs|zod|tar-stream)|^lib\/(control\/(routes\/(?!request-error)|client\/(?!plain-http))|exec\/pty|copy)\/|^cli\/(commands\/(?!run)|doctor)/;
 
-/** The same of Node's modules. */
-const LARGE_MODULES = ['http', '_http_server', 'https', 'repl', 'readline', 'worker_threads'];
+/** The carrying of streams, which no command needs. */
+const CARRYING = /^lib\/(proxy\/proxy|session\/(session|stream)|forward\/(splice|incoming)|link\/link-runner)\.ts/;
 
-/** The files that a command loads to its end. */
-async function filesOf(t: ExecutionContext, ...words: string[]): Promise<readonly string[]> {
+/** Large modules of Node that neither needs. */
+const LARGE_MODULES = ['http', '_http_server', 'https', 'repl', 'readline', 'tls', 'worker_threads', 'zlib'];
+
+/** The sources that a command loads to its end. */
+async function sourcesOf(t: ExecutionContext, ...words: string[]): Promise<readonly string[]> {
   const report = reportLoads(t);
   const vproxy = spawnVproxy(t, words, { program: report.program });
   await vproxy.exited;
-  return report.read().files;
+  return report.read().sources;
 }
 
-test('commands load the files that they need', async (t) => {
+const none = (sources: readonly string[], unwanted: RegExp) => sources.filter((source) => unwanted.test(source));
+
+test('commands load the sources that they need', async (t) => {
   const nowhere = ['--socket', join(temporaryFolder(t), 'none.sock')];
-  t.deepEqual(await filesOf(t, '--version'), ['vproxy.cjs', 'command.cjs']);
-  t.deepEqual(await filesOf(t, '--help'), ['vproxy.cjs', 'command.cjs', 'carry.cjs', 'commands.cjs']);
-  t.false((await filesOf(t, 'status', ...nowhere)).includes('doctor.cjs'));
-  t.false((await filesOf(t, 'connect', 'ssh', ...nowhere)).includes('yargs.cjs'));
+  for (const [words, wanted, most, unwanted] of [
+    [['--version'], 'cli/package-info.ts', 15, /^node_modules|^cli\/command/],
+    [['--help'], 'cli/command/help.ts', 180, /^node_modules\/(yargs|zod)/],
+    [['status', ...nowhere], 'cli/commands/process.ts', 60, /^node_modules\/(yargs|zod)|^cli\/doctor/],
+    [['connect', 'ssh', ...nowhere], 'cli/commands/connect.ts', 60, /^node_modules|^cli\/doctor/],
+    [['info', ...nowhere], 'cli/command/yargs-reader.ts', 110, /^node_modules\/(cliui|string-width|zod)|^cli\/doctor/],
+  ] as const) {
+    const sources = await sourcesOf(t, ...words);
+    t.true(sources.includes(wanted) && sources.length <= most, `${words[0]}: ${sources.length}`);
+    t.deepEqual(none(sources, unwanted), [], words[0]);
+    if (words[0] !== '--help') t.deepEqual(none(sources, CARRYING), [], words[0]);
+  }
 });
 
 test('a proxy with a session loads nothing unnecessary', async (t) => {
@@ -40,15 +54,15 @@ test('a proxy with a session loads nothing unnecessary', async (t) => {
     await Promise.all([side.waitForLine(ESTABLISHED), side.waitForLine(TAKING_CONTROL)]);
   for (const side of [host, guest]) t.deepEqual(await side.stop(), { code: 0, signal: null });
   for (const report of reports) {
-    const { files, modules } = report.read();
-    t.true(files.includes('carry.cjs') && modules.has('net'));
+    const { sources, modules } = report.read();
+    t.true(sources.includes('lib/session/session.ts') && modules.has('net'));
     for (const name of LARGE_MODULES) t.false(modules.has(name), name);
-    for (const name of LARGE_FILES) t.false(files.includes(name), name);
+    t.deepEqual(none(sources, LARGE), []);
   }
 });
 
 test('running commands at the peer, and making a storage call, take one small file each', (t) => {
-  const sourcesOf = (name: string): string[] => {
+  const sourcesIn = (name: string): string[] => {
     const { sources } = JSON.parse(readFileSync(join(FOLDER, `${name}.map`), 'utf8')) as { sources: string[] };
     return sources.map((source) => source.replace('../../', ''));
   };
@@ -56,7 +70,7 @@ test('running commands at the peer, and making a storage call, take one small fi
     ['exec.cjs', 50],
     ['vproxy-storage.cjs', 12],
   ] as const) {
-    const sources = sourcesOf(name);
+    const sources = sourcesIn(name);
     t.true(sources.length > 5 && sources.length < most, `${name}: ${sources.length}`);
     const large = /^node_modules|^lib\/(proxy|session|forward|channel|link|settings)\//;
     for (const source of sources) t.notRegex(source, large);
@@ -77,43 +91,53 @@ test('the program prints its version', async (t) => {
   t.true((await runVproxy(['--version'])).stdout.startsWith(`vproxy ${version} (`));
 });
 
-// The files of dist/program and the Node modules that a process has loaded.
+// The sources and the Node modules that a process has loaded.
 
 /** The report of a process on what it has loaded. */
 interface LoadReport {
   /** The words that run the program. */
   readonly program: readonly string[];
   /** What was loaded when the process exited. */
-  read(): LoadedParts;
+  read(): Loaded;
 }
 
-interface LoadedParts {
-  /** The names of files of dist/program, in the order in which they were loaded. */
-  readonly files: readonly string[];
+interface Loaded {
+  /** By path, in the order in which they were loaded. */
+  readonly sources: readonly string[];
   /** The public modules of Node, without `node:`. */
   readonly modules: ReadonlySet<string>;
 }
 
 /** Loaded before the program; writes the report when the process exits. */
 const PRELOAD = `
-const fs = require('node:fs');
-const { openSync, readFileSync, writeFileSync } = fs;
-const files = [];
-const opened = new Map();
-fs.openSync = (path, ...more) => {
-  const descriptor = openSync(path, ...more);
-  opened.set(descriptor, String(path));
-  return descriptor;
-};
-fs.readFileSync = (file, ...more) => {
-  files.push(opened.get(file) ?? String(file));
-  return readFileSync(file, ...more);
+const vm = require('node:vm');
+const { writeFileSync } = require('node:fs');
+const parts = [];
+const { compileFunction } = vm;
+vm.compileFunction = (code, parameters, options) => {
+  parts.push([options.filename, options.lineOffset]);
+  return compileFunction(code, parameters, options);
 };
 process.on('exit', () => {
   const modules = process.moduleLoadList.filter((name) => name.startsWith('NativeModule '));
-  writeFileSync(REPORT, JSON.stringify({ files, modules: modules.map((name) => name.slice(13)) }));
+  writeFileSync(REPORT, JSON.stringify({ parts, modules: modules.map((name) => name.slice(13)) }));
 });
 `;
+
+/** The map of a file of parts. */
+interface PartsMap {
+  readonly sections: readonly {
+    readonly offset: { readonly line: number };
+    readonly map: { readonly sources: string[] };
+  }[];
+}
+
+/** The sources of the part whose code begins behind `line` of a file. */
+function sourcesAt(file: string, line: number): string[] {
+  const { sections } = JSON.parse(readFileSync(`${file}.map`, 'utf8')) as PartsMap;
+  const section = sections.find(({ offset }) => offset.line === line + 1);
+  return (section?.map.sources ?? []).map((source) => source.replace(/^(\.\.\/)+/, ''));
+}
 
 /** Makes a report of one process of the program. */
 function reportLoads(t: ExecutionContext): LoadReport {
@@ -121,11 +145,13 @@ function reportLoads(t: ExecutionContext): LoadReport {
   const [preload, report] = [join(folder, 'preload.cjs'), join(folder, 'report.json')];
   writeFileSync(preload, PRELOAD.replace('REPORT', JSON.stringify(report)));
   return {
-    program: [process.execPath, '--require', preload, join(PROJECT_ROOT, 'dist/program/vproxy.cjs')],
+    program: [process.execPath, '--require', preload, join(FOLDER, 'vproxy.cjs')],
     read() {
-      const { files, modules } = JSON.parse(readFileSync(report, 'utf8')) as { files: string[]; modules: string[] };
-      const own = files.filter((path) => path.startsWith(join(PROJECT_ROOT, 'dist/program/')));
-      return { files: own.map((path) => basename(path)), modules: new Set(modules) };
+      const { parts, modules } = JSON.parse(readFileSync(report, 'utf8')) as {
+        parts: [file: string, line: number][];
+        modules: string[];
+      };
+      return { sources: parts.flatMap(([file, line]) => sourcesAt(file, line)), modules: new Set(modules) };
     },
   };
 }

@@ -1,0 +1,25 @@
+// What all bundles have in common.
+import { resolve } from 'node:path';
+import { oldestNode } from './require-node.cjs';
+
+/** The URL of an ES module, which CommonJS does not have; yargs and its helpers read it. */
+export const FILE_URL = "const importMetaUrl=require('node:url').pathToFileURL(__filename).href;";
+
+const NO_HELP = resolve(import.meta.dirname, 'no-help.mjs');
+
+/** Settings for esbuild, for the contents of package.json. */
+export const bundleSettings = ({ version, engines }) => ({
+  bundle: true,
+  platform: 'node',
+  target: `node${oldestNode(engines)}`,
+  // An older Node would fail to parse them, before it can report what is wrong.
+  supported: { 'regexp-set-notation': false },
+  // Optional native modules stay outside.
+  external: ['koffi', 'supports-color'],
+  alias: { cliui: NO_HELP, 'string-width': NO_HELP },
+  minify: true,
+  legalComments: 'none',
+  define: { 'import.meta.url': 'importMetaUrl', VPROXY_VERSION: JSON.stringify(version) },
+  metafile: true,
+  logLevel: 'warning',
+});
