@@ -10,16 +10,14 @@ export const RING_EVENTS = 500;
 
 /** Keeps the last events. Calls followers for each new event; they read from the ring. */
 export class EventRing {
-  readonly #events: ControlEvent[] = [];
+  readonly #events: { readonly seq: number; readonly atMs: number; readonly event: LogEvent }[] = [];
   readonly #followers = new Set<() => void>();
   #lastSeq = 0;
   #isClosed = false;
 
   record(event: LogEvent): void {
     this.#lastSeq += 1;
-    const { level, event: name, message, fields } = event;
-    const time = new Date().toISOString();
-    this.#events[this.#lastSeq % RING_EVENTS] = { seq: this.#lastSeq, time, level, event: name, message, fields };
+    this.#events[this.#lastSeq % RING_EVENTS] = { seq: this.#lastSeq, atMs: Date.now(), event };
     this.#tell();
   }
 
@@ -35,8 +33,10 @@ export class EventRing {
 
   /** The event with a sequence number from `firstSeq` to `lastSeq`; undefined for any other. */
   at(seq: number): ControlEvent | undefined {
-    const event = this.#events[seq % RING_EVENTS];
-    return event?.seq === seq ? event : undefined;
+    const kept = this.#events[seq % RING_EVENTS];
+    if (kept?.seq !== seq) return undefined;
+    const { level, event, message, fields } = kept.event;
+    return { seq, time: new Date(kept.atMs).toISOString(), level, event, message, fields };
   }
 
   /** Whether the ring is closed: no more events follow. */
