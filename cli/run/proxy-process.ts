@@ -70,7 +70,8 @@ export class ProxyProcess {
     this.control = new ControlServer({ proxy, process: running });
     running.on('log', (event) => this.control.record(event));
     proxy.on('log', (event) => output.log(event));
-    proxy.on('audit', (event) => this.#audit?.record(event));
+    // Without a listener, no event is composed for it.
+    if (this.#audit !== null) proxy.on('audit', (event) => this.#audit?.record(event));
     proxy.on('fatal', (reason) => running.fail(reason));
     if (once) proxy.on('ended', (_label, reason) => running.endOnce(reason));
     warnOfOpenPort(proxy, { userId: process.getuid?.() ?? 0 }, running.log);

@@ -247,8 +247,8 @@ type Field = LogEvent['fields'][string];
  * codes stay whole.
  */
 export function boundEvent(event: LogEvent, maxFieldsBytes: number): LogEvent {
-  const entries = Object.entries(event.fields);
-  const length = entries.reduce((sum, [, value]) => sum + textLength(value), 0);
+  let length = 0;
+  for (const key in event.fields) length += textLength(event.fields[key] ?? null);
   if (isSurelyWithin(length, maxFieldsBytes) && isSurelyWithin(event.message.length, MAX_MESSAGE_BYTES)) return event;
   let roomBytes = maxFieldsBytes;
   const cut = (text: string): string => {
@@ -267,6 +267,7 @@ export function boundEvent(event: LogEvent, maxFieldsBytes: number): LogEvent {
   };
   // Keeps the order of the keys.
   const fields: Record<string, Field> = { ...event.fields };
+  const entries = Object.entries(event.fields);
   for (const [key, value] of entries.toSorted(([, one], [, other]) => textLength(one) - textLength(other))) {
     if (typeof value === 'string') fields[key] = cut(value);
     else if (value !== null && typeof value === 'object') fields[key] = cutList(value);
