@@ -12,10 +12,11 @@ export interface Command {
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** Runs it, without input and output; resolves with milliseconds. Rejects when it fails or times out. */
+/** Runs it without input, and drops its output, as of a command in a pipe; resolves with milliseconds. Rejects when it fails or times out. */
 export async function timeCommand(name: string, { file, args, env }: Command): Promise<number> {
   const startedAt = performance.now();
-  const child = spawn(file, args, { stdio: 'ignore', env: { ...process.env, ...env } });
+  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'ignore'], env: { ...process.env, ...env } });
+  child.stdout.resume();
   try {
     const [status] = (await within(TIMEOUT_MS, name, once(child, 'exit'))) as [number | null];
     if (status !== 0) throw new Error(`${name} ended with status ${status ?? 'none'}`);

@@ -20,6 +20,7 @@ export const COMMAND: Pick<Work, 'id' | 'rows'> = {
 export const COMMANDS: readonly { readonly id: string; readonly title: string }[] = [
   { id: 'node', title: 'node -e 0' },
   { id: 'version', title: 'vproxy --version' },
+  { id: 'status', title: 'vproxy status' },
   { id: 'exec', title: 'vproxy exec true' },
 ];
 
@@ -55,6 +56,7 @@ export class CommandTimes {
     const commands = new Map<string, Command>([
       ['node', { file: process.execPath, args: ['-e', '0'] }],
       ['version', { file: process.execPath, args: [VPROXY_SCRIPT, '--version'] }],
+      ['status', { file: process.execPath, args: [VPROXY_SCRIPT, 'status', '--socket', control] }],
       ['exec', exec],
     ]);
     return new CommandTimes(stop, commands);
