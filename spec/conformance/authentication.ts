@@ -4,9 +4,8 @@ import { inspect } from 'node:util';
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { SecretKey } from '../../lib/session/opening/auth.js';
-import type { FrameFaults } from '../helpers/frame-maker.js';
+import { type FrameFaults, hmacOf } from '../helpers/frame-maker.js';
 import { FramePeer } from '../helpers/frame-peer.js';
-import { hmacOf } from '../helpers/resuming-peer.js';
 import { SessionPair } from '../helpers/session-pair.js';
 
 const { AUTH } = FRAME_TYPE;
@@ -87,24 +86,6 @@ for (const [what, keys, peerKeys] of [
     t.deepEqual([frame?.name, rest, peer.codes[0], peer.sessions.length], ['GOAWAY', [], 'auth-failed', 0]);
   });
 }
-
-for (const frame of ['OPEN 1', '04 1 1', 'DATA 1', 'PING', 'SERVICES', 'SECRET', 'GOAWAY 0 auth-failed']) {
-  const code = frame.startsWith('GOAWAY') ? 'auth-failed' : 'protocol-error';
-  test(`R-AUTH-2: ${frame} before AUTH is ${code}`, (t) => {
-    const { peer } = answered();
-    peer.say(frame);
-    t.deepEqual([peer.codes, peer.sessions.length], [[code], 0]);
-  });
-}
-
-test('R-AUTH-2: skipped types may come before AUTH, and a second AUTH is a protocol error', (t) => {
-  const { peer, own, other, send } = answered();
-  peer.say('80 7 100, fe 7 100');
-  send(authOf(own, other));
-  t.is(peer.sessions.length, 1);
-  send(authOf(own, other));
-  t.is(peer.codes[0], 'protocol-error');
-});
 
 test('R-AUTH-2: a peer that sends no AUTH within 10 s is auth-failed', (t) => {
   const { peer } = answered();

@@ -1,5 +1,6 @@
 /** The rules of docs/protocol.md, against frames written by hand, in memory and on a manual clock, all in one process. */
 import './authentication.js';
+import './conversations.js';
 import './datagrams.js';
 import './flood.js';
 import './flow-control.js';

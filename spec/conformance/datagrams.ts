@@ -5,12 +5,11 @@ import { FRAME_TYPE } from '../../lib/codec/header.js';
 import type { VproxyError } from '../../lib/errors.js';
 import { DatagramFlow } from '../../lib/forward/datagram/datagram-flow.js';
 import type { SessionStream } from '../../lib/session/stream.js';
-import { endsWith, goesOn } from '../helpers/conversation.js';
 import { jsonOf } from '../helpers/frame-log.js';
 import { FramePeer, type FramePeerOptions } from '../helpers/frame-peer.js';
 import { RecordingSink } from '../helpers/local-ends.js';
 
-const { OPEN, DATA } = FRAME_TYPE;
+const { DATA } = FRAME_TYPE;
 const DATAGRAMS: FramePeerOptions = { features: ['datagram'] };
 
 class Flow {
@@ -129,16 +128,6 @@ test('R-DGRAM-1: HELLO announces support for flows, and they are opened if both 
   t.throws(() => Flow.opened(without), { code: 'unknown-service', message: 'the peer does not support datagrams' });
   without.pump();
   t.deepEqual(without.takeTexts(), []);
-});
-
-test('R-DGRAM-2: only the field of OPEN makes a flow; in a session without flows it is a protocol error', (t) => {
-  for (const datagram of [true, false, null, undefined]) {
-    const peer = goesOn(t, (one) => one.send(OPEN, 1, { service: 'echo', datagram }), DATAGRAMS);
-    t.is(peer.streams.get(1)?.isDatagram, datagram === true);
-  }
-  for (const datagram of [1, 'true', {}])
-    endsWith(t, 'protocol-error', (peer) => peer.send(OPEN, 1, { service: 'echo', datagram }), DATAGRAMS);
-  endsWith(t, 'protocol-error', (peer) => peer.say('OPEN 1 echo datagram'));
 });
 
 test('R-DGRAM-3: messages of 0 to 65,507 bytes arrive whole and in order, however DATA is cut', (t) => {

@@ -1,60 +1,12 @@
 import test from 'ava';
-import { FRAME_TYPE, INTEGRITY_LEVELS } from '../../lib/codec/header.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { Budget } from '../../lib/util/bounds.js';
-import { conversations } from '../helpers/conversation.js';
 import { FramePeer, type FramePeerOptions } from '../helpers/frame-peer.js';
 import type { PatternEnd } from '../helpers/local-ends.js';
 import { SessionPair } from '../helpers/session-pair.js';
 import { Traffic } from '../helpers/traffic.js';
 
 const { DATA, PING } = FRAME_TYPE;
-
-conversations({
-  'R-FLOW-2: DATA up to the credit of a stream is accepted, one byte more is flow-control': [
-    'given limits.streamCredit=5000; OPEN 1, DATA 1 4000, DATA 1 1000 -> ACCEPT 1',
-    ...INTEGRITY_LEVELS.map(
-      (level) =>
-        `given limits.streamCredit=5000, integrity=${level}; OPEN 1, DATA 1 4000, DATA 1 1001 -> ends flow-control`,
-    ),
-  ],
-  'R-FLOW-2: credit also binds after this side has sent STOP and drops what comes':
-    'given limits.streamCredit=5000; OPEN 1, stop 1, DATA 1 5000 -> ...; DATA 1 1 -> ends flow-control',
-  'R-FLOW-2: DATA above the credit of the session is flow-control, also for streams that have ended': [
-    'given limits.inFlight=4096; OPEN 1, DATA 1 4097 -> ends flow-control',
-    'given limits.inFlight=4096; OPEN 1, RESET 1, DATA 1 4097 -> ends flow-control',
-  ],
-  'R-FLOW-2: credit is a total: one that lowers it is ignored, a repeated one does nothing': `
-    given peerLimits.streamCredit=2000, peerLimits.inFlight=3000
-    OPEN 1, CREDIT 1 1000, CREDIT 0 1000, send 1 9000 -> ACCEPT 1, DATA 1 2000
-    CREDIT 1 2000 -> nothing
-    CREDIT 1 8000 -> DATA 1 1000
-    CREDIT 0 3000 -> nothing
-    CREDIT 0 18446744073709551615 -> DATA 1 5000
-    CREDIT 1 18446744073709551615, CREDIT 1 0 -> DATA 1 1000`,
-  'R-FLOW-3: stream credit is raised once half of the window has left the receiver': `
-    given limits.streamCredit=4000
-    OPEN 1, wait 5000, DATA 1 4000, release 1 1999 -> ACCEPT 1
-    release 1 1 -> CREDIT 1 6000`,
-  'R-FLOW-3: no credit is given after the peer has ended its direction or was stopped': `
-    given limits.streamCredit=4000
-    OPEN 1, OPEN 3, DATA 1 4000, DATA 3 4000, FIN 1, stop 3 -> ACCEPT 1, ACCEPT 3, STOP 3 local-error
-    release 1 4000, release 3 4000 -> nothing`,
-  'R-FLOW-5: session credit is raised as DATA arrives, read or not, when a quarter is used': `
-    given limits.inFlight=4000
-    OPEN 1, DATA 1 999 -> ACCEPT 1
-    DATA 1 1 -> CREDIT 0 5000
-    RESET 1, DATA 1 1000 -> CREDIT 0 6000`,
-  'R-FLOW-7: DATA is sent one frame per stream in turn, after control frames': `
-    given capacityBytes=4096, peerLimits.streamCredit=1048576
-    OPEN 1, OPEN 3, OPEN 5 -> ...
-    deafen, send 1 200000, send 3 200000, send 5 140000, PING 0 -> nothing
-    read -> DATA 1 131072, PONG 0, DATA 1 68928, DATA 3 131072, DATA 5 131072, DATA 3 68928, DATA 5 8928`,
-  'a stream without credit does not delay another one, and credit that comes with ACCEPT is used at once': `
-    given peerLimits.streamCredit=1024
-    OPEN 1, OPEN 3, send 1 5000, send 3 quick -> ACCEPT 1, ACCEPT 3, DATA 1 1024, DATA 3 5
-    STOP 1 -> FIN 1
-    open far, send far 9000, ACCEPT 2, CREDIT 2 9000 -> OPEN 2 far, DATA 2 1024, DATA 2 7976`,
-});
 
 /** Feeds `bytes` to a stream as fast as it gives credit, while its sink drains at once. Returns the credit left then. */
 function windowAfter(peer: FramePeer, id: number, bytes: number): number {

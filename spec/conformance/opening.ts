@@ -99,18 +99,6 @@ test('R-OPEN-3: other bytes than HELLO are skipped and counted; after a failed m
   }
 });
 
-test('R-OPEN-3: half a HELLO of a predecessor hides the next one at most once, and no UTF-8 text contains a magic', (t) => {
-  for (const [bytes, name, times] of [
-    [200, null, 2],
-    [40, 'x'.repeat(3000), 1],
-  ] as const) {
-    const peer = opening();
-    const hello = peer.hello({ ack: peer.otherNonce });
-    peer.write(Buffer.concat([peer.hello({ name }).subarray(0, bytes), ...Array.from({ length: times }, () => hello)]));
-    t.true(established(peer));
-  }
-});
-
 test('R-OPEN-4: HELLO has the identity and limits of its side; agent and name are cut to keep it within 4096 bytes', (t) => {
   const peer = opening({ settings: { name: 'vm7', agent: 'vproxy 0.1.0' }, limits: { streams: 7 } });
   const [hello] = peer.log.hellos;
@@ -134,101 +122,12 @@ test('R-OPEN-4: HELLO has the identity and limits of its side; agent and name ar
   }
 });
 
-const LEAST = { frame: 4096, streamCredit: 1024, inFlight: 1024, streams: 1, opens: 1 };
-const MOST = { frame: 1_048_576, streamCredit: 2 ** 30, inFlight: 2 ** 30, streams: 2 ** 20, opens: 65_536 };
-const beyond = (key: keyof typeof MOST): unknown[] =>
-  [LEAST[key] - 1, MOST[key] + 1, undefined, null, '4096', -1, 4096.5, 1e300].map((value) => ({
-    ...MOST,
-    [key]: value,
-  }));
-
-const INVALID: Readonly<Record<string, readonly unknown[]>> = {
-  version: [undefined, null, 1, {}, ...[{ min: 1 }, { min: '1', max: 1 }, { min: 2, max: 1 }, { min: 0.5, max: 1 }]],
-  nonce: [undefined, null, 7, '', 'f'.repeat(31), 'f'.repeat(33), 'F'.repeat(32), 'g'.repeat(32)],
-  ack: [undefined, 7, false, '', 'f'.repeat(31)],
-  integrity: [undefined, null, 1, true, 'on', 'FULL', ''],
-  limits: [undefined, null, 7, [], ...(Object.keys(MOST) as (keyof typeof MOST)[]).flatMap(beyond)],
-  instance: [7, 'short', 'F'.repeat(32)],
-  agent: [7],
-  name: [{}],
-  auth: [
-    ...[true, []],
-    ...[undefined, null, 7, 'one', {}, [1], ['0123456'], ['0123456F'], ['012345678']].map((keys) => {
-      return { method: 'psk-sha256', keys };
-    }),
-  ],
-  tls: ['yes'],
-  features: ['x', [1]],
-};
-
-test('R-OPEN-5: a HELLO with a field that is missing, out of range or of another type is skipped', (t) => {
-  const wrong = Object.entries(INVALID).flatMap(([field, values]) => values.map((value) => ({ [field]: value })));
-  for (const fields of wrong) {
-    const peer = opening();
-    peer.establish(fields);
-    t.deepEqual([established(peer), peer.log.hellos.at(-1)?.ack], [false, null], JSON.stringify(fields));
-    peer.establish();
-    t.true(established(peer));
-  }
-});
-
-test('R-OPEN-5: the bounds of the ranges are valid, and so are unknown, absent and null fields', (t) => {
-  const optional = (value: unknown) =>
-    Object.fromEntries(['instance', 'agent', 'name', 'auth', 'tls', 'features'].map((field) => [field, value]));
-  for (const fields of [
-    { limits: LEAST },
-    { limits: { ...MOST, more: 1 } },
-    optional(undefined),
-    optional(null),
-    { future: { deep: [[[[]]]] }, features: Array.from({ length: 300 }, (_, index) => `f${index}`) },
-    { version: { min: 0, max: 99 } },
-  ]) {
-    const peer = opening();
-    peer.establish(fields);
-    t.true(established(peer), JSON.stringify(fields));
-  }
-});
-
-test('R-OPEN-5: a HELLO frame with a wrong check, CRC, flag, stream, length or text is skipped', (t) => {
-  const peer = opening();
-  const right = peer.hello({ ack: peer.otherNonce });
-  // Flags, check, stream, length, CRC and payload.
-  for (const offset of [17, 18, 23, 27, 31, 40]) {
-    const wrong = Buffer.from(right);
-    wrong[offset] = (wrong[offset] as number) ^ 1;
-    peer.write(wrong);
-  }
-  for (const payload of [
-    Buffer.concat([right.subarray(32, right.length - 1), Buffer.from(',"agent":"\xff"}', 'latin1')]),
-    ...['[]', '', '['.repeat(4096)].map((text) => Buffer.from(text)),
-    Buffer.concat([right.subarray(32), Buffer.alloc(4097, ' ')]),
-  ])
-    peer.write(peer.rawHello(payload));
-  t.false(established(peer));
-  peer.write(right);
-  t.true(established(peer));
-});
-
 test('R-OPEN-6: a HELLO with our own nonce or instance is ignored and reported as an echo', (t) => {
   const peer = opening();
   const echoes = countOf(peer, 'echo');
   peer.establish({ nonce: peer.otherNonce });
   peer.establish({ instance: peer.settings.instance });
   t.deepEqual([echoes(), established(peer), peer.log.hellos.length], [2, false, 1]);
-});
-
-test('R-OPEN-7, R-OPEN-8: a HELLO with another nonce is answered at once, one with the same is not; only one whose ack is our own nonce establishes the side', (t) => {
-  const peer = opening();
-  const nonces: (string | null)[] = [];
-  for (let turn = 0; turn < 3; turn += 1) {
-    peer.renew();
-    peer.write(peer.hello());
-    peer.establish({ ack: 'e'.repeat(32) });
-    nonces.push(peer.nonce);
-  }
-  t.deepEqual([acksOf(peer), established(peer)], [[null, ...nonces], false]);
-  peer.establish({ name: 'the last one counts' });
-  t.is(peer.session.agreement.peer.name, 'the last one counts');
 });
 
 test('R-OPEN-9, R-OPEN-10, R-INTEGRITY-2: the highest common version is spoken, the greater nonce has odd ids, the stronger level is in effect', (t) => {
@@ -279,18 +178,6 @@ test('R-OPEN-11: 5 s after an answer without being established the side starts o
     t.true(took >= nominal * 0.75 - 1 && took <= nominal * 1.25 + 1, `attempt ${index} took ${took} s`);
   }
   t.is(peer.log.flushedBytes, 131_088 * (seconds.length + 1));
-});
-
-test('R-OPEN-11: a new attempt forgets the nonce of the peer, and a peer that never spoke is not waited for', (t) => {
-  const peer = opening();
-  peer.advance(600_000);
-  t.is(new Set(peer.log.hellos.map(({ nonce }) => nonce)).size, 1);
-  peer.write(peer.hello());
-  peer.advance(7000);
-  t.is(new Set(peer.log.hellos.map(({ nonce }) => nonce)).size, 2);
-  const { length } = peer.log.hellos;
-  peer.write(peer.hello());
-  t.is(peer.log.hellos.length, length + 1);
 });
 
 /** Whether the side waits about this long after its session ended before it starts over; measured in steps of 10 ms. */
@@ -375,37 +262,6 @@ test('R-OPEN-13: after a desync the bytes after the wrong frame are searched for
     t.deepEqual([peer.codes[0], peer.log.hellos.at(-1)?.ack], ['desync', peer.nonce]);
   }
 });
-
-test('R-OPEN-14: in a session a HELLO of the peer with its nonce is ignored, wherever it is cut, and so is our own echoed back', (t) => {
-  for (const pieceBytes of [1, 16, 33, 2 ** 20]) {
-    const peer = FramePeer.established();
-    const repeat = peer.hello({ ack: peer.otherNonce });
-    peer.write(peer.hello({ instance: peer.settings.instance, nonce: 'd'.repeat(32) }), pieceBytes);
-    peer.write(peer.hello({ nonce: peer.otherNonce }), pieceBytes);
-    peer.write(Buffer.concat([repeat, peer.frame(0x0c, 0, Buffer.alloc(8)), repeat]), pieceBytes);
-    peer.say('PING');
-    t.deepEqual(peer.endings, []);
-    t.true(peer.takeTexts().includes('PONG 0'));
-  }
-});
-
-for (const [code, what, make] of [
-  ['peer-restarted', 'a zero byte', () => Buffer.alloc(1)],
-  ['peer-restarted', 'a HELLO with another nonce', (peer) => peer.hello({ nonce: 'e'.repeat(32) })],
-  ['desync', 'a second magic after a magic', () => Buffer.concat([MAGIC, MAGIC])],
-  ['desync', 'a PING after a magic', (peer) => Buffer.concat([MAGIC, peer.frame(0x0c, 0, Buffer.alloc(8))])],
-  ['desync', 'a HELLO that is not valid', (peer) => peer.hello({ integrity: 7 })],
-  ['desync', 'an empty HELLO', (peer) => peer.rawHello(Buffer.alloc(0))],
-  ['desync', 'half a magic and a zero byte', () => Buffer.concat([MAGIC.subarray(0, 15), Buffer.alloc(1)])],
-] satisfies [string, string, (peer: FramePeer) => Buffer][]) {
-  test(`R-OPEN-14: in a session ${what} ends it with ${code}`, (t) => {
-    const peer = FramePeer.established();
-    peer.sendOpen(1);
-    peer.log.take();
-    peer.write(make(peer), 11);
-    t.deepEqual([peer.codes, peer.sinks.get(1)?.events, peer.takeTexts()], [[code], [`end ${code}`], []]);
-  });
-}
 
 /** How long a side hears nothing before it reports quiet. */
 const QUIET_MS = 5000;

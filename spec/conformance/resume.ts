@@ -4,17 +4,11 @@ import { DataCheck, FRAME_TYPE } from '../../lib/codec/header.js';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import { SecretKey } from '../../lib/session/opening/auth.js';
 import { formatSeen } from '../helpers/frame-log.js';
-import { creditPayload } from '../helpers/frame-maker.js';
+import { creditPayload, hmacOf } from '../helpers/frame-maker.js';
 import type { FramePeer } from '../helpers/frame-peer.js';
 import { glassLayer } from '../helpers/glass-layer.js';
 import { RecordingSink } from '../helpers/local-ends.js';
-import {
-  type Channel,
-  hmacOf,
-  ResumingPeer,
-  type ResumingPeerOptions,
-  type SaidAgain,
-} from '../helpers/resuming-peer.js';
+import { type Channel, ResumingPeer, type ResumingPeerOptions, type SaidAgain } from '../helpers/resuming-peer.js';
 
 const { ACK, AUTH, DATA, GOAWAY, RESUME } = FRAME_TYPE;
 const EIGHT = Buffer.from('12345678');

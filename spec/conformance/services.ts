@@ -1,7 +1,5 @@
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { MAX_SERVICES } from '../../lib/session/services.js';
-import { endsWith } from '../helpers/conversation.js';
 import { jsonOf } from '../helpers/frame-log.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 
@@ -72,21 +70,6 @@ test('R-SERVICES-1: the time of day in a list gives the difference of the clocks
   t.is(told(null, 1), null);
 });
 
-test('R-SERVICES-2: a list of 4096 services is accepted, a longer one is a flood', (t) => {
-  t.is(MAX_SERVICES, 4096);
-  const send = (peer: FramePeer, count: number): void => {
-    const names = Array.from({ length: count }, (_, index) => `service-${index}`);
-    while (names.length > 0 && peer.endings.length === 0) {
-      const services = names.splice(0, 128);
-      peer.send(SERVICES, 0, { services, more: names.length > 0 });
-    }
-  };
-  const peer = FramePeer.established();
-  send(peer, 4096);
-  t.is(peer.session.peerServices.names.size, 4096);
-  endsWith(t, 'flood', (other) => send(other, 4097));
-});
-
 test('R-SERVICES-3: announced ports are in the last frame, which has no list of ports if there is none to announce', (t) => {
   const peer = FramePeer.established({ services: ['ssh'] });
   const ports = () => [
@@ -119,16 +102,6 @@ test('R-SERVICES-3: the last frame has all announced ports, each number once; wi
   t.deepEqual(after({ ports: [long] }), [{ ...long, program: `${String.raw`\x1b[2J`.repeat(8)}…` }]);
   t.is(after({ ports: null }), null);
   t.deepEqual(peer.endings, []);
-});
-
-test('R-SERVICES-1, R-SERVICES-3: an invalid time, or anything but a list of at most 64 ports, is a protocol error in any frame of a list', (t) => {
-  const times = ['12:00', -1, 1.5, 2 ** 53, true, {}].map((time) => ({ time }));
-  const wrong = [0, 65_536, 3000.5, '3000', undefined].map((port) => [{ port, program: 'node' }]);
-  const many = Array.from({ length: 65 }, (_, index) => ({ port: 3000 + index }));
-  const lists = [{ port: 3000 }, '3000', [3000], [{ port: 3000, program: 7 }], many, ...wrong];
-  for (const field of [...times, ...lists.map((ports) => ({ ports }))])
-    for (const more of [true, false])
-      endsWith(t, 'protocol-error', (peer) => peer.send(SERVICES, 0, { services: [], more, ...field }));
 });
 
 test('R-SERVICES-3: 64 ports with the longest names fit one frame, whatever services there are', (t) => {

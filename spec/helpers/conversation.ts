@@ -1,15 +1,24 @@
 /** Conversations between a peer that writes frames by hand and the side under test, and how sessions must end or continue. */
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
+import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
+import { DatagramFlow } from '../../lib/forward/datagram/datagram-flow.js';
+import { SecretKey } from '../../lib/session/opening/auth.js';
 import type { SessionStream } from '../../lib/session/stream.js';
-import { formatSeen, jsonOf, type SeenFrame } from './frame-log.js';
-import { bytesOf, isFrame } from './frame-maker.js';
+import { formatWithLast } from './frame-log.js';
+import { bytesOf, KEY } from './frame-maker.js';
 import { FramePeer, type FramePeerOptions } from './frame-peer.js';
 import { RecordingSink } from './local-ends.js';
-
-/** The codes with which a side leaves without a GOAWAY (R-CODE-3). */
-const SILENT = ['peer-restarted', 'desync'];
+import {
+  type Conversations,
+  fillLimits,
+  formatHellos,
+  type Given,
+  namesHellos,
+  parseScript,
+  SILENT,
+} from './script.js';
 
 /** Checks that the only session so far has ended with `code`, and that the peer was notified where it must be. */
 export function endedWith(t: ExecutionContext, peer: FramePeer, code: string): void {
@@ -36,8 +45,8 @@ export function goesOn(t: ExecutionContext, act: Act, options: FramePeerOptions 
   return peer;
 }
 
-function answersStill(t: ExecutionContext, peer: FramePeer): void {
-  t.deepEqual(peer.endings, []);
+function answersStill(t: ExecutionContext, peer: FramePeer, codes: readonly string[] = []): void {
+  t.deepEqual(peer.codes, codes);
   const before = peer.log.take();
   peer.send(FRAME_TYPE.PING, 0, Buffer.from('are you?'));
   t.deepEqual(peer.takeTexts(), ['PONG 0']);
@@ -63,36 +72,59 @@ const ACTS_OF_SIDE: Readonly<Record<string, (peer: FramePeer, what: string) => v
   leave: ({ loop }) => loop.stop(new VproxyError('shutdown', 'SIGTERM')),
 };
 
-/** GOAWAY with the highest id served, if there is one. */
-const formatWithLast = (frame: SeenFrame): string =>
-  frame.type === FRAME_TYPE.GOAWAY && jsonOf(frame)['last'] !== 0
-    ? `${formatSeen(frame)} ${String(jsonOf(frame)['last'])}`
-    : formatSeen(frame);
+/** Serves a stream like a program: a flow of datagrams, too. */
+function serve(stream: SessionStream): void {
+  if (!stream.isDatagram) return stream.accept();
+  const ignored = (): void => undefined;
+  DatagramFlow.attach(stream, { onMessage: ignored, onClosed: ignored, onDropped: ignored }).accept();
+}
 
+/** A session in process, and the programs at its streams. */
 class Conversation {
   readonly peer: FramePeer;
   /** Failures of the program at the side under test. */
   readonly notes: string[] = [];
   readonly #own: { readonly stream: SessionStream; readonly sink: RecordingSink }[] = [];
+  readonly #isOpening: boolean;
+  #hellos: number;
 
-  constructor(options: FramePeerOptions, holds: boolean) {
-    this.peer = FramePeer.established(options);
-    if (holds) this.peer.onStream = () => undefined;
+  constructor({ holds = false, opening = false, keyed = false, serves, ...options }: Given) {
+    const settings = keyed ? { keys: () => [SecretKey.parse(KEY.toString('hex'))] } : {};
+    const all = { ...options, settings: { ...settings, ...options.settings } };
+    this.#isOpening = opening;
+    this.peer = opening ? FramePeer.opening(all) : FramePeer.established(all);
+    this.#hellos = this.peer.log.hellos.length;
+    this.peer.onStream = holds ? () => undefined : serve;
+    if (serves === 'nothing') this.peer.session.removeAllListeners('stream');
   }
 
-  /** A frame of the peer, in capitals, or an action of the side under test. */
-  do(step: string): void {
+  /** A step of the peer, or an action of the side under test. */
+  do(step: string, pieceBytes?: number): void {
     const [word = '', id = '', ...what] = step.split(' ');
-    if (isFrame(word)) this.peer.say(step);
-    else if (word === 'open') this.#open(id);
+    const { peer } = this;
+    peer.pieceBytes = pieceBytes;
+    if (word === 'open') this.#open(id);
+    else if (word === 'fill') peer.say(`DATA ${id} ${peer.settings.limits.streamCredit}`);
     else if (ACTS[word] !== undefined) ACTS[word](this.#end(id).stream, what[0]);
-    else if (ACTS_OF_SIDE[word] !== undefined) ACTS_OF_SIDE[word](this.peer, id);
-    else throw new Error(`unknown word "${word}"`);
-    this.peer.pump();
+    else if (ACTS_OF_SIDE[word] !== undefined) ACTS_OF_SIDE[word](peer, id);
+    else if (!peer.perform(step)) throw new Error(`unknown word "${word}"`);
+    peer.pump();
   }
 
-  told(id: string): readonly string[] {
-    return this.#end(id).sink.events;
+  told(id: string): string {
+    return this.#end(id).sink.events.join(', ') || 'nothing';
+  }
+
+  /** The output since the last call. */
+  take(frames: string): string {
+    const { hellos } = this.peer.log;
+    const shows = this.#isOpening || namesHellos(frames);
+    const texts = this.peer.log.take().map(formatWithLast);
+    if (shows && texts.includes('SERVICES 0'))
+      texts.splice(texts.indexOf('SERVICES 0'), texts.includes('PING 0') ? 2 : 1, 'established');
+    const said = shows ? formatHellos(hellos, this.#hellos, this.peer.nonce) : [];
+    this.#hellos = hellos.length;
+    return [...this.notes.splice(0), ...said, ...texts].join(', ') || 'nothing';
   }
 
   #open(service: string): void {
@@ -114,62 +146,37 @@ class Conversation {
   }
 }
 
-/** `limits.streams=2, holds=true`: what the sides agreed on, and whether the side under test leaves streams unanswered. */
-function parseGiven(text: string): FramePeerOptions & { readonly holds?: boolean } {
-  const given: Record<string, unknown> = {};
-  for (const [, group = '', key, value = ''] of text.matchAll(/([a-zA-Z]+)(?:\.([a-zA-Z]+))?=([^,\s]+)/g)) {
-    const parsed: unknown = /^[a-z]+$/.test(value) && !/true|false/.test(value) ? value : JSON.parse(value);
-    given[group] = key === undefined ? parsed : { ...(given[group] as object | undefined), [key]: parsed };
-  }
-  return given;
-}
-
-/**
- * Holds a conversation with an established side. A line, or a part between semicolons, has steps, and after `->` the output of
- * the side under test since the last arrow: frames as formatted by `formatSeen`, `nothing`, or `...` for anything.
- *
- *     given limits.opens=2, holds=true               what the sides agreed on
- *     OPEN 1, DATA 1 hello, DATA 1 500 -> ACCEPT 1   frames of the peer, DATA as a text or a number of bytes
- *     open far, send far 500 -> OPEN 2 far, DATA 2 500   actions of the program at the side under test
- *     1 is told data, fin                            the events of the local end of a stream
- *     2000 ms were stalls                            what the session has counted so far
- *     RESET 9 -> ends protocol-error                 how the session ends, with the matching GOAWAY
- *
- * Unless it ends, it must still answer.
- */
-function converse(t: ExecutionContext, script: string): void {
-  const lines = script.split(/[;\n]/).map((line) => line.trim());
-  const { holds = false, ...options } = parseGiven(lines.find((line) => line.startsWith('given ')) ?? '');
-  const conversation = new Conversation(options, holds);
+/** Holds a conversation with an established side in process; its frames arrive in pieces of this size, or whole. */
+function converse(t: ExecutionContext, script: string, pieceBytes?: number): void {
+  const { given } = parseScript(script);
+  const { lines } = parseScript(fillLimits(script, { ...DEFAULT_LIMITS, ...given.limits }));
+  const conversation = new Conversation(given);
   const { peer } = conversation;
-  let hasEnded = false;
-  for (const line of lines) {
-    if (line === '' || line.startsWith('given ')) continue;
-    const [, id, told] = /^(\S+) is told (.*)$/.exec(line) ?? [];
-    const [, ms] = /^(\d+) ms were stalls$/.exec(line) ?? [];
-    if (id !== undefined) t.is(conversation.told(id).join(', ') || 'nothing', told ?? '', line);
-    if (ms !== undefined) t.is(peer.session.counters.stallMs, Number(ms), line);
-    if (id !== undefined || ms !== undefined) continue;
-    const [steps = '', answer] = line.split(/ ?-> /);
-    for (const step of steps.split(', ')) conversation.do(step);
-    if (answer === undefined) continue;
-    const [, frames, code] = /^(.*?)(?:, )?(?:ends (\S+))?$/.exec(answer) ?? [];
+  const codes: string[] = [];
+  for (const { text, steps, answer, told, stallMs } of lines) {
+    if (told !== null) t.is(conversation.told(told[0]), told[1], text);
+    if (stallMs !== null) t.is(peer.session.counters.stallMs, stallMs, text);
+    for (const step of steps) conversation.do(step, pieceBytes);
+    if (answer === null) continue;
+    const { frames, code } = answer;
     if (code !== undefined) {
-      hasEnded = true;
+      codes.push(code);
       if (frames === '') endedWith(t, peer, code);
-      else t.deepEqual([peer.loop.session, ...peer.codes], [null, code], line);
-    } else t.deepEqual(peer.codes, [], line);
-    const seen = [...conversation.notes.splice(0), ...peer.log.take().map(formatWithLast)];
-    if (frames !== '' && frames !== '...') t.is(seen.join(', ') || 'nothing', frames ?? '', line);
+      else t.is(peer.loop.session, null, text);
+    }
+    t.deepEqual(peer.codes, codes, text);
+    const seen = conversation.take(frames);
+    const [, known = '', more] = /^(.*?)(?:, )?(\.\.\.)?$/.exec(frames) ?? [];
+    if (frames !== '') t.is(more === undefined ? seen : seen.slice(0, known.length), known, text);
   }
-  if (!hasEnded) answersStill(t, peer);
+  if (peer.loop.session !== null) answersStill(t, peer, codes);
 }
 
-/** Defines a test for each title, holding one conversation or several independent ones. */
-export function conversations(scripts: Readonly<Record<string, string | readonly string[]>>): void {
-  for (const [title, script] of Object.entries(scripts)) {
+/** Defines a test for each title; `pieces` are the sizes in which frames arrive, one after the other. */
+export function conversations(table: Conversations, pieces: readonly (number | undefined)[] = [undefined]): void {
+  for (const [title, script] of Object.entries(table)) {
     test(title, (t) => {
-      for (const one of [script].flat()) converse(t, one);
+      for (const pieceBytes of pieces) for (const one of [script].flat()) converse(t, one, pieceBytes);
     });
   }
 }

@@ -20,6 +20,8 @@ export class FrameLog {
   /** The newest HELLO, byte for byte. */
   helloPayload: Buffer = Buffer.alloc(0);
   readonly frames: SeenFrame[] = [];
+  /** The payload of the newest PING. */
+  newestPing: Buffer = Buffer.alloc(8);
   flushedBytes = 0;
   /** The level in effect. */
   integrity: Integrity;
@@ -90,6 +92,7 @@ export class FrameLog {
       this.helloPayload = payload;
     } else {
       this.frames.push(frame);
+      if (type === FRAME_TYPE.PING) this.newestPing = payload;
       this.#sequence = sequence === 0xffff_ffff ? 1 : sequence + 1;
       this.counted?.push(Buffer.from(bytes.subarray(0, end)));
     }
@@ -142,3 +145,9 @@ export function formatSeen(frame: SeenFrame): string {
       return `${name} ${streamId}`;
   }
 }
+
+/** The same, and for GOAWAY the highest id served, if there is one. */
+export const formatWithLast = (frame: SeenFrame): string =>
+  frame.type === FRAME_TYPE.GOAWAY && jsonOf(frame)['last'] !== 0
+    ? `${formatSeen(frame)} ${String(jsonOf(frame)['last'])}`
+    : formatSeen(frame);

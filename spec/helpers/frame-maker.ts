@@ -1,4 +1,5 @@
 /** Makes HELLOs and frames by hand, right and wrong: the common part of all peers in the specs that can break a rule. */
+import { createHmac } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import {
   DataCheck,
@@ -10,6 +11,7 @@ import {
 } from '../../lib/codec/header.js';
 import { type Hello, MAGIC } from '../../lib/codec/hello.js';
 import { DEFAULT_LIMITS, type Limits } from '../../lib/codec/limits.js';
+import type { FrameLog } from './frame-log.js';
 
 /** The ways in which a frame can be wrong. Fields not given are right. */
 export interface FrameFaults {
@@ -20,6 +22,15 @@ export interface FrameFaults {
   /** What follows the payload of DATA in `frame`. */
   readonly trailer?: number;
   readonly hasWrongCheck?: boolean;
+  /** How many sequence numbers are skipped; negative: used again. */
+  readonly skip?: number;
+  /** The offset of a byte that is changed in place. */
+  readonly flip?: number;
+  /** The first byte that is lost, and how many are. */
+  readonly lostFrom?: number;
+  readonly lost?: number;
+  /** How much of the frame is written: its start. */
+  readonly cut?: number;
 }
 
 export interface FrameMakerOptions {
@@ -29,9 +40,15 @@ export interface FrameMakerOptions {
   /** Whether its stream ids are odd: its nonces are the largest possible. Default true. */
   readonly isOdd?: boolean;
   readonly features?: readonly string[];
+  /** The number of its first nonce. Default 0. */
+  readonly attempt?: number;
 }
 
-export const bytesOf = (what = 'x'): Buffer => (/^\d+$/.test(what) ? Buffer.alloc(Number(what)) : Buffer.from(what));
+/** A text, a number of bytes, or `hex:00ff`, as a step of a conversation has it. */
+export function bytesOf(what = 'x'): Buffer {
+  if (/^\d+$/.test(what)) return Buffer.alloc(Number(what), 'pattern');
+  return what.startsWith('hex:') ? Buffer.from(what.slice(4), 'hex') : Buffer.from(what);
+}
 
 /** The payloads of frames by the text after their stream ids. */
 const PAYLOADS: Readonly<Record<string, (what: readonly string[]) => Buffer | object>> = {
@@ -54,15 +71,39 @@ const TYPES: Readonly<Record<string, number>> = FRAME_TYPE;
 
 export const isFrame = (word: string): boolean => TYPES[word] !== undefined;
 
-type Frame = readonly [type: number, streamId: number, payload?: Buffer | object | undefined];
+type Frame = readonly [type: number, streamId: number, payload?: Buffer | object | undefined, faults?: FrameFaults];
 
-/** Frames as texts: `OPEN 1 echo, DATA 1 hello, DATA 1 500, PING`; an unnamed type is hexadecimal. */
+/** Faults as texts: `!crc=1`, `!hasWrongCheck`. */
+const faultsOf = (words: readonly string[]): FrameFaults =>
+  Object.fromEntries(
+    words.flatMap((word) => {
+      const [, name = '', value] = /^!(\w+)(?:=(-?\d+))?$/.exec(word) ?? [];
+      return name === '' ? [] : [[name, value === undefined ? true : Number(value)]];
+    }),
+  );
+
+/**
+ * Frames as texts: `OPEN 1 echo, DATA 1 hello, DATA 1 500, PING`; an unnamed type is hexadecimal. A payload may also be JSON
+ * without spaces, or `hex:00ff`, and a frame may have faults: `FIN 1 !flags=1`.
+ */
 export const framesOf = (text: string): Frame[] =>
   text.split(', ').map((frame) => {
-    const [word = '', id = '0', ...what] = frame.split(' ');
-    const payload = PAYLOADS[word]?.(what) ?? (what.length > 0 ? bytesOf(what[0]) : undefined);
-    return [TYPES[word] ?? Number.parseInt(word, 16), Number(id), payload];
+    const words = frame.split(' ');
+    const [word = '', id = '0', ...what] = words.filter((one) => !one.startsWith('!'));
+    const isRaw = /^(?:[{[]|hex:)/.test(what[0] ?? '');
+    const payload = (isRaw ? undefined : PAYLOADS[word]?.(what)) ?? (what.length > 0 ? bytesOf(what[0]) : undefined);
+    return [TYPES[word] ?? Number.parseInt(word, 16), Number(id), payload, faultsOf(words)];
   });
+
+/** HMAC-SHA256 over byte strings, each preceded by its length. */
+export function hmacOf(key: Buffer, parts: readonly Buffer[]): Buffer {
+  const hmac = createHmac('sha256', key);
+  for (const part of parts) hmac.update(Buffer.from(part.length.toString(16).padStart(8, '0'), 'hex')).update(part);
+  return hmac.digest();
+}
+
+/** The key of both sides in conversations in which the side under test has one. */
+export const KEY = Buffer.alloc(32, 0x1f);
 
 /** One direction of a channel, written frame by frame. */
 export abstract class FrameMaker {
@@ -71,9 +112,12 @@ export abstract class FrameMaker {
   readonly #isOdd: boolean;
   readonly #peerLimits: Limits;
   readonly #features: readonly string[];
-  #attempts = 0;
+  #attempts: number;
+  /** The payload of its newest HELLO. */
+  #ownHello: Buffer = EMPTY;
 
-  constructor({ integrity = 'full', isOdd = true, peerLimits = {}, features = [] }: FrameMakerOptions) {
+  constructor({ integrity = 'full', isOdd = true, peerLimits = {}, features = [], attempt = 0 }: FrameMakerOptions) {
+    this.#attempts = attempt;
     this.#features = features;
     this.#integrity = integrity;
     this.#isOdd = isOdd;
@@ -82,7 +126,12 @@ export abstract class FrameMaker {
 
   abstract write(bytes: Buffer): void;
 
-  protected abstract get readerNonce(): string;
+  /** The output of the side under test. */
+  abstract readonly log: FrameLog;
+
+  protected get readerNonce(): string {
+    return this.log.hellos.at(-1)?.nonce ?? '';
+  }
 
   /** This peer's nonce: a new one after every `renew`. */
   get nonce(): string {
@@ -118,13 +167,14 @@ export abstract class FrameMaker {
 
   /** Magic and a HELLO frame with these bytes as its payload. */
   rawHello(payload: Buffer): Buffer {
+    this.#ownHello = payload;
     return Buffer.concat([MAGIC, encodeFrame(FRAME_TYPE.HELLO, 0, payload, 0)]);
   }
 
   /** The next frame, right or wrong, as bytes. It counts as sent. */
   frame(type: number, streamId: number, payload: Buffer | object = EMPTY, faults: FrameFaults = {}): Buffer {
     const body = Buffer.isBuffer(payload) ? payload : Buffer.from(JSON.stringify(payload));
-    const sequence = faults.sequence ?? this.sequence;
+    const sequence = faults.sequence ?? this.sequence + (faults.skip ?? 0);
     const check = new DataCheck(this.#integrity, this.nonce, this.readerNonce);
     const isData = type === FRAME_TYPE.DATA;
     const frame = Buffer.alloc(16 + body.length + (isData ? check.trailerBytes : 0));
@@ -138,7 +188,7 @@ export abstract class FrameMaker {
     if (frame.length > 16 + body.length)
       frame.writeUInt32BE(faults.trailer ?? check.trailerOf(sequence), 16 + body.length);
     this.sequence = nextSequence(sequence);
-    return frame;
+    return damaged(frame, faults);
   }
 
   send(type: number, streamId: number, payload: Buffer | object = EMPTY, faults: FrameFaults = {}): void {
@@ -147,6 +197,38 @@ export abstract class FrameMaker {
 
   say(frames: string): void {
     for (const frame of framesOf(frames)) this.send(...frame);
+  }
+
+  /** A step of the peer in a conversation (`converse`); false if it is one of another side. */
+  perform(step: string): boolean {
+    const { nonce = '', instance } = this.log.hellos.at(-1) ?? {};
+    const [word = '', ...what] = step.replace('$nonce', nonce).replace('$instance', String(instance)).split(' ');
+    if (word === 'HELLO') this.write(this.#helloOf(nonce, what));
+    else if (word === 'renew') this.renew();
+    else if (word === 'pong') this.send(FRAME_TYPE.PONG, 0, this.log.newestPing);
+    else if (word === 'prove') this.send(FRAME_TYPE.AUTH, 0, this.#proof());
+    else if (word === 'BYTES') {
+      const [hex = '', count = '1'] = (what[0] ?? '').split('*');
+      this.write(Buffer.from(hex.repeat(Number(count)), 'hex'));
+    } else if (isFrame(word) || /^[\dA-Fa-f]{2}$/.test(word)) this.say(step);
+    else return false;
+    return true;
+  }
+
+  /** Magic and HELLO that answer `nonce`, with `{"field":value}` replaced, `-field` left out, or another payload, and faults. */
+  #helloOf(nonce: string, words: readonly string[]): Buffer {
+    const fields: Record<string, unknown> = { ack: nonce };
+    for (const word of words) {
+      if (word.startsWith('hex:')) return this.rawHello(bytesOf(word));
+      if (word.startsWith('-')) fields[word.slice(1)] = undefined;
+      else if (!word.startsWith('!')) Object.assign(fields, JSON.parse(word));
+    }
+    return damaged(this.hello(fields), faultsOf(words));
+  }
+
+  /** The payload of AUTH (R-AUTH-2). */
+  #proof(): Buffer {
+    return hmacOf(KEY, [Buffer.from('vproxy-auth-v1'), this.#ownHello, this.log.helloPayload]);
   }
 
   sendOpen(streamId: number, service = 'echo'): void {
@@ -173,6 +255,13 @@ export function creditPayload(total: number | bigint): Buffer {
 }
 
 const EMPTY = Buffer.alloc(0);
+
+/** The bytes with the faults that happen to them on their way. */
+function damaged(bytes: Buffer, { flip, lostFrom = 0, lost = 0, cut = bytes.length }: FrameFaults): Buffer {
+  if (flip !== undefined) bytes[flip] = (bytes[flip] ?? 0) ^ 1;
+  if (lost === 0 && cut === bytes.length) return bytes;
+  return Buffer.concat([bytes.subarray(0, lostFrom), bytes.subarray(lostFrom + lost, cut)]);
+}
 
 // Frames written repeatedly with only their sequence numbers changed: a flood that costs its peer next to nothing.
 

@@ -36,6 +36,8 @@ export class FramePeer extends FrameMaker {
   turns = 0;
   /** While false nothing is taken from the channel. */
   isReading = true;
+  /** The size of the pieces in which its bytes arrive. Default: whole. */
+  pieceBytes: number | undefined;
   /** Called for an announced stream whose sink is attached. Default: accepts it. */
   onStream: (stream: SessionStream) => void = (stream) => stream.accept();
 
@@ -86,10 +88,6 @@ export class FramePeer extends FrameMaker {
     return session;
   }
 
-  protected override get readerNonce(): string {
-    return this.log.hellos.at(-1)?.nonce ?? '';
-  }
-
   get otherNonce(): string {
     const hello = this.log.hellos.at(-1);
     if (hello === undefined) throw new Error('no HELLO was seen');
@@ -109,7 +107,7 @@ export class FramePeer extends FrameMaker {
   }
 
   /** Passes bytes to the side under test, in pieces, and reads its answers. */
-  override write(bytes: Buffer, pieceBytes: number = bytes.length): void {
+  override write(bytes: Buffer, pieceBytes: number = this.pieceBytes ?? bytes.length): void {
     for (let at = 0; at < bytes.length; at += pieceBytes) {
       // Like a link: the buffer is overwritten unless it was kept.
       const piece = Buffer.from(bytes.subarray(at, at + pieceBytes));

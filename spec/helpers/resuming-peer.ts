@@ -1,21 +1,14 @@
 /** A peer that writes frames by hand, loses channels, and resumes its session, written from the text of docs/protocol.md alone. */
-import { createHash, createHmac } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
 import { KeptSessions } from '../../lib/session/resume/kept-sessions.js';
 import type { Session } from '../../lib/session/session.js';
 import type { FairBudget } from '../../lib/util/bounds.js';
-import { creditPayload, framesOf } from './frame-maker.js';
+import { creditPayload, framesOf, hmacOf } from './frame-maker.js';
 import { FramePeer, type FramePeerOptions } from './frame-peer.js';
 import { seededIdentity } from './session-pair.js';
 import { ManualClock } from './time.js';
-
-/** HMAC-SHA256 over byte strings, each preceded by its length. */
-export function hmacOf(key: Buffer, parts: readonly Buffer[]): Buffer {
-  const hmac = createHmac('sha256', key);
-  for (const part of parts) hmac.update(Buffer.from(part.length.toString(16).padStart(8, '0'), 'hex')).update(part);
-  return hmac.digest();
-}
 
 export interface ResumingPeerOptions extends FramePeerOptions {
   /** How long a session of the side under test waits, in milliseconds. Default 60,000. */
@@ -138,8 +131,8 @@ export class ResumingPeer {
     this.send(FRAME_TYPE.SECRET, 0, this.part);
   }
 
-  send(type: number, streamId: number, payload: Buffer | object = Buffer.alloc(0)): void {
-    this.write(this.link.frame(type, streamId, payload));
+  send(...frame: Parameters<FramePeer['frame']>): void {
+    this.write(this.link.frame(...frame));
   }
 
   say(frames: string): void {

@@ -67,10 +67,6 @@ export class SocketPeer extends FrameMaker {
     this.highestId = -1;
   }
 
-  protected override get readerNonce(): string {
-    return this.log.hellos.at(-1)?.nonce ?? '';
-  }
-
   get isClosed(): boolean {
     return this.socket.destroyed;
   }
