@@ -18,7 +18,7 @@ test('R-STREAM-5: RESET frees a slot for an OPEN in the same write, even if a so
   const { port } = await localServer(t, () => undefined);
   const peer = FramePeer.established({ limits: { streams: 2 } });
   const registry = new ServiceRegistry();
-  const spec = parseForwardSpec('incoming', `echo:${port}`);
+  const spec = parseForwardSpec('incoming', `target:${port}`);
   const forward = new IncomingForward(spec, { registry, log: () => undefined, clock: peer.clock, maxStreams: 2 });
   t.teardown(() => forward.stop());
   await forward.start();

@@ -54,7 +54,7 @@ export function bytesOf(what = 'x'): Buffer {
 const PAYLOADS: Readonly<Record<string, (what: readonly string[]) => Buffer | object>> = {
   AUTH: ([bytes = '32']) => Buffer.alloc(Number(bytes)),
   SERVICES: (services) => ({ services }),
-  OPEN: ([service = 'echo', kind]) => ({ service, ...(kind === 'datagram' && { datagram: true }) }),
+  OPEN: ([service = 'target', kind]) => ({ service, ...(kind === 'datagram' && { datagram: true }) }),
   DATA: ([what]) => bytesOf(what),
   CREDIT: ([total = '0']) => creditPayload(BigInt(total)),
   PING: () => Buffer.from('12345678'),
@@ -114,7 +114,7 @@ export abstract class FrameMaker {
   readonly #features: readonly string[];
   #attempts: number;
   /** The payload of its newest HELLO. */
-  #ownHello: Buffer = EMPTY;
+  ownHello: Buffer = EMPTY;
 
   constructor({ integrity = 'full', isOdd = true, peerLimits = {}, features = [], attempt = 0 }: FrameMakerOptions) {
     this.#attempts = attempt;
@@ -167,7 +167,7 @@ export abstract class FrameMaker {
 
   /** Magic and a HELLO frame with these bytes as its payload. */
   rawHello(payload: Buffer): Buffer {
-    this.#ownHello = payload;
+    this.ownHello = payload;
     return Buffer.concat([MAGIC, encodeFrame(FRAME_TYPE.HELLO, 0, payload, 0)]);
   }
 
@@ -228,7 +228,7 @@ export abstract class FrameMaker {
 
   /** The payload of AUTH (R-AUTH-2). */
   #proof(): Buffer {
-    return hmacOf(KEY, [Buffer.from('vproxy-auth-v1'), this.#ownHello, this.log.helloPayload]);
+    return hmacOf(KEY, [Buffer.from('vproxy-auth-v1'), this.ownHello, this.log.helloPayload]);
   }
 
   sendOpen(streamId: number, service = 'echo'): void {

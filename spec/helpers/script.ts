@@ -42,6 +42,8 @@ export interface Given extends FramePeerOptions {
   readonly opening?: boolean;
   /** Both sides have a key. */
   readonly keyed?: boolean;
+  /** The protocol leaves it open: what this implementation does. */
+  readonly inside?: boolean;
   /** What the side under test serves besides; `nothing` in process: it refuses each stream. */
   readonly serves?: string;
   /** What a side may lack without breaking a rule. */

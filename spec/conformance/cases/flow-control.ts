@@ -30,8 +30,8 @@ export const FLOW_CONTROL: Conversations = {
   'R-FLOW-3: a stream whose window is used up gets credit when its local end has read, and no less than before': `
     given limits.streamCredit=4000
     OPEN 1, wait 5000, fill 1 -> ACCEPT 1
-    release 1 4000 -> CREDIT 1 8000
-    fill 1, FIN 1 -> nothing
+    release 1 {streamCredit} -> CREDIT 1 {streamCredit+4000}
+    DATA 1 1000, FIN 1 -> nothing
     1 is told data, data, fin`,
   'R-FLOW-3: no credit is given after the peer has ended its direction or was stopped': `
     given limits.streamCredit=4000

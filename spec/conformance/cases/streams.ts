@@ -42,7 +42,11 @@ export const STREAMS: Conversations = {
     ...NAMES.map((service) => `OPEN 1 ${json({ service })} -> REFUSE 1 unknown-service`),
     'given serves=nothing; OPEN 1 nobody -> REFUSE 1 unknown-service',
   ],
+  'R-STREAM-4: FIN of an opener follows all of its DATA': `
+    open far, ACCEPT 2 -> OPEN 2 far
+    send 2 20000, finish 2 -> DATA 2 20000, FIN 2`,
   'R-STREAM-4: an opener sends at once, but no more than 16 KiB before the answer, and FIN after all DATA': `
+    given inside=true
     open far, send 2 20000, finish 2 -> OPEN 2 far, DATA 2 16384
     ACCEPT 2 -> DATA 2 3616, FIN 2
     2 is told accept, sent`,
@@ -56,7 +60,7 @@ export const STREAMS: Conversations = {
     accept 3, OPEN 7 -> ACCEPT 3
     OPEN 9 -> REFUSE 9 too-many-streams`,
   'R-STREAM-5: a stream that ended keeps its slot while its bytes are still on this side': `
-    given limits.streams=1
+    given limits.streams=1, inside=true
     OPEN 1, DATA 1 unread, FIN 1, finish 1, OPEN 3 -> ACCEPT 1, FIN 1, REFUSE 3 too-many-streams
     release 1 6, OPEN 5 -> ACCEPT 5`,
   'R-STREAM-5: this side holds its opens back to stay within the limits of its peer': `
@@ -115,7 +119,8 @@ export const STREAMS: Conversations = {
     [2, 3].map((id) => `OPEN 1, ${name} ${id} -> ${WRONG}`),
   ),
   'R-STREAM-11: frames for a stream that has ended are dropped, also for a skipped id': `
-    OPEN 5, RESET 5, open far, REFUSE 2 -> ACCEPT 5, OPEN 2 far
+    OPEN 5 -> ACCEPT 5
+    RESET 5, open far, REFUSE 2 -> OPEN 2 far
     ${[2, 3, 5].flatMap((id) => ALL.map((name) => `${name} ${id}`)).join(', ')} -> nothing`,
   'R-STREAM-7: the bytes of each direction arrive whole and in order, and its FIN after them': `
     given peerLimits.streamCredit=1048576

@@ -1,0 +1,44 @@
+/** `npm run conformance`: see `--help`. */
+import { writeFileSync } from 'node:fs';
+import { IN_PIECES, WHOLE } from '../cases/index.js';
+import { Judge } from './judge.js';
+import { HELP, parseSuiteArguments, type SuiteOptions } from './options.js';
+import { formatJunit, formatLine, formatSummary, formatTap, hasFailed, type Result } from './report.js';
+
+const EXIT_FAILED = 1;
+const EXIT_USAGE = 64;
+
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+  let options: SuiteOptions;
+  try {
+    options = parseSuiteArguments(process.argv.slice(2));
+  } catch (error) {
+    console.error(`conformance: ${error instanceof Error ? error.message : String(error)}`);
+    return EXIT_USAGE;
+  }
+  if (options.help) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  const cases = Object.entries({ ...IN_PIECES, ...WHOLE }).filter(([title]) => options.filter.test(title));
+  if (options.tap) console.log(`TAP version 13\n1..${cases.length}`);
+  const results: Result[] = [];
+  const left = [...cases];
+  const worker = async (): Promise<void> => {
+    const judge = new Judge(options);
+    for (let next = left.shift(); next !== undefined; next = left.shift()) {
+      const [title, scripts] = next;
+      const result = await judge.run(title, [scripts].flat());
+      results.push(result);
+      console.log(options.tap ? formatTap(result, results.length) : formatLine(result));
+    }
+    await judge.stop();
+  };
+  await Promise.all(Array.from({ length: options.jobs }, worker));
+  const summary = formatSummary(results);
+  console.log(options.tap ? summary.replace(/^/gm, '# ') : `\n${summary}`);
+  if (options.junit !== undefined) writeFileSync(options.junit, formatJunit(results));
+  return results.some(hasFailed) ? EXIT_FAILED : 0;
+}

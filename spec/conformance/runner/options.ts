@@ -1,0 +1,90 @@
+/** The command line of the suite. */
+import { parseArgs } from 'node:util';
+
+export interface SuiteOptions {
+  readonly command: readonly string[];
+  /** Words added to the command where the program must have a key; null: it is never given one. */
+  readonly keyWords: readonly string[] | null;
+  readonly without: readonly string[];
+  readonly filter: RegExp;
+  readonly timeoutMs: number;
+  readonly jobs: number;
+  readonly tap: boolean;
+  readonly junit: string | undefined;
+  readonly help: boolean;
+}
+
+export const FEATURES = ['auth', 'datagram', 'ports'];
+
+export const HELP = `Usage: npm run conformance -- [OPTIONS] COMMAND...
+
+Judges a program that speaks the protocol of docs/protocol.md: on its standard input and output, or, if COMMAND contains {path}, on
+the unix socket on which it listens there. Other words in braces are replaced, too:
+
+  {target}        a unix socket that the program must dial for its service "target"
+  {far}           a unix socket on which it must listen, and open a stream to the service "far" for each connection
+  {flow}          a UDP port of 127.0.0.1 to which it forwards the datagrams of its service "flow"
+  {key}           a file with a key, as of vproxy genkey
+  {frame} {streamCredit} {inFlight} {streams} {opens}  limits that a case wants in its HELLO
+
+  npm run conformance -- --with-key '--key {key}' vproxy -c stdio:,streams={streams} -i target:{target} -o far:{far} -i flow:udp:{flow}
+
+  --without LIST   features that the program does not have: ${FEATURES.join(', ')}
+  --with-key WORDS added to COMMAND in the cases in which it has a key; without it they are skipped
+  --filter REGEXP  only cases with a matching title, such as R-FLOW
+  --timeout N      seconds that the program has for each answer [default: 10]
+  --jobs N         cases at a time [default: 2]
+  --tap            one line for each case in the format of TAP 13
+  --junit FILE     writes a report for CI systems
+  -h, --help       this text
+
+The exit status is 0 if no case failed, 1 if one did, 64 for arguments that are not valid.
+`;
+
+const VALUED = ['without', 'with-key', 'filter', 'timeout', 'jobs', 'junit'];
+
+/** A positive number. Throws an Error with one line. */
+function positive(name: string, text: string, isInteger: boolean): number {
+  if (/^\d+(\.\d+)?$/.test(text) && Number(text) > 0 && (!isInteger || Number.isInteger(Number(text))))
+    return Number(text);
+  throw new Error(`--${name} ${text}: must be ${isInteger ? 'an integer' : 'a number'} above 0`);
+}
+
+/** Parses the arguments after the program's name. Throws an Error with one line. */
+export function parseSuiteArguments(args: readonly string[]): SuiteOptions {
+  let end = 0;
+  const own: string[] = [];
+  for (let arg = args[end]; arg?.startsWith('-') === true && arg !== '--'; arg = args[end]) {
+    const isValued = VALUED.includes(arg.slice(2)) && args[end + 1] !== undefined;
+    own.push(isValued ? `${arg}=${args[end + 1]}` : arg);
+    end += isValued ? 2 : 1;
+  }
+  const { values } = parseArgs({
+    args: own,
+    options: {
+      ...{
+        without: { type: 'string', default: '' },
+        'with-key': { type: 'string' },
+        filter: { type: 'string', default: '' },
+      },
+      ...{
+        timeout: { type: 'string', default: '10' },
+        jobs: { type: 'string', default: '2' },
+        junit: { type: 'string' },
+      },
+      ...{ tap: { type: 'boolean', default: false }, help: { type: 'boolean', short: 'h', default: false } },
+    },
+  });
+  const without = values.without.split(',').filter((name) => name !== '');
+  const unknown = without.find((name) => !FEATURES.includes(name));
+  if (unknown !== undefined) throw new Error(`--without ${unknown}: unknown feature; known: ${FEATURES.join(', ')}`);
+  const command = args.slice(args[end] === '--' ? end + 1 : end);
+  if (command.length === 0 && !values.help) throw new Error('no command given; see --help');
+  return {
+    ...{ command, without, junit: values.junit, tap: values.tap, help: values.help },
+    keyWords: values['with-key']?.split(' ') ?? null,
+    filter: new RegExp(values.filter),
+    timeoutMs: 1000 * positive('timeout', values.timeout, false),
+    jobs: positive('jobs', values.jobs, true),
+  };
+}

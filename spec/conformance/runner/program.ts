@@ -1,0 +1,157 @@
+/** A program under test as a process, its channel, and the programs at its streams: unix sockets that it dials or listens on. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import dgram from 'node:dgram';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
+import { DEFAULT_LIMITS, type Limits } from '../../../lib/codec/limits.js';
+import { KEY } from '../../helpers/frame-maker.js';
+import { eventually } from '../../helpers/time.js';
+
+/** The newest lines of its stderr that a report shows. */
+const MAX_LINES = 10;
+
+/** The program at the other end of a stream's local socket. It reads nothing until it is told to. */
+export class LocalEnd {
+  received: Buffer = Buffer.alloc(0);
+  sent: Buffer = Buffer.alloc(0);
+  hasEnded = false;
+  readonly socket: net.Socket;
+
+  constructor(socket: net.Socket) {
+    this.socket = socket;
+    socket.on('error', () => undefined);
+    for (const event of ['end', 'close']) socket.on(event, () => (this.hasEnded = true));
+  }
+
+  send(bytes: Buffer): void {
+    this.sent = Buffer.concat([this.sent, bytes]);
+    this.socket.write(bytes);
+  }
+
+  read(): void {
+    if (this.socket.listenerCount('data') > 0) return;
+    this.socket.on('data', (chunk: Buffer) => (this.received = Buffer.concat([this.received, chunk])));
+    this.socket.resume();
+  }
+}
+
+export interface Channel {
+  readonly input: Readable;
+  readonly output: Writable;
+}
+
+/** What a command line may contain in braces, besides the limits: `{path}` for the channel, and its local ends. */
+export type PlaceName = 'path' | 'target' | 'far' | 'flow' | 'key';
+
+export class Program {
+  /** The connections that it has made to `target`. */
+  readonly dialled: LocalEnd[] = [];
+  readonly said: string[] = [];
+  readonly #child: ChildProcess;
+  readonly #folder: string;
+  readonly #target: net.Server;
+  readonly #flow: dgram.Socket;
+  readonly #path: string | null;
+  #far: LocalEnd[] = [];
+  #isLeaving = false;
+
+  private constructor(
+    child: ChildProcess,
+    folder: string,
+    target: net.Server,
+    flow: dgram.Socket,
+    path: string | null,
+  ) {
+    this.#child = child;
+    this.#folder = folder;
+    this.#target = target;
+    this.#flow = flow;
+    this.#path = path;
+    target.on('connection', (socket) => this.dialled.push(new LocalEnd(socket)));
+    child.on('error', ({ message }) => this.said.push(message));
+    for (const end of [child.stdin, child.stdout]) end?.on('error', () => undefined);
+    if (child.stderr === null) return;
+    createInterface({ input: child.stderr }).on('line', (line) => {
+      this.said.push(line);
+      if (this.said.length > MAX_LINES) this.said.shift();
+    });
+  }
+
+  static async start(command: readonly string[], limits: Partial<Limits>): Promise<Program> {
+    const folder = mkdtempSync(join(tmpdir(), 'conformance-'));
+    const target = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }).listen(join(folder, 'target'));
+    const flow = dgram.createSocket('udp4').bind(0, '127.0.0.1');
+    await Promise.all([once(target, 'listening'), once(flow, 'listening')]);
+    const key = join(folder, 'key');
+    writeFileSync(key, `${KEY.toString('hex')}\n`, { mode: 0o600 });
+    const places: Record<PlaceName, string> = {
+      ...{ path: join(folder, 'channel'), target: join(folder, 'target'), far: join(folder, 'far') },
+      ...{ flow: String(flow.address().port), key },
+    };
+    const values: Readonly<Record<string, string | number>> = { ...places, ...DEFAULT_LIMITS, ...limits };
+    const [file = '', ...words] = command.map((word) =>
+      word.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole)),
+    );
+    const child = spawn(file, words, { stdio: ['pipe', 'pipe', 'pipe'] });
+    const isSocket = command.some((word) => word.includes('{path}'));
+    return new Program(child, folder, target, flow, isSocket ? places.path : null);
+  }
+
+  get isOver(): boolean {
+    return (
+      this.#isLeaving ||
+      this.#child.exitCode !== null ||
+      this.#child.signalCode !== null ||
+      this.#child.pid === undefined
+    );
+  }
+
+  /** Its standard input and output; or another connection to its socket. */
+  async open(timeoutMs: number): Promise<Channel> {
+    const path = this.#path;
+    if (path === null) return { input: this.#child.stdout as Readable, output: this.#child.stdin as Writable };
+    const dial = async (): Promise<net.Socket> => {
+      if (this.isOver) return new net.Socket().destroy();
+      const socket = net.connect(path);
+      await once(socket, 'connect');
+      return socket;
+    };
+    const socket = await eventually(dial, { timeoutMs, what: 'a connection to {path}' });
+    return { input: socket, output: socket };
+  }
+
+  /** Connects to its listener for `far`. */
+  async dial(): Promise<LocalEnd> {
+    const socket = net.connect({ path: join(this.#folder, 'far'), allowHalfOpen: true }).pause();
+    await once(socket, 'connect');
+    const end = new LocalEnd(socket);
+    this.#far.push(end);
+    return end;
+  }
+
+  terminate(): void {
+    this.#isLeaving = true;
+    this.#child.kill('SIGTERM');
+  }
+
+  /** Forgets the connections of an earlier conversation. */
+  hangUp(): void {
+    for (const { socket } of [...this.dialled.splice(0), ...this.#far.splice(0)]) socket.destroy();
+  }
+
+  async stop(): Promise<void> {
+    this.hangUp();
+    this.#target.close();
+    this.#flow.close();
+    const { exitCode, signalCode, pid } = this.#child;
+    const exited = exitCode === null && signalCode === null && pid !== undefined ? once(this.#child, 'exit') : null;
+    this.#child.kill('SIGKILL');
+    await exited;
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
