@@ -12,13 +12,15 @@ import hashlib
 import json
 import os
 import random
+import signal
 import sys
 import time
 
+from local import Local, dial
 from proof import Key, Proof
 from resume import ByteStream, Resumption, common
 from session import Session, Stream, say
-from wire import AUTH, HELLO, LIMITS, MAGIC, RESET, SECRET, STOP, Ended, as_json, encode, read_hello
+from wire import AUTH, HELLO, LIMITS, MAGIC, REFUSE, RESET, SECRET, STOP, Ended, as_json, encode, read_hello
 
 
 class Link(asyncio.Protocol):
@@ -52,6 +54,8 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data):
         self.buffer += self.until_cut(data)
+        if self.session is not None:
+            self.session.probed = False
         try:
             while self.search() if self.session is None else self.session.take(self.buffer):
                 self.leave_if_drained()
@@ -356,6 +360,9 @@ class Peer:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=1 << 20)
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        loop.add_signal_handler(signal.SIGTERM, self.leave)
+        if self.options.far is not None:
+            await loop.create_unix_server(lambda: Local(self), self.options.far)
         kind, path = self.options.channel.split(':', 1)
         if kind == 'unix-listen':
             await loop.create_unix_server(lambda: Link(self), path)
@@ -367,6 +374,19 @@ class Peer:
             getattr(self, 'do_' + command.pop('do'))(**command)
             if self.current is not None:
                 self.current.work()
+
+    def dial(self, stream, path):
+        stream.dialling = asyncio.ensure_future(dial(self, stream, path))
+
+    def leave(self):
+        """R-LIVE-3."""
+        session = self.session()
+        for stream in [*session.streams.values()] if session is not None else []:
+            session.end_stream(stream, RESET if stream.mine or stream.answered else REFUSE, 'shutdown')
+        if session is not None and session.link is not None:
+            session.send_goaway('shutdown', 'SIGTERM')
+            session.link.transport.close()
+        asyncio.get_running_loop().call_soon(sys.exit)
 
     async def connect(self, path):
         while True:
@@ -459,7 +479,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('channel')
     parser.add_argument('--service', action='append', default=[], metavar='NAME=BEHAVIOUR',
-                        help='echo, echo-datagrams, mirror (after FIN), hash, mute, reset, refuse or silent')
+                        help='echo, echo-datagrams, mirror (after FIN), hash, mute, reset, refuse, silent, or the path of a unix socket')
+    parser.add_argument('--far', metavar='PATH', help='a unix socket; each connection opens a stream to the service far')
     parser.add_argument('--key', action='append', default=[], metavar='FILE')
     parser.add_argument('--name')
     parser.add_argument('--version', type=int, default=1)

@@ -71,7 +71,7 @@ class ByteStream:
 def common(ours, theirs):
     """R-RESUME-3: the id of the session that both HELLOs name, or None."""
     first, second = (ours, theirs) if ours['nonce'] > theirs['nonce'] else (theirs, ours)
-    named = [it for it in first['features'] if it.startswith('resume:') and it in (second.get('features') or [])]
+    named = [it for it in first.get('features') or [] if it.startswith('resume:') and it in (second.get('features') or [])]
     return named[0][len('resume:'):] if named else None
 
 

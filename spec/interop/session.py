@@ -31,7 +31,10 @@ class Stream:
         self.window = self.granted = session.ours['limits']['streamCredit']
         self.came, self.left, self.kept = 0, 0, bytearray()
         self.finishing = self.fin_sent = self.fin_came = self.stop_sent = False
-        self.hash_in, self.hash_out = hashlib.sha256(), hashlib.sha256()
+        self.hash_in, self.hash_out, self.local = hashlib.sha256(), hashlib.sha256(), None
+
+    def dials(self):
+        return (self.behaviour or '').startswith('/')
 
     def facts(self):
         return {'key': self.key, 'messages': len(self.messages), 'received': self.came, 'receivedHash': self.hash_in.hexdigest(),
@@ -44,6 +47,11 @@ class Stream:
         self.hash_in.update(data)
         if self.datagram:
             return self.datagrams(data)
+        if self.local is not None:
+            return self.local.write(data)
+        if self.dials():
+            self.kept += data
+            return
         if self.behaviour == 'echo':
             self.out += data
             return
@@ -85,6 +93,8 @@ class Stream:
             self.session.owe(('credit', self.id), lambda: self.session.send_credit(self.id, self.granted))
 
     def fin(self):
+        if self.local is not None:
+            self.local.transport.write_eof()
         if self.behaviour == 'mirror':
             self.out += self.kept
         if self.behaviour == 'hash':
@@ -120,6 +130,7 @@ class Session:
         self.streams, self.held, self.services, self.services_came = {}, deque(), None, False
         self.proof = self.stream = None
         self.draining, self.pings, self.heard, self.spoke = False, {}, self.begun, self.begun
+        self.checked, self.probed, self.probe = self.begun, False, None
 
     # Sending
 
@@ -157,6 +168,7 @@ class Session:
         payload = os.urandom(8)
         self.pings[payload] = time.monotonic()
         self.send(PING, 0, payload)
+        return payload
 
     def open(self, stream):
         self.held.append(stream)
@@ -214,6 +226,8 @@ class Session:
         self.streams.pop(stream.id, None)
         self.peer.keys.pop(stream.key, None)
         refused = code is not None and not stream.answered
+        if stream.local is not None:
+            stream.local.end(code is None)
         say('stream-refused' if refused else 'stream-ended', code=code, message=message, **stream.facts())
         self.open_held()
 
@@ -243,7 +257,10 @@ class Session:
         trailed = data and self.tag_in is not None
         size = 16 + length + (4 if trailed else 0)
         if len(buffer) < size:
+            if self.probe is not None and self.probe in buffer[16:]:
+                raise Ended('desync', 'bytes of a frame are lost')  # R-LIVE-4
             return False
+        self.probe = None
         payload, trailer = bytes(buffer[16:16 + length]), bytes(buffer[16 + length:size])
         if trailed and trailer != struct.pack('>I', self.tag_in ^ self.sequence_in):
             raise Ended('desync' if any(trailer) else 'peer-restarted', 'a wrong trailer')
@@ -263,7 +280,9 @@ class Session:
 
     def take_magic(self, buffer):
         """R-OPEN-14."""
-        if not MAGIC.startswith(buffer[:16]):
+        if len(buffer) < 16:
+            return False
+        if not buffer.startswith(MAGIC):
             raise Ended('desync', 'FF without a magic')
         found = read_hello(buffer)
         if found is None:
@@ -318,6 +337,9 @@ class Session:
             names, more = (body or {}).get('services'), (body or {}).get('more', False)
             if not is_list_of_texts(names) or not all(map(NAME.fullmatch, names)) or type(more) is not bool:
                 raise Ended('protocol-error', 'no services')
+            time_of_day = body.get('time')
+            if time_of_day is not None and not is_int(time_of_day, 0, (1 << 53) - 1):
+                raise Ended('protocol-error', 'no time')
             self.services_came = True
             self.services = (self.services or []) + names
             if len(self.services) > 4096:
@@ -352,7 +374,7 @@ class Session:
         body = read_json(payload)
         if body is None or not is_text(body.get('service')) or not is_text(body.get('from') or ''):
             raise Ended('protocol-error', 'no OPEN')
-        datagram = body.get('datagram') or False
+        datagram = False if body.get('datagram') is None else body['datagram']
         if type(datagram) is not bool or (datagram and not self.has_datagrams):
             raise Ended('protocol-error', 'no OPEN of a flow')  # R-DGRAM-2
         if number % 2 == (1 if self.odd else 0) or number <= self.highest:
@@ -372,7 +394,9 @@ class Session:
             code = 'shutdown' if self.draining else 'unknown-service' if behaviour is None else 'denied'
             return self.end_stream(stream, REFUSE, code, 'refused by peer.py')
         self.streams[number] = peer.keys[stream.key] = stream
-        if behaviour != 'silent':
+        if stream.dials():
+            peer.dial(stream, behaviour)
+        elif behaviour != 'silent':
             stream.answered = True
             self.send(ACCEPT, number)
 
@@ -406,12 +430,18 @@ class Session:
             say('stopped', key=stream.key, **ending)
             stream.out.clear()
             stream.finishing = True
-            if stream.fin_came:
+            if stream.fin_came or stream.datagram:  # R-DGRAM-6
                 self.end_stream(stream, RESET, ending['code'], ending['message'])
 
     def tick(self, now):
         if now - min(self.heard, self.spoke) >= 10 and self.link.unwritten() == 0:  # R-LIVE-1
             self.ping()
+        if now - self.checked >= 2.5:  # R-LIVE-4
+            self.checked = now
+            waits = self.spoke > self.heard and now - self.spoke >= 1.5
+            if (waits or self.link.buffer) and not self.probed:
+                payload, self.probed = self.ping(), True
+                self.probe = payload if self.link.buffer else None
         for stream in [*self.held, *self.streams.values()]:
             if stream.mine and not stream.answered and now - stream.begun >= 30:  # R-STREAM-10
                 if stream.id is None:

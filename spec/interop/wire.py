@@ -85,11 +85,11 @@ def is_list_of_texts(value):
 
 
 def is_auth(auth):
-    """R-AUTH-2; another method needs only a name."""
-    if type(auth) is not dict or not is_text(auth.get('method')):
+    """R-OPEN-5: only with this method it must have `keys`."""
+    if type(auth) is not dict:
         return False
     keys = auth.get('keys')
-    return auth['method'] != 'psk-sha256' or (
+    return auth.get('method') != 'psk-sha256' or (
         is_list_of_texts(keys) and all(re.fullmatch('[0-9a-f]{8}', key) for key in keys))
 
 

@@ -24,7 +24,7 @@ export const FLOW_CONTROL: Conversations = {
     CREDIT 0 18446744073709551615 -> DATA 1 5000
     CREDIT 1 18446744073709551615, CREDIT 1 0 -> DATA 1 1000`,
   'R-FLOW-3: stream credit is raised once half of the window has left the receiver': `
-    given limits.streamCredit=4000
+    given limits.streamCredit=4000, inside=true
     OPEN 1, wait 5000, DATA 1 4000, release 1 1999 -> ACCEPT 1
     release 1 1 -> CREDIT 1 6000`,
   'R-FLOW-3: a stream whose window is used up gets credit when its local end has read, and no less than before': `
@@ -42,6 +42,10 @@ export const FLOW_CONTROL: Conversations = {
     OPEN 1, DATA 1 999 -> ACCEPT 1
     DATA 1 1 -> CREDIT 0 5000
     RESET 1, DATA 1 1000 -> CREDIT 0 6000`,
+  'R-FLOW-5: session credit is raised as DATA arrives, also for a stream that has ended': `
+    given limits.inFlight=4000
+    OPEN 1 -> ACCEPT 1
+    RESET 1, DATA 1 {inFlight} -> CREDIT 0 {inFlight+4000}`,
   'R-FLOW-7: DATA is sent one frame per stream in turn, after control frames': `
     given capacityBytes=4096, peerLimits.streamCredit=1048576
     OPEN 1, OPEN 3, OPEN 5 -> ...

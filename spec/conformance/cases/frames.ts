@@ -119,7 +119,7 @@ export const WRONG_FRAMES: Conversations = Object.fromEntries(
     Object.entries(codes).flatMap(([code, frames]) =>
       frames.map(([what, frame]) => [
         `${rule}: ${what} ends the session with ${code}`,
-        `given limits.frame=8192; OPEN 1 -> ACCEPT 1; ${frame} -> ends ${code}; 1 is told end ${code}`,
+        `OPEN 1 -> ACCEPT 1; ${frame} -> ends ${code}; 1 is told end ${code}`,
       ]),
     ),
   ),
@@ -128,10 +128,10 @@ export const WRONG_FRAMES: Conversations = Object.fromEntries(
 const types = Array.from({ length: 0x7f }, (_, index) => `${byte(0x80 + index)} 77 new`);
 
 export const FRAMES: Conversations = {
-  'R-FRAME-4: DATA as large as the limit, and control frames of 4096 bytes, are accepted': `
-    given limits.frame=8192
-    OPEN 1, DATA 1 {frame}, OPEN 3 ${'x'.repeat(4096 - '{"service":""}'.length)} -> ACCEPT 1, REFUSE 3 unknown-service
-    1 is told data`,
+  'R-FRAME-4: DATA as large as the limit, and control frames of 4096 bytes, are accepted': [
+    'given limits.frame=8192; OPEN 1, DATA 1 8192 -> ACCEPT 1; 1 is told data',
+    `OPEN 1 ${'x'.repeat(4096 - '{"service":""}'.length)} -> REFUSE 1 unknown-service`,
+  ],
   'R-FRAME-5: unknown types 80 to FE are skipped, with any stream id, empty or as large as DATA': `
     given limits.frame=4096
     ${types.join(', ')}, 80 0 hex: !crc=5, fe 0 {frame} -> nothing`,

@@ -84,7 +84,8 @@ export const OPENING: Conversations = {
   ),
   'R-OPEN-3: half a HELLO of a predecessor hides the next one at most once': [
     `given opening=true; HELLO !cut=200, HELLO, HELLO -> hello, established`,
-    `given opening=true; HELLO {"name":"${'x'.repeat(3000)}"} !cut=40, HELLO -> hello, established`,
+    // No UTF-8 text contains a magic: what this implementation finds at once.
+    `given opening=true, inside=true; HELLO {"name":"${'x'.repeat(3000)}"} !cut=40, HELLO -> hello, established`,
   ],
   ...Object.fromEntries(
     invalid.map(([title, steps]) => [title, `given opening=true; ${steps.join(', ')} -> nothing; ${DONE}`]),

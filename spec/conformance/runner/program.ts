@@ -75,6 +75,7 @@ export class Program {
     target.on('connection', (socket) => this.dialled.push(new LocalEnd(socket)));
     child.on('error', ({ message }) => this.said.push(message));
     for (const end of [child.stdin, child.stdout]) end?.on('error', () => undefined);
+    if (path !== null) child.stdout?.resume();
     if (child.stderr === null) return;
     createInterface({ input: child.stderr }).on('line', (line) => {
       this.said.push(line);
