@@ -124,7 +124,7 @@ export const STREAMS: Conversations = {
     ${[2, 3, 5].flatMap((id) => ALL.map((name) => `${name} ${id}`)).join(', ')} -> nothing`,
   'R-STREAM-7: the bytes of each direction arrive whole and in order, and its FIN after them': `
     given peerLimits.streamCredit=1048576
-    OPEN 1, DATA 1 10000, DATA 1 1, DATA 1 20000, FIN 1, send 1 300000, finish 1 -> ACCEPT 1, ...
+    OPEN 1, DATA 1 10000, DATA 1 1, DATA 1 20000, FIN 1, send 1 300000, finish 1 -> ACCEPT 1, DATA 1 131072, DATA 1 131072, DATA 1 37856, FIN 1
     1 is told data, data, data, fin, end`,
   'R-FRAME-7: a malformed frame is a protocol error even if its stream has ended': `OPEN 1, RESET 1, RESET 1 {} -> ${WRONG}`,
   'R-CODE-3: the end of a session ends all its streams, including held-back ones': `

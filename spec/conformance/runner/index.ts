@@ -39,6 +39,11 @@ async function main(): Promise<number> {
   await Promise.all(Array.from({ length: options.jobs }, worker));
   const summary = formatSummary(results);
   console.log(options.tap ? summary.replace(/^/gm, '# ') : `\n${summary}`);
-  if (options.junit !== undefined) writeFileSync(options.junit, formatJunit(results));
+  try {
+    if (options.junit !== undefined) writeFileSync(options.junit, formatJunit(results));
+  } catch (error) {
+    console.error(`conformance: ${options.junit}: cannot write the report: ${(error as Error).message}`);
+    return EXIT_FAILED;
+  }
   return results.some(hasFailed) ? EXIT_FAILED : 0;
 }
