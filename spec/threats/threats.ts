@@ -17,7 +17,7 @@ export function specFault([file, title]: SpecPlace): string | null {
 /** By the numbers of docs/security.md: for each threat the titles, by file. */
 export const THREATS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
   T1: {
-    'conformance/frames.ts': ['DATA of 4 GiB', 'SERVICES of 4 GiB', 'an unknown type above limits.frame'],
+    'conformance/cases/frames.ts': ['DATA of 4 GiB', 'SERVICES of 4 GiB', 'an unknown type above limits.frame'],
     'copy/tar-bounds.ts': ['the bytes before an entry are bounded, whatever they are'],
     'hostile/memory/copy-cases.ts': ['records of which nothing but the length comes'],
     'util/bytes/records.ts': ['a length takes no memory before its bytes come'],
@@ -27,21 +27,21 @@ export const THREATS: Readonly<Record<string, Readonly<Record<string, readonly s
   },
   T2: {
     'hostile/flood-cases.ts': ['OPENs of a service that answers, more', 'OPENs of a service that does not answer'],
-    'conformance/streams.ts': [
-      'R-STREAM-1: ids rise, and need not be',
-      'R-STREAM-5: opens beyond `streams`',
-      'R-STREAM-6: when the ids run out opens',
-    ],
+    'conformance/cases/streams.ts': ['R-STREAM-1: ids rise, and need not be', 'R-STREAM-5: opens beyond `streams`'],
+    'conformance/streams.ts': ['R-STREAM-6: when the ids run out opens'],
   },
   T3: {
     'hostile/flood-cases.ts': ['OPENs that are reset before the answer, and reads'],
     'conformance/flood.ts': ['R-FLOW-6: more than 200 streams per second opened and reset before an answer are'],
-    'conformance/streams.ts': ['R-STREAM-5: a stream that ended keeps its slot while its bytes are still on this'],
+    'conformance/cases/streams.ts': [
+      'R-STREAM-5: a stream that ended keeps its slot while its bytes are still on this',
+    ],
   },
   T4: {
     'hostile/window-cases.ts': ['credit of 2^64-1 on 250 streams whose', 'late PONGs, so that windows grow, and'],
     'hostile/session-cases.ts': ['DATA over the credit of a stream', 'CREDIT that shrinks, overflows, and comes'],
-    'conformance/flow-control.ts': ['R-FLOW-2: DATA above the credit of', 'R-FLOW-4: with the budget full windows'],
+    'conformance/cases/flow-control.ts': ['R-FLOW-2: DATA above the credit of'],
+    'conformance/flow-control.ts': ['R-FLOW-4: with the budget full windows'],
   },
   T5: {
     'hostile/flood-cases.ts': ['PINGs', 'RESETs of an id that has', 'unknown types, empty', 'credit for the session'],
@@ -58,7 +58,9 @@ export const THREATS: Readonly<Record<string, Readonly<Record<string, readonly s
   },
   T7: {
     'threats/names.spec.ts': ['T7: a guest names a service, never an address: whatever it names, only offered'],
-    'conformance/streams.ts': ['R-STREAM-3: a service that is not offered, or has no valid name, is refused with'],
+    'conformance/cases/streams.ts': [
+      'R-STREAM-3: a service that is not offered, or has no valid name, is refused with',
+    ],
     'forward/service-policy.ts': ['a service that a peer may not open is denied without a reason; others remain'],
   },
   T8: {
@@ -141,7 +143,7 @@ export const THREATS: Readonly<Record<string, Readonly<Record<string, readonly s
   },
   T21: {
     'faults/streams.slow.spec.ts': ['a target that hangs times out, holds up no other stream, and leaves nothing'],
-    'conformance/streams.ts': ['R-STREAM-5: opens beyond `opens` are refused, until one is answered'],
+    'conformance/cases/streams.ts': ['R-STREAM-5: opens beyond `opens` are refused, until one is answered'],
   },
   T22: {
     'threats/sources.spec.ts': ['T22: nothing is compressed, so nothing can swell: only the checksum of zlib is'],
