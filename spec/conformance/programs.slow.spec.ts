@@ -9,7 +9,7 @@ import { serialTestWith } from '../helpers/test-with.js';
 const VPROXY = [process.execPath, 'dist/program/vproxy.cjs', '--no-control', '-c'];
 const SERVICES = ['-i', 'target:{target}', '-o', 'far:{far}', '-i', 'flow:udp:127.0.0.1:{flow}'];
 const LIMITS = ',streams={streams},in-flight={inFlight},frame={frame},resume=60s';
-const KEY = ['--with-key', '--key {key}'];
+const KEY = ['--with-key=--key {key}'];
 const PYTHON_LIMITS =
   '{"frame":{frame},"streamCredit":{streamCredit},"inFlight":{inFlight},"streams":{streams},"opens":{opens}}';
 

@@ -74,7 +74,10 @@ const ACTS_OF_SIDE: Readonly<Record<string, (peer: FramePeer, what: string) => v
 
 /** Serves a stream like a program: a flow of datagrams, too. */
 function serve(stream: SessionStream): void {
-  if (!stream.isDatagram) return stream.accept();
+  if (!stream.isDatagram) {
+    stream.accept();
+    return;
+  }
   const ignored = (): void => undefined;
   DatagramFlow.attach(stream, { onMessage: ignored, onClosed: ignored, onDropped: ignored }).accept();
 }

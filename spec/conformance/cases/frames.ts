@@ -32,9 +32,9 @@ const WRONG: Readonly<Record<string, Readonly<Record<string, readonly Wrong[]>>>
     // On the header alone: the payload never comes.
     'protocol-error': [
       ['DATA above limits.frame', 'DATA 1 hex: !length={frame+1}'],
-      ['DATA of 4 GiB', `DATA 1 hex: !length=${0xffff_ffff}`],
+      ['DATA of 4 GiB', `DATA 1 hex: !length=4294967295`],
       ['OPEN above 4096', 'OPEN 3 hex: !length=4097'],
-      ['SERVICES of 4 GiB', `SERVICES 0 hex: !length=${0xffff_ffff}`],
+      ['SERVICES of 4 GiB', `SERVICES 0 hex: !length=4294967295`],
       ['an unknown type above limits.frame', '80 0 !length={frame+1}'],
       ['empty DATA', 'DATA 1 hex:'],
     ],
@@ -169,7 +169,7 @@ export const FRAMES: Conversations = {
     ].map(
       ([level, at, code]) => `
       given integrity=${level}
-      OPEN 1, DATA 1 1000 !trailer=${0x01_02_03_04} !cut=${at}, BYTES 00*131088 -> ..., ends ${code}
+      OPEN 1, DATA 1 1000 !trailer=16909060 !cut=${at}, BYTES 00*131088 -> ..., ends ${code}
       1 is told end ${code}`,
     ),
   'R-INTEGRITY-4: a byte of DATA changed in place is detected in full, but not in frame': [

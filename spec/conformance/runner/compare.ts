@@ -58,20 +58,3 @@ export function differs(expected: Expected, texts: readonly string[]): string | 
     ? null
     : 'hello is not expected';
 }
-
-/** Whether further frames can make it right. */
-export function isStillPossible(expected: Expected, texts: readonly string[]): boolean {
-  const seen = sort(texts);
-  return [...seen.frames].every(([id, came]) => {
-    const wanted = expected.frames.get(id) ?? [];
-    if (expected.isOpen || came.length === 0) return true;
-    const [last = ''] = came.slice(-1);
-    const isStart = came.slice(0, -1).every((text, index) => text === wanted[index]);
-    const partner = wanted[came.length - 1] ?? '';
-    const isPart =
-      last.startsWith('DATA ') &&
-      partner.startsWith('DATA ') &&
-      Number(last.split(' ')[2]) <= Number(partner.split(' ')[2]);
-    return isStart && (last === partner || isPart);
-  });
-}

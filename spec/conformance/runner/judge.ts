@@ -1,4 +1,4 @@
-import { limitsIn, parseScript } from '../../helpers/script.js';
+import { parseScript } from '../../helpers/script.js';
 import type { SuiteOptions } from './options.js';
 import { isOutside, play } from './play.js';
 import { Program } from './program.js';
@@ -18,14 +18,14 @@ export class Judge {
   /** A case fails with the first of its conversations that does, and is skipped if all of them are. */
   async run(title: string, scripts: readonly string[]): Promise<Result> {
     const startedAt = performance.now();
-    let outcome: Result['outcome'] = 'no conversation';
+    const outcomes: Result['outcome'][] = [];
     for (const script of scripts) {
-      const one = this.#refuses(script) ?? (await this.#play(script));
-      if (typeof one !== 'string' || outcome === 'no conversation') outcome = one;
-      if (one !== null && typeof one !== 'string') break;
+      outcomes.push(this.#refuses(script) ?? (await this.#play(script)));
+      if (outcomes.at(-1) instanceof Error) break;
     }
-    const said = [...(this.#program?.said ?? [])];
-    const result = { title, outcome, said, ms: performance.now() - startedAt };
+    const outcome =
+      outcomes.find((one) => one instanceof Error) ?? (outcomes.includes(null) ? null : (outcomes[0] ?? null));
+    const result = { title, outcome, said: this.#program?.said.slice() ?? [], ms: performance.now() - startedAt };
     if (hasFailed(result)) await this.stop();
     return result;
   }
@@ -41,33 +41,31 @@ export class Judge {
     const { command, keyWords, without } = this.#options;
     const { given, lines } = parseScript(script);
     const { inside, holds, settings, capacityBytes, keyed = false, features = [], needs = [] } = given;
-    const isPrivate = inside === true || holds !== undefined || settings !== undefined || capacityBytes !== undefined;
+    const isPrivate = [inside, holds, settings, capacityBytes].some((value) => value !== undefined);
     const steps = lines.flatMap((line) => line.steps);
-    if (isPrivate || lines.some(({ stallMs }) => stallMs !== null) || !steps.every(isOutside)) return 'in process only';
+    const counts = lines.some(({ stallMs }) => stallMs !== null);
+    if (isPrivate || counts || !steps.every(isOutside)) return 'in process only';
     const missing = [...features, ...needs, ...(keyed ? ['auth'] : [])].find((feature) => without.includes(feature));
     if (missing !== undefined) return `without ${missing}`;
     if (keyed && keyWords === null) return 'no --with-key';
     const isFar = steps.some((step) => step.startsWith('open '));
-    return isFar && !command.some((word) => word.includes('{far}')) ? 'no {far} in the command' : null;
+    return isFar && !command.join().includes('{far}') ? 'no {far} in the command' : null;
   }
 
   async #play(script: string): Promise<Result['outcome']> {
     const { command, keyWords, timeoutMs } = this.#options;
-    const { given } = parseScript(script);
-    const limits = given.limits ?? {};
-    const adapted = limitsIn(script);
-    const words = given.keyed === true ? [...command, ...(keyWords ?? [])] : command;
+    const { limits = {}, keyed = false } = parseScript(script).given;
+    const words = keyed ? [...command, ...(keyWords ?? [])] : command;
     const wanted = JSON.stringify([
       words,
-      words.some((word) => /\{(?:frame|streams|opens|\w+(?:Credit|Flight))\}/.test(word)) ? limits : {},
+      Object.entries(limits).filter(([name]) => words.join().includes(`{${name}}`)),
     ]);
-    if (this.#started !== wanted || this.#program?.isOver !== false || !words.some((word) => word.includes('{path}'))) {
+    let program = this.#program;
+    if (program === null || program.isOver || this.#started !== wanted || !words.join().includes('{path}')) {
       await this.stop();
-      this.#program = await Program.start(words, limits);
+      program = this.#program = await Program.start(words, limits);
       this.#started = wanted;
     }
-    const program = this.#program as Program;
-    const isAdaptive = Object.keys(limits).every((name) => adapted.includes(name));
-    return play(script, program, { timeoutMs, isAdaptive });
+    return play(script, program, timeoutMs);
   }
 }

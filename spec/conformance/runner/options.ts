@@ -27,10 +27,10 @@ the unix socket on which it listens there. Other words in braces are replaced, t
   {key}           a file with a key, as of vproxy genkey
   {frame} {streamCredit} {inFlight} {streams} {opens}  limits that a case wants in its HELLO
 
-  npm run conformance -- --with-key '--key {key}' vproxy -c stdio:,streams={streams} -i target:{target} -o far:{far} -i flow:udp:{flow}
+  npm run conformance -- --with-key='--key {key}' vproxy -c stdio:,streams={streams} -i target:{target} -o far:{far} -i flow:udp:{flow}
 
   --without LIST   features that the program does not have: ${FEATURES.join(', ')}
-  --with-key WORDS added to COMMAND in the cases in which it has a key; without it they are skipped
+  --with-key=WORDS added to COMMAND in the cases in which it has a key; else they are skipped
   --filter REGEXP  only cases with a matching title, such as R-FLOW
   --timeout N      seconds that the program has for each answer [default: 10]
   --jobs N         cases at a time [default: 2]
@@ -41,7 +41,16 @@ the unix socket on which it listens there. Other words in braces are replaced, t
 The exit status is 0 if no case failed, 1 if one did, 64 for arguments that are not valid.
 `;
 
-const VALUED = ['without', 'with-key', 'filter', 'timeout', 'jobs', 'junit'];
+const OPTIONS = {
+  without: { type: 'string', default: '' },
+  'with-key': { type: 'string' },
+  filter: { type: 'string', default: '' },
+  timeout: { type: 'string', default: '10' },
+  jobs: { type: 'string', default: '2' },
+  tap: { type: 'boolean', default: false },
+  junit: { type: 'string' },
+  help: { type: 'boolean', short: 'h', default: false },
+} as const;
 
 /** A positive number. Throws an Error with one line. */
 function positive(name: string, text: string, isInteger: boolean): number {
@@ -52,39 +61,33 @@ function positive(name: string, text: string, isInteger: boolean): number {
 
 /** Parses the arguments after the program's name. Throws an Error with one line. */
 export function parseSuiteArguments(args: readonly string[]): SuiteOptions {
-  let end = 0;
-  const own: string[] = [];
-  for (let arg = args[end]; arg?.startsWith('-') === true && arg !== '--'; arg = args[end]) {
-    const isValued = VALUED.includes(arg.slice(2)) && args[end + 1] !== undefined;
-    own.push(isValued ? `${arg}=${args[end + 1]}` : arg);
-    end += isValued ? 2 : 1;
-  }
-  const { values } = parseArgs({
-    args: own,
-    options: {
-      ...{
-        without: { type: 'string', default: '' },
-        'with-key': { type: 'string' },
-        filter: { type: 'string', default: '' },
-      },
-      ...{
-        timeout: { type: 'string', default: '10' },
-        jobs: { type: 'string', default: '2' },
-        junit: { type: 'string' },
-      },
-      ...{ tap: { type: 'boolean', default: false }, help: { type: 'boolean', short: 'h', default: false } },
-    },
+  const { tokens } = parseArgs({
+    args: [...args],
+    options: OPTIONS,
+    strict: false,
+    allowPositionals: true,
+    tokens: true,
   });
+  const first = tokens.find(({ kind }) => kind !== 'option');
+  const end = first?.index ?? args.length;
+  const { values } = parseArgs({ args: args.slice(0, end), options: OPTIONS });
   const without = values.without.split(',').filter((name) => name !== '');
   const unknown = without.find((name) => !FEATURES.includes(name));
   if (unknown !== undefined) throw new Error(`--without ${unknown}: unknown feature; known: ${FEATURES.join(', ')}`);
-  const command = args.slice(args[end] === '--' ? end + 1 : end);
+  const command = args.slice(first?.kind === 'option-terminator' ? end + 1 : end);
   if (command.length === 0 && !values.help) throw new Error('no command given; see --help');
+  const { junit, tap, help, filter, timeout, jobs } = values;
+  const keyWords = values['with-key']?.split(' ') ?? null;
+  const timeoutMs = 1000 * positive('timeout', timeout, false);
   return {
-    ...{ command, without, junit: values.junit, tap: values.tap, help: values.help },
-    keyWords: values['with-key']?.split(' ') ?? null,
-    filter: new RegExp(values.filter),
-    timeoutMs: 1000 * positive('timeout', values.timeout, false),
-    jobs: positive('jobs', values.jobs, true),
+    command,
+    keyWords,
+    without,
+    filter: new RegExp(filter),
+    timeoutMs,
+    jobs: positive('jobs', jobs, true),
+    tap,
+    junit,
+    help,
   };
 }

@@ -45,62 +45,54 @@ export interface Channel {
   readonly output: Writable;
 }
 
-/** What a command line may contain in braces, besides the limits: `{path}` for the channel, and its local ends. */
-export type PlaceName = 'path' | 'target' | 'far' | 'flow' | 'key';
-
 export class Program {
   /** The connections that it has made to `target`. */
   readonly dialled: LocalEnd[] = [];
   readonly said: string[] = [];
-  readonly #child: ChildProcess;
-  readonly #folder: string;
-  readonly #target: net.Server;
-  readonly #flow: dgram.Socket;
-  readonly #path: string | null;
+  readonly #folder = mkdtempSync(join(tmpdir(), 'conformance-'));
+  readonly #target = net.createServer({ pauseOnConnect: true, allowHalfOpen: true });
+  readonly #flow = dgram.createSocket('udp4');
+  #child!: ChildProcess;
+  #path: string | null = null;
   #far: LocalEnd[] = [];
   #isLeaving = false;
 
-  private constructor(
-    child: ChildProcess,
-    folder: string,
-    target: net.Server,
-    flow: dgram.Socket,
-    path: string | null,
-  ) {
-    this.#child = child;
-    this.#folder = folder;
-    this.#target = target;
-    this.#flow = flow;
-    this.#path = path;
-    target.on('connection', (socket) => this.dialled.push(new LocalEnd(socket)));
-    child.on('error', ({ message }) => this.said.push(message));
-    for (const end of [child.stdin, child.stdout]) end?.on('error', () => undefined);
-    if (path !== null) child.stdout?.resume();
-    if (child.stderr === null) return;
-    createInterface({ input: child.stderr }).on('line', (line) => {
-      this.said.push(line);
-      if (this.said.length > MAX_LINES) this.said.shift();
-    });
+  /** Starts the command, in which words in braces are replaced: a limit, or one of its places. */
+  static async start(command: readonly string[], limits: Partial<Limits>): Promise<Program> {
+    const program = new Program();
+    await program.#start(command, limits);
+    return program;
   }
 
-  static async start(command: readonly string[], limits: Partial<Limits>): Promise<Program> {
-    const folder = mkdtempSync(join(tmpdir(), 'conformance-'));
-    const target = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }).listen(join(folder, 'target'));
-    const flow = dgram.createSocket('udp4').bind(0, '127.0.0.1');
-    await Promise.all([once(target, 'listening'), once(flow, 'listening')]);
-    const key = join(folder, 'key');
-    writeFileSync(key, `${KEY.toString('hex')}\n`, { mode: 0o600 });
-    const places: Record<PlaceName, string> = {
-      ...{ path: join(folder, 'channel'), target: join(folder, 'target'), far: join(folder, 'far') },
-      ...{ flow: String(flow.address().port), key },
+  async #start(command: readonly string[], limits: Partial<Limits>): Promise<void> {
+    const [path, target, far, key] = ['path', 'target', 'far', 'key'].map((name) => join(this.#folder, name));
+    this.#target.on('connection', (socket) => this.dialled.push(new LocalEnd(socket))).listen(target);
+    this.#flow.bind(0, '127.0.0.1');
+    await Promise.all([once(this.#target, 'listening'), once(this.#flow, 'listening')]);
+    writeFileSync(key as string, `${KEY.toString('hex')}\n`, { mode: 0o600 });
+    const flow = this.#flow.address().port;
+    const values: Readonly<Record<string, string | number | undefined>> = {
+      path,
+      target,
+      far,
+      key,
+      flow,
+      ...DEFAULT_LIMITS,
+      ...limits,
     };
-    const values: Readonly<Record<string, string | number>> = { ...places, ...DEFAULT_LIMITS, ...limits };
     const [file = '', ...words] = command.map((word) =>
       word.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole)),
     );
     const child = spawn(file, words, { stdio: ['pipe', 'pipe', 'pipe'] });
-    const isSocket = command.some((word) => word.includes('{path}'));
-    return new Program(child, folder, target, flow, isSocket ? places.path : null);
+    this.#child = child;
+    child.on('error', ({ message }) => this.said.push(message));
+    for (const end of [child.stdin, child.stdout]) end.on('error', () => undefined);
+    createInterface({ input: child.stderr }).on('line', (line) =>
+      this.said.splice(0, this.said.push(line) - MAX_LINES),
+    );
+    if (!command.join().includes('{path}')) return;
+    this.#path = path ?? null;
+    child.stdout.resume();
   }
 
   get isOver(): boolean {
