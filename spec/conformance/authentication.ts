@@ -64,8 +64,6 @@ for (const [code, what, make, faults] of [
   ['auth-failed', 'another key', ({ own, other }) => authOf(own, other, TEXTS[1])],
   ['auth-failed', 'its own AUTH sent back', ({ own, other }) => authOf(other, own)],
   ['auth-failed', 'an AUTH of an earlier session', ({ other }) => authOf(Buffer.from('earlier'), other)],
-  ['auth-failed', 'an AUTH that is too short', ({ own, other }) => authOf(own, other).subarray(0, 31)],
-  ['auth-failed', 'an empty AUTH', () => Buffer.alloc(0)],
   ['desync', 'an AUTH with a changed byte', ({ own, other }) => authOf(own, other), { crc: 1 }],
 ] satisfies [string, string, (hellos: Answered) => Buffer, FrameFaults?][]) {
   test(`R-AUTH-2: ${what} is ${code}`, (t) => {
@@ -76,16 +74,10 @@ for (const [code, what, make, faults] of [
   });
 }
 
-for (const [what, keys, peerKeys] of [
-  ['a peer without a key', [ONE], null],
-  ['a peer with another key', [ONE], [TWO.id]],
-  ['a peer that requires a key from a side without one', [], [ONE.id]],
-] as const) {
-  test(`R-AUTH-2: ${what} gets a GOAWAY and nothing else`, (t) => {
-    const { peer, frame, rest } = answered(peerKeys, keys);
-    t.deepEqual([frame?.name, rest, peer.codes[0], peer.sessions.length], ['GOAWAY', [], 'auth-failed', 0]);
-  });
-}
+test('R-AUTH-2: a peer that requires a key from a side without one gets a GOAWAY and nothing else', (t) => {
+  const { peer, frame, rest } = answered([ONE.id], []);
+  t.deepEqual([frame?.name, rest, peer.codes[0], peer.sessions.length], ['GOAWAY', [], 'auth-failed', 0]);
+});
 
 test('R-AUTH-2: a peer that sends no AUTH within 10 s is auth-failed', (t) => {
   const { peer } = answered();
