@@ -5,6 +5,7 @@ import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
 import { DatagramFlow } from '../../lib/forward/datagram/datagram-flow.js';
 import { SecretKey } from '../../lib/session/opening/auth.js';
+import { KeptSessions } from '../../lib/session/resume/kept-sessions.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { formatWithLast } from './frame-log.js';
 import { bytesOf, KEY } from './frame-maker.js';
@@ -19,6 +20,7 @@ import {
   parseScript,
   SILENT,
 } from './script.js';
+import { ManualClock } from './time.js';
 
 /** Checks that the only session so far has ended with `code`, and that the peer was notified where it must be. */
 export function endedWith(t: ExecutionContext, peer: FramePeer, code: string): void {
@@ -92,8 +94,14 @@ class Conversation {
   #hellos: number;
 
   constructor({ holds = false, opening = false, keyed = false, serves, ...options }: Given) {
-    const settings = keyed ? { keys: () => [SecretKey.parse(KEY.toString('hex'))] } : {};
-    const all = { ...options, settings: { ...settings, ...options.settings } };
+    const clock = new ManualClock();
+    const settings = {
+      ...(keyed && { keys: () => [SecretKey.parse(KEY.toString('hex'))] }),
+      ...(options.features?.includes('resume') && {
+        resume: { kept: new KeptSessions(clock, 60_000), memoryBytes: 2 ** 20 },
+      }),
+    };
+    const all = { ...options, clock, settings: { ...settings, ...options.settings } };
     this.#isOpening = opening;
     this.peer = opening ? FramePeer.opening(all) : FramePeer.established(all);
     this.#hellos = this.peer.log.hellos.length;

@@ -22,11 +22,16 @@ export class FrameLog {
   readonly frames: SeenFrame[] = [];
   /** The payload of the newest PING. */
   newestPing: Buffer = Buffer.alloc(8);
+  /** The payloads of the newest SECRET and RESUME. */
+  secret: Buffer = Buffer.alloc(0);
+  resume: Buffer = Buffer.alloc(0);
   flushedBytes = 0;
   /** The level in effect. */
   integrity: Integrity;
   /** If not null: the bytes of each counted frame since the newest flush; of a resumed session, those after RESUME. */
   counted: Buffer[] | null = null;
+  /** The same, before that flush. */
+  countedBefore: readonly Buffer[] = [];
   /** The state after RESUME: the sequence number of the next frame, and bytes of that frame that came on another channel. */
   behindResume: { readonly sequence: number; readonly begun: Buffer } | null = null;
   readonly #readerNonce: () => string;
@@ -69,7 +74,7 @@ export class FrameLog {
       while (bytes[zeros] === 0) zeros += 1;
       this.flushedBytes += zeros;
       this.#sequence = 1;
-      this.counted?.splice(0);
+      if ((this.counted?.length ?? 0) > 0) this.countedBefore = this.counted?.splice(0) ?? [];
       return zeros;
     }
     if (bytes[0] === 0xff) {
@@ -93,6 +98,8 @@ export class FrameLog {
     } else {
       this.frames.push(frame);
       if (type === FRAME_TYPE.PING) this.newestPing = payload;
+      if (type === FRAME_TYPE.SECRET) this.secret = payload;
+      if (type === FRAME_TYPE.RESUME) this.resume = payload;
       this.#sequence = sequence === 0xffff_ffff ? 1 : sequence + 1;
       this.counted?.push(Buffer.from(bytes.subarray(0, end)));
     }

@@ -1,5 +1,5 @@
 /** Makes HELLOs and frames by hand, right and wrong: the common part of all peers in the specs that can break a rule. */
-import { createHmac } from 'node:crypto';
+import { createHash, createHmac } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import {
   DataCheck,
@@ -102,6 +102,10 @@ export function hmacOf(key: Buffer, parts: readonly Buffer[]): Buffer {
   return hmac.digest();
 }
 
+/** The payload of AUTH (R-AUTH-2). */
+export const proofOf = (sender: Buffer, receiver: Buffer): Buffer =>
+  hmacOf(KEY, [Buffer.from('vproxy-auth-v1'), sender, receiver]);
+
 /** The key of both sides in conversations in which the side under test has one. */
 export const KEY = Buffer.alloc(32, 0x1f);
 
@@ -115,6 +119,9 @@ export abstract class FrameMaker {
   #attempts: number;
   /** The payload of its newest HELLO. */
   ownHello: Buffer = EMPTY;
+  /** What it has sent in the session (R-RESUME-2), and the next sequence number there, on this channel and on the one before. */
+  #stream: Buffer[] = [];
+  #before: { readonly stream: readonly Buffer[]; readonly sequence: number } | null = null;
 
   constructor({ integrity = 'full', isOdd = true, peerLimits = {}, features = [], attempt = 0 }: FrameMakerOptions) {
     this.#attempts = attempt;
@@ -141,6 +148,8 @@ export abstract class FrameMaker {
   /** Takes a new nonce and restarts the count, like a restarted process. */
   renew(): void {
     this.#attempts += 1;
+    if (this.#stream.length > 0) this.#before = { stream: this.#stream, sequence: this.sequence };
+    this.#stream = [];
     this.sequence = 1;
   }
 
@@ -188,6 +197,7 @@ export abstract class FrameMaker {
     if (frame.length > 16 + body.length)
       frame.writeUInt32BE(faults.trailer ?? check.trailerOf(sequence), 16 + body.length);
     this.sequence = nextSequence(sequence);
+    if (this.#features.includes('resume') && type !== FRAME_TYPE.RESUME) this.#stream.push(Buffer.from(frame));
     return damaged(frame, faults);
   }
 
@@ -202,11 +212,13 @@ export abstract class FrameMaker {
   /** A step of the peer in a conversation (`converse`); false if it is one of another side. */
   perform(step: string): boolean {
     const { nonce = '', instance } = this.log.hellos.at(-1) ?? {};
-    const [word = '', ...what] = step.replace('$nonce', nonce).replace('$instance', String(instance)).split(' ');
+    const named = step.includes('$session') ? step.replace('$session', this.#expectResume()) : step;
+    const [word = '', ...what] = named.replace('$nonce', nonce).replace('$instance', String(instance)).split(' ');
     if (word === 'HELLO') this.write(this.#helloOf(nonce, what));
     else if (word === 'renew') this.renew();
     else if (word === 'pong') this.send(FRAME_TYPE.PONG, 0, this.log.newestPing);
-    else if (word === 'prove') this.send(FRAME_TYPE.AUTH, 0, this.#proof());
+    else if (word === 'prove') this.send(FRAME_TYPE.AUTH, 0, proofOf(this.ownHello, this.log.helloPayload));
+    else if (word === 'resume') this.#resume();
     else if (word === 'BYTES') {
       const [hex = '', count = '1'] = (what[0] ?? '').split('*');
       this.write(Buffer.from(hex.repeat(Number(count)), 'hex'));
@@ -226,9 +238,32 @@ export abstract class FrameMaker {
     return damaged(this.hello(fields), faultsOf(words));
   }
 
-  /** The payload of AUTH (R-AUTH-2). */
-  #proof(): Buffer {
-    return hmacOf(KEY, [Buffer.from('vproxy-auth-v1'), this.ownHello, this.log.helloPayload]);
+  /** The key of the session (R-RESUME-1). */
+  get #key(): Buffer {
+    const secrets = [Buffer.alloc(32, 0x5a), this.log.secret];
+    return createHash('sha256')
+      .update(Buffer.concat(this.#isOdd ? secrets : secrets.reverse()))
+      .digest();
+  }
+
+  /** The id of the session that the channel before had, whose frames continue after RESUME. */
+  #expectResume(): string {
+    this.log.behindResume = { sequence: this.log.countedBefore.length + 1, begun: EMPTY };
+    return hmacOf(this.#key, [Buffer.from('vproxy-resume-id')]).toString('hex', 0, 8);
+  }
+
+  /** Proves that it has the session, as the other side has, and continues with what that side has not received (R-RESUME-3). */
+  #resume(): void {
+    const hellos = [this.ownHello, this.log.helloPayload];
+    const proof = (total: Buffer, names: readonly Buffer[]): Buffer =>
+      hmacOf(this.#key, [Buffer.from('vproxy-resume-v1'), ...names, total]);
+    const [theirs, received] = [this.log.resume.subarray(0, 8), Buffer.concat(this.log.countedBefore).length];
+    if (!this.log.resume.subarray(8).equals(proof(theirs, hellos.toReversed()))) throw new Error('a wrong RESUME');
+    const total = creditPayload(received);
+    this.send(FRAME_TYPE.RESUME, 0, Buffer.concat([total, proof(total, hellos)]));
+    const { stream = [], sequence = 1 } = this.#before ?? {};
+    this.sequence = sequence;
+    this.write(Buffer.concat(stream).subarray(Number(theirs.readBigUInt64BE())));
   }
 
   sendOpen(streamId: number, service = 'echo'): void {

@@ -47,6 +47,7 @@ export class FramePeer extends FrameMaker {
     this.clock = options.clock ?? new ManualClock();
     this.outbound = new MemoryPipe(capacityBytes);
     this.log = new FrameLog(integrity, () => this.nonce);
+    if (options.features?.includes('resume') === true) this.log.counted = [];
     this.settings = sessionSettings({
       ...seededIdentity('side'),
       integrity,

@@ -20,9 +20,11 @@
  *     HELLO -> hello, established                    the side's HELLO answers; the first frames of a session
  *     renew, BYTES 00*16                             a nonce as after a restart; any bytes, repeated
  *     wait 6500 -> repeat, attempt                   the same HELLO again; one with a fresh nonce
+ *     RESUME 0 40, resume                            a wrong RESUME; the right one, and what the side has not received
  *     prove, pong                                    the right AUTH; a PONG for the newest PING
  *
- * `$nonce` and `$instance` are those of the side's newest HELLO, `{streamCredit-1}` and `{frame+1}` come from its limits. Unless it
+ * `$nonce` and `$instance` are those of the side's newest HELLO, `$session` is the id of the session before the newest flush;
+ * `{streamCredit-1}` and `{frame+1}` come from its limits. Unless it
  * has ended, a session must still answer after the last line.
  */
 import type { Hello } from '../../lib/codec/hello.js';

@@ -6,6 +6,7 @@ import { FLOW_CONTROL } from './flow-control.js';
 import { FRAMES, WRONG_FRAMES } from './frames.js';
 import { LIVENESS } from './liveness.js';
 import { OPENING } from './opening.js';
+import { RESUME } from './resume.js';
 import { SERVICES } from './services.js';
 import { STREAMS } from './streams.js';
 
@@ -19,4 +20,5 @@ export const WHOLE: Conversations = {
   ...DATAGRAMS,
   ...FLOW_CONTROL,
   ...LIVENESS,
+  ...RESUME,
 };

@@ -12,7 +12,7 @@ export interface Expected {
   readonly isOpen: boolean;
 }
 
-const HELLOS: readonly string[] = ['hello', 'attempt', 'established'];
+const HELLOS: readonly string[] = ['hello', 'attempt', 'established', 'ACK 0', 'SECRET 0'];
 
 /** Sorts texts of frames and HELLOs. */
 function sort(texts: readonly string[]) {

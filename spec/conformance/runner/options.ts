@@ -14,7 +14,7 @@ export interface SuiteOptions {
   readonly help: boolean;
 }
 
-export const FEATURES = ['auth', 'datagram', 'ports'];
+export const FEATURES = ['auth', 'datagram', 'ports', 'resume'];
 
 export const HELP = `Usage: npm run conformance -- [OPTIONS] COMMAND...
 

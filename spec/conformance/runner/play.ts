@@ -47,7 +47,9 @@ export class Failure extends Error {
 export function isOutside(step: string): boolean {
   const [word = '', what] = step.split(' ');
   if (word === 'wait') return Number(what) <= 7000;
-  return LOCAL.test(word) || /^(?:fill|leave|HELLO|BYTES|renew|pong|prove|[\da-f]{2})$/.test(word) || isFrame(word);
+  return (
+    LOCAL.test(word) || /^(?:fill|leave|HELLO|BYTES|renew|pong|prove|resume|[\da-f]{2})$/.test(word) || isFrame(word)
+  );
 }
 
 /** Why a program cannot be asked this; null if it can. */
@@ -164,7 +166,11 @@ class Play {
       const { frame = 0 } = peer.other?.limits ?? {};
       const bytes = word === 'DATA' && !step.includes('!') && /^\d+$/.test(what ?? '') ? Number(what) : 0;
       for (let left = bytes; left > 0; left -= frame) peer.say(`DATA ${id} ${Math.min(left, frame)}`);
-      if (bytes === 0) peer.perform(step);
+      try {
+        if (bytes === 0) peer.perform(step);
+      } catch (error) {
+        this.#fail(step, 'what it answers', (error as Error).message);
+      }
       this.#pingsBefore = peer.pings;
       if (word !== 'OPEN' || !this.#hasLocalSteps) return;
       // Its connection, if it is accepted, belongs to this stream.
