@@ -148,7 +148,7 @@ export const FRAMES: Conversations = {
   'R-INTEGRITY-3: no byte of DATA is handed on before it is verified': [
     ...['full !crc=7', 'frame !trailer=7'].map((level) => {
       const [name = '', fault = ''] = level.split(' ');
-      return `given integrity=${name}; OPEN 1, DATA 1 5000, DATA 1 5000 ${fault} -> ..., ends desync; 1 is told data, end desync`;
+      return `given integrity=${name}; OPEN 1, DATA 1 4000, DATA 1 4000 ${fault} -> ..., ends desync; 1 is told data, end desync`;
     }),
   ],
   'R-INTEGRITY-3: bytes lost, repeated or inserted within DATA end the session, and none of it is handed on': [

@@ -68,10 +68,10 @@ export const LIVENESS: Conversations = {
     OPEN 1 -> ACCEPT 1
     leave -> RESET 1 shutdown, GOAWAY 0 shutdown 1, ends shutdown`,
   'R-LIVE-4: a frame that lost bytes and is followed by nothing is detected': INTEGRITY_LEVELS.flatMap((level) =>
-    [1, 24, 4000].map(
+    [1, 24, 2500].map(
       (lost) => `
         given integrity=${level}
-        OPEN 1, DATA 1 10000 !lostFrom=5000 !lost=${lost}, wait 2500 -> ACCEPT 1, ...
+        OPEN 1, DATA 1 4000 !lostFrom=1000 !lost=${lost}, wait 2500 -> ACCEPT 1, ...
         pong -> ..., ends desync`,
     ),
   ),

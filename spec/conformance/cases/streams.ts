@@ -95,7 +95,7 @@ export const STREAMS: Conversations = {
     OPEN 1, reset 1 local-error -> REFUSE 1 local-error`,
   'R-STREAM-9: STOP is answered with FIN, or with RESET if the other direction has ended': `
     given peerLimits.streamCredit=1024
-    OPEN 1, OPEN 3, send 1 5000, send 3 5000, FIN 3 -> ...
+    OPEN 1, OPEN 3, send 1 5000, send 3 5000, FIN 3 -> ACCEPT 1, ACCEPT 3, DATA 1 1024, DATA 3 1024
     STOP 1, STOP 1, STOP 3 -> FIN 1, RESET 3 denied
     1 is told stop denied
     3 is told fin, end denied

@@ -27,7 +27,7 @@ the unix socket on which it listens there. Other words in braces are replaced, t
   {key}           a file with a key, as of vproxy genkey
   {frame} {streamCredit} {inFlight} {streams} {opens}  limits that a case wants in its HELLO
 
-  npm run conformance -- --with-key='--key {key}' vproxy -c stdio:,streams={streams} -i target:{target} -o far:{far} -i flow:udp:{flow}
+  npm run conformance -- vproxy -c stdio: -i target:{target} -o far:{far} -i flow:udp:127.0.0.1:{flow}
 
   --without LIST   features that the program does not have: ${FEATURES.join(', ')}
   --with-key=WORDS added to COMMAND in the cases in which it has a key; else they are skipped
