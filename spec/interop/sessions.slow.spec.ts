@@ -29,20 +29,6 @@ for (const parity of ['odd', 'even'] as const) {
   });
 }
 
-for (const [what, own, peers] of [
-  ['the peer has no key', ['1f'], []],
-  ['the real program has no key', [], ['1f']],
-  ['no key in common', ['1f', '2e'], ['3d', '4c']],
-] as const) {
-  withPython(`${what}: auth-failed at both`, async (t) => {
-    const { vproxy, peer } = pair(t, { forwards: keysOf(t, own), peer: keysOf(t, peers) });
-    t.is((await peer.next('session-ended')).code, 'auth-failed');
-    await vproxy.waitForLine(/ended: .*\(auth-failed\)/);
-    t.false(peer.events.some(({ event }) => event === 'established'));
-    t.false(vproxy.lines.some((line) => /session established/.test(line)));
-  });
-}
-
 withPython('20 streams at once each way with little credit, held back if the peer allows fewer', async (t) => {
   const server = await localServer(t, echo);
   const { vproxy, peer } = pair(t, {

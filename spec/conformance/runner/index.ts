@@ -26,17 +26,20 @@ async function main(): Promise<number> {
   if (options.tap) console.log(`TAP version 13\n1..${cases.length}`);
   const results: Result[] = [];
   const left = [...cases];
-  const worker = async (): Promise<void> => {
-    const judge = new Judge(options);
+  const judges = Array.from({ length: options.jobs }, () => new Judge(options));
+  const stop = () => Promise.all(judges.map((judge) => judge.stop()));
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => void stop().then(() => process.exit(EXIT_FAILED)));
+  const work = async (judge: Judge): Promise<void> => {
     for (let next = left.shift(); next !== undefined; next = left.shift()) {
       const [title, scripts] = next;
       const result = await judge.run(title, [scripts].flat());
       results.push(result);
       console.log(options.tap ? formatTap(result, results.length) : formatLine(result));
     }
-    await judge.stop();
   };
-  await Promise.all(Array.from({ length: options.jobs }, worker));
+  await Promise.all(judges.map(work));
+  await stop();
   const summary = formatSummary(results);
   console.log(options.tap ? summary.replace(/^/gm, '# ') : `\n${summary}`);
   try {

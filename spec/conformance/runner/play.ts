@@ -73,15 +73,16 @@ function lacks(script: string, given: Given, lines: readonly Line[], { other, se
 /** The outcome: null, why it could not be held, or what was wrong. */
 export async function play(script: string, program: Program, timeoutMs: number): Promise<null | string | Failure> {
   const { given } = parseScript(script);
-  const peer = new WirePeer(await program.open(timeoutMs), given);
+  let peer: WirePeer | null = null;
   try {
+    peer = new WirePeer(await program.open(timeoutMs), given);
     const talk = new Play(program, peer, timeoutMs);
-    await talk.wait('a HELLO', () => peer.other !== undefined);
+    await talk.wait('a HELLO', () => peer?.other !== undefined);
     const { limits = DEFAULT_LIMITS, integrity = 'full' } = peer.other ?? {};
     peer.log.integrity = given.integrity === 'frame' ? integrity : 'full';
     if (given.opening !== true) {
       peer.write(Buffer.concat([FLUSH, peer.hello({ ack: peer.other?.nonce })]));
-      await talk.wait('SERVICES', () => peer.services !== null);
+      await talk.wait('SERVICES', () => peer?.services !== null);
       peer.log.take();
     }
     const { lines } = parseScript(fillLimits(script, limits));
@@ -89,10 +90,11 @@ export async function play(script: string, program: Program, timeoutMs: number):
     if (reason === null) await talk.run(lines);
     return reason;
   } catch (error) {
-    if (error instanceof Failure) return error;
-    throw error;
+    return error instanceof Failure
+      ? error
+      : new Failure('the channel', [], 'a conversation', (error as Error).message);
   } finally {
-    peer.close();
+    peer?.close();
     program.hangUp();
   }
 }
@@ -129,6 +131,8 @@ class Play {
       }
       if (line.answer !== null) await this.#answer(line.text, expected, line.answer.frames, line.answer.code);
     }
+    const { fault } = this.#peer;
+    if (fault !== null) this.#fail('the end', 'what the protocol allows', fault);
     if (!this.#isAlive() || this.#isTorn) return;
     if (!(await this.#ping())) this.#fail('PING', 'PONG 0', 'no PONG');
     for (const [id, { sent }] of this.#ends) {
@@ -185,7 +189,7 @@ class Play {
   /** An action of a program at a stream, after all that the peer has sent, and what the program under test does then. */
   async #local(word: string, id: string, what: string | undefined, expected: Expected): Promise<void> {
     await this.#ping();
-    if (word === 'open') this.#own.push({ name: id, end: await this.#program.dial() });
+    if (word === 'open') this.#own.push({ name: id, end: await this.#program.dial(this.#timeoutMs) });
     else if (word === 'send') this.#end(id).send(bytesOf(what));
     else if (word === 'finish') this.#end(id).socket.end();
     else this.#end(id).read();

@@ -40,6 +40,12 @@ export class LocalEnd {
   }
 }
 
+async function connectTo(path: string): Promise<net.Socket> {
+  const socket = net.connect({ path, allowHalfOpen: true }).pause();
+  await once(socket, 'connect');
+  return socket;
+}
+
 export interface Channel {
   readonly input: Readable;
   readonly output: Writable;
@@ -108,21 +114,16 @@ export class Program {
   async open(timeoutMs: number): Promise<Channel> {
     const path = this.#path;
     if (path === null) return { input: this.#child.stdout as Readable, output: this.#child.stdin as Writable };
-    const dial = async (): Promise<net.Socket> => {
-      if (this.isOver) return new net.Socket().destroy();
-      const socket = net.connect(path);
-      await once(socket, 'connect');
-      return socket;
-    };
+    const dial = async (): Promise<net.Socket | 'over'> => (this.isOver ? 'over' : connectTo(path));
     const socket = await eventually(dial, { timeoutMs, what: 'a connection to {path}' });
+    if (socket === 'over') throw new Error('the program has exited');
     return { input: socket, output: socket };
   }
 
   /** Connects to its listener for `far`. */
-  async dial(): Promise<LocalEnd> {
-    const socket = net.connect({ path: join(this.#folder, 'far'), allowHalfOpen: true }).pause();
-    await once(socket, 'connect');
-    const end = new LocalEnd(socket);
+  async dial(timeoutMs: number): Promise<LocalEnd> {
+    const path = join(this.#folder, 'far');
+    const end = new LocalEnd(await eventually(() => connectTo(path), { timeoutMs, what: 'a connection to {far}' }));
     this.#far.push(end);
     return end;
   }

@@ -39,7 +39,7 @@ export class WirePeer extends FrameMaker {
     this.#channel = channel;
     this.log = new FrameLog(options.integrity ?? 'full', () => this.nonce);
     this.log.counted = [];
-    channel.input.on('data', (chunk: Buffer) => this.#read(chunk));
+    channel.input.on('data', (chunk: Buffer) => this.#read(chunk)).resume();
     for (const event of ['end', 'close', 'error']) channel.input.on(event, () => (this.isClosed = true));
     channel.output.on('error', () => undefined);
   }
