@@ -61,7 +61,8 @@ export class Program {
   #child!: ChildProcess;
   #path: string | null = null;
   #far: LocalEnd[] = [];
-  #isLeaving = false;
+  /** Whether it leaves, or may keep a connection to `far` for its next session: another conversation needs another process. */
+  #isSpent = false;
 
   /** Starts the command, in which words in braces are replaced: a limit, or one of its places. */
   static async start(command: readonly string[], limits: Partial<Limits>): Promise<Program> {
@@ -103,10 +104,7 @@ export class Program {
 
   get isOver(): boolean {
     return (
-      this.#isLeaving ||
-      this.#child.exitCode !== null ||
-      this.#child.signalCode !== null ||
-      this.#child.pid === undefined
+      this.#isSpent || this.#child.exitCode !== null || this.#child.signalCode !== null || this.#child.pid === undefined
     );
   }
 
@@ -122,6 +120,7 @@ export class Program {
 
   /** Connects to its listener for `far`. */
   async dial(timeoutMs: number): Promise<LocalEnd> {
+    this.#isSpent = true;
     const path = join(this.#folder, 'far');
     const end = new LocalEnd(await eventually(() => connectTo(path), { timeoutMs, what: 'a connection to {far}' }));
     this.#far.push(end);
@@ -129,7 +128,7 @@ export class Program {
   }
 
   terminate(): void {
-    this.#isLeaving = true;
+    this.#isSpent = true;
     this.#child.kill('SIGTERM');
   }
 
