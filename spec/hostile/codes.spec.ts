@@ -41,9 +41,9 @@ const OF_OTHERS: Readonly<Record<string, string>> = {
 
 /** Codes that a peer causes by inaction, with the specs that show them. */
 const ELSEWHERE: Readonly<Record<string, SpecPlace>> = {
-  'open-timeout': ['conformance/streams.ts', 'R-STREAM-10: an unanswered open is reset after 30 s'],
+  'open-timeout': ['conformance/cases/streams.ts', 'R-STREAM-10: an unanswered open is reset after 30 s'],
   'connect-timeout': ['faults/streams.slow.spec.ts', 'a target that hangs times out'],
-  'channel-silent': ['conformance/liveness.ts', 'R-LIVE-2: 30 s of silence end a session if so configured'],
+  'channel-silent': ['conformance/cases/liveness.ts', 'R-LIVE-2: 30 s of silence end a session if so configured'],
   'channel-busy': ['conformance/opening.ts', 'R-CHANNEL-3: to a peer whose channel is taken'],
   'channel-displaced': ['conformance/resume.ts', 'R-RESUME-4: a side whose session has a channel abandons that'],
   'no-session': ['faults/streams.slow.spec.ts', 'the 1,025th local connection that waits for a session is reset'],
