@@ -77,16 +77,8 @@ export class Program {
     this.#flow.bind(0, '127.0.0.1');
     await Promise.all([once(this.#target, 'listening'), once(this.#flow, 'listening')]);
     writeFileSync(key as string, `${KEY.toString('hex')}\n`, { mode: 0o600 });
-    const flow = this.#flow.address().port;
-    const values: Readonly<Record<string, string | number | undefined>> = {
-      path,
-      target,
-      far,
-      key,
-      flow,
-      ...DEFAULT_LIMITS,
-      ...limits,
-    };
+    const numbers = { flow: this.#flow.address().port, ...DEFAULT_LIMITS, ...limits };
+    const values: Readonly<Record<string, string | number | undefined>> = { path, target, far, key, ...numbers };
     const [file = '', ...words] = command.map((word) =>
       word.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole)),
     );
@@ -103,9 +95,12 @@ export class Program {
   }
 
   get isOver(): boolean {
-    return (
-      this.#isSpent || this.#child.exitCode !== null || this.#child.signalCode !== null || this.#child.pid === undefined
-    );
+    return this.#isSpent || this.#hasExited;
+  }
+
+  get #hasExited(): boolean {
+    const { exitCode, signalCode, pid } = this.#child;
+    return exitCode !== null || signalCode !== null || pid === undefined;
   }
 
   /** Its standard input and output; or another connection to its socket. */
@@ -141,8 +136,7 @@ export class Program {
     this.hangUp();
     this.#target.close();
     this.#flow.close();
-    const { exitCode, signalCode, pid } = this.#child;
-    const exited = exitCode === null && signalCode === null && pid !== undefined ? once(this.#child, 'exit') : null;
+    const exited = this.#hasExited ? null : once(this.#child, 'exit');
     this.#child.kill('SIGKILL');
     await exited;
     rmSync(this.#folder, { recursive: true, force: true });
