@@ -71,9 +71,14 @@ for (const [fault, format, shown] of [
 
 test.serial('arguments that are not valid, and a program that cannot be started', async (t) => {
   const all = await Promise.all(
-    [[], ['--without', 'x', 'cat'], ['--timeout', '0', 'cat'], ['--jobs', '1.5', 'cat'], ['--filter', '(', 'cat']].map(
-      (words) => suite(...words),
-    ),
+    [
+      [],
+      ['--without', 'x', 'cat'],
+      ['--timeout', '0', 'cat'],
+      ['--jobs', '1.5', 'cat'],
+      ['--filter', '(', 'cat'],
+      ['--filter', 'R-NOTHING', 'cat'],
+    ].map((words) => suite(...words)),
   );
   for (const { status, out } of all) t.deepEqual([status, /^conformance: [^\n]+\n$/.test(out)], [64, true], out);
   const { status, out } = await suite('--filter', 'R-LIVE-1', '--timeout', '2', '/nonexistent/program');

@@ -23,6 +23,10 @@ async function main(): Promise<number> {
     return 0;
   }
   const cases = Object.entries({ ...IN_PIECES, ...WHOLE }).filter(([title]) => options.filter.test(title));
+  if (cases.length === 0) {
+    console.error(`conformance: --filter ${options.filter.source}: no case has such a title`);
+    return EXIT_USAGE;
+  }
   if (options.tap) console.log(`TAP version 13\n1..${cases.length}`);
   const results: Result[] = [];
   const left = [...cases];
