@@ -1,6 +1,6 @@
 /**
  * Conversations between a peer that writes frames by hand and the side under test, as texts: data, which one player holds with a
- * session in process (`conversation.ts`), and another one with any program (`conformance/runner/`).
+ * session in process (`conversation.ts`), and another one with any program (the folder `conformance/`).
  *
  * A line, or a part between semicolons, has steps, and after `->` the output of the side under test since the last arrow: frames as
  * formatted by `formatSeen`, `nothing`, or `...` for anything.

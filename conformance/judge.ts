@@ -1,4 +1,4 @@
-import { parseScript } from '../../helpers/script.js';
+import { parseScript } from '../spec/helpers/script.js';
 import type { SuiteOptions } from './options.js';
 import { isOutside, play } from './play.js';
 import { Program } from './program.js';

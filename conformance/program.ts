@@ -8,9 +8,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
-import { DEFAULT_LIMITS, type Limits } from '../../../lib/codec/limits.js';
-import { KEY } from '../../helpers/frame-maker.js';
-import { eventually } from '../../helpers/time.js';
+import { DEFAULT_LIMITS, type Limits } from '../lib/codec/limits.js';
+import { KEY } from '../spec/helpers/frame-maker.js';
+import { eventually } from '../spec/helpers/time.js';
 
 /** The newest lines of its stderr that a report shows. */
 const MAX_LINES = 10;

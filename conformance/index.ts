@@ -1,6 +1,6 @@
 /** `npm run conformance`: see `--help`. */
 import { writeFileSync } from 'node:fs';
-import { IN_PIECES, WHOLE } from '../cases/index.js';
+import { IN_PIECES, WHOLE } from '../spec/conformance/cases/index.js';
 import { Judge } from './judge.js';
 import { HELP, parseSuiteArguments, type SuiteOptions } from './options.js';
 import { formatJunit, formatLine, formatSummary, formatTap, hasFailed, type Result } from './report.js';

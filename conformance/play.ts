@@ -1,8 +1,8 @@
 /** Holds a conversation with a program: what its peer sends goes over the channel, what its local ends do through its services. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { DEFAULT_LIMITS } from '../../../lib/codec/limits.js';
-import { formatWithLast } from '../../helpers/frame-log.js';
-import { bytesOf, isFrame } from '../../helpers/frame-maker.js';
+import { DEFAULT_LIMITS } from '../lib/codec/limits.js';
+import { formatWithLast } from '../spec/helpers/frame-log.js';
+import { bytesOf, isFrame } from '../spec/helpers/frame-maker.js';
 import {
   fillLimits,
   formatHellos,
@@ -11,7 +11,7 @@ import {
   limitsIn,
   parseScript,
   SILENT,
-} from '../../helpers/script.js';
+} from '../spec/helpers/script.js';
 import { differs, type Expected, expectedIn } from './compare.js';
 import type { LocalEnd, Program } from './program.js';
 import { WirePeer } from './wire-peer.js';

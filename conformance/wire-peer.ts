@@ -1,10 +1,10 @@
 /** The peer of a program under test: it writes frames by hand over a channel, and judges every byte that comes. */
 import { randomInt } from 'node:crypto';
-import { FRAME_TYPE } from '../../../lib/codec/header.js';
-import type { Hello } from '../../../lib/codec/hello.js';
-import { FrameLog, formatWithLast, jsonOf, type SeenFrame } from '../../helpers/frame-log.js';
-import { FrameMaker, type FrameMakerOptions, proofOf } from '../../helpers/frame-maker.js';
-import { ObservedHalf } from '../../model/wire-observer.js';
+import { FRAME_TYPE } from '../lib/codec/header.js';
+import type { Hello } from '../lib/codec/hello.js';
+import { FrameLog, formatWithLast, jsonOf, type SeenFrame } from '../spec/helpers/frame-log.js';
+import { FrameMaker, type FrameMakerOptions, proofOf } from '../spec/helpers/frame-maker.js';
+import { ObservedHalf } from '../spec/model/wire-observer.js';
 import type { Channel } from './program.js';
 
 const { ACK, AUTH, CREDIT, DATA, OPEN, PING, PONG, RESUME, SECRET, SERVICES } = FRAME_TYPE;
