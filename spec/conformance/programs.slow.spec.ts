@@ -43,7 +43,7 @@ async function passes(
 
 // A process for each conversation: only some, as all are held over a socket.
 test.serial('vproxy over its standard input and output', (t) =>
-  passes(t, 25, [], '--filter', 'R-STREAM', '--jobs', '4', ...VPROXY, `stdio:${LIMITS}`, ...SERVICES),
+  passes(t, 14, [], '--filter', 'R-STREAM', '--jobs', '4', ...VPROXY, `stdio:${LIMITS}`, ...SERVICES),
 );
 
 test.serial('vproxy over a unix socket', (t) =>
