@@ -31,8 +31,8 @@ const MAX_UNWRITTEN_BYTES = 2 ** 20;
 /** Any time, as all are equally long. */
 const EPOCH = new Date(0);
 
-/** The longest of what a line begins with: the time. */
-const PREFIX_BYTES = '2026-03-31 08:59:07.250 '.length;
+/** What a time at the beginning of a line takes. */
+const TIME_BYTES = '2026-03-31 08:59:07.250 '.length;
 
 /** Errors of a full disk or file, which may be temporary. */
 const FULL_CODES: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
@@ -73,12 +73,13 @@ export class Output {
     else if (this.#hasRoom()) this.#debugLog?.write(event);
   }
 
-  /** Returns the length of an event's log line in bytes at most, whether or not its level is enabled. */
+  /** Returns the length of an event's log line in bytes, whether or not its level is enabled. */
   lineBytes(event: LogEvent): number {
     const { format, hasDetails } = this.options;
-    // The time is left out, as formatting it takes longer than the rest.
+    // Formatting the time would take longer than the rest.
     const line = format === 'json' ? formatJsonLine(event, EPOCH) : formatTextLine(event, hasDetails);
-    return Buffer.byteLength(line) + PREFIX_BYTES + 1;
+    const prefixBytes = this.#hasTime ? TIME_BYTES : this.#priority(event.level).length;
+    return prefixBytes + Buffer.byteLength(line) + 1;
   }
 
   /** Logs why the command fails. */
@@ -121,8 +122,15 @@ export class Output {
 
   /** What a line begins with: its priority in the journal, else the time if it is text. */
   #prefix(level: LogLevel): string {
-    if (this.#hasPriorities) return journalPriority(level);
-    return this.options.hasTimes && this.options.format === 'text' ? `${formatLocalTime(new Date())} ` : '';
+    return this.#hasTime ? `${formatLocalTime(new Date())} ` : this.#priority(level);
+  }
+
+  get #hasTime(): boolean {
+    return !this.#hasPriorities && this.options.hasTimes && this.options.format === 'text';
+  }
+
+  #priority(level: LogLevel): string {
+    return this.#hasPriorities ? journalPriority(level) : '';
   }
 
   /** Whether a line may be written; counts one that may not, to report it as soon as there is room. */

@@ -74,8 +74,9 @@ test('a log file that can grow again has every line, or counts it as missing', a
   const host = ['-o', `x:${path}`, '--log-format', 'json', '--metrics', '127.0.0.1:0'];
   const pair = new ProcessPair(t, { host, guest: [], hostOptions: { logFile, fileLimitBlocks } });
   const readLog = () => readFileSync(logFile, 'utf8').split('\n').filter(Boolean);
-  // The last line before the first refusal: the peer offers no service x.
-  await eventually(() => readLog().at(-1)?.includes('"service-missing"'));
+  // The last lines before the first refusal, in any order: the peer offers no service x.
+  const last = ['service-missing', 'metrics-listening'];
+  await eventually(() => last.every((event) => readLog().some((line) => line.includes(`"${event}"`))));
   const own = readLog().length;
   const [url = ''] = /http:[^\s"]+/.exec(readLog().join('\n')) ?? [];
   const refuse = () => once(localSocket(t, path).resume(), 'end');
