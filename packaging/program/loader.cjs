@@ -26,10 +26,8 @@ function requirePart(name) {
   const part = { exports: {} };
   parts.set(name, part);
   try {
-    const file = FILES[PARTS[name][0]];
-    const path = `${__dirname}/${file.name}`;
-    const run = isProgram ? compilePart(name, path) : file.load()[name];
-    run(part.exports, requirePart, part, path);
+    const run = isProgram ? compilePart(name) : FILES[PARTS[name][0]].load()[name];
+    run(part.exports, requirePart, part);
   } catch (error) {
     parts.delete(name);
     throw error;
@@ -37,13 +35,16 @@ function requirePart(name) {
   return part.exports;
 }
 
-function compilePart(name, path) {
+function compilePart(name) {
   const [file, offset, length, lineOffset] = PARTS[name];
+  const path = `${__dirname}/${FILES[file].name}`;
   const bytes = Buffer.allocUnsafeSlow(length);
   const text = bytes.latin1Slice(0, readSync(descriptors[file], bytes, 0, length, offset));
   const [head, tail] = [`${JSON.stringify(name)}:function(exports,require,module){`, '\n},\n'];
   if (!text.startsWith(head) || !text.endsWith(tail))
     throw new Error(`${path} is from another version than ${__filename}`);
   const code = text.slice(head.length, -tail.length);
-  return compileFunction(code, ['exports', 'require', 'module', '__filename'], { filename: path, lineOffset });
+  const names = ['exports', 'require', 'module', '__filename'];
+  const run = compileFunction(code, names, { filename: path, lineOffset });
+  return (exports, require, module) => run(exports, require, module, path);
 }
