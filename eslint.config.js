@@ -69,6 +69,20 @@ export default defineConfig(
       'regexp/no-super-linear-move': ['error', { report: 'potential' }],
     },
   },
+  {
+    // `net.isIP` and `net.isIPv6` compile an expression for 10 ms at their first call, even for an IPv4 address.
+    files: ['lib/**/*.ts', 'cli/**/*.ts'],
+    ignores: ['lib/util/addresses.ts'],
+    rules: {
+      'no-restricted-syntax': [
+        'error',
+        ...[
+          "MemberExpression[object.name='net'] > .property",
+          "ImportDeclaration[source.value='node:net'] .imported",
+        ].map((place) => ({ selector: `${place}[name=/^isIP(v6)?$/]`, message: 'Use that of lib/util/addresses.ts.' })),
+      ],
+    },
+  },
   ...LAYERS.map(layerRule),
   {
     files: ['lib/util/**/*.ts', 'lib/errors.ts', 'lib/events.ts'],
