@@ -12,6 +12,12 @@ export type RouteName = keyof Contracts;
 /** The input of a route. `signal` cancels the request. */
 export type Given<Name extends RouteName> = Contracts[Name]['given'] & { readonly signal?: AbortSignal | undefined };
 
+/** The method of a route, and the target of a request with its input. */
+function requestOf(route: RouteName, { params, query }: Parts): { readonly method: string; readonly target: string } {
+  const [method = '', template = ''] = route.split(' ');
+  return { method, target: formatTarget(template, params, query) };
+}
+
 /** The input of any route. */
 interface Parts {
   readonly params?: Values;
@@ -29,10 +35,10 @@ export async function requestText<Name extends RouteName>(
   route: Name,
   given: Given<Name>,
 ): Promise<string> {
-  const { params, query, body, signal }: Parts = given;
-  const [method, template = ''] = route.split(' ');
+  const { body, signal }: Parts = given;
+  const { method, target } = requestOf(route, given);
   try {
-    return await requestAnswer(socketPath, formatTarget(template, params, query), { method, body, signal });
+    return await requestAnswer(socketPath, target, { method, body, signal });
   } catch (error) {
     throw requestError(socketPath, error);
   }
@@ -69,12 +75,12 @@ export async function openAnswer<Name extends RouteName>(
   given: Given<Name>,
 ): Promise<http.IncomingMessage> {
   const { request } = await import('node:http');
-  const { params, query, signal }: Parts = given;
-  const [method, template = ''] = route.split(' ');
+  const { signal }: Parts = given;
+  const { method, target } = requestOf(route, given);
   const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
     request({
       method,
-      path: formatTarget(template, params, query),
+      path: target,
       headers: { host: 'vproxy' },
       createConnection: () => net.connect({ path: socketPath, allowHalfOpen: true }),
       ...(signal === undefined ? {} : { signal }),
