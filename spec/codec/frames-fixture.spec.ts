@@ -1,7 +1,8 @@
 /** The vectors of spec/fixtures/frames.json both ways: encoded and decoded by this code. */
 import { readFile } from 'node:fs/promises';
-import { crc32 } from 'node:zlib';
+import zlib from 'node:zlib';
 import test from 'ava';
+import { crc32 } from '../../lib/codec/crc32.js';
 import { MAX_DATAGRAM_BYTES, MessageReader } from '../../lib/codec/datagram-messages.js';
 import { FrameReader } from '../../lib/codec/frame-reader.js';
 import {
@@ -83,8 +84,14 @@ function encode(vector: Vector, integrity: Integrity): Buffer {
 test('R-FRAME-2: the check values of both CRCs', (t) => {
   for (const { text, crc16: check, crc32: checksum } of fixture.checks) {
     t.is(crc16(Buffer.from(text)).toString(16), check);
-    t.is(crc32(text).toString(16), checksum);
+    t.is(crc32(Buffer.from(text)).toString(16), checksum);
   }
+});
+
+test('the CRC-32 is that of zlib for every length, by its own table or not', (t) => {
+  const bytes = Buffer.from(Array.from({ length: 600 }, (_, index) => (index * index) >> 3));
+  for (let length = 0; length <= bytes.length; length += 1)
+    t.is(crc32(bytes.subarray(0, length)), zlib.crc32(bytes.subarray(0, length)));
 });
 
 for (const { what, hello, hex } of fixture.hellos) {

@@ -82,6 +82,8 @@ test('no server, a server that is not vproxy, and a process that exits without a
     return connectControl(join(folder, name));
   };
   const wrong = ['SSH-2.0-x\r\n\r\n', 'HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx', 'HTTP/1.1 404 No\r\n\r\n', ''];
+  // Valid JSON, but not all of the answer.
+  wrong.push('HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}');
   for (const [index, answer] of wrong.entries()) {
     const client = await clientOf(`${index}`, answer);
     await t.throwsAsync(client.status(), unavailable);

@@ -25,7 +25,7 @@ async function sourcesOf(t: ExecutionContext, ...words: string[]): Promise<reado
   return report.read().sources;
 }
 
-const none = (sources: readonly string[], unwanted: RegExp) => sources.filter((source) => unwanted.test(source));
+const matching = (sources: readonly string[], unwanted: RegExp) => sources.filter((source) => unwanted.test(source));
 
 test('commands load the sources that they need', async (t) => {
   const nowhere = ['--socket', join(temporaryFolder(t), 'none.sock')];
@@ -38,8 +38,8 @@ test('commands load the sources that they need', async (t) => {
   ] as const) {
     const sources = await sourcesOf(t, ...words);
     t.true(sources.includes(wanted) && sources.length <= most, `${words[0]}: ${sources.length}`);
-    t.deepEqual(none(sources, unwanted), [], words[0]);
-    if (words[0] !== '--help') t.deepEqual(none(sources, CARRYING), [], words[0]);
+    t.deepEqual(matching(sources, unwanted), [], words[0]);
+    if (words[0] !== '--help') t.deepEqual(matching(sources, CARRYING), [], words[0]);
   }
 });
 
@@ -57,7 +57,7 @@ test('a proxy with a session loads nothing unnecessary', async (t) => {
     const { sources, modules } = report.read();
     t.true(sources.includes('lib/session/session.ts') && modules.has('net'));
     for (const name of LARGE_MODULES) t.false(modules.has(name), name);
-    t.deepEqual(none(sources, LARGE), []);
+    t.deepEqual(matching(sources, LARGE), []);
   }
 });
 

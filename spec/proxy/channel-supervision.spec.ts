@@ -83,6 +83,9 @@ test('a channel with a missing path is retried with a single log line, and watch
   const states: string[] = [];
   b.proxy.on('changed', () => states.push(b.proxy.channel('default').state));
   await b.start();
+  await eventually(() => states.length === 1);
+  const { nextTryMs } = b.proxy.channel('default');
+  t.true(nextTryMs !== null && nextTryMs > 7 && nextTryMs < 13, `${nextTryMs}`);
   await eventually(() => (clock.advance(1000), states.length >= 3), { what: 'three waits' });
   t.deepEqual(new Set(states), new Set(['backing-off']));
   await startProxy(t, `unix-listen:${path}`);
