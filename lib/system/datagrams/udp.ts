@@ -201,6 +201,8 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#socket.removeAllListeners('message');
+    // An unhandled 'error' is thrown.
+    this.#socket.removeAllListeners('error').on('error', () => undefined);
     // A bound address must be free at once.
     if (!this.#isConnected) for (const send of this.#later.splice(0)) send();
     if (this.#later.length === 0) this.#socket.close();

@@ -36,6 +36,12 @@ const forwardOf = ({ proxy }: TestProxy): ForwardStatus => {
   return found;
 };
 
+/** Uses up the time of a turn of the event loop. */
+const useTurn = (): void => {
+  const untilMs = performance.now() + 2;
+  while (performance.now() < untilMs);
+};
+
 test('messages of 0 to 65,507 bytes keep their boundaries in both directions, and are counted on both sides', async (t) => {
   const { a, b, port } = await setUp(t, (await UdpProgram.openEcho(t)).port);
   const client = await UdpProgram.open(t);
@@ -72,8 +78,7 @@ test('closing a bound socket sends at once what waits for later turns', async (t
   const asker = await UdpProgram.open(t);
   const onMessage: BoundDatagramsEvents['onMessage'] = (_, source) => {
     source.answer(Buffer.from('now'), () => t.fail());
-    const untilMs = performance.now() + 2;
-    while (performance.now() < untilMs);
+    useTurn();
     for (const text of ['later', 'last']) source.answer(Buffer.from(text), () => t.fail());
     socket.close();
   };
@@ -83,6 +88,21 @@ test('closing a bound socket sends at once what waits for later turns', async (t
   t.deepEqual(asker.texts, ['now', 'later', 'last']);
 });
 
+test('a closed socket that still sends does not report that a message of its was refused', async (t) => {
+  const target = await UdpProgram.open(t);
+  const events = { onMessage: () => undefined, onError: () => t.fail() };
+  const turns = new LoopTurns();
+  const socket = await UdpSocket.connect({ host: '127.0.0.1', port: target.port }, events, turns);
+  target.close();
+  socket.send(Buffer.from('refused'), () => t.fail());
+  useTurn();
+  turns.later(useTurn);
+  socket.send(Buffer.from('later'), () => t.fail());
+  socket.close();
+  await new Promise<void>((resolve) => turns.later(resolve));
+  t.pass();
+});
+
 test('messages are lost while 256 KiB wait for later turns, and after the close', async (t) => {
   const target = await UdpProgram.open(t);
   const events = { onMessage: () => undefined, onError: () => t.fail() };
@@ -90,8 +110,7 @@ test('messages are lost while 256 KiB wait for later turns, and after the close'
   let lostCount = 0;
   const send = (bytes: number): void => socket.send(Buffer.alloc(bytes), () => void (lostCount += 1));
   send(1);
-  const untilMs = performance.now() + 2;
-  while (performance.now() < untilMs);
+  useTurn();
   for (let sent = 0; sent < 10; sent += 1) send(60_000);
   t.is(lostCount, 5);
   socket.close();
