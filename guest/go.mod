@@ -1,0 +1,3 @@
+module vproxy-guest
+
+go 1.19

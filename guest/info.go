@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// The kinds of records of the service info.
+const (
+	infoAsk      = 1
+	infoAskTime  = 2
+	infoTold     = 16
+	infoToldTime = 17
+
+	maxAskBytes  = 256
+	infoIdleTime = 10 * time.Second
+	keptTime     = 500 * time.Millisecond
+)
+
+// infoService answers questions about this machine (docs/info.md). However often it is asked, it looks only twice a
+// second.
+type infoService struct {
+	mu     sync.Mutex
+	facts  fields
+	readAt time.Time
+}
+
+func (s *infoService) serve(st *stream) {
+	if !st.accept() {
+		return
+	}
+	for {
+		late := time.AfterFunc(infoIdleTime, func() { st.Reset("stalled", "info: no request for 10 s") })
+		kind, length, err := readRecord(st)
+		payload := make([]byte, least(length, maxAskBytes))
+		if err == nil {
+			_, err = io.ReadFull(st, payload)
+		}
+		late.Stop()
+		switch {
+		case err == io.EOF:
+			st.CloseWrite()
+			st.waitEnd()
+			return
+		case err != nil || length > maxAskBytes:
+			st.Reset("protocol-error", "info: record of kind %d: cut off, or too long (max %d bytes)", kind,
+				maxAskBytes)
+			return
+		case kind == infoAskTime:
+			st.Write(record(infoToldTime, encode(fields{"timeMs": time.Now().UnixMilli()})))
+		case kind == infoAsk:
+			about, _ := parseObject(payload, "info: ASK").fields["about"].(string)
+			if !isWord(about, "machine boot") {
+				st.Reset("protocol-error", "info: ASK: unknown subject (supported version: 1)")
+				return
+			}
+			st.Write(record(infoTold, encode(fields{"version": 1, about: s.look()[about]})))
+		}
+	}
+}
+
+func (s *infoService) look() fields {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.readAt) >= keptTime {
+		machine := readMachine()
+		s.facts, s.readAt = fields{"machine": machine, "boot": machine["boot"]}, time.Now()
+	}
+	return s.facts
+}
+
+const (
+	maxFact  = 256 // bytes of a text
+	maxRows  = 32  // of a list
+	toolTime = 5 * time.Second
+)
+
+// readFile returns a small file of the system, without white space around it; empty if there is none.
+func readFile(path string) string {
+	content, _ := os.ReadFile(path)
+	return strings.TrimSpace(string(content))
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// fact is a text, or null for none.
+func fact(text string) any { return orNull(cut(text, maxFact)) }
+
+// number is that at a place among the words of a text, or zero.
+func number(text string, index int) float64 {
+	words := append(strings.Fields(text), make([]string, index+1)...)
+	value, _ := strconv.ParseFloat(words[index], 64)
+	return value
+}
+
+// found is what a pattern captures in a text, or empty.
+func found(pattern, text string) string {
+	return (append(regexp.MustCompile("(?m)"+pattern).FindStringSubmatch(text), "", ""))[1]
+}
+
+func readMachine() fields {
+	load, memory := readFile("/proc/loadavg"), readFile("/proc/meminfo")
+	kernel := func(name string) string { return cut(readFile("/proc/sys/kernel/"+name), maxFact) }
+	bytes := func(name string) float64 { return 1024 * number(found("^"+name+":(.*)", memory), 0) }
+	// The static name (hostname(5)) goes first: a sandbox may keep an older one.
+	hostName := found(`^\s*([^#\s]+)`, readFile("/etc/hostname"))
+	if hostName == "" {
+		hostName = kernel("hostname")
+	}
+	return fields{
+		"hostName": cut(hostName, maxFact),
+		"os":       readOS(),
+		"kernel": fields{"name": kernel("ostype"), "release": kernel("osrelease"),
+			"architecture": map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]},
+		"bootId":     fact(kernel("random/boot_id")),
+		"uptimeS":    number(readFile("/proc/uptime"), 0),
+		"processors": runtime.NumCPU(),
+		"load":       []float64{number(load, 0), number(load, 1), number(load, 2)},
+		"memory": fields{"totalBytes": bytes("MemTotal"), "availableBytes": bytes("MemAvailable"),
+			"swapTotalBytes": bytes("SwapTotal"), "swapFreeBytes": bytes("SwapFree")},
+		"disks":      readDisks(),
+		"interfaces": readInterfaces(),
+		"boot":       readBoot(),
+	}
+}
+
+func readOS() any {
+	release := readFile("/etc/os-release") + "\n" + readFile("/usr/lib/os-release")
+	value := func(name string) any { return fact(found("^"+name+`=["']?(.*?)["']?$`, release)) }
+	if release == "\n" {
+		return nil
+	}
+	return fields{"id": value("ID"), "versionId": value("VERSION_ID"), "name": value("PRETTY_NAME")}
+}
+
+// readDisks lists the file systems of block devices, and the root, each once. Those of a network or a program are left
+// out: if they do not answer, a question hangs.
+func readDisks() []fields {
+	disks, isKnown := []fields{}, map[string]bool{}
+	for _, line := range strings.Split(readFile("/proc/self/mounts"), "\n") {
+		words := append(strings.Fields(line), "", "", "")
+		device, kind := words[0], words[2]
+		point := strings.NewReplacer(`\040`, " ", `\134`, `\`).Replace(words[1])
+		isLocal := strings.HasPrefix(device, "/dev/") || isWord(kind, "zfs overlay tmpfs ramfs rootfs") && point == "/"
+		if isKnown[device] || !isLocal || isWord(kind, "squashfs iso9660 fuseblk") || len(disks) == maxRows {
+			continue
+		}
+		isKnown[device] = true
+		var stat syscall.Statfs_t
+		syscall.Statfs(point, &stat)
+		size := uint64(stat.Bsize)
+		disks = append(disks, fields{"mountPoint": cut(point, maxFact), "device": cut(device, maxFact),
+			"type":      cut(kind, maxFact),
+			"sizeBytes": stat.Blocks * size, "freeBytes": stat.Bfree * size, "availableBytes": stat.Bavail * size})
+	}
+	return disks
+}
+
+func readInterfaces() []fields {
+	list := []fields{}
+	interfaces, _ := net.Interfaces()
+	for _, each := range interfaces {
+		addresses, _ := each.Addrs()
+		if len(addresses) == 0 || len(list) == maxRows {
+			continue
+		}
+		texts := []string{}
+		for _, address := range addresses[:least(len(addresses), maxRows)] {
+			texts = append(texts, address.String())
+		}
+		list = append(list, fields{"name": cut(each.Name, maxFact), "mac": fact(each.HardwareAddr.String()),
+			"addresses": texts})
+	}
+	return list
+}
+
+// readBoot tells how far the machine has booted, as systemd and the files of cloud-init say.
+func readBoot() fields {
+	boot := fields{"systemd": nil, "systemdError": nil, "failedUnits": []string{}, "cloudInit": nil,
+		"cloudInitError": nil}
+	if exists("/run/systemd/system") {
+		state, why := systemctl("is-system-running")
+		if boot["systemd"] = state; !isWord(state,
+			"initializing starting running degraded maintenance stopping offline") {
+			boot["systemd"], boot["systemdError"] = "unknown", cut(why, maxFact)
+		}
+		if state == "degraded" {
+			units, _ := systemctl("list-units", "--state=failed", "--plain", "--no-legend", "--full", "--no-pager")
+			names := regexp.MustCompile(`(?m)^\S+`).FindAllString(units, maxRows)
+			boot["failedUnits"] = append([]string{}, names...)
+		}
+	}
+	result := readFile("/run/cloud-init/result.json")
+	switch why := found(`"errors":\s*\[\s*"([^"]+)`, result); {
+	case why != "":
+		boot["cloudInit"], boot["cloudInitError"] = "error", cut(why, maxFact)
+	case result != "":
+		boot["cloudInit"] = "done"
+	case exists("/run/cloud-init/status.json"):
+		boot["cloudInit"] = "running"
+	case exists("/run/cloud-init/disabled"):
+		boot["cloudInit"] = "disabled"
+	case exists("/run/cloud-init/enabled"):
+		boot["cloudInit"] = "not-started"
+	}
+	return boot
+}
+
+// systemctl returns the output of a command of it, and what went wrong.
+func systemctl(args ...string) (output, why string) {
+	ctx, cancel := context.WithTimeout(context.Background(), toolTime)
+	defer cancel()
+	var stderr strings.Builder
+	command := exec.CommandContext(ctx, "systemctl", args...)
+	command.Stderr = &stderr
+	// The exit status tells the same, and is not 0 for most states.
+	bytes, err := command.Output()
+	if why = strings.TrimSpace(stderr.String()); why == "" && err != nil {
+		why = err.Error()
+	}
+	return strings.TrimSpace(string(bytes)), why
+}

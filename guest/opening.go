@@ -1,0 +1,234 @@
+package main
+
+import (
+	"bufio"
+	"hash/crc32"
+	"time"
+)
+
+// limits are what a side accepts (R-OPEN-4).
+type limits [len(limitRules)]int
+
+// hello introduces a side (R-OPEN-4). Texts that a peer may leave out are empty.
+type hello struct {
+	payload                           []byte
+	minVersion, maxVersion            int
+	nonce, ack, instance, agent, name string
+	limits                            limits
+	isFull, requiresTLS, isBusy       bool
+	// hasAuth: it requires a proof by method, of one of the keys.
+	hasAuth bool
+	method  string
+	keyIDs  []string
+}
+
+// frame returns the magic and the HELLO, and keeps the payload, which is part of the proof of a key.
+func (h *hello) frame() []byte {
+	accepted := fields{}
+	for index, rule := range limitRules {
+		accepted[rule.name] = h.limits[index]
+	}
+	hello := fields{
+		"version": fields{"min": h.minVersion,
+			"max": h.maxVersion}, "nonce": h.nonce, "ack": orNull(h.ack), "instance": h.instance,
+		"agent": h.agent, "name": orNull(h.name), "limits": accepted, "features": []string{}, "integrity": "frame",
+		"auth": nil,
+	}
+	if h.isFull {
+		hello["integrity"] = "full"
+	}
+	if h.hasAuth {
+		hello["auth"] = fields{"method": h.method, "keys": h.keyIDs}
+	}
+	h.payload = encode(hello)
+	return appendFrame([]byte(magic), frameHello, 0, h.payload, 0)
+}
+
+// parseHello reads the payload of a HELLO; nil if it is not valid (R-OPEN-5).
+func parseHello(payload []byte) *hello {
+	o := parseObject(payload, "HELLO")
+	version, accepted := o.object("version"), o.object("limits")
+	h := &hello{
+		payload:    append([]byte(nil), payload...),
+		minVersion: version.integer("min", 0, 1e300), maxVersion: version.integer("max", 0, 1e300),
+		nonce: o.text("nonce"), ack: optional[string](o, "ack"), instance: optional[string](o, "instance"),
+		agent: optional[string](o, "agent"), name: optional[string](o, "name"), isFull: o.text("integrity") == "full",
+		requiresTLS: optional[bool](o, "tls"), hasAuth: o.has("auth"),
+	}
+	for index, rule := range limitRules {
+		h.limits[index] = accepted.integer(rule.name, float64(rule.min), float64(rule.max))
+	}
+	if o.has("features") {
+		h.isBusy = isAmong("busy", o.texts("features", isAny))
+	}
+	if h.hasAuth {
+		auth := o.object("auth")
+		if h.method, _ = auth.fields["method"].(string); h.method == pskMethod {
+			h.keyIDs = auth.texts("keys", func(id string) bool { return isHex(id, 8) })
+		}
+	}
+	_, hasAck := o.fields["ack"]
+	isValid := hasAck && isHex(h.nonce, 32) && (!o.has("ack") || isHex(h.ack, 32)) && h.minVersion <= h.maxVersion &&
+		(!o.has("instance") || isHex(h.instance, 32)) && (h.isFull || o.text("integrity") == "frame")
+	if *o.failed != nil || !isValid {
+		return nil
+	}
+	return h
+}
+
+// readHello reads the HELLO that begins at a magic, and returns its length with the magic; nil if it is not valid.
+func readHello(from *bufio.Reader) (*hello, int, error) {
+	const start = len(magic) + headerBytes
+	bytes, err := from.Peek(start)
+	if err != nil {
+		return nil, 0, err
+	}
+	h, ok := readHeader(bytes[len(magic):], 0)
+	if !ok || h.kind != frameHello || h.flags != 0 || h.stream != 0 || h.length > maxControlBytes {
+		return nil, 0, nil
+	}
+	if bytes, err = from.Peek(start + h.length); err != nil || crc32.ChecksumIEEE(bytes[start:]) != h.crc {
+		return nil, 0, err
+	}
+	return parseHello(bytes[start:]), start + h.length, nil
+}
+
+// refusal is why two HELLOs make no session, apart from keys.
+func refusal(own, peer *hello) *failure {
+	switch {
+	case peer.minVersion > own.maxVersion || peer.maxVersion < own.minVersion:
+		return failf("version-mismatch", "no common protocol version: %d–%d here, %d–%d at the peer",
+			own.minVersion, own.maxVersion, peer.minVersion, peer.maxVersion)
+	case peer.requiresTLS:
+		return failf("auth-failed", "the peer requires TLS, which vproxy-guest does not have; take vproxy")
+	case peer.isBusy:
+		return failf("channel-busy", "the listener is in use by another peer")
+	}
+	return nil
+}
+
+const (
+	repeatEvery  = time.Second
+	quietTime    = 5 * time.Second
+	attemptTime  = 5 * time.Second
+	maxAttempt   = 40 * time.Second
+	shortSession = 10 * time.Second
+	maxPause     = 5 * time.Second
+	// Failures that need a human's help may wait longer.
+	maxHopelessPause = time.Minute
+)
+
+// opening is a handshake: flush, magic and HELLO, until both sides have seen each other (R-OPEN-1 to R-OPEN-11).
+type opening struct {
+	own       *hello
+	peerNonce string
+	// owesAnswer: the peer's newest nonce has no answer yet, because bytes of this side wait.
+	owesAnswer bool
+	attempts   backoff
+}
+
+// open begins a handshake.
+func (l *link) open() {
+	l.opening = &opening{attempts: backoff{first: attemptTime}}
+	first := l.next
+	l.next = nil
+	l.attempt(first)
+}
+
+// attempt begins an attempt; first is a HELLO that came before it, or nil.
+func (l *link) attempt(first *hello) {
+	l.silence()
+	c, o := l.channel, l.opening
+	o.own = &hello{minVersion: protocolVersion, maxVersion: protocolVersion, nonce: newNonce(), instance: c.instance,
+		agent: "vproxy-guest " + version, name: c.name, limits: c.spec.limits, isFull: c.spec.isFull, method: pskMethod}
+	for _, key := range c.keys() {
+		o.own.hasAuth = true
+		o.own.keyIDs = append(o.own.keyIDs, key.id)
+	}
+	l.put(make([]byte, c.spec.limits[frameLimit]+headerBytes))
+	o.peerNonce, o.owesAnswer = "", false
+	if first != nil {
+		o.peerNonce, o.own.ack = first.nonce, first.nonce
+		l.answer()
+	} else {
+		l.put(o.own.frame())
+		l.alarm("quiet", quietTime, c.noteQuiet)
+	}
+	l.repeatLater()
+}
+
+func (l *link) repeatLater() {
+	l.alarm("repeat", repeatEvery, func() {
+		if !l.isBusy() {
+			l.put(l.opening.own.frame())
+		}
+		l.repeatLater()
+	})
+}
+
+// answer writes the answer to the peer's newest nonce.
+func (l *link) answer() {
+	o := l.opening
+	o.owesAnswer = false
+	l.silence("quiet")
+	l.put(o.own.frame())
+	l.alarm("attempt", o.attempts.delay(maxAttempt), func() {
+		// Without this, a HELLO that was lost after the other side was established would keep the two apart for ever.
+		l.raw = nil
+		l.attempt(nil)
+	})
+}
+
+// takeHello handles a HELLO that came outside of a session.
+func (l *link) takeHello(peer *hello) {
+	o := l.opening
+	switch {
+	case peer.instance == l.channel.instance || o != nil && peer.nonce == o.own.nonce:
+		if o != nil {
+			l.channel.noteEcho()
+		}
+		return
+	case o == nil:
+		l.next = peer
+		return
+	case peer.nonce != o.peerNonce:
+		o.peerNonce, o.own.ack, o.owesAnswer = peer.nonce, peer.nonce, true
+	}
+	isEstablished := peer.ack == o.own.nonce
+	// An answer that establishes the peer must not be lost.
+	if o.owesAnswer && (isEstablished || !l.isBusy()) {
+		l.answer()
+	}
+	if isEstablished {
+		l.establish(o.own, peer)
+	}
+}
+
+// establish begins the session on which two HELLOs agree, or ends it at once if one of them forbids it.
+func (l *link) establish(own, peer *hello) {
+	l.silence()
+	l.opening = nil
+	s := newSession(l, own, peer)
+	l.session = s
+	failed := refusal(own, peer)
+	if failed == nil {
+		s.proof, failed = newProof(own, peer, l.channel.keys())
+	}
+	if !s.isBroken(failed) {
+		s.begin()
+	}
+}
+
+// reopen follows the end of a session, at once or after a pause (R-OPEN-12).
+func (l *link) reopen(age time.Duration, code string) {
+	max, isHopeless := maxPause, isWord(code, "auth-failed version-mismatch")
+	if isHopeless {
+		max = maxHopelessPause
+	}
+	if age >= shortSession && !isHopeless {
+		l.pauses.next = 0
+		l.open()
+		return
+	}
+	l.alarm("pause", l.pauses.delay(max), l.open)
+}

@@ -1,0 +1,421 @@
+package main
+
+import (
+	"bufio"
+	"crypto/hmac"
+	"sync"
+	"time"
+)
+
+const (
+	proofTime   = 10 * time.Second
+	drainTime   = 30 * time.Second
+	maxStreamID = 1<<32 - 1
+)
+
+// session is one session, from the HELLOs that established it to its end.
+type session struct {
+	link      *link
+	own, peer *hello
+	began     time.Time
+	over      *failure
+	proof     *proof
+	isReady   bool // the peer has proved its key, if one is required
+	draining  *failure
+
+	checkIn    dataCheck
+	sequenceIn uint32
+	// inFlight is the credit for all DATA of the peer, and receivedData what came of it (R-FLOW-5).
+	inFlight, receivedData int64
+	services, partial      []string // the peer's; a list may come in parts
+
+	streams     map[uint32]*stream
+	room        *sync.Cond // for streams of this side
+	isOdd       bool
+	nextID      uint64
+	lastPeerID  uint32
+	mine, peers counts
+	resets      *tokens // of streams that the peer opened and reset
+
+	outbox
+	liveness
+}
+
+// counts are of streams of one side.
+type counts struct{ open, unanswered int }
+
+func newSession(l *link, own, peer *hello) *session {
+	isFull, now := own.isFull || peer.isFull, time.Now()
+	s := &session{
+		link: l, own: own, peer: peer, began: now, streams: map[uint32]*stream{},
+		checkIn: newDataCheck(isFull, peer.nonce, own.nonce), sequenceIn: 1, inFlight: int64(own.limits[inFlightLimit]),
+		isOdd: own.nonce > peer.nonce, nextID: 2, resets: newTokens(200, 1000, now), room: sync.NewCond(&l.mu),
+		liveness: liveness{lookedAt: now, arrivedAt: now},
+		outbox: outbox{checkOut: newDataCheck(isFull, own.nonce, peer.nonce), sequenceOut: 1,
+			credit: int64(peer.limits[inFlightLimit]), maxFrame: least(own.limits[frameLimit],
+				peer.limits[frameLimit])},
+	}
+	if s.isOdd {
+		s.nextID = 1
+	}
+	return s
+}
+
+// begin proves the key, if one is required; then the session is ready.
+func (s *session) begin() {
+	s.link.alarm("look", lookEvery, s.look)
+	if s.proof == nil {
+		s.becomeReady()
+		return
+	}
+	s.control(frameAuth, 0, s.proof.sent)
+	s.link.alarm("proof", proofTime, func() {
+		s.end(failf("auth-failed", "the peer did not prove its key within 10 s"))
+	})
+}
+
+func (s *session) becomeReady() {
+	s.isReady = true
+	s.link.silence("proof")
+	// The list of services may need several frames (R-SERVICES-1): a name is at most 64 characters, with quotes and a
+	// comma 67.
+	const perFrame = (maxControlBytes - 96) / 67
+	names := s.link.channel.serviceNames()
+	for ; len(names) > perFrame; names = names[perFrame:] {
+		s.control(frameServices, 0, encode(fields{"services": names[:perFrame], "more": true}))
+	}
+	s.control(frameServices, 0, encode(fields{"services": names, "time": time.Now().UnixMilli()}))
+	s.link.channel.established(s)
+}
+
+// end ends the session, and tells the peer if it would understand that (R-CODE-3).
+func (s *session) end(reason *failure) {
+	s.leave(reason, !isWord(reason.code, "peer-restarted desync"))
+}
+
+// violate ends the session because the peer broke a rule.
+func (s *session) violate(format string, args ...any) {
+	s.end(failf("protocol-error", format, args...))
+}
+
+// isBroken ends the session if there was a failure.
+func (s *session) isBroken(failed *failure) bool {
+	if failed != nil {
+		s.end(failed)
+	}
+	return failed != nil
+}
+
+func (s *session) leave(reason *failure, isTold bool) {
+	if s.over != nil {
+		return
+	}
+	l := s.link
+	s.over = reason
+	l.session = nil
+	l.silence()
+	if isTold && reason.code == "shutdown" {
+		for _, stream := range s.streams {
+			s.enqueueControl(stream.resetFrame(), stream.id, encodeReason(reason))
+		}
+	}
+	if isTold {
+		s.sayGoodbye(reason)
+	}
+	if isTold || reason == s.draining {
+		// A drained session has nothing more to say, but its last FINs may still wait.
+		l.put(s.appendControls(nil))
+	}
+	s.room.Broadcast()
+	for _, stream := range s.streams {
+		stream.finish(reason)
+	}
+	l.channel.ended(s, reason)
+	if l.closed == nil && !l.isLast {
+		l.reopen(time.Since(s.began), reason.code)
+	}
+}
+
+func (s *session) sayGoodbye(reason *failure) {
+	message := cut(reason.message, maxMessageBytes)
+	s.enqueueControl(frameGoaway, 0, encode(fields{"code": reason.code, "message": message, "last": s.lastPeerID}))
+}
+
+// drain lets no stream open any more, and leaves when all have ended (R-LIVE-3).
+func (s *session) drain(reason *failure) {
+	if s.draining == nil {
+		s.draining = reason
+		s.link.alarm("leave", drainTime, func() { s.end(reason) })
+		s.room.Broadcast()
+		s.leaveIfDrained()
+	}
+}
+
+func (s *session) leaveIfDrained() {
+	if s.draining != nil && len(s.streams) == 0 {
+		s.leave(s.draining, false)
+	}
+}
+
+// ---- what the peer sends ----
+
+// read reads a frame and handles it. It returns how many bytes are done with: none of those that end the session, since
+// a HELLO may be among them.
+func (s *session) read(from *bufio.Reader) (int, error) {
+	start, err := from.Peek(1)
+	if err == nil && start[0] != 0 {
+		start, err = from.Peek(headerBytes)
+	}
+	if err != nil {
+		return 0, err
+	}
+	h, isRight := header{}, false
+	if len(start) == headerBytes {
+		h, isRight = readHeader(start, s.sequenceIn)
+	}
+	failed := h.judge(s.own.limits[frameLimit])
+	switch {
+	case start[0] == 0:
+		failed = failf("peer-restarted", "the peer restarted: it sent a flush")
+	case start[0] == magic[0]:
+		return s.readMagic(from, string(start))
+	case !isRight:
+		failed = failf("desync", "frame %d: header check failed", s.sequenceIn)
+	}
+	end := headerBytes + h.length
+	if h.kind == frameData {
+		end += s.checkIn.trailerBytes
+	}
+	frame := start
+	for have := headerBytes; failed == nil && have < end; {
+		if _, err = from.Peek(have + 1); err != nil {
+			return 0, err
+		}
+		seen := have
+		have = from.Buffered()
+		if frame, _ = from.Peek(have); have < end && s.isLost(frame[seen:]) {
+			failed = failf("desync", "bytes lost within %s", h)
+		}
+	}
+	var payload []byte
+	if failed == nil && !h.isExtension() {
+		payload, failed = s.checkIn.verify(h, frame[headerBytes:end], s.sequenceIn)
+	}
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	if s.isBroken(failed) || s.over != nil {
+		return 0, nil
+	}
+	s.sequenceIn = nextSequence(s.sequenceIn)
+	if s.isMidFrame = from.Buffered() > end; !h.isExtension() {
+		s.handle(h, payload)
+	}
+	return end, nil
+}
+
+// readMagic reads a magic where a frame should begin (R-OPEN-14).
+func (s *session) readMagic(from *bufio.Reader, start string) (length int, err error) {
+	var found *hello
+	failed := failf("desync", "FF without a valid HELLO where a frame should begin")
+	if start == magic {
+		if found, length, err = readHello(from); err != nil {
+			return 0, err
+		}
+	}
+	if found != nil {
+		failed = failf("peer-restarted", "the peer restarted: it sent another HELLO")
+		if found.nonce == s.peer.nonce || found.nonce == s.own.nonce || found.instance == s.own.instance {
+			failed = nil
+		}
+	}
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	if s.isBroken(failed) {
+		return 0, nil
+	}
+	s.isMidFrame = from.Buffered() > length
+	return length, nil
+}
+
+func (s *session) handle(h header, payload []byte) {
+	if !s.isReady && h.kind != frameGoaway {
+		switch {
+		case h.kind != frameAuth:
+			s.violate("%s before AUTH", h)
+		case !hmac.Equal(payload, s.proof.expected):
+			s.end(failf("auth-failed", "the peer does not have the key %s", s.proof.keyID))
+		default:
+			s.becomeReady()
+		}
+		return
+	}
+	if size, isFixed := frameSizes[h.kind]; isFixed && len(payload) != size {
+		s.violate("%s of %d bytes instead of %d", frameNames[h.kind], len(payload), size)
+		return
+	}
+	switch h.kind {
+	case frameData:
+		s.handleData(h, payload)
+	case frameServices:
+		s.handleServices(payload)
+	case frameOpen:
+		s.handleOpen(h.stream, payload)
+	case framePing:
+		s.pong = append([]byte(nil), payload...)
+		s.link.wake.Broadcast()
+	case framePong:
+	case frameGoaway:
+		s.handleGoaway(payload)
+	case frameAuth, frameSecret, frameResume, frameAck:
+		s.violate("unexpected %s", h)
+	default:
+		s.handleStream(h, payload)
+	}
+}
+
+func (s *session) handleData(h header, payload []byte) {
+	s.receivedData += int64(len(payload))
+	window := int64(s.own.limits[inFlightLimit])
+	if s.receivedData > s.inFlight {
+		s.end(failf("flow-control", "%d bytes of DATA exceed the session's credit of %d", s.receivedData, s.inFlight))
+		return
+	}
+	if s.inFlight-s.receivedData <= window*3/4 {
+		s.inFlight, s.creditDue = s.receivedData+window, true
+		s.link.wake.Broadcast()
+	}
+	if stream := s.find(h); stream != nil {
+		stream.handleData(h, payload)
+	}
+}
+
+func (s *session) handleServices(payload []byte) {
+	o := parseObject(payload, "SERVICES")
+	s.partial = append(s.partial, o.texts("services", isService)...)
+	_, hasMore := o.fields["more"]
+	more := hasMore && required[bool](o, "more")
+	if o.has("time") {
+		o.integer("time", 0, maxInteger)
+	}
+	// Announced ports are of no use here, but must have their form (R-SERVICES-3).
+	ports := optional[[]any](o, "ports")
+	o.require(len(ports) <= maxPorts, "ports", "has too many ports")
+	for _, each := range ports {
+		port := object{o.what, fields{"port": each}, o.failed}.object("port")
+		port.integer("port", 1, 65535)
+		optional[string](port, "program")
+	}
+	switch {
+	case s.isBroken(*o.failed):
+	case len(s.partial) > maxServices:
+		s.end(failf("flood", "the peer offers too many services (max %d)", maxServices))
+	case !more:
+		s.services, s.partial = s.partial, nil
+		s.link.channel.servicesChanged(s.services)
+	}
+}
+
+func (s *session) handleGoaway(payload []byte) {
+	o := parseObject(payload, "GOAWAY")
+	reason, last := o.reason(), o.integer("last", 0, maxStreamID)
+	if s.isBroken(*o.failed) {
+		return
+	}
+	if reason.code != "shutdown" {
+		s.leave(reason, false)
+		return
+	}
+	// Drain first: the place of a stream that ends below must not go to another one.
+	s.drain(reason)
+	for id, stream := range s.streams {
+		if s.isOwn(id) && id > uint32(last) {
+			stream.finish(reason)
+		}
+	}
+}
+
+func (s *session) isOwn(id uint32) bool { return (id%2 == 1) == s.isOdd }
+
+// find returns the live stream of a frame; nil if it has ended, and if there never was one (R-STREAM-11).
+func (s *session) find(h header) *stream {
+	wasOpened := h.stream <= s.lastPeerID
+	if s.isOwn(h.stream) {
+		wasOpened = uint64(h.stream) < s.nextID
+	}
+	if !wasOpened {
+		s.violate("%s, which was never opened", h)
+	}
+	return s.streams[h.stream]
+}
+
+// handleOpen admits a stream of the peer, or refuses it (R-STREAM-1, R-STREAM-3, R-STREAM-5).
+func (s *session) handleOpen(id uint32, payload []byte) {
+	o := parseObject(payload, "OPEN")
+	service, from := o.text("service"), optional[string](o, "from")
+	o.require(!optional[bool](o, "datagram"), "datagram", "in a session without datagrams")
+	l, streams, opens := s.link, s.own.limits[streamsLimit], s.own.limits[opensLimit]
+	serve := l.channel.services[service]
+	var refused *failure
+	switch {
+	case s.isBroken(*o.failed):
+		return
+	case s.isOwn(id) || id <= s.lastPeerID:
+		s.violate("OPEN with id %d: not of its opener, or not above %d", id, s.lastPeerID)
+		return
+	case s.peers.open >= streams || s.peers.unanswered >= opens || l.serving >= 2*streams:
+		refused = failf("too-many-streams", "too many streams (max %d open, %d unanswered)", streams, opens)
+	case s.draining != nil:
+		refused = failf("shutdown", "the session is shutting down")
+	case serve == nil:
+		refused = failf("unknown-service", "service %s is not offered", escape(service, 64))
+	}
+	s.lastPeerID = id
+	if refused != nil {
+		s.control(frameRefuse, id, encodeReason(refused))
+		return
+	}
+	stream := newStream(s, service, from, &s.peers)
+	stream.register(id)
+	l.serving++
+	go func() {
+		serve(stream)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		stream.reset(failf("cancelled", "the program at this end has gone"))
+		stream.leave()
+		l.serving--
+	}()
+}
+
+// handleStream handles the frames of a stream that have no method above.
+func (s *session) handleStream(h header, payload []byte) {
+	if h.kind == frameCredit && h.stream == 0 {
+		raise(&s.credit, payload)
+		s.link.wake.Broadcast()
+		return
+	}
+	var reason *failure
+	if h.kind == frameRefuse || h.kind == frameStop || h.kind == frameReset {
+		o := parseObject(payload, h.String())
+		if reason = o.reason(); s.isBroken(*o.failed) {
+			return
+		}
+	}
+	st := s.find(h)
+	switch {
+	case st == nil || s.over != nil:
+	case h.kind == frameCredit:
+		raise(&st.credit, payload)
+		st.offer()
+	case h.kind == frameAccept || h.kind == frameRefuse:
+		st.handleAnswer(h, reason)
+	case h.kind == frameFin:
+		st.handleFin(h)
+	case h.kind == frameStop:
+		st.handleStop(reason)
+	case st.isIncoming() && !st.isAnswered && !s.resets.take(time.Now()):
+		s.end(failf("flood", "more than 200 streams per second opened and reset"))
+	default: // RESET
+		st.finish(reason)
+	}
+}

@@ -1,0 +1,497 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"sync"
+	"time"
+)
+
+const (
+	// firstFlight is the most that may be sent before the peer's answer (R-STREAM-4).
+	firstFlight = 16384
+	openTime    = 30 * time.Second
+)
+
+// stream is one stream of a session. Read, Write and CloseWrite work as those of a TCP connection; Write returns when
+// its bytes are on their way to the channel, so a slow peer holds its caller back. One goroutine reads, and one writes.
+type stream struct {
+	service, from string // from is what the opener claims, for logs
+
+	session    *session
+	changed    *sync.Cond
+	counts     *counts // those of its opener
+	id         uint32
+	hasPlace   bool // among the open ones
+	isAnswered bool
+	deadline   *time.Timer // of the answer
+	retracted  *failure    // it is to be reset when the answer comes
+	isOver     bool        // for the protocol, in order or with a reason; bytes that came may still be here
+	reason     *failure
+	onEnd      func(*failure)
+
+	// From this side to the peer. out is what a Write waits for.
+	out                          []byte
+	credit, sent                 int64
+	finWanted, finSent, isQueued bool
+	stopped                      *failure // STOP came
+	onStop                       func()
+
+	// From the peer to this side.
+	in                 []byte
+	finCame, creditDue bool
+	refusing           *failure // STOP was sent
+	window             window
+}
+
+func newStream(s *session, service, from string, of *counts) *stream {
+	credit := s.own.limits[streamCreditLimit]
+	return &stream{
+		service: service, from: from, session: s, changed: sync.NewCond(&s.link.mu), counts: of,
+		credit: int64(s.peer.limits[streamCreditLimit]), window: window{first: credit, size: credit,
+			granted: int64(credit)},
+	}
+}
+
+// open opens a stream to a service of the peer, as soon as the peer's limits have room for it (R-STREAM-5). Data may be
+// written at once.
+func (s *session) open(service, from string) (*stream, *failure) {
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	st := newStream(s, service, from, &s.mine)
+	late := failf("open-timeout", "no answer within 30 s")
+	isLate := false
+	st.deadline = time.AfterFunc(openTime, func() {
+		defer st.lock()()
+		if isLate = true; st.id == 0 {
+			s.room.Broadcast()
+		} else if !st.isAnswered {
+			st.reset(late)
+		}
+	})
+	for s.over == nil && s.draining == nil && !isLate && s.nextID <= maxStreamID &&
+		(len(s.controls) >= congestedControls ||
+			s.mine.open >= s.peer.limits[streamsLimit] || s.mine.unanswered >= s.peer.limits[opensLimit]) {
+		s.room.Wait()
+	}
+	switch {
+	case s.over != nil:
+		return nil, failf("no-session", "the session is over")
+	case isLate:
+		return nil, late
+	case s.draining == nil && s.nextID > maxStreamID:
+		// The next session has new ids (R-STREAM-6).
+		s.sayGoodbye(failf("shutdown", "out of stream ids"))
+		s.drain(failf("shutdown", "out of stream ids"))
+	}
+	if s.draining != nil {
+		return nil, s.draining
+	}
+	st.register(uint32(s.nextID))
+	s.nextID += 2
+	s.control(frameOpen, st.id, encode(fields{"service": st.service, "from": orNull(cut(st.from, 256))}))
+	return st, nil
+}
+
+func (st *stream) register(id uint32) {
+	st.id, st.hasPlace = id, true
+	st.session.streams[id] = st
+	st.counts.open++
+	st.counts.unanswered++
+}
+
+func (st *stream) isIncoming() bool { return st.counts == &st.session.peers }
+
+// lock takes the lock of the link, and returns what gives it back: defer st.lock()().
+func (st *stream) lock() (unlock func()) {
+	st.session.link.mu.Lock()
+	return st.session.link.mu.Unlock
+}
+
+// ---- for those that use it ----
+
+// done tells its id, how it ended, and how many bytes it carried each way.
+func (st *stream) done() (id uint32, reason *failure, sent, received int64) {
+	defer st.lock()()
+	return st.id, st.reason, st.sent, st.window.received
+}
+
+// notify sets functions that are called once, with the lock held: when the peer stops reading, and when the stream has
+// ended.
+func (st *stream) notify(onStop func(), onEnd func(*failure)) {
+	defer st.lock()()
+	st.onStop, st.onEnd = onStop, onEnd
+	if st.stopped != nil {
+		onStop()
+	}
+	if st.isOver {
+		onEnd(st.reason)
+	}
+}
+
+// accept accepts a stream of the peer. It tells whether the stream still lives.
+func (st *stream) accept() bool {
+	defer st.lock()()
+	if !st.isOver {
+		st.setAnswered()
+		st.session.control(frameAccept, st.id, nil)
+		st.offer()
+		st.sendFin()
+	}
+	return !st.isOver || st.reason == nil
+}
+
+// waitAnswer waits for the peer's answer, and tells whether it accepted the stream.
+func (st *stream) waitAnswer() bool {
+	defer st.lock()()
+	for !st.isAnswered {
+		st.changed.Wait()
+	}
+	return !st.isOver || st.reason == nil
+}
+
+// waitData waits until bytes are here. It fails with io.EOF after the last one, and with the reason of a reset.
+func (st *stream) waitData() error {
+	for len(st.in) == 0 && !st.finCame && !st.isOver && st.refusing == nil {
+		st.changed.Wait()
+	}
+	switch {
+	case st.isOver && st.reason != nil:
+		return st.reason
+	case len(st.in) > 0:
+		return nil
+	case st.refusing != nil:
+		return st.refusing
+	}
+	return io.EOF
+}
+
+// Read reads bytes, which have left this side with that.
+func (st *stream) Read(to []byte) (int, error) {
+	defer st.lock()()
+	if err := st.waitData(); err != nil {
+		return 0, err
+	}
+	count := copy(to, st.in)
+	st.in = st.in[count:]
+	st.release(count)
+	return count, nil
+}
+
+// skipSpace waits for bytes that are no white space, which it drops, and leaves them to Read.
+func (st *stream) skipSpace() error {
+	defer st.lock()()
+	for {
+		if err := st.waitData(); err != nil {
+			return err
+		}
+		left := bytes.TrimLeft(st.in, " \r\n\t")
+		st.release(len(st.in) - len(left))
+		if st.in = left; len(left) > 0 {
+			return nil
+		}
+	}
+}
+
+// memory is for streams that get bytes; new memory for each burst would keep the collector busy.
+var memory = sync.Pool{New: func() any { return new([]byte) }}
+
+// takeAll returns all bytes that have come, in memory that the stream no longer uses, and takes other memory to use
+// instead. released must follow when they have left this side.
+func (st *stream) takeAll(spare []byte) ([]byte, error) {
+	defer st.lock()()
+	if len(st.in) == 0 && cap(spare) > 0 {
+		// It may wait for long: a stream without bytes keeps no memory.
+		kept := spare[:0]
+		memory.Put(&kept)
+		spare = nil
+	}
+	if err := st.waitData(); err != nil {
+		return nil, err
+	}
+	data := st.in
+	st.in = spare[:0]
+	return data, nil
+}
+
+func (st *stream) released(count int) {
+	defer st.lock()()
+	st.release(count)
+}
+
+// Write sends bytes. It fails when the stream has ended, or the peer no longer reads.
+func (st *stream) Write(bytes []byte) (int, error) {
+	defer st.lock()()
+	st.out = bytes
+	st.offer()
+	for len(st.out) > 0 && !st.isOver && st.stopped == nil {
+		st.changed.Wait()
+	}
+	left := len(st.out)
+	st.out = nil
+	switch {
+	case st.stopped != nil:
+		return 0, st.stopped
+	case left > 0 && st.reason != nil:
+		return len(bytes) - left, st.reason
+	case left > 0:
+		return len(bytes) - left, io.ErrClosedPipe
+	}
+	return len(bytes), nil
+}
+
+// CloseWrite ends this side's direction.
+func (st *stream) CloseWrite() error {
+	defer st.lock()()
+	st.finWanted = true
+	st.sendFin()
+	return nil
+}
+
+// stop tells the peer that this side no longer reads.
+func (st *stream) stop(reason *failure) {
+	defer st.lock()()
+	st.in = nil
+	if !st.isOver && !st.finCame && st.refusing == nil {
+		st.refusing = reason
+		st.session.control(frameStop, st.id, encodeReason(reason))
+		st.changed.Broadcast()
+	}
+}
+
+// Reset ends both directions now; a stream of the peer that has no answer is refused.
+func (st *stream) Reset(code, format string, args ...any) {
+	defer st.lock()()
+	st.reset(failf(code, format, args...))
+}
+
+// Close resets the stream unless it has ended, and drops what nobody reads.
+func (st *stream) Close() { st.Reset("cancelled", "the program at this end has gone") }
+
+// waitEnd waits until the stream has ended for the protocol.
+func (st *stream) waitEnd() {
+	defer st.lock()()
+	for !st.isOver {
+		st.changed.Wait()
+	}
+}
+
+// ---- with the lock held ----
+
+func (st *stream) reset(reason *failure) {
+	switch {
+	case st.isOver:
+		st.in = nil // nobody reads it
+	case !st.isIncoming() && !st.isAnswered && reason.code != "open-timeout":
+		// So that the peer sees no flood of streams that are opened and reset (R-FLOW-6).
+		st.retracted = reason
+	default:
+		st.session.control(st.resetFrame(), st.id, encodeReason(reason))
+		st.finish(reason)
+	}
+}
+
+// resetFrame is the type of frame that ends the stream at once.
+func (st *stream) resetFrame() byte {
+	if st.isIncoming() && !st.isAnswered {
+		return frameRefuse
+	}
+	return frameReset
+}
+
+func (st *stream) setAnswered() {
+	if st.isAnswered {
+		return
+	}
+	st.isAnswered = true
+	if st.deadline != nil {
+		st.deadline.Stop()
+	}
+	st.counts.unanswered--
+	st.changed.Broadcast()
+	st.session.room.Broadcast()
+}
+
+// finish ends the stream for the protocol, in order (nil) or with a reason.
+func (st *stream) finish(reason *failure) {
+	if st.isOver {
+		return
+	}
+	st.isOver, st.reason = true, reason
+	delete(st.session.streams, st.id)
+	if reason != nil || !st.isIncoming() {
+		st.leave()
+	}
+	st.setAnswered()
+	if st.onEnd != nil {
+		st.onEnd(reason)
+	}
+	st.changed.Broadcast()
+	st.session.leaveIfDrained()
+}
+
+// leave gives its place free, and what its window took of the budget. A stream of the peer that ended in order has them
+// until all its bytes have left this side.
+func (st *stream) leave() {
+	if st.hasPlace {
+		st.hasPlace = false
+		st.counts.open--
+		st.session.link.budget += st.window.size - st.window.first
+		st.session.room.Broadcast()
+	}
+}
+
+// mayRaise tells whether the peer may still use credit (R-FLOW-3).
+func (st *stream) mayRaise() bool {
+	return !st.isOver && !st.finCame && st.refusing == nil && st.id != 0
+}
+
+// release counts bytes that have left this side, and raises the credit.
+func (st *stream) release(count int) {
+	s := st.session
+	if st.mayRaise() && st.window.release(count, time.Now(), &s.link.budget) && !st.creditDue {
+		st.creditDue = true
+		s.credits = append(s.credits, st)
+		s.link.wake.Broadcast()
+	}
+}
+
+func (st *stream) handleData(h header, payload []byte) {
+	if !st.mayCome(h) {
+		return
+	}
+	if st.window.received += int64(len(payload)); st.window.received > st.window.granted {
+		st.session.end(failf("flow-control", "%s exceeds its credit of %d bytes", h, st.window.granted))
+		return
+	}
+	if st.refusing != nil {
+		return
+	}
+	if cap(st.in) == 0 {
+		st.in = *memory.Get().(*[]byte)
+	}
+	st.in = append(st.in, payload...)
+	st.changed.Broadcast()
+}
+
+// mayCome tells whether DATA or FIN is allowed now (R-STREAM-2, R-STREAM-7).
+func (st *stream) mayCome(h header) bool {
+	switch {
+	case st.finCame:
+		st.session.violate("%s after FIN", h)
+	case !st.isIncoming() && !st.isAnswered:
+		st.session.violate("%s before ACCEPT", h)
+	}
+	return st.session.over == nil
+}
+
+func (st *stream) handleAnswer(h header, refused *failure) {
+	switch {
+	case st.isIncoming() || st.isAnswered:
+		st.session.violate("%s by the opener, or twice", h)
+	case refused != nil:
+		st.finish(refused)
+	case st.retracted != nil:
+		st.setAnswered()
+		st.reset(st.retracted)
+	default:
+		st.setAnswered()
+		st.offer()
+	}
+}
+
+func (st *stream) handleFin(h header) {
+	if st.mayCome(h) {
+		st.finCame = true
+		st.changed.Broadcast()
+		if st.finSent {
+			st.finish(nil)
+		}
+	}
+}
+
+// handleStop answers STOP with FIN, or with RESET if the other direction has ended (R-STREAM-9).
+func (st *stream) handleStop(reason *failure) {
+	if st.finSent || st.stopped != nil {
+		return
+	}
+	st.stopped, st.out, st.finWanted = reason, nil, true
+	if st.finCame {
+		st.reset(reason)
+		return
+	}
+	if st.onStop != nil {
+		st.onStop()
+	}
+	st.changed.Broadcast()
+	st.sendFin()
+}
+
+// mayGo tells whether this side may send DATA or FIN.
+func (st *stream) mayGo() bool {
+	return !st.isOver && st.id != 0 && (st.isAnswered || !st.isIncoming())
+}
+
+// sendFin sends the FIN that is due, behind all DATA.
+func (st *stream) sendFin() {
+	if st.finWanted && !st.finSent && len(st.out) == 0 && st.mayGo() {
+		st.finSent = true
+		st.session.control(frameFin, st.id, nil)
+		if st.finCame {
+			st.finish(nil)
+		}
+	}
+}
+
+// sendable is how much of what waits may be sent now.
+func (st *stream) sendable() int {
+	credit := st.credit
+	if !st.isAnswered && credit > firstFlight {
+		credit = firstFlight
+	}
+	if credit -= st.sent; credit < 0 || !st.mayGo() {
+		return 0
+	}
+	if credit > int64(len(st.out)) {
+		return len(st.out)
+	}
+	return int(credit)
+}
+
+// offer puts the stream among those that take turns to send.
+func (st *stream) offer() {
+	if !st.isQueued && st.sendable() > 0 {
+		st.isQueued = true
+		st.session.ready = append(st.session.ready, st)
+		st.session.link.wake.Broadcast()
+	}
+}
+
+const (
+	// The protocol allows more; on a channel within one machine a larger window only costs memory.
+	maxWindow = 1 << 20
+	// A window grows while its reader is so fast that half of it leaves within this time.
+	growthTime = 25 * time.Millisecond
+)
+
+// window is the credit that this side gives a stream (R-FLOW-3, R-FLOW-4).
+type window struct {
+	first, size                 int
+	granted, received, released int64
+	raisedAt                    time.Time
+}
+
+// release counts bytes that left, and tells whether the credit was raised: when half of the window has left.
+func (w *window) release(count int, now time.Time, budget *int) bool {
+	w.released += int64(count)
+	if w.granted-w.released > int64(w.size)/2 {
+		return false
+	}
+	if now.Sub(w.raisedAt) <= growthTime && *budget >= w.size && 2*w.size <= maxWindow {
+		*budget -= w.size
+		w.size *= 2
+	}
+	w.raisedAt = now
+	w.granted = w.released + int64(w.size)
+	return true
+}
