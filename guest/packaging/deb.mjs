@@ -1,0 +1,89 @@
+// Makes dist/vproxy-guest_VERSION_ARCHITECTURE.deb of vproxy-guest, with go and dpkg-deb.
+//
+//     node guest/packaging/deb.mjs [--architecture amd64|arm64] [--output dist]
+//
+// The program alone is /usr/bin/vproxy-guest in it. The build is reproducible (SOURCE_DATE_EPOCH; default: the last commit).
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { sourceDate } from '../../packaging/source-date.mjs';
+
+const PROJECT = join(import.meta.dirname, '../..');
+const { version } = JSON.parse(readFileSync(join(PROJECT, 'package.json'), 'utf8'));
+const { DEBFULLNAME = 'The vproxy authors', DEBEMAIL = 'vproxy@example.org' } = process.env;
+const { values } = parseArgs({
+  options: {
+    architecture: { type: 'string', default: 'amd64' },
+    output: { type: 'string', default: join(PROJECT, 'dist') },
+  },
+});
+const { architecture } = values;
+
+const CONTROL = `Package: vproxy-guest
+Version: ${version}-1
+Architecture: ${architecture}
+Maintainer: ${DEBFULLNAME} <${DEBEMAIL}>
+Section: net
+Priority: optional
+Description: guest's side of vproxy in one small static program
+ Forwards, commands, storage calls and facts about the machine for the host
+ of a virtual machine, over a virtio-serial port: a udev rule starts
+ vproxy-port@.service for each port named org.vproxy.something.
+`;
+
+const POSTINST = `#!/bin/sh
+set -e
+if [ "$1" = configure ] && [ -d /run/systemd/system ]; then
+  systemd-sysusers vproxy-port.conf
+  systemctl --system daemon-reload || true
+  udevadm control --reload || true
+  udevadm trigger --action=change --subsystem-match=virtio-ports || true
+  systemctl try-restart 'vproxy-port@*.service' || true
+fi
+`;
+
+const PRERM = `#!/bin/sh
+set -e
+if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
+  systemctl stop 'vproxy-port@*.service' || true
+fi
+`;
+
+const root = mkdtempSync(join(tmpdir(), 'vproxy-guest-deb-'));
+/** Writes or copies a file of the package. */
+function put(path, mode, content, from) {
+  const to = join(root, path);
+  mkdirSync(dirname(to), { recursive: true, mode: 0o755 });
+  if (from === undefined) writeFileSync(to, content);
+  else cpSync(from, to);
+  execFileSync('chmod', [mode, to]);
+}
+
+try {
+  const program = join(root, 'program');
+  const flags = `-s -w -X main.version=${version}`;
+  execFileSync('go', ['build', '-trimpath', '-buildvcs=false', '-ldflags', flags, '-o', program, '.'], {
+    cwd: join(PROJECT, 'guest'),
+    env: { ...process.env, CGO_ENABLED: '0', GOOS: 'linux', GOARCH: architecture, GOFLAGS: '-mod=mod', GOPROXY: 'off' },
+  });
+  put('usr/bin/vproxy-guest', '755', '', program);
+  rmSync(program);
+  const packaging = (name) => join(import.meta.dirname, name);
+  put('usr/lib/systemd/system/vproxy-port@.service', '644', '', packaging('vproxy-port@.service'));
+  put('usr/lib/udev/rules.d/61-vproxy-port.rules', '644', '', packaging('61-vproxy-port.rules'));
+  put('usr/lib/sysusers.d/vproxy-port.conf', '644', '', packaging('sysusers.conf'));
+  put('usr/share/doc/vproxy-guest/copyright', '644', '', join(PROJECT, 'LICENSE'));
+  put('usr/share/doc/vproxy-guest/README.md', '644', '', join(PROJECT, 'guest/README.md'));
+  put('DEBIAN/control', '644', CONTROL);
+  put('DEBIAN/postinst', '755', POSTINST);
+  put('DEBIAN/prerm', '755', PRERM);
+  execFileSync('chmod', ['-R', 'u=rwX,go=rX', root]);
+  const file = join(resolve(values.output), `vproxy-guest_${version}-1_${architecture}.deb`);
+  const env = { ...process.env, SOURCE_DATE_EPOCH: sourceDate() };
+  execFileSync('dpkg-deb', ['--root-owner-group', '-Zxz', '--build', root, file], { env, stdio: 'ignore' });
+  console.log(file);
+} finally {
+  rmSync(root, { recursive: true, force: true });
+}
