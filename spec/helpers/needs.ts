@@ -25,6 +25,7 @@ export const NEEDS = {
   dpkg: programs('dpkg-deb', 'dpkg'),
   fish: programs('fish'),
   git: programs('git'),
+  go: programs('go gofmt', 'golang-go'),
   gpg: programs('gpg gpg-agent', 'gpg gpg-agent'),
   groff: programs('groff man', 'groff man-db'),
   ip: programs('ip ss', 'iproute2'),

@@ -72,11 +72,15 @@ export async function processPair(t: ExecutionContext, setup: PairSetup): Promis
 
 export type ExecPair = Awaited<ReturnType<typeof execPair>>;
 
-/** A pair with a session, whose guest has `args` and allows commands, and whose host has the control socket. */
-export async function execPair(t: ExecutionContext, args: readonly string[] = ['--allow-exec']) {
+/** A pair with a session, whose guest has `args` and allows commands, and whose host has the control socket and `host`. */
+export async function execPair(
+  t: ExecutionContext,
+  args: readonly string[] = ['--allow-exec'],
+  { host = [], ...setup }: PairSetup = {},
+) {
   const folder = temporaryFolder(t);
   const socket = join(folder, 'control.sock');
-  const pair = await processPair(t, { host: ['--control', socket], guest: args });
+  const pair = await processPair(t, { ...setup, host: ['--control', socket, ...host], guest: args });
   await pair.host.waitForLine(TAKING_CONTROL);
   /** For commands: the control socket; `VPROXY`, the command line for a shell; `WORK`, an empty folder. */
   const env: Readonly<Record<string, string>> = { VPROXY_SOCKET: socket, VPROXY, WORK: folder };

@@ -6,16 +6,22 @@ import { SocketPeer } from '../helpers/socket-peer.js';
 import { eventually } from '../helpers/time.js';
 import { ESTABLISHED } from '../helpers/vproxy-process.js';
 import { FLOOD_MEMORY_BYTES, type HostileCase } from './case.js';
-import { startTarget, type TargetProcess } from './target-process.js';
+import { startTarget, type TargetProcess, type Teardown } from './target-process.js';
 
 /** Defines a test for each case of each table. */
-export function runTables(...tables: readonly (readonly HostileCase[])[]): void {
+export const runTables = (...tables: readonly (readonly HostileCase[])[]): void => runTablesAt(startTarget, ...tables);
+
+/** The same with processes that are started otherwise. */
+export function runTablesAt(
+  start: (t: Teardown) => Promise<TargetProcess>,
+  ...tables: readonly (readonly HostileCase[])[]
+): void {
   const undo: (() => unknown)[] = [];
   let targets: readonly TargetProcess[] = [];
 
   test.before(async () => {
     const shared = { teardown: (act: () => unknown) => void undo.push(act) };
-    targets = await Promise.all(tables.map(() => startTarget(shared)));
+    targets = await Promise.all(tables.map(() => start(shared)));
   });
 
   test.after.always('every process has survived all of its cases', async (t) => {

@@ -30,8 +30,12 @@ export interface TargetProcess extends Surroundings {
   readonly idleBytes: number;
 }
 
-/** Starts the process and has one orderly session with it. */
-export async function startTarget(t: Teardown, options: readonly string[] = []): Promise<TargetProcess> {
+/** Starts the process, or with its path vproxy-guest, and has one orderly session with it. */
+export async function startTarget(
+  t: Teardown,
+  options: readonly string[] = [],
+  guest?: string,
+): Promise<TargetProcess> {
   const context = t as ExecutionContext;
   const folder = temporaryFolder(context);
   const taps = new Set<net.Socket>();
@@ -62,14 +66,20 @@ export async function startTarget(t: Teardown, options: readonly string[] = []):
   const datagrams = await UdpProgram.open(context);
   datagrams.forget();
   const path = join(folder, 'channel.sock');
-  const vproxy = new VproxyProcess([
-    ...['-c', `unix-listen:${path}`, ...forwards, '-o', 'out:0'],
-    ...['-i', `hang:vsock-mux:${join(folder, 'hang')}:1`, '-i', `gone:${join(folder, 'gone')}`],
-    ...['-i', `stuck:file:${stuck},rotate=4K,keep=1`, '-i', 'sleep:exec:exec sleep 86400'],
-    ...['-i', `datagrams:udp:127.0.0.1:${datagrams.port}`],
-    // A path through a socket.
-    ...['-i', `broken:${join(folder, 'echo', 'x')}`, ...options],
-  ]);
+  const words = ['-c', `unix-listen:${path}`, ...forwards, '-o', 'out:0', '-i', `gone:${join(folder, 'gone')}`];
+  // A path through a socket.
+  words.push('-i', `broken:${join(folder, 'echo', 'x')}`, ...options);
+  const onlyHere = [
+    ...['-i', `hang:vsock-mux:${join(folder, 'hang')}:1`, '-i', `stuck:file:${stuck},rotate=4K,keep=1`],
+    ...['-i', 'sleep:exec:exec sleep 86400', '-i', `datagrams:udp:127.0.0.1:${datagrams.port}`],
+  ];
+  const vproxy =
+    guest === undefined
+      ? new VproxyProcess([...words, ...onlyHere])
+      : new VproxyProcess([...words, '-i', `hang:${join(folder, 'hang')}`, '--allow-exec', '--info'], {
+          program: [guest],
+          hasDefaultControl: true,
+        });
   context.teardown(() => vproxy.stop());
   await vproxy.waitForLine(/waiting for the peer/);
   const port = await vproxy.listeningPort('out');

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// vectors are the frames in hex that docs/protocol.md refers to.
+var vectors struct {
+	Nonces []string
+	Hellos []struct {
+		What  string
+		Hello struct{ Nonce string }
+		Hex   string
+	}
+	Sessions []struct {
+		Integrity string
+		Nonces    []string
+		Frames    []vector
+	}
+	Single []vector
+	Wrong  []vector
+}
+
+type vector struct {
+	What, Type, Integrity, Hex, Code string
+	Sequence, Stream                 uint32
+}
+
+func init() {
+	log.level = logError
+	text, err := os.ReadFile("../spec/fixtures/frames.json")
+	if err == nil {
+		err = json.Unmarshal(text, &vectors)
+	}
+	if err != nil {
+		panic(err)
+	}
+}
+
+func unhex(text string) []byte {
+	bytes, _ := hex.DecodeString(text)
+	return bytes
+}
+
+func readerOf(bytes ...[]byte) *bufio.Reader {
+	var readers []io.Reader
+	for _, each := range bytes {
+		readers = append(readers, strings.NewReader(string(each)))
+	}
+	return bufio.NewReaderSize(io.MultiReader(readers...), 1<<18)
+}
+
+func TestFrames(t *testing.T) {
+	test := func(frame vector, check dataCheck) {
+		bytes := unhex(frame.Hex)
+		h, ok := readHeader(bytes, frame.Sequence)
+		if failed := h.judge(131072); !ok || h.stream != frame.Stream || failed != nil {
+			t.Errorf("%s %d: %v, %v, %v", frame.Type, frame.Sequence, h, ok, failed)
+		}
+		if h.isExtension() {
+			return
+		}
+		payload, failed := check.verify(h, bytes[headerBytes:], frame.Sequence)
+		again := appendFrame(nil, h.kind, h.stream, payload, frame.Sequence)
+		if h.kind == frameData {
+			again = check.appendData(nil, h.stream, payload, frame.Sequence)
+		}
+		if hex.EncodeToString(again) != frame.Hex || failed != nil {
+			t.Errorf("%s %d: written as %x, %v", frame.Type, frame.Sequence, again, failed)
+		}
+	}
+	for _, session := range vectors.Sessions {
+		nonces := append(session.Nonces, vectors.Nonces...)
+		for _, frame := range session.Frames {
+			test(frame, newDataCheck(session.Integrity == "full", nonces[0], nonces[1]))
+		}
+	}
+	for _, frame := range vectors.Single {
+		test(frame, newDataCheck(frame.Integrity == "full", vectors.Nonces[0], vectors.Nonces[1]))
+	}
+}
+
+// newTestSession has a channel that nobody reads.
+func newTestSession(isFull bool) *session {
+	c := &channel{spec: &channelSpec{}, keys: func() []key { return nil }, servicesChanged: func([]string) {},
+		links: map[*link]bool{}, changed: make(chan struct{}),
+		services: map[string]func(*stream){"hold": (*stream).waitEnd}}
+	side := func(nonce string) *hello {
+		return &hello{nonce: nonce, limits: limits{131072, 65536, 1048576, 1024, 256}, isFull: isFull}
+	}
+	conn, _ := net.Pipe()
+	l := newLink(c, conn)
+	l.session = newSession(l, side(vectors.Nonces[1]), side(vectors.Nonces[0]))
+	l.session.isReady, l.isLast = true, true
+	return l.session
+}
+
+func TestWrongFrames(t *testing.T) {
+	for _, each := range vectors.Wrong {
+		s := newTestSession(each.Integrity != "frame")
+		s.read(readerOf(unhex(each.Hex)))
+		if s.over == nil || s.over.code != each.Code {
+			t.Errorf("%s: %v", each.What, s.over)
+		}
+	}
+}
+
+func TestHellos(t *testing.T) {
+	for _, each := range vectors.Hellos {
+		bytes := unhex(each.Hex)
+		found, length, err := readHello(readerOf(bytes))
+		if found == nil || found.nonce != each.Hello.Nonce || length != len(bytes) || err != nil {
+			t.Errorf("%s: %v, %d, %v", each.What, found, length, err)
+		}
+		if found, _, err := readHello(readerOf(bytes[:len(bytes)-1])); found != nil || err == nil {
+			t.Errorf("%s: valid without its end", each.What)
+		}
+	}
+	valid := `{"version":{"min":1,"max":1},"nonce":"0123456789abcdef0123456789abcdef","ack":null,"integrity":"frame",` +
+		`"limits":{"frame":4096.0,"streamCredit":65536,"inFlight":1048576,"streams":1024,"opens":256}`
+	for end, want := range map[string]bool{
+		`}`: true,
+		`,"agent":null,"name":null,"auth":null,"tls":null,"features":null,"instance":null,"new":1e999}`: true,
+		`,"nonce":"fedcba9876543210fedcba9876543210"}`:                                                  true,
+		`,"version":{"min":0,"max":1e30}}`:                                                              true,
+		`,"auth":{"method":"other"}}`:                                                                   true,
+		`,"Nonce":"x"}`:                                                                                 true,
+		`,"auth":{"method":"psk-sha256"}}`:                                                              false,
+		`,"auth":{"method":"psk-sha256","keys":["0123"]}}`:                                              false,
+		`,"auth":1}`:                                   false,
+		`,"version":{"min":2,"max":1}}`:                false,
+		`,"nonce":"0123456789ABCDEF0123456789abcdef"}`: false,
+		`,"limits":{"frame":4095}}`:                    false,
+		`,"tls":1}`:                                    false,
+		`,"features":[1]}`:                             false,
+		`} x`:                                          false,
+		",\"agent\":\"\xc3\"}":                         false,
+		`,"ack":"0"}`:                                  false,
+		`,"instance":""}`:                              false,
+		`,"integrity":"none"}`:                         false,
+		`,"limits":{}}`:                                false,
+		`,"version":[]}`:                               false,
+		strings.Repeat(" ", 5) + "}":                   true,
+		`,"auth":{"method":"psk-sha256","keys":["01234567"]}}`: true,
+	} {
+		if found := parseHello([]byte(valid + end)); (found != nil) != want {
+			t.Errorf("%s: valid is %v", end, found != nil)
+		}
+	}
+}
+
+// FuzzRead reads any bytes as the frames of a session, each with a right header check, and with any credit.
+func FuzzRead(f *testing.F) {
+	for _, frame := range append(vectors.Single, vectors.Sessions[0].Frames...) {
+		f.Add(unhex(frame.Hex))
+	}
+	f.Fuzz(func(t *testing.T, input []byte) {
+		s := newTestSession(true)
+		for len(input) >= 4 && s.over == nil {
+			length := least(int(input[3]), len(input)-4)
+			payload := input[4 : 4+length]
+			frame := appendFrame(nil, input[0], uint32(input[1]), payload, s.sequenceIn)
+			input = input[4+length:]
+			s.read(readerOf(frame))
+		}
+		s.link.mu.Lock()
+		s.link.close(failf("shutdown", ""))
+		s.link.mu.Unlock()
+	})
+}
+
+func TestFlow(t *testing.T) {
+	now, budget := time.Now(), 100_000
+	w := window{first: 1000, size: 1000, granted: 1000}
+	if w.release(499, now, &budget) || !w.release(1, now, &budget) || w.granted != 1500 {
+		t.Error(w)
+	}
+	if !w.release(500, now.Add(growthTime/2), &budget) || w.size != 2000 || w.granted != 3000 || budget != 99_000 {
+		t.Error(w, budget)
+	}
+	if !w.release(1000, now.Add(time.Second), &budget) || w.size != 2000 {
+		t.Error(w, "grew although it was slow")
+	}
+	tokens, count := newTokens(10, 20, now), 0
+	for ; tokens.take(now); count++ {
+	}
+	if count != 20 || !tokens.take(now.Add(100*time.Millisecond)) || tokens.take(now.Add(150*time.Millisecond)) {
+		t.Error(count, tokens)
+	}
+}
+
+func TestStorageMessages(t *testing.T) {
+	for input, code := range map[string]string{
+		" {\"a\":\"}\",\n\"b\":[{}]}\n\n": "",
+		`{"a":"\"}"}`:                     "",
+		`{"a":1`:                          "storage-unavailable",
+		``:                                "storage-unavailable",
+		"not json\n{}":                    "storage-bad-reply",
+		"[1]":                             "storage-bad-reply",
+		"{}{}":                            "cancelled",
+		`{"a":"` + strings.Repeat("x", 200) + `"}`:     "storage-bad-reply",
+		`{"a":[` + strings.Repeat("0,", 70000) + `0]}`: "storage-bad-reply",
+	} {
+		max := 100
+		if strings.Contains(input, "0,0") {
+			max = 1 << 20
+		}
+		_, _, failed := readMessage(bytes.NewReader([]byte(input)), "reply", max)
+		if got := toFailure(io.EOF, ""); failed != nil {
+			got = failed
+			if got.code != code {
+				t.Errorf("%.40q: %v", input, got)
+			}
+		} else if code != "" {
+			t.Errorf("%.40q: valid", input)
+		}
+	}
+	for text, want := range map[string]bool{
+		`{"stdout":"a","stderr":"","status":0}`:                    true,
+		`{"stdoutBase64":"/w==","stderr":"","status":255}`:         true,
+		`{"stdout":"","stdoutBase64":"/w","stderr":"","status":0}`: false,
+		`{"stdout":"","stderr":"","status":256}`:                   false,
+		`{"stdout":"","status":0}`:                                 false,
+	} {
+		if _, failed := readReply(parseObject([]byte(text), "storage reply")); (failed == nil) != want {
+			t.Errorf("%s: %v", text, failed)
+		}
+	}
+	if got := string(encodeASCII(map[string]string{"a": "é😀<\x7f"})); got != `{"a":"\u00e9\ud83d\ude00<\u007f"}`+"\n" {
+		t.Error(got)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	o, err := parseOptions(strings.Fields("-cvirtserial-open:org.vproxy.0 -i ssh:22 --incoming=web:[::1]:80 -vv " +
+		"--name vm1 -o log:/run/log.sock:- --allow-exec=/bin/true,/bin/false"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.incoming[1].address.text != "[::1]:80" || o.outgoing[0].address.text != "/run/log.sock" || o.verbose != 2 ||
+		len(o.programs) != 2 || !o.channel.leadsToHost() {
+		t.Errorf("%+v", o)
+	}
+}
+
+func TestEscape(t *testing.T) {
+	if got := escape("a\x1b[2J\n\\\u202e\xffé", 20); got != `a\x1b[2J\n\\\u{202e}\xffé` {
+		t.Error(got)
+	}
+	if got := escape("abcdef", 3); got != "abc…" {
+		t.Error(got)
+	}
+}

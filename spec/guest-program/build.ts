@@ -1,0 +1,25 @@
+/** Builds vproxy-guest for specs. */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import { PROJECT_ROOT } from '../helpers/files.js';
+import { hasNeed } from '../helpers/needs.js';
+
+const FOLDER = mkdtempSync(join(os.tmpdir(), 'vproxy-guest-'));
+
+/** The program, once the tests of the file begin. */
+export const GUEST = join(FOLDER, 'vproxy-guest');
+
+/** Call it before other hooks; it does nothing on a machine without Go, whose tests are skipped. */
+export function buildGuest(): void {
+  test.after.always(() => rmSync(FOLDER, { recursive: true, force: true }));
+  if (!hasNeed('go')) return;
+  test.before((t) => {
+    t.timeout(180_000);
+    const env = { ...process.env, CGO_ENABLED: '0', GOFLAGS: '-mod=mod', GOPROXY: 'off' };
+    const words = ['build', '-trimpath', '-ldflags', '-s -w', '-o', GUEST, '.'];
+    execFileSync('go', words, { cwd: join(PROJECT_ROOT, 'guest'), env });
+  });
+}

@@ -1,0 +1,217 @@
+/** vproxy-guest, the program in guest/, with the real vproxy as its host. */
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { symlinkSync } from 'node:fs';
+import type net from 'node:net';
+import os from 'node:os';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { sha256, temporaryFolder, writeKeyFile } from '../helpers/files.js';
+import { execPair, type PairSetup, ProcessPair, processPair } from '../helpers/process-pair.js';
+import { ask, echo as echoBack, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { FieldEmulator, runWrapper } from '../helpers/storage.js';
+import { serialTestWith } from '../helpers/test-with.js';
+import { eventually } from '../helpers/time.js';
+import { ENDED, ESTABLISHED, isRunning, runProgram, runVproxy } from '../helpers/vproxy-process.js';
+import { buildGuest, GUEST } from './build.js';
+
+const withGo = serialTestWith('go');
+
+/** For the pair: the guest is this program, which has no control socket. */
+const guestOptions = { program: [GUEST], hasDefaultControl: true } as const;
+
+buildGuest();
+
+const guestPair = (t: ExecutionContext, setup: PairSetup) => processPair(t, { ...setup, guestOptions });
+
+/** A target that answers all that it got with its hash, after the end. */
+const hashing = (socket: net.Socket): void =>
+  void readToEnd(socket).then(
+    (bytes) => socket.end(`${bytes.length} ${sha256(bytes)}`),
+    () => undefined,
+  );
+
+withGo('forwards carry bytes each way, and half-close', async (t) => {
+  const target = await localServer(t, hashing);
+  const pair = await guestPair(t, {
+    host: ['-o', 'there:0', '-i', `here:${target.port}`],
+    guest: ['-o', 'here:0', '-i', `there:${target.port}`],
+  });
+  const bytes = randomBytes(16 * 2 ** 20);
+  for (const port of [await pair.host.listeningPort('there'), await pair.guest.listeningPort('here')]) {
+    const socket = localSocket(t, port);
+    socket.end(bytes);
+    t.is(String(await readToEnd(socket)), `${bytes.length} ${sha256(bytes)}`);
+  }
+});
+
+withGo('a thousand streams at once', async (t) => {
+  const target = await localServer(t, echoBack);
+  const pair = await guestPair(t, { host: ['-o', 'echo:0'], guest: ['-i', `echo:${target.port}`] });
+  const port = await pair.host.listeningPort('echo');
+  const sockets = Array.from({ length: 1000 }, () => localSocket(t, port));
+  const came = sockets.map((socket) => once(socket, 'data'));
+  for (const [number, socket] of sockets.entries()) socket.write(`${number} `);
+  await Promise.all(came);
+  for (const socket of sockets) socket.end();
+  await Promise.all(sockets.map((socket) => once(socket, 'close')));
+  t.is(await ask(t, port, 'and one more'), 'and one more');
+});
+
+withGo('a reset, a refusal and a missing service arrive with their codes', async (t) => {
+  const target = await localServer(t, (socket) => void socket.once('data', () => socket.resetAndDestroy()));
+  const pair = await guestPair(t, {
+    host: ['-o', 'resets:0', '-o', 'refuses:0', '-o', 'missing:0'],
+    guest: ['-i', `resets:${target.port}`, '-i', 'refuses:1'],
+  });
+  for (const [service, code] of [
+    ['resets', 'local-error'],
+    ['refuses', 'connect-refused'],
+    ['missing', 'unknown-service'],
+  ] as const) {
+    const socket = localSocket(t, await pair.host.listeningPort(service));
+    socket.write('x');
+    t.is((await failureOf(socket)).code, 'ECONNRESET');
+    await pair.host.waitForLine(new RegExp(`${service}.*reset: .*\\(${code}\\)`));
+  }
+});
+
+withGo('commands have input, output, a status, signals and a terminal', async (t) => {
+  const { exec, start, script, env } = await execPair(t, ['--allow-exec', '--info'], { guestOptions });
+  const input = 'x'.repeat(2_000_000);
+  const { code, stdout, stderr } = await exec(['sh', '-c', 'cat; echo done >&2; exit 3'], input);
+  t.deepEqual([code, stdout === input, stderr], [3, true, 'done\n']);
+  t.is((await exec(['sh', '-c', 'kill -TERM $$'])).code, 143);
+  t.is((await exec(['--', 'no-such-program'])).code, 127);
+  t.is((await exec(['--timeout', '0.2', '--', 'sleep', '100'])).code, 124);
+  const { stdout: screen, code: status } = await script(
+    `script --quiet --return --command '$VPROXY exec -t sh -c "tty; exit 4"' /dev/null`,
+  );
+  t.deepEqual([status, /\/dev\/pts\/\d+/.test(screen)], [4, true]);
+  const { stdout: facts } = await runVproxy(['info', '--json'], { env });
+  t.is((JSON.parse(facts) as { kernel: { release: string } }).kernel.release, os.release());
+
+  const { child } = start('sh', '-c', 'echo $$; sleep 1000');
+  const [line] = (await once(child.stdout, 'data')) as [Buffer];
+  child.kill('SIGKILL');
+  await eventually(() => !isRunning(Number(line)));
+});
+
+withGo('only the listed programs run', async (t) => {
+  const { exec } = await execPair(t, ['--allow-exec=/bin/echo,/bin/true'], { guestOptions });
+  t.is((await exec(['echo', 'yes'])).stdout, 'yes\n');
+  t.is((await exec(['sh', '-c', 'echo no'])).code, 126);
+  t.is((await exec(['-e', 'LD_PRELOAD=/tmp/x', 'true'])).code, 126);
+});
+
+withGo('a link named as a storage utility calls an emulator that listens on the host, or dials it', async (t) => {
+  const folder = temporaryFolder(t);
+  symlinkSync(GUEST, join(folder, 'storcli64'));
+  const guest = ['--storage-socket', join(folder, 'storage.sock')];
+  const call = async (...words: string[]) => {
+    const { stdout, stderr, status } = await runWrapper(folder, words);
+    return [String(stdout), stderr, status];
+  };
+  const listening = await FieldEmulator.readline(t, () => ({ stdout: 'out\n', stderr: 'error\n', status: 7 }));
+  const first = await guestPair(t, { host: ['-i', `storage:${listening.port}`], guest });
+  t.deepEqual(await call('/c0', 'show'), ['out\n', 'error\n', 7]);
+  await Promise.all([first.host.stop(), first.guest.stop()]);
+
+  const second = await guestPair(t, { host: ['-o', 'storage:0'], guest });
+  FieldEmulator.dialing(t, await second.host.listeningPort('storage'));
+  for (const word of ['one', 'two']) t.deepEqual(await call(word), [`${word}\n`, '', 0]);
+});
+
+withGo('keys: a session with a common one, and none without', async (t) => {
+  const folder = temporaryFolder(t);
+  const [own = '', other = ''] = ['1f', '2e'].map((byte) => writeKeyFile(folder, byte, byte));
+  await guestPair(t, { host: ['--key', other, '--key', own], guest: ['--key', own] });
+  for (const [host, guest] of [
+    [other, own],
+    ['', own],
+    [own, ''],
+  ] as const) {
+    const keyed = (key: string): string[] => (key === '' ? [] : ['--key', key]);
+    const pair = new ProcessPair(t, { host: keyed(host), guest: keyed(guest), guestOptions });
+    await Promise.all([pair.host, pair.guest].map((side) => side.waitForLine(/ended: .*\(auth-failed\)/)));
+    t.false([...pair.host.lines, ...pair.guest.lines].some((line) => ESTABLISHED.test(line)));
+  }
+});
+
+withGo('kill -9 of either side ends its streams, and another session follows', async (t) => {
+  const target = await localServer(t, echoBack);
+  const pair = await guestPair(t, {
+    host: ['-i', `echo:${target.port}`],
+    guest: ['-o', 'echo:0', '-i', `echo:${target.port}`],
+  });
+  const port = await pair.guest.listeningPort('echo');
+  t.is(await ask(t, port), 'hello');
+  const socket = localSocket(t, port);
+  socket.write('x');
+  await once(socket, 'data');
+  pair.host.kill('SIGKILL');
+  t.is((await failureOf(socket)).code, 'ECONNRESET');
+  await pair.host.exited;
+  const from = pair.guest.lines.length;
+  pair.startHost();
+  await pair.established({ guest: from });
+  t.is(await ask(t, port), 'hello');
+
+  pair.guest.kill('SIGKILL');
+  await pair.host.waitForLine(ENDED);
+  const before = pair.host.lines.length;
+  pair.startGuest();
+  await pair.established({ host: before });
+  t.is(await ask(t, await pair.guest.listeningPort('echo')), 'hello');
+  pair.guest.kill('SIGTERM');
+  t.deepEqual(await pair.guest.exited, { code: 0, signal: null });
+  await pair.host.waitForLine(/\(shutdown\)/, { from: before });
+});
+
+/** Command lines that both programs refuse, with the same words. */
+const REFUSED = [
+  '-c unix-connect:x',
+  '-c unix-connect:/x,frame=1',
+  '-c virtserial-open:',
+  '-c vsock-connect:a:b',
+  '-c vsock-listen:x',
+  '-c stdio:x',
+  '-c stdio:,integrity=x',
+  '-c stdio: -i ssh',
+  '-c stdio: -i SSH:22',
+  '-c stdio: -i ssh:70000',
+  '-c stdio: -i a:1.2.3.4:x',
+  '-c stdio: -o web:/x,mode=9',
+  '-c stdio: --info=yes',
+  '-c stdio: --name a --name b',
+  '-c stdio: --allow-exec=true',
+  '-c stdio: --key /nonexistent/key',
+  '-qv -c stdio:',
+  '-c tty-open:/dev/null --no-storage',
+  '-c virtserial-open:/dev/null --no-storage',
+];
+
+withGo('it refuses what vproxy refuses, with the same words and status', async (t) => {
+  t.timeout(120_000);
+  for (const line of REFUSED) {
+    const words = line.split(' ');
+    const [real, guest] = await Promise.all([
+      runVproxy(['--no-control', ...words]),
+      runProgram([GUEST, ...words], { timeoutMs: 20_000 }),
+    ]);
+    const bare = guest.stderr.replace(/^\d{4}-\S+ \S+ /gm, '');
+    t.deepEqual([guest.code, bare], [real.code, real.stderr], line);
+  }
+});
+
+serialTestWith('go', 'dpkg')('its Debian package has the program', async (t) => {
+  t.timeout(120_000);
+  const folder = temporaryFolder(t);
+  const built = await runProgram([process.execPath, 'guest/packaging/deb.mjs', '--output', folder], {
+    timeoutMs: 120_000,
+  });
+  t.is(built.code, 0, built.stderr);
+  await runProgram(['dpkg-deb', '-x', built.stdout.trim(), join(folder, 'root')]);
+  const { stdout } = await runProgram([join(folder, 'root/usr/bin/vproxy-guest'), '--version']);
+  t.regex(stdout, /^vproxy-guest \d+\.\d+\.\d+ \(protocol 1\)\n$/);
+});
