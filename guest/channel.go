@@ -1,214 +1,362 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
-	"sort"
+	"path/filepath"
+	"strconv"
 	"strings"
-	"sync"
+	"syscall"
 	"time"
+	"unsafe"
 )
 
-const (
-	firstRetry  = 100 * time.Millisecond
-	maxRetry    = 5 * time.Second
-	maxUnproved = 16
-)
-
-// channel keeps a session with the peer: it opens its channel, and opens it again whenever it is lost.
-type channel struct {
-	spec           *channelSpec
-	instance, name string
-	keys           func() []key
-	// services handle streams of the peer, each in a goroutine of its own: they accept or refuse a stream, and use it.
-	services map[string]func(*stream)
-	// servicesChanged tells the peer's services, and nil when there is no session any more.
-	servicesChanged func(services []string)
-
-	// mu may be taken within the lock of a link, and not the other way round.
-	mu         sync.Mutex
-	changed    chan struct{} // closed at the next session
-	session    *session
-	links      map[*link]bool
-	isStopping bool
-	sockets    []string // files to be removed at the end
-	told       string   // the last state that was logged
-	refused    string   // the last refusal of a session that was logged
+// channelSpec is a channel as -c names it.
+type channelSpec struct {
+	text, kind, path string
+	limits           limits
+	isFull           bool   // the integrity that it asks for
+	cid, port, baud  uint32 // of vsock, and of a serial line
 }
 
-func (c *channel) serviceNames() []string {
-	names := []string{}
-	for name := range c.services {
-		names = append(names, name)
+const channelKinds = "unix-connect unix-listen virtserial-open tty-open stdio vsock-connect vsock-listen"
+
+// parseChannel reads [LABEL=]KIND:ADDRESS[,key=value…]; the label is of use only to vproxy.
+func parseChannel(text string) (*channelSpec, error) {
+	kind, rest, hasColon := strings.Cut(text, ":")
+	kind = kind[strings.IndexByte(kind, '=')+1:]
+	fail := func(format string, args ...any) (*channelSpec, error) {
+		return nil, failf("bad-argument", `channel "%s": %s`, escape(text, 256), fmt.Sprintf(format, args...))
 	}
-	sort.Strings(names)
-	return names
+	if !hasColon || !isWord(kind, channelKinds) {
+		return fail("expected KIND:ADDRESS, where KIND is one of: %s; vproxy has more",
+			strings.ReplaceAll(channelKinds, " ", ", "))
+	}
+	parts := strings.Split(strings.ReplaceAll(rest, ",,", "\x00"), ",")
+	address := strings.ReplaceAll(parts[0], "\x00", ",")
+	s := &channelSpec{text: kind + ":" + escape(address, 256), kind: kind}
+	for index, rule := range limitRules {
+		s.limits[index] = rule.usual
+	}
+	if kind == "tty-open" {
+		s.isFull, s.limits[frameLimit], s.limits[inFlightLimit] = true, 4096, 4096
+	}
+	if err := s.parseAddress(address); err != nil {
+		return fail("%s", err)
+	}
+	for _, part := range parts[1:] {
+		name, value, _ := strings.Cut(part, "=")
+		limit, isLimit := map[string]int{"frame": frameLimit, "in-flight": inFlightLimit, "streams": streamsLimit}[name]
+		switch {
+		case isLimit:
+			number, err := strconv.Atoi(value)
+			rule, unit := limitRules[limit], " of bytes"
+			if limit == streamsLimit {
+				unit = ""
+			}
+			if s.limits[limit] = number; err != nil || number < rule.min || number > rule.max {
+				return fail("%s: must be a number%s from %d to %d", escape(part, 64), unit, rule.min, rule.max)
+			}
+		case name == "integrity":
+			if s.isFull = value == "full"; !s.isFull && value != "frame" {
+				return fail("%s: must be frame or full", escape(part, 64))
+			}
+		case name == "baud" && kind == "tty-open":
+			if s.baud = bauds[value]; s.baud == 0 {
+				return fail("%s: must be a speed such as 115200", escape(part, 64))
+			}
+		default:
+			return fail(`unknown option "%s"; available: frame, in-flight, integrity, streams; vproxy has more`,
+				escape(name, 64))
+		}
+	}
+	return s, nil
 }
 
-// run serves the channel until it ends for good: standard input when its other end closes it, any other when it can
-// never work.
-func (c *channel) run() *failure {
-	if strings.HasSuffix(c.spec.kind, "-listen") {
-		return c.listen()
+func (s *channelSpec) parseAddress(address string) (err error) {
+	cid, port, _ := strings.Cut(address, ":")
+	switch {
+	case s.kind == "stdio":
+		if s.text = s.kind; address != "" {
+			return errors.New("only options may follow the colon")
+		}
+	case s.kind == "vsock-connect" && !(parseUint32(&s.cid, cid) && parseUint32(&s.port, port)):
+		return fmt.Errorf(`"%s" is not CID:PORT, such as 2:1234 for the host, 3:1234 for a guest`, escape(address, 64))
+	case s.kind == "vsock-listen" && !parseUint32(&s.port, address):
+		return fmt.Errorf(`"%s" is not a port from 0 to 4294967294`, escape(address, 64))
+	case s.kind == "virtserial-open" && address != "" && !strings.Contains(address, "/"):
+		s.path = filepath.Join(portFolder, address)
+	case !strings.HasPrefix(s.kind, "vsock"):
+		s.path, err = parsePath(address)
 	}
-	pauses := backoff{first: firstRetry}
-	for {
-		began := time.Now()
-		var reason *failure
-		if conn, err := c.spec.dial(func() { c.tell("%s: waiting for the host", c.spec.text) }); err != nil {
-			reason = toFailure(err, "channel-failed")
-		} else {
-			reason = c.serve(conn)
-		}
-		if c.spec.kind == "stdio" || isWord(reason.code, "channel-unusable channel-denied shutdown") {
-			return reason
-		}
-		if time.Since(began) > 2*maxRetry {
-			pauses.next = 0
-		}
-		message := reason.message
-		if !strings.HasPrefix(message, c.spec.text) {
-			message = c.spec.text + ": " + message
-		}
-		c.tell("%s; retrying", message)
-		time.Sleep(pauses.delay(maxRetry))
-	}
+	return err
 }
 
-// listen takes connections; each is a channel of its own, and displaces another once it has a session (R-CHANNEL-2).
-func (c *channel) listen() *failure {
-	accept, err := c.spec.listen()
+const anyCID = 1<<32 - 1
+
+func parseUint32(to *uint32, text string) bool {
+	value, err := strconv.ParseUint(text, 10, 32)
+	*to = uint32(value)
+	return err == nil && value < anyCID
+}
+
+// leadsToHost: the peer is the host of this machine, as on a virtual device.
+func (s *channelSpec) leadsToHost() bool { return isWord(s.kind, "virtserial-open tty-open") }
+
+// dial opens the channel; waiting is called while a port has no host.
+func (s *channelSpec) dial(waiting func()) (io.ReadWriteCloser, error) {
+	switch s.kind {
+	case "virtserial-open":
+		return s.openPort(waiting)
+	case "tty-open":
+		return s.openLine()
+	case "vsock-connect":
+		return s.vsock(syscall.SYS_CONNECT, s.cid)
+	case "unix-connect":
+		conn, err := net.Dial("unix", s.path)
+		return conn, s.explain(err)
+	}
+	if info, err := os.Stdin.Stat(); err != nil || info.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 {
+		return nil, s.unusable("standard input is a device, such as a terminal; expected a pipe or a socket")
+	}
+	return stdio{os.Stdin}, nil
+}
+
+// listen listens for connections, and returns how one is accepted.
+func (s *channelSpec) listen() (accept func() (io.ReadWriteCloser, error), err error) {
+	if s.kind == "unix-listen" {
+		listener, err := address{network: "unix", text: s.path}.listen()
+		return func() (io.ReadWriteCloser, error) { return listener.Accept() }, err
+	}
+	listener, err := s.vsock(syscall.SYS_BIND, anyCID)
+	return func() (io.ReadWriteCloser, error) {
+		// It blocks its thread. syscall.Accept4 does not know the family of the address.
+		const flags = syscall.SOCK_CLOEXEC | syscall.SOCK_NONBLOCK
+		fd, _, number := syscall.Syscall6(syscall.SYS_ACCEPT4, listener.Fd(), 0, 0, flags, 0, 0)
+		if number != 0 {
+			return nil, number
+		}
+		return os.NewFile(fd, s.text), nil
+	}, err
+}
+
+// vsock makes a socket, and binds or connects it.
+func (s *channelSpec) vsock(call uintptr, cid uint32) (*os.File, error) {
+	const family = 40
+	fd, err := syscall.Socket(family, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return toFailure(err, "channel-failed")
+		return nil, s.unusable("the kernel has no AF_VSOCK, or a sandbox forbids it")
 	}
-	c.sockets = append(c.sockets, c.spec.path)
-	c.tell("waiting for the peer on %s", c.spec.text)
+	address := struct { // sockaddr_vm
+		family, reserved uint16
+		port, cid        uint32
+		zero             [4]byte
+	}{family: family, port: s.port, cid: cid}
+	// Connecting blocks its thread, and the kernel gives up after two seconds.
+	number := syscall.EINTR
+	for number == syscall.EINTR { // by a signal of the scheduler
+		_, _, number = syscall.Syscall(call, uintptr(fd), uintptr(unsafe.Pointer(&address)), unsafe.Sizeof(address))
+	}
+	if number != 0 {
+		syscall.Close(fd)
+		return nil, s.explain(number)
+	}
+	if call == syscall.SYS_BIND {
+		err = syscall.Listen(fd, maxUnproved)
+	} else {
+		err = syscall.SetNonblock(fd, true)
+	}
+	return os.NewFile(uintptr(fd), s.text), s.explain(err)
+}
+
+// stdio is the channel of standard input and output.
+type stdio struct{ *os.File }
+
+func (stdio) Write(b []byte) (int, error) { return os.Stdout.Write(b) }
+
+func (s *channelSpec) unusable(why string) error {
+	return failf("channel-unusable", "%s: %s", s.text, why)
+}
+
+// channelErrors are the codes of errors of the system, and what is to be said of them, if that is not its text.
+var channelErrors = map[syscall.Errno]failure{
+	syscall.EACCES:       {"channel-denied", ""},
+	syscall.EPERM:        {"channel-denied", ""},
+	syscall.EAGAIN:       {"channel-busy", "its accept backlog is full (EAGAIN)"},
+	syscall.EBUSY:        {"channel-busy", "another process has it open (EBUSY)"},
+	syscall.ECONNREFUSED: {"channel-refused", ""},
+	syscall.ECONNRESET:   {"channel-refused", "connection refused"}, // by vsock
+	syscall.ENODEV:       {"channel-missing", "the device was removed (ENODEV)"},
+	syscall.ENOENT:       {"channel-missing", ""},
+	syscall.ENXIO:        {"channel-unusable", "a console port, or a port without a device (ENXIO)"},
+	syscall.EISDIR:       {"channel-unusable", ""},
+	syscall.ELOOP:        {"channel-unusable", ""},
+	syscall.ENOTDIR:      {"channel-unusable", ""},
+	syscall.EIO:          {"channel-closed", "hung up by its other end"},
+}
+
+// explain gives an error of the system the code of a channel, and its words; no error stays none.
+func (s *channelSpec) explain(err error) error {
+	var number syscall.Errno
+	errors.As(err, &number)
+	known := channelErrors[number]
+	switch {
+	case err == nil:
+		return nil
+	case number == syscall.ENOENT && exists(filepath.Dir(s.path)):
+		return failf(known.code, "%s is missing (ENOENT)", s.text)
+	case number == syscall.ENOENT:
+		known.message = "its folder does not exist (ENOENT)"
+	case known.code == "":
+		known = failure{"channel-failed", describe(err)}
+	case known.message == "":
+		known.message = describe(err)
+	}
+	return failf(known.code, "%s: %s", s.text, known.message)
+}
+
+const portFolder = "/dev/virtio-ports"
+
+// openPort opens a virtio-serial port, by path or name, and waits until the host has the other end open.
+func (s *channelSpec) openPort(waiting func()) (io.ReadWriteCloser, error) {
+	device, err := s.findPort()
+	if err != nil {
+		return nil, err
+	}
+	var stat syscall.Stat_t
+	if err := syscall.Stat(device, &stat); err != nil {
+		return nil, s.explain(err)
+	}
+	// What cannot be a port is not opened: that may have side effects.
+	name, major, minor := filepath.Base(device), stat.Rdev>>8&0xfff, stat.Rdev&0xff|stat.Rdev>>12&^0xff
+	subsystem, _ := os.Readlink(fmt.Sprintf("/sys/dev/char/%d:%d/subsystem", major, minor))
+	subsystem = filepath.Base(subsystem)
+	switch {
+	case strings.HasPrefix(name, "hvc"):
+		return nil, s.unusable(name + " is a console of the VM; give the VM a virtserialport")
+	case stat.Mode&syscall.S_IFMT != syscall.S_IFCHR:
+		return nil, s.unusable("not a device")
+	case subsystem != "." && subsystem != "virtio-ports":
+		return nil, s.unusable(name + ` is a device of "` + subsystem + `", not a virtio-serial port`)
+	}
+	fd, err := syscall.Open(device, syscall.O_RDWR|syscall.O_NONBLOCK|syscall.O_NOCTTY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, s.explain(err)
+	}
+	// A port without a host reads as its end, so it is polled; it stays open meanwhile, which keeps others out.
+	first := make([]byte, 4096)
 	for {
-		conn, err := accept()
-		if err != nil {
-			c.tell("%s: %s; retrying", c.spec.text, describe(err))
-			time.Sleep(firstRetry)
-			continue
+		count, err := syscall.Read(fd, first)
+		switch {
+		case count > 0 || err == syscall.EAGAIN: // then the count is negative
+			file := os.NewFile(uintptr(fd), device)
+			begin := io.LimitReader(bytes.NewReader(first), int64(count))
+			return struct {
+				io.Reader
+				io.WriteCloser
+			}{io.MultiReader(begin, file), file}, nil
+		case err != nil && err != syscall.EINTR:
+			syscall.Close(fd)
+			return nil, s.explain(err)
 		}
-		c.mu.Lock()
-		for l := range c.links { // in random order
-			if len(c.links) > maxUnproved && (c.session == nil || l != c.session.link) {
-				delete(c.links, l)
-				go l.stop(failf("channel-displaced", "too many connections wait"))
-			}
+		waiting()
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// findPort returns the device of a port. A path that no udev made is looked up in sysfs, by its name.
+func (s *channelSpec) findPort() (string, error) {
+	real, err := filepath.EvalSymlinks(s.path)
+	if err == nil || filepath.Dir(s.path) != portFolder {
+		return real, s.explain(err)
+	}
+	list := []string{}
+	names, _ := filepath.Glob("/sys/class/virtio-ports/*/name")
+	for _, file := range names {
+		name := readFile(file)
+		if name == filepath.Base(s.path) {
+			return filepath.Join("/dev", filepath.Base(filepath.Dir(file))), nil
 		}
-		c.mu.Unlock()
-		go c.serve(conn)
+		list = append(list, escape(name, 64))
 	}
+	available := "available: " + strings.Join(list, ", ")
+	if len(list) == 0 {
+		available = "none available"
+	}
+	return "", failf("channel-missing", `%s: no virtio-serial port "%s"; %s`, s.text, filepath.Base(s.path), available)
 }
 
-// serve runs the sessions on an open channel until it closes.
-func (c *channel) serve(conn io.ReadWriteCloser) *failure {
-	l := newLink(c, conn)
-	c.mu.Lock()
-	c.links[l] = true
-	isStopping := c.isStopping
-	c.mu.Unlock()
-	if isStopping {
-		l.closed = failf("shutdown", "shutting down")
-	}
-	reason := l.run()
-	c.mu.Lock()
-	delete(c.links, l)
-	c.mu.Unlock()
-	return reason
+// bauds are the speeds of a serial line, as termios has them.
+var bauds = map[string]uint32{
+	"300": syscall.B300, "600": syscall.B600, "1200": syscall.B1200, "1800": syscall.B1800, "2400": syscall.B2400,
+	"4800": syscall.B4800, "9600": syscall.B9600, "19200": syscall.B19200, "38400": syscall.B38400,
+	"57600": syscall.B57600, "115200": syscall.B115200, "230400": syscall.B230400, "460800": syscall.B460800,
+	"500000": syscall.B500000, "576000": syscall.B576000, "921600": syscall.B921600, "1000000": syscall.B1000000,
+	"1152000": syscall.B1152000, "1500000": syscall.B1500000, "2000000": syscall.B2000000, "2500000": syscall.B2500000,
+	"3000000": syscall.B3000000, "3500000": syscall.B3500000, "4000000": syscall.B4000000,
 }
 
-// tell logs the state of the channel, unless that was the last line.
-func (c *channel) tell(format string, args ...any) {
-	line := fmt.Sprintf(format, args...)
-	c.mu.Lock()
-	isKnown := line == c.told
-	c.told = line
-	c.mu.Unlock()
-	if !isKnown {
-		logLine(logInfo, "%s", line)
-	}
+// line is a serial line that is 8-bit clean until it is closed.
+type line struct {
+	*os.File
+	saved syscall.Termios
 }
 
-// open opens a stream, and waits for a session if there is none.
-func (c *channel) open(service, from string, wait time.Duration) (*stream, *failure) {
-	late := time.After(wait)
-	for {
-		c.mu.Lock()
-		s, changed := c.session, c.changed
-		c.mu.Unlock()
-		if s != nil {
-			// A session that is over, or drains, is followed by another one.
-			if st, failed := s.open(service, from); failed == nil || !isWord(failed.code, "no-session shutdown") {
-				return st, failed
-			}
-		}
-		select {
-		case <-changed:
-		case <-late:
-			return nil, failf("no-session", "no session with the peer within %g s", wait.Seconds())
-		}
-	}
+func (l *line) Close() error {
+	ioctl(l.File, syscall.TCSETS, &l.saved)
+	return l.File.Close()
 }
 
-// stop ends the session in order, and closes the channel.
-func (c *channel) stop() {
-	c.mu.Lock()
-	c.isStopping = true
-	links := c.links
-	c.links = map[*link]bool{}
-	c.mu.Unlock()
-	for l := range links {
-		l.stop(failf("shutdown", "shutting down"))
+func (s *channelSpec) openLine() (io.ReadWriteCloser, error) {
+	real, err := filepath.EvalSymlinks(s.path)
+	if err != nil {
+		return nil, s.explain(err)
 	}
-	for _, path := range c.sockets {
-		os.Remove(path)
+	if name := filepath.Base(real); isWord(name, readFile("/sys/class/tty/console/active")) {
+		return nil, s.unusable("the kernel writes its own messages to the console " + name)
 	}
+	file, err := os.OpenFile(real, os.O_RDWR|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	if err != nil {
+		return nil, s.explain(err)
+	}
+	l := &line{File: file}
+	if ioctl(file, syscall.TCGETS, &l.saved) != nil {
+		file.Close()
+		return nil, s.unusable("not a terminal")
+	}
+	raw := l.saved
+	raw.Iflag = 0
+	raw.Oflag &^= syscall.OPOST
+	raw.Lflag &^= syscall.ECHO | syscall.ICANON | syscall.IEXTEN | syscall.ISIG
+	raw.Cflag = raw.Cflag&^(syscall.CSIZE|syscall.PARENB|syscall.HUPCL) | syscall.CS8 | syscall.CLOCAL | syscall.CREAD
+	raw.Cc[syscall.VMIN], raw.Cc[syscall.VTIME] = 1, 0
+	if s.baud != 0 {
+		const speedMask = 0o10017
+		raw.Cflag = raw.Cflag&^speedMask | s.baud
+	}
+	// TCSETS does not wait for output, which the line may never send.
+	if err := ioctl(file, syscall.TCSETS, &raw); err != nil {
+		file.Close()
+		return nil, s.unusable("cannot set the line raw: " + describe(err))
+	}
+	return l, nil
 }
 
-// ---- what links tell, with their lock held ----
-
-func (c *channel) established(s *session) {
-	c.mu.Lock()
-	displaced := c.session
-	c.session, c.told, c.refused = s, "", ""
-	close(c.changed)
-	c.changed = make(chan struct{})
-	c.mu.Unlock()
-	if displaced != nil && displaced.link != s.link {
-		// Not now: the lock of this link is held.
-		go displaced.link.stop(failf("channel-displaced", "a newer connection replaced this one"))
+// ioctl makes one. It does not use Fd, which would make the file block.
+func ioctl[T any](file *os.File, request uintptr, argument *T) error {
+	var number syscall.Errno
+	raw, err := file.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) {
+			_, _, number = syscall.Syscall(syscall.SYS_IOCTL, fd, request, uintptr(unsafe.Pointer(argument)))
+		})
 	}
-	peer := escape(s.peer.agent, 80)
-	if s.peer.name != "" {
-		peer = escape(s.peer.name, 80) + ", " + peer
+	if err == nil && number != 0 {
+		return number
 	}
-	logLine(logInfo, "session established with %s on %s", peer, c.spec.text)
-}
-
-func (c *channel) ended(s *session, reason *failure) {
-	c.mu.Lock()
-	if c.session == s {
-		c.session = nil
-		c.servicesChanged(nil)
-	}
-	level := logInfo
-	if isWord(reason.code, "auth-failed channel-busy") {
-		if level = logWarn; c.refused == reason.message {
-			level = logDebug
-		}
-		c.refused = reason.message
-	}
-	c.mu.Unlock()
-	logLine(level, "session on %s ended: %s (%s)", c.spec.text, reason.message, reason.code)
-}
-
-func (c *channel) noteQuiet() {
-	c.tell("no answer on %s: no vproxy at the other end yet, or another process has the channel", c.spec.text)
-}
-
-func (c *channel) noteEcho() {
-	c.tell("%s echoes everything sent: is the line raw, and is vproxy running at the other end?", c.spec.text)
+	return err
 }

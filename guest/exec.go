@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -15,7 +14,7 @@ import (
 
 const (
 	maxCommands    = 256
-	maxStartBytes  = 16 << 20
+	maxStarting    = 16 // requests in memory whose command does not run yet
 	startTime      = 10 * time.Second
 	outputGrace    = 500 * time.Millisecond
 	killAfterUsual = 5 * time.Second
@@ -25,12 +24,9 @@ const (
 
 // execService runs commands for the peer (docs/exec.md).
 type execService struct {
-	programs []string // the only ones that may be run; nil: any
-
-	mu         sync.Mutex
-	calls      map[*execCall]bool // that run
-	startBytes int                // of STARTs whose command does not run yet
-	isStopped  bool
+	mu        sync.Mutex
+	calls     map[*execCall]bool // that run
+	isStopped bool
 }
 
 // execCall is one command.
@@ -38,11 +34,14 @@ type execCall struct {
 	stream  *stream
 	request *execRequest
 	cmd     *exec.Cmd
-	input   *execInput
 
-	terminal *os.File    // nil: pipes
-	outputs  [2]*os.File // this side's ends of standard output and error
-	writing  sync.Mutex  // one record at a time
+	terminal *os.File         // nil: pipes
+	outputs  [2]io.ReadCloser // this side's ends of standard output and error; a terminal has one
+	stdin    io.WriteCloser   // nil: none
+	input    *queue           // for stdin, so that the caller's other records are read meanwhile
+	credit   atomic.Int64     // of the caller, which bounds input
+
+	writing  sync.Mutex // one record at a time
 	sent     atomic.Int64
 	timedOut atomic.Bool
 	isOver   atomic.Bool   // EXIT was sent
@@ -51,46 +50,20 @@ type execCall struct {
 	killer   atomic.Pointer[time.Timer]
 }
 
+var starting = make(chan struct{}, maxStarting)
+
 // serve handles one call.
 func (e *execService) serve(st *stream) {
 	if !st.accept() {
 		return
 	}
-	late := time.AfterFunc(startTime, func() { st.Reset("stalled", "exec: no complete START within 10 s") })
-	c := &execCall{stream: st, ending: make(chan struct{})}
-	reserved := 0
-	defer func() { e.reserve(-reserved) }()
-	kind, length, err := readRecord(st)
-	switch {
-	case err != nil || kind != execStart || length > execRequestBytes:
-		st.Reset("protocol-error", "exec: the first record is not a START of at most %d bytes", execRequestBytes)
-		return
-	case !e.reserve(length):
-		st.Reset("too-many-streams", "exec: no room for a START of %d bytes (max %d)", length, maxStartBytes)
-		return
-	}
-	reserved = length
-	payload := make([]byte, length)
-	_, err = io.ReadFull(st, payload)
-	late.Stop()
-	request, failed := parseExecRequest(payload)
-	if c.request = request; err != nil || failed != nil {
-		st.Reset("protocol-error", "exec: START is not valid: %v", failed)
-		return
-	}
-	began := time.Now()
-	user, failed := c.start(e)
-	e.reserve(-reserved)
-	reserved = 0
-	if failed != nil {
-		logLine(logWarn, "command %s: refused: %s (%s)", request.line(), failed.message, failed.code)
-		c.exit(fields{"error": fields{"code": failed.code, "message": failed.message}, "durationMs": 0,
-			"timedOut": false})
+	starting <- struct{}{}
+	c, began := e.start(st), time.Now()
+	<-starting
+	if c == nil {
 		st.drain()
 		return
 	}
-	logLine(logInfo, "command %s: started as %s, PID %d", request.line(), escape(user, 64), c.pid())
-	c.write(execStarted, encode(fields{"pid": c.pid()}))
 	c.run(began)
 	e.mu.Lock()
 	delete(e.calls, c)
@@ -98,29 +71,91 @@ func (e *execService) serve(st *stream) {
 	st.waitEnd()
 }
 
-func (e *execService) reserve(bytes int) bool {
+// start reads a request, and starts its command; nil if there is none.
+func (e *execService) start(st *stream) *execCall {
+	late := time.AfterFunc(startTime, func() { st.Reset("stalled", "exec: no complete START within 10 s") })
+	defer late.Stop()
+	kind, length, err := readRecord(st)
+	if err != nil || kind != execStart || length > execRequestBytes {
+		st.Reset("protocol-error", "exec: the first record is not a START of at most %d bytes", execRequestBytes)
+		return nil
+	}
+	payload := make([]byte, length)
+	_, err = io.ReadFull(st, payload)
+	request, failed := parseExecRequest(payload)
+	if err != nil || failed != nil {
+		st.Reset("protocol-error", "exec: START is not valid: %v", failed)
+		return nil
+	}
+	c := &execCall{stream: st, request: request, input: newQueue(), ending: make(chan struct{})}
+	c.credit.Store(execCreditBytes)
+	cmd, user, failed := request.command()
+	if failed == nil {
+		failed = e.launch(c, cmd)
+	}
+	if failed != nil {
+		logLine(logWarn, "command %s: refused: %s (%s)", request.line(), failed.message, failed.code)
+		c.exit(fields{"error": fields{"code": failed.code, "message": failed.message}, "durationMs": 0,
+			"timedOut": false})
+		return nil
+	}
+	logLine(logInfo, "command %s: started as %s, PID %d", request.line(), escape(user, 64), c.pid())
+	c.write(execStarted, encode(fields{"pid": c.pid()}))
+	return c
+}
+
+// launch connects a command, and starts it.
+func (e *execService) launch(c *execCall, cmd *exec.Cmd) *failure {
+	q := c.request
+	var slave *os.File
+	var errs [3]error
+	if q.columns > 0 {
+		c.terminal, slave, errs[0] = openTerminal(uint16(q.columns), uint16(q.rows), cmd.SysProcAttr.Credential)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr.Setctty = slave, slave, slave, true
+		c.stdin, c.outputs[0] = c.terminal, c.terminal
+		defer slave.Close()
+	} else {
+		c.outputs[0], errs[0] = cmd.StdoutPipe()
+		c.outputs[1], errs[1] = cmd.StderrPipe()
+		if q.hasInput {
+			c.stdin, errs[2] = cmd.StdinPipe()
+		}
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.startBytes+bytes > maxStartBytes {
-		return false
+	for _, err := range errs {
+		if err != nil {
+			return toFailure(err, "command-failed")
+		}
 	}
-	e.startBytes += bytes
-	return true
+	switch {
+	case e.isStopped:
+		return failf("command-failed", "shutting down")
+	case len(e.calls) >= maxCommands:
+		return failf("command-failed", "too many commands running (max %d)", maxCommands)
+	}
+	if err := cmd.Start(); os.IsNotExist(err) {
+		return failf("command-failed", "%s: its interpreter does not exist", escape(cmd.Path, 200))
+	} else if err != nil {
+		return toFailure(err, "command-failed")
+	}
+	c.cmd, e.calls[c] = cmd, true
+	return nil
 }
 
 // stop ends all commands within some 0.4 s, and refuses new ones.
 func (e *execService) stop() {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.isStopped = true
 	for c := range e.calls {
 		c.end(killAtStop)
 	}
-	for deadline := time.Now().Add(400 * time.Millisecond); len(e.calls) > 0 && time.Now().Before(deadline); {
+	for left := 80; left > 0 && len(e.calls) > 0; left-- {
 		e.mu.Unlock()
 		time.Sleep(5 * time.Millisecond)
 		e.mu.Lock()
 	}
-	e.mu.Unlock()
 }
 
 // write sends a record.
@@ -143,94 +178,26 @@ func (c *execCall) exit(result fields) {
 	c.stream.CloseWrite()
 }
 
-// start starts the command, and tells the user that it runs as.
-func (c *execCall) start(e *execService) (user string, failed *failure) {
-	cmd, user, failed := e.choose(c.request)
-	if failed != nil {
-		return user, failed
-	}
-	var err error
-	theirs := []*os.File{} // ends of the command
-	pipe := func() (*os.File, *os.File) {
-		read, write, failed := os.Pipe()
-		if failed != nil {
-			err = failed
-		}
-		return read, write
-	}
-	var stdin, input, output, errors *os.File
-	if q := c.request; q.columns > 0 {
-		c.terminal, output, err = openTerminal(uint16(q.columns), uint16(q.rows), cmd.SysProcAttr.Credential)
-		input, errors, stdin, c.outputs[0] = output, output, c.terminal, c.terminal
-		cmd.SysProcAttr.Setctty = true
-	} else {
-		c.outputs[0], output = pipe()
-		c.outputs[1], errors = pipe()
-		if q.hasInput {
-			input, stdin = pipe()
-		}
-	}
-	if input != nil {
-		cmd.Stdin = input
-	}
-	cmd.Stdout, cmd.Stderr = output, errors
-	theirs = append(theirs, input, output, errors)
-	c.input = newExecInput(c, stdin)
-	if err == nil {
-		e.mu.Lock()
-		switch {
-		case e.isStopped:
-			err = failf("command-failed", "shutting down")
-		case len(e.calls) >= maxCommands:
-			err = failf("command-failed", "too many commands running (max %d)", maxCommands)
-		default:
-			if err = cmd.Start(); err == nil {
-				c.cmd = cmd
-				e.calls[c] = true
-			}
-		}
-		e.mu.Unlock()
-	}
-	for _, each := range theirs {
-		each.Close()
-	}
-	if err != nil {
-		c.close()
-		if os.IsNotExist(err) {
-			return user, failf("command-failed", "%s: its interpreter does not exist", escape(cmd.Path, 200))
-		}
-		return user, toFailure(err, "command-failed")
-	}
-	return user, nil
-}
-
 func (c *execCall) pid() int { return c.cmd.Process.Pid }
-
-// close closes this side's ends: the command can write no more.
-func (c *execCall) close() {
-	c.outputs[0].Close() // a nil file only fails
-	c.outputs[1].Close()
-	c.input.drop()
-}
 
 // run carries input and output until the command has ended.
 func (c *execCall) run(began time.Time) {
-	outputs := make(chan struct{})
 	var sending sync.WaitGroup
+	outputs := make(chan struct{}) // closed when they have ended
 	for index, kind := range []byte{execStdout, execStderr} {
-		if c.outputs[index] != nil {
+		if output := c.outputs[index]; output != nil {
 			sending.Add(1)
-			go func(output *os.File, kind, fd byte) {
+			go func(kind, fd byte) {
 				c.send(output, kind, fd)
 				sending.Done()
-			}(c.outputs[index], kind, byte(index+1))
+			}(kind, byte(index+1))
 		}
 	}
 	go func() {
 		sending.Wait()
 		close(outputs)
 	}()
-	go c.input.run()
+	go c.feed()
 	if c.request.timeout > 0 {
 		timer := time.AfterFunc(c.request.timeout, func() {
 			c.timedOut.Store(true)
@@ -253,7 +220,7 @@ func (c *execCall) run(began time.Time) {
 		}
 		c.stream.drain()
 	}()
-	c.cmd.Wait()
+	state, _ := c.cmd.Process.Wait()
 	if c.terminal != nil {
 		// Another process may have the terminal open; what was written to it is read within this time.
 		c.closeWhenIdle(outputs)
@@ -266,40 +233,44 @@ func (c *execCall) run(began time.Time) {
 		c.closeWhenIdle(outputs)
 	}
 	<-outputs
-	result := fields{"timedOut": c.timedOut.Load(), "durationMs": float64(time.Since(began).Microseconds()) / 1000}
-	how := ""
-	if state := c.cmd.ProcessState.Sys().(syscall.WaitStatus); state.Signaled() {
-		how = signalNames[state.Signal()]
+	duration := time.Since(began)
+	result := fields{"timedOut": c.timedOut.Load(), "durationMs": float64(duration.Microseconds()) / 1000}
+	status := state.Sys().(syscall.WaitStatus)
+	how := "exit status " + strconv.Itoa(status.ExitStatus())
+	if number := int(status.Signal()); status.Signaled() {
+		if how = "SIG" + strconv.Itoa(number); number < len(signalNames) {
+			how = signalNames[number]
+		}
 		result["signal"] = how
 	} else {
-		result["status"] = state.ExitStatus()
-		how = "exit status " + strconv.Itoa(state.ExitStatus())
+		result["status"] = status.ExitStatus()
 	}
 	if c.timedOut.Load() {
 		how += ", timed out"
 	}
-	logLine(logInfo, "command %s, PID %d: %s, %d ms", c.request.line(), c.pid(), how, time.Since(began).Milliseconds())
+	logLine(logInfo, "command %s, PID %d: %s, %d ms", c.request.line(), c.pid(), how, duration.Milliseconds())
 	c.exit(result)
-	c.close()
+	c.input.end()
+	if c.stdin != nil {
+		c.stdin.Close()
+	}
 	select {
 	case <-c.ending:
 		c.waitGroup()
+		c.killer.Load().Stop()
 	default:
-	}
-	if killer := c.killer.Load(); killer != nil {
-		killer.Stop()
 	}
 }
 
 // send sends an output, and its end.
-func (c *execCall) send(output *os.File, kind, fd byte) {
+func (c *execCall) send(output io.ReadCloser, kind, fd byte) {
+	defer output.Close()
 	buffer := make([]byte, 32768)
 	for {
 		count, err := output.Read(buffer)
 		c.sent.Add(int64(count))
 		if count > 0 && c.write(kind, buffer[:count]) != nil {
-			output.Close() // the caller has gone: what the command writes from now on fails
-			return
+			return // the caller has gone: what the command writes from now on fails
 		}
 		if err != nil {
 			c.write(execEof, []byte{fd})
@@ -308,42 +279,73 @@ func (c *execCall) send(output *os.File, kind, fd byte) {
 	}
 }
 
+// feed gives the command its input. What it does not read is dropped, and raises the caller's credit like the rest.
+func (c *execCall) feed() {
+	isBroken, consumed := c.stdin == nil, 0
+	for {
+		part := c.input.take()
+		switch {
+		case isBroken:
+		case part == nil && c.terminal != nil:
+			c.stdin.Write([]byte{4}) // the end of input, as typed
+		case part == nil:
+			c.stdin.Close()
+		default:
+			_, err := c.stdin.Write(part)
+			isBroken = err != nil
+		}
+		if part == nil {
+			return
+		}
+		if isBroken && c.terminal == nil && c.stdin != nil {
+			c.stdin.Close()
+		}
+		if consumed += len(part); consumed >= execCreditBytes/2 && !c.input.hasEnded() {
+			c.credit.Add(int64(consumed))
+			c.write(execCredit, binary.BigEndian.AppendUint32(nil, uint32(consumed)))
+			consumed = 0
+		}
+	}
+}
+
 // read handles what the caller sends.
 func (c *execCall) read() *failure {
+	hasInput := c.request.hasInput
 	for {
-		var payload [15]byte
 		kind, length, err := readRecord(c.stream)
-		switch {
-		case err == io.EOF:
+		if err == io.EOF {
 			return nil
-		case err != nil:
+		} else if err != nil {
 			return toFailure(err, "protocol-error")
-		case kind == execStdin:
-			if failed := c.input.take(length); failed != nil {
-				return failed
-			}
-			continue
 		}
-		isValid := length <= len(payload)
-		if isValid {
-			_, err = io.ReadFull(c.stream, payload[:length])
-			isValid = err == nil
+		most := 15
+		if kind == execStdin {
+			most = int(c.credit.Add(-int64(length))) + length
 		}
+		payload := make([]byte, least(length, most))
+		_, err = io.ReadFull(c.stream, payload)
+		isValid := err == nil && length <= most
 		switch {
-		case isValid && kind == execResize && length == 4:
-			columns, rows := binary.BigEndian.Uint16(payload[:]), binary.BigEndian.Uint16(payload[2:])
-			if isValid = columns > 0 && rows > 0; c.terminal != nil {
+		case !isValid:
+		case kind == execStdin && hasInput:
+			c.input.put(payload)
+		case kind == execResize && length == 4:
+			columns, rows := binary.BigEndian.Uint16(payload), binary.BigEndian.Uint16(payload[2:])
+			if isValid = columns > 0 && rows > 0; isValid && c.terminal != nil {
 				resize(c.terminal, columns, rows)
 			}
-		case isValid && kind == execSignal:
-			number := signalNumber(string(payload[:length]))
+		case kind == execSignal:
+			number := signalNumber(string(payload))
 			if isValid = number != 0; isValid {
 				c.signal(number)
 			}
-		case isValid && kind == execEof && length == 1 && payload[0] == 0:
-			isValid = c.input.end()
-		case isValid && kind == execEof && length == 1 && payload[0] <= 2:
-			c.outputs[payload[0]-1].Close()
+		case kind == execEof && length == 1 && payload[0] == 0 && hasInput:
+			hasInput = false
+			c.input.end()
+		case kind == execEof && length == 1 && (payload[0] == 1 || payload[0] == 2):
+			if output := c.outputs[payload[0]-1]; output != nil {
+				output.Close()
+			}
 		default:
 			isValid = false
 		}
@@ -363,8 +365,11 @@ func (c *execCall) closeWhenIdle(outputs chan struct{}) {
 		case <-time.After(outputGrace):
 		}
 	}
-	c.outputs[0].Close()
-	c.outputs[1].Close()
+	for _, output := range c.outputs {
+		if output != nil {
+			output.Close()
+		}
+	}
 }
 
 // signal reaches the whole process group.
@@ -379,12 +384,12 @@ func (c *execCall) waitGroup() {
 
 // vanish ends a command whose caller has gone.
 func (c *execCall) vanish() {
-	killAfter := c.request.killAfter
-	if killAfter > maxKillAfter {
-		killAfter = maxKillAfter
-	}
 	c.signal(syscall.SIGHUP)
-	c.end(killAfter)
+	if c.request.killAfter < maxKillAfter {
+		c.end(c.request.killAfter)
+	} else {
+		c.end(maxKillAfter)
+	}
 }
 
 // end sends TERM now, and KILL later.
@@ -396,13 +401,6 @@ func (c *execCall) end(killAfter time.Duration) {
 		earlier.Stop()
 	}
 	c.ended.Do(func() { close(c.ending) })
-}
-
-func (q *execRequest) line() string {
-	if len(q.argv) == 0 {
-		return "(login shell)"
-	}
-	return escape(strings.Join(q.argv, " "), 200)
 }
 
 // openTerminal opens a pseudo-terminal, which belongs to the user of the command.

@@ -156,38 +156,19 @@ func (f *forward) serve(st *stream) {
 	conn, err := dialer.Dial(f.address.network, f.address.text)
 	if err != nil {
 		code, what := "connect-failed", describe(err)
-		var timeout net.Error
 		switch {
 		case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
 			code = "connect-refused"
-		case errors.As(err, &timeout) && timeout.Timeout():
+		case os.IsTimeout(err):
 			code, what = "connect-timeout", "did not answer within 10 s"
 		}
 		st.Reset(code, "%s: %s", f.name(), what)
 		logLine(logWarn, "%s: %s (%s)", f.name(), what, code)
 		return
 	}
-	if !st.accept() {
-		conn.Close()
-		return
-	}
-	from := "the peer"
-	if st.from != "" {
-		from = escape(st.from, 80)
-	}
-	logLine(logDebug, "stream %d from %s to %s is open", st.id, from, f.name())
+	st.accept()
 	splice(st, conn.(socket))
-	logEnd(st, f.name())
-}
-
-func logEnd(st *stream, target string) {
-	id, reason, sent, received := st.done()
-	if reason == nil {
-		logLine(logDebug, "stream %d to %s has ended: %d bytes sent, %d received", id, target, sent, received)
-		return
-	}
-	logLine(logInfo, "stream %d to %s was reset: %s (%s); %d bytes sent, %d received",
-		id, target, reason.message, reason.code, sent, received)
+	st.logEnd(f.name())
 }
 
 // listen opens a stream for each connection. It returns when it listens.
@@ -196,33 +177,36 @@ func (f *forward) listen(c *channel) error {
 	if err != nil {
 		return err
 	}
-	if f.address.text = listener.Addr().String(); f.address.network == "unix" {
-		c.sockets = append(c.sockets, f.address.text)
-	}
+	f.address.text = listener.Addr().String()
 	logLine(logInfo, "listening on %s for %s", f.address.text, f.service)
-	if f.address.network == "tcp" {
+	if f.address.network == "unix" {
+		c.sockets = append(c.sockets, f.address.text)
+	} else {
 		logLine(logWarn,
 			"every user of this machine can connect to %s; to allow only yours, use a unix socket (-o %s:/path)",
 			f.address.text, f.service)
 	}
-	go func() {
-		places := make(chan struct{}, maxConnections)
-		for {
-			places <- struct{}{}
-			conn, err := listener.Accept()
-			if err != nil {
-				logLine(logWarn, "cannot accept: %s", describe(err))
-				time.Sleep(100 * time.Millisecond)
-				<-places
-				continue
-			}
-			go func() {
-				f.connect(conn.(socket), c)
-				<-places
-			}()
-		}
-	}()
+	go acceptAll(listener, maxConnections, func(conn net.Conn) { f.connect(conn.(socket), c) })
 	return nil
+}
+
+// acceptAll serves connections, up to a number at once; others wait.
+func acceptAll(listener net.Listener, max int, serve func(net.Conn)) {
+	places := make(chan struct{}, max)
+	for {
+		places <- struct{}{}
+		conn, err := listener.Accept()
+		if err != nil {
+			logLine(logWarn, "cannot accept: %s", describe(err))
+			time.Sleep(firstRetry)
+			<-places
+			continue
+		}
+		go func() {
+			serve(conn)
+			<-places
+		}()
+	}
 }
 
 func (f *forward) connect(conn socket, c *channel) {
@@ -231,26 +215,13 @@ func (f *forward) connect(conn socket, c *channel) {
 		from = conn.RemoteAddr().String()
 	}
 	st, refused := c.open(f.service, from, sessionWait)
-	if refused == nil {
-		isAccepted := make(chan bool, 1)
-		go func() {
-			accepted := st.waitAnswer()
-			if accepted {
-				logLine(logDebug, "stream %d to %s is open", st.id, f.service)
-			}
-			isAccepted <- accepted
-		}()
-		splice(st, conn)
-		if st.Close(); <-isAccepted {
-			logEnd(st, f.service)
-			return
-		}
-		_, refused, _, _ = st.done()
-	}
-	abort(conn)
 	if refused != nil {
+		abort(conn)
 		logLine(logWarn, "a connection to %s was reset: %s (%s)", f.name(), refused.message, refused.code)
+		return
 	}
+	splice(st, conn)
+	st.logEnd(f.service)
 }
 
 // socket is what TCP and unix sockets have in common.
@@ -270,13 +241,12 @@ func abort(conn socket) {
 
 // splice carries bytes both ways until the stream has ended, and closes the socket.
 func splice(st *stream, conn socket) {
-	st.notify(
-		func() { conn.SetReadDeadline(time.Unix(1, 0)) }, // reading ends
-		func(reason *failure) {
-			if reason != nil {
-				abort(conn)
-			}
-		})
+	endReading := func() { conn.SetReadDeadline(time.Unix(1, 0)) }
+	st.notify(endReading, func(reason *failure) {
+		if reason != nil {
+			abort(conn)
+		}
+	})
 	written := make(chan struct{})
 	go func() {
 		toLocal(st, conn)
@@ -289,10 +259,9 @@ func splice(st *stream, conn socket) {
 }
 
 func toLocal(st *stream, conn socket) {
-	var data []byte
 	for {
-		var err error
-		if data, err = st.takeAll(data); err == io.EOF {
+		data, err := st.take()
+		if err == io.EOF {
 			conn.CloseWrite()
 		}
 		if err != nil {
@@ -302,7 +271,7 @@ func toLocal(st *stream, conn socket) {
 			st.stop(failf("local-error", "%s", describe(err)))
 			return
 		}
-		st.released(len(data))
+		st.give(data)
 	}
 }
 
@@ -310,36 +279,31 @@ func toLocal(st *stream, conn socket) {
 var buffers = sync.Pool{New: func() any { return new([65536]byte) }}
 
 func toPeer(st *stream, conn socket) {
-	raw, err := conn.SyscallConn()
-	for err == nil {
+	raw, _ := conn.SyscallConn()
+	for {
 		var buffer *[65536]byte
-		count := 0
-		waitErr := raw.Read(func(fd uintptr) bool {
+		var count int
+		var readErr error
+		err := raw.Read(func(fd uintptr) bool {
 			buffer = buffers.Get().(*[65536]byte)
-			if count, err = syscall.Read(int(fd), buffer[:]); err == syscall.EAGAIN {
+			if count, readErr = syscall.Read(int(fd), buffer[:]); readErr == syscall.EAGAIN {
 				buffers.Put(buffer)
-				return false
 			}
-			return true
+			return readErr != syscall.EAGAIN
 		})
-		if waitErr != nil {
-			err = waitErr
-		}
-		if err != nil || count == 0 {
-			break
-		}
-		_, failed := st.Write(buffer[:count])
-		buffers.Put(buffer)
-		if failed != nil {
+		switch {
+		case err != nil: // the peer no longer reads, or the stream has ended
+			return
+		case readErr != nil:
+			st.Reset("local-error", "%s", describe(readErr))
+			return
+		case count == 0:
+			st.CloseWrite()
 			return
 		}
-	}
-	switch {
-	case err == nil:
-		st.CloseWrite()
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
-		// The peer no longer reads, or the stream has ended.
-	default:
-		st.Reset("local-error", "%s", describe(err))
+		_, err = st.Write(buffer[:count])
+		if buffers.Put(buffer); err != nil {
+			return
+		}
 	}
 }

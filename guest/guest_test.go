@@ -91,9 +91,8 @@ func TestFrames(t *testing.T) {
 
 // newTestSession has a channel that nobody reads.
 func newTestSession(isFull bool) *session {
-	c := &channel{spec: &channelSpec{}, keys: func() []key { return nil }, servicesChanged: func([]string) {},
-		links: map[*link]bool{}, changed: make(chan struct{}),
-		services: map[string]func(*stream){"hold": (*stream).waitEnd}}
+	c := newChannel(&channelSpec{}, "", func() []key { return nil })
+	c.services["hold"] = (*stream).waitEnd
 	side := func(nonce string) *hello {
 		return &hello{nonce: nonce, limits: limits{131072, 65536, 1048576, 1024, 256}, isFull: isFull}
 	}
@@ -242,12 +241,12 @@ func TestStorageMessages(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	o, err := parseOptions(strings.Fields("-cvirtserial-open:org.vproxy.0 -i ssh:22 --incoming=web:[::1]:80 -vv " +
-		"--name vm1 -o log:/run/log.sock:- --allow-exec=/bin/true,/bin/false"))
+		"--name vm1 -o log:/run/log.sock:- --allow-exec"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.incoming[1].address.text != "[::1]:80" || o.outgoing[0].address.text != "/run/log.sock" || o.verbose != 2 ||
-		len(o.programs) != 2 || !o.channel.leadsToHost() {
+	if o.incoming[1].address.text != "[::1]:80" || o.outgoing[0].address.text != "/run/log.sock" || !o.isVerbose ||
+		!o.allowsExec || !o.channel.leadsToHost() {
 		t.Errorf("%+v", o)
 	}
 }

@@ -6,12 +6,217 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"math"
+	"os"
+	"sort"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 )
+
+const (
+	firstRetry  = 100 * time.Millisecond
+	maxRetry    = 5 * time.Second
+	maxUnproved = 16
+)
+
+// channel keeps a session with the peer: it opens its channel, and opens it again whenever it is lost.
+type channel struct {
+	spec           *channelSpec
+	instance, name string
+	keys           func() []key
+	// services handle streams of the peer, each in a goroutine of its own: they accept or refuse a stream, and use it.
+	services map[string]func(*stream)
+
+	// mu may be taken within the lock of a link, and not the other way round.
+	mu         sync.Mutex
+	changed    chan struct{} // closed at the next session
+	session    *session
+	offered    []string // the peer's services
+	links      map[*link]bool
+	isStopping bool
+	sockets    []string // files to be removed at the end
+	told       string   // the last state that was logged
+	refused    string   // the last refusal of a session that was logged
+}
+
+func newChannel(spec *channelSpec, name string, keys func() []key) *channel {
+	return &channel{spec: spec, instance: newNonce(), name: name, keys: keys, services: map[string]func(*stream){},
+		changed: make(chan struct{}), links: map[*link]bool{}}
+}
+
+func (c *channel) serviceNames() []string {
+	names := []string{}
+	for name := range c.services {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return names
+}
+
+// run serves the channel until it ends for good: standard input when its other end closes it, any other when it can
+// never work.
+func (c *channel) run() *failure {
+	if strings.HasSuffix(c.spec.kind, "-listen") {
+		return c.listen()
+	}
+	pauses := backoff{first: firstRetry}
+	for {
+		began := time.Now()
+		var reason *failure
+		if conn, err := c.spec.dial(func() { c.tell("%s: waiting for the host", c.spec.text) }); err != nil {
+			reason = toFailure(err, "channel-failed")
+		} else {
+			reason = c.serve(conn)
+		}
+		if c.spec.kind == "stdio" || isWord(reason.code, "channel-unusable channel-denied shutdown") {
+			return reason
+		}
+		if time.Since(began) > 2*maxRetry {
+			pauses.next = 0
+		}
+		c.tell("%s: %s; retrying", c.spec.text, strings.TrimPrefix(reason.message, c.spec.text+": "))
+		time.Sleep(pauses.delay(maxRetry))
+	}
+}
+
+// listen takes connections; each is a channel of its own, and displaces another once it has a session (R-CHANNEL-2).
+func (c *channel) listen() *failure {
+	accept, err := c.spec.listen()
+	if err != nil {
+		return toFailure(err, "channel-failed")
+	}
+	c.sockets = append(c.sockets, c.spec.path)
+	c.tell("waiting for the peer on %s", c.spec.text)
+	for {
+		conn, err := accept()
+		if err != nil {
+			c.tell("%s: %s; retrying", c.spec.text, describe(err))
+			time.Sleep(firstRetry)
+			continue
+		}
+		c.mu.Lock()
+		for l := range c.links { // in random order
+			if len(c.links) > maxUnproved && (c.session == nil || l != c.session.link) {
+				delete(c.links, l)
+				go l.stop(failf("channel-displaced", "too many connections wait"))
+			}
+		}
+		c.mu.Unlock()
+		go c.serve(conn)
+	}
+}
+
+// serve runs the sessions on an open channel until it closes.
+func (c *channel) serve(conn io.ReadWriteCloser) *failure {
+	l := newLink(c, conn)
+	c.mu.Lock()
+	if c.links[l] = true; c.isStopping {
+		l.closed = failf("shutdown", "shutting down")
+	}
+	c.mu.Unlock()
+	reason := l.run()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.links, l)
+	return reason
+}
+
+// tell logs the state of the channel, unless that was the last line.
+func (c *channel) tell(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if line := fmt.Sprintf(format, args...); line != c.told {
+		c.told = line
+		logLine(logInfo, "%s", line)
+	}
+}
+
+// open opens a stream, and waits for a session if there is none.
+func (c *channel) open(service, from string, wait time.Duration) (*stream, *failure) {
+	late := time.After(wait)
+	for {
+		c.mu.Lock()
+		s, changed := c.session, c.changed
+		c.mu.Unlock()
+		if s != nil {
+			// A session that is over, or drains, is followed by another one.
+			if st, failed := s.open(service, from); failed == nil || !isWord(failed.code, "no-session shutdown") {
+				return st, failed
+			}
+		}
+		select {
+		case <-changed:
+		case <-late:
+			return nil, failf("no-session", "no session with the peer within %g s", wait.Seconds())
+		}
+	}
+}
+
+// isOffered tells whether the peer offers a service now.
+func (c *channel) isOffered(service string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return isAmong(service, c.offered)
+}
+
+// stop ends the session in order, and closes the channel.
+func (c *channel) stop() {
+	c.mu.Lock()
+	links := c.links
+	c.isStopping, c.links = true, map[*link]bool{}
+	c.mu.Unlock()
+	for l := range links {
+		l.stop(failf("shutdown", "shutting down"))
+	}
+	for _, path := range c.sockets {
+		os.Remove(path)
+	}
+}
+
+// ---- what links tell, with their lock held ----
+
+func (c *channel) established(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if displaced := c.session; displaced != nil && displaced.link != s.link {
+		// Not now: the lock of this link is held.
+		go displaced.link.stop(failf("channel-displaced", "a newer connection replaced this one"))
+	}
+	c.session, c.told, c.refused = s, "", ""
+	close(c.changed)
+	c.changed = make(chan struct{})
+	peer := escape(s.peer.agent, 80)
+	if s.peer.name != "" {
+		peer = escape(s.peer.name, 80) + ", " + peer
+	}
+	logLine(logInfo, "session established with %s on %s", peer, c.spec.text)
+}
+
+func (c *channel) setOffered(services []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.offered = services
+}
+
+func (c *channel) ended(s *session, reason *failure) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session == s {
+		c.session, c.offered = nil, nil
+	}
+	level := logInfo
+	if isWord(reason.code, "auth-failed channel-busy") {
+		if level = logWarn; c.refused == reason.message {
+			level = logDebug
+		}
+		c.refused = reason.message
+	}
+	logLine(level, "session on %s ended: %s (%s)", c.spec.text, reason.message, reason.code)
+}
 
 // link is one open channel, with its sessions, one after another, and their streams.
 //
@@ -69,8 +274,7 @@ func (l *link) stop(reason *failure) {
 	if l.session != nil {
 		l.session.end(reason)
 	}
-	for deadline := time.Now().Add(500 * time.Millisecond); l.isBusy() && time.Now().Before(deadline) &&
-		l.closed == nil; {
+	for left := 100; left > 0 && l.isBusy() && l.closed == nil; left-- {
 		l.mu.Unlock()
 		time.Sleep(5 * time.Millisecond)
 		l.mu.Lock()
@@ -161,13 +365,11 @@ func (l *link) seekHello(from *bufio.Reader) (int, error) {
 	return length, nil
 }
 
-// batches are lent to writers while they have something to write.
-var batches = sync.Pool{New: func() any { return new([]byte) }}
-
 // writeAll writes what is due until the channel closes.
 func (l *link) writeAll() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	var batch []byte
 	for {
 		for l.closed == nil && len(l.raw) == 0 && (l.session == nil || !l.session.hasFrames()) {
 			l.wake.Wait()
@@ -175,16 +377,14 @@ func (l *link) writeAll() {
 		if l.closed != nil {
 			return
 		}
-		buffer := batches.Get().(*[]byte)
-		*buffer = append((*buffer)[:0], l.raw...)
+		batch = append(batch[:0], l.raw...)
 		l.raw = nil
 		if l.session != nil {
-			*buffer = l.session.fill(*buffer)
+			batch = l.session.fill(batch)
 		}
 		l.isWriting = true
 		l.mu.Unlock()
-		_, err := l.conn.Write(*buffer)
-		batches.Put(buffer)
+		_, err := l.conn.Write(batch)
 		l.mu.Lock()
 		l.isWriting = false
 		l.wake.Broadcast()
@@ -228,13 +428,7 @@ func (l *link) silence(names ...string) {
 type backoff struct{ first, next time.Duration }
 
 func (b *backoff) delay(max time.Duration) time.Duration {
-	delay := b.next
-	if delay < b.first {
-		delay = b.first
-	}
-	if delay > max {
-		delay = max
-	}
+	delay := time.Duration(math.Min(math.Max(float64(b.next), float64(b.first)), float64(max)))
 	b.next = 2 * delay
 	return delay*3/4 + time.Duration(random(1)[0])*delay/512
 }

@@ -1,12 +1,163 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
+	"unicode/utf8"
 )
+
+// failure is an error with a code of the protocol, or of docs/errors.md.
+type failure struct{ code, message string }
+
+func (f *failure) Error() string { return f.message }
+
+func failf(code, format string, args ...any) *failure {
+	return &failure{code, fmt.Sprintf(format, args...)}
+}
+
+// toFailure returns an error as a failure, and none as nil; the code is for one that has none.
+func toFailure(err error, code string) *failure {
+	if failed, ok := err.(*failure); ok || err == nil {
+		return failed
+	}
+	return &failure{code, describe(err)}
+}
+
+// exitStatus is that of a program that fails with this code.
+func (f *failure) exitStatus() int {
+	for status, codes := range exitCodes {
+		if isWord(f.code, codes) {
+			return status
+		}
+	}
+	return 69
+}
+
+// errorNames has the names of the system's errors that users see most.
+var errorNames = map[syscall.Errno]string{
+	syscall.EACCES: "EACCES", syscall.EADDRINUSE: "EADDRINUSE", syscall.EADDRNOTAVAIL: "EADDRNOTAVAIL",
+	syscall.EBUSY: "EBUSY", syscall.ECONNREFUSED: "ECONNREFUSED", syscall.ECONNRESET: "ECONNRESET",
+	syscall.EHOSTUNREACH: "EHOSTUNREACH", syscall.EIO: "EIO", syscall.EISDIR: "EISDIR", syscall.EMFILE: "EMFILE",
+	syscall.ENETUNREACH: "ENETUNREACH", syscall.ENOENT: "ENOENT", syscall.ENOTDIR: "ENOTDIR",
+	syscall.EPERM: "EPERM", syscall.EPIPE: "EPIPE", syscall.ETIMEDOUT: "ETIMEDOUT",
+}
+
+// describe shows an error in one line, one of the system as `permission denied (EACCES)`.
+func describe(err error) string {
+	var number syscall.Errno
+	if !errors.As(err, &number) {
+		return escape(err.Error(), 200)
+	}
+	words := number.Error()
+	switch number {
+	case syscall.ECONNRESET:
+		words = "connection reset"
+	case syscall.EADDRNOTAVAIL:
+		words = "not an address of this machine"
+	}
+	if name, ok := errorNames[number]; ok {
+		words += " (" + name + ")"
+	}
+	return words
+}
+
+// escape shows a foreign text so that it cannot move the cursor or forge a line, cut to max characters.
+func escape(text string, max int) string {
+	var shown strings.Builder
+	for at, char := range text {
+		if max--; max < 0 {
+			return shown.String() + "…"
+		}
+		switch {
+		case char == '\\' || char == '\n' || char == '\t':
+			shown.WriteString(map[rune]string{'\\': `\\`, '\n': `\n`, '\t': `\t`}[char])
+		case char == utf8.RuneError && text[at] != 0xef:
+			fmt.Fprintf(&shown, `\x%02x`, text[at])
+		case strconv.IsPrint(char):
+			shown.WriteRune(char)
+		case char < 0xa0:
+			fmt.Fprintf(&shown, `\x%02x`, char)
+		default: // such as zero-width and bidirectional controls, which change how the text around them looks
+			fmt.Fprintf(&shown, `\u{%x}`, char)
+		}
+	}
+	return shown.String()
+}
+
+// cut shortens a text to max bytes, at the boundary of a character.
+func cut(text string, max int) string { return strings.ToValidUTF8(text[:least(len(text), max)], "") }
+
+// isWord tells whether a text is one of the words of a list.
+func isWord(text, words string) bool { return isAmong(text, strings.Fields(words)) }
+
+func isAmong(text string, list []string) bool {
+	for _, each := range list {
+		if each == text {
+			return true
+		}
+	}
+	return false
+}
+
+func least(a, b int) int {
+	if a < b {
+		return a
+	}
+	return b
+}
+
+// queue has bytes for a writer that may be slow. The one who puts bounds them.
+type queue struct {
+	mu      sync.Mutex
+	changed sync.Cond
+	waiting []byte
+	isEnded bool
+}
+
+func newQueue() *queue {
+	q := &queue{}
+	q.changed.L = &q.mu
+	return q
+}
+
+func (q *queue) put(bytes []byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = append(q.waiting, bytes...)
+	q.changed.Signal()
+}
+
+// end lets take return nothing once all is taken.
+func (q *queue) end() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.isEnded = true
+	q.changed.Signal()
+}
+
+func (q *queue) hasEnded() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.isEnded
+}
+
+// take waits for bytes, and returns all.
+func (q *queue) take() []byte {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.waiting) == 0 && !q.isEnded {
+		q.changed.Wait()
+	}
+	bytes := q.waiting
+	q.waiting = nil
+	return bytes
+}
 
 // The levels of the log, the most important first.
 const (
@@ -14,58 +165,57 @@ const (
 	logWarn
 	logInfo
 	logDebug
-)
 
-var logLevels = [...]struct{ word, journal string }{{"error: ", "<3>"}, {"warning: ", "<4>"}, {"", "<6>"}, {"debug: ",
-	"<7>"}}
-
-const (
 	maxLogBytes = 1 << 20 // lines that wait for the reader of stderr
 	logBurst    = 200     // lines of one kind: a peer must not fill the log
-	logRate     = 10
+	logRate     = 10      // of them a second
 )
 
-// log has the lines that wait to be written, in the background, because the reader of stderr may be slow.
-var log = struct {
-	sync.Mutex
-	level, lost int
-	waiting     []byte
-	bounds      map[string]*tokens // by the format of a line
-	wake        chan struct{}
-}{level: logInfo, bounds: map[string]*tokens{}, wake: make(chan struct{}, 1)}
+var logLevels = [...]struct{ word, journal string }{
+	{"error: ", "<3>"}, {"warning: ", "<4>"}, {"", "<6>"}, {"debug: ", "<7>"}}
+
+// logger writes in the background, because the reader of stderr may be slow.
+type logger struct {
+	mu      sync.Mutex
+	level   int
+	bounds  map[string]*tokens // by the format of a line
+	waiting *queue
+	held    int // bytes that wait, or are being written
+	lost    int
+	written chan struct{} // closed after the last line
+}
+
+var log = &logger{level: logInfo, bounds: map[string]*tokens{}, waiting: newQueue(), written: make(chan struct{})}
 
 // logLine logs something that happened. Foreign text in it must be escaped.
 func logLine(level int, format string, args ...any) {
-	log.Lock()
-	defer log.Unlock()
+	log.mu.Lock()
+	defer log.mu.Unlock()
 	now := time.Now()
 	if log.bounds[format] == nil {
 		log.bounds[format] = newTokens(logRate, logBurst, now)
 	}
-	if level > log.level || level != logError && !log.bounds[format].take(now) {
+	switch {
+	case level > log.level || level != logError && !log.bounds[format].take(now):
 		return
+	case log.held > maxLogBytes:
+		log.lost++
+		return
+	case log.lost > 0:
+		log.add(logWarn, now, fmt.Sprintf("%d lines were lost: stderr is read too slowly", log.lost))
+		log.lost = 0
 	}
-	if log.lost > 0 {
-		addLine(now, logWarn, fmt.Sprintf("%d lines were lost: stderr is read too slowly", log.lost))
-	}
-	addLine(now, level, fmt.Sprintf(format, args...))
+	log.add(level, now, fmt.Sprintf(format, args...))
 }
 
-func addLine(now time.Time, level int, message string) {
+func (l *logger) add(level int, now time.Time, message string) {
 	start := now.Format("2006-01-02 15:04:05.000 ")
 	if isJournal {
 		start = logLevels[level].journal
 	}
-	if len(log.waiting) > maxLogBytes {
-		log.lost++
-		return
-	}
-	log.lost = 0
-	log.waiting = append(log.waiting, start+"vproxy: "+logLevels[level].word+message+"\n"...)
-	select {
-	case log.wake <- struct{}{}:
-	default:
-	}
+	line := start + "vproxy: " + logLevels[level].word + message + "\n"
+	l.held += len(line)
+	l.waiting.put([]byte(line))
 }
 
 // isJournal tells whether stderr is the stream of systemd's journal.
@@ -74,18 +224,19 @@ var isJournal = func() bool {
 	return syscall.Fstat(2, &stat) == nil && os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
 }()
 
-// writeLog writes lines as they come.
-func writeLog() {
-	for range log.wake {
-		flushLog()
+// write writes lines as they come, until the end.
+func (l *logger) write() {
+	for lines := l.waiting.take(); lines != nil; lines = l.waiting.take() {
+		os.Stderr.Write(lines)
+		l.mu.Lock()
+		l.held -= len(lines)
+		l.mu.Unlock()
 	}
+	close(l.written)
 }
 
-// flushLog writes the lines that wait.
-func flushLog() {
-	log.Lock()
-	lines := log.waiting
-	log.waiting = nil
-	log.Unlock()
-	os.Stderr.Write(lines)
+// end writes the lines that wait.
+func (l *logger) end() {
+	l.waiting.end()
+	<-l.written
 }

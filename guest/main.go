@@ -36,13 +36,12 @@ func main() {
 	case o.isVersion:
 		fmt.Printf("vproxy-guest %s (protocol %d)\n", version, protocolVersion)
 	default:
-		go writeLog()
+		go log.write()
 		failed := run(o)
 		if failed != nil {
 			logLine(logError, "%s", failed.message)
 		}
-		flushLog()
-		if failed != nil {
+		if log.end(); failed != nil {
 			os.Exit(failed.exitStatus())
 		}
 	}
@@ -52,7 +51,7 @@ func main() {
 func run(o *options) *failure {
 	if o.isQuiet {
 		log.level = logWarn
-	} else if o.verbose > 0 {
+	} else if o.isVerbose {
 		log.level = logDebug
 	}
 	signals := make(chan os.Signal, 4)
@@ -64,17 +63,10 @@ func run(o *options) *failure {
 	if failed := keys.read(); failed != nil {
 		return failed
 	}
-	c := &channel{spec: o.channel, instance: newNonce(), name: o.name, keys: keys.current,
-		services: map[string]func(*stream){}, servicesChanged: func([]string) {}, changed: make(chan struct{}),
-		links: map[*link]bool{}}
-	commands := &execService{programs: o.programs, calls: map[*execCall]bool{}}
+	c := newChannel(o.channel, o.name, keys.current)
+	commands := &execService{calls: map[*execCall]bool{}}
 	if err := offer(o, c, commands); err != nil {
 		return toFailure(err, "internal")
-	}
-	for _, f := range o.outgoing {
-		if err := f.listen(c); err != nil {
-			return toFailure(err, "internal")
-		}
 	}
 	ended := make(chan *failure, 1)
 	go func() { ended <- c.run() }()
@@ -104,32 +96,164 @@ func run(o *options) *failure {
 	}
 }
 
-// offer starts the services that the options ask for. A forward of the same name replaces one of vproxy's own.
+// offer starts the services and listeners that the options ask for. A forward of the same name replaces one of vproxy's
+// own.
 func offer(o *options, c *channel, commands *execService) error {
+	leadsToHost := o.channel.leadsToHost()
+	if leadsToHost && !o.noInfo || o.allowsInfo {
+		c.services["info"] = new(infoService).serve
+	}
+	if o.allowsExec {
+		c.services["exec"] = commands.serve
+	}
+	needsStorage := !o.noStorage && (leadsToHost || o.storageSocket != "")
 	isNamed := map[string]bool{}
 	for _, f := range o.incoming {
 		if isNamed[f.service] {
 			return failf("bad-argument", "service %s is offered twice", f.service)
 		}
-		isNamed[f.service], c.services[f.service] = true, f.serve
-	}
-	if o.allowsExec && !isNamed["exec"] {
-		c.services["exec"] = commands.serve
-	}
-	if o.info == nil && o.channel.leadsToHost() && !isNamed["info"] || o.info != nil && *o.info {
-		c.services["info"] = new(infoService).serve
+		if isNamed[f.service] = true; f.service != "info" || !o.allowsInfo {
+			c.services[f.service] = f.serve
+		}
+		needsStorage = needsStorage && f.service != storageName
 	}
 	for _, f := range o.outgoing {
-		isNamed[f.service] = true
+		needsStorage = needsStorage && f.service != storageName
+		if err := f.listen(c); err != nil {
+			return err
+		}
 	}
-	if o.noStorage || isNamed[storageName] || !o.channel.leadsToHost() && o.storageSocket == "" {
+	if !needsStorage {
 		return nil
 	}
-	b := &broker{vm: o.name, calls: make(chan *storageCall), turn: make(chan struct{}, 1), changed: make(chan struct{}),
-		open: func() (*stream, *failure) { return c.open(storageName, "", 0) }}
-	c.services[storageName] = b.attach
-	c.servicesChanged = func(services []string) {
-		b.setPeer(func() { b.isOffered = isAmong(storageName, services) })
+	return newBroker(c).listen(o.storageSocket)
+}
+
+// options are those of the command line.
+type options struct {
+	channel                                                                          *channelSpec
+	incoming, outgoing                                                               []*forward
+	name, storageSocket                                                              string
+	keys                                                                             []string
+	allowsExec, allowsInfo, noInfo, noStorage, isVerbose, isQuiet, isHelp, isVersion bool
+}
+
+// option is one that vproxy has, too, with the same meaning.
+type option struct {
+	names, value string // the long one, and a letter; what the value is called, empty: none
+	isMany       bool
+	help         string
+	set          func(value string) error
+}
+
+// table has all options, which set fields of o.
+func (o *options) table() []option {
+	yes := func(to *bool) func(string) error { return func(string) error { *to = true; return nil } }
+	forwards := func(letter string, to *[]*forward) func(string) error {
+		return func(value string) error {
+			f, err := parseForward(letter, value)
+			*to = append(*to, f)
+			return err
+		}
 	}
-	return b.listen(o.storageSocket, c)
+	return []option{
+		{"channel c", "CHANNEL", true, "channel (required): KIND:ADDRESS[,key=value...], of the kinds below", o.setChannel},
+		{"outgoing o", "FORWARD", true,
+			"listen here for the peer's SERVICE: SERVICE:[ADDR:]PORT or SERVICE:/path[,mode=0660]",
+			forwards("-o", &o.outgoing)},
+		{"incoming i", "FORWARD", true, "offer SERVICE to the peer: SERVICE:[ADDR:]PORT or SERVICE:/path",
+			forwards("-i", &o.incoming)},
+		{"name", "TEXT", false, "name of this side, shown to the peer",
+			func(value string) error { o.name = value; return nil }},
+		{"key", "FILE", true, "file with a key that the peer must have too; vproxy genkey makes one",
+			func(value string) error { o.keys = append(o.keys, value); return nil }},
+		{"allow-exec", "", false, "let the peer run commands here", yes(&o.allowsExec)},
+		{"info", "", false, "let the peer ask about this machine, even if the peer is not a host", yes(&o.allowsInfo)},
+		{"no-info", "", false, "never let the peer ask about this machine [default: a host may]", yes(&o.noInfo)},
+		{"storage-socket", "PATH", false, "path of the storage broker's socket; runs the broker on any kind of channel",
+			func(value string) (err error) { o.storageSocket, err = parsePath(value); return err }},
+		{"no-storage", "", false, "never run the storage broker", yes(&o.noStorage)},
+		{"verbose v", "", true, "log every stream and call", yes(&o.isVerbose)},
+		{"quiet q", "", true, "log only warnings and errors", yes(&o.isQuiet)},
+		{"version V", "", true, "show the version", yes(&o.isVersion)},
+		{"help h", "", true, "show this help", yes(&o.isHelp)},
+	}
+}
+
+func (o *options) setChannel(value string) (err error) {
+	if o.channel != nil {
+		return failf("bad-argument", "-c: vproxy-guest has one channel; take vproxy for several")
+	}
+	o.channel, err = parseChannel(value)
+	return err
+}
+
+func usage() string {
+	text := "Usage: vproxy-guest -c CHANNEL [-o FORWARD]... [-i FORWARD]... [options]\n\n" +
+		"Runs the guest's side of a channel, with these options of vproxy. For all others take vproxy.\n\n"
+	for _, each := range new(options).table() {
+		long, letter, hasLetter := strings.Cut(each.names, " ")
+		if letter = "-" + letter + ", "; !hasLetter {
+			letter = "    "
+		}
+		text += fmt.Sprintf("  %s--%-24s %s\n", letter, long+" "+each.value, each.help)
+	}
+	return text +
+		"\nChannels: virtserial-open:NAME or /path, tty-open:/path[,baud=N], unix-connect:/path, unix-listen:/path,\n" +
+		"vsock-connect:CID:PORT, vsock-listen:PORT, stdio:\n\n" +
+		"Called by another name, such as through a link storcli64, it makes a storage call.\n"
+}
+
+func parseOptions(args []string) (*options, error) {
+	o, given := &options{}, map[string]int{}
+	table := o.table()
+	for len(args) > 0 {
+		name, value, hasValue := args[0], "", false
+		args = args[1:]
+		switch {
+		case strings.HasPrefix(name, "--") && len(name) > 3:
+			name, value, hasValue = strings.Cut(name, "=")
+		case len(name) > 1 && name[0] == '-':
+			name, value, hasValue = name[:2], name[2:], len(name) > 2
+		default:
+			return nil, failf("bad-argument", `"%s": no such command; vproxy-guest has none, see --help`, escape(name, 128))
+		}
+		var each *option
+		for index := range table {
+			if isWord(strings.TrimLeft(name, "-"), table[index].names) {
+				each = &table[index]
+			}
+		}
+		switch {
+		case each == nil:
+			return nil, failf("bad-argument", "%s: unknown option; see --help, or take vproxy, which has more",
+				escape(name, 64))
+		case each.value == "" && hasValue && len(name) == 2: // letters in a row, such as -vv
+			args = append([]string{"-" + value}, args...)
+		case each.names == "allow-exec" && hasValue:
+			return nil, failf("bad-argument", "--allow-exec: vproxy-guest allows all programs or none; take vproxy for some")
+		case each.value == "" && hasValue:
+			return nil, failf("bad-argument", "%s: takes no value", name)
+		case each.value == "" || hasValue:
+		case len(args) == 0:
+			return nil, failf("bad-argument", "%s: missing value; expected %s", name, each.help)
+		default:
+			value, args = args[0], args[1:]
+		}
+		if given[each.names]++; given[each.names] > 1 && !each.isMany {
+			return nil, failf("bad-argument", "%s: given %d times (max 1)", name, given[each.names])
+		}
+		if err := each.set(value); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case o.isHelp || o.isVersion:
+	case o.isQuiet && o.isVerbose:
+		return nil, failf("bad-argument", "-q: not allowed with -v")
+	case o.channel == nil:
+		return nil, failf("bad-argument",
+			"no channel; give one with -c, such as -c virtserial-open:org.vproxy.0 (see --help)")
+	}
+	return o, nil
 }

@@ -154,12 +154,6 @@ func readRecord(from io.Reader) (kind byte, length int, err error) {
 	return header[0], int(binary.BigEndian.Uint32(header[1:])), err
 }
 
-// drain reads what is left of a stream until the peer ends it.
-func (st *stream) drain() {
-	io.Copy(io.Discard, struct{ io.Reader }{st})
-	st.waitEnd()
-}
-
 // hasManySigns tells whether a JSON text has too many commas, braces and brackets outside of strings: they bound the
 // memory of its values.
 func hasManySigns(text []byte) bool {

@@ -74,8 +74,8 @@ func raise(total *int64, payload []byte) {
 
 // hasFrames tells whether something can be sent.
 func (o *outbox) hasFrames() bool {
-	return o.pong != nil || len(o.controls) > 0 || len(o.credits) > 0 || o.creditDue || o.sentData < o.credit &&
-		len(o.ready) > 0
+	return o.pong != nil || len(o.controls) > 0 || len(o.credits) > 0 || o.creditDue ||
+		o.sentData < o.credit && len(o.ready) > 0
 }
 
 // nextOut is the sequence number of the next frame.

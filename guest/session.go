@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/hmac"
 	"sync"
 	"time"
@@ -27,7 +28,7 @@ type session struct {
 	sequenceIn uint32
 	// inFlight is the credit for all DATA of the peer, and receivedData what came of it (R-FLOW-5).
 	inFlight, receivedData int64
-	services, partial      []string // the peer's; a list may come in parts
+	partial                []string // of the peer's services, whose list may come in parts
 
 	streams     map[uint32]*stream
 	room        *sync.Cond // for streams of this side
@@ -52,8 +53,8 @@ func newSession(l *link, own, peer *hello) *session {
 		isOdd: own.nonce > peer.nonce, nextID: 2, resets: newTokens(200, 1000, now), room: sync.NewCond(&l.mu),
 		liveness: liveness{lookedAt: now, arrivedAt: now},
 		outbox: outbox{checkOut: newDataCheck(isFull, own.nonce, peer.nonce), sequenceOut: 1,
-			credit: int64(peer.limits[inFlightLimit]), maxFrame: least(own.limits[frameLimit],
-				peer.limits[frameLimit])},
+			credit:   int64(peer.limits[inFlightLimit]),
+			maxFrame: least(own.limits[frameLimit], peer.limits[frameLimit])},
 	}
 	if s.isOdd {
 		s.nextID = 1
@@ -114,8 +115,8 @@ func (s *session) leave(reason *failure, isTold bool) {
 	s.over = reason
 	l.session = nil
 	l.silence()
-	if isTold && reason.code == "shutdown" {
-		for _, stream := range s.streams {
+	for _, stream := range s.streams {
+		if isTold && reason.code == "shutdown" {
 			s.enqueueControl(stream.resetFrame(), stream.id, encodeReason(reason))
 		}
 	}
@@ -293,25 +294,17 @@ func (s *session) handleServices(payload []byte) {
 	o := parseObject(payload, "SERVICES")
 	s.partial = append(s.partial, o.texts("services", isService)...)
 	_, hasMore := o.fields["more"]
-	more := hasMore && required[bool](o, "more")
+	hasMore = hasMore && required[bool](o, "more")
 	if o.has("time") {
 		o.integer("time", 0, maxInteger)
-	}
-	// Announced ports are of no use here, but must have their form (R-SERVICES-3).
-	ports := optional[[]any](o, "ports")
-	o.require(len(ports) <= maxPorts, "ports", "has too many ports")
-	for _, each := range ports {
-		port := object{o.what, fields{"port": each}, o.failed}.object("port")
-		port.integer("port", 1, 65535)
-		optional[string](port, "program")
 	}
 	switch {
 	case s.isBroken(*o.failed):
 	case len(s.partial) > maxServices:
 		s.end(failf("flood", "the peer offers too many services (max %d)", maxServices))
-	case !more:
-		s.services, s.partial = s.partial, nil
-		s.link.channel.servicesChanged(s.services)
+	case !hasMore:
+		s.link.channel.setOffered(s.partial)
+		s.partial = nil
 	}
 }
 
@@ -418,4 +411,81 @@ func (s *session) handleStream(h header, payload []byte) {
 	default: // RESET
 		st.finish(reason)
 	}
+}
+
+// ---- silence and lost bytes ----
+
+const (
+	lookEvery  = 2500 * time.Millisecond
+	pingAfter  = 10 * time.Second
+	doubtAfter = 1500 * time.Millisecond
+	maxFrame   = 30 * time.Second
+	maxGap     = 15 * time.Second
+)
+
+// liveness watches a session for silence and for lost bytes (R-LIVE-1, R-LIVE-4, R-FLOW-9).
+type liveness struct {
+	arrivedAt  time.Time
+	isMidFrame bool
+	frameSpent time.Duration // in gaps within the frame spentOn
+	spentOn    uint32
+
+	lookedAt time.Time
+	// Since when nothing came, nothing was sent, and no PING was, in time that this process ran.
+	silent, quiet, unasked time.Duration
+	hasArrived, isAsked    bool
+	sentBefore             int64  // frames, when this was looked at
+	answered               int64  // frames that had been sent when bytes last came
+	doubt                  []byte // of a PING that was sent because bytes may be lost
+}
+
+// noteArrival follows bytes that came: all that was sent before counts as answered, and a frame must not take too long.
+func (s *session) noteArrival() {
+	now := time.Now()
+	if gap := now.Sub(s.arrivedAt); !s.isMidFrame || s.spentOn != s.sequenceIn {
+		s.frameSpent = 0
+	} else if gap < maxGap {
+		s.frameSpent += gap
+	}
+	s.arrivedAt, s.hasArrived, s.isMidFrame, s.spentOn = now, true, true, s.sequenceIn
+	s.answered = s.sentFrames
+	if s.frameSpent > maxFrame {
+		s.end(failf("desync", "frame %d has been incomplete for 30 s", s.sequenceIn))
+	}
+}
+
+// look looks after the session now and then.
+func (s *session) look() {
+	now := time.Now()
+	elapsed := now.Sub(s.lookedAt)
+	if s.lookedAt = now; elapsed > 2*lookEvery {
+		// This process or its VM stood still, which tells nothing about the peer.
+		elapsed = 2 * lookEvery
+	}
+	s.silent, s.quiet, s.unasked = s.silent+elapsed, s.quiet+elapsed, s.unasked+elapsed
+	if s.hasArrived {
+		s.silent, s.hasArrived, s.isAsked = 0, false, false
+	}
+	if s.sentFrames != s.sentBefore {
+		s.quiet, s.sentBefore = 0, s.sentFrames
+	}
+	isInDoubt := s.isMidFrame || s.sentFrames > s.answered && now.Sub(s.arrivedAt) >= doubtAfter
+	isDue := (s.silent >= pingAfter || s.quiet >= pingAfter) && s.unasked >= pingAfter && !s.link.isBusy()
+	if isInDoubt = isInDoubt && !s.isAsked; s.isReady && (isInDoubt || isDue) {
+		nonce := random(8) // nobody can know it before
+		s.unasked = 0
+		if isInDoubt {
+			s.isAsked, s.doubt = true, nonce
+		}
+		s.control(framePing, 0, nonce)
+	}
+	s.link.alarm("look", lookEvery, s.look)
+}
+
+// isLost tells whether bytes are lost: the body of an incomplete frame has those of a PING, which the peer sends only
+// after it.
+func (s *session) isLost(body []byte) bool {
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	return s.doubt != nil && bytes.Contains(body, s.doubt)
 }

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bytes"
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -46,11 +46,9 @@ type stream struct {
 
 func newStream(s *session, service, from string, of *counts) *stream {
 	credit := s.own.limits[streamCreditLimit]
-	return &stream{
-		service: service, from: from, session: s, changed: sync.NewCond(&s.link.mu), counts: of,
-		credit: int64(s.peer.limits[streamCreditLimit]), window: window{first: credit, size: credit,
-			granted: int64(credit)},
-	}
+	return &stream{service: service, from: from, session: s, changed: sync.NewCond(&s.link.mu), counts: of,
+		credit: int64(s.peer.limits[streamCreditLimit]),
+		window: window{first: credit, size: credit, granted: int64(credit)}}
 }
 
 // open opens a stream to a service of the peer, as soon as the peer's limits have room for it (R-STREAM-5). Data may be
@@ -63,9 +61,9 @@ func (s *session) open(service, from string) (*stream, *failure) {
 	isLate := false
 	st.deadline = time.AfterFunc(openTime, func() {
 		defer st.lock()()
-		if isLate = true; st.id == 0 {
-			s.room.Broadcast()
-		} else if !st.isAnswered {
+		isLate = true
+		s.room.Broadcast()
+		if st.id != 0 && !st.isAnswered {
 			st.reset(late)
 		}
 	})
@@ -79,10 +77,10 @@ func (s *session) open(service, from string) (*stream, *failure) {
 		return nil, failf("no-session", "the session is over")
 	case isLate:
 		return nil, late
-	case s.draining == nil && s.nextID > maxStreamID:
-		// The next session has new ids (R-STREAM-6).
-		s.sayGoodbye(failf("shutdown", "out of stream ids"))
-		s.drain(failf("shutdown", "out of stream ids"))
+	case s.draining == nil && s.nextID > maxStreamID: // the next session has new ids (R-STREAM-6)
+		reason := failf("shutdown", "out of stream ids")
+		s.sayGoodbye(reason)
+		s.drain(reason)
 	}
 	if s.draining != nil {
 		return nil, s.draining
@@ -110,10 +108,15 @@ func (st *stream) lock() (unlock func()) {
 
 // ---- for those that use it ----
 
-// done tells its id, how it ended, and how many bytes it carried each way.
-func (st *stream) done() (id uint32, reason *failure, sent, received int64) {
+// logEnd logs how the stream to a target has ended.
+func (st *stream) logEnd(target string) {
 	defer st.lock()()
-	return st.id, st.reason, st.sent, st.window.received
+	count := fmt.Sprintf("%d bytes sent, %d received", st.sent, st.window.received)
+	if st.reason == nil {
+		logLine(logDebug, "stream %d to %s has ended: %s", st.id, target, count)
+		return
+	}
+	logLine(logInfo, "stream %d to %s was reset: %s (%s); %s", st.id, target, st.reason.message, st.reason.code, count)
 }
 
 // notify sets functions that are called once, with the lock held: when the peer stops reading, and when the stream has
@@ -137,15 +140,6 @@ func (st *stream) accept() bool {
 		st.session.control(frameAccept, st.id, nil)
 		st.offer()
 		st.sendFin()
-	}
-	return !st.isOver || st.reason == nil
-}
-
-// waitAnswer waits for the peer's answer, and tells whether it accepted the stream.
-func (st *stream) waitAnswer() bool {
-	defer st.lock()()
-	for !st.isAnswered {
-		st.changed.Wait()
 	}
 	return !st.isOver || st.reason == nil
 }
@@ -178,45 +172,25 @@ func (st *stream) Read(to []byte) (int, error) {
 	return count, nil
 }
 
-// skipSpace waits for bytes that are no white space, which it drops, and leaves them to Read.
-func (st *stream) skipSpace() error {
-	defer st.lock()()
-	for {
-		if err := st.waitData(); err != nil {
-			return err
-		}
-		left := bytes.TrimLeft(st.in, " \r\n\t")
-		st.release(len(st.in) - len(left))
-		if st.in = left; len(left) > 0 {
-			return nil
-		}
-	}
-}
-
-// memory is for streams that get bytes; new memory for each burst would keep the collector busy.
+// memory is for bytes that come; new memory for each burst would keep the collector busy, and a stream without bytes
+// keeps none.
 var memory = sync.Pool{New: func() any { return new([]byte) }}
 
-// takeAll returns all bytes that have come, in memory that the stream no longer uses, and takes other memory to use
-// instead. released must follow when they have left this side.
-func (st *stream) takeAll(spare []byte) ([]byte, error) {
+// take returns all bytes that have come. give must follow when they have left this side.
+func (st *stream) take() ([]byte, error) {
 	defer st.lock()()
-	if len(st.in) == 0 && cap(spare) > 0 {
-		// It may wait for long: a stream without bytes keeps no memory.
-		kept := spare[:0]
-		memory.Put(&kept)
-		spare = nil
-	}
-	if err := st.waitData(); err != nil {
+	err := st.waitData()
+	data := st.in
+	if st.in = nil; err != nil {
 		return nil, err
 	}
-	data := st.in
-	st.in = spare[:0]
 	return data, nil
 }
 
-func (st *stream) released(count int) {
+func (st *stream) give(data []byte) {
 	defer st.lock()()
-	st.release(count)
+	st.release(len(data))
+	memory.Put(&data)
 }
 
 // Write sends bytes. It fails when the stream has ended, or the peer no longer reads.
@@ -232,12 +206,12 @@ func (st *stream) Write(bytes []byte) (int, error) {
 	switch {
 	case st.stopped != nil:
 		return 0, st.stopped
-	case left > 0 && st.reason != nil:
+	case left == 0:
+		return len(bytes), nil
+	case st.reason != nil:
 		return len(bytes) - left, st.reason
-	case left > 0:
-		return len(bytes) - left, io.ErrClosedPipe
 	}
-	return len(bytes), nil
+	return len(bytes) - left, io.ErrClosedPipe
 }
 
 // CloseWrite ends this side's direction.
@@ -274,6 +248,12 @@ func (st *stream) waitEnd() {
 	for !st.isOver {
 		st.changed.Wait()
 	}
+}
+
+// drain reads what is left of a stream until the peer ends it.
+func (st *stream) drain() {
+	io.Copy(io.Discard, struct{ io.Reader }{st})
+	st.waitEnd()
 }
 
 // ---- with the lock held ----
@@ -368,7 +348,7 @@ func (st *stream) handleData(h header, payload []byte) {
 		return
 	}
 	if cap(st.in) == 0 {
-		st.in = *memory.Get().(*[]byte)
+		st.in = (*memory.Get().(*[]byte))[:0]
 	}
 	st.in = append(st.in, payload...)
 	st.changed.Broadcast()

@@ -26,10 +26,9 @@ func parseExecRequest(payload []byte) (*execRequest, *failure) {
 		return nil, failf("protocol-error", "too many values")
 	}
 	o := parseObject(payload, "exec: START")
-	r := &execRequest{argv: o.texts("argv", isPlain), cwd: optional[string](o, "cwd"), user: optional[string](o,
-		"user"),
-		env: map[string]string{}, hasInput: !o.has("hasInput") || required[bool](o,
-			"hasInput"), killAfter: killAfterUsual}
+	r := &execRequest{argv: o.texts("argv", isPlain), cwd: optional[string](o, "cwd"), user: optional[string](o, "user"),
+		env: map[string]string{}, hasInput: !o.has("hasInput") || required[bool](o, "hasInput"),
+		killAfter: killAfterUsual}
 	for name, value := range optional[map[string]any](o, "env") {
 		text, isText := value.(string)
 		r.env[name] = text
@@ -51,18 +50,17 @@ func parseExecRequest(payload []byte) (*execRequest, *failure) {
 
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// choose turns a request into a command, or denies it. It also tells the name of its user.
-func (e *execService) choose(q *execRequest) (cmd *exec.Cmd, name string, failed *failure) {
+// command makes a command of the request, or denies it. It also tells the name of its user.
+func (q *execRequest) command() (cmd *exec.Cmd, name string, failed *failure) {
 	user, failed := findUser(q.user)
 	if failed != nil {
 		return nil, q.user, failed
 	}
 	cmd = &exec.Cmd{SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
-	if own := os.Geteuid(); user.uid != own {
-		if own != 0 {
-			return nil, user.name, failf("command-denied", "cannot run commands as %s: only root can switch users",
-				escape(user.name, 64))
-		}
+	if own := os.Geteuid(); user.uid != own && own != 0 {
+		return nil, user.name, failf("command-denied", "cannot run commands as %s: only root can switch users",
+			escape(user.name, 64))
+	} else if user.uid != own {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(user.uid), Gid: uint32(user.gid),
 			Groups: user.groups()}
 	}
@@ -77,54 +75,23 @@ func (e *execService) choose(q *execRequest) (cmd *exec.Cmd, name string, failed
 	for name, value := range env {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
-	if cmd.Dir, failed = findFolder(q.cwd, user.home); failed != nil {
-		return nil, user.name, failed
+	if cmd.Args = q.argv; len(q.argv) == 0 {
+		cmd.Args = []string{user.shell}
 	}
-	program := user.shell
-	if len(q.argv) > 0 {
-		program = q.argv[0]
+	if cmd.Dir, failed = findFolder(q.cwd, user.home); failed == nil {
+		cmd.Path, failed = findProgram(cmd.Args[0], cmd.Dir, env["PATH"])
 	}
-	if cmd.Path, failed = findProgram(program, cmd.Dir, env["PATH"]); failed == nil && e.programs != nil {
-		// The caller cannot choose argv[0] freely.
-		if cmd.Path, failed = e.allow(cmd.Path, q); strings.Contains(program, "/") {
-			program = cmd.Path
-		} else {
-			program = filepath.Base(cmd.Path)
-		}
-	}
-	if cmd.Args = append([]string{program}, q.argv[least(1, len(q.argv)):]...); len(q.argv) == 0 {
-		cmd.Args[0] = "-" + filepath.Base(program) // a login shell
+	if len(q.argv) == 0 {
+		cmd.Args = []string{"-" + filepath.Base(user.shell)} // a login shell
 	}
 	return cmd, user.name, failed
 }
 
-// allow returns the entry of the list of programs that a path names, and denies others. Variables are denied that could
-// make a program run another one, or load code.
-func (e *execService) allow(file string, q *execRequest) (string, *failure) {
-	// The last name must be the entry's: many programs are links to one file that acts by its name (busybox).
-	placeOf := func(file string) string {
-		folder, _ := filepath.EvalSymlinks(filepath.Dir(file))
-		return filepath.Join(folder, filepath.Base(file))
+func (q *execRequest) line() string {
+	if len(q.argv) == 0 {
+		return "(login shell)"
 	}
-	variables := map[string]string{"TERM": q.term}
-	for name, value := range q.env {
-		variables[name] = value
-	}
-	for name, value := range variables {
-		isCategory := strings.HasPrefix(name, "LC_") && hasOnly(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_")
-		isPath := strings.HasPrefix(strings.TrimPrefix(value, ":"), "/") || strings.Contains(value, "..")
-		if isPath || !isCategory && !isWord(name, "TERM LANG TZ") {
-			return "", failf("command-denied",
-				"variable %s: cannot be set, or name a path, where only certain programs are allowed",
-				escape(name, 64))
-		}
-	}
-	for _, entry := range e.programs {
-		if entry == file || placeOf(entry) == placeOf(file) {
-			return entry, nil
-		}
-	}
-	return "", failf("command-denied", "%s: not an allowed program", escape(file, 200))
+	return escape(strings.Join(q.argv, " "), 200)
 }
 
 // findFolder returns the working folder; a relative one starts at the home. A missing home matters only if it was asked
@@ -187,19 +154,21 @@ func rows(file string, fields int) (found [][]string) {
 
 // findUser is the account that a command runs as: the one asked for, or that of this process.
 func findUser(name string) (account, *failure) {
-	orElse := func(text, other string) string {
-		if text == "" {
-			return other
-		}
-		return text
-	}
 	own := os.Geteuid()
 	for _, row := range rows("/etc/passwd", 7) {
 		uid, err := strconv.Atoi(row[2])
 		gid, gidErr := strconv.Atoi(row[3])
-		if err == nil && gidErr == nil && (name == "" && uid == own || name != "" && row[0] == name) {
-			return account{row[0], orElse(row[5], "/"), orElse(row[6], "/bin/sh"), uid, gid}, nil
+		if err != nil || gidErr != nil || row[0] != name && (name != "" || uid != own) {
+			continue
 		}
+		user := account{row[0], row[5], row[6], uid, gid}
+		if user.home == "" {
+			user.home = "/"
+		}
+		if user.shell == "" {
+			user.shell = "/bin/sh"
+		}
+		return user, nil
 	}
 	if name != "" {
 		return account{}, failf("command-failed", `unknown user "%s"`, escape(name, 64))
@@ -219,21 +188,16 @@ func (a account) groups() []uint32 {
 	return groups
 }
 
-// signalNames are those of Linux.
-var signalNames = map[syscall.Signal]string{
-	1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
-	9: "SIGKILL", 10: "SIGUSR1", 11: "SIGSEGV", 12: "SIGUSR2", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM",
-	16: "SIGSTKFLT",
-	17: "SIGCHLD", 18: "SIGCONT", 19: "SIGSTOP", 20: "SIGTSTP", 21: "SIGTTIN", 22: "SIGTTOU", 23: "SIGURG",
-	24: "SIGXCPU",
-	25: "SIGXFSZ", 26: "SIGVTALRM", 27: "SIGPROF", 28: "SIGWINCH", 29: "SIGIO", 30: "SIGPWR", 31: "SIGSYS",
-}
+// signalNames are those of Linux, by their numbers.
+var signalNames = strings.Fields("0 SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 SIGSEGV " +
+	"SIGUSR2 SIGPIPE SIGALRM SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGXCPU SIGXFSZ " +
+	"SIGVTALRM SIGPROF SIGWINCH SIGIO SIGPWR SIGSYS")
 
 // signalNumber is that of a name; 0: none.
 func signalNumber(name string) syscall.Signal {
 	for number, each := range signalNames {
 		if each == name {
-			return number
+			return syscall.Signal(number)
 		}
 	}
 	return 0
