@@ -236,8 +236,6 @@ func (s *channelSpec) openPort(waiting func()) (io.ReadWriteCloser, error) {
 	subsystem, _ := os.Readlink(fmt.Sprintf("/sys/dev/char/%d:%d/subsystem", major, minor))
 	subsystem = filepath.Base(subsystem)
 	switch {
-	case strings.HasPrefix(name, "hvc"):
-		return nil, s.unusable(name + " is a console of the VM; give the VM a virtserialport")
 	case stat.Mode&syscall.S_IFMT != syscall.S_IFCHR:
 		return nil, s.unusable("not a device")
 	case subsystem != "." && subsystem != "virtio-ports":
@@ -274,20 +272,13 @@ func (s *channelSpec) findPort() (string, error) {
 	if err == nil || filepath.Dir(s.path) != portFolder {
 		return real, s.explain(err)
 	}
-	list := []string{}
 	names, _ := filepath.Glob("/sys/class/virtio-ports/*/name")
 	for _, file := range names {
-		name := readFile(file)
-		if name == filepath.Base(s.path) {
+		if readFile(file) == filepath.Base(s.path) {
 			return filepath.Join("/dev", filepath.Base(filepath.Dir(file))), nil
 		}
-		list = append(list, escape(name, 64))
 	}
-	available := "available: " + strings.Join(list, ", ")
-	if len(list) == 0 {
-		available = "none available"
-	}
-	return "", failf("channel-missing", `%s: no virtio-serial port "%s"; %s`, s.text, filepath.Base(s.path), available)
+	return "", failf("channel-missing", `%s: no virtio-serial port "%s"`, s.text, filepath.Base(s.path))
 }
 
 // bauds are the speeds of a serial line, as termios has them.
@@ -300,17 +291,7 @@ var bauds = map[string]uint32{
 	"3000000": syscall.B3000000, "3500000": syscall.B3500000, "4000000": syscall.B4000000,
 }
 
-// line is a serial line that is 8-bit clean until it is closed.
-type line struct {
-	*os.File
-	saved syscall.Termios
-}
-
-func (l *line) Close() error {
-	ioctl(l.File, syscall.TCSETS, &l.saved)
-	return l.File.Close()
-}
-
+// openLine opens a serial line, and makes it 8-bit clean.
 func (s *channelSpec) openLine() (io.ReadWriteCloser, error) {
 	real, err := filepath.EvalSymlinks(s.path)
 	if err != nil {
@@ -323,12 +304,11 @@ func (s *channelSpec) openLine() (io.ReadWriteCloser, error) {
 	if err != nil {
 		return nil, s.explain(err)
 	}
-	l := &line{File: file}
-	if ioctl(file, syscall.TCGETS, &l.saved) != nil {
+	var raw syscall.Termios
+	if ioctl(file, syscall.TCGETS, &raw) != nil {
 		file.Close()
 		return nil, s.unusable("not a terminal")
 	}
-	raw := l.saved
 	raw.Iflag = 0
 	raw.Oflag &^= syscall.OPOST
 	raw.Lflag &^= syscall.ECHO | syscall.ICANON | syscall.IEXTEN | syscall.ISIG
@@ -343,7 +323,7 @@ func (s *channelSpec) openLine() (io.ReadWriteCloser, error) {
 		file.Close()
 		return nil, s.unusable("cannot set the line raw: " + describe(err))
 	}
-	return l, nil
+	return file, nil
 }
 
 // ioctl makes one. It does not use Fd, which would make the file block.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -102,15 +103,15 @@ func findFolder(cwd, home string) (string, *failure) {
 		folder = cwd
 	}
 	info, err := os.Stat(folder)
-	if err == nil && !info.IsDir() {
+	switch {
+	case err == nil && info.IsDir():
+		return folder, nil
+	case cwd == "":
+		return "/", nil
+	case err == nil:
 		err = syscall.ENOTDIR
 	}
-	if err != nil && cwd != "" {
-		return "", failf("command-failed", "folder %s: %s", escape(folder, 200), describe(err))
-	} else if err != nil {
-		return "/", nil
-	}
-	return folder, nil
+	return "", failf("command-failed", "folder %s: %s", escape(folder, 200), describe(err))
 }
 
 // findProgram finds a program as execvp(3) does.
@@ -121,15 +122,14 @@ func findProgram(name, cwd, path string) (string, *failure) {
 	}
 	code, why := "command-not-found", "command not found"
 	for _, folder := range folders {
-		file := filepath.Join(cwd, folder, name)
-		if filepath.IsAbs(folder + name) {
-			file = filepath.Join(folder, name)
+		file := filepath.Join(folder, name)
+		if !filepath.IsAbs(folder + name) {
+			file = filepath.Join(cwd, file)
 		}
 		_, err := exec.LookPath(file)
-		switch {
-		case err == nil && name != "":
+		if err == nil && name != "" {
 			return file, nil
-		case errors.Is(err, os.ErrPermission): // also what is no file
+		} else if errors.Is(err, os.ErrPermission) { // also what is no file
 			code, why = "command-failed", "permission denied (EACCES)"
 		}
 	}
@@ -142,29 +142,27 @@ type account struct {
 	uid, gid          int
 }
 
-// rows are the lines of a file of /etc, in fields.
-func rows(file string, fields int) (found [][]string) {
+// rows are the lines of a file of /etc, in fields, whose third one is a number.
+func rows(file string, fields int) (found [][]string, numbers []int) {
 	for _, line := range strings.Split(readFile(file), "\n") {
-		if row := strings.Split(line, ":"); len(row) >= fields {
-			found = append(found, row)
+		row := append(strings.Split(line, ":"), make([]string, fields)...)
+		if number, err := strconv.Atoi(row[2]); err == nil {
+			found, numbers = append(found, row), append(numbers, number)
 		}
 	}
-	return found
+	return found, numbers
 }
 
 // findUser is the account that a command runs as: the one asked for, or that of this process.
 func findUser(name string) (account, *failure) {
 	own := os.Geteuid()
-	for _, row := range rows("/etc/passwd", 7) {
-		uid, err := strconv.Atoi(row[2])
-		gid, gidErr := strconv.Atoi(row[3])
-		if err != nil || gidErr != nil || row[0] != name && (name != "" || uid != own) {
+	users, ids := rows("/etc/passwd", 7)
+	for index, row := range users {
+		gid, err := strconv.Atoi(row[3])
+		if err != nil || row[0] != name && (name != "" || ids[index] != own) {
 			continue
 		}
-		user := account{row[0], row[5], row[6], uid, gid}
-		if user.home == "" {
-			user.home = "/"
-		}
+		user := account{row[0], filepath.Join("/", row[5]), row[6], ids[index], gid}
 		if user.shell == "" {
 			user.shell = "/bin/sh"
 		}
@@ -178,20 +176,27 @@ func findUser(name string) (account, *failure) {
 
 // groups are the numbers of the account's groups.
 func (a account) groups() []uint32 {
-	groups := []uint32{uint32(a.gid)}
-	for _, row := range rows("/etc/group", 4) {
-		id, err := strconv.ParseUint(row[2], 10, 32)
-		if err == nil && isAmong(a.name, strings.Split(row[3], ",")) {
-			groups = append(groups, uint32(id))
+	list := []uint32{uint32(a.gid)}
+	groups, ids := rows("/etc/group", 4)
+	for index, row := range groups {
+		if isAmong(a.name, strings.Split(row[3], ",")) {
+			list = append(list, uint32(ids[index]))
 		}
 	}
-	return groups
+	return list
 }
 
 // signalNames are those of Linux, by their numbers.
 var signalNames = strings.Fields("0 SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 SIGSEGV " +
 	"SIGUSR2 SIGPIPE SIGALRM SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGXCPU SIGXFSZ " +
 	"SIGVTALRM SIGPROF SIGWINCH SIGIO SIGPWR SIGSYS")
+
+func signalName(number syscall.Signal) string {
+	if int(number) < len(signalNames) {
+		return signalNames[number]
+	}
+	return fmt.Sprintf("SIG%d", number)
+}
 
 // signalNumber is that of a name; 0: none.
 func signalNumber(name string) syscall.Signal {

@@ -38,8 +38,8 @@ type execCall struct {
 	terminal *os.File         // nil: pipes
 	outputs  [2]io.ReadCloser // this side's ends of standard output and error; a terminal has one
 	stdin    io.WriteCloser   // nil: none
-	input    *queue           // for stdin, so that the caller's other records are read meanwhile
-	credit   atomic.Int64     // of the caller, which bounds input
+	input    chan []byte      // for stdin, so that the caller's other records are read meanwhile
+	credit   atomic.Int64     // of the caller, which bounds the bytes of input
 
 	writing  sync.Mutex // one record at a time
 	sent     atomic.Int64
@@ -87,7 +87,7 @@ func (e *execService) start(st *stream) *execCall {
 		st.Reset("protocol-error", "exec: START is not valid: %v", failed)
 		return nil
 	}
-	c := &execCall{stream: st, request: request, input: newQueue(), ending: make(chan struct{})}
+	c := &execCall{stream: st, request: request, input: make(chan []byte, 1024), ending: make(chan struct{})}
 	c.credit.Store(execCreditBytes)
 	cmd, user, failed := request.command()
 	if failed == nil {
@@ -184,14 +184,12 @@ func (c *execCall) pid() int { return c.cmd.Process.Pid }
 func (c *execCall) run(began time.Time) {
 	var sending sync.WaitGroup
 	outputs := make(chan struct{}) // closed when they have ended
-	for index, kind := range []byte{execStdout, execStderr} {
-		if output := c.outputs[index]; output != nil {
-			sending.Add(1)
-			go func(kind, fd byte) {
-				c.send(output, kind, fd)
-				sending.Done()
-			}(kind, byte(index+1))
-		}
+	for fd := range c.outputs {
+		sending.Add(1)
+		go func(fd int) {
+			c.send(fd)
+			sending.Done()
+		}(fd)
 	}
 	go func() {
 		sending.Wait()
@@ -237,10 +235,8 @@ func (c *execCall) run(began time.Time) {
 	result := fields{"timedOut": c.timedOut.Load(), "durationMs": float64(duration.Microseconds()) / 1000}
 	status := state.Sys().(syscall.WaitStatus)
 	how := "exit status " + strconv.Itoa(status.ExitStatus())
-	if number := int(status.Signal()); status.Signaled() {
-		if how = "SIG" + strconv.Itoa(number); number < len(signalNames) {
-			how = signalNames[number]
-		}
+	if status.Signaled() {
+		how = signalName(status.Signal())
 		result["signal"] = how
 	} else {
 		result["status"] = status.ExitStatus()
@@ -250,7 +246,6 @@ func (c *execCall) run(began time.Time) {
 	}
 	logLine(logInfo, "command %s, PID %d: %s, %d ms", c.request.line(), c.pid(), how, duration.Milliseconds())
 	c.exit(result)
-	c.input.end()
 	if c.stdin != nil {
 		c.stdin.Close()
 	}
@@ -263,17 +258,21 @@ func (c *execCall) run(began time.Time) {
 }
 
 // send sends an output, and its end.
-func (c *execCall) send(output io.ReadCloser, kind, fd byte) {
+func (c *execCall) send(index int) {
+	output := c.outputs[index]
+	if output == nil {
+		return
+	}
 	defer output.Close()
 	buffer := make([]byte, 32768)
 	for {
 		count, err := output.Read(buffer)
 		c.sent.Add(int64(count))
-		if count > 0 && c.write(kind, buffer[:count]) != nil {
+		if count > 0 && c.write(execStdout+byte(index), buffer[:count]) != nil {
 			return // the caller has gone: what the command writes from now on fails
 		}
 		if err != nil {
-			c.write(execEof, []byte{fd})
+			c.write(execEof, []byte{byte(index) + 1})
 			return
 		}
 	}
@@ -282,35 +281,34 @@ func (c *execCall) send(output io.ReadCloser, kind, fd byte) {
 // feed gives the command its input. What it does not read is dropped, and raises the caller's credit like the rest.
 func (c *execCall) feed() {
 	isBroken, consumed := c.stdin == nil, 0
-	for {
-		part := c.input.take()
-		switch {
-		case isBroken:
-		case part == nil && c.terminal != nil:
-			c.stdin.Write([]byte{4}) // the end of input, as typed
-		case part == nil:
-			c.stdin.Close()
-		default:
+	for part := range c.input {
+		if !isBroken {
 			_, err := c.stdin.Write(part)
 			isBroken = err != nil
 		}
-		if part == nil {
-			return
-		}
-		if isBroken && c.terminal == nil && c.stdin != nil {
-			c.stdin.Close()
-		}
-		if consumed += len(part); consumed >= execCreditBytes/2 && !c.input.hasEnded() {
+		if consumed += len(part); consumed >= execCreditBytes/2 {
 			c.credit.Add(int64(consumed))
 			c.write(execCredit, binary.BigEndian.AppendUint32(nil, uint32(consumed)))
 			consumed = 0
 		}
+	}
+	if c.terminal != nil {
+		c.stdin.Write([]byte{4}) // the end of input, as typed
+	} else if c.stdin != nil {
+		c.stdin.Close()
 	}
 }
 
 // read handles what the caller sends.
 func (c *execCall) read() *failure {
 	hasInput := c.request.hasInput
+	endInput := func() {
+		if hasInput {
+			close(c.input)
+		}
+		hasInput = false
+	}
+	defer endInput()
 	for {
 		kind, length, err := readRecord(c.stream)
 		if err == io.EOF {
@@ -328,7 +326,7 @@ func (c *execCall) read() *failure {
 		switch {
 		case !isValid:
 		case kind == execStdin && hasInput:
-			c.input.put(payload)
+			c.input <- payload
 		case kind == execResize && length == 4:
 			columns, rows := binary.BigEndian.Uint16(payload), binary.BigEndian.Uint16(payload[2:])
 			if isValid = columns > 0 && rows > 0; isValid && c.terminal != nil {
@@ -340,12 +338,9 @@ func (c *execCall) read() *failure {
 				c.signal(number)
 			}
 		case kind == execEof && length == 1 && payload[0] == 0 && hasInput:
-			hasInput = false
-			c.input.end()
+			endInput()
 		case kind == execEof && length == 1 && (payload[0] == 1 || payload[0] == 2):
-			if output := c.outputs[payload[0]-1]; output != nil {
-				output.Close()
-			}
+			c.closeOutput(int(payload[0]) - 1)
 		default:
 			isValid = false
 		}
@@ -365,10 +360,13 @@ func (c *execCall) closeWhenIdle(outputs chan struct{}) {
 		case <-time.After(outputGrace):
 		}
 	}
-	for _, output := range c.outputs {
-		if output != nil {
-			output.Close()
-		}
+	c.closeOutput(0)
+	c.closeOutput(1)
+}
+
+func (c *execCall) closeOutput(index int) {
+	if output := c.outputs[index]; output != nil {
+		output.Close()
 	}
 }
 
@@ -385,11 +383,7 @@ func (c *execCall) waitGroup() {
 // vanish ends a command whose caller has gone.
 func (c *execCall) vanish() {
 	c.signal(syscall.SIGHUP)
-	if c.request.killAfter < maxKillAfter {
-		c.end(c.request.killAfter)
-	} else {
-		c.end(maxKillAfter)
-	}
+	c.end(time.Duration(least(int(c.request.killAfter), int(maxKillAfter))))
 }
 
 // end sends TERM now, and KILL later.

@@ -102,12 +102,7 @@ func appendFrame(to []byte, kind byte, stream uint32, payload []byte, sequence u
 }
 
 // nextSequence follows a sequence number: 1 comes after 2^32−1, because 0 is that of HELLOs (R-FRAME-3).
-func nextSequence(sequence uint32) uint32 {
-	if sequence++; sequence == 0 {
-		return 1
-	}
-	return sequence
-}
+func nextSequence(sequence uint32) uint32 { return sequence%(1<<32-1) + 1 }
 
 // dataCheck is how one direction of a session checks DATA (R-INTEGRITY-2): with a trailer, or with a CRC as other
 // frames.

@@ -15,16 +15,15 @@ import (
 	"time"
 )
 
-// The kinds of records of the service info.
 const (
-	infoAsk      = 1
-	infoAskTime  = 2
-	infoTold     = 16
-	infoToldTime = 17
+	infoAsk, infoAskTime, infoTold, infoToldTime = 1, 2, 16, 17 // the kinds of its records
 
 	maxAskBytes  = 256
 	infoIdleTime = 10 * time.Second
 	keptTime     = 500 * time.Millisecond
+	toolTime     = 5 * time.Second
+	maxFact      = 256 // bytes of a text
+	maxRows      = 32  // of a list
 )
 
 // infoService answers questions about this machine (docs/info.md). However often it is asked, it looks only twice a
@@ -36,9 +35,7 @@ type infoService struct {
 }
 
 func (s *infoService) serve(st *stream) {
-	if !st.accept() {
-		return
-	}
+	st.accept()
 	for {
 		late := time.AfterFunc(infoIdleTime, func() { st.Reset("stalled", "info: no request for 10 s") })
 		kind, length, err := readRecord(st)
@@ -47,23 +44,18 @@ func (s *infoService) serve(st *stream) {
 			_, err = io.ReadFull(st, payload)
 		}
 		late.Stop()
+		about, _ := parseObject(payload, "info: ASK").fields["about"].(string)
 		switch {
 		case err == io.EOF:
 			st.CloseWrite()
 			st.waitEnd()
 			return
-		case err != nil || length > maxAskBytes:
-			st.Reset("protocol-error", "info: record of kind %d: cut off, or too long (max %d bytes)", kind,
-				maxAskBytes)
+		case err != nil || length > maxAskBytes || kind == infoAsk && !isWord(about, "machine boot"):
+			st.Reset("protocol-error", "info: a record of kind %d and %d bytes is not valid", kind, length)
 			return
 		case kind == infoAskTime:
 			st.Write(record(infoToldTime, encode(fields{"timeMs": time.Now().UnixMilli()})))
 		case kind == infoAsk:
-			about, _ := parseObject(payload, "info: ASK").fields["about"].(string)
-			if !isWord(about, "machine boot") {
-				st.Reset("protocol-error", "info: ASK: unknown subject (supported version: 1)")
-				return
-			}
 			st.Write(record(infoTold, encode(fields{"version": 1, about: s.look()[about]})))
 		}
 	}
@@ -78,12 +70,6 @@ func (s *infoService) look() fields {
 	}
 	return s.facts
 }
-
-const (
-	maxFact  = 256 // bytes of a text
-	maxRows  = 32  // of a list
-	toolTime = 5 * time.Second
-)
 
 // readFile returns a small file of the system, without white space around it; empty if there is none.
 func readFile(path string) string {
@@ -114,6 +100,8 @@ func found(pattern, text string) string {
 func readMachine() fields {
 	load, memory := readFile("/proc/loadavg"), readFile("/proc/meminfo")
 	kernel := func(name string) string { return cut(readFile("/proc/sys/kernel/"+name), maxFact) }
+	osRelease := readFile("/etc/os-release") + "\n" + readFile("/usr/lib/os-release")
+	release := func(name string) any { return fact(found("^"+name+`=["']?(.*?)["']?$`, osRelease)) }
 	bytes := func(name string) float64 { return 1024 * number(found("^"+name+":(.*)", memory), 0) }
 	// The static name (hostname(5)) goes first: a sandbox may keep an older one.
 	hostName := found(`^\s*([^#\s]+)`, readFile("/etc/hostname"))
@@ -122,7 +110,7 @@ func readMachine() fields {
 	}
 	return fields{
 		"hostName": cut(hostName, maxFact),
-		"os":       readOS(),
+		"os":       fields{"id": release("ID"), "versionId": release("VERSION_ID"), "name": release("PRETTY_NAME")},
 		"kernel": fields{"name": kernel("ostype"), "release": kernel("osrelease"),
 			"architecture": map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]},
 		"bootId":     fact(kernel("random/boot_id")),
@@ -135,15 +123,6 @@ func readMachine() fields {
 		"interfaces": readInterfaces(),
 		"boot":       readBoot(),
 	}
-}
-
-func readOS() any {
-	release := readFile("/etc/os-release") + "\n" + readFile("/usr/lib/os-release")
-	value := func(name string) any { return fact(found("^"+name+`=["']?(.*?)["']?$`, release)) }
-	if release == "\n" {
-		return nil
-	}
-	return fields{"id": value("ID"), "versionId": value("VERSION_ID"), "name": value("PRETTY_NAME")}
 }
 
 // readDisks lists the file systems of block devices, and the root, each once. Those of a network or a program are left
@@ -162,8 +141,7 @@ func readDisks() []fields {
 		var stat syscall.Statfs_t
 		syscall.Statfs(point, &stat)
 		size := uint64(stat.Bsize)
-		disks = append(disks, fields{"mountPoint": cut(point, maxFact), "device": cut(device, maxFact),
-			"type":      cut(kind, maxFact),
+		disks = append(disks, fields{"mountPoint": cut(point, maxFact), "device": cut(device, maxFact), "type": kind,
 			"sizeBytes": stat.Blocks * size, "freeBytes": stat.Bfree * size, "availableBytes": stat.Bavail * size})
 	}
 	return disks
@@ -193,14 +171,10 @@ func readBoot() fields {
 		"cloudInitError": nil}
 	if exists("/run/systemd/system") {
 		state, why := systemctl("is-system-running")
-		if boot["systemd"] = state; !isWord(state,
-			"initializing starting running degraded maintenance stopping offline") {
+		units, _ := systemctl("list-units", "--state=failed", "--plain", "--no-legend", "--full", "--no-pager")
+		boot["failedUnits"] = append([]string{}, regexp.MustCompile(`(?m)^\S+`).FindAllString(units, maxRows)...)
+		if boot["systemd"] = state; !isWord(state, "initializing starting running degraded maintenance stopping offline") {
 			boot["systemd"], boot["systemdError"] = "unknown", cut(why, maxFact)
-		}
-		if state == "degraded" {
-			units, _ := systemctl("list-units", "--state=failed", "--plain", "--no-legend", "--full", "--no-pager")
-			names := regexp.MustCompile(`(?m)^\S+`).FindAllString(units, maxRows)
-			boot["failedUnits"] = append([]string{}, names...)
 		}
 	}
 	result := readFile("/run/cloud-init/result.json")
@@ -209,24 +183,23 @@ func readBoot() fields {
 		boot["cloudInit"], boot["cloudInitError"] = "error", cut(why, maxFact)
 	case result != "":
 		boot["cloudInit"] = "done"
-	case exists("/run/cloud-init/status.json"):
-		boot["cloudInit"] = "running"
-	case exists("/run/cloud-init/disabled"):
-		boot["cloudInit"] = "disabled"
-	case exists("/run/cloud-init/enabled"):
-		boot["cloudInit"] = "not-started"
+	}
+	for _, state := range [][2]string{{"enabled", "not-started"}, {"disabled", "disabled"}, {"status.json", "running"}} {
+		if result == "" && exists("/run/cloud-init/"+state[0]) {
+			boot["cloudInit"] = state[1]
+		}
 	}
 	return boot
 }
 
-// systemctl returns the output of a command of it, and what went wrong.
+// systemctl returns the output of a command of it, and what went wrong. The exit status tells the same, and is not 0 for
+// most states.
 func systemctl(args ...string) (output, why string) {
 	ctx, cancel := context.WithTimeout(context.Background(), toolTime)
 	defer cancel()
 	var stderr strings.Builder
 	command := exec.CommandContext(ctx, "systemctl", args...)
 	command.Stderr = &stderr
-	// The exit status tells the same, and is not 0 for most states.
 	bytes, err := command.Output()
 	if why = strings.TrimSpace(stderr.String()); why == "" && err != nil {
 		why = err.Error()

@@ -112,53 +112,6 @@ func least(a, b int) int {
 	return b
 }
 
-// queue has bytes for a writer that may be slow. The one who puts bounds them.
-type queue struct {
-	mu      sync.Mutex
-	changed sync.Cond
-	waiting []byte
-	isEnded bool
-}
-
-func newQueue() *queue {
-	q := &queue{}
-	q.changed.L = &q.mu
-	return q
-}
-
-func (q *queue) put(bytes []byte) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.waiting = append(q.waiting, bytes...)
-	q.changed.Signal()
-}
-
-// end lets take return nothing once all is taken.
-func (q *queue) end() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.isEnded = true
-	q.changed.Signal()
-}
-
-func (q *queue) hasEnded() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.isEnded
-}
-
-// take waits for bytes, and returns all.
-func (q *queue) take() []byte {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for len(q.waiting) == 0 && !q.isEnded {
-		q.changed.Wait()
-	}
-	bytes := q.waiting
-	q.waiting = nil
-	return bytes
-}
-
 // The levels of the log, the most important first.
 const (
 	logError = iota
@@ -166,56 +119,41 @@ const (
 	logInfo
 	logDebug
 
-	maxLogBytes = 1 << 20 // lines that wait for the reader of stderr
-	logBurst    = 200     // lines of one kind: a peer must not fill the log
-	logRate     = 10      // of them a second
+	maxLogLines = 4096 // that wait for the reader of stderr; further ones are lost
+	logBurst    = 200  // lines of one kind: a peer must not fill the log
+	logRate     = 10   // of them a second
 )
 
 var logLevels = [...]struct{ word, journal string }{
 	{"error: ", "<3>"}, {"warning: ", "<4>"}, {"", "<6>"}, {"debug: ", "<7>"}}
 
-// logger writes in the background, because the reader of stderr may be slow.
-type logger struct {
-	mu      sync.Mutex
+var log = struct {
+	sync.Mutex
 	level   int
 	bounds  map[string]*tokens // by the format of a line
-	waiting *queue
-	held    int // bytes that wait, or are being written
-	lost    int
+	lines   chan string
 	written chan struct{} // closed after the last line
-}
-
-var log = &logger{level: logInfo, bounds: map[string]*tokens{}, waiting: newQueue(), written: make(chan struct{})}
+}{level: logInfo, bounds: map[string]*tokens{}, lines: make(chan string, maxLogLines), written: make(chan struct{})}
 
 // logLine logs something that happened. Foreign text in it must be escaped.
 func logLine(level int, format string, args ...any) {
-	log.mu.Lock()
-	defer log.mu.Unlock()
+	log.Lock()
+	defer log.Unlock()
 	now := time.Now()
 	if log.bounds[format] == nil {
 		log.bounds[format] = newTokens(logRate, logBurst, now)
 	}
-	switch {
-	case level > log.level || level != logError && !log.bounds[format].take(now):
+	if level > log.level || level != logError && !log.bounds[format].take(now) {
 		return
-	case log.held > maxLogBytes:
-		log.lost++
-		return
-	case log.lost > 0:
-		log.add(logWarn, now, fmt.Sprintf("%d lines were lost: stderr is read too slowly", log.lost))
-		log.lost = 0
 	}
-	log.add(level, now, fmt.Sprintf(format, args...))
-}
-
-func (l *logger) add(level int, now time.Time, message string) {
 	start := now.Format("2006-01-02 15:04:05.000 ")
 	if isJournal {
 		start = logLevels[level].journal
 	}
-	line := start + "vproxy: " + logLevels[level].word + message + "\n"
-	l.held += len(line)
-	l.waiting.put([]byte(line))
+	select {
+	case log.lines <- start + "vproxy: " + logLevels[level].word + fmt.Sprintf(format, args...) + "\n":
+	default:
+	}
 }
 
 // isJournal tells whether stderr is the stream of systemd's journal.
@@ -224,19 +162,10 @@ var isJournal = func() bool {
 	return syscall.Fstat(2, &stat) == nil && os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
 }()
 
-// write writes lines as they come, until the end.
-func (l *logger) write() {
-	for lines := l.waiting.take(); lines != nil; lines = l.waiting.take() {
-		os.Stderr.Write(lines)
-		l.mu.Lock()
-		l.held -= len(lines)
-		l.mu.Unlock()
+// writeLog writes lines as they come, in the background, because the reader of stderr may be slow.
+func writeLog() {
+	for line := range log.lines {
+		os.Stderr.WriteString(line)
 	}
-	close(l.written)
-}
-
-// end writes the lines that wait.
-func (l *logger) end() {
-	l.waiting.end()
-	<-l.written
+	close(log.written)
 }

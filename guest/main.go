@@ -36,12 +36,14 @@ func main() {
 	case o.isVersion:
 		fmt.Printf("vproxy-guest %s (protocol %d)\n", version, protocolVersion)
 	default:
-		go log.write()
+		go writeLog()
 		failed := run(o)
 		if failed != nil {
 			logLine(logError, "%s", failed.message)
 		}
-		if log.end(); failed != nil {
+		log.Lock() // nothing is logged after the last line
+		close(log.lines)
+		if <-log.written; failed != nil {
 			os.Exit(failed.exitStatus())
 		}
 	}

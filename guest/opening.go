@@ -230,32 +230,21 @@ func (l *link) establish(own, peer *hello) {
 
 // reopen follows the end of a session, at once or after a pause (R-OPEN-12).
 func (l *link) reopen(age time.Duration, code string) {
-	max, isHopeless := maxPause, isWord(code, "auth-failed version-mismatch")
-	if isHopeless {
-		max = maxHopelessPause
-	}
-	if age >= shortSession && !isHopeless {
+	switch {
+	case isWord(code, "auth-failed version-mismatch"):
+		l.alarm("pause", l.pauses.delay(maxHopelessPause), l.open)
+	case age < shortSession:
+		l.alarm("pause", l.pauses.delay(maxPause), l.open)
+	default:
 		l.pauses.next = 0
 		l.open()
-		return
 	}
-	l.alarm("pause", l.pauses.delay(max), l.open)
 }
 
 // key is shared by both sides of a channel (R-AUTH-2).
 type key struct {
 	id    string
 	bytes []byte
-}
-
-// parseKey reads the text of a key file; its failure quotes none of it.
-func parseKey(text string) (key, error) {
-	bytes, err := hex.DecodeString(strings.TrimSuffix(text, "\n"))
-	if err != nil || len(bytes) != 32 {
-		return key{}, failf("bad-file", "not a key (64 hex digits and a newline); make one with vproxy genkey")
-	}
-	sum := sha256.Sum256(bytes)
-	return key{hex.EncodeToString(sum[:4]), bytes}, nil
 }
 
 // keyring has the keys of this side. Without --key they are the files vproxy.key* of $CREDENTIALS_DIRECTORY.
@@ -303,11 +292,13 @@ func readKey(path string) (key, error) {
 	case stat.Mode&0o037 != 0, stat.Mode&0o040 != 0 && !isRoots:
 		return key{}, failf("bad-file", "other users can read it; chmod 600 it")
 	}
-	text, err := io.ReadAll(io.LimitReader(file, 128))
-	if err != nil {
-		return key{}, err
+	text, _ := io.ReadAll(io.LimitReader(file, 128))
+	bytes, err := hex.DecodeString(strings.TrimSuffix(string(text), "\n"))
+	if err != nil || len(bytes) != 32 { // nothing of it is quoted
+		return key{}, failf("bad-file", "not a key (64 hex digits and a newline); make one with vproxy genkey")
 	}
-	return parseKey(string(text))
+	sum := sha256.Sum256(bytes)
+	return key{hex.EncodeToString(sum[:4]), bytes}, nil
 }
 
 // proof is what the two sides of a session send each other in AUTH.

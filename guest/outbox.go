@@ -15,7 +15,7 @@ const (
 	slowBytes  = 1024
 )
 
-// outbox is what a session has to send. Its order: the newest PONG, control frames, credits, and then DATA, one frame
+// outbox is what a session has to send. Its order: control frames, the newest PONG, credits, and then DATA, one frame
 // per stream in turn (R-FLOW-7).
 type outbox struct {
 	checkOut    dataCheck
@@ -25,39 +25,30 @@ type outbox struct {
 	// credit is the total of DATA that the peer accepts, sentData what was sent of it.
 	credit, sentData int64
 
-	pong        []byte
-	controls    []control
-	mostStreams int // since nothing waited
-	creditDue   bool
-	credits     []*stream // their credit is due
-	ready       []*stream // they have DATA
-}
-
-type control struct {
-	kind    byte
-	stream  uint32
-	payload []byte
+	controls     []byte
+	controlCount int
+	mostStreams  int // since nothing waited
+	pong         []byte
+	creditDue    bool
+	credits      []*stream // their credit is due
+	ready        []*stream // they have DATA
 }
 
 // control sends a control frame before all DATA. Too many that wait end the session.
 func (s *session) control(kind byte, stream uint32, payload []byte) {
-	if s.over != nil {
-		return
-	}
-	if len(s.controls) == 0 || len(s.streams) > s.mostStreams {
+	if s.controlCount == 0 || len(s.streams) > s.mostStreams {
 		s.mostStreams = len(s.streams)
 	}
-	if len(s.controls) >= maxControls+controlsPerStream*s.mostStreams {
-		// Behind what waits the peer would not see a GOAWAY either.
-		s.controls = nil
+	if s.over == nil && s.controlCount >= maxControls+controlsPerStream*s.mostStreams {
 		s.end(failf("flood", "the peer makes this side send more than it reads"))
-		return
+	} else if s.over == nil {
+		s.controlCount++
+		s.appendControl(kind, stream, payload)
 	}
-	s.enqueueControl(kind, stream, payload)
 }
 
-func (s *session) enqueueControl(kind byte, stream uint32, payload []byte) {
-	s.controls = append(s.controls, control{kind, stream, payload})
+func (s *session) appendControl(kind byte, stream uint32, payload []byte) {
+	s.controls = appendFrame(s.controls, kind, stream, payload, s.nextOut())
 	s.link.wake.Broadcast()
 }
 
@@ -86,30 +77,24 @@ func (o *outbox) nextOut() uint32 {
 	return sequence
 }
 
-func (o *outbox) appendControls(to []byte) []byte {
-	for _, each := range o.controls {
-		to = appendFrame(to, each.kind, each.stream, each.payload, o.nextOut())
-	}
-	o.controls = nil
-	return to
-}
-
 // fill appends what is to be written next.
 func (s *session) fill(to []byte) []byte {
-	total := func(credit int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(credit)) }
+	credit := func(id uint32, total int64) {
+		to = appendFrame(to, frameCredit, id, binary.BigEndian.AppendUint64(nil, uint64(total)), s.nextOut())
+	}
+	to = append(to, s.controls...)
+	s.controls, s.controlCount = nil, 0
 	if s.pong != nil {
 		to = appendFrame(to, framePong, 0, s.pong, s.nextOut())
 		s.pong = nil
 	}
-	to = s.appendControls(to)
 	if s.creditDue {
-		to = appendFrame(to, frameCredit, 0, total(s.inFlight), s.nextOut())
+		credit(0, s.inFlight)
 		s.creditDue = false
 	}
 	for _, st := range s.credits {
-		st.creditDue = false
-		if st.mayRaise() {
-			to = appendFrame(to, frameCredit, st.id, total(st.window.granted), s.nextOut())
+		if st.creditDue = false; st.mayRaise() {
+			credit(st.id, st.window.granted)
 		}
 	}
 	s.credits = nil
@@ -119,8 +104,7 @@ func (s *session) fill(to []byte) []byte {
 	}
 	for s.sentData < s.credit && len(to) < batch && len(s.ready) > 0 {
 		st := s.ready[0]
-		s.ready = s.ready[1:]
-		st.isQueued = false
+		s.ready, st.isQueued = s.ready[1:], false
 		size := least(st.sendable(), largest)
 		if left := s.credit - s.sentData; left < int64(size) {
 			size = int(left)
@@ -132,8 +116,7 @@ func (s *session) fill(to []byte) []byte {
 		st.out = st.out[size:]
 		st.sent += int64(size)
 		s.sentData += int64(size)
-		st.offer()
-		if len(st.out) == 0 {
+		if st.offer(); len(st.out) == 0 {
 			st.changed.Broadcast()
 			st.sendFin()
 		}

@@ -47,11 +47,10 @@ type counts struct{ open, unanswered int }
 
 func newSession(l *link, own, peer *hello) *session {
 	isFull, now := own.isFull || peer.isFull, time.Now()
-	s := &session{
-		link: l, own: own, peer: peer, began: now, streams: map[uint32]*stream{},
+	s := &session{link: l, own: own, peer: peer, began: now, streams: map[uint32]*stream{},
 		checkIn: newDataCheck(isFull, peer.nonce, own.nonce), sequenceIn: 1, inFlight: int64(own.limits[inFlightLimit]),
 		isOdd: own.nonce > peer.nonce, nextID: 2, resets: newTokens(200, 1000, now), room: sync.NewCond(&l.mu),
-		liveness: liveness{lookedAt: now, arrivedAt: now},
+		liveness: liveness{arrivedAt: now},
 		outbox: outbox{checkOut: newDataCheck(isFull, own.nonce, peer.nonce), sequenceOut: 1,
 			credit:   int64(peer.limits[inFlightLimit]),
 			maxFrame: least(own.limits[frameLimit], peer.limits[frameLimit])},
@@ -64,8 +63,7 @@ func newSession(l *link, own, peer *hello) *session {
 
 // begin proves the key, if one is required; then the session is ready.
 func (s *session) begin() {
-	s.link.alarm("look", lookEvery, s.look)
-	if s.proof == nil {
+	if s.link.alarm("look", lookEvery, s.look); s.proof == nil {
 		s.becomeReady()
 		return
 	}
@@ -117,7 +115,7 @@ func (s *session) leave(reason *failure, isTold bool) {
 	l.silence()
 	for _, stream := range s.streams {
 		if isTold && reason.code == "shutdown" {
-			s.enqueueControl(stream.resetFrame(), stream.id, encodeReason(reason))
+			s.appendControl(stream.resetFrame(), stream.id, encodeReason(reason))
 		}
 	}
 	if isTold {
@@ -125,7 +123,7 @@ func (s *session) leave(reason *failure, isTold bool) {
 	}
 	if isTold || reason == s.draining {
 		// A drained session has nothing more to say, but its last FINs may still wait.
-		l.put(s.appendControls(nil))
+		l.put(s.controls)
 	}
 	s.room.Broadcast()
 	for _, stream := range s.streams {
@@ -138,8 +136,8 @@ func (s *session) leave(reason *failure, isTold bool) {
 }
 
 func (s *session) sayGoodbye(reason *failure) {
-	message := cut(reason.message, maxMessageBytes)
-	s.enqueueControl(frameGoaway, 0, encode(fields{"code": reason.code, "message": message, "last": s.lastPeerID}))
+	s.appendControl(frameGoaway, 0, encode(fields{"code": reason.code, "message": cut(reason.message, maxMessageBytes),
+		"last": s.lastPeerID}))
 }
 
 // drain lets no stream open any more, and leaves when all have ended (R-LIVE-3).
@@ -388,7 +386,7 @@ func (s *session) handleStream(h header, payload []byte) {
 		return
 	}
 	var reason *failure
-	if h.kind == frameRefuse || h.kind == frameStop || h.kind == frameReset {
+	if _, isFixed := frameSizes[h.kind]; !isFixed {
 		o := parseObject(payload, h.String())
 		if reason = o.reason(); s.isBroken(*o.failed) {
 			return
@@ -417,7 +415,7 @@ func (s *session) handleStream(h header, payload []byte) {
 
 const (
 	lookEvery  = 2500 * time.Millisecond
-	pingAfter  = 10 * time.Second
+	pingAfter  = 4 // looks: time in which this process or its VM stood still tells nothing about the peer
 	doubtAfter = 1500 * time.Millisecond
 	maxFrame   = 30 * time.Second
 	maxGap     = 15 * time.Second
@@ -430,13 +428,11 @@ type liveness struct {
 	frameSpent time.Duration // in gaps within the frame spentOn
 	spentOn    uint32
 
-	lookedAt time.Time
-	// Since when nothing came, nothing was sent, and no PING was, in time that this process ran.
-	silent, quiet, unasked time.Duration
-	hasArrived, isAsked    bool
+	silent, quiet, unasked int    // looks since something came, was sent, and a PING was
 	sentBefore             int64  // frames, when this was looked at
 	answered               int64  // frames that had been sent when bytes last came
 	doubt                  []byte // of a PING that was sent because bytes may be lost
+	isAsked                bool   // since bytes last came
 }
 
 // noteArrival follows bytes that came: all that was sent before counts as answered, and a frame must not take too long.
@@ -447,8 +443,8 @@ func (s *session) noteArrival() {
 	} else if gap < maxGap {
 		s.frameSpent += gap
 	}
-	s.arrivedAt, s.hasArrived, s.isMidFrame, s.spentOn = now, true, true, s.sequenceIn
-	s.answered = s.sentFrames
+	s.arrivedAt, s.isMidFrame, s.spentOn = now, true, s.sequenceIn
+	s.silent, s.isAsked, s.answered = 0, false, s.sentFrames
 	if s.frameSpent > maxFrame {
 		s.end(failf("desync", "frame %d has been incomplete for 30 s", s.sequenceIn))
 	}
@@ -456,25 +452,15 @@ func (s *session) noteArrival() {
 
 // look looks after the session now and then.
 func (s *session) look() {
-	now := time.Now()
-	elapsed := now.Sub(s.lookedAt)
-	if s.lookedAt = now; elapsed > 2*lookEvery {
-		// This process or its VM stood still, which tells nothing about the peer.
-		elapsed = 2 * lookEvery
-	}
-	s.silent, s.quiet, s.unasked = s.silent+elapsed, s.quiet+elapsed, s.unasked+elapsed
-	if s.hasArrived {
-		s.silent, s.hasArrived, s.isAsked = 0, false, false
-	}
+	s.silent, s.quiet, s.unasked = s.silent+1, s.quiet+1, s.unasked+1
 	if s.sentFrames != s.sentBefore {
 		s.quiet, s.sentBefore = 0, s.sentFrames
 	}
-	isInDoubt := s.isMidFrame || s.sentFrames > s.answered && now.Sub(s.arrivedAt) >= doubtAfter
-	isDue := (s.silent >= pingAfter || s.quiet >= pingAfter) && s.unasked >= pingAfter && !s.link.isBusy()
-	if isInDoubt = isInDoubt && !s.isAsked; s.isReady && (isInDoubt || isDue) {
+	isInDoubt := !s.isAsked && (s.isMidFrame || s.sentFrames > s.answered && time.Since(s.arrivedAt) >= doubtAfter)
+	isDue := (s.silent > pingAfter || s.quiet > pingAfter) && s.unasked > pingAfter && !s.link.isBusy()
+	if s.isReady && (isInDoubt || isDue) {
 		nonce := random(8) // nobody can know it before
-		s.unasked = 0
-		if isInDoubt {
+		if s.unasked = 0; isInDoubt {
 			s.isAsked, s.doubt = true, nonce
 		}
 		s.control(framePing, 0, nonce)

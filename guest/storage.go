@@ -11,33 +11,33 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"time"
+	"unicode/utf16"
 )
 
 const (
 	storageName     = "storage" // of the service by which emulators are found, at either side
+	storageSocket   = "/run/vproxy/storage.sock"
 	requestTime     = 10 * time.Second
 	replyTime       = time.Minute
 	lingerTime      = 5 * time.Second
 	probeEvery      = time.Second
-	maxStorageCalls = 1024
+	wrapperTime     = 30 * time.Second
+	maxStorageCalls = 64
 	maxEmulators    = 64
-	maxStorageHeld  = 128 << 20
 	singleRead      = 1024 // bytes, which an emulator reads that uses one recv
 )
 
-// broker passes each call of a wrapper to one emulator: one that the peer attaches, or else the peer's service
-// (docs/storage.md).
+// broker passes the calls of wrappers, one at a time, to an emulator: one that the peer attaches, or else the peer's
+// service (docs/storage.md).
 type broker struct {
 	channel  *channel
-	calls    chan *storageCall // for any attached emulator
-	turn     chan struct{}     // taken by the call that uses the peer's service
-	attached atomic.Int64
-	held     atomic.Int64 // bytes of requests and replies
+	calls    chan *storageCall
+	mu       sync.Mutex
+	attached []*emulator
 }
 
 // storageCall is a call that has no answer yet.
@@ -49,55 +49,53 @@ type storageCall struct {
 	gone    chan struct{} // closed when its wrapper has exited
 }
 
+// emulator answers calls on one stream.
+type emulator struct {
+	name    string
+	stream  *stream
+	isPeer  bool // the peer's service, on a stream for one call
+	isAsked bool // guarded by the lock of the stream
+}
+
 func newBroker(c *channel) *broker {
-	b := &broker{channel: c, calls: make(chan *storageCall), turn: make(chan struct{}, 1)}
+	b := &broker{channel: c, calls: make(chan *storageCall)}
 	c.services[storageName] = b.attach
+	go b.answerAll()
 	return b
 }
 
-// listen listens for wrappers: at an explicit path, which must work, or at the first default that does.
+// listen listens for wrappers: at an explicit path, which must work, or at the default, which need not.
 func (b *broker) listen(explicit string) error {
-	paths := storagePaths()
-	if explicit != "" {
-		paths = []string{explicit}
-	}
-	var failed *failure
-	for _, path := range paths {
+	path := explicit
+	if explicit == "" {
+		path = storageSocket
 		os.MkdirAll(filepath.Dir(path), 0o700)
-		listener, err := address{network: "unix", text: path}.listen()
-		if err == nil {
-			logLine(logInfo, "listening on %s for storage calls", path)
-			b.channel.sockets = append(b.channel.sockets, path)
-			go acceptAll(listener, maxStorageCalls, b.serveWrapper)
-			return nil
-		}
-		// Wrappers would find the other process first.
-		if failed = toFailure(err, "internal"); failed.code == "address-in-use" {
-			break
-		}
 	}
-	if explicit != "" {
-		return failed
+	listener, err := address{network: "unix", text: path}.listen()
+	switch {
+	case err == nil:
+		logLine(logInfo, "listening on %s for storage calls", path)
+		b.channel.sockets = append(b.channel.sockets, path)
+		go acceptAll(listener, maxStorageCalls, b.serveWrapper)
+	case explicit == "":
+		logLine(logWarn, "not serving storage calls: %s", err)
+		return nil
 	}
-	logLine(logWarn, "not serving storage calls: %s", failed.message)
-	return nil
+	return err
 }
 
 func (b *broker) serveWrapper(conn net.Conn) {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(requestTime))
 	c := &storageCall{began: time.Now(), answer: make(chan []byte, 1), gone: make(chan struct{})}
-	from := &heldReader{b, conn, 0}
-	defer from.release()
-	_, o, failed := readMessage(from, "request", storageRequestBytes)
+	_, o, failed := readMessage(conn, "request", storageRequestBytes)
 	if failed == nil {
 		c.argv = o.texts("argv", isAny)
 		o.require(len(c.argv) > 0, "argv", "must be a non-empty list of strings")
 		failed = storageBad("request", *o.failed)
 	}
 	if failed != nil {
-		c.log(0, failed)
-		conn.Write(storageFailure(failed))
+		conn.Write(c.fail(failed))
 		return
 	}
 	request := fields{"argv": c.argv}
@@ -105,10 +103,13 @@ func (b *broker) serveWrapper(conn net.Conn) {
 		request["vm"] = b.channel.name
 	}
 	c.request = encodeASCII(request)
-	go b.answer(c)
+	calls := b.calls
 	for {
 		answer := []byte(" ") // JSON ignores a space; a wrapper that has gone does not take it
 		select {
+		case calls <- c:
+			calls = nil
+			continue
 		case answer = <-c.answer:
 		case <-time.After(probeEvery):
 		}
@@ -119,109 +120,127 @@ func (b *broker) serveWrapper(conn net.Conn) {
 		}
 		if err != nil {
 			close(c.gone) // no other call may get its reply
-			c.log(0, failf("cancelled", "the wrapper disconnected before its answer"))
+			c.fail(failf("cancelled", "the wrapper disconnected before its answer"))
 			return
 		}
 	}
 }
 
-// answer finds an emulator for a call.
-func (b *broker) answer(c *storageCall) {
-	for {
-		turn := b.turn
-		if b.attached.Load() > 0 || !b.channel.isOffered(storageName) {
-			turn = nil
-		}
-		select {
-		case <-c.gone:
-			return
-		case b.calls <- c:
-			return
-		case turn <- struct{}{}:
-			isAnswered := b.askPeer(c)
-			if <-b.turn; isAnswered {
-				return
+// answerAll finds an emulator for one call after the other. One that has not read a call may do so later.
+func (b *broker) answerAll() {
+	for c := range b.calls {
+		for isAnswered := false; !isAnswered; {
+			if e := b.findEmulator(); e != nil {
+				isAnswered = e.ask(c)
 			}
-			time.Sleep(firstRetry) // an emulator that has not read the call may do so later
-		case <-time.After(firstRetry):
+			select {
+			case <-c.gone:
+				isAnswered = true
+			default:
+				if !isAnswered {
+					time.Sleep(firstRetry)
+				}
+			}
 		}
 	}
 }
 
-// askPeer makes a call to the peer's service, on a stream of its own. False: no emulator can have read it.
-func (b *broker) askPeer(c *storageCall) bool {
+func (b *broker) findEmulator() *emulator {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range b.attached {
+		if e.take() {
+			return e
+		}
+	}
+	if len(b.attached) > 0 || !b.channel.isOffered(storageName) {
+		return nil
+	}
 	st, failed := b.channel.open(storageName, "", 0)
-	if failed == nil {
-		e := &emulator{broker: b, name: "peer", stream: st}
-		if failed = e.ask(c); failed == nil || !e.isUnread(failed) {
-			go func() {
-				// The stream ends in order after its call, or is reset if the peer does not end it, too.
-				st.CloseWrite()
-				defer time.AfterFunc(lingerTime, st.Close).Stop()
-				st.drain()
-			}()
-			return true
-		}
+	if failed != nil {
+		return nil
 	}
-	logLine(logDebug, "storage emulator peer refused: %s (%s)", failed.message, failed.code)
-	return false
+	return &emulator{name: "peer", stream: st, isPeer: true, isAsked: true}
 }
 
-// attach serves an emulator that the peer connects to this side.
+// attach keeps an emulator that the peer connects to this side.
 func (b *broker) attach(st *stream) {
-	defer b.attached.Add(-1)
-	if b.attached.Add(1) > maxEmulators {
+	e := &emulator{name: fmt.Sprintf("attached on stream %d", st.id), stream: st}
+	b.mu.Lock()
+	hasRoom := len(b.attached) < maxEmulators
+	if hasRoom && st.accept() {
+		b.attached = append(b.attached, e)
+	}
+	b.mu.Unlock()
+	if !hasRoom {
 		st.Reset("too-many-streams", "too many emulators (max %d)", maxEmulators)
 		return
 	}
-	if !st.accept() {
-		return
-	}
-	e := &emulator{broker: b, name: fmt.Sprintf("attached on stream %d", st.id), stream: st}
 	logLine(logDebug, "storage emulator %s attached", e.name)
-	var failed *failure
-	for failed == nil {
-		idle := make(chan *failure, 1)
-		go func() { idle <- st.waitUnasked() }()
-		select {
-		case c := <-b.calls:
-			failed = e.ask(c)
-		case failed = <-idle:
+	failed := e.waitUnasked()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for index, each := range b.attached {
+		if each == e {
+			b.attached = append(b.attached[:index], b.attached[index+1:]...)
+			break
 		}
 	}
 	st.Close()
 	logLine(logDebug, "storage emulator %s detached: %s (%s)", e.name, failed.message, failed.code)
 }
 
-// waitUnasked waits for the end of a stream, or for bytes other than white space, and returns why nobody wants them.
-func (st *stream) waitUnasked() *failure {
+// take reserves the emulator for a call; false if it cannot be asked any more.
+func (e *emulator) take() bool {
+	defer e.stream.lock()()
+	e.isAsked = !e.stream.isOver && !e.stream.finCame && len(e.stream.in) == 0
+	return e.isAsked
+}
+
+// waitUnasked waits until the stream has ended, or has bytes other than white space that no call asked for.
+func (e *emulator) waitUnasked() *failure {
+	st := e.stream
 	defer st.lock()()
 	for {
-		if err := st.waitData(); err != nil {
+		err := st.waitData()
+		switch {
+		case e.isAsked && !st.isOver:
+			st.changed.Wait()
+		case err != nil:
 			return toFailure(err, "storage-unavailable")
-		}
-		left := bytes.TrimLeft(st.in, " \r\n\t")
-		st.release(len(st.in) - len(left))
-		if st.in = left; len(left) > 0 {
-			return unasked()
+		default:
+			left := bytes.TrimLeft(st.in, " \r\n\t")
+			st.release(len(st.in) - len(left))
+			if st.in = left; len(left) > 0 {
+				return unasked()
+			}
 		}
 	}
 }
 
 func unasked() *failure { return failf("cancelled", "it sent data that was not asked for") }
 
-// emulator answers calls on one stream, one at a time.
-type emulator struct {
-	broker     *broker
-	name       string
-	stream     *stream
-	isReceived bool // something of the reply
+// end ends a call. The stream of a service ends in order, or is reset if the peer does not end it, too.
+func (e *emulator) end() {
+	unlock := e.stream.lock()
+	e.isAsked = false
+	e.stream.changed.Broadcast()
+	unlock()
+	if e.isPeer {
+		e.stream.CloseWrite()
+		late := time.AfterFunc(lingerTime, e.stream.Close)
+		go func() {
+			e.stream.drain()
+			late.Stop()
+		}()
+	}
 }
 
-// ask sends a request, and answers the call with the reply, or with why there is none: then the stream has ended. A
-// call that no emulator can have read gets no answer.
-func (e *emulator) ask(c *storageCall) *failure {
+// ask sends a request, and answers the call with the reply, or with why there is none: then the stream has ended. False:
+// no emulator can have read it, and it has no answer.
+func (e *emulator) ask(c *storageCall) bool {
 	answered := make(chan struct{})
+	defer e.end()
 	defer close(answered)
 	go func() {
 		select {
@@ -230,28 +249,28 @@ func (e *emulator) ask(c *storageCall) *failure {
 		case <-answered:
 		}
 	}()
-	from := &heldReader{e.broker, e.stream, 0}
-	defer from.release()
+	before := e.stream.received()
 	var message []byte
 	var o object
 	var reply *storageReply
 	_, err := e.stream.Write(c.request)
 	failed := toFailure(err, "storage-unavailable")
 	if err == nil {
-		message, o, failed = readMessage(from, "reply", storageReplyBytes)
+		message, o, failed = readMessage(e.stream, "reply", storageReplyBytes)
 	}
 	if failed == nil {
 		reply, failed = readReply(o)
 	}
-	e.isReceived = from.count > 0
 	if failed == nil {
-		c.log(reply.status, nil)
+		logLine(logInfo, "storage call %s: status %d, %d ms", c.line(), reply.status, time.Since(c.began).Milliseconds())
 		c.answer <- append(message, '\n')
-		return nil
+		return true
 	}
+	isReceived := e.stream.received() > before
 	e.stream.Close()
-	if e.isUnread(failed) {
-		return failed
+	if !isReceived && isWord(failed.code, "unknown-service connect-refused too-many-streams") {
+		logLine(logDebug, "storage emulator %s refused: %s (%s)", e.name, failed.message, failed.code)
+		return false
 	}
 	code, what := "storage-unavailable", failed.message
 	if failed.code == "storage-bad-reply" {
@@ -259,59 +278,24 @@ func (e *emulator) ask(c *storageCall) *failure {
 	} else if failed.code != code {
 		what = failed.code + ": " + what
 	}
-	if length := len(c.request) - 1; length > singleRead && !e.isReceived {
+	if length := len(c.request) - 1; length > singleRead && !isReceived {
 		what += fmt.Sprintf("; the request has %d bytes, too many for an emulator that reads with a single recv(%d)",
 			length, singleRead)
 	}
-	told := failf(code, "storage emulator (%s) failed: %s", e.name, what)
-	c.log(0, told)
-	c.answer <- storageFailure(told)
-	return failed
+	c.answer <- c.fail(failf(code, "storage emulator (%s) failed: %s", e.name, what))
+	return true
 }
 
-// isUnread tells a failure after which no emulator can have read the request.
-func (e *emulator) isUnread(failed *failure) bool {
-	return !e.isReceived && isWord(failed.code, "unknown-service connect-refused too-many-streams")
-}
+func (c *storageCall) line() string { return escape(strings.Join(c.argv, " "), 200) }
 
-// heldReader counts what is held of what is read: all calls share its bound.
-type heldReader struct {
-	broker *broker
-	from   io.Reader
-	count  int64
-}
-
-func (h *heldReader) Read(to []byte) (int, error) {
-	count, err := h.from.Read(to)
-	h.count += int64(count)
-	if h.broker.held.Add(int64(count)) > maxStorageHeld {
-		return 0, failf("storage-unavailable", "too many bytes buffered for storage calls")
-	}
-	return count, err
-}
-
-func (h *heldReader) release() { h.broker.held.Add(-h.count) }
-
-func (c *storageCall) log(status int, failed *failure) {
-	command := escape(strings.Join(c.argv, " "), 200)
-	duration := time.Since(c.began).Milliseconds()
-	if failed == nil {
-		logLine(logInfo, "storage call %s: status %d, %d ms", command, status, duration)
-		return
-	}
-	logLine(logWarn, "storage call %s: %s (%s), %d ms", command, failed.message, failed.code, duration)
+// fail logs why a call failed, and returns what the wrapper is told.
+func (c *storageCall) fail(why *failure) []byte {
+	logLine(logWarn, "storage call %s: %s (%s), %d ms", c.line(), why.message, why.code,
+		time.Since(c.began).Milliseconds())
+	return append(encode(fields{"error": fields{"code": why.code, "message": why.message}}), '\n')
 }
 
 // ---- the wrapper ----
-
-// storagePaths are where the broker listens: the first that can be used.
-func storagePaths() []string {
-	paths := []string{"/run/vproxy/storage.sock"}
-	if folder := os.Getenv("XDG_RUNTIME_DIR"); folder != "" {
-		paths = append(paths, filepath.Join(folder, "vproxy/storage.sock"))
-	}
-	return paths
-}
 
 // callStorage is the wrapper, which replaces a storage utility: it makes the storage call of a command line, and
 // returns its exit status.
@@ -332,13 +316,6 @@ func callStorage(args []string) int {
 }
 
 func askBroker(args []string) (*storageReply, *failure) {
-	seconds := 30.0
-	if text := os.Getenv("VPROXY_STORAGE_TIMEOUT"); text != "" {
-		var err error
-		if seconds, err = strconv.ParseFloat(text, 64); err != nil || seconds < 0 || seconds > 1e6 {
-			return nil, failf("storage-unavailable", "VPROXY_STORAGE_TIMEOUT: %q is not a number of seconds", text)
-		}
-	}
 	// argv[0] is the absolute path of the link that was called.
 	name := args[0]
 	if found, err := exec.LookPath(name); err == nil {
@@ -348,25 +325,24 @@ func askBroker(args []string) (*storageReply, *failure) {
 		name = path
 	}
 	request := encodeASCII(fields{"argv": append([]string{name}, args[1:]...)})
-	if length := len(request) - 1; length > storageRequestBytes {
-		return nil, failf("storage-bad-request", "storage request: too long: %d bytes (max %d)", length,
-			storageRequestBytes)
+	path := os.Getenv("VPROXY_STORAGE_SOCKET")
+	if path == "" {
+		path = storageSocket
 	}
-	conn, failed := dialBroker()
-	if failed != nil {
-		return nil, failed
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return nil, failf("storage-unavailable", "no vproxy answers: %s: %s", path, describe(err))
 	}
-	if seconds > 0 {
-		conn.SetDeadline(time.Now().Add(time.Duration(seconds * float64(time.Second))))
-	}
-	_, err := conn.Write(request)
+	conn.SetDeadline(time.Now().Add(wrapperTime))
+	_, err = conn.Write(request)
 	var o object
+	var failed *failure
 	if err == nil {
 		_, o, failed = readMessage(conn, "reply", storageReplyBytes+4096)
 	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded), failed != nil && failed.code == "storage-timeout":
-		return nil, failf("storage-timeout", "no answer within %g s", seconds)
+		return nil, failf("storage-timeout", "no answer within %g s", wrapperTime.Seconds())
 	case err != nil:
 		return nil, failf("storage-unavailable", "lost the broker: %s", describe(err))
 	case failed != nil:
@@ -378,43 +354,21 @@ func askBroker(args []string) (*storageReply, *failure) {
 	return readReply(o)
 }
 
-func dialBroker() (net.Conn, *failure) {
-	paths := storagePaths()
-	if path := os.Getenv("VPROXY_STORAGE_SOCKET"); path != "" {
-		paths = []string{path}
-	}
-	whys := []string{}
-	for _, path := range paths {
-		conn, err := net.Dial("unix", path)
-		if err == nil {
-			return conn, nil
-		}
-		whys = append(whys, path+": "+describe(err))
-	}
-	return nil, failf("storage-unavailable", "no vproxy answers: %s", strings.Join(whys, "; "))
-}
-
 // encodeASCII returns a line of JSON without any byte that a locale could spoil.
 func encodeASCII(value any) []byte {
-	var line, ascii bytes.Buffer
+	var line bytes.Buffer
 	encoder := json.NewEncoder(&line)
 	encoder.SetEscapeHTML(false)
 	encoder.Encode(value)
-	for _, char := range line.String() {
-		switch {
-		case char < 0x7f:
-			ascii.WriteRune(char)
-		case char < 0x10000:
-			fmt.Fprintf(&ascii, `\u%04x`, char)
-		default:
-			fmt.Fprintf(&ascii, `\u%04x\u%04x`, 0xd800+(char-0x10000)>>10, 0xdc00+(char-0x10000)&0x3ff)
+	ascii := []byte{}
+	for _, unit := range utf16.Encode([]rune(line.String())) {
+		if unit < 0x7f {
+			ascii = append(ascii, byte(unit))
+		} else {
+			ascii = append(ascii, fmt.Sprintf(`\u%04x`, unit)...)
 		}
 	}
-	return ascii.Bytes()
-}
-
-func storageFailure(reason *failure) []byte {
-	return append(encode(fields{"error": fields{"code": reason.code, "message": reason.message}}), '\n')
+	return ascii
 }
 
 // storageBad gives a failure of an object the code of the storage protocol; what is the request or the reply.

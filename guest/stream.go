@@ -172,6 +172,12 @@ func (st *stream) Read(to []byte) (int, error) {
 	return count, nil
 }
 
+// received counts the bytes that have come.
+func (st *stream) received() int64 {
+	defer st.lock()()
+	return st.window.received
+}
+
 // memory is for bytes that come; new memory for each burst would keep the collector busy, and a stream without bytes
 // keeps none.
 var memory = sync.Pool{New: func() any { return new([]byte) }}
