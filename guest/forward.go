@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -259,19 +258,10 @@ func splice(st *stream, conn socket) {
 }
 
 func toLocal(st *stream, conn socket) {
-	for {
-		data, err := st.take()
-		if err == io.EOF {
-			conn.CloseWrite()
-		}
-		if err != nil {
-			return
-		}
-		if _, err = conn.Write(data); err != nil {
-			st.stop(failf("local-error", "%s", describe(err)))
-			return
-		}
-		st.give(data)
+	if _, err := st.WriteTo(conn); err != nil {
+		st.stop(failf("local-error", "%s", describe(err)))
+	} else {
+		conn.CloseWrite()
 	}
 }
 

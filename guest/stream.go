@@ -178,25 +178,29 @@ func (st *stream) received() int64 {
 	return st.window.received
 }
 
-// memory is for bytes that come; new memory for each burst would keep the collector busy, and a stream without bytes
-// keeps none.
+// memory is for bytes that come; new memory for each burst would keep the collector busy.
 var memory = sync.Pool{New: func() any { return new([]byte) }}
 
-// take returns all bytes that have come. give must follow when they have left this side.
-func (st *stream) take() ([]byte, error) {
+// WriteTo writes all that comes to a writer, until the end. A stream without bytes keeps no memory.
+func (st *stream) WriteTo(to io.Writer) (total int64, err error) {
 	defer st.lock()()
-	err := st.waitData()
-	data := st.in
-	if st.in = nil; err != nil {
-		return nil, err
+	for {
+		if err = st.waitData(); err == io.EOF {
+			return total, nil
+		} else if err != nil {
+			return total, err
+		}
+		data := st.in
+		st.in = nil
+		st.session.link.mu.Unlock()
+		count, err := to.Write(data)
+		st.session.link.mu.Lock()
+		if total += int64(count); err != nil {
+			return total, err
+		}
+		st.release(len(data))
+		memory.Put(&data)
 	}
-	return data, nil
-}
-
-func (st *stream) give(data []byte) {
-	defer st.lock()()
-	st.release(len(data))
-	memory.Put(&data)
 }
 
 // Write sends bytes. It fails when the stream has ended, or the peer no longer reads.
@@ -258,7 +262,7 @@ func (st *stream) waitEnd() {
 
 // drain reads what is left of a stream until the peer ends it.
 func (st *stream) drain() {
-	io.Copy(io.Discard, struct{ io.Reader }{st})
+	st.WriteTo(io.Discard)
 	st.waitEnd()
 }
 
