@@ -106,9 +106,17 @@ func (e *execService) start(st *stream) *execCall {
 
 // launch connects a command, and starts it.
 func (e *execService) launch(c *execCall, cmd *exec.Cmd) *failure {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.isStopped:
+		return failf("command-failed", "shutting down")
+	case len(e.calls) >= maxCommands:
+		return failf("command-failed", "too many commands running (max %d)", maxCommands)
+	}
 	q := c.request
 	var slave *os.File
-	var errs [3]error
+	var errs [4]error
 	if q.columns > 0 {
 		c.terminal, slave, errs[0] = openTerminal(uint16(q.columns), uint16(q.rows), cmd.SysProcAttr.Credential)
 		cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr.Setctty = slave, slave, slave, true
@@ -121,23 +129,17 @@ func (e *execService) launch(c *execCall, cmd *exec.Cmd) *failure {
 			c.stdin, errs[2] = cmd.StdinPipe()
 		}
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	if errs == [4]error{} {
+		errs[3] = cmd.Start()
+	}
 	for _, err := range errs {
+		if os.IsNotExist(err) {
+			err = failf("command-failed", "%s: its interpreter does not exist", escape(cmd.Path, 200))
+		}
 		if err != nil {
+			c.terminal.Close() // nil only fails
 			return toFailure(err, "command-failed")
 		}
-	}
-	switch {
-	case e.isStopped:
-		return failf("command-failed", "shutting down")
-	case len(e.calls) >= maxCommands:
-		return failf("command-failed", "too many commands running (max %d)", maxCommands)
-	}
-	if err := cmd.Start(); os.IsNotExist(err) {
-		return failf("command-failed", "%s: its interpreter does not exist", escape(cmd.Path, 200))
-	} else if err != nil {
-		return toFailure(err, "command-failed")
 	}
 	c.cmd, e.calls[c] = cmd, true
 	return nil
@@ -162,7 +164,14 @@ func (e *execService) stop() {
 func (c *execCall) write(kind byte, payload []byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
+	if c.isOver.Load() {
+		return io.ErrClosedPipe
+	}
 	_, err := c.stream.Write(record(kind, payload))
+	if kind == execExit {
+		c.isOver.Store(true)
+		c.stream.CloseWrite()
+	}
 	return err
 }
 
@@ -174,8 +183,6 @@ func (c *execCall) exit(result fields) {
 		}
 	}
 	c.write(execExit, encode(result))
-	c.isOver.Store(true)
-	c.stream.CloseWrite()
 }
 
 func (c *execCall) pid() int { return c.cmd.Process.Pid }
@@ -301,7 +308,7 @@ func (c *execCall) feed() {
 
 // read handles what the caller sends.
 func (c *execCall) read() *failure {
-	hasInput := c.request.hasInput
+	hasInput := true
 	endInput := func() {
 		if hasInput {
 			close(c.input)
@@ -309,6 +316,9 @@ func (c *execCall) read() *failure {
 		hasInput = false
 	}
 	defer endInput()
+	if !c.request.hasInput {
+		endInput()
+	}
 	for {
 		kind, length, err := readRecord(c.stream)
 		if err == io.EOF {

@@ -82,8 +82,11 @@ func (s *session) fill(to []byte) []byte {
 	credit := func(id uint32, total int64) {
 		to = appendFrame(to, frameCredit, id, binary.BigEndian.AppendUint64(nil, uint64(total)), s.nextOut())
 	}
-	to = append(to, s.controls...)
-	s.controls, s.controlCount = nil, 0
+	takeControls := func() {
+		to = append(to, s.controls...)
+		s.controls, s.controlCount = nil, 0
+	}
+	takeControls()
 	if s.pong != nil {
 		to = appendFrame(to, framePong, 0, s.pong, s.nextOut())
 		s.pong = nil
@@ -119,6 +122,7 @@ func (s *session) fill(to []byte) []byte {
 		if st.offer(); len(st.out) == 0 {
 			st.changed.Broadcast()
 			st.sendFin()
+			takeControls() // frames go in the order of their numbers
 		}
 	}
 	return to

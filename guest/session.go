@@ -124,6 +124,7 @@ func (s *session) leave(reason *failure, isTold bool) {
 	if isTold || reason == s.draining {
 		// A drained session has nothing more to say, but its last FINs may still wait.
 		l.put(s.controls)
+		s.controls = nil
 	}
 	s.room.Broadcast()
 	for _, stream := range s.streams {
