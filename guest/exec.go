@@ -132,8 +132,8 @@ func (e *execService) launch(c *execCall, cmd *exec.Cmd) *failure {
 	if errs == [4]error{} {
 		errs[3] = cmd.Start()
 	}
-	for _, err := range errs {
-		if os.IsNotExist(err) {
+	for index, err := range errs {
+		if index == 3 && os.IsNotExist(err) {
 			err = failf("command-failed", "%s: its interpreter does not exist", escape(cmd.Path, 200))
 		}
 		if err != nil {

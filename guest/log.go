@@ -42,10 +42,9 @@ func (f *failure) exitStatus() int {
 // errorNames has the names of the system's errors that users see most.
 var errorNames = map[syscall.Errno]string{
 	syscall.EACCES: "EACCES", syscall.EADDRINUSE: "EADDRINUSE", syscall.EADDRNOTAVAIL: "EADDRNOTAVAIL",
-	syscall.EBUSY: "EBUSY", syscall.ECONNREFUSED: "ECONNREFUSED", syscall.ECONNRESET: "ECONNRESET",
-	syscall.EHOSTUNREACH: "EHOSTUNREACH", syscall.EIO: "EIO", syscall.EISDIR: "EISDIR", syscall.EMFILE: "EMFILE",
-	syscall.ENETUNREACH: "ENETUNREACH", syscall.ENOENT: "ENOENT", syscall.ENOTDIR: "ENOTDIR",
-	syscall.EPERM: "EPERM", syscall.EPIPE: "EPIPE", syscall.ETIMEDOUT: "ETIMEDOUT",
+	syscall.ECONNREFUSED: "ECONNREFUSED", syscall.ECONNRESET: "ECONNRESET", syscall.EHOSTUNREACH: "EHOSTUNREACH",
+	syscall.EISDIR: "EISDIR", syscall.EMFILE: "EMFILE", syscall.ENOENT: "ENOENT", syscall.ENOTDIR: "ENOTDIR",
+	syscall.EPERM: "EPERM", syscall.EPIPE: "EPIPE",
 }
 
 // describe shows an error in one line, one of the system as `permission denied (EACCES)`.

@@ -164,7 +164,6 @@ withGo('kill -9 of either side ends its streams, and another session follows', a
 /** Command lines that both programs refuse, with the same words. */
 const REFUSED = [
   '-c unix-connect:x',
-  '-c unix-connect:/x,frame=1',
   '-c virtserial-open:',
   '-c vsock-connect:a:b',
   '-c vsock-listen:x',
@@ -196,7 +195,7 @@ withGo('it refuses what vproxy refuses, with the same words and status', async (
   }
   for (const option of ['--allow-exec=/bin/true', '--allow-copy']) {
     const { code, stderr } = await runProgram([GUEST, '-c', 'stdio:', option]);
-    t.deepEqual([code, /^vproxy: error: --allow-\w+: .*take vproxy/.test(stderr)], [64, true], stderr);
+    t.deepEqual([code, /^vproxy: error: .*(take vproxy|vproxy has more)/.test(stderr)], [64, true], stderr);
   }
 });
 
