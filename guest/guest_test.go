@@ -179,6 +179,30 @@ func TestFlow(t *testing.T) {
 	}
 }
 
+// TestOrder: frames are written in the order of their numbers, also those that others bring about.
+func TestOrder(t *testing.T) {
+	s := newTestSession(true)
+	for id := uint32(2); id < 20; id += 2 {
+		st := newStream(s, "hold", "", &s.peers)
+		st.register(id)
+		st.isAnswered, st.finWanted, st.out = true, true, []byte("data")
+		s.control(frameAccept, id, nil)
+		st.offer()
+	}
+	s.pong, s.creditDue = make([]byte, 8), true
+	written, number := s.fill(nil), uint32(1)
+	for ; len(written) > 0; number++ {
+		h, isRight := readHeader(written, number)
+		if !isRight {
+			t.Fatalf("frame %d: wrong number", number)
+		}
+		written = written[headerBytes+h.length:]
+	}
+	if number != 1+9*3+2 {
+		t.Error(number)
+	}
+}
+
 func TestStorageMessages(t *testing.T) {
 	for input, code := range map[string]string{
 		" {\"a\":\"}\",\n\"b\":[{}]}\n\n": "",
