@@ -52,7 +52,6 @@ func parseChannel(text string) (*channelSpec, error) {
 		name, value, _ := strings.Cut(part, "=")
 		switch {
 		case name == "integrity":
-		case name == "integrity":
 			if s.isFull = value == "full"; !s.isFull && value != "frame" {
 				return fail("%s: must be frame or full", escape(part, 64))
 			}
