@@ -50,7 +50,17 @@ func parseChannel(text string) (*channelSpec, error) {
 	}
 	for _, part := range parts[1:] {
 		name, value, _ := strings.Cut(part, "=")
+		limit, isLimit := map[string]int{"frame": frameLimit, "in-flight": inFlightLimit, "streams": streamsLimit}[name]
 		switch {
+		case isLimit:
+			number, err := strconv.Atoi(value)
+			rule, unit := limitRules[limit], " of bytes"
+			if limit == streamsLimit {
+				unit = ""
+			}
+			if s.limits[limit] = number; err != nil || number < rule.min || number > rule.max {
+				return fail("%s: must be a number%s from %d to %d", escape(part, 64), unit, rule.min, rule.max)
+			}
 		case name == "integrity":
 			if s.isFull = value == "full"; !s.isFull && value != "frame" {
 				return fail("%s: must be frame or full", escape(part, 64))
@@ -60,7 +70,7 @@ func parseChannel(text string) (*channelSpec, error) {
 				return fail("%s: must be a speed such as 115200", escape(part, 64))
 			}
 		default:
-			return fail(`unknown option "%s"; available: integrity, and baud of tty-open; vproxy has more`,
+			return fail(`unknown option "%s"; available: frame, in-flight, integrity, streams; vproxy has more`,
 				escape(name, 64))
 		}
 	}

@@ -164,6 +164,7 @@ withGo('kill -9 of either side ends its streams, and another session follows', a
 /** Command lines that both programs refuse, with the same words. */
 const REFUSED = [
   '-c unix-connect:x',
+  '-c unix-connect:/x,frame=1',
   '-c virtserial-open:',
   '-c vsock-connect:a:b',
   '-c vsock-listen:x',
