@@ -153,11 +153,7 @@ func (e *execService) stop() {
 	for c := range e.calls {
 		c.end(killAtStop)
 	}
-	for left := 80; left > 0 && len(e.calls) > 0; left-- {
-		e.mu.Unlock()
-		time.Sleep(5 * time.Millisecond)
-		e.mu.Lock()
-	}
+	await(&e.mu, 400*time.Millisecond, func() bool { return len(e.calls) == 0 })
 }
 
 // write sends a record.

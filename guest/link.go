@@ -10,7 +10,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"sort"
 	"strings"
 	"sync"
 	"syscall"
@@ -46,15 +45,6 @@ type channel struct {
 func newChannel(spec *channelSpec, name string, keys func() []key) *channel {
 	return &channel{spec: spec, instance: newNonce(), name: name, keys: keys, services: map[string]func(*stream){},
 		changed: make(chan struct{}), links: map[*link]bool{}}
-}
-
-func (c *channel) serviceNames() []string {
-	names := []string{}
-	for name := range c.services {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	return names
 }
 
 // run serves the channel until it ends for good: standard input when its other end closes it, any other when it can
@@ -274,12 +264,17 @@ func (l *link) stop(reason *failure) {
 	if l.session != nil {
 		l.session.end(reason)
 	}
-	for left := 100; left > 0 && l.isBusy() && l.closed == nil; left-- {
-		l.mu.Unlock()
-		time.Sleep(5 * time.Millisecond)
-		l.mu.Lock()
-	}
+	await(&l.mu, 500*time.Millisecond, func() bool { return l.closed != nil || !l.isBusy() })
 	l.close(reason)
+}
+
+// await waits for something that its lock guards, but not for long.
+func await(lock *sync.Mutex, max time.Duration, isSo func() bool) {
+	for deadline := time.Now().Add(max); !isSo() && time.Now().Before(deadline); {
+		lock.Unlock()
+		time.Sleep(5 * time.Millisecond)
+		lock.Lock()
+	}
 }
 
 // close ends everything on the link.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/hmac"
+	"sort"
 	"sync"
 	"time"
 )
@@ -79,7 +80,11 @@ func (s *session) becomeReady() {
 	// The list of services may need several frames (R-SERVICES-1): a name is at most 64 characters, with quotes and a
 	// comma 67.
 	const perFrame = (maxControlBytes - 96) / 67
-	names := s.link.channel.serviceNames()
+	names := []string{}
+	for name := range s.link.channel.services {
+		names = append(names, name)
+	}
+	sort.Strings(names)
 	for ; len(names) > perFrame; names = names[perFrame:] {
 		s.control(frameServices, 0, encode(fields{"services": names[:perFrame], "more": true}))
 	}
