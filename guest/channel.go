@@ -115,10 +115,17 @@ func (s *channelSpec) dial(waiting func()) (io.ReadWriteCloser, error) {
 	case "tty-open":
 		return s.openLine()
 	case "vsock-connect":
-		return s.vsock(syscall.SYS_CONNECT, s.cid)
+		file, err := s.vsock(syscall.SYS_CONNECT, s.cid)
+		if err != nil {
+			return nil, err
+		}
+		return newQuick(file), nil
 	case "unix-connect":
 		conn, err := net.Dial("unix", s.path)
-		return conn, s.explain(err)
+		if err != nil {
+			return nil, s.explain(err)
+		}
+		return newQuick(conn.(socket)), nil
 	}
 	if info, err := os.Stdin.Stat(); err != nil || info.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 {
 		return nil, s.unusable("standard input is a device, such as a terminal; expected a pipe or a socket")
@@ -130,7 +137,13 @@ func (s *channelSpec) dial(waiting func()) (io.ReadWriteCloser, error) {
 func (s *channelSpec) listen() (accept func() (io.ReadWriteCloser, error), err error) {
 	if s.kind == "unix-listen" {
 		listener, err := address{network: "unix", text: s.path}.listen()
-		return func() (io.ReadWriteCloser, error) { return listener.Accept() }, err
+		return func() (io.ReadWriteCloser, error) {
+			conn, err := listener.Accept()
+			if err != nil {
+				return nil, err
+			}
+			return newQuick(conn.(socket)), nil
+		}, err
 	}
 	listener, err := s.vsock(syscall.SYS_BIND, anyCID)
 	return func() (io.ReadWriteCloser, error) {
@@ -140,7 +153,7 @@ func (s *channelSpec) listen() (accept func() (io.ReadWriteCloser, error), err e
 		if number != 0 {
 			return nil, number
 		}
-		return os.NewFile(fd, s.text), nil
+		return newQuick(os.NewFile(fd, s.text)), nil
 	}, err
 }
 
@@ -251,7 +264,7 @@ func (s *channelSpec) openPort(waiting func()) (io.ReadWriteCloser, error) {
 		count, err := syscall.Read(fd, first)
 		switch {
 		case count > 0 || err == syscall.EAGAIN: // then the count is negative
-			file := os.NewFile(uintptr(fd), device)
+			file := newQuick(os.NewFile(uintptr(fd), device))
 			begin := io.LimitReader(bytes.NewReader(first), int64(count))
 			return struct {
 				io.Reader
@@ -323,7 +336,7 @@ func (s *channelSpec) openLine() (io.ReadWriteCloser, error) {
 		file.Close()
 		return nil, s.unusable("cannot set the line raw: " + describe(err))
 	}
-	return file, nil
+	return newQuick(file), nil
 }
 
 // ioctl makes one. It does not use Fd, which would make the file block.

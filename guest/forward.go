@@ -258,7 +258,7 @@ func splice(st *stream, conn socket) {
 }
 
 func toLocal(st *stream, conn socket) {
-	if _, err := st.WriteTo(conn); err != nil {
+	if _, err := st.WriteTo(newQuick(conn)); err != nil {
 		st.stop(failf("local-error", "%s", describe(err)))
 	} else {
 		conn.CloseWrite()
@@ -274,12 +274,12 @@ func toPeer(st *stream, conn socket) {
 		var buffer *[65536]byte
 		var count int
 		var readErr error
-		err := raw.Read(func(fd uintptr) bool {
+		err := raw.Read(func(fd uintptr) (isDone bool) {
 			buffer = buffers.Get().(*[65536]byte)
-			if count, readErr = syscall.Read(int(fd), buffer[:]); readErr == syscall.EAGAIN {
+			if count, isDone, readErr = quickCall(syscall.SYS_READ, fd, buffer[:]); !isDone {
 				buffers.Put(buffer)
 			}
-			return readErr != syscall.EAGAIN
+			return isDone
 		})
 		switch {
 		case err != nil: // the peer no longer reads, or the stream has ended
