@@ -115,35 +115,22 @@ func (s *channelSpec) dial(waiting func()) (io.ReadWriteCloser, error) {
 	case "tty-open":
 		return s.openLine()
 	case "vsock-connect":
-		file, err := s.vsock(syscall.SYS_CONNECT, s.cid)
-		if err != nil {
-			return nil, err
-		}
-		return newQuick(file), nil
+		return s.vsock(syscall.SYS_CONNECT, s.cid)
 	case "unix-connect":
 		conn, err := net.Dial("unix", s.path)
-		if err != nil {
-			return nil, s.explain(err)
-		}
-		return newQuick(conn.(socket)), nil
+		return conn, s.explain(err)
 	}
 	if info, err := os.Stdin.Stat(); err != nil || info.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 {
 		return nil, s.unusable("standard input is a device, such as a terminal; expected a pipe or a socket")
 	}
-	return stdio{os.Stdin}, nil
+	return stdio{}, nil
 }
 
 // listen listens for connections, and returns how one is accepted.
 func (s *channelSpec) listen() (accept func() (io.ReadWriteCloser, error), err error) {
 	if s.kind == "unix-listen" {
 		listener, err := address{network: "unix", text: s.path}.listen()
-		return func() (io.ReadWriteCloser, error) {
-			conn, err := listener.Accept()
-			if err != nil {
-				return nil, err
-			}
-			return newQuick(conn.(socket)), nil
-		}, err
+		return func() (io.ReadWriteCloser, error) { return listener.Accept() }, err
 	}
 	listener, err := s.vsock(syscall.SYS_BIND, anyCID)
 	return func() (io.ReadWriteCloser, error) {
@@ -153,7 +140,7 @@ func (s *channelSpec) listen() (accept func() (io.ReadWriteCloser, error), err e
 		if number != 0 {
 			return nil, number
 		}
-		return newQuick(os.NewFile(fd, s.text)), nil
+		return os.NewFile(fd, s.text), nil
 	}, err
 }
 
@@ -186,10 +173,12 @@ func (s *channelSpec) vsock(call uintptr, cid uint32) (*os.File, error) {
 	return os.NewFile(uintptr(fd), s.text), s.explain(err)
 }
 
-// stdio is the channel of standard input and output.
-type stdio struct{ *os.File }
+// stdio is the channel of standard input and output, which may block.
+type stdio struct{}
 
+func (stdio) Read(to []byte) (int, error) { return os.Stdin.Read(to) }
 func (stdio) Write(b []byte) (int, error) { return os.Stdout.Write(b) }
+func (stdio) Close() error                { return os.Stdin.Close() }
 
 func (s *channelSpec) unusable(why string) error {
 	return failf("channel-unusable", "%s: %s", s.text, why)
@@ -336,7 +325,7 @@ func (s *channelSpec) openLine() (io.ReadWriteCloser, error) {
 		file.Close()
 		return nil, s.unusable("cannot set the line raw: " + describe(err))
 	}
-	return newQuick(file), nil
+	return file, nil
 }
 
 // ioctl makes one. It does not use Fd, which would make the file block.

@@ -102,6 +102,9 @@ func (c *channel) listen() *failure {
 
 // serve runs the sessions on an open channel until it closes.
 func (c *channel) serve(conn io.ReadWriteCloser) *failure {
+	if file, isPolled := conn.(polled); isPolled {
+		conn = newQuick(file)
+	}
 	l := newLink(c, conn)
 	c.mu.Lock()
 	if c.links[l] = true; c.isStopping {

@@ -13,12 +13,15 @@ type quick struct {
 	io.Closer
 }
 
-func newQuick(conn interface {
+// polled is a socket, or a file that was opened so that it never blocks.
+type polled interface {
 	syscall.Conn
 	io.Closer
-}) *quick {
-	raw, _ := conn.SyscallConn() // never fails for what is open
-	return &quick{raw, conn}
+}
+
+func newQuick(file polled) *quick {
+	raw, _ := file.SyscallConn() // never fails for what is open
+	return &quick{raw, file}
 }
 
 // quickCall makes a call on bytes, and tells whether it could; if not, it is to be made again when the file is ready.
