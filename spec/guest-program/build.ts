@@ -12,14 +12,19 @@ const FOLDER = mkdtempSync(join(os.tmpdir(), 'vproxy-guest-'));
 /** The program, once the tests of the file begin. */
 export const GUEST = join(FOLDER, 'vproxy-guest');
 
+/** Compiles the program to `path`. */
+export function compileGuest(path: string): void {
+  const env = { ...process.env, CGO_ENABLED: '0', GOFLAGS: '-mod=mod', GOPROXY: 'off' };
+  const words = ['build', '-trimpath', '-ldflags', '-s -w', '-o', path, '.'];
+  execFileSync('go', words, { cwd: join(PROJECT_ROOT, 'guest'), env });
+}
+
 /** Call it before other hooks; it does nothing on a machine without Go, whose tests are skipped. */
 export function buildGuest(): void {
   test.after.always(() => rmSync(FOLDER, { recursive: true, force: true }));
   if (!hasNeed('go')) return;
   test.before((t) => {
     t.timeout(180_000);
-    const env = { ...process.env, CGO_ENABLED: '0', GOFLAGS: '-mod=mod', GOPROXY: 'off' };
-    const words = ['build', '-trimpath', '-ldflags', '-s -w', '-o', GUEST, '.'];
-    execFileSync('go', words, { cwd: join(PROJECT_ROOT, 'guest'), env });
+    compileGuest(GUEST);
   });
 }

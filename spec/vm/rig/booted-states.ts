@@ -18,6 +18,7 @@ interface StateOrigin {
   readonly tools: Tools;
   readonly accelerator: Accelerator;
   readonly system: GuestSystem;
+  readonly stateFolder: string;
   /** The archive that the kernel unpacks. */
   readonly archive: string;
   /** The QEMU arguments for everything that the guest sees of its machine. */
@@ -25,14 +26,14 @@ interface StateOrigin {
 }
 
 /** The path of the state of such a guest. */
-function statePath({ tools, accelerator, system, archive, hardware }: StateOrigin): string {
+function statePath({ tools, accelerator, system, stateFolder, archive, hardware }: StateOrigin): string {
   const hash = createHash('sha256');
   hash.update(readFileSync(archive)).update(readFileSync(tools.kernel.image));
   hash.update(execFileSync(tools.qemu, ['--version']));
   // Under KVM the guest has seen the processor of this machine.
   const processor = accelerator === 'kvm' ? cpus()[0]?.model : undefined;
   hash.update(JSON.stringify([hardware, system.credentials, system.untilBooted, accelerator, processor]));
-  return join(system.stateFolder, `${system.name}-${hash.digest('hex').slice(0, 32)}.state`);
+  return join(stateFolder, `${system.name}-${hash.digest('hex').slice(0, 32)}.state`);
 }
 
 /**
@@ -42,7 +43,8 @@ function statePath({ tools, accelerator, system, archive, hardware }: StateOrigi
 export async function keptState(origin: StateOrigin, write: (temporary: string) => Promise<void>): Promise<string> {
   const path = statePath(origin);
   if (existsSync(path)) return path;
-  const { stateFolder, name } = origin.system;
+  const { stateFolder } = origin;
+  const { name } = origin.system;
   mkdirSync(stateFolder, { recursive: true });
   // The lock belongs to its process, and is released with this one, however it ends.
   const lock = spawn('flock', [join(stateFolder, `${name}.lock`), 'sh', '-c', 'echo; exec cat'], {

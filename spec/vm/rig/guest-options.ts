@@ -24,10 +24,10 @@ export interface GuestOptions {
 /** A system to boot; guests with the same one start from its state. */
 export interface GuestSystem {
   readonly name: string;
-  /** Writes the root archive for the kernel to `path`; its `/init` must start the agent. */
+  /** Writes the root archive for the kernel to `path`; its `/init` must start the agent, or say hello in its place. */
   readonly writeArchive: (path: string, tools: Tools) => void;
-  /** The folder of its states. */
-  readonly stateFolder: string;
+  /** The folder of its states; without one, each guest boots. */
+  readonly stateFolder?: string;
   readonly memoryMiB: number;
   /** The credentials that it has from its first boot on. */
   readonly credentials?: Readonly<Record<string, Buffer>>;

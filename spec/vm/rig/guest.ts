@@ -89,13 +89,14 @@ async function makeGuest({ tools, accelerator, plan, isFirst }: Making): Promise
     const agent = await Agent.listen(join(folder, 'agent.sock'));
     const qmp = await Qmp.listen(join(folder, 'qmp.sock'));
     guest = new Guest({ folder, tools, accelerator, keys: sshKeys(tools), agent, qmp, options });
+    const { stateFolder } = system;
     const isUsual = options.processors === undefined && (portArguments === undefined || isUsualPort(portArguments));
-    if (isFirst || !isUsual) {
+    if (isFirst || !isUsual || stateFolder === undefined) {
       await guest.start();
       return guest;
     }
     const hardware = [...MACHINE, String(system.memoryMiB)];
-    const state = await keptState({ tools, accelerator, system, archive, hardware }, async (temporary) => {
+    const state = await keptState({ tools, accelerator, system, stateFolder, archive, hardware }, async (temporary) => {
       const first = await makeGuest({ tools, accelerator, plan: () => ({ system }), isFirst: true });
       try {
         if (system.untilBooted !== undefined) await first.agent.output(system.untilBooted, { timeoutMs: BOOT_MS });

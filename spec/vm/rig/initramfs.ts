@@ -40,14 +40,8 @@ export const BUSYBOX_SYSTEM: GuestSystem = {
  * reading, and without compression it is built in a fraction of a second, so every guest gets its own and none is kept.
  */
 export function buildInitramfs(path: string, tools: Tools): void {
-  const archive = new CpioWriter(path);
-  for (const folder of ['/dev', '/proc', '/sys', '/run', '/srv', '/tmp', '/etc', '/var/log']) archive.addFolder(folder);
-  archive.addDevice('/dev/console', 5, 1);
-  addBusybox(archive, tools.busybox);
+  const archive = startArchive(path, tools);
   addProgram(archive, process.execPath, '/usr/bin/node');
-  addProgram(archive, tools.dropbear, '/usr/sbin/dropbear');
-  addModules(archive, tools.kernel);
-  addAccounts(archive, sshKeys(tools));
   for (const part of ['package.json', 'dist/lib', 'dist/program', 'dist/spec/vm/rig', ...listProductionModules()]) {
     if (!existsSync(join(PROJECT_ROOT, part))) throw new Error(`${part} is not there: run npm run build`);
     addTree(archive, part, part.startsWith('dist/spec') ? '' : 'node_modules');
@@ -55,12 +49,24 @@ export function buildInitramfs(path: string, tools: Tools): void {
   archive.addLink('/usr/bin/vproxy', GUEST_VPROXY);
   for (const wrapper of ['/usr/sbin/storcli64', '/usr/bin/vproxy-storage']) archive.addLink(wrapper, GUEST_STORAGE);
   const agent = `node ${GUEST_RIG}/agent.js /dev/virtio-ports/${AGENT_PORT}`;
-  const services = [
-    `dropbear -E -s -W 1048576 -r /etc/dropbear/host_key -p 127.0.0.1:${GUEST_PORTS.ssh}`,
-    `node ${GUEST_RIG}/services.js > ${SERVICES_LOG} &`,
-  ];
+  const services = [SSH_SERVER, `node ${GUEST_RIG}/services.js > ${SERVICES_LOG} &`];
   archive.addFile('/init', formatInitScript([PORT_NAME, AGENT_PORT], services, agent), 0o755);
   archive.close();
+}
+
+/** Starts the ssh server of an archive. */
+export const SSH_SERVER = `dropbear -E -s -W 1048576 -r /etc/dropbear/host_key -p 127.0.0.1:${GUEST_PORTS.ssh}`;
+
+/** Begins an archive with busybox, the ssh server with its libraries, kernel modules and accounts. */
+export function startArchive(path: string, tools: Tools): CpioWriter {
+  const archive = new CpioWriter(path);
+  for (const folder of ['/dev', '/proc', '/sys', '/run', '/srv', '/tmp', '/etc', '/var/log']) archive.addFolder(folder);
+  archive.addDevice('/dev/console', 5, 1);
+  addBusybox(archive, tools.busybox);
+  addProgram(archive, tools.dropbear, '/usr/sbin/dropbear');
+  addModules(archive, tools.kernel);
+  addAccounts(archive, sshKeys(tools));
+  return archive;
 }
 
 function addBusybox(archive: CpioWriter, busybox: string): void {
