@@ -24,7 +24,7 @@ test('a document missing from the contents, a missing document in them, and a br
   ] as const) {
     const root = temporaryFolder(t);
     cpSync(join(PROJECT_ROOT, 'docs'), join(root, 'docs'), { recursive: true });
-    for (const beside of ['README.md', 'CHANGELOG.md', 'SECURITY.md', 'examples', 'packaging', 'spec']) {
+    for (const beside of ['README.md', 'CHANGELOG.md', 'SECURITY.md', 'examples', 'guest', 'packaging', 'spec']) {
       symlinkSync(join(PROJECT_ROOT, beside), join(root, beside));
     }
     t.notThrows(() => stage(root, temporaryFolder(t)));
