@@ -82,7 +82,9 @@ test.serial('ssh, storage calls, commands and a terminal work', async (t) => {
   await checkSession(t);
   t.is((await exec(t, ['sh', '-c', 'kill -TERM $$'])).status, 143);
   const command = `script --quiet --return --command '$VPROXY exec -t sh -c "tty; exit 4"' /dev/null`;
-  const terminal = await runProgram(['bash', '-c', command], { env: { ...process.env, ...environment() } });
+  const env = { ...process.env, ...environment() };
+  // At the end of its input, script would type an end of file.
+  const terminal = await runProgram(['bash', '-c', command], { env, keepsInput: true });
   t.deepEqual([terminal.code, terminal.stdout], [4, '/dev/pts/0\r\n']);
 });
 

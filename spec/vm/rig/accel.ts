@@ -1,8 +1,10 @@
 /** Whether this machine can run guests with KVM, or only under emulation. */
 import { spawn } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
+import { GUESTS_FOLDER } from './ssh.js';
 import type { Tools } from './tools.js';
 
 /** The accelerators of QEMU that the rig uses. */
@@ -12,7 +14,8 @@ const PROBE_MS = 6_000;
 
 /**
  * KVM if a kernel shows a first line under it, else TCG. A device `/dev/kvm` proves nothing: on a nested host it may
- * abort, or hang before the kernel starts. The environment variable `VPROXY_VM_ACCEL` (`kvm` or `tcg`) decides instead.
+ * abort, or hang before the kernel starts. A failure is kept until this machine boots. The environment variable
+ * `VPROXY_VM_ACCEL` (`kvm` or `tcg`) decides instead.
  */
 export async function chooseAccelerator(tools: Tools): Promise<Accelerator> {
   const asked = process.env['VPROXY_VM_ACCEL'];
@@ -22,7 +25,12 @@ export async function chooseAccelerator(tools: Tools): Promise<Accelerator> {
   } catch {
     return 'tcg';
   }
-  return (await bootsUnderKvm(tools)) ? 'kvm' : 'tcg';
+  const failed = join(GUESTS_FOLDER, `no-kvm-${readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()}`);
+  if (existsSync(failed)) return 'tcg';
+  if (await bootsUnderKvm(tools)) return 'kvm';
+  mkdirSync(GUESTS_FOLDER, { recursive: true });
+  writeFileSync(failed, '');
+  return 'tcg';
 }
 
 async function bootsUnderKvm(tools: Tools): Promise<boolean> {
