@@ -246,41 +246,40 @@ func splice(st *stream, conn socket) {
 			abort(conn)
 		}
 	})
+	local := newQuick(conn)
 	written := make(chan struct{})
 	go func() {
-		toLocal(st, conn)
+		if _, err := st.WriteTo(local); err != nil {
+			st.stop(failf("local-error", "%s", describe(err)))
+		} else {
+			conn.CloseWrite()
+		}
 		close(written)
 	}()
-	toPeer(st, conn)
+	toPeer(st, local)
 	<-written
 	st.waitEnd()
 	conn.Close()
 }
 
-func toLocal(st *stream, conn socket) {
-	if _, err := st.WriteTo(newQuick(conn)); err != nil {
-		st.stop(failf("local-error", "%s", describe(err)))
-	} else {
-		conn.CloseWrite()
-	}
-}
-
 // buffers are lent only to sockets that have something to read, so idle streams need none.
 var buffers = sync.Pool{New: func() any { return new([65536]byte) }}
 
-func toPeer(st *stream, conn socket) {
-	raw, _ := conn.SyscallConn()
+func toPeer(st *stream, local *quick) {
 	for {
 		var buffer *[65536]byte
 		var count int
 		var readErr error
-		err := raw.Read(func(fd uintptr) (isDone bool) {
+		err := local.raw.Read(func(fd uintptr) (isDone bool) {
 			buffer = buffers.Get().(*[65536]byte)
 			if count, isDone, readErr = quickCall(syscall.SYS_READ, fd, buffer[:]); !isDone {
 				buffers.Put(buffer)
 			}
 			return isDone
 		})
+		if err == nil && readErr == nil && count == 0 {
+			readErr = local.wasReset()
+		}
 		switch {
 		case err != nil: // the peer no longer reads, or the stream has ended
 			return

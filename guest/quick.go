@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"sync"
 	"syscall"
 	"unsafe"
 )
@@ -11,6 +12,10 @@ import (
 type quick struct {
 	raw syscall.RawConn
 	io.Closer
+
+	// reset is the error of a socket that a write was told. The system tells it once, and a reader then sees an end.
+	mu    sync.Mutex
+	reset error
 }
 
 // polled is a socket, or a file that was opened so that it never blocks.
@@ -21,7 +26,7 @@ type polled interface {
 
 func newQuick(file polled) *quick {
 	raw, _ := file.SyscallConn() // never fails for what is open
-	return &quick{raw, file}
+	return &quick{raw: raw, Closer: file}
 }
 
 // quickCall makes a call on bytes, and tells whether it could; if not, it is to be made again when the file is ready.
@@ -55,8 +60,13 @@ func (q *quick) Read(to []byte) (count int, err error) {
 func (q *quick) Write(bytes []byte) (written int, err error) {
 	for written < len(bytes) && err == nil {
 		waitErr := q.raw.Write(func(fd uintptr) (isDone bool) {
+			q.mu.Lock()
+			defer q.mu.Unlock()
 			var count int
 			count, isDone, err = quickCall(syscall.SYS_WRITE, fd, bytes[written:])
+			if isDone && err != nil && err != syscall.EPIPE { // EPIPE: it ended in order before
+				q.reset = err
+			}
 			written += count
 			return isDone
 		})
@@ -65,4 +75,11 @@ func (q *quick) Write(bytes []byte) (written int, err error) {
 		}
 	}
 	return written, err
+}
+
+// wasReset tells why the end that a reader sees is none, if it is none.
+func (q *quick) wasReset() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.reset
 }

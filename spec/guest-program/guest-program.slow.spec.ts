@@ -12,6 +12,7 @@ import { ask, echo as echoBack, failureOf, localServer, localSocket, readToEnd }
 import { FieldEmulator, runWrapper } from '../helpers/storage.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
+import { outcomeOf } from '../helpers/traffic.js';
 import { ENDED, ESTABLISHED, isRunning, runProgram, runVproxy } from '../helpers/vproxy-process.js';
 import { buildGuest, GUEST } from './build.js';
 
@@ -75,6 +76,24 @@ withGo('a reset, a refusal and a missing service arrive with their codes', async
     await pair.host.waitForLine(new RegExp(`${service}.*reset: .*\\(${code}\\)`));
   }
 });
+
+withGo(
+  'a reset of a target that also does not read is one at the other side, behind the bytes before it',
+  async (t) => {
+    const targets: net.Socket[] = [];
+    const target = await localServer(t, (socket) => void targets.push(socket.pause()));
+    const pair = await guestPair(t, { host: ['-o', 'deaf:0'], guest: ['-i', `deaf:${target.port}`] });
+    const socket = localSocket(t, await pair.host.listeningPort('deaf'));
+    await eventually(() => targets.length === 1);
+    // More than windows and sockets hold, each way: the guest waits to write, and has bytes of the target to read.
+    for (const end of [socket, ...targets]) end.pause().write(Buffer.alloc(2 ** 25));
+    await eventually(() => targets[0]?.readableLength !== 0 && socket.readableLength !== 0);
+    targets[0]?.resetAndDestroy();
+    const outcome = outcomeOf(socket);
+    socket.resume();
+    t.is((await outcome).end, 'reset');
+  },
+);
 
 withGo('commands have input, output, a status, signals and a terminal', async (t) => {
   const { exec, start, script, env } = await execPair(t, ['--allow-exec', '--info'], { guestOptions });
