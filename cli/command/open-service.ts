@@ -1,6 +1,6 @@
 /** Opens streams to services of a peer for commands; in a terminal they show what they wait for. */
 import { fstatSync } from 'node:fs';
-import { connectService, type ServiceStream } from '../../lib/control/client/connect-service.js';
+import { connectService, type ServiceSocket, ServiceStream } from '../../lib/control/client/connect-service.js';
 import { getValue } from '../../lib/control/client/plain-http.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
@@ -20,7 +20,11 @@ export interface ServiceRequest {
 }
 
 /** Resolves when the peer has accepted the stream. Rejects like `findSocket` and `connectService`. */
-export async function openService(request: ServiceRequest): Promise<ServiceStream> {
+export const openService = async (request: ServiceRequest): Promise<ServiceStream> =>
+  new ServiceStream(await openServiceSocket(request));
+
+/** As `openService`. */
+export async function openServiceSocket(request: ServiceRequest): Promise<ServiceSocket> {
   const { service, channel, isAttached = false } = request;
   const path = await findSocket(request);
   try {

@@ -2,12 +2,14 @@
 
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import net from 'node:net';
-import type { Duplex, Writable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
+import type { ServiceSocket } from '../../lib/control/client/connect-service.js';
 import { systemCode, VproxyError } from '../../lib/errors.js';
+import { readBuffered } from '../../lib/system/sockets/node-sockets.js';
 import { describeError } from '../../lib/util/escape.js';
 import { CHANNEL_OPTION, type Command } from '../command/command.js';
 import { servicePlace } from '../command/labels.js';
-import { openService } from '../command/open-service.js';
+import { openServiceSocket } from '../command/open-service.js';
 
 export const command: Command = {
   usage: 'connect [LABEL/]SERVICE [--channel LABEL]',
@@ -22,34 +24,72 @@ export const command: Command = {
   async run(args) {
     const { service, channel } = servicePlace(args, args.operands[0] ?? '');
     const request = { socket: args.text('socket'), name: args.text('name'), service, channel };
-    await joinStandardStreams(await openService(request));
+    await joinStandardStreams(await openServiceSocket(request));
   },
 };
 
 /**
- * Pipes bytes both ways with back-pressure, and half-closes each direction at its EOF; resolves when both have ended, or
+ * Carries bytes both ways with back-pressure, and half-closes each direction at its EOF; resolves when both have ended, or
  * when the reader of the output has closed it. Rejects with the stream's error.
  */
-async function joinStandardStreams(stream: Duplex): Promise<void> {
-  const input = process.stdin;
+async function joinStandardStreams(service: ServiceSocket): Promise<void> {
+  const { socket } = service;
+  const input: Readable = process.stdin;
   const output = openOutput();
   try {
     await new Promise<void>((resolve, reject) => {
-      stream.once('error', reject).once('close', resolve);
+      let open = 2;
+      const ended = (): void => {
+        open -= 1;
+        if (open === 0) resolve();
+      };
+      const judged = (reason: VproxyError | null): void => {
+        if (reason !== null) {
+          reject(reason);
+          return;
+        }
+        if (output !== process.stdout) output.end();
+        ended();
+      };
+      socket.once('end', () => void service.judgeEnd().then(judged)).once('finish', ended);
+      socket.on('error', (error) => void service.judgeError(error).then(reject));
       input.once('error', (error) => reject(new VproxyError('local-error', `standard input: ${describeError(error)}`)));
       output.once('error', (error) => {
         if (systemCode(error) === 'EPIPE') resolve();
         else reject(new VproxyError('local-error', `standard output: ${describeError(error)}`));
       });
-      input.pipe(stream);
-      stream.pipe(output, { end: output !== process.stdout });
+      if (input instanceof net.Socket) carry(input, socket).once('end', () => socket.end());
+      else input.pipe(socket);
+      carry(socket, output);
     });
     await written(output);
   } finally {
-    stream.destroy();
+    socket.destroy();
     // It may never reach EOF.
     input.destroy();
   }
+}
+
+/** The most that is read at once, in bytes. A pipe has fewer, a socket more. */
+const ROOM_BYTES = 262_144;
+
+/** Writes what `from` reads, out of one buffer, which is read into again once its bytes were taken. Returns `from`. */
+function carry(from: net.Socket, to: Writable): net.Socket {
+  const room = Buffer.allocUnsafeSlow(ROOM_BYTES);
+  const goOn = (): void => {
+    if (to.writableLength === 0) from.resume();
+  };
+  const early = from.read() as Buffer | null;
+  if (early !== null) to.write(early, goOn);
+  readBuffered(from, {
+    buffer: () => room,
+    callback: (byteCount) => {
+      to.write(room.subarray(0, byteCount), goOn);
+      return to.writableLength === 0;
+    },
+  });
+  if (to.writableLength > 0) from.pause();
+  return from;
 }
 
 /** Resolves when everything written has been flushed, or cannot be. */

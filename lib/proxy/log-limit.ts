@@ -1,9 +1,6 @@
 /** Rate limits for a channel's lines in the log and the audit log, so that peers and local programs cannot fill them. */
 
-import { toVproxyError } from '../errors.js';
 import { type EventRate, LOG_EVENTS, type Log, type LogEvent, makeEvent, rateOf } from '../events.js';
-import { endedStreamFields, streamFields } from '../forward/session-source.js';
-import type { MuxStream } from '../session/mux-stream.js';
 import type { SessionStream } from '../session/stream.js';
 import { TokenBucket } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
@@ -365,28 +362,3 @@ export const logRefusals = (log: Log, count: (service: string, code: string) => 
     log(makeEvent('service-failed', message, { service, stream: id }));
   },
 });
-
-/** Logs the opening and the end of a stream that a program opened, as forwards do for theirs; returns the stream. */
-export function logStream(stream: MuxStream, clock: Clock, log: Log): MuxStream {
-  const { service } = stream;
-  let isOpen = false;
-  stream.once('connect', () => {
-    isOpen = true;
-    const message = `stream ${stream.id} to ${service} is open`;
-    log(makeEvent('stream-opened', message, { service, ...streamFields(stream) }));
-  });
-  stream.once('close', () => {
-    const { id, sentBytes, receivedBytes, errored } = stream;
-    const amount = `${sentBytes} bytes sent, ${receivedBytes} received`;
-    const reason = errored === null ? null : toVproxyError(errored, 'cancelled');
-    const fields = { service, ...endedStreamFields(clock.now(), stream, reason ?? {}) };
-    if (reason === null) {
-      log(makeEvent('stream-closed', `stream ${id} to ${service} has ended: ${amount}`, fields));
-      return;
-    }
-    const why = `${escapeText(reason.message)} (${escapeText(reason.code, 64)})`;
-    if (isOpen) log(makeEvent('stream-reset', `stream ${id} to ${service} was reset: ${why}; ${amount}`, fields));
-    else log(makeEvent('stream-refused', `stream to ${service} refused: ${why}`, fields, 'warn'));
-  });
-  return stream;
-}

@@ -1,6 +1,6 @@
 /** One channel of a proxy: its supervisor, sessions, forwards and built-in services. */
 import { type ChannelAddress, placeOf } from '../channel/address/address.js';
-import { toVproxyError, VproxyError } from '../errors.js';
+import { VproxyError } from '../errors.js';
 import { type Log, makeEvent } from '../events.js';
 import type { Destination } from '../forward/egress/admission.js';
 import type { EgressRules } from '../forward/egress/rules.js';
@@ -8,7 +8,6 @@ import { encodeProxyHeader } from '../forward/endpoints/proxy-header.js';
 import { ServiceGate, ServiceRegistry } from '../forward/service-registry.js';
 import { measureRoundTrip, SessionSource } from '../forward/session-source.js';
 import type { ForwardSpec } from '../forward/spec.js';
-import { MuxStream } from '../session/mux-stream.js';
 import type { SecretKey } from '../session/opening/auth.js';
 import type { Session } from '../session/session.js';
 import type { SessionStream } from '../session/stream.js';
@@ -39,11 +38,11 @@ import { type ChannelRecordState, ChannelSessions, type Whereabouts } from './ch
 import { checkChannelOptions } from './check-options.js';
 import { type ForwardAddresses, type ForwardEntry, type ForwardEntryState, ForwardTable } from './forward-table.js';
 import { supervise } from './listen-supervisor.js';
-import { ChannelLog, type LineBytes, logRefusals, logStream } from './log-limit.js';
+import { ChannelLog, type LineBytes, logRefusals } from './log-limit.js';
 import { ChannelPorts, type ChannelPortsState } from './ports/channel-ports.js';
 import type { FindRival } from './rival.js';
-import { EXEC_SERVICE } from './services/built-in.js';
 import { PermittedServices } from './services/permitted.js';
+import { ProgramStreams } from './services/program-streams.js';
 import { Recordings } from './services/recordings.js';
 import { hasBroker, requestFilters, STORAGE_SERVICE, StorageService, type StorageState } from './services/storage.js';
 import type { ChannelSupervisor, SupervisorState } from './supervisor.js';
@@ -106,6 +105,7 @@ export class ProxyChannel {
   readonly forwards: ForwardTable;
   readonly registry: ServiceRegistry;
   readonly ports: ChannelPorts;
+  readonly programs: ProgramStreams;
   /** Null if it serves no storage calls. */
   readonly storage: StorageService | null;
   readonly supervisor: ChannelSupervisor;
@@ -124,7 +124,6 @@ export class ProxyChannel {
   readonly #stopping = new AbortController();
   readonly #channelLog: ChannelLog;
   readonly #log: Log;
-  readonly #waitMs: number;
   #options: ChannelOptions;
   #keys: readonly SecretKey[];
   #egress: ReadonlyMap<string, EgressRules>;
@@ -155,7 +154,6 @@ export class ProxyChannel {
     this.#keys = keys;
     this.#egress = egress;
     this.#context = context;
-    this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
     this.#source = source;
     this.#putGates(Object.keys(options.policies ?? {}));
     this.#channelLog = channelLog;
@@ -164,7 +162,8 @@ export class ProxyChannel {
       this.tally.record(event);
       channelLog.log(event);
     };
-    const shared = { label, source, registry, clock, log: this.#log, waitMs: this.#waitMs, addresses };
+    const { waitMs = DEFAULT_WAIT_MS } = options;
+    const shared = { label, source, registry, clock, log: this.#log, waitMs, addresses };
     this.forwards = new ForwardTable({
       ...shared,
       channel: label,
@@ -189,6 +188,13 @@ export class ProxyChannel {
     this.ports.adopt(options);
     this.#recordings = new Recordings(shared);
     this.#recordings.adopt(options);
+    const { signal } = this.#stopping;
+    this.programs = new ProgramStreams({
+      ...shared,
+      recordings: this.#recordings,
+      signal,
+      whyDown: () => this.whyDown,
+    });
     this.#permitted = new PermittedServices({ ...shared, recordings: this.#recordings });
     this.#permitted.prepare(address, options)();
     this.sessions = new ChannelSessions(
@@ -373,18 +379,6 @@ export class ProxyChannel {
       const policy = rule === undefined ? null : resolvePolicy(rule, this.label, group);
       this.registry.setGate(service, policy === null ? null : new ServiceGate(policy, this.#context.clock));
     }
-  }
-
-  /** Opens a stream as soon as there is a session, without waiting for the peer's answer. Rejects with `no-session` after `waitMs`. */
-  async openStream(service: string): Promise<MuxStream> {
-    const watch = service === EXEC_SERVICE ? await this.#recordings.watcher() : null;
-    const session = await this.#source.wait(this.#waitMs, this.#stopping.signal).catch((error: unknown) => {
-      const { code, message } = toVproxyError(error);
-      throw new VproxyError(code, `${message}${this.whyDown}`, { cause: error });
-    });
-    const stream = MuxStream.open(session, service);
-    watch?.(stream);
-    return logStream(stream, this.#context.clock, this.#log);
   }
 
   /** What it waits for, as the end of a message: `: unix-connect:/run/vm1.sock is missing`; or empty. */

@@ -37,6 +37,7 @@ import { jsonLineBytes } from './log-limit.js';
 import { acceptedStream } from './peer.js';
 import { ProxyChannel, type ProxyChannelContext, type ProxyChannelState, type Restored } from './proxy-channel.js';
 import type { FindRival } from './rival.js';
+import type { ProgramSocket } from './services/program-streams.js';
 import { parseEgressDestination } from './test-egress.js';
 
 /** Options for {@link Proxy}. */
@@ -400,7 +401,16 @@ export class Proxy extends EventEmitter<ProxyEvents> {
    * @internal
    */
   async openStream(service: string, label?: string): Promise<MuxStream> {
-    return this.#find(label).openStream(service);
+    return this.#find(label).programs.open(service);
+  }
+
+  /**
+   * As `connect`, for the socket of a program. Rejects with the reason, and leaves the socket as it is then.
+   *
+   * @internal
+   */
+  async joinStream(service: string, label: string | undefined, program: ProgramSocket): Promise<void> {
+    await this.#find(label).programs.join(service, program);
   }
 
   /** Resets a stream. Throws `not-found`. */

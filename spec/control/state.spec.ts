@@ -1,7 +1,7 @@
 /** The state and measurements of a control server, without its sockets; and the path of its socket. */
 import test from 'ava';
 import { EventLoopDelay } from '../../lib/control/context/event-loop-delay.js';
-import { KNOWN_ENDS, StreamEnds } from '../../lib/control/context/join-stream.js';
+import { KNOWN_ENDS, StreamEnds } from '../../lib/control/context/stream-ends.js';
 import { StreamRates } from '../../lib/control/context/stream-rates.js';
 import { controlFolder, controlSocketPath, isControlName } from '../../lib/control/socket-paths.js';
 import { VproxyError } from '../../lib/errors.js';

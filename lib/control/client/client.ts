@@ -21,7 +21,7 @@ import type {
   UpgradeAnswer,
 } from '../../status/types.js';
 import { pause, systemClock } from '../../util/clock.js';
-import { connectService, type ServiceStream } from './connect-service.js';
+import { connectService, ServiceStream } from './connect-service.js';
 import { openAnswer, requestText, requestValue } from './control-request.js';
 import { requestError } from './plain-http.js';
 import type { ChannelRequest, EgressTestRequest, ForwardRequest } from './requests.js';
@@ -240,8 +240,8 @@ export class ControlClient {
    * Opens a stream to a service of the peer, as a `Duplex` with `allowHalfOpen`: ending it half-closes, destroying it
    * resets the stream. Rejects with the code of the failure, such as `unknown-service` or `no-session`.
    */
-  connect(service: string, { channel }: { readonly channel?: string | undefined } = {}): Promise<ServiceStream> {
-    return connectService(this.path, service, channel);
+  async connect(service: string, { channel }: { readonly channel?: string | undefined } = {}): Promise<ServiceStream> {
+    return new ServiceStream(await connectService(this.path, service, channel));
   }
 
   /**
@@ -255,7 +255,7 @@ export class ControlClient {
   async exec(argv: readonly string[], { channel, ...request }: CommandRequest = {}): Promise<ExecCall> {
     let stream: ServiceStream;
     try {
-      stream = await connectService(this.path, EXEC_SERVICE, channel, { isAttached: true });
+      stream = new ServiceStream(await connectService(this.path, EXEC_SERVICE, channel, { isAttached: true }));
     } catch (error) {
       throw openError(error);
     }

@@ -21,7 +21,7 @@ export async function connectService(
   service: string,
   channel?: string,
   { isAttached = false }: { readonly isAttached?: boolean } = {},
-): Promise<ServiceStream> {
+): Promise<ServiceSocket> {
   const query: Given<'GET /v1/connect'>['query'] = { service, channel, ...(isAttached && { attached: true }) };
   const headers = ['Connection: Upgrade', `Upgrade: ${PROTOCOL}`];
   const target = formatTarget('/v1/connect', {}, query);
@@ -31,73 +31,38 @@ export async function connectService(
     const { status, headers, rest } = head;
     if (status !== 101) throw answeredError(status, await readRest(socket, head));
     if (rest.length > 0) socket.unshift(rest);
-    return new ServiceStream(socket, socketPath, headers.get('vproxy-end') ?? '');
+    return new ServiceSocket(socket, socketPath, headers.get('vproxy-end') ?? '');
   } catch (error) {
     socket.destroy();
     throw requestError(socketPath, error);
   }
 }
 
-type Callback = (error?: Error | null) => void;
-
 /**
- * A stream to a service of the peer, with half-close: `end` ends this direction, `destroy` resets the stream. If the other
- * side resets it, it fails with a `VproxyError` with the code of the reset. A unix socket shows a reset only as EOF, so
- * this class asks the process how the stream ended.
+ * A paused socket that carries a stream to a service of the peer, with half-close; closing it resets the stream, or ends this
+ * direction. A unix socket shows a reset only as EOF, so this class asks the process how the stream ended.
  */
-export class ServiceStream extends Duplex {
-  readonly #socket: net.Socket;
+export class ServiceSocket {
+  readonly socket: net.Socket;
   readonly #socketPath: string;
   readonly #endPath: string;
 
-  /** Takes the socket over; a GET of `endPath` returns how the stream ended. */
+  /** A GET of `endPath` returns how the stream ended. */
   constructor(socket: net.Socket, socketPath: string, endPath: string) {
-    super({ allowHalfOpen: true });
-    this.#socket = socket;
+    this.socket = socket;
     this.#socketPath = socketPath;
     this.#endPath = endPath;
-    socket.on('data', (chunk: Buffer) => {
-      if (!this.push(chunk)) socket.pause();
-    });
-    socket.once('end', () => void this.#handleEnd());
-    socket.on('error', (error) => void this.#fail(error));
   }
 
-  override _read(): void {
-    this.#socket.resume();
+  /** Call it at `end`: why the stream was reset; null if the peer has ended its direction in order. */
+  async judgeEnd(): Promise<VproxyError | null> {
+    if (!this.socket.writable) return this.#reason();
+    return isHungUp(this.socket) ? this.judgeError(null) : null;
   }
 
-  override _write(chunk: Buffer, _encoding: BufferEncoding, callback: Callback): void {
-    this.#socket.write(chunk, (error) => {
-      // On failure `#fail` finds the reason, and destroys this stream.
-      if (error === null || error === undefined) callback();
-    });
-  }
-
-  override _final(callback: Callback): void {
-    this.#socket.end(callback);
-  }
-
-  override _destroy(error: Error | null, callback: Callback): void {
-    this.#socket.destroy();
-    callback(error);
-  }
-
-  async #handleEnd(): Promise<void> {
-    const isOpen = this.#socket.writable;
-    if (isOpen && !isHungUp(this.#socket)) this.push(null);
-    else if (isOpen) await this.#fail(null);
-    else {
-      const reason = await this.#reason();
-      if (reason === null) this.push(null);
-      else this.destroy(reason);
-    }
-  }
-
-  async #fail(error: Error | null): Promise<void> {
-    const reason = await this.#reason();
-    const unknown = new VproxyError('cancelled', 'the stream was reset', { cause: error });
-    this.destroy(reason ?? unknown);
+  /** Call it at `error`: why the stream was reset. */
+  async judgeError(error: Error | null): Promise<VproxyError> {
+    return (await this.#reason()) ?? new VproxyError('cancelled', 'the stream was reset', { cause: error });
   }
 
   /** The error that the stream was reset with, or null. */
@@ -109,5 +74,52 @@ export class ServiceStream extends Duplex {
       // It can no longer be known whether the stream ended in order.
       return requestError(this.#socketPath, error);
     }
+  }
+}
+
+type Callback = (error?: Error | null) => void;
+
+/**
+ * A stream to a service of the peer, with half-close: `end` ends this direction, `destroy` resets the stream. If the other
+ * side resets it, it fails with a `VproxyError` with the code of the reset.
+ */
+export class ServiceStream extends Duplex {
+  readonly #service: ServiceSocket;
+
+  /** Takes the socket over. */
+  constructor(service: ServiceSocket) {
+    super({ allowHalfOpen: true });
+    this.#service = service;
+    const { socket } = service;
+    socket.on('data', (chunk: Buffer) => {
+      if (!this.push(chunk)) socket.pause();
+    });
+    socket.once('end', () => {
+      void service.judgeEnd().then((reason) => {
+        if (reason === null) this.push(null);
+        else this.destroy(reason);
+      });
+    });
+    socket.on('error', (error) => void service.judgeError(error).then((reason) => this.destroy(reason)));
+  }
+
+  override _read(): void {
+    this.#service.socket.resume();
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, callback: Callback): void {
+    this.#service.socket.write(chunk, (error) => {
+      // On failure the socket's error finds the reason, and destroys this stream.
+      if (error === null || error === undefined) callback();
+    });
+  }
+
+  override _final(callback: Callback): void {
+    this.#service.socket.end(callback);
+  }
+
+  override _destroy(error: Error | null, callback: Callback): void {
+    this.#service.socket.destroy();
+    callback(error);
   }
 }

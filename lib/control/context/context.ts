@@ -6,7 +6,7 @@ import type { LostLines } from '../../status/channel-tally.js';
 import type { ReloadAnswer, UpgradeAnswer } from '../../status/types.js';
 import type { EventLoopDelay } from './event-loop-delay.js';
 import type { EventRing } from './event-ring.js';
-import type { StreamEnds } from './join-stream.js';
+import type { StreamEnds } from './stream-ends.js';
 import type { StreamRates } from './stream-rates.js';
 
 /** The context of a request's handler. */

@@ -1,11 +1,9 @@
 /** Routes that open a stream to a service of the peer on their connection, and that report how it ended. */
-import { toVproxyError, VproxyError } from '../../errors.js';
-import type { MuxStream } from '../../session/mux-stream.js';
+import { VproxyError } from '../../errors.js';
+import type { KnownStream } from '../../forward/connection.js';
 import { streamEndSchema } from '../../status/schemas.js';
 import * as z from '../../status/zod.js';
-import { deferred } from '../../util/concurrency.js';
 import { labelOf } from '../context/context.js';
-import { joinStream } from '../context/join-stream.js';
 import { jsonRoute, upgradeRoute } from './route.js';
 import { numberText, onlyChannel, yesOrNoText } from './values.js';
 
@@ -38,15 +36,18 @@ export const connectRoutes = [
     protocol: STREAM_PROTOCOL,
     errors: [403, 404, 426, 503, 504],
     upgrade: async ({ proxy, ends }, { query: { service, channel, attached = false }, signal }, socket) => {
-      const stream = await proxy.openStream(service, channel);
       const label = labelOf(proxy, channel);
-      await accepted(stream, signal, () => {
-        const { id } = stream;
-        const end = ends.add();
-        // Record the end before the connection closes: a client that sees it close may ask at once.
-        stream.once('close', () => ends.end(end, stream.errored && describeReset(stream, id, stream.errored)));
-        socket.write(switching(`${label}/${id}`, end));
-        joinStream(stream, socket, { isAttached: attached });
+      let end = 0;
+      await proxy.joinStream(service, channel, {
+        socket,
+        isAttached: attached,
+        signal,
+        onAccept: ({ id }) => {
+          end = ends.add();
+          socket.write(switching(`${label}/${id}`, end));
+        },
+        // Recorded before the connection closes: a client that sees it close may ask at once.
+        onEnd: (stream, reason) => ends.end(end, reason && describeReset(stream, reason)),
       });
     },
   }),
@@ -61,30 +62,6 @@ export const connectRoutes = [
   }),
 ];
 
-function describeReset({ service }: MuxStream, id: number, error: Error): VproxyError {
-  const { code, message } = toVproxyError(error, 'cancelled');
+function describeReset({ id, service }: KnownStream, { code, message }: VproxyError): VproxyError {
   return new VproxyError(code, `stream ${id} to ${service} was reset: ${message} (${code})`);
-}
-
-/**
- * Calls `onAccept` when the peer accepts, before anything else is received from it, and resolves. Rejects with the peer's
- * reason, and when `signal` is aborted.
- */
-async function accepted(stream: MuxStream, signal: AbortSignal, onAccept: () => void): Promise<void> {
-  const answer = deferred();
-  const onGone = () =>
-    stream.destroy(new VproxyError('cancelled', 'the program that requested the stream has disconnected'));
-  const onError = (error: Error) => answer.reject(error);
-  stream.once('error', onError).once('connect', () => {
-    onAccept();
-    answer.resolve();
-  });
-  signal.addEventListener('abort', onGone);
-  if (signal.aborted) onGone();
-  try {
-    await answer.promise;
-  } finally {
-    signal.removeEventListener('abort', onGone);
-    stream.off('error', onError);
-  }
 }

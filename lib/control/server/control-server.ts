@@ -9,7 +9,7 @@ import { type Clock, systemClock } from '../../util/clock.js';
 import type { ControlContext, ProcessControl } from '../context/context.js';
 import { EventLoopDelay } from '../context/event-loop-delay.js';
 import { EventRing } from '../context/event-ring.js';
-import { StreamEnds } from '../context/join-stream.js';
+import { StreamEnds } from '../context/stream-ends.js';
 import { StreamRates } from '../context/stream-rates.js';
 import { HttpService } from './http-service.js';
 

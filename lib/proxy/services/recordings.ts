@@ -4,7 +4,7 @@ import { toVproxyError, VproxyError } from '../../errors.js';
 import type { Log } from '../../events.js';
 import type { RecordingRule, TerminalRecorder } from '../../exec/recording/terminal-recorder.js';
 import type { TerminalRecorders } from '../../exec/served-call.js';
-import type { MuxStream } from '../../session/mux-stream.js';
+import type { StreamObserver } from '../../session/mux-stream.js';
 import { requireOwnFolder } from '../../system/files/guarded-files.js';
 import { type Clock, settledWithin } from '../../util/clock.js';
 import type { ChannelOptions } from '../channel-options.js';
@@ -45,12 +45,12 @@ export class Recordings {
     return rule === null || recorder === null ? null : { recorder, rule };
   };
 
-  /** Returns a function that records the terminal of a stream to the peer's service `exec`; call it when the stream is opened. */
-  async watcher(): Promise<(stream: MuxStream) => void> {
+  /** What records the terminal of a new stream to the peer's service `exec`; null for nothing. */
+  async observer(): Promise<StreamObserver | null> {
     const found = await this.find();
-    if (found === null) return () => undefined;
+    if (found === null) return null;
     const { RecordedCall } = await import('../../exec/recording/recorded-call.js');
-    return (stream) => stream.observe(new RecordedCall({ ...found, log: this.#options.log }));
+    return new RecordedCall({ ...found, log: this.#options.log });
   }
 
   /** Ends all recordings. */
