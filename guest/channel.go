@@ -54,10 +54,7 @@ func parseChannel(text string) (*channelSpec, error) {
 		switch {
 		case isLimit:
 			number, err := strconv.Atoi(value)
-			rule, unit := limitRules[limit], " of bytes"
-			if limit == streamsLimit {
-				unit = ""
-			}
+			rule, unit := limitRules[limit], map[bool]string{true: " of bytes"}[limit != streamsLimit]
 			if s.limits[limit] = number; err != nil || number < rule.min || number > rule.max {
 				return fail("%s: must be a number%s from %d to %d", escape(part, 64), unit, rule.min, rule.max)
 			}
@@ -66,7 +63,7 @@ func parseChannel(text string) (*channelSpec, error) {
 				return fail("%s: must be frame or full", escape(part, 64))
 			}
 		case name == "baud" && kind == "tty-open":
-			if s.baud = bauds[value]; s.baud == 0 {
+			if !parseUint32(&s.baud, value) || s.baud == 0 {
 				return fail("%s: must be a speed such as 115200", escape(part, 64))
 			}
 		default:
@@ -123,7 +120,7 @@ func (s *channelSpec) dial(waiting func()) (io.ReadWriteCloser, error) {
 	if info, err := os.Stdin.Stat(); err != nil || info.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 {
 		return nil, s.unusable("standard input is a device, such as a terminal; expected a pipe or a socket")
 	}
-	return stdio{}, nil
+	return joined{os.Stdin, os.Stdout, os.Stdin}, nil
 }
 
 // listen listens for connections, and returns how one is accepted.
@@ -151,11 +148,7 @@ func (s *channelSpec) vsock(call uintptr, cid uint32) (*os.File, error) {
 	if err != nil {
 		return nil, s.unusable("the kernel has no AF_VSOCK, or a sandbox forbids it")
 	}
-	address := struct { // sockaddr_vm
-		family, reserved uint16
-		port, cid        uint32
-		zero             [4]byte
-	}{family: family, port: s.port, cid: cid}
+	address := [4]uint32{family, s.port, cid} // a sockaddr_vm, since the machine is little-endian
 	// Connecting blocks its thread, and the kernel gives up after two seconds.
 	number := syscall.EINTR
 	for number == syscall.EINTR { // by a signal of the scheduler
@@ -173,12 +166,12 @@ func (s *channelSpec) vsock(call uintptr, cid uint32) (*os.File, error) {
 	return os.NewFile(uintptr(fd), s.text), s.explain(err)
 }
 
-// stdio is the channel of standard input and output, which may block.
-type stdio struct{}
-
-func (stdio) Read(to []byte) (int, error) { return os.Stdin.Read(to) }
-func (stdio) Write(b []byte) (int, error) { return os.Stdout.Write(b) }
-func (stdio) Close() error                { return os.Stdin.Close() }
+// joined is a channel of several parts.
+type joined struct {
+	io.Reader
+	io.Writer
+	io.Closer
+}
 
 func (s *channelSpec) unusable(why string) error {
 	return failf("channel-unusable", "%s: %s", s.text, why)
@@ -186,18 +179,16 @@ func (s *channelSpec) unusable(why string) error {
 
 // channelErrors are the codes of errors of the system, and what is to be said of them, if that is not its text.
 var channelErrors = map[syscall.Errno]failure{
-	syscall.EACCES:       {"channel-denied", ""},
-	syscall.EPERM:        {"channel-denied", ""},
+	syscall.EACCES: {"channel-denied", ""}, syscall.EPERM: {"channel-denied", ""},
+	syscall.EISDIR: {"channel-unusable", ""}, syscall.ENOTDIR: {"channel-unusable", ""},
+	syscall.ELOOP:        {"channel-unusable", ""},
 	syscall.EAGAIN:       {"channel-busy", "its accept backlog is full (EAGAIN)"},
 	syscall.EBUSY:        {"channel-busy", "another process has it open (EBUSY)"},
 	syscall.ECONNREFUSED: {"channel-refused", ""},
 	syscall.ECONNRESET:   {"channel-refused", "connection refused"}, // by vsock
 	syscall.ENODEV:       {"channel-missing", "the device was removed (ENODEV)"},
-	syscall.ENOENT:       {"channel-missing", ""},
+	syscall.ENOENT:       {"channel-missing", "its folder does not exist (ENOENT)"},
 	syscall.ENXIO:        {"channel-unusable", "a console port, or a port without a device (ENXIO)"},
-	syscall.EISDIR:       {"channel-unusable", ""},
-	syscall.ELOOP:        {"channel-unusable", ""},
-	syscall.ENOTDIR:      {"channel-unusable", ""},
 	syscall.EIO:          {"channel-closed", "hung up by its other end"},
 }
 
@@ -211,8 +202,6 @@ func (s *channelSpec) explain(err error) error {
 		return nil
 	case number == syscall.ENOENT && exists(filepath.Dir(s.path)):
 		return failf(known.code, "%s is missing (ENOENT)", s.text)
-	case number == syscall.ENOENT:
-		known.message = "its folder does not exist (ENOENT)"
 	case known.code == "":
 		known = failure{"channel-failed", describe(err)}
 	case known.message == "":
@@ -255,10 +244,7 @@ func (s *channelSpec) openPort(waiting func()) (io.ReadWriteCloser, error) {
 		case count > 0 || err == syscall.EAGAIN: // then the count is negative
 			file := newQuick(os.NewFile(uintptr(fd), device))
 			begin := io.LimitReader(bytes.NewReader(first), int64(count))
-			return struct {
-				io.Reader
-				io.WriteCloser
-			}{io.MultiReader(begin, file), file}, nil
+			return joined{io.MultiReader(begin, file), file, file}, nil
 		case err != nil && err != syscall.EINTR:
 			syscall.Close(fd)
 			return nil, s.explain(err)
@@ -283,14 +269,12 @@ func (s *channelSpec) findPort() (string, error) {
 	return "", failf("channel-missing", `%s: no virtio-serial port "%s"`, s.text, filepath.Base(s.path))
 }
 
-// bauds are the speeds of a serial line, as termios has them.
-var bauds = map[string]uint32{
-	"300": syscall.B300, "600": syscall.B600, "1200": syscall.B1200, "1800": syscall.B1800, "2400": syscall.B2400,
-	"4800": syscall.B4800, "9600": syscall.B9600, "19200": syscall.B19200, "38400": syscall.B38400,
-	"57600": syscall.B57600, "115200": syscall.B115200, "230400": syscall.B230400, "460800": syscall.B460800,
-	"500000": syscall.B500000, "576000": syscall.B576000, "921600": syscall.B921600, "1000000": syscall.B1000000,
-	"1152000": syscall.B1152000, "1500000": syscall.B1500000, "2000000": syscall.B2000000, "2500000": syscall.B2500000,
-	"3000000": syscall.B3000000, "3500000": syscall.B3500000, "4000000": syscall.B4000000,
+// termios2 has the modes and speeds of a serial line, which may be any number.
+type termios2 struct {
+	iflag, oflag, cflag, lflag uint32
+	line                       uint8
+	cc                         [19]uint8
+	ispeed, ospeed             uint32
 }
 
 // openLine opens a serial line, and makes it 8-bit clean.
@@ -306,22 +290,22 @@ func (s *channelSpec) openLine() (io.ReadWriteCloser, error) {
 	if err != nil {
 		return nil, s.explain(err)
 	}
-	var raw syscall.Termios
-	if ioctl(file, syscall.TCGETS, &raw) != nil {
+	const getTermios2, setTermios2, speedMask, otherSpeed = 0x802c542a, 0x402c542b, 0o10017, 0o10000
+	var raw termios2
+	if ioctl(file, getTermios2, &raw) != nil {
 		file.Close()
 		return nil, s.unusable("not a terminal")
 	}
-	raw.Iflag = 0
-	raw.Oflag &^= syscall.OPOST
-	raw.Lflag &^= syscall.ECHO | syscall.ICANON | syscall.IEXTEN | syscall.ISIG
-	raw.Cflag = raw.Cflag&^(syscall.CSIZE|syscall.PARENB|syscall.HUPCL) | syscall.CS8 | syscall.CLOCAL | syscall.CREAD
-	raw.Cc[syscall.VMIN], raw.Cc[syscall.VTIME] = 1, 0
+	raw.iflag = 0
+	raw.oflag &^= syscall.OPOST
+	raw.lflag &^= syscall.ECHO | syscall.ICANON | syscall.IEXTEN | syscall.ISIG
+	raw.cflag = raw.cflag&^(syscall.CSIZE|syscall.PARENB|syscall.HUPCL) | syscall.CS8 | syscall.CLOCAL | syscall.CREAD
+	raw.cc[syscall.VMIN], raw.cc[syscall.VTIME] = 1, 0
 	if s.baud != 0 {
-		const speedMask = 0o10017
-		raw.Cflag = raw.Cflag&^speedMask | s.baud
+		raw.cflag, raw.ispeed, raw.ospeed = raw.cflag&^speedMask|otherSpeed, s.baud, s.baud
 	}
-	// TCSETS does not wait for output, which the line may never send.
-	if err := ioctl(file, syscall.TCSETS, &raw); err != nil {
+	// This does not wait for output, which the line may never send.
+	if err := ioctl(file, setTermios2, &raw); err != nil {
 		file.Close()
 		return nil, s.unusable("cannot set the line raw: " + describe(err))
 	}
@@ -331,12 +315,10 @@ func (s *channelSpec) openLine() (io.ReadWriteCloser, error) {
 // ioctl makes one. It does not use Fd, which would make the file block.
 func ioctl[T any](file *os.File, request uintptr, argument *T) error {
 	var number syscall.Errno
-	raw, err := file.SyscallConn()
-	if err == nil {
-		err = raw.Control(func(fd uintptr) {
-			_, _, number = syscall.Syscall(syscall.SYS_IOCTL, fd, request, uintptr(unsafe.Pointer(argument)))
-		})
-	}
+	raw, _ := file.SyscallConn() // never fails for what is open
+	err := raw.Control(func(fd uintptr) {
+		_, _, number = syscall.Syscall(syscall.SYS_IOCTL, fd, request, uintptr(unsafe.Pointer(argument)))
+	})
 	if err == nil && number != 0 {
 		return number
 	}

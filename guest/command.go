@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -24,7 +25,7 @@ type execRequest struct {
 
 func parseExecRequest(payload []byte) (*execRequest, *failure) {
 	if hasManySigns(payload) {
-		return nil, failf("protocol-error", "too many values")
+		return nil, failf("protocol-error", "exec: START has too many values")
 	}
 	o := parseObject(payload, "exec: START")
 	r := &execRequest{argv: o.texts("argv", isPlain), cwd: optional[string](o, "cwd"), user: optional[string](o, "user"),
@@ -51,22 +52,33 @@ func parseExecRequest(payload []byte) (*execRequest, *failure) {
 
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// command makes a command of the request, or denies it. It also tells the name of its user.
+// command makes a command of the request, and tells the name of its user.
 func (q *execRequest) command() (cmd *exec.Cmd, name string, failed *failure) {
-	user, failed := findUser(q.user)
+	account, failed := findUser(q.user)
 	if failed != nil {
 		return nil, q.user, failed
 	}
+	name = account.Username
 	cmd = &exec.Cmd{SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
-	if own := os.Geteuid(); user.uid != own && own != 0 {
-		return nil, user.name, failf("command-denied", "cannot run commands as %s: only root can switch users",
-			escape(user.name, 64))
-	} else if user.uid != own {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(user.uid), Gid: uint32(user.gid),
-			Groups: user.groups()}
+	if own := os.Geteuid(); account.Uid != strconv.Itoa(own) {
+		if own != 0 {
+			return nil, name, failf("command-denied", "cannot run commands as %s: only root can switch users",
+				escape(name, 64))
+		}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: numeric(account.Uid), Gid: numeric(account.Gid)}
+		groups, _ := account.GroupIds()
+		for _, group := range groups {
+			cmd.SysProcAttr.Credential.Groups = append(cmd.SysProcAttr.Credential.Groups, numeric(group))
+		}
 	}
-	env := map[string]string{"PATH": searchPath, "HOME": user.home, "USER": user.name, "LOGNAME": user.name,
-		"SHELL": user.shell}
+	home := filepath.Join("/", account.HomeDir)
+	_, row, _ := strings.Cut("\n"+readFile("/etc/passwd"), "\n"+name+":")
+	row, _, _ = strings.Cut(row, "\n")
+	shell := row[strings.LastIndexByte(row, ':')+1:] // package user leaves it out
+	if shell == "" {
+		shell = "/bin/sh"
+	}
+	env := map[string]string{"PATH": searchPath, "HOME": home, "USER": name, "LOGNAME": name, "SHELL": shell}
 	if q.columns > 0 {
 		env["TERM"] = q.term
 	}
@@ -76,16 +88,16 @@ func (q *execRequest) command() (cmd *exec.Cmd, name string, failed *failure) {
 	for name, value := range env {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
-	if cmd.Args = q.argv; len(q.argv) == 0 {
-		cmd.Args = []string{user.shell}
+	program := shell
+	if cmd.Args = q.argv; len(q.argv) > 0 {
+		program = q.argv[0]
+	} else {
+		cmd.Args = []string{"-" + filepath.Base(shell)} // a login shell
 	}
-	if cmd.Dir, failed = findFolder(q.cwd, user.home); failed == nil {
-		cmd.Path, failed = findProgram(cmd.Args[0], cmd.Dir, env["PATH"])
+	if cmd.Dir, failed = findFolder(q.cwd, home); failed == nil {
+		cmd.Path, failed = findProgram(program, cmd.Dir, env["PATH"])
 	}
-	if len(q.argv) == 0 {
-		cmd.Args = []string{"-" + filepath.Base(user.shell)} // a login shell
-	}
-	return cmd, user.name, failed
+	return cmd, name, failed
 }
 
 func (q *execRequest) line() string {
@@ -95,21 +107,17 @@ func (q *execRequest) line() string {
 	return escape(strings.Join(q.argv, " "), 200)
 }
 
-// findFolder returns the working folder; a relative one starts at the home. A missing home matters only if it was asked
-// for.
+// findFolder returns the working folder; a relative one starts at the home, which need not exist if none was asked for.
 func findFolder(cwd, home string) (string, *failure) {
 	folder := filepath.Join(home, cwd)
 	if filepath.IsAbs(cwd) {
 		folder = cwd
 	}
-	info, err := os.Stat(folder)
-	switch {
-	case err == nil && info.IsDir():
+	_, err := os.Stat(folder + "/.") // fails for what is not a folder
+	if err == nil {
 		return folder, nil
-	case cwd == "":
+	} else if cwd == "" {
 		return "/", nil
-	case err == nil:
-		err = syscall.ENOTDIR
 	}
 	return "", failf("command-failed", "folder %s: %s", escape(folder, 200), describe(err))
 }
@@ -136,74 +144,37 @@ func findProgram(name, cwd, path string) (string, *failure) {
 	return "", failf(code, "%s: %s", escape(name, 200), why)
 }
 
-// account is a user of this machine, as /etc/passwd has it: a static program cannot ask the name services.
-type account struct {
-	name, home, shell string
-	uid, gid          int
-}
-
-// rows are the lines of a file of /etc, in fields, whose third one is a number.
-func rows(file string, fields int) (found [][]string, numbers []int) {
-	for _, line := range strings.Split(readFile(file), "\n") {
-		row := append(strings.Split(line, ":"), make([]string, fields)...)
-		if number, err := strconv.Atoi(row[2]); err == nil {
-			found, numbers = append(found, row), append(numbers, number)
-		}
-	}
-	return found, numbers
-}
-
-// findUser is the account that a command runs as: the one asked for, or that of this process.
-func findUser(name string) (account, *failure) {
-	own := os.Geteuid()
-	users, ids := rows("/etc/passwd", 7)
-	for index, row := range users {
-		gid, err := strconv.Atoi(row[3])
-		if err != nil || row[0] != name && (name != "" || ids[index] != own) {
-			continue
-		}
-		user := account{row[0], filepath.Join("/", row[5]), row[6], ids[index], gid}
-		if user.shell == "" {
-			user.shell = "/bin/sh"
-		}
-		return user, nil
-	}
+// findUser is the account that a command runs as: the one asked for, or that of this process. A static program cannot
+// ask the name services: accounts are those of /etc/passwd.
+func findUser(name string) (*user.User, *failure) {
+	own := strconv.Itoa(os.Geteuid())
+	account, err := user.LookupId(own)
 	if name != "" {
-		return account{}, failf("command-failed", `unknown user "%s"`, escape(name, 64))
+		account, err = user.Lookup(name)
 	}
-	return account{strconv.Itoa(own), "/", "/bin/sh", own, os.Getegid()}, nil
+	switch {
+	case err == nil:
+		return account, nil
+	case name != "":
+		return nil, failf("command-failed", `unknown user "%s"`, escape(name, 64))
+	}
+	return &user.User{Username: own, Uid: own, Gid: strconv.Itoa(os.Getegid())}, nil
 }
 
-// groups are the numbers of the account's groups.
-func (a account) groups() []uint32 {
-	list := []uint32{uint32(a.gid)}
-	groups, ids := rows("/etc/group", 4)
-	for index, row := range groups {
-		if isAmong(a.name, strings.Split(row[3], ",")) {
-			list = append(list, uint32(ids[index]))
-		}
-	}
-	return list
+// numeric is the number of a user or group: package user has found that it is one.
+func numeric(id string) uint32 {
+	value, _ := strconv.Atoi(id)
+	return uint32(value)
 }
 
 // signalNames are those of Linux, by their numbers.
-var signalNames = strings.Fields("0 SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 SIGSEGV " +
-	"SIGUSR2 SIGPIPE SIGALRM SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGXCPU SIGXFSZ " +
-	"SIGVTALRM SIGPROF SIGWINCH SIGIO SIGPWR SIGSYS")
+var signalNames = strings.Fields("0 SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 " +
+	"SIGSEGV SIGUSR2 SIGPIPE SIGALRM SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG " +
+	"SIGXCPU SIGXFSZ SIGVTALRM SIGPROF SIGWINCH SIGIO SIGPWR SIGSYS")
 
 func signalName(number syscall.Signal) string {
 	if int(number) < len(signalNames) {
 		return signalNames[number]
 	}
 	return fmt.Sprintf("SIG%d", number)
-}
-
-// signalNumber is that of a name; 0: none.
-func signalNumber(name string) syscall.Signal {
-	for number, each := range signalNames {
-		if each == name {
-			return syscall.Signal(number)
-		}
-	}
-	return 0
 }

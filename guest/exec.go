@@ -24,12 +24,11 @@ const (
 
 // execService runs commands for the peer (docs/exec.md).
 type execService struct {
-	mu        sync.Mutex
+	mutex
 	calls     map[*execCall]bool // that run
 	isStopped bool
 }
 
-// execCall is one command.
 type execCall struct {
 	stream  *stream
 	request *execRequest
@@ -38,36 +37,34 @@ type execCall struct {
 	terminal *os.File         // nil: pipes
 	outputs  [2]io.ReadCloser // this side's ends of standard output and error; a terminal has one
 	stdin    io.WriteCloser   // nil: none
-	input    chan []byte      // for stdin, so that the caller's other records are read meanwhile
 	credit   atomic.Int64     // of the caller, which bounds the bytes of input
+	input    chan []byte      // for stdin, so that the caller's other records are read meanwhile; nil: it has ended
 
-	writing  sync.Mutex // one record at a time
+	writing  mutex // one record at a time
 	sent     atomic.Int64
 	timedOut atomic.Bool
-	isOver   atomic.Bool   // EXIT was sent
-	ending   chan struct{} // closed when the command was told to end
-	ended    sync.Once
-	killer   atomic.Pointer[time.Timer]
+	isOver   atomic.Bool                // EXIT was sent
+	killer   atomic.Pointer[time.Timer] // nil: the command was not told to end
+	ending   chan struct{}              // closed when it was
 }
 
 var starting = make(chan struct{}, maxStarting)
 
-// serve handles one call.
 func (e *execService) serve(st *stream) {
 	if !st.accept() {
 		return
 	}
 	starting <- struct{}{}
-	c, began := e.start(st), time.Now()
+	c := e.start(st)
 	<-starting
 	if c == nil {
 		st.drain()
 		return
 	}
-	c.run(began)
-	e.mu.Lock()
+	c.run()
+	e.Lock()
 	delete(e.calls, c)
-	e.mu.Unlock()
+	e.Unlock()
 	st.waitEnd()
 }
 
@@ -75,16 +72,13 @@ func (e *execService) serve(st *stream) {
 func (e *execService) start(st *stream) *execCall {
 	late := time.AfterFunc(startTime, func() { st.Reset("stalled", "exec: no complete START within 10 s") })
 	defer late.Stop()
-	kind, length, err := readRecord(st)
-	if err != nil || kind != execStart || length > execRequestBytes {
-		st.Reset("protocol-error", "exec: the first record is not a START of at most %d bytes", execRequestBytes)
-		return nil
-	}
-	payload := make([]byte, length)
-	_, err = io.ReadFull(st, payload)
+	kind, payload, err := readRecord(st, func(byte) int { return execRequestBytes })
 	request, failed := parseExecRequest(payload)
-	if err != nil || failed != nil {
-		st.Reset("protocol-error", "exec: START is not valid: %v", failed)
+	if err != nil || kind != execStart {
+		failed = failf("protocol-error", "exec: the first record is not a START of at most %d bytes", execRequestBytes)
+	}
+	if failed != nil {
+		st.Reset(failed.code, "%s", failed.message)
 		return nil
 	}
 	c := &execCall{stream: st, request: request, input: make(chan []byte, 1024), ending: make(chan struct{})}
@@ -95,8 +89,8 @@ func (e *execService) start(st *stream) *execCall {
 	}
 	if failed != nil {
 		logLine(logWarn, "command %s: refused: %s (%s)", request.line(), failed.message, failed.code)
-		c.exit(fields{"error": fields{"code": failed.code, "message": failed.message}, "durationMs": 0,
-			"timedOut": false})
+		c.write(execExit, encode(fields{"error": fields{"code": failed.code, "message": failed.message},
+			"status": nil, "signal": nil, "durationMs": 0, "timedOut": false}))
 		return nil
 	}
 	logLine(logInfo, "command %s: started as %s, PID %d", request.line(), escape(user, 64), c.pid())
@@ -106,12 +100,10 @@ func (e *execService) start(st *stream) *execCall {
 
 // launch connects a command, and starts it.
 func (e *execService) launch(c *execCall, cmd *exec.Cmd) *failure {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	switch {
-	case e.isStopped:
+	defer e.lock()()
+	if e.isStopped {
 		return failf("command-failed", "shutting down")
-	case len(e.calls) >= maxCommands:
+	} else if len(e.calls) >= maxCommands {
 		return failf("command-failed", "too many commands running (max %d)", maxCommands)
 	}
 	q := c.request
@@ -132,10 +124,10 @@ func (e *execService) launch(c *execCall, cmd *exec.Cmd) *failure {
 	if errs == [4]error{} {
 		errs[3] = cmd.Start()
 	}
-	for index, err := range errs {
-		if index == 3 && os.IsNotExist(err) {
-			err = failf("command-failed", "%s: its interpreter does not exist", escape(cmd.Path, 200))
-		}
+	if os.IsNotExist(errs[3]) {
+		errs[3] = failf("command-failed", "%s: its interpreter does not exist", escape(cmd.Path, 200))
+	}
+	for _, err := range errs {
 		if err != nil {
 			c.terminal.Close() // nil only fails
 			return toFailure(err, "command-failed")
@@ -147,19 +139,16 @@ func (e *execService) launch(c *execCall, cmd *exec.Cmd) *failure {
 
 // stop ends all commands within some 0.4 s, and refuses new ones.
 func (e *execService) stop() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	defer e.lock()()
 	e.isStopped = true
 	for c := range e.calls {
 		c.end(killAtStop)
 	}
-	await(&e.mu, 400*time.Millisecond, func() bool { return len(e.calls) == 0 })
+	await(e, 400*time.Millisecond, func() bool { return len(e.calls) == 0 })
 }
 
-// write sends a record.
 func (c *execCall) write(kind byte, payload []byte) error {
-	c.writing.Lock()
-	defer c.writing.Unlock()
+	defer c.writing.lock()()
 	if c.isOver.Load() {
 		return io.ErrClosedPipe
 	}
@@ -171,34 +160,22 @@ func (c *execCall) write(kind byte, payload []byte) error {
 	return err
 }
 
-// exit tells the caller how the command ended.
-func (c *execCall) exit(result fields) {
-	for _, name := range []string{"status", "signal", "error"} {
-		if result[name] == nil {
-			result[name] = nil // present, as null
-		}
-	}
-	c.write(execExit, encode(result))
-}
-
 func (c *execCall) pid() int { return c.cmd.Process.Pid }
 
 // run carries input and output until the command has ended.
-func (c *execCall) run(began time.Time) {
+func (c *execCall) run() {
+	began := time.Now()
 	var sending sync.WaitGroup
-	outputs := make(chan struct{}) // closed when they have ended
-	for fd := range c.outputs {
-		sending.Add(1)
-		go func(fd int) {
-			c.send(fd)
-			sending.Done()
-		}(fd)
+	sending.Add(len(c.outputs))
+	for index := range c.outputs {
+		go c.send(index, &sending)
 	}
+	outputs := make(chan struct{}) // closed when they have ended
 	go func() {
 		sending.Wait()
 		close(outputs)
 	}()
-	go c.feed()
+	go c.feed(c.input)
 	if c.request.timeout > 0 {
 		timer := time.AfterFunc(c.request.timeout, func() {
 			c.timedOut.Store(true)
@@ -214,13 +191,10 @@ func (c *execCall) run(began time.Time) {
 				go c.vanish()
 			}
 		})
-	go func() {
-		// After EXIT, what the caller sends does not matter.
-		if failed := c.read(); failed != nil && !c.isOver.Load() {
-			c.stream.Reset(failed.code, "%s", failed.message)
-		}
-		c.stream.drain()
-	}()
+	if !c.request.hasInput {
+		c.endInput()
+	}
+	go c.read()
 	state, _ := c.cmd.Process.Wait()
 	if c.terminal != nil {
 		// Another process may have the terminal open; what was written to it is read within this time.
@@ -234,34 +208,31 @@ func (c *execCall) run(began time.Time) {
 		c.closeWhenIdle(outputs)
 	}
 	<-outputs
-	duration := time.Since(began)
-	result := fields{"timedOut": c.timedOut.Load(), "durationMs": float64(duration.Microseconds()) / 1000}
-	status := state.Sys().(syscall.WaitStatus)
+	status, duration := state.Sys().(syscall.WaitStatus), time.Since(began)
+	result := fields{"status": status.ExitStatus(), "signal": nil, "error": nil, "timedOut": c.timedOut.Load(),
+		"durationMs": float64(duration.Microseconds()) / 1000}
 	how := "exit status " + strconv.Itoa(status.ExitStatus())
 	if status.Signaled() {
 		how = signalName(status.Signal())
-		result["signal"] = how
-	} else {
-		result["status"] = status.ExitStatus()
+		result["status"], result["signal"] = nil, how
 	}
 	if c.timedOut.Load() {
 		how += ", timed out"
 	}
 	logLine(logInfo, "command %s, PID %d: %s, %d ms", c.request.line(), c.pid(), how, duration.Milliseconds())
-	c.exit(result)
+	c.write(execExit, encode(result))
 	if c.stdin != nil {
 		c.stdin.Close()
 	}
-	select {
-	case <-c.ending:
+	if c.killer.Load() != nil {
 		c.waitGroup()
 		c.killer.Load().Stop()
-	default:
 	}
 }
 
 // send sends an output, and its end.
-func (c *execCall) send(index int) {
+func (c *execCall) send(index int, sending *sync.WaitGroup) {
+	defer sending.Done()
 	output := c.outputs[index]
 	if output == nil {
 		return
@@ -282,9 +253,9 @@ func (c *execCall) send(index int) {
 }
 
 // feed gives the command its input. What it does not read is dropped, and raises the caller's credit like the rest.
-func (c *execCall) feed() {
+func (c *execCall) feed(input <-chan []byte) {
 	isBroken, consumed := c.stdin == nil, 0
-	for part := range c.input {
+	for part := range input {
 		if !isBroken {
 			_, err := c.stdin.Write(part)
 			isBroken = err != nil
@@ -302,57 +273,57 @@ func (c *execCall) feed() {
 	}
 }
 
-// read handles what the caller sends.
-func (c *execCall) read() *failure {
-	hasInput := true
-	endInput := func() {
-		if hasInput {
-			close(c.input)
-		}
-		hasInput = false
-	}
-	defer endInput()
-	if !c.request.hasInput {
-		endInput()
-	}
-	for {
-		kind, length, err := readRecord(c.stream)
-		if err == io.EOF {
-			return nil
-		} else if err != nil {
-			return toFailure(err, "protocol-error")
-		}
-		most := 15
+// read handles what the caller sends, until its end. After EXIT, that does not matter.
+func (c *execCall) read() {
+	most := func(kind byte) int {
 		if kind == execStdin {
-			most = int(c.credit.Add(-int64(length))) + length
+			return int(c.credit.Load())
 		}
-		payload := make([]byte, least(length, most))
-		_, err = io.ReadFull(c.stream, payload)
-		isValid := err == nil && length <= most
-		switch {
-		case !isValid:
-		case kind == execStdin && hasInput:
-			c.input <- payload
-		case kind == execResize && length == 4:
-			columns, rows := binary.BigEndian.Uint16(payload), binary.BigEndian.Uint16(payload[2:])
-			if isValid = columns > 0 && rows > 0; isValid && c.terminal != nil {
-				resize(c.terminal, columns, rows)
-			}
-		case kind == execSignal:
-			number := signalNumber(string(payload))
-			if isValid = number != 0; isValid {
-				c.signal(number)
-			}
-		case kind == execEof && length == 1 && payload[0] == 0 && hasInput:
-			endInput()
-		case kind == execEof && length == 1 && (payload[0] == 1 || payload[0] == 2):
-			c.closeOutput(int(payload[0]) - 1)
-		default:
-			isValid = false
+		return 15
+	}
+	kind, payload, err := readRecord(c.stream, most)
+	for err == nil && c.handle(kind, payload) {
+		kind, payload, err = readRecord(c.stream, most)
+	}
+	if err == nil {
+		err = failf("protocol-error", "a record of kind %d and %d bytes is not valid", kind, len(payload))
+	}
+	if err != io.EOF && !c.isOver.Load() {
+		c.stream.Reset("protocol-error", "exec: %s", err)
+	}
+	c.endInput()
+	c.stream.drain()
+}
+
+// handle handles a record of the caller, and tells whether it is valid.
+func (c *execCall) handle(kind byte, payload []byte) bool {
+	isEof := kind == execEof && len(payload) == 1
+	switch {
+	case kind == execStdin && c.input != nil:
+		c.credit.Add(-int64(len(payload)))
+		c.input <- payload
+	case isEof && payload[0] == 0 && c.input != nil:
+		c.endInput()
+	case isEof && (payload[0] == 1 || payload[0] == 2):
+		c.closeOutput(int(payload[0]) - 1)
+	case kind == execResize && len(payload) == 4:
+		columns, rows := binary.BigEndian.Uint16(payload), binary.BigEndian.Uint16(payload[2:])
+		if columns > 0 && rows > 0 && c.terminal != nil {
+			resize(c.terminal, columns, rows)
 		}
-		if !isValid {
-			return failf("protocol-error", "exec: a record of kind %d and %d bytes is not valid", kind, length)
-		}
+		return columns > 0 && rows > 0
+	case kind == execSignal && isAmong(string(payload), signalNames[1:]):
+		c.signal(syscall.Signal(indexOf(string(payload), signalNames)))
+	default:
+		return false
+	}
+	return true
+}
+
+func (c *execCall) endInput() {
+	if c.input != nil {
+		close(c.input)
+		c.input = nil
 	}
 }
 
@@ -379,7 +350,6 @@ func (c *execCall) closeOutput(index int) {
 // signal reaches the whole process group.
 func (c *execCall) signal(number syscall.Signal) { syscall.Kill(-c.pid(), number) }
 
-// waitGroup waits until the process group has ended.
 func (c *execCall) waitGroup() {
 	for syscall.Kill(-c.pid(), 0) != syscall.ESRCH {
 		time.Sleep(100 * time.Millisecond)
@@ -397,10 +367,12 @@ func (c *execCall) end(killAfter time.Duration) {
 	c.signal(syscall.SIGTERM)
 	// A stopped process receives signals other than KILL only when it continues.
 	c.signal(syscall.SIGCONT)
-	if earlier := c.killer.Swap(time.AfterFunc(killAfter, func() { c.signal(syscall.SIGKILL) })); earlier != nil {
+	earlier := c.killer.Swap(time.AfterFunc(killAfter, func() { c.signal(syscall.SIGKILL) }))
+	if earlier == nil {
+		close(c.ending)
+	} else {
 		earlier.Stop()
 	}
-	c.ended.Do(func() { close(c.ending) })
 }
 
 // openTerminal opens a pseudo-terminal, which belongs to the user of the command.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // address is that of a TCP port, or of a unix socket that others may use by the mode of its file (0: only its owner).
@@ -42,67 +44,65 @@ func parseAddress(text string) (address, error) {
 		}
 		return address{"unix", path, fs.FileMode(mode)}, nil
 	}
-	host, port := "127.0.0.1", text
-	if at := strings.LastIndexByte(text, ':'); at >= 0 {
-		host, port = text[:at], text[at+1:]
+	if !strings.Contains(text, ":") {
+		text = "127.0.0.1:" + text
 	}
-	bare := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	isIPv6 := bare != host && net.ParseIP(bare) != nil
-	number, err := strconv.Atoi(port)
+	host, port, err := net.SplitHostPort(text)
+	number, notNumber := strconv.Atoi(port)
 	switch {
-	case err != nil || host == "" || strings.ContainsAny(host, ":[]") && !isIPv6:
+	case err != nil || notNumber != nil || host == "" || text[0] == '[' && net.ParseIP(host) == nil:
 		return address{}, errors.New("not a valid ADDR:PORT (an IPv6 address goes in brackets)")
 	case number < 0 || number > 65535:
 		return address{}, errors.New("port " + port + " is not from 0 to 65535")
 	}
-	return address{network: "tcp", text: net.JoinHostPort(bare, port)}, nil
+	return address{network: "tcp", text: net.JoinHostPort(host, port)}, nil
 }
 
-// listen listens at the address. A socket file is replaced only if nothing answers on it.
-func (a address) listen() (net.Listener, error) {
-	if a.network == "tcp" {
-		listener, err := net.Listen(a.network, a.text)
-		return listener, a.explain(err)
+// listen listens at the address.
+func (a address) listen() (listener net.Listener, err error) {
+	if a.network == "unix" {
+		err = a.clear()
 	}
-	if info, err := os.Lstat(a.text); err == nil {
-		if info.Mode()&fs.ModeSocket == 0 {
-			return nil, failf("address-in-use", "cannot listen on %s: exists and is not a socket", a.text)
-		}
-		conn, err := net.DialTimeout("unix", a.text, time.Second)
-		switch {
-		case err == nil:
-			conn.Close()
-			return nil, failf("address-in-use", "cannot listen on %s: already in use by another process", a.text)
-		case !errors.Is(err, syscall.ECONNREFUSED):
-			return nil, a.explain(err)
-		}
-		os.Remove(a.text)
-	}
-	// Nobody else may connect before the mode is set.
-	old := syscall.Umask(0o177)
-	listener, err := net.Listen("unix", a.text)
-	syscall.Umask(old)
-	if errors.Is(err, syscall.ENOENT) {
-		return nil, failf("address-unavailable", "cannot listen on %s: its folder does not exist", a.text)
+	if err == nil {
+		// Nobody else may connect before the mode is set.
+		old := syscall.Umask(0o177)
+		listener, err = net.Listen(a.network, a.text)
+		syscall.Umask(old)
 	}
 	if err == nil && a.mode != 0 {
 		err = os.Chmod(a.text, a.mode)
 	}
-	return listener, a.explain(err)
+	if err == nil {
+		return listener, nil
+	}
+	failed := toFailure(err, "address-unavailable")
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		failed.code = "address-in-use"
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		failed.code = "address-denied"
+	case errors.Is(err, syscall.ENOENT):
+		failed.message = "its folder does not exist"
+	}
+	return nil, failf(failed.code, "cannot listen on %s: %s", a.text, failed.message)
 }
 
-// explain gives an error of listening its code; no error stays none.
-func (a address) explain(err error) error {
-	code := "address-unavailable"
-	switch {
-	case err == nil:
+// clear removes the file of a socket, if nothing answers on it.
+func (a address) clear() error {
+	info, err := os.Lstat(a.text)
+	if err != nil {
 		return nil
-	case errors.Is(err, syscall.EADDRINUSE):
-		code = "address-in-use"
-	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
-		code = "address-denied"
+	} else if info.Mode()&fs.ModeSocket == 0 {
+		return failf("address-in-use", "exists and is not a socket")
 	}
-	return failf(code, "cannot listen on %s: %s", a.text, describe(err))
+	conn, err := net.DialTimeout("unix", a.text, time.Second)
+	if err == nil {
+		conn.Close()
+		return failf("address-in-use", "already in use by another process")
+	} else if errors.Is(err, syscall.ECONNREFUSED) {
+		return os.Remove(a.text)
+	}
+	return err
 }
 
 const (
@@ -110,13 +110,11 @@ const (
 	connectTime = 10 * time.Second
 	// sessionWait is how long a connection waits for a session.
 	sessionWait = 10 * time.Second
-	// maxConnections bounds those of one listener: as many streams as the peer allows by default, and as many that
-	// wait.
+	// maxConnections bounds those of a listener: as many streams as the peer allows by default, and as many that wait.
 	maxConnections = 2048
 )
 
-// forward joins streams to sockets of this machine: -i connects the streams of the peer to a target, and -o listens and
-// opens a stream for each connection.
+// forward joins streams to sockets: -i connects each stream of the peer, and -o opens a stream for each connection.
 type forward struct {
 	service string
 	address address
@@ -132,7 +130,7 @@ func parseForward(option, text string) (*forward, error) {
 	switch {
 	case !hasColon:
 		err = errors.New("no colon after the service")
-	case !isService(service):
+	case !serviceNames.MatchString(service):
 		err = errors.New("not a valid service name (1 to 64 of a-z, 0-9, dot, underscore and hyphen, " +
 			"beginning with a letter or digit)")
 	case hasKind && isWord(kind, otherKinds):
@@ -185,16 +183,16 @@ func (f *forward) listen(c *channel) error {
 			"every user of this machine can connect to %s; to allow only yours, use a unix socket (-o %s:/path)",
 			f.address.text, f.service)
 	}
-	go acceptAll(listener, maxConnections, func(conn net.Conn) { f.connect(conn.(socket), c) })
+	go acceptAll(listener.Accept, maxConnections, func(conn net.Conn) { f.connect(conn.(socket), c) })
 	return nil
 }
 
 // acceptAll serves connections, up to a number at once; others wait.
-func acceptAll(listener net.Listener, max int, serve func(net.Conn)) {
+func acceptAll[T any](accept func() (T, error), max int, serve func(T)) {
 	places := make(chan struct{}, max)
 	for {
 		places <- struct{}{}
-		conn, err := listener.Accept()
+		conn, err := accept()
 		if err != nil {
 			logLine(logWarn, "cannot accept: %s", describe(err))
 			time.Sleep(firstRetry)
@@ -240,8 +238,7 @@ func abort(conn socket) {
 
 // splice carries bytes both ways until the stream has ended, and closes the socket.
 func splice(st *stream, conn socket) {
-	endReading := func() { conn.SetReadDeadline(time.Unix(1, 0)) }
-	st.notify(endReading, func(reason *failure) {
+	st.notify(func() { conn.SetReadDeadline(time.Unix(1, 0)) }, func(reason *failure) {
 		if reason != nil {
 			abort(conn)
 		}
@@ -249,7 +246,7 @@ func splice(st *stream, conn socket) {
 	local := newQuick(conn)
 	written := make(chan struct{})
 	go func() {
-		if _, err := st.WriteTo(local); err != nil {
+		if err := st.writeTo(local); err != nil {
 			st.stop(failf("local-error", "%s", describe(err)))
 		} else {
 			conn.CloseWrite()
@@ -295,4 +292,74 @@ func toPeer(st *stream, local *quick) {
 			return
 		}
 	}
+}
+
+// quick reads and writes a socket or device that never blocks, by calls of the system that the scheduler does not see:
+// while a write wakes another process, it would hand over to another thread, which costs a third of an echo.
+type quick struct {
+	raw syscall.RawConn
+	io.Closer
+
+	// reset is the error of a socket that a write was told. The system tells it once, and a reader then sees an end.
+	mutex
+	reset error
+}
+
+// newQuick takes a syscall.Conn that is open, for which this cannot fail.
+func newQuick(conn io.Closer) *quick {
+	raw, _ := conn.(syscall.Conn).SyscallConn()
+	return &quick{raw: raw, Closer: conn}
+}
+
+// quickCall makes a call on bytes, and tells whether it could; if not, it is to be made again when the file is ready.
+func quickCall(call, fd uintptr, bytes []byte) (count int, isDone bool, err error) {
+	number := syscall.EINTR
+	for number == syscall.EINTR {
+		var result uintptr
+		result, _, number = syscall.RawSyscall(call, fd, uintptr(unsafe.Pointer(&bytes[0])), uintptr(len(bytes)))
+		count = int(result)
+	}
+	if number != 0 {
+		return 0, number != syscall.EAGAIN, number
+	}
+	return count, true, nil
+}
+
+func (q *quick) Read(to []byte) (count int, err error) {
+	waitErr := q.raw.Read(func(fd uintptr) (isDone bool) {
+		count, isDone, err = quickCall(syscall.SYS_READ, fd, to)
+		return isDone
+	})
+	if waitErr != nil {
+		return 0, waitErr
+	}
+	if err == nil && count == 0 {
+		err = io.EOF
+	}
+	return count, err
+}
+
+func (q *quick) Write(bytes []byte) (written int, err error) {
+	for written < len(bytes) && err == nil {
+		waitErr := q.raw.Write(func(fd uintptr) (isDone bool) {
+			defer q.lock()()
+			var count int
+			count, isDone, err = quickCall(syscall.SYS_WRITE, fd, bytes[written:])
+			if isDone && err != nil && err != syscall.EPIPE { // EPIPE: it ended in order before
+				q.reset = err
+			}
+			written += count
+			return isDone
+		})
+		if waitErr != nil {
+			err = waitErr
+		}
+	}
+	return written, err
+}
+
+// wasReset tells why the end that a reader sees is none, if it is none.
+func (q *quick) wasReset() error {
+	defer q.lock()()
+	return q.reset
 }

@@ -3,9 +3,14 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"io"
+	"math"
+	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
 // header is that of a frame (R-FRAME-1).
@@ -78,12 +83,8 @@ func headerCheck(header []byte, sequence uint32) uint16 {
 
 // readHeader reads the 16 bytes of a header, and tells whether its check is right.
 func readHeader(from []byte, sequence uint32) (header, bool) {
-	return header{
-		kind:   from[0],
-		flags:  from[1],
-		stream: binary.BigEndian.Uint32(from[4:]),
-		length: int(binary.BigEndian.Uint32(from[8:])),
-		crc:    binary.BigEndian.Uint32(from[12:]),
+	return header{kind: from[0], flags: from[1], stream: binary.BigEndian.Uint32(from[4:]),
+		length: int(binary.BigEndian.Uint32(from[8:])), crc: binary.BigEndian.Uint32(from[12:]),
 	}, binary.BigEndian.Uint16(from[2:]) == headerCheck(from, sequence)
 }
 
@@ -104,8 +105,7 @@ func appendFrame(to []byte, kind byte, stream uint32, payload []byte, sequence u
 // nextSequence follows a sequence number: 1 comes after 2^32−1, because 0 is that of HELLOs (R-FRAME-3).
 func nextSequence(sequence uint32) uint32 { return sequence%(1<<32-1) + 1 }
 
-// dataCheck is how one direction of a session checks DATA (R-INTEGRITY-2): with a trailer, or with a CRC as other
-// frames.
+// dataCheck is how one direction checks DATA (R-INTEGRITY-2): with a trailer, or with a CRC as other frames.
 type dataCheck struct {
 	tag          uint32
 	trailerBytes int
@@ -126,8 +126,8 @@ func (c dataCheck) appendData(to []byte, stream uint32, payload []byte, sequence
 	return binary.BigEndian.AppendUint32(to, c.tag^sequence)
 }
 
-// verify checks the body of a frame, its payload and its trailer, and returns the payload (R-INTEGRITY-3). Zeros that a
-// flush put into a frame that was cut off tell a restart.
+// verify checks payload and trailer, and returns the payload (R-INTEGRITY-3). Zeros of a flush in a frame that was cut
+// off tell a restart.
 func (c dataCheck) verify(h header, body []byte, sequence uint32) ([]byte, *failure) {
 	payload, what, isRight, isCut := body[:h.length], "payload checksum", false, false
 	if len(body) > h.length {
@@ -144,4 +144,160 @@ func (c dataCheck) verify(h header, body []byte, sequence uint32) ([]byte, *fail
 		return nil, failf("peer-restarted", "%s was cut off: the peer restarted", h)
 	}
 	return nil, failf("desync", "%s: wrong %s", h, what)
+}
+
+// object reads the fields of a JSON object, and keeps the failure of the first that has not the form that it must have:
+// a caller reads all of them, and looks at failed once. (Structs of encoding/json would compare names without case.)
+type object struct {
+	what, code string // for failures
+	fields     map[string]any
+	failed     **failure
+}
+
+// maxInteger is the largest integer that every reader of JSON has exactly.
+const maxInteger = 1<<53 - 1
+
+// parseObject reads one JSON object in strict UTF-8 (R-FRAME-7). One that is none has no fields, and has failed.
+func parseObject(payload []byte, what string) object {
+	o := object{what, "protocol-error", nil, new(*failure)}
+	decoder := json.NewDecoder(bytes.NewReader(payload))
+	decoder.UseNumber()
+	err := decoder.Decode(&o.fields)
+	if _, end := decoder.Token(); err != nil || end != io.EOF || !utf8.Valid(payload) || o.fields == nil {
+		*o.failed = failf("protocol-error", "%s: payload is not a JSON object in valid UTF-8", what)
+	}
+	return o
+}
+
+// require makes a field fail unless it is as it must be.
+func (o object) require(isRight bool, name, why string) {
+	if !isRight && *o.failed == nil {
+		*o.failed = failf(o.code, `%s: "%s" %s`, o.what, name, why)
+	}
+}
+
+func (o object) has(name string) bool { return o.fields[name] != nil }
+
+// required returns a field of a type.
+func required[T any](o object, name string) T {
+	value, ok := o.fields[name].(T)
+	o.require(ok, name, "is missing or not valid")
+	return value
+}
+
+// optional returns a field of a type, or its zero if the field is absent or null.
+func optional[T any](o object, name string) (value T) {
+	if o.has(name) {
+		value = required[T](o, name)
+	}
+	return value
+}
+
+func (o object) text(name string) string { return required[string](o, name) }
+
+// object returns a field that must be an object, whose failures are those of this one.
+func (o object) object(name string) object {
+	return object{o.what, o.code, required[map[string]any](o, name), o.failed}
+}
+
+// number returns a field that must be a number in a range.
+func (o object) number(name string, min, max float64) float64 {
+	value, err := required[json.Number](o, name).Float64()
+	o.require(err == nil && value >= min && value <= max, name, "is out of range")
+	return value
+}
+
+// integer is as number; 4096.0 is an integer.
+func (o object) integer(name string, min, max float64) int {
+	value := o.number(name, min, max)
+	o.require(value == math.Trunc(value), name, "is not an integer")
+	return int(math.Min(value, maxInteger))
+}
+
+// texts returns a field that must be a list of valid strings.
+func (o object) texts(name string, isValid func(string) bool) []string {
+	texts := []string{}
+	for _, each := range required[[]any](o, name) {
+		text, isText := each.(string)
+		o.require(isText && isValid(text), name, "is not a list of valid strings")
+		texts = append(texts, text)
+	}
+	return texts
+}
+
+// reason reads why something ended; its message is safe to show (R-CODE-1, R-CODE-2).
+func (o object) reason() *failure {
+	code, message := o.text("code"), o.text("message")
+	o.require(codeNames.MatchString(code), "code", "is missing or invalid")
+	return &failure{code, escape(message, maxMessageBytes)}
+}
+
+// fields are those of an object that is written.
+type fields map[string]any
+
+func encode(value any) []byte {
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		panic(err)
+	}
+	return encoded
+}
+
+func encodeReason(reason *failure) []byte {
+	return encode(fields{"code": reason.code, "message": cut(reason.message, maxMessageBytes)})
+}
+
+// orNull is a text, or null for none.
+func orNull(text string) any {
+	if text == "" {
+		return nil
+	}
+	return text
+}
+
+// What a field must be: numbers in hex, the name of a service (R-STREAM-3), and a code (R-CODE-1).
+var (
+	hexDigits    = regexp.MustCompile(`^[0-9a-f]*$`)
+	serviceNames = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	codeNames    = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
+)
+
+func isHex(text string, length int) bool { return len(text) == length && hexDigits.MatchString(text) }
+func isPlain(text string) bool           { return !strings.Contains(text, "\x00") }
+func isAny(string) bool                  { return true }
+
+// record is one of a built-in service: u8 kind, u32 length, payload.
+func record(kind byte, payload []byte) []byte {
+	return append(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(payload))), payload...)
+}
+
+// readRecord reads the next record, whose length most bounds by its kind; io.EOF before its first byte is the end.
+func readRecord(from io.Reader, most func(kind byte) int) (kind byte, payload []byte, err error) {
+	var header [5]byte
+	if _, err = io.ReadFull(from, header[:]); err != nil {
+		return 0, nil, err
+	}
+	kind, length := header[0], int(binary.BigEndian.Uint32(header[1:]))
+	if length > most(kind) {
+		return 0, nil, failf("protocol-error", "a record of kind %d and %d bytes is too long", kind, length)
+	}
+	payload = make([]byte, length)
+	_, err = io.ReadFull(from, payload)
+	return kind, payload, err
+}
+
+// hasManySigns bounds the memory of the values of a JSON text by commas, braces and brackets outside of strings.
+func hasManySigns(text []byte) bool {
+	count, inString := 0, false
+	for at := 0; at < len(text); at++ {
+		switch char := text[at]; {
+		case char == '"':
+			inString = !inString
+		case inString && char == '\\':
+			at++
+		case !inString && (char == ',' || char == '{' || char == '['):
+			count++
+		}
+	}
+	return count > 65536
 }

@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -26,10 +25,9 @@ const (
 	maxRows      = 32  // of a list
 )
 
-// infoService answers questions about this machine (docs/info.md). However often it is asked, it looks only twice a
-// second.
+// infoService answers questions about this machine (docs/info.md). It looks only twice a second, however often asked.
 type infoService struct {
-	mu     sync.Mutex
+	mutex
 	facts  fields
 	readAt time.Time
 }
@@ -38,11 +36,7 @@ func (s *infoService) serve(st *stream) {
 	st.accept()
 	for {
 		late := time.AfterFunc(infoIdleTime, func() { st.Reset("stalled", "info: no request for 10 s") })
-		kind, length, err := readRecord(st)
-		payload := make([]byte, least(length, maxAskBytes))
-		if err == nil {
-			_, err = io.ReadFull(st, payload)
-		}
+		kind, payload, err := readRecord(st, func(byte) int { return maxAskBytes })
 		late.Stop()
 		about, _ := parseObject(payload, "info: ASK").fields["about"].(string)
 		switch {
@@ -50,8 +44,8 @@ func (s *infoService) serve(st *stream) {
 			st.CloseWrite()
 			st.waitEnd()
 			return
-		case err != nil || length > maxAskBytes || kind == infoAsk && !isWord(about, "machine boot"):
-			st.Reset("protocol-error", "info: a record of kind %d and %d bytes is not valid", kind, length)
+		case err != nil || kind == infoAsk && !isWord(about, "machine boot"):
+			st.Reset("protocol-error", "info: a record of kind %d and %d bytes is not valid", kind, len(payload))
 			return
 		case kind == infoAskTime:
 			st.Write(record(infoToldTime, encode(fields{"timeMs": time.Now().UnixMilli()})))
@@ -62,8 +56,7 @@ func (s *infoService) serve(st *stream) {
 }
 
 func (s *infoService) look() fields {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.lock()()
 	if time.Since(s.readAt) >= keptTime {
 		machine := readMachine()
 		s.facts, s.readAt = fields{"machine": machine, "boot": machine["boot"]}, time.Now()
@@ -113,20 +106,16 @@ func readMachine() fields {
 		"os":       fields{"id": release("ID"), "versionId": release("VERSION_ID"), "name": release("PRETTY_NAME")},
 		"kernel": fields{"name": kernel("ostype"), "release": kernel("osrelease"),
 			"architecture": map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]},
-		"bootId":     fact(kernel("random/boot_id")),
-		"uptimeS":    number(readFile("/proc/uptime"), 0),
+		"bootId": fact(kernel("random/boot_id")), "uptimeS": number(readFile("/proc/uptime"), 0),
 		"processors": runtime.NumCPU(),
 		"load":       []float64{number(load, 0), number(load, 1), number(load, 2)},
 		"memory": fields{"totalBytes": bytes("MemTotal"), "availableBytes": bytes("MemAvailable"),
 			"swapTotalBytes": bytes("SwapTotal"), "swapFreeBytes": bytes("SwapFree")},
-		"disks":      readDisks(),
-		"interfaces": readInterfaces(),
-		"boot":       readBoot(),
+		"disks": readDisks(), "interfaces": readInterfaces(), "boot": readBoot(),
 	}
 }
 
-// readDisks lists the file systems of block devices, and the root, each once. Those of a network or a program are left
-// out: if they do not answer, a question hangs.
+// readDisks lists the file systems of block devices, and the root, each once. Those of a network or program may hang.
 func readDisks() []fields {
 	disks, isKnown := []fields{}, map[string]bool{}
 	for _, line := range strings.Split(readFile("/proc/self/mounts"), "\n") {
@@ -177,23 +166,19 @@ func readBoot() fields {
 			boot["systemd"], boot["systemdError"] = "unknown", cut(why, maxFact)
 		}
 	}
-	result := readFile("/run/cloud-init/result.json")
-	switch why := found(`"errors":\s*\[\s*"([^"]+)`, result); {
-	case why != "":
-		boot["cloudInit"], boot["cloudInitError"] = "error", cut(why, maxFact)
-	case result != "":
-		boot["cloudInit"] = "done"
-	}
-	for _, state := range [][2]string{{"enabled", "not-started"}, {"disabled", "disabled"}, {"status.json", "running"}} {
-		if result == "" && exists("/run/cloud-init/"+state[0]) {
+	for _, state := range [][2]string{{"enabled", "not-started"}, {"disabled", "disabled"}, {"status.json", "running"},
+		{"result.json", "done"}} {
+		if exists("/run/cloud-init/" + state[0]) {
 			boot["cloudInit"] = state[1]
 		}
+	}
+	if why := found(`"errors":\s*\[\s*"([^"]+)`, readFile("/run/cloud-init/result.json")); why != "" {
+		boot["cloudInit"], boot["cloudInitError"] = "error", cut(why, maxFact)
 	}
 	return boot
 }
 
-// systemctl returns the output of a command of it, and what went wrong. The exit status tells the same, and is not 0 for
-// most states.
+// systemctl returns the output of a command of it, and what went wrong. The exit status is not 0 for most states.
 func systemctl(args ...string) (output, why string) {
 	ctx, cancel := context.WithTimeout(context.Background(), toolTime)
 	defer cancel()

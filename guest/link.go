@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -26,104 +27,87 @@ const (
 type channel struct {
 	spec           *channelSpec
 	instance, name string
-	keys           func() []key
 	// services handle streams of the peer, each in a goroutine of its own: they accept or refuse a stream, and use it.
 	services map[string]func(*stream)
 
-	// mu may be taken within the lock of a link, and not the other way round.
-	mu         sync.Mutex
+	mutex      // guards what follows, and all of its links
+	keys       []key
 	changed    chan struct{} // closed at the next session
 	session    *session
 	offered    []string // the peer's services
 	links      map[*link]bool
 	isStopping bool
-	sockets    []string // files to be removed at the end
-	told       string   // the last state that was logged
-	refused    string   // the last refusal of a session that was logged
+	sockets    []string     // files to be removed at the end
+	told       atomic.Value // the last state that was logged; no lock guards it
+	refused    string       // the last refusal of a session that was logged
 }
 
-func newChannel(spec *channelSpec, name string, keys func() []key) *channel {
-	return &channel{spec: spec, instance: newNonce(), name: name, keys: keys, services: map[string]func(*stream){},
+func newChannel(spec *channelSpec, name string) *channel {
+	return &channel{spec: spec, instance: newNonce(), name: name, services: map[string]func(*stream){},
 		changed: make(chan struct{}), links: map[*link]bool{}}
 }
 
-// run serves the channel until it ends for good: standard input when its other end closes it, any other when it can
-// never work.
+// run serves the channel until it ends for good: when it can never work, or standard input has ended.
 func (c *channel) run() *failure {
 	if strings.HasSuffix(c.spec.kind, "-listen") {
 		return c.listen()
 	}
-	pauses := backoff{first: firstRetry}
+	var pauses backoff
 	for {
 		began := time.Now()
-		var reason *failure
-		if conn, err := c.spec.dial(func() { c.tell("%s: waiting for the host", c.spec.text) }); err != nil {
-			reason = toFailure(err, "channel-failed")
-		} else {
+		conn, err := c.spec.dial(func() { c.tell("%s: waiting for the host", c.spec.text) })
+		reason := toFailure(err, "channel-failed")
+		if err == nil {
 			reason = c.serve(conn)
 		}
 		if c.spec.kind == "stdio" || isWord(reason.code, "channel-unusable channel-denied shutdown") {
 			return reason
 		}
 		if time.Since(began) > 2*maxRetry {
-			pauses.next = 0
+			pauses = 0
 		}
 		c.tell("%s: %s; retrying", c.spec.text, strings.TrimPrefix(reason.message, c.spec.text+": "))
-		time.Sleep(pauses.delay(maxRetry))
+		time.Sleep(pauses.delay(firstRetry, maxRetry))
 	}
 }
 
 // listen takes connections; each is a channel of its own, and displaces another once it has a session (R-CHANNEL-2).
 func (c *channel) listen() *failure {
 	accept, err := c.spec.listen()
-	if err != nil {
-		return toFailure(err, "channel-failed")
+	if err == nil {
+		c.sockets = append(c.sockets, c.spec.path)
+		c.tell("waiting for the peer on %s", c.spec.text)
+		acceptAll(accept, maxConnections, func(conn io.ReadWriteCloser) { c.serve(conn) })
 	}
-	c.sockets = append(c.sockets, c.spec.path)
-	c.tell("waiting for the peer on %s", c.spec.text)
-	for {
-		conn, err := accept()
-		if err != nil {
-			c.tell("%s: %s; retrying", c.spec.text, describe(err))
-			time.Sleep(firstRetry)
-			continue
-		}
-		c.mu.Lock()
-		for l := range c.links { // in random order
-			if len(c.links) > maxUnproved && (c.session == nil || l != c.session.link) {
-				delete(c.links, l)
-				go l.stop(failf("channel-displaced", "too many connections wait"))
-			}
-		}
-		c.mu.Unlock()
-		go c.serve(conn)
-	}
+	return toFailure(err, "channel-failed")
 }
 
 // serve runs the sessions on an open channel until it closes.
 func (c *channel) serve(conn io.ReadWriteCloser) *failure {
-	if file, isPolled := conn.(polled); isPolled {
-		conn = newQuick(file)
+	if _, isPolled := conn.(syscall.Conn); isPolled {
+		conn = newQuick(conn)
 	}
 	l := newLink(c, conn)
-	c.mu.Lock()
+	c.Lock()
+	for other := range c.links { // in random order
+		if len(c.links) > maxUnproved && (c.session == nil || other != c.session.link) {
+			delete(c.links, other)
+			go other.stop(failf("channel-displaced", "too many connections wait"))
+		}
+	}
 	if c.links[l] = true; c.isStopping {
 		l.closed = failf("shutdown", "shutting down")
 	}
-	c.mu.Unlock()
+	c.Unlock()
 	reason := l.run()
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.lock()()
 	delete(c.links, l)
 	return reason
 }
 
 // tell logs the state of the channel, unless that was the last line.
 func (c *channel) tell(format string, args ...any) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if line := fmt.Sprintf(format, args...); line != c.told {
-		c.told = line
+	if line := fmt.Sprintf(format, args...); c.told.Swap(line) != line {
 		logLine(logInfo, "%s", line)
 	}
 }
@@ -132,9 +116,9 @@ func (c *channel) tell(format string, args ...any) {
 func (c *channel) open(service, from string, wait time.Duration) (*stream, *failure) {
 	late := time.After(wait)
 	for {
-		c.mu.Lock()
+		c.Lock()
 		s, changed := c.session, c.changed
-		c.mu.Unlock()
+		c.Unlock()
 		if s != nil {
 			// A session that is over, or drains, is followed by another one.
 			if st, failed := s.open(service, from); failed == nil || !isWord(failed.code, "no-session shutdown") {
@@ -151,17 +135,16 @@ func (c *channel) open(service, from string, wait time.Duration) (*stream, *fail
 
 // isOffered tells whether the peer offers a service now.
 func (c *channel) isOffered(service string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.lock()()
 	return isAmong(service, c.offered)
 }
 
 // stop ends the session in order, and closes the channel.
 func (c *channel) stop() {
-	c.mu.Lock()
+	c.Lock()
 	links := c.links
 	c.isStopping, c.links = true, map[*link]bool{}
-	c.mu.Unlock()
+	c.Unlock()
 	for l := range links {
 		l.stop(failf("shutdown", "shutting down"))
 	}
@@ -170,16 +153,15 @@ func (c *channel) stop() {
 	}
 }
 
-// ---- what links tell, with their lock held ----
+// ---- what links tell, with the lock held ----
 
 func (c *channel) established(s *session) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if displaced := c.session; displaced != nil && displaced.link != s.link {
-		// Not now: the lock of this link is held.
+		// Not now: it takes the lock, and waits.
 		go displaced.link.stop(failf("channel-displaced", "a newer connection replaced this one"))
 	}
-	c.session, c.told, c.refused = s, "", ""
+	c.session, c.refused = s, ""
+	c.told.Store("")
 	close(c.changed)
 	c.changed = make(chan struct{})
 	peer := escape(s.peer.agent, 80)
@@ -189,15 +171,7 @@ func (c *channel) established(s *session) {
 	logLine(logInfo, "session established with %s on %s", peer, c.spec.text)
 }
 
-func (c *channel) setOffered(services []string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.offered = services
-}
-
 func (c *channel) ended(s *session, reason *failure) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.session == s {
 		c.session, c.offered = nil, nil
 	}
@@ -213,46 +187,43 @@ func (c *channel) ended(s *session, reason *failure) {
 
 // link is one open channel, with its sessions, one after another, and their streams.
 //
-// One lock guards all of them. Three kinds of goroutines use it: the reader, which calls run; the writer, which holds
-// it only while it collects frames; and those that use streams. Reading never waits for writing or for a stream
-// (R-FLOW-1).
+// Three kinds of goroutines use the lock: the reader, which calls run; the writer, which holds it only while it
+// collects frames; and those that use streams. Reading never waits for writing or for a stream (R-FLOW-1).
 type link struct {
 	channel *channel
 	conn    io.ReadWriteCloser
 
-	mu   sync.Mutex
-	wake *sync.Cond // for the writer
+	*mutex            // of the channel
+	wake   *sync.Cond // for the writer
 	// raw has bytes to be written before all frames: flush, HELLOs, the last words of a session.
 	raw       []byte
 	isWriting bool
 	closed    *failure
 	isLast    bool // no handshake follows the session
 	session   *session
-	opening   *opening
-	pauses    backoff
-	next      *hello // counts as the first one of the next attempt (R-OPEN-13)
-	serving   int    // streams of the peer
-	budget    int    // for windows to grow
-	alarms    map[string]*time.Timer
+	opening
+	pauses  backoff
+	next    *hello // counts as the first one of the next attempt (R-OPEN-13)
+	serving int    // streams of the peer
+	budget  int    // for windows to grow
+	alarms  map[string]*time.Timer
 }
 
 func newLink(c *channel, conn io.ReadWriteCloser) *link {
-	l := &link{channel: c, conn: conn, budget: channelBudget, pauses: backoff{first: 100 * time.Millisecond},
-		alarms: map[string]*time.Timer{}}
-	l.wake = sync.NewCond(&l.mu)
+	l := &link{channel: c, conn: conn, mutex: &c.mutex, budget: channelBudget, alarms: map[string]*time.Timer{}}
+	l.wake = sync.NewCond(l)
 	return l
 }
 
 // run opens sessions until the channel closes, and returns why it did.
 func (l *link) run() *failure {
-	l.mu.Lock()
+	l.Lock()
 	l.open()
-	l.mu.Unlock()
+	l.Unlock()
 	go l.writeAll()
 	err := l.readAll()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.fail(err)
+	defer l.lock()()
+	l.close(err)
 	for l.isWriting {
 		l.wake.Wait()
 	}
@@ -261,18 +232,25 @@ func (l *link) run() *failure {
 
 // stop ends the session with a reason, and closes the channel when the peer was told, or after a while.
 func (l *link) stop(reason *failure) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.lock()()
 	l.isLast = true
 	if l.session != nil {
 		l.session.end(reason)
 	}
-	await(&l.mu, 500*time.Millisecond, func() bool { return l.closed != nil || !l.isBusy() })
+	await(l, 500*time.Millisecond, func() bool { return l.closed != nil || !l.isBusy() })
 	l.close(reason)
 }
 
+// mutex is a lock that a function can hold until it returns: defer m.lock()().
+type mutex struct{ sync.Mutex }
+
+func (m *mutex) lock() (unlock func()) {
+	m.Lock()
+	return m.Unlock
+}
+
 // await waits for something that its lock guards, but not for long.
-func await(lock *sync.Mutex, max time.Duration, isSo func() bool) {
+func await(lock sync.Locker, max time.Duration, isSo func() bool) {
 	for deadline := time.Now().Add(max); !isSo() && time.Now().Before(deadline); {
 		lock.Unlock()
 		time.Sleep(5 * time.Millisecond)
@@ -280,26 +258,21 @@ func await(lock *sync.Mutex, max time.Duration, isSo func() bool) {
 	}
 }
 
-// close ends everything on the link.
-func (l *link) close(reason *failure) {
-	if l.closed == nil {
-		l.closed = reason
-		if l.session != nil {
-			l.session.leave(reason, false)
-		}
-		l.silence()
-		l.wake.Broadcast()
-		l.conn.Close()
+// close ends everything on the link, because of a failure or an error of the channel.
+func (l *link) close(err error) {
+	if l.closed != nil {
+		return
 	}
-}
-
-// fail closes the link because of an error of the channel.
-func (l *link) fail(err error) {
-	reason := toFailure(err, "channel-failed")
+	l.closed = toFailure(err, "channel-failed")
 	if err == io.EOF || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
-		reason = failf("channel-closed", "the other end closed the channel")
+		l.closed = failf("channel-closed", "the other end closed the channel")
 	}
-	l.close(reason)
+	if l.session != nil {
+		l.session.leave(l.closed, false)
+	}
+	l.silence()
+	l.wake.Broadcast()
+	l.conn.Close()
 }
 
 // isBusy tells whether bytes wait to be written.
@@ -313,8 +286,7 @@ func (l *link) put(bytes []byte) {
 // Read reads the channel, and notes when bytes come.
 func (l *link) Read(to []byte) (int, error) {
 	count, err := l.conn.Read(to)
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.lock()()
 	if l.session != nil && count > 0 {
 		l.session.noteArrival()
 	}
@@ -326,9 +298,9 @@ func (l *link) readAll() error {
 	// Two frames of the largest size fit, and so does a HELLO.
 	from := bufio.NewReaderSize(l, 2*l.channel.spec.limits[frameLimit]+maxControlBytes)
 	for {
-		l.mu.Lock()
+		l.Lock()
 		read, s := l.seekHello, l.session
-		l.mu.Unlock()
+		l.Unlock()
 		if s != nil {
 			read = s.read
 		}
@@ -347,26 +319,23 @@ func (l *link) seekHello(from *bufio.Reader) (int, error) {
 		return 0, err
 	}
 	if string(start) != magic {
-		waiting, _ := from.Peek(from.Buffered())
-		if next := bytes.IndexByte(waiting[1:], magic[0]); next >= 0 {
+		if next := bytes.IndexByte(start[1:], magic[0]); next >= 0 {
 			return 1 + next, nil
 		}
-		return len(waiting), nil
+		return len(start), nil
 	}
 	found, length, err := readHello(from)
 	if found == nil {
 		return 1, err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.lock()()
 	l.takeHello(found)
 	return length, nil
 }
 
 // writeAll writes what is due until the channel closes.
 func (l *link) writeAll() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.lock()()
 	var batch []byte
 	for {
 		for l.closed == nil && len(l.raw) == 0 && (l.session == nil || !l.session.hasFrames()) {
@@ -381,15 +350,15 @@ func (l *link) writeAll() {
 			batch = l.session.fill(batch)
 		}
 		l.isWriting = true
-		l.mu.Unlock()
+		l.Unlock()
 		_, err := l.conn.Write(batch)
-		l.mu.Lock()
+		l.Lock()
 		l.isWriting = false
 		l.wake.Broadcast()
 		switch {
 		case err != nil:
-			l.fail(err)
-		case l.opening != nil && len(l.raw) == 0 && l.opening.owesAnswer:
+			l.close(err)
+		case l.own != nil && len(l.raw) == 0 && l.owesAnswer:
 			l.answer()
 		case l.session != nil:
 			l.session.room.Broadcast()
@@ -402,8 +371,7 @@ func (l *link) alarm(name string, delay time.Duration, ring func()) {
 	l.silence(name)
 	var timer *time.Timer
 	timer = time.AfterFunc(delay, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
+		defer l.lock()()
 		if l.alarms[name] == timer {
 			delete(l.alarms, name)
 			ring()
@@ -422,12 +390,12 @@ func (l *link) silence(names ...string) {
 	}
 }
 
-// backoff gives growing delays, each varied by up to a quarter.
-type backoff struct{ first, next time.Duration }
+// backoff gives growing delays, each varied by up to a quarter: it is the next one.
+type backoff time.Duration
 
-func (b *backoff) delay(max time.Duration) time.Duration {
-	delay := time.Duration(math.Min(math.Max(float64(b.next), float64(b.first)), float64(max)))
-	b.next = 2 * delay
+func (b *backoff) delay(first, max time.Duration) time.Duration {
+	delay := time.Duration(math.Min(math.Max(float64(*b), float64(first)), float64(max)))
+	*b = backoff(2 * delay)
 	return delay*3/4 + time.Duration(random(1)[0])*delay/512
 }
 

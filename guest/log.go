@@ -6,10 +6,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
-	"unicode/utf8"
 )
 
 // failure is an error with a code of the protocol, or of docs/errors.md.
@@ -31,20 +29,21 @@ func toFailure(err error, code string) *failure {
 
 // exitStatus is that of a program that fails with this code.
 func (f *failure) exitStatus() int {
-	for status, codes := range exitCodes {
-		if isWord(f.code, codes) {
-			return status
-		}
+	if status, isKnown := exitCodes[f.code]; isKnown {
+		return status
 	}
-	return 69
+	return usualExit
 }
 
-// errorNames has the names of the system's errors that users see most.
-var errorNames = map[syscall.Errno]string{
-	syscall.EACCES: "EACCES", syscall.EADDRINUSE: "EADDRINUSE", syscall.EADDRNOTAVAIL: "EADDRNOTAVAIL",
-	syscall.ECONNREFUSED: "ECONNREFUSED", syscall.ECONNRESET: "ECONNRESET", syscall.EHOSTUNREACH: "EHOSTUNREACH",
-	syscall.EISDIR: "EISDIR", syscall.EMFILE: "EMFILE", syscall.ENOENT: "ENOENT", syscall.ENOTDIR: "ENOTDIR",
-	syscall.EPERM: "EPERM", syscall.EPIPE: "EPIPE",
+// errorTexts are those of the system's errors that users see most.
+var errorTexts = map[syscall.Errno]string{
+	syscall.EACCES: "permission denied (EACCES)", syscall.EADDRINUSE: "address already in use (EADDRINUSE)",
+	syscall.EADDRNOTAVAIL: "not an address of this machine (EADDRNOTAVAIL)",
+	syscall.ECONNREFUSED:  "connection refused (ECONNREFUSED)", syscall.ECONNRESET: "connection reset (ECONNRESET)",
+	syscall.EHOSTUNREACH: "no route to host (EHOSTUNREACH)", syscall.EISDIR: "is a directory (EISDIR)",
+	syscall.EMFILE: "too many open files (EMFILE)", syscall.ENOENT: "no such file or directory (ENOENT)",
+	syscall.ENOTDIR: "not a directory (ENOTDIR)", syscall.EPERM: "operation not permitted (EPERM)",
+	syscall.EPIPE: "broken pipe (EPIPE)",
 }
 
 // describe shows an error in one line, one of the system as `permission denied (EACCES)`.
@@ -53,40 +52,23 @@ func describe(err error) string {
 	if !errors.As(err, &number) {
 		return escape(err.Error(), 200)
 	}
-	words := number.Error()
-	switch number {
-	case syscall.ECONNRESET:
-		words = "connection reset"
-	case syscall.EADDRNOTAVAIL:
-		words = "not an address of this machine"
+	if text := errorTexts[number]; text != "" {
+		return text
 	}
-	if name, ok := errorNames[number]; ok {
-		words += " (" + name + ")"
-	}
-	return words
+	return number.Error()
 }
 
 // escape shows a foreign text so that it cannot move the cursor or forge a line, cut to max characters.
 func escape(text string, max int) string {
-	var shown strings.Builder
-	for at, char := range text {
+	end := ""
+	for at := range text {
 		if max--; max < 0 {
-			return shown.String() + "…"
-		}
-		switch {
-		case char == '\\' || char == '\n' || char == '\t':
-			shown.WriteString(map[rune]string{'\\': `\\`, '\n': `\n`, '\t': `\t`}[char])
-		case char == utf8.RuneError && text[at] != 0xef:
-			fmt.Fprintf(&shown, `\x%02x`, text[at])
-		case strconv.IsPrint(char):
-			shown.WriteRune(char)
-		case char < 0xa0:
-			fmt.Fprintf(&shown, `\x%02x`, char)
-		default: // such as zero-width and bidirectional controls, which change how the text around them looks
-			fmt.Fprintf(&shown, `\u{%x}`, char)
+			text, end = text[:at], "…"
+			break
 		}
 	}
-	return shown.String()
+	quoted := strconv.Quote(text)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`) + end
 }
 
 // cut shortens a text to max bytes, at the boundary of a character.
@@ -95,13 +77,15 @@ func cut(text string, max int) string { return strings.ToValidUTF8(text[:least(l
 // isWord tells whether a text is one of the words of a list.
 func isWord(text, words string) bool { return isAmong(text, strings.Fields(words)) }
 
-func isAmong(text string, list []string) bool {
-	for _, each := range list {
+func isAmong(text string, list []string) bool { return indexOf(text, list) >= 0 }
+
+func indexOf(text string, list []string) int {
+	for index, each := range list {
 		if each == text {
-			return true
+			return index
 		}
 	}
-	return false
+	return -1
 }
 
 func least(a, b int) int {
@@ -127,7 +111,7 @@ var logLevels = [...]struct{ word, journal string }{
 	{"error: ", "<3>"}, {"warning: ", "<4>"}, {"", "<6>"}, {"debug: ", "<7>"}}
 
 var log = struct {
-	sync.Mutex
+	mutex
 	level   int
 	bounds  map[string]*tokens // by the format of a line
 	lines   chan string
@@ -136,8 +120,7 @@ var log = struct {
 
 // logLine logs something that happened. Foreign text in it must be escaped.
 func logLine(level int, format string, args ...any) {
-	log.Lock()
-	defer log.Unlock()
+	defer log.lock()()
 	now := time.Now()
 	if log.bounds[format] == nil {
 		log.bounds[format] = newTokens(logRate, logBurst, now)

@@ -17,8 +17,7 @@ import (
 var version = "0.0.0"
 
 func main() {
-	// Little memory matters more than few collections. Above the limit, which is soft, memory goes back to the system
-	// at once.
+	// Little memory matters more than few collections. Above the limit, which is soft, it is returned at once.
 	debug.SetGCPercent(50)
 	debug.SetMemoryLimit(32 << 20)
 	// Goroutines hand over to each other faster on one processor, and they seldom compute.
@@ -51,21 +50,16 @@ func main() {
 
 // run serves the channel until a signal, or until it can never work again.
 func run(o *options) *failure {
-	if o.isQuiet {
-		log.level = logWarn
-	} else if o.isVerbose {
-		log.level = logDebug
-	}
+	log.level = o.logLevel
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	// Not ignored: commands would inherit that.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
-	keys := &keyring{files: o.keys}
-	if failed := keys.read(); failed != nil {
+	c := newChannel(o.channel, o.name)
+	if failed := c.readKeys(o.keys); failed != nil {
 		return failed
 	}
-	c := newChannel(o.channel, o.name, keys.current)
 	commands := &execService{calls: map[*execCall]bool{}}
 	if err := offer(o, c, commands); err != nil {
 		return toFailure(err, "internal")
@@ -83,23 +77,19 @@ func run(o *options) *failure {
 			return nil
 		case received := <-signals:
 			if received != syscall.SIGHUP {
-				go func() {
-					<-signals
-					os.Exit(1)
-				}()
+				signal.Reset(syscall.SIGINT, syscall.SIGTERM) // another one ends this at once
 				commands.stop()
 				c.stop()
 				return nil
 			}
-			if failed := keys.read(); failed != nil {
+			if failed := c.readKeys(o.keys); failed != nil {
 				logLine(logError, "%s", failed.message)
 			}
 		}
 	}
 }
 
-// offer starts the services and listeners that the options ask for. A forward of the same name replaces one of vproxy's
-// own.
+// offer starts the services and listeners that the options ask for. A forward replaces a service of the same name.
 func offer(o *options, c *channel, commands *execService) error {
 	leadsToHost := o.channel.leadsToHost()
 	if leadsToHost && !o.noInfo || o.allowsInfo {
@@ -125,19 +115,22 @@ func offer(o *options, c *channel, commands *execService) error {
 			return err
 		}
 	}
-	if !needsStorage {
-		return nil
+	if needsStorage {
+		b := &broker{channel: c, attached: map[*emulator]bool{}}
+		c.services[storageName] = b.attach
+		return b.listen(o.storageSocket)
 	}
-	return newBroker(c).listen(o.storageSocket)
+	return nil
 }
 
 // options are those of the command line.
 type options struct {
-	channel                                                                          *channelSpec
-	incoming, outgoing                                                               []*forward
-	name, storageSocket                                                              string
-	keys                                                                             []string
-	allowsExec, allowsInfo, noInfo, noStorage, isVerbose, isQuiet, isHelp, isVersion bool
+	channel                                                      *channelSpec
+	incoming, outgoing                                           []*forward
+	name, storageSocket                                          string
+	keys                                                         []string
+	logLevel                                                     int
+	allowsExec, allowsInfo, noInfo, noStorage, isHelp, isVersion bool
 }
 
 // option is one that vproxy has, too, with the same meaning.
@@ -151,6 +144,7 @@ type option struct {
 // table has all options, which set fields of o.
 func (o *options) table() []option {
 	yes := func(to *bool) func(string) error { return func(string) error { *to = true; return nil } }
+	level := func(level int) func(string) error { return func(string) error { o.logLevel = level; return nil } }
 	forwards := func(letter string, to *[]*forward) func(string) error {
 		return func(value string) error {
 			f, err := parseForward(letter, value)
@@ -175,8 +169,8 @@ func (o *options) table() []option {
 		{"storage-socket", "PATH", false, "path of the storage broker's socket; runs the broker on any kind of channel",
 			func(value string) (err error) { o.storageSocket, err = parsePath(value); return err }},
 		{"no-storage", "", false, "never run the storage broker", yes(&o.noStorage)},
-		{"verbose v", "", true, "log every stream and call", yes(&o.isVerbose)},
-		{"quiet q", "", true, "log only warnings and errors", yes(&o.isQuiet)},
+		{"verbose v", "", true, "log every stream and call", level(logDebug)},
+		{"quiet q", "", true, "log only warnings and errors", level(logWarn)},
 		{"version V", "", true, "show the version", yes(&o.isVersion)},
 		{"help h", "", true, "show this help", yes(&o.isHelp)},
 	}
@@ -207,7 +201,7 @@ func usage() string {
 }
 
 func parseOptions(args []string) (*options, error) {
-	o, given := &options{}, map[string]int{}
+	o, given := &options{logLevel: logInfo}, map[string]int{}
 	table := o.table()
 	for len(args) > 0 {
 		name, value, hasValue := args[0], "", false
@@ -251,7 +245,7 @@ func parseOptions(args []string) (*options, error) {
 	}
 	switch {
 	case o.isHelp || o.isVersion:
-	case o.isQuiet && o.isVerbose:
+	case given["quiet q"] > 0 && given["verbose v"] > 0:
 		return nil, failf("bad-argument", "-q: not allowed with -v")
 	case o.channel == nil:
 		return nil, failf("bad-argument",

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -40,10 +39,7 @@ func (h *hello) frame() []byte {
 	}
 	hello := fields{"version": fields{"min": h.minVersion, "max": h.maxVersion}, "nonce": h.nonce, "ack": orNull(h.ack),
 		"instance": h.instance, "agent": h.agent, "name": orNull(h.name), "limits": accepted, "features": []string{},
-		"integrity": "frame", "auth": nil}
-	if h.isFull {
-		hello["integrity"] = "full"
-	}
+		"integrity": map[bool]string{true: "full", false: "frame"}[h.isFull], "auth": nil}
 	if h.hasAuth {
 		hello["auth"] = fields{"method": h.method, "keys": h.keyIDs}
 	}
@@ -100,64 +96,48 @@ func readHello(from *bufio.Reader) (*hello, int, error) {
 	return parseHello(bytes[start:]), start + h.length, nil
 }
 
-// refusal is why two HELLOs make no session, apart from keys.
-func refusal(own, peer *hello) *failure {
-	switch {
-	case peer.minVersion > own.maxVersion || peer.maxVersion < own.minVersion:
-		return failf("version-mismatch", "no common protocol version: %d–%d here, %d–%d at the peer",
-			own.minVersion, own.maxVersion, peer.minVersion, peer.maxVersion)
-	case peer.requiresTLS:
-		return failf("auth-failed", "the peer requires TLS, which vproxy-guest does not have; take vproxy")
-	case peer.isBusy:
-		return failf("channel-busy", "the listener is in use by another peer")
-	}
-	return nil
-}
-
 const (
 	repeatEvery  = time.Second
 	quietTime    = 5 * time.Second
 	attemptTime  = 5 * time.Second
 	maxAttempt   = 40 * time.Second
 	shortSession = 10 * time.Second
-	maxPause     = 5 * time.Second
 	// Failures that need a human's help may wait longer.
 	maxHopelessPause = time.Minute
 )
 
 // opening is a handshake: flush, magic and HELLO, until both sides have seen each other (R-OPEN-1 to R-OPEN-11).
 type opening struct {
-	own       *hello
-	peerNonce string
-	// owesAnswer: the peer's newest nonce has no answer yet, because bytes of this side wait.
-	owesAnswer bool
+	own        *hello // nil: none takes place
+	peerNonce  string
+	owesAnswer bool // to the peer's newest nonce, because bytes of this side wait
 	attempts   backoff
 }
 
 // open begins a handshake.
 func (l *link) open() {
 	first := l.next
-	l.opening, l.next = &opening{attempts: backoff{first: attemptTime}}, nil
+	l.next, l.attempts = nil, 0
 	l.attempt(first)
 }
 
 // attempt begins an attempt; first is a HELLO that came before it, or nil.
 func (l *link) attempt(first *hello) {
 	l.silence()
-	c, o := l.channel, l.opening
-	o.own = &hello{minVersion: protocolVersion, maxVersion: protocolVersion, nonce: newNonce(), instance: c.instance,
+	c := l.channel
+	l.own = &hello{minVersion: protocolVersion, maxVersion: protocolVersion, nonce: newNonce(), instance: c.instance,
 		agent: "vproxy-guest " + version, name: c.name, limits: c.spec.limits, isFull: c.spec.isFull, method: pskMethod}
-	for _, key := range c.keys() {
-		o.own.hasAuth = true
-		o.own.keyIDs = append(o.own.keyIDs, key.id)
+	for _, key := range c.keys {
+		l.own.hasAuth = true
+		l.own.keyIDs = append(l.own.keyIDs, key.id)
 	}
 	l.put(make([]byte, c.spec.limits[frameLimit]+headerBytes))
-	o.peerNonce, o.owesAnswer = "", false
+	l.peerNonce, l.owesAnswer = "", false
 	if first != nil {
-		o.peerNonce, o.own.ack = first.nonce, first.nonce
+		l.peerNonce, l.own.ack = first.nonce, first.nonce
 		l.answer()
 	} else {
-		l.put(o.own.frame())
+		l.put(l.own.frame())
 		l.alarm("quiet", quietTime, func() {
 			c.tell("no answer on %s: no vproxy at the other end yet, or another process has the channel", c.spec.text)
 		})
@@ -168,7 +148,7 @@ func (l *link) attempt(first *hello) {
 func (l *link) repeatLater() {
 	l.alarm("repeat", repeatEvery, func() {
 		if !l.isBusy() {
-			l.put(l.opening.own.frame())
+			l.put(l.own.frame())
 		}
 		l.repeatLater()
 	})
@@ -176,11 +156,10 @@ func (l *link) repeatLater() {
 
 // answer writes the answer to the peer's newest nonce.
 func (l *link) answer() {
-	o := l.opening
-	o.owesAnswer = false
+	l.owesAnswer = false
 	l.silence("quiet")
-	l.put(o.own.frame())
-	l.alarm("attempt", o.attempts.delay(maxAttempt), func() {
+	l.put(l.own.frame())
+	l.alarm("attempt", l.attempts.delay(attemptTime, maxAttempt), func() {
 		// Without this, a HELLO that was lost after the other side was established would keep the two apart for ever.
 		l.raw = nil
 		l.attempt(nil)
@@ -189,54 +168,56 @@ func (l *link) answer() {
 
 // takeHello handles a HELLO that came outside of a session.
 func (l *link) takeHello(peer *hello) {
-	o := l.opening
 	switch {
-	case peer.instance == l.channel.instance || o != nil && peer.nonce == o.own.nonce:
-		if o != nil {
+	case peer.instance == l.channel.instance || l.own != nil && peer.nonce == l.own.nonce:
+		if l.own != nil {
 			l.channel.tell("%s echoes everything sent: is the line raw, and is vproxy running at the other end?",
 				l.channel.spec.text)
 		}
 		return
-	case o == nil:
+	case l.own == nil:
 		l.next = peer
 		return
-	case peer.nonce != o.peerNonce:
-		o.peerNonce, o.own.ack, o.owesAnswer = peer.nonce, peer.nonce, true
+	case peer.nonce != l.peerNonce:
+		l.peerNonce, l.own.ack, l.owesAnswer = peer.nonce, peer.nonce, true
 	}
-	isEstablished := peer.ack == o.own.nonce
+	isEstablished := peer.ack == l.own.nonce
 	// An answer that establishes the peer must not be lost.
-	if o.owesAnswer && (isEstablished || !l.isBusy()) {
+	if l.owesAnswer && (isEstablished || !l.isBusy()) {
 		l.answer()
 	}
 	if isEstablished {
-		l.establish(o.own, peer)
+		l.establish(peer)
 	}
 }
 
-// establish begins the session on which two HELLOs agree, or ends it at once if one of them forbids it.
-func (l *link) establish(own, peer *hello) {
+// establish begins the session on which two HELLOs agree, or ends it at once. It is ready when its key is proved.
+func (l *link) establish(peer *hello) {
+	s := newSession(l, l.own, peer)
 	l.silence()
-	l.opening = nil
-	s := newSession(l, own, peer)
-	l.session = s
-	failed := refusal(own, peer)
-	if failed == nil {
-		s.proof, failed = newProof(own, peer, l.channel.keys())
+	l.own, l.session = nil, s
+	proof, failed := agree(s.own, peer, l.channel.keys)
+	if s.isBroken(failed) {
+		return
 	}
-	if !s.isBroken(failed) {
-		s.begin()
+	l.alarm("look", lookEvery, s.look)
+	if s.proof = proof; proof == nil {
+		s.becomeReady()
+		return
 	}
+	s.control(frameAuth, 0, proof.sent)
+	l.alarm("proof", proofTime, func() { s.fail("auth-failed", "the peer did not prove its key within 10 s") })
 }
 
 // reopen follows the end of a session, at once or after a pause (R-OPEN-12).
 func (l *link) reopen(age time.Duration, code string) {
 	switch {
 	case isWord(code, "auth-failed version-mismatch"):
-		l.alarm("pause", l.pauses.delay(maxHopelessPause), l.open)
+		l.alarm("pause", l.pauses.delay(firstRetry, maxHopelessPause), l.open)
 	case age < shortSession:
-		l.alarm("pause", l.pauses.delay(maxPause), l.open)
+		l.alarm("pause", l.pauses.delay(firstRetry, maxRetry), l.open)
 	default:
-		l.pauses.next = 0
+		l.pauses = 0
 		l.open()
 	}
 }
@@ -247,17 +228,9 @@ type key struct {
 	bytes []byte
 }
 
-// keyring has the keys of this side. Without --key they are the files vproxy.key* of $CREDENTIALS_DIRECTORY.
-type keyring struct {
-	files []string
-	keys  atomic.Value // []key
-}
-
-func (k *keyring) current() []key { return k.keys.Load().([]key) }
-
-// read reads the files, again on SIGHUP: new sessions use the new keys.
-func (k *keyring) read() *failure {
-	files, keys := k.files, []key{}
+// readKeys reads the keys for new sessions. Without --key they are the files vproxy.key* of $CREDENTIALS_DIRECTORY.
+func (c *channel) readKeys(files []string) *failure {
+	keys := []key{}
 	if folder := os.Getenv("CREDENTIALS_DIRECTORY"); len(files) == 0 && folder != "" {
 		files, _ = filepath.Glob(filepath.Join(folder, "vproxy.key*"))
 	}
@@ -268,7 +241,8 @@ func (k *keyring) read() *failure {
 		}
 		keys = append(keys, key)
 	}
-	k.keys.Store(keys)
+	defer c.lock()()
+	c.keys = keys
 	return nil
 }
 
@@ -280,11 +254,9 @@ func readKey(path string) (key, error) {
 	}
 	defer file.Close()
 	var stat syscall.Stat_t
-	err = syscall.Fstat(int(file.Fd()), &stat)
+	syscall.Fstat(int(file.Fd()), &stat)
 	isRoots := stat.Uid == 0
 	switch {
-	case err != nil:
-		return key{}, err
 	case stat.Mode&syscall.S_IFMT != syscall.S_IFREG:
 		return key{}, failf("bad-file", "not a file")
 	case !isRoots && int(stat.Uid) != os.Geteuid():
@@ -307,9 +279,16 @@ type proof struct {
 	sent, expected []byte
 }
 
-// newProof chooses the key of a session; nil if neither side requires one.
-func newProof(own, peer *hello, keys []key) (*proof, *failure) {
+// agree tells why two HELLOs make no session, or chooses its key: nil if neither side requires one.
+func agree(own, peer *hello, keys []key) (*proof, *failure) {
 	switch {
+	case peer.minVersion > own.maxVersion || peer.maxVersion < own.minVersion:
+		return nil, failf("version-mismatch", "no common protocol version: %d–%d here, %d–%d at the peer",
+			own.minVersion, own.maxVersion, peer.minVersion, peer.maxVersion)
+	case peer.requiresTLS:
+		return nil, failf("auth-failed", "the peer requires TLS, which vproxy-guest does not have; take vproxy")
+	case peer.isBusy:
+		return nil, failf("channel-busy", "the listener is in use by another peer")
 	case !own.hasAuth && !peer.hasAuth:
 		return nil, nil
 	case !own.hasAuth:

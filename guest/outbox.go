@@ -1,6 +1,9 @@
 package main
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math"
+)
 
 const (
 	// The most control frames that wait, and those of each stream in addition (R-FLOW-6).
@@ -20,10 +23,10 @@ const (
 type outbox struct {
 	checkOut    dataCheck
 	sequenceOut uint32
-	sentFrames  int64
+	sentFrames  int
 	maxFrame    int
 	// credit is the total of DATA that the peer accepts, sentData what was sent of it.
-	credit, sentData int64
+	credit, sentData int
 
 	controls     []byte
 	controlCount int
@@ -40,7 +43,7 @@ func (s *session) control(kind byte, stream uint32, payload []byte) {
 		s.mostStreams = len(s.streams)
 	}
 	if s.over == nil && s.controlCount >= maxControls+controlsPerStream*s.mostStreams {
-		s.end(failf("flood", "the peer makes this side send more than it reads"))
+		s.fail("flood", "the peer makes this side send more than it reads")
 	} else if s.over == nil {
 		s.controlCount++
 		s.appendControl(kind, stream, payload)
@@ -53,23 +56,16 @@ func (s *session) appendControl(kind byte, stream uint32, payload []byte) {
 }
 
 // raise raises a total of credit by the payload of a CREDIT.
-func raise(total *int64, payload []byte) {
-	given := binary.BigEndian.Uint64(payload)
-	if given > maxInteger {
-		given = maxInteger
-	}
-	if int64(given) > *total {
-		*total = int64(given)
-	}
+func raise(total *int, payload []byte) {
+	given := math.Min(float64(binary.BigEndian.Uint64(payload)), maxInteger)
+	*total = int(math.Max(float64(*total), given))
 }
 
-// hasFrames tells whether something can be sent.
 func (o *outbox) hasFrames() bool {
 	return o.pong != nil || len(o.controls) > 0 || len(o.credits) > 0 || o.creditDue ||
 		o.sentData < o.credit && len(o.ready) > 0
 }
 
-// nextOut is the sequence number of the next frame.
 func (o *outbox) nextOut() uint32 {
 	sequence := o.sequenceOut
 	o.sequenceOut = nextSequence(sequence)
@@ -79,7 +75,7 @@ func (o *outbox) nextOut() uint32 {
 
 // fill appends what is to be written next.
 func (s *session) fill(to []byte) []byte {
-	credit := func(id uint32, total int64) {
+	credit := func(id uint32, total int) {
 		to = appendFrame(to, frameCredit, id, binary.BigEndian.AppendUint64(nil, uint64(total)), s.nextOut())
 	}
 	takeControls := func() {
@@ -108,17 +104,14 @@ func (s *session) fill(to []byte) []byte {
 	for s.sentData < s.credit && len(to) < batch && len(s.ready) > 0 {
 		st := s.ready[0]
 		s.ready, st.isQueued = s.ready[1:], false
-		size := least(st.sendable(), largest)
-		if left := s.credit - s.sentData; left < int64(size) {
-			size = int(left)
-		}
+		size := least(least(st.sendable(), largest), s.credit-s.sentData)
 		if size == 0 {
 			continue
 		}
 		to = s.checkOut.appendData(to, st.id, st.out[:size], s.nextOut())
 		st.out = st.out[size:]
-		st.sent += int64(size)
-		s.sentData += int64(size)
+		st.sent += size
+		s.sentData += size
 		if st.offer(); len(st.out) == 0 {
 			st.changed.Broadcast()
 			st.sendFin()

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/hmac"
-	"sort"
 	"sync"
 	"time"
 )
@@ -28,13 +27,12 @@ type session struct {
 	checkIn    dataCheck
 	sequenceIn uint32
 	// inFlight is the credit for all DATA of the peer, and receivedData what came of it (R-FLOW-5).
-	inFlight, receivedData int64
+	inFlight, receivedData int
 	partial                []string // of the peer's services, whose list may come in parts
 
 	streams     map[uint32]*stream
 	room        *sync.Cond // for streams of this side
-	isOdd       bool
-	nextID      uint64
+	nextID      uint64     // odd or even, as all of this side
 	lastPeerID  uint32
 	mine, peers counts
 	resets      *tokens // of streams that the peer opened and reset
@@ -43,48 +41,32 @@ type session struct {
 	liveness
 }
 
-// counts are of streams of one side.
+// counts are those of the streams of one side.
 type counts struct{ open, unanswered int }
 
 func newSession(l *link, own, peer *hello) *session {
 	isFull, now := own.isFull || peer.isFull, time.Now()
 	s := &session{link: l, own: own, peer: peer, began: now, streams: map[uint32]*stream{},
-		checkIn: newDataCheck(isFull, peer.nonce, own.nonce), sequenceIn: 1, inFlight: int64(own.limits[inFlightLimit]),
-		isOdd: own.nonce > peer.nonce, nextID: 2, resets: newTokens(200, 1000, now), room: sync.NewCond(&l.mu),
-		liveness: liveness{arrivedAt: now},
+		checkIn: newDataCheck(isFull, peer.nonce, own.nonce), sequenceIn: 1, inFlight: own.limits[inFlightLimit],
+		nextID: 2, resets: newTokens(200, 1000, now), room: sync.NewCond(l), liveness: liveness{arrivedAt: now},
 		outbox: outbox{checkOut: newDataCheck(isFull, own.nonce, peer.nonce), sequenceOut: 1,
-			credit:   int64(peer.limits[inFlightLimit]),
-			maxFrame: least(own.limits[frameLimit], peer.limits[frameLimit])},
+			credit: peer.limits[inFlightLimit], maxFrame: least(own.limits[frameLimit], peer.limits[frameLimit])},
 	}
-	if s.isOdd {
+	if own.nonce > peer.nonce {
 		s.nextID = 1
 	}
 	return s
 }
 
-// begin proves the key, if one is required; then the session is ready.
-func (s *session) begin() {
-	if s.link.alarm("look", lookEvery, s.look); s.proof == nil {
-		s.becomeReady()
-		return
-	}
-	s.control(frameAuth, 0, s.proof.sent)
-	s.link.alarm("proof", proofTime, func() {
-		s.end(failf("auth-failed", "the peer did not prove its key within 10 s"))
-	})
-}
-
 func (s *session) becomeReady() {
 	s.isReady = true
 	s.link.silence("proof")
-	// The list of services may need several frames (R-SERVICES-1): a name is at most 64 characters, with quotes and a
-	// comma 67.
+	// The list may need several frames (R-SERVICES-1): a name has at most 64 characters, two quotes and a comma.
 	const perFrame = (maxControlBytes - 96) / 67
 	names := []string{}
 	for name := range s.link.channel.services {
 		names = append(names, name)
 	}
-	sort.Strings(names)
 	for ; len(names) > perFrame; names = names[perFrame:] {
 		s.control(frameServices, 0, encode(fields{"services": names[:perFrame], "more": true}))
 	}
@@ -97,10 +79,7 @@ func (s *session) end(reason *failure) {
 	s.leave(reason, !isWord(reason.code, "peer-restarted desync"))
 }
 
-// violate ends the session because the peer broke a rule.
-func (s *session) violate(format string, args ...any) {
-	s.end(failf("protocol-error", format, args...))
-}
+func (s *session) fail(code, format string, args ...any) { s.end(failf(code, format, args...)) }
 
 // isBroken ends the session if there was a failure.
 func (s *session) isBroken(failed *failure) bool {
@@ -122,6 +101,7 @@ func (s *session) leave(reason *failure, isTold bool) {
 		if isTold && reason.code == "shutdown" {
 			s.appendControl(stream.resetFrame(), stream.id, encodeReason(reason))
 		}
+		stream.finish(reason)
 	}
 	if isTold {
 		s.sayGoodbye(reason)
@@ -132,9 +112,6 @@ func (s *session) leave(reason *failure, isTold bool) {
 		s.controls = nil
 	}
 	s.room.Broadcast()
-	for _, stream := range s.streams {
-		stream.finish(reason)
-	}
 	l.channel.ended(s, reason)
 	if l.closed == nil && !l.isLast {
 		l.reopen(time.Since(s.began), reason.code)
@@ -206,13 +183,12 @@ func (s *session) read(from *bufio.Reader) (int, error) {
 	if failed == nil && !h.isExtension() {
 		payload, failed = s.checkIn.verify(h, frame[headerBytes:end], s.sequenceIn)
 	}
-	s.link.mu.Lock()
-	defer s.link.mu.Unlock()
+	defer s.link.lock()()
 	if s.isBroken(failed) || s.over != nil {
 		return 0, nil
 	}
 	s.sequenceIn = nextSequence(s.sequenceIn)
-	if s.isMidFrame = from.Buffered() > end; !h.isExtension() {
+	if s.isMidFrame, s.frameSpent = from.Buffered() > end, 0; !h.isExtension() {
 		s.handle(h, payload)
 	}
 	return end, nil
@@ -233,12 +209,11 @@ func (s *session) readMagic(from *bufio.Reader, start string) (length int, err e
 			failed = nil
 		}
 	}
-	s.link.mu.Lock()
-	defer s.link.mu.Unlock()
+	defer s.link.lock()()
 	if s.isBroken(failed) {
 		return 0, nil
 	}
-	s.isMidFrame = from.Buffered() > length
+	s.isMidFrame, s.frameSpent = from.Buffered() > length, 0
 	return length, nil
 }
 
@@ -246,16 +221,16 @@ func (s *session) handle(h header, payload []byte) {
 	if !s.isReady && h.kind != frameGoaway {
 		switch {
 		case h.kind != frameAuth:
-			s.violate("%s before AUTH", h)
+			s.fail("protocol-error", "%s before AUTH", h)
 		case !hmac.Equal(payload, s.proof.expected):
-			s.end(failf("auth-failed", "the peer does not have the key %s", s.proof.keyID))
+			s.fail("auth-failed", "the peer does not have the key %s", s.proof.keyID)
 		default:
 			s.becomeReady()
 		}
 		return
 	}
 	if size, isFixed := frameSizes[h.kind]; isFixed && len(payload) != size {
-		s.violate("%s of %d bytes instead of %d", frameNames[h.kind], len(payload), size)
+		s.fail("protocol-error", "%s of %d bytes instead of %d", frameNames[h.kind], len(payload), size)
 		return
 	}
 	switch h.kind {
@@ -272,17 +247,17 @@ func (s *session) handle(h header, payload []byte) {
 	case frameGoaway:
 		s.handleGoaway(payload)
 	case frameAuth, frameSecret, frameResume, frameAck:
-		s.violate("unexpected %s", h)
+		s.fail("protocol-error", "unexpected %s", h)
 	default:
 		s.handleStream(h, payload)
 	}
 }
 
 func (s *session) handleData(h header, payload []byte) {
-	s.receivedData += int64(len(payload))
-	window := int64(s.own.limits[inFlightLimit])
+	s.receivedData += len(payload)
+	window := s.own.limits[inFlightLimit]
 	if s.receivedData > s.inFlight {
-		s.end(failf("flow-control", "%d bytes of DATA exceed the session's credit of %d", s.receivedData, s.inFlight))
+		s.fail("flow-control", "%d bytes of DATA exceed the session's credit of %d", s.receivedData, s.inFlight)
 		return
 	}
 	if s.inFlight-s.receivedData <= window*3/4 {
@@ -296,19 +271,17 @@ func (s *session) handleData(h header, payload []byte) {
 
 func (s *session) handleServices(payload []byte) {
 	o := parseObject(payload, "SERVICES")
-	s.partial = append(s.partial, o.texts("services", isService)...)
-	_, hasMore := o.fields["more"]
-	hasMore = hasMore && required[bool](o, "more")
+	s.partial = append(s.partial, o.texts("services", serviceNames.MatchString)...)
+	hasMore := optional[bool](o, "more")
 	if o.has("time") {
 		o.integer("time", 0, maxInteger)
 	}
 	switch {
 	case s.isBroken(*o.failed):
 	case len(s.partial) > maxServices:
-		s.end(failf("flood", "the peer offers too many services (max %d)", maxServices))
+		s.fail("flood", "the peer offers too many services (max %d)", maxServices)
 	case !hasMore:
-		s.link.channel.setOffered(s.partial)
-		s.partial = nil
+		s.link.channel.offered, s.partial = s.partial, nil
 	}
 }
 
@@ -331,7 +304,7 @@ func (s *session) handleGoaway(payload []byte) {
 	}
 }
 
-func (s *session) isOwn(id uint32) bool { return (id%2 == 1) == s.isOdd }
+func (s *session) isOwn(id uint32) bool { return uint64(id)%2 == s.nextID%2 }
 
 // find returns the live stream of a frame; nil if it has ended, and if there never was one (R-STREAM-11).
 func (s *session) find(h header) *stream {
@@ -340,7 +313,7 @@ func (s *session) find(h header) *stream {
 		wasOpened = uint64(h.stream) < s.nextID
 	}
 	if !wasOpened {
-		s.violate("%s, which was never opened", h)
+		s.fail("protocol-error", "%s, which was never opened", h)
 	}
 	return s.streams[h.stream]
 }
@@ -348,7 +321,7 @@ func (s *session) find(h header) *stream {
 // handleOpen admits a stream of the peer, or refuses it (R-STREAM-1, R-STREAM-3, R-STREAM-5).
 func (s *session) handleOpen(id uint32, payload []byte) {
 	o := parseObject(payload, "OPEN")
-	service, from := o.text("service"), optional[string](o, "from")
+	service, _ := o.text("service"), optional[string](o, "from")
 	o.require(!optional[bool](o, "datagram"), "datagram", "in a session without datagrams")
 	l, streams, opens := s.link, s.own.limits[streamsLimit], s.own.limits[opensLimit]
 	serve := l.channel.services[service]
@@ -357,7 +330,7 @@ func (s *session) handleOpen(id uint32, payload []byte) {
 	case s.isBroken(*o.failed):
 		return
 	case s.isOwn(id) || id <= s.lastPeerID:
-		s.violate("OPEN with id %d: not of its opener, or not above %d", id, s.lastPeerID)
+		s.fail("protocol-error", "OPEN with id %d: not of its opener, or not above %d", id, s.lastPeerID)
 		return
 	case s.peers.open >= streams || s.peers.unanswered >= opens || l.serving >= 2*streams:
 		refused = failf("too-many-streams", "too many streams (max %d open, %d unanswered)", streams, opens)
@@ -371,13 +344,11 @@ func (s *session) handleOpen(id uint32, payload []byte) {
 		s.control(frameRefuse, id, encodeReason(refused))
 		return
 	}
-	stream := newStream(s, service, from, &s.peers)
-	stream.register(id)
+	stream := newStream(s, id, &s.peers)
 	l.serving++
 	go func() {
 		serve(stream)
-		l.mu.Lock()
-		defer l.mu.Unlock()
+		defer l.lock()()
 		stream.reset(failf("cancelled", "the program at this end has gone"))
 		stream.leave()
 		l.serving--
@@ -411,7 +382,7 @@ func (s *session) handleStream(h header, payload []byte) {
 	case h.kind == frameStop:
 		st.handleStop(reason)
 	case st.isIncoming() && !st.isAnswered && !s.resets.take(time.Now()):
-		s.end(failf("flood", "more than 200 streams per second opened and reset"))
+		s.fail("flood", "more than 200 streams per second opened and reset")
 	default: // RESET
 		st.finish(reason)
 	}
@@ -421,7 +392,7 @@ func (s *session) handleStream(h header, payload []byte) {
 
 const (
 	lookEvery  = 2500 * time.Millisecond
-	pingAfter  = 4 // looks: time in which this process or its VM stood still tells nothing about the peer
+	pingAfter  = 4 // looks
 	doubtAfter = 1500 * time.Millisecond
 	maxFrame   = 30 * time.Second
 	maxGap     = 15 * time.Second
@@ -431,42 +402,32 @@ const (
 type liveness struct {
 	arrivedAt  time.Time
 	isMidFrame bool
-	frameSpent time.Duration // in gaps within the frame spentOn
-	spentOn    uint32
-
-	silent, quiet, unasked int    // looks since something came, was sent, and a PING was
-	sentBefore             int64  // frames, when this was looked at
-	answered               int64  // frames that had been sent when bytes last came
-	doubt                  []byte // of a PING that was sent because bytes may be lost
-	isAsked                bool   // since bytes last came
+	frameSpent time.Duration // in gaps within the frame
+	looks      int           // since the last PING
+	answered   int           // frames that had been sent when bytes last came
+	doubt      []byte        // of a PING that was sent because bytes may be lost
+	isAsked    bool          // since bytes last came
 }
 
 // noteArrival follows bytes that came: all that was sent before counts as answered, and a frame must not take too long.
 func (s *session) noteArrival() {
-	now := time.Now()
-	if gap := now.Sub(s.arrivedAt); !s.isMidFrame || s.spentOn != s.sequenceIn {
-		s.frameSpent = 0
-	} else if gap < maxGap {
+	gap := time.Since(s.arrivedAt)
+	if s.isMidFrame && gap < maxGap {
 		s.frameSpent += gap
 	}
-	s.arrivedAt, s.isMidFrame, s.spentOn = now, true, s.sequenceIn
-	s.silent, s.isAsked, s.answered = 0, false, s.sentFrames
+	s.arrivedAt, s.isMidFrame = s.arrivedAt.Add(gap), true
+	s.isAsked, s.answered = false, s.sentFrames
 	if s.frameSpent > maxFrame {
-		s.end(failf("desync", "frame %d has been incomplete for 30 s", s.sequenceIn))
+		s.fail("desync", "frame %d has been incomplete for 30 s", s.sequenceIn)
 	}
 }
 
-// look looks after the session now and then.
+// look looks after the session now and then, and sends a PING when bytes may be lost, or none was sent for long.
 func (s *session) look() {
-	s.silent, s.quiet, s.unasked = s.silent+1, s.quiet+1, s.unasked+1
-	if s.sentFrames != s.sentBefore {
-		s.quiet, s.sentBefore = 0, s.sentFrames
-	}
 	isInDoubt := !s.isAsked && (s.isMidFrame || s.sentFrames > s.answered && time.Since(s.arrivedAt) >= doubtAfter)
-	isDue := (s.silent > pingAfter || s.quiet > pingAfter) && s.unasked > pingAfter && !s.link.isBusy()
-	if s.isReady && (isInDoubt || isDue) {
+	if s.looks++; s.isReady && (isInDoubt || s.looks >= pingAfter && !s.link.isBusy()) {
 		nonce := random(8) // nobody can know it before
-		if s.unasked = 0; isInDoubt {
+		if s.looks = 0; isInDoubt {
 			s.isAsked, s.doubt = true, nonce
 		}
 		s.control(framePing, 0, nonce)
@@ -474,10 +435,8 @@ func (s *session) look() {
 	s.link.alarm("look", lookEvery, s.look)
 }
 
-// isLost tells whether bytes are lost: the body of an incomplete frame has those of a PING, which the peer sends only
-// after it.
+// isLost tells whether the body of an incomplete frame has the bytes of a PING, which the peer sends only after it.
 func (s *session) isLost(body []byte) bool {
-	s.link.mu.Lock()
-	defer s.link.mu.Unlock()
+	defer s.link.lock()()
 	return s.doubt != nil && bytes.Contains(body, s.doubt)
 }

@@ -12,7 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode/utf16"
@@ -34,10 +34,10 @@ const (
 // broker passes the calls of wrappers, one at a time, to an emulator: one that the peer attaches, or else the peer's
 // service (docs/storage.md).
 type broker struct {
-	channel  *channel
-	calls    chan *storageCall
-	mu       sync.Mutex
-	attached []*emulator
+	channel *channel
+	turn    mutex // of the call that is asked
+	mutex
+	attached map[*emulator]bool
 }
 
 // storageCall is a call that has no answer yet.
@@ -45,8 +45,11 @@ type storageCall struct {
 	argv    []string
 	request []byte
 	began   time.Time
-	answer  chan []byte
-	gone    chan struct{} // closed when its wrapper has exited
+	conn    net.Conn // of its wrapper
+
+	mutex
+	isOver bool // it has its answer, or its wrapper has gone
+	asked  atomic.Pointer[stream]
 }
 
 // emulator answers calls on one stream.
@@ -55,13 +58,6 @@ type emulator struct {
 	stream  *stream
 	isPeer  bool // the peer's service, on a stream for one call
 	isAsked bool // guarded by the lock of the stream
-}
-
-func newBroker(c *channel) *broker {
-	b := &broker{channel: c, calls: make(chan *storageCall)}
-	c.services[storageName] = b.attach
-	go b.answerAll()
-	return b
 }
 
 // listen listens for wrappers: at an explicit path, which must work, or at the default, which need not.
@@ -76,7 +72,7 @@ func (b *broker) listen(explicit string) error {
 	case err == nil:
 		logLine(logInfo, "listening on %s for storage calls", path)
 		b.channel.sockets = append(b.channel.sockets, path)
-		go acceptAll(listener, maxStorageCalls, b.serveWrapper)
+		go acceptAll(listener.Accept, maxStorageCalls, b.serveWrapper)
 	case explicit == "":
 		logLine(logWarn, "not serving storage calls: %s", err)
 		return nil
@@ -87,15 +83,15 @@ func (b *broker) listen(explicit string) error {
 func (b *broker) serveWrapper(conn net.Conn) {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(requestTime))
-	c := &storageCall{began: time.Now(), answer: make(chan []byte, 1), gone: make(chan struct{})}
+	c := &storageCall{began: time.Now(), conn: conn}
 	_, o, failed := readMessage(conn, "request", storageRequestBytes)
 	if failed == nil {
 		c.argv = o.texts("argv", isAny)
 		o.require(len(c.argv) > 0, "argv", "must be a non-empty list of strings")
-		failed = storageBad("request", *o.failed)
+		failed = *o.failed
 	}
 	if failed != nil {
-		conn.Write(c.fail(failed))
+		c.write(c.fail(failed))
 		return
 	}
 	request := fields{"argv": c.argv}
@@ -103,52 +99,42 @@ func (b *broker) serveWrapper(conn net.Conn) {
 		request["vm"] = b.channel.name
 	}
 	c.request = encodeASCII(request)
-	calls := b.calls
-	for {
-		answer := []byte(" ") // JSON ignores a space; a wrapper that has gone does not take it
-		select {
-		case calls <- c:
-			calls = nil
-			continue
-		case answer = <-c.answer:
-		case <-time.After(probeEvery):
-		}
-		conn.SetDeadline(time.Now().Add(replyTime))
-		_, err := conn.Write(answer)
-		if len(answer) > 1 {
-			return
-		}
-		if err != nil {
-			close(c.gone) // no other call may get its reply
-			c.fail(failf("cancelled", "the wrapper disconnected before its answer"))
-			return
+	go c.probe()
+	defer b.turn.lock()()
+	for c.write(nil) == nil {
+		if e := b.findEmulator(); e == nil || !e.ask(c) {
+			time.Sleep(firstRetry)
 		}
 	}
 }
 
-// answerAll finds an emulator for one call after the other. One that has not read a call may do so later.
-func (b *broker) answerAll() {
-	for c := range b.calls {
-		for isAnswered := false; !isAnswered; {
-			if e := b.findEmulator(); e != nil {
-				isAnswered = e.ask(c)
-			}
-			select {
-			case <-c.gone:
-				isAnswered = true
-			default:
-				if !isAnswered {
-					time.Sleep(firstRetry)
-				}
-			}
+// probe notices when the wrapper has gone: it does not take a space, which JSON ignores.
+func (c *storageCall) probe() {
+	for err := error(nil); err == nil; err = c.write([]byte(" ")) {
+		time.Sleep(probeEvery)
+	}
+}
+
+// write writes the answer, a space or nothing, and fails if the call is over.
+func (c *storageCall) write(bytes []byte) error {
+	defer c.lock()()
+	if c.isOver {
+		return io.ErrClosedPipe
+	}
+	c.conn.SetDeadline(time.Now().Add(replyTime))
+	_, err := c.conn.Write(bytes)
+	if c.isOver = err != nil || len(bytes) > 1; err != nil {
+		c.fail(failf("cancelled", "the wrapper disconnected before its answer"))
+		if asked := c.asked.Load(); asked != nil {
+			asked.Reset("cancelled", "storage call cancelled after its request was sent") // no other call may get its reply
 		}
 	}
+	return err
 }
 
 func (b *broker) findEmulator() *emulator {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, e := range b.attached {
+	defer b.lock()()
+	for e := range b.attached {
 		if e.take() {
 			return e
 		}
@@ -166,26 +152,21 @@ func (b *broker) findEmulator() *emulator {
 // attach keeps an emulator that the peer connects to this side.
 func (b *broker) attach(st *stream) {
 	e := &emulator{name: fmt.Sprintf("attached on stream %d", st.id), stream: st}
-	b.mu.Lock()
+	b.Lock()
 	hasRoom := len(b.attached) < maxEmulators
 	if hasRoom && st.accept() {
-		b.attached = append(b.attached, e)
+		b.attached[e] = true
 	}
-	b.mu.Unlock()
+	b.Unlock()
 	if !hasRoom {
 		st.Reset("too-many-streams", "too many emulators (max %d)", maxEmulators)
 		return
 	}
 	logLine(logDebug, "storage emulator %s attached", e.name)
 	failed := e.waitUnasked()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for index, each := range b.attached {
-		if each == e {
-			b.attached = append(b.attached[:index], b.attached[index+1:]...)
-			break
-		}
-	}
+	b.Lock()
+	delete(b.attached, e)
+	b.Unlock()
 	st.Close()
 	logLine(logDebug, "storage emulator %s detached: %s (%s)", e.name, failed.message, failed.code)
 }
@@ -193,7 +174,7 @@ func (b *broker) attach(st *stream) {
 // take reserves the emulator for a call; false if it cannot be asked any more.
 func (e *emulator) take() bool {
 	defer e.stream.lock()()
-	e.isAsked = !e.stream.isOver && !e.stream.finCame && len(e.stream.in) == 0
+	e.isAsked = !e.stream.isOver && !e.stream.finCame && isBlank(e.stream.in)
 	return e.isAsked
 }
 
@@ -201,24 +182,20 @@ func (e *emulator) take() bool {
 func (e *emulator) waitUnasked() *failure {
 	st := e.stream
 	defer st.lock()()
-	for {
-		err := st.waitData()
-		switch {
-		case e.isAsked && !st.isOver:
-			st.changed.Wait()
-		case err != nil:
-			return toFailure(err, "storage-unavailable")
-		default:
-			left := bytes.TrimLeft(st.in, " \r\n\t")
-			st.release(len(st.in) - len(left))
-			if st.in = left; len(left) > 0 {
-				return unasked()
-			}
-		}
+	for !st.isOver && (e.isAsked || !st.finCame && isBlank(st.in)) {
+		st.changed.Wait()
 	}
+	if st.reason == nil && isBlank(st.in) {
+		return failf("storage-unavailable", "it hung up")
+	} else if st.reason == nil {
+		return unasked()
+	}
+	return st.reason
 }
 
 func unasked() *failure { return failf("cancelled", "it sent data that was not asked for") }
+
+func isBlank(bytes []byte) bool { return strings.TrimSpace(string(bytes)) == "" }
 
 // end ends a call. The stream of a service ends in order, or is reset if the peer does not end it, too.
 func (e *emulator) end() {
@@ -228,42 +205,28 @@ func (e *emulator) end() {
 	unlock()
 	if e.isPeer {
 		e.stream.CloseWrite()
-		late := time.AfterFunc(lingerTime, e.stream.Close)
-		go func() {
-			e.stream.drain()
-			late.Stop()
-		}()
+		time.AfterFunc(lingerTime, e.stream.Close)
 	}
 }
 
-// ask sends a request, and answers the call with the reply, or with why there is none: then the stream has ended. False:
-// no emulator can have read it, and it has no answer.
+// ask sends a request, and answers the call with the reply, or with why there is none: then the stream has ended.
+// False: no emulator can have read it, and it has no answer.
 func (e *emulator) ask(c *storageCall) bool {
-	answered := make(chan struct{})
 	defer e.end()
-	defer close(answered)
-	go func() {
-		select {
-		case <-c.gone:
-			e.stream.Reset("cancelled", "storage call cancelled after its request was sent")
-		case <-answered:
-		}
-	}()
-	before := e.stream.received()
-	var message []byte
-	var o object
-	var reply *storageReply
-	_, err := e.stream.Write(c.request)
-	failed := toFailure(err, "storage-unavailable")
-	if err == nil {
-		message, o, failed = readMessage(e.stream, "reply", storageReplyBytes)
+	c.asked.Store(e.stream)
+	if c.write(nil) != nil {
+		return true
 	}
+	before := e.stream.received()
+	e.stream.Write(c.request) // if it fails, reading tells why
+	message, o, failed := readMessage(e.stream, "reply", storageReplyBytes)
+	var reply *storageReply
 	if failed == nil {
 		reply, failed = readReply(o)
 	}
 	if failed == nil {
 		logLine(logInfo, "storage call %s: status %d, %d ms", c.line(), reply.status, time.Since(c.began).Milliseconds())
-		c.answer <- append(message, '\n')
+		c.write(append(message, '\n'))
 		return true
 	}
 	isReceived := e.stream.received() > before
@@ -282,7 +245,7 @@ func (e *emulator) ask(c *storageCall) bool {
 		what += fmt.Sprintf("; the request has %d bytes, too many for an emulator that reads with a single recv(%d)",
 			length, singleRead)
 	}
-	c.answer <- c.fail(failf(code, "storage emulator (%s) failed: %s", e.name, what))
+	c.write(c.fail(failf(code, "storage emulator (%s) failed: %s", e.name, what)))
 	return true
 }
 
@@ -297,8 +260,7 @@ func (c *storageCall) fail(why *failure) []byte {
 
 // ---- the wrapper ----
 
-// callStorage is the wrapper, which replaces a storage utility: it makes the storage call of a command line, and
-// returns its exit status.
+// callStorage replaces a storage utility: it makes the storage call of a command line, and returns its exit status.
 func callStorage(args []string) int {
 	reply, failed := askBroker(args)
 	if failed != nil {
@@ -324,7 +286,6 @@ func askBroker(args []string) (*storageReply, *failure) {
 	if path, err := filepath.Abs(name); err == nil {
 		name = path
 	}
-	request := encodeASCII(fields{"argv": append([]string{name}, args[1:]...)})
 	path := os.Getenv("VPROXY_STORAGE_SOCKET")
 	if path == "" {
 		path = storageSocket
@@ -334,17 +295,11 @@ func askBroker(args []string) (*storageReply, *failure) {
 		return nil, failf("storage-unavailable", "no vproxy answers: %s: %s", path, describe(err))
 	}
 	conn.SetDeadline(time.Now().Add(wrapperTime))
-	_, err = conn.Write(request)
-	var o object
-	var failed *failure
-	if err == nil {
-		_, o, failed = readMessage(conn, "reply", storageReplyBytes+4096)
-	}
+	conn.Write(encodeASCII(fields{"argv": append([]string{name}, args[1:]...)})) // if it fails, reading tells why
+	_, o, failed := readMessage(conn, "reply", storageReplyBytes+4096)
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded), failed != nil && failed.code == "storage-timeout":
+	case failed != nil && failed.code == "storage-timeout":
 		return nil, failf("storage-timeout", "no answer within %g s", wrapperTime.Seconds())
-	case err != nil:
-		return nil, failf("storage-unavailable", "lost the broker: %s", describe(err))
 	case failed != nil:
 		return nil, failed
 	case o.has("error") && !o.has("status"): // the broker's own failure
@@ -356,31 +311,18 @@ func askBroker(args []string) (*storageReply, *failure) {
 
 // encodeASCII returns a line of JSON without any byte that a locale could spoil.
 func encodeASCII(value any) []byte {
-	var line bytes.Buffer
-	encoder := json.NewEncoder(&line)
-	encoder.SetEscapeHTML(false)
-	encoder.Encode(value)
 	ascii := []byte{}
-	for _, unit := range utf16.Encode([]rune(line.String())) {
+	for _, unit := range utf16.Encode([]rune(string(encode(value)) + "\n")) {
 		if unit < 0x7f {
 			ascii = append(ascii, byte(unit))
 		} else {
-			ascii = append(ascii, fmt.Sprintf(`\u%04x`, unit)...)
+			ascii = fmt.Appendf(ascii, `\u%04x`, unit)
 		}
 	}
 	return ascii
 }
 
-// storageBad gives a failure of an object the code of the storage protocol; what is the request or the reply.
-func storageBad(what string, failed *failure) *failure {
-	if failed == nil {
-		return nil
-	}
-	return failf("storage-bad-"+what, "%s", failed.message)
-}
-
-// readMessage reads one object of the storage protocol: up to its closing brace, since not everybody ends it with a
-// line feed.
+// readMessage reads one object of the storage protocol, up to its closing brace: not all end it with a line feed.
 func readMessage(from io.Reader, what string, max int) (message []byte, o object, failed *failure) {
 	limited := &io.LimitedReader{R: from, N: int64(max) + 1}
 	decoder := json.NewDecoder(limited)
@@ -399,12 +341,13 @@ func readMessage(from io.Reader, what string, max int) (message []byte, o object
 		failed = failf("storage-unavailable", "it hung up without a %s", what)
 	case err != nil:
 		failed = toFailure(err, "storage-unavailable")
-	case len(bytes.TrimSpace(rest)) > 0:
+	case !isBlank(rest):
 		failed = unasked()
 	case hasManySigns(raw):
 		failed = failf("storage-bad-"+what, "the %s has too many values", what)
 	default:
 		o = parseObject(bytes.ToValidUTF8(raw, []byte("\uFFFD")), "storage "+what)
+		o.code = "storage-bad-" + what
 	}
 	return raw, o, failed
 }
@@ -426,5 +369,5 @@ func readReply(o object) (*storageReply, *failure) {
 		reply.outputs[index], err = base64.StdEncoding.DecodeString(text)
 		o.require(err == nil && !strings.ContainsAny(text, "\r\n"), name+"Base64", "is not valid base64")
 	}
-	return reply, storageBad("reply", *o.failed)
+	return reply, *o.failed
 }

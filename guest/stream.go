@@ -16,8 +16,7 @@ const (
 // stream is one stream of a session. Read, Write and CloseWrite work as those of a TCP connection; Write returns when
 // its bytes are on their way to the channel, so a slow peer holds its caller back. One goroutine reads, and one writes.
 type stream struct {
-	service, from string // from is what the opener claims, for logs
-
+	*mutex     // of the link
 	session    *session
 	changed    *sync.Cond
 	counts     *counts // those of its opener
@@ -32,7 +31,7 @@ type stream struct {
 
 	// From this side to the peer. out is what a Write waits for.
 	out                          []byte
-	credit, sent                 int64
+	credit, sent                 int
 	finWanted, finSent, isQueued bool
 	stopped                      *failure // STOP came
 	onStop                       func()
@@ -44,67 +43,54 @@ type stream struct {
 	window             window
 }
 
-func newStream(s *session, service, from string, of *counts) *stream {
+func newStream(s *session, id uint32, of *counts) *stream {
 	credit := s.own.limits[streamCreditLimit]
-	return &stream{service: service, from: from, session: s, changed: sync.NewCond(&s.link.mu), counts: of,
-		credit: int64(s.peer.limits[streamCreditLimit]),
-		window: window{first: credit, size: credit, granted: int64(credit)}}
+	st := &stream{mutex: s.link.mutex, session: s, changed: sync.NewCond(s.link), counts: of, id: id, hasPlace: true,
+		credit: s.peer.limits[streamCreditLimit], window: window{first: credit, size: credit, granted: credit},
+		onStop: func() {}, onEnd: func(*failure) {}}
+	s.streams[id] = st
+	of.open++
+	of.unanswered++
+	return st
 }
 
-// open opens a stream to a service of the peer, as soon as the peer's limits have room for it (R-STREAM-5). Data may be
-// written at once.
+// open opens a stream as soon as the peer's limits have room for it (R-STREAM-5). Data may be written at once.
 func (s *session) open(service, from string) (*stream, *failure) {
-	s.link.mu.Lock()
-	defer s.link.mu.Unlock()
-	st := newStream(s, service, from, &s.mine)
-	late := failf("open-timeout", "no answer within 30 s")
-	isLate := false
-	st.deadline = time.AfterFunc(openTime, func() {
-		defer st.lock()()
-		isLate = true
+	defer s.link.lock()()
+	var st *stream
+	var late *failure
+	deadline := time.AfterFunc(openTime, func() {
+		defer s.link.lock()()
+		late = failf("open-timeout", "no answer within 30 s")
 		s.room.Broadcast()
-		if st.id != 0 && !st.isAnswered {
+		if st != nil && !st.isAnswered {
 			st.reset(late)
 		}
 	})
-	for s.over == nil && s.draining == nil && !isLate && s.nextID <= maxStreamID &&
-		(len(s.controls) >= congestedControls ||
-			s.mine.open >= s.peer.limits[streamsLimit] || s.mine.unanswered >= s.peer.limits[opensLimit]) {
+	for s.over == nil && s.draining == nil && late == nil && (s.controlCount >= congestedControls ||
+		s.mine.open >= s.peer.limits[streamsLimit] || s.mine.unanswered >= s.peer.limits[opensLimit]) {
 		s.room.Wait()
 	}
 	switch {
 	case s.over != nil:
 		return nil, failf("no-session", "the session is over")
-	case isLate:
+	case late != nil:
 		return nil, late
-	case s.draining == nil && s.nextID > maxStreamID: // the next session has new ids (R-STREAM-6)
+	case s.draining != nil:
+		return nil, s.draining
+	}
+	st = newStream(s, uint32(s.nextID), &s.mine)
+	st.deadline = deadline
+	s.control(frameOpen, st.id, encode(fields{"service": service, "from": orNull(cut(from, 256))}))
+	if s.nextID += 2; s.nextID > maxStreamID { // the next session has new ids (R-STREAM-6)
 		reason := failf("shutdown", "out of stream ids")
 		s.sayGoodbye(reason)
 		s.drain(reason)
 	}
-	if s.draining != nil {
-		return nil, s.draining
-	}
-	st.register(uint32(s.nextID))
-	s.nextID += 2
-	s.control(frameOpen, st.id, encode(fields{"service": st.service, "from": orNull(cut(st.from, 256))}))
 	return st, nil
 }
 
-func (st *stream) register(id uint32) {
-	st.id, st.hasPlace = id, true
-	st.session.streams[id] = st
-	st.counts.open++
-	st.counts.unanswered++
-}
-
 func (st *stream) isIncoming() bool { return st.counts == &st.session.peers }
-
-// lock takes the lock of the link, and returns what gives it back: defer st.lock()().
-func (st *stream) lock() (unlock func()) {
-	st.session.link.mu.Lock()
-	return st.session.link.mu.Unlock
-}
 
 // ---- for those that use it ----
 
@@ -119,8 +105,7 @@ func (st *stream) logEnd(target string) {
 	logLine(logInfo, "stream %d to %s was reset: %s (%s); %s", st.id, target, st.reason.message, st.reason.code, count)
 }
 
-// notify sets functions that are called once, with the lock held: when the peer stops reading, and when the stream has
-// ended.
+// notify sets functions that are called once, with the lock held: when the peer stops reading, and at the end.
 func (st *stream) notify(onStop func(), onEnd func(*failure)) {
 	defer st.lock()()
 	st.onStop, st.onEnd = onStop, onEnd
@@ -172,8 +157,7 @@ func (st *stream) Read(to []byte) (int, error) {
 	return count, nil
 }
 
-// received counts the bytes that have come.
-func (st *stream) received() int64 {
+func (st *stream) received() int {
 	defer st.lock()()
 	return st.window.received
 }
@@ -181,22 +165,22 @@ func (st *stream) received() int64 {
 // memory is for bytes that come; new memory for each burst would keep the collector busy.
 var memory = sync.Pool{New: func() any { return new([]byte) }}
 
-// WriteTo writes all that comes to a writer, until the end. A stream without bytes keeps no memory.
-func (st *stream) WriteTo(to io.Writer) (total int64, err error) {
+// writeTo writes all that comes to a writer, until the end. A stream without bytes keeps no memory.
+func (st *stream) writeTo(to io.Writer) error {
 	defer st.lock()()
 	for {
-		if err = st.waitData(); err == io.EOF {
-			return total, nil
+		if err := st.waitData(); err == io.EOF {
+			return nil
 		} else if err != nil {
-			return total, err
+			return err
 		}
 		data := st.in
 		st.in = nil
-		st.session.link.mu.Unlock()
-		count, err := to.Write(data)
-		st.session.link.mu.Lock()
-		if total += int64(count); err != nil {
-			return total, err
+		st.Unlock()
+		_, err := to.Write(data)
+		st.Lock()
+		if err != nil {
+			return err
 		}
 		st.release(len(data))
 		memory.Put(&data)
@@ -225,11 +209,10 @@ func (st *stream) Write(bytes []byte) (int, error) {
 }
 
 // CloseWrite ends this side's direction.
-func (st *stream) CloseWrite() error {
+func (st *stream) CloseWrite() {
 	defer st.lock()()
 	st.finWanted = true
 	st.sendFin()
-	return nil
 }
 
 // stop tells the peer that this side no longer reads.
@@ -262,7 +245,7 @@ func (st *stream) waitEnd() {
 
 // drain reads what is left of a stream until the peer ends it.
 func (st *stream) drain() {
-	st.WriteTo(io.Discard)
+	st.writeTo(io.Discard)
 	st.waitEnd()
 }
 
@@ -313,9 +296,7 @@ func (st *stream) finish(reason *failure) {
 		st.leave()
 	}
 	st.setAnswered()
-	if st.onEnd != nil {
-		st.onEnd(reason)
-	}
+	st.onEnd(reason)
 	st.changed.Broadcast()
 	st.session.leaveIfDrained()
 }
@@ -332,9 +313,7 @@ func (st *stream) leave() {
 }
 
 // mayRaise tells whether the peer may still use credit (R-FLOW-3).
-func (st *stream) mayRaise() bool {
-	return !st.isOver && !st.finCame && st.refusing == nil && st.id != 0
-}
+func (st *stream) mayRaise() bool { return !st.isOver && !st.finCame && st.refusing == nil }
 
 // release counts bytes that have left this side, and raises the credit.
 func (st *stream) release(count int) {
@@ -350,8 +329,8 @@ func (st *stream) handleData(h header, payload []byte) {
 	if !st.mayCome(h) {
 		return
 	}
-	if st.window.received += int64(len(payload)); st.window.received > st.window.granted {
-		st.session.end(failf("flow-control", "%s exceeds its credit of %d bytes", h, st.window.granted))
+	if st.window.received += len(payload); st.window.received > st.window.granted {
+		st.session.fail("flow-control", "%s exceeds its credit of %d bytes", h, st.window.granted)
 		return
 	}
 	if st.refusing != nil {
@@ -368,9 +347,9 @@ func (st *stream) handleData(h header, payload []byte) {
 func (st *stream) mayCome(h header) bool {
 	switch {
 	case st.finCame:
-		st.session.violate("%s after FIN", h)
+		st.session.fail("protocol-error", "%s after FIN", h)
 	case !st.isIncoming() && !st.isAnswered:
-		st.session.violate("%s before ACCEPT", h)
+		st.session.fail("protocol-error", "%s before ACCEPT", h)
 	}
 	return st.session.over == nil
 }
@@ -378,7 +357,7 @@ func (st *stream) mayCome(h header) bool {
 func (st *stream) handleAnswer(h header, refused *failure) {
 	switch {
 	case st.isIncoming() || st.isAnswered:
-		st.session.violate("%s by the opener, or twice", h)
+		st.session.fail("protocol-error", "%s by the opener, or twice", h)
 	case refused != nil:
 		st.finish(refused)
 	case st.retracted != nil:
@@ -410,17 +389,13 @@ func (st *stream) handleStop(reason *failure) {
 		st.reset(reason)
 		return
 	}
-	if st.onStop != nil {
-		st.onStop()
-	}
+	st.onStop()
 	st.changed.Broadcast()
 	st.sendFin()
 }
 
 // mayGo tells whether this side may send DATA or FIN.
-func (st *stream) mayGo() bool {
-	return !st.isOver && st.id != 0 && (st.isAnswered || !st.isIncoming())
-}
+func (st *stream) mayGo() bool { return !st.isOver && (st.isAnswered || !st.isIncoming()) }
 
 // sendFin sends the FIN that is due, behind all DATA.
 func (st *stream) sendFin() {
@@ -436,16 +411,13 @@ func (st *stream) sendFin() {
 // sendable is how much of what waits may be sent now.
 func (st *stream) sendable() int {
 	credit := st.credit
-	if !st.isAnswered && credit > firstFlight {
-		credit = firstFlight
+	if !st.isAnswered {
+		credit = least(credit, firstFlight)
 	}
-	if credit -= st.sent; credit < 0 || !st.mayGo() {
+	if !st.mayGo() {
 		return 0
 	}
-	if credit > int64(len(st.out)) {
-		return len(st.out)
-	}
-	return int(credit)
+	return least(credit-st.sent, len(st.out))
 }
 
 // offer puts the stream among those that take turns to send.
@@ -467,14 +439,14 @@ const (
 // window is the credit that this side gives a stream (R-FLOW-3, R-FLOW-4).
 type window struct {
 	first, size                 int
-	granted, received, released int64
+	granted, received, released int
 	raisedAt                    time.Time
 }
 
 // release counts bytes that left, and tells whether the credit was raised: when half of the window has left.
 func (w *window) release(count int, now time.Time, budget *int) bool {
-	w.released += int64(count)
-	if w.granted-w.released > int64(w.size)/2 {
+	w.released += count
+	if w.granted-w.released > w.size/2 {
 		return false
 	}
 	if now.Sub(w.raisedAt) <= growthTime && *budget >= w.size && 2*w.size <= maxWindow {
@@ -482,6 +454,6 @@ func (w *window) release(count int, now time.Time, budget *int) bool {
 		w.size *= 2
 	}
 	w.raisedAt = now
-	w.granted = w.released + int64(w.size)
+	w.granted = w.released + w.size
 	return true
 }

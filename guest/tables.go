@@ -7,9 +7,9 @@ const (
 	maxControlBytes = 4096
 	maxMessageBytes = 512
 	maxServices     = 4096
-	maxPorts        = 64
 	protocolVersion = 1
 	channelBudget   = 67108864
+	usualExit       = 69
 	magic           = "\xff\x00\x56\x50\x52\x4f\x58\x59\x0d\x0a\x1a\x0a\x11\x13\x00\xff"
 	pskMethod       = "psk-sha256"
 
@@ -21,28 +21,19 @@ const (
 
 // The types of frames (R-FRAME-5).
 const (
-	frameHello, frameAuth, frameServices, frameOpen  = 1, 2, 3, 4
-	frameAccept, frameRefuse, frameData, frameCredit = 5, 6, 7, 8
-	frameFin, frameStop, frameReset, framePing       = 9, 10, 11, 12
-	framePong, frameGoaway, frameSecret, frameResume = 13, 14, 15, 16
-	frameAck                                         = 17
+	frameHello, frameAuth, frameServices, frameOpen, frameAccept, frameRefuse = 1, 2, 3, 4, 5, 6
+	frameData, frameCredit, frameFin, frameStop, frameReset, framePing        = 7, 8, 9, 10, 11, 12
+	framePong, frameGoaway, frameSecret, frameResume, frameAck                = 13, 14, 15, 16, 17
 )
 
 // The kinds of records of the service exec.
 const (
-	execStart, execStdin, execResize, execSignal = 1, 2, 3, 4
-	execEof, execStarted, execStdout, execStderr = 5, 16, 17, 18
-	execCredit, execExit                         = 19, 20
+	execStart, execStdin, execResize, execSignal, execEof, execStarted = 1, 2, 3, 4, 5, 16
+	execStdout, execStderr, execCredit, execExit                       = 17, 18, 19, 20
 )
 
 // The limits of a HELLO (R-OPEN-4), as indexes of limits.
-const (
-	frameLimit = iota
-	streamCreditLimit
-	inFlightLimit
-	streamsLimit
-	opensLimit
-)
+const frameLimit, streamCreditLimit, inFlightLimit, streamsLimit, opensLimit = 0, 1, 2, 3, 4
 
 var limitRules = [5]struct {
 	name            string
@@ -55,23 +46,13 @@ var limitRules = [5]struct {
 	{"opens", 256, 1, 65536},
 }
 
-// exitCodes has the codes of each exit status of a program that fails.
-var exitCodes = map[int]string{
-	69: "unknown-service connect-refused connect-timeout connect-failed too-many-streams " +
-		"open-timeout peer-restarted shutdown no-session channel-closed resume-expired " +
-		"resume-refused channel-silent channel-displaced channel-missing channel-busy " +
-		"channel-refused address-in-use address-unavailable not-found not-booted " +
-		"control-unavailable ",
-	77:  "denied auth-failed channel-denied address-denied ",
-	74:  "local-error stalled channel-failed channel-unusable channel-lost copy-failed ",
-	1:   "cancelled upgrade-failed ",
-	76:  "desync version-mismatch protocol-error flow-control flood ",
-	70:  "internal ",
-	0:   "channel-ended ",
-	64:  "bad-argument ",
-	65:  "bad-file ",
-	73:  "cannot-create copy-refused ",
-	125: "storage-unavailable storage-timeout exec-unavailable ",
-	126: "storage-bad-reply storage-bad-request command-denied command-failed ",
-	127: "command-not-found ",
+// exitCodes has the exit status of a program that fails with a code; usualExit is that of all others.
+var exitCodes = map[string]int{
+	"denied": 77, "local-error": 74, "stalled": 74, "cancelled": 1, "desync": 76, "version-mismatch": 76,
+	"auth-failed": 77, "protocol-error": 76, "flow-control": 76, "flood": 76, "internal": 70,
+	"channel-failed": 74, "channel-unusable": 74, "channel-denied": 77, "channel-ended": 0,
+	"channel-lost": 74, "address-denied": 77, "bad-argument": 64, "bad-file": 65, "cannot-create": 73,
+	"upgrade-failed": 1, "storage-unavailable": 125, "storage-timeout": 125, "storage-bad-reply": 126,
+	"storage-bad-request": 126, "command-not-found": 127, "command-denied": 126, "command-failed": 126,
+	"exec-unavailable": 125, "copy-failed": 74, "copy-refused": 73,
 }

@@ -24,34 +24,33 @@ const goName = (name) =>
     .map((word) => word[0].toUpperCase() + word.slice(1))
     .join('');
 
-/** Four constants a line. */
+/** Six constants a line. */
 function constants(prefix, table) {
   const entries = Object.entries(table);
   const lines = [];
-  for (let at = 0; at < entries.length; at += 4) {
-    const part = entries.slice(at, at + 4);
+  for (let at = 0; at < entries.length; at += 6) {
+    const part = entries.slice(at, at + 6);
     const names = part.map(([name]) => `${prefix}${goName(name)}`).join(', ');
     lines.push(`	${names} = ${part.map(([, value]) => value).join(', ')}`);
   }
   return lines.join('\n');
 }
 
-/** Words in lines that are not too long. */
-function wrapped(words) {
+/** Entries in lines that are not too long. */
+function wrapped(entries) {
   const lines = [''];
-  for (const word of words) {
-    if (lines[0].length + word.length > 90) lines.unshift('');
-    lines[0] += `${word} `;
+  for (const entry of entries) {
+    if (lines[0].length + entry.length > 100) lines.unshift('');
+    lines[0] += ` ${entry},`;
   }
-  return lines
-    .reverse()
-    .map((line) => JSON.stringify(line))
-    .join(' +\n		');
+  return lines.reverse().join('\n	');
 }
 
-const codesByStatus = new Map();
-for (const [code, { exit }] of Object.entries(ERROR_CODES))
-  codesByStatus.set(exit, [...(codesByStatus.get(exit) ?? []), code]);
+/** The exit status of most codes, which the table leaves out. */
+const USUAL_EXIT = 69;
+const exitCodes = Object.entries(ERROR_CODES)
+  .filter(([, { exit }]) => exit !== USUAL_EXIT)
+  .map(([code, { exit }]) => `"${code}": ${exit}`);
 
 const limitNames = Object.keys(limits.DEFAULT_LIMITS);
 
@@ -64,9 +63,9 @@ const (
 	maxControlBytes = ${limits.MAX_CONTROL_BYTES}
 	maxMessageBytes = ${limits.MAX_MESSAGE_BYTES}
 	maxServices     = ${MAX_SERVICES}
-	maxPorts        = ${limits.MAX_ANNOUNCED_PORTS}
 	protocolVersion = ${limits.PROTOCOL_VERSION}
 	channelBudget   = ${CHANNEL_BUDGET_BYTES}
+	usualExit       = ${USUAL_EXIT}
 	magic           = "${[...MAGIC].map((byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('')}"
 	pskMethod       = "${PSK_METHOD}"
 
@@ -87,9 +86,7 @@ ${constants('exec', exec.EXEC_KIND)}
 )
 
 // The limits of a HELLO (R-OPEN-4), as indexes of limits.
-const (
-	${limitNames.map((name, index) => `${name}Limit${index === 0 ? ' = iota' : ''}`).join('\n	')}
-)
+const ${limitNames.map((name) => `${name}Limit`).join(', ')} = ${limitNames.map((_, index) => index).join(', ')}
 
 var limitRules = [${limitNames.length}]struct {
 	name            string
@@ -98,9 +95,9 @@ var limitRules = [${limitNames.length}]struct {
 ${limitNames.map((name) => `	{"${name}", ${[limits.DEFAULT_LIMITS[name], ...limits.LIMIT_RANGES[name]].join(', ')}},`).join('\n')}
 }
 
-// exitCodes has the codes of each exit status of a program that fails.
-var exitCodes = map[int]string{
-${[...codesByStatus].map(([status, codes]) => `	${status}: ${wrapped(codes)},`).join('\n')}
+// exitCodes has the exit status of a program that fails with a code; usualExit is that of all others.
+var exitCodes = map[string]int{
+	${wrapped(exitCodes)}
 }
 `;
 
