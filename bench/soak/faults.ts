@@ -68,6 +68,14 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
       relay.bytesToLose = 0;
     },
   },
+  'bytes-repeated': {
+    disturbs: true,
+    run: async ({ stage: { relay }, random }) => {
+      relay.bytesToRepeat = random.integer(1, 20_000);
+      await delay(500);
+      relay.bytesToRepeat = 0;
+    },
+  },
   'byte-changed': {
     disturbs: true,
     run: async ({ stage: { relay }, random }) => {

@@ -14,7 +14,8 @@ export interface SoakArguments {
 export const SOAK_HELP = `Usage: npm run soak -- [--minutes N] [--seed N] [--out FILE.svg]
 
 A day squeezed into minutes: two vproxy processes over a unix channel with mixed traffic, in which processes are killed,
-stopped and paused, and the channel is cut, stalled, or loses bytes, at random. Every byte is compared.
+stopped and paused, and the channel is cut, stalled, or loses or repeats bytes, at random. Every byte is
+compared.
 
   --minutes N     how long, also 0.5 [default: 5]
   --seed N        repeats the choices of an earlier run, from 0 to 4294967295 [default: at random, and printed]

@@ -1,4 +1,4 @@
-/** The channel between the two processes of a soak: a relay of unix sockets that cuts, stalls, loses bytes, or changes one. */
+/** The channel between the two processes of a soak: a relay of unix sockets that cuts, stalls, loses, repeats or changes bytes. */
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import net from 'node:net';
@@ -11,6 +11,8 @@ export class FaultyRelay {
   bytesToCut = Number.POSITIVE_INFINITY;
   /** Lose this many of the next bytes. */
   bytesToLose = 0;
+  /** Carry this many of the next bytes twice. */
+  bytesToRepeat = 0;
   /** Change one byte after this many further bytes. */
   bytesToChange = Number.POSITIVE_INFINITY;
   /** Whether an end stays connected when the other one has closed, as with a virtio-serial port. */
@@ -28,6 +30,14 @@ export class FaultyRelay {
   constructor(guestPath: string, hostPath: string) {
     this.#guestPath = guestPath;
     this.#hostPath = hostPath;
+  }
+
+  /** Whether a fault still waits for bytes. */
+  get isFaulty(): boolean {
+    return (
+      Math.min(this.bytesToCut, this.bytesToChange) < Number.POSITIVE_INFINITY ||
+      this.bytesToLose + this.bytesToRepeat > 0
+    );
   }
 
   async start(): Promise<void> {
@@ -114,7 +124,11 @@ export class FaultyRelay {
   #fault(chunk: Buffer): Buffer {
     const lost = Math.min(this.bytesToLose, chunk.length);
     this.bytesToLose -= lost;
-    const bytes = chunk.subarray(lost, lost + this.bytesToCut);
+    const repeated = chunk.subarray(0, this.bytesToRepeat);
+    this.bytesToRepeat -= repeated.length;
+    // Lost from the end of a chunk, which often begins with a frame: so that parts of frames are lost.
+    const rest = chunk.subarray(0, chunk.length - lost);
+    const bytes = Buffer.concat([repeated, rest]).subarray(0, this.bytesToCut);
     if (this.bytesToChange < bytes.length) {
       bytes[this.bytesToChange] = (bytes[this.bytesToChange] ?? 0) ^ 0x01;
       this.bytesToChange = Number.POSITIVE_INFINITY;

@@ -14,7 +14,8 @@ export const GUEST = join(FOLDER, 'vproxy-guest');
 
 /** Compiles the program to `path`. */
 export function compileGuest(path: string): void {
-  const env = { ...process.env, CGO_ENABLED: '0', GOFLAGS: '-mod=mod', GOPROXY: 'off' };
+  const { CGO_ENABLED = '0', GOFLAGS = '-mod=mod' } = process.env;
+  const env = { ...process.env, CGO_ENABLED, GOFLAGS, GOPROXY: 'off' };
   const words = ['build', '-trimpath', '-ldflags', '-s -w', '-o', path, '.'];
   execFileSync('go', words, { cwd: join(PROJECT_ROOT, 'guest'), env });
 }
