@@ -6,6 +6,7 @@ import { applyOptions } from '../../lib/channel/address/options.js';
 import { QEMU_OPTIONS } from '../../lib/channel/address/qemu.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import { VproxyError } from '../../lib/errors.js';
+import { fixtureRows } from '../helpers/files.js';
 
 const FRAME = { frameBytes: 4096 };
 const SMALL = { ...FRAME, inFlightBytes: 4096 };
@@ -73,74 +74,7 @@ for (const [text, address, canonical = null, traits = {}] of MEANS) {
   });
 }
 
-/** Other spellings, by canonical text. */
-const SAME: readonly (readonly [meaning: string, ...texts: string[]])[] = [
-  // URIs.
-  ['unix-connect:/run/vm1.sock', 'unix:///run/vm1.sock'],
-  ['unix-listen:/run/vm1.sock', 'unix-listen:///run/vm1.sock'],
-  ['unix-connect:/run/vm1.sock,frame=4096,integrity=full', 'unix:///run/vm1.sock?frame=4096&integrity=full'],
-  ['unix-connect:/run/vms/*.sock', 'unix:///run/vms/*.sock'],
-  ['unix-connect:/a b,,c,,d#?%', 'unix:///a%20b%2cc,d%23%3f%25?'],
-  ['unix-connect:/run//x', 'unix:////run//x'],
-  ['unix-connect:/odd:-:-', 'unix:///odd:-'],
-  ['tcp-connect:localhost:9000', 'tcp://localhost:9000'],
-  ['tcp-connect:[::1]:9000,streams=20000', 'tcp://[::1]:9000/?streams=20000'],
-  ['tcp-listen:127.0.0.1:0', 'tcp-listen://127.0.0.1:0'],
-  ['virtserial-open:/dev/virtio-ports/org.vproxy.0', 'virtserial:///dev/virtio-ports/org.vproxy.0'],
-  ['virtserial-open:org.vproxy.0', 'virtserial://org.vproxy.0'],
-  ['tty-open:/dev/ttyS1,baud=115200', 'tty:///dev/ttyS1?baud=115200'],
-  ['pipe-open:/run/vm1.pipe', 'pipe:///run/vm1.pipe', 'qemu:pipe:/run/vm1.pipe', 'qemu:pipe,path=/run/vm1.pipe,id=c0'],
-  ['stdio:,frame=4096', 'stdio://?frame=4096'],
-  ['fd:3', 'fd://3'],
-  ['vsock-connect:2:1234', 'vsock://2:1234'],
-  ['vsock-connect:3:4294967294,integrity=full', 'vsock://3:4294967294?integrity=full'],
-  ['vsock-listen:4294967294', 'vsock-listen://4294967294'],
-  ['vsock-mux-connect:/tmp/vmm.vsock:1234', 'vsock-mux:///tmp/vmm.vsock:1234'],
-  ['vsock-mux-listen:/tmp/vmm.vsock_1234', 'vsock-mux-listen:///tmp/vmm.vsock_1234'],
-  // Not a URI: the command begins with two slashes.
-  ['exec://bin/true', 'exec://bin/true'],
-  // QEMU chardevs: where QEMU listens, this side connects.
-  ['unix-connect:/s', 'qemu:unix:/s,server,nowait', 'qemu:unix:/s,server=yes,wait'],
-  ['unix-connect:/s', 'qemu:socket,path=/s,server=on,wait=off,id=c0', 'qemu:backend=socket,path=/s,server=on'],
-  ['unix-connect:/s', 'qemu:socket,id=c0,server=on,path=/s,logfile=/l,logappend=on'],
-  ['unix-connect:/s', 'qemu:disconnected:unix:/s,server=on'],
-  ['unix-connect:/s', 'qemu:socket,path=/s,server=on,abstract=off,telnet=no,mux=false'],
-  ['tcp-connect:localhost:5000', 'qemu:tcp:localhost:5000,server,nowait,nodelay'],
-  ['tcp-connect:vm.example:5000', 'qemu:socket,host=vm.example,port=5000,server=on,reconnect=0'],
-  // The unspecified address includes the loopback.
-  ['tcp-connect:127.0.0.1:5000', 'qemu:tcp::5000,server', 'qemu:socket,host=,port=5000,server=on'],
-  ['tcp-connect:127.0.0.1:5000', 'qemu:socket,host=0.0.0.0,port=5000,server=on'],
-  ['tcp-connect:127.0.0.1:5000', 'qemu:socket,host=,port=5000,server=on,ipv4=on,ipv6=on'],
-  ['tcp-connect:[::1]:5000', 'qemu:socket,host=::1,port=5000,server=on,wait=off'],
-  ['tcp-connect:[::1]:5000', 'qemu:socket,host=::,port=5000,server=on', 'qemu:socket,host=,port=5000,server=on,noipv4'],
-  // Where QEMU connects, this side listens.
-  ['unix-listen:/s', 'qemu:unix:/s', 'qemu:unix:/s,noserver', 'qemu:socket,path=/s,reconnect=10'],
-  ['unix-listen:/s', 'qemu:socket,path=/s,server=off,reconnect-ms=500', 'qemu:socket,path=/s,server=on,server=off'],
-  ['tcp-listen:127.0.0.1:50000', 'qemu:socket,host=127.0.0.1,port=50000,reconnect=10'],
-  ['tcp-listen:127.0.0.1:50000', 'qemu:socket,host=0.0.0.0,port=50000'],
-  ['tcp-listen:localhost:50000', 'qemu:tcp:localhost:50000'],
-  ['tty-open:/dev/pts/3', 'qemu:pty:/dev/pts/3'],
-  ['tty-open:/run/vm1.pty,baud=115200', 'qemu:pty,id=c0,path=/run/vm1.pty,baud=115200'],
-  // As pasted by users.
-  [
-    'unix-connect:/s',
-    'qemu:-chardev socket,path=/s,server=on,wait=off,id=c0 \\',
-    'qemu:-serial unix:/s,server,nowait\n',
-  ],
-  ['unix-connect:/run/vm 1.sock', "qemu:-chardev 'socket,path=/run/vm 1.sock,server=on,wait=off'"],
-  ['pipe-open:/run/vm1.pipe', 'qemu: --chardev="pipe,path=/run/vm1.pipe" '],
-  // Both double commas, and each option belongs to one of them.
-  ['unix-connect:/a,,b,,', 'qemu:unix:/a,,b,,,server'],
-  ['unix-connect:/a:-:-', 'qemu:socket,path=/a:-,server=on'],
-  ['unix-connect:/a//b', 'qemu:socket,path=//a//b,server=on'],
-  ['unix-connect:/a,frame=4096,integrity=full', 'qemu:unix:/a,frame=4096,server,integrity=full,nowait'],
-  [
-    'tcp-listen:192.0.2.1:5000,tls=cert,ca=/c,,a,cert=/b,key=/k,peer=vm',
-    'qemu:socket,host=192.0.2.1,port=5000,tls=cert,ca=/c,,a,cert=/b,key=/k,peer=vm',
-  ],
-];
-
-for (const [meaning, ...texts] of SAME) {
+for (const [meaning, ...texts] of fixtureRows('channel-spellings.txt')) {
   for (const text of texts) {
     test(`${text} is ${meaning}`, (t) => {
       t.deepEqual(parseChannel(text), parseChannel(meaning));
@@ -149,111 +83,12 @@ for (const [meaning, ...texts] of SAME) {
   }
 }
 
-const KINDS = 'unix-connect, unix-listen, tcp-connect, tcp-listen, virtserial-open';
 const LONG = `/${'x'.repeat(107)}`;
 
-/** The messages for rejected texts. */
-const REFUSED: readonly (readonly [says: string, ...texts: string[]])[] = [
-  [KINDS, '', 'toString:/a'],
-  ['missing kind before the path; did you mean unix-connect:/run/vm1.sock?', '/run/vm1.sock'],
-  ['unknown kind "UNIX-connect"; did you mean unix-connect:?', 'UNIX-connect:/a'],
-  ['missing path', 'unix-connect:', 'virtserial-open:,frame=4096', 'vsock-mux-connect::1'],
-  ['a path cannot contain a NUL', 'unix:///a%00b'],
-  ['missing path', 'qemu:socket,path=,server=on'],
+for (const [says, ...texts] of [
   ['108 bytes (max 107)', `unix-listen:${LONG}`, `unix://${LONG}`, `qemu:unix:${LONG}`],
-  ['is not HOST:PORT', 'tcp-connect::9000', 'tcp-listen:host:1e3', 'tcp-connect:[::1]'],
-  ['is not HOST:PORT', 'qemu:socket,host=a b,port=1,server=on'],
-  ['a port from 1 to 65535', 'tcp-connect:host:0', 'tcp://localhost:0'],
-  ['a port from 0 to 65535', 'tcp-listen:host:65536'],
-  ['IPv6 address in brackets', 'tcp-connect:::1:9000'],
-  ['a number of bytes from 4096 to 1048576', 'unix-connect:/a,frame=4095'],
-  ['a number of bytes from 1024 to 1073741824', 'unix-connect:/a,in-flight='],
-  ['must be frame or full', 'unix-connect:/a,integrity=yes', 'unix-connect:/a,integrity'],
-  ['a number from 1 to 1048576', 'unix-connect:/a,streams=0'],
-  ['unknown option "frames"; did you mean frame?', 'unix-connect:/a,frames=4096'],
-  ['unknown option "exclusive"', 'unix-connect:/a,exclusive'],
-  ['exclusive=yes: must be on or off', 'unix-listen:/a,exclusive=yes'],
-  ['unknown option ""', 'unix-connect:/a,'],
-  ['option frame given twice', 'unix-connect:/a,frame=4096,frame=4096', 'qemu:unix:/a,frame=4096,frame=4096'],
-  ['unknown option "x\\n"', 'unix-connect:/a,x\n=1'],
-  ['baud=115201: must be one of 300, 600,', 'tty-open:/dev/ttyS1,baud=115201'],
-  ['available: baud, frame, in-flight, integrity, streams', 'tty-open:/dev/ttyS1,speed=9600'],
-  ['unknown option "baud"; available: frame, in-flight, integrity, streams', 'unix-connect:/a,baud=9600'],
-  ['only options may follow the colon', 'stdio:/dev/tty'],
-  ['expected a descriptor number', 'fd:', 'fd:03', 'fd://x'],
-  ['which is for the log', 'fd:2'],
-  ['missing command', 'exec: '],
-  ['missing domain name', 'libvirt:'],
-  ['missing port name', 'libvirt:vm1:'],
-  ['a colon in a name is written ::', 'libvirt:vm1:a:b'],
-  ['cannot contain slashes', 'libvirt://vm1'],
-  ['cannot contain control characters', 'libvirt:vm\n1'],
-  [
-    'a libvirt URI of this machine',
-    'libvirt:vm1,uri=',
-    'libvirt:vm1,uri=qemu+ssh://host2/system',
-    'libvirt:vm1,uri=a b',
-  ],
-  ['is not PATH:PORT', 'vsock-mux-connect:/tmp/vmm.vsock', 'vsock-mux-connect:/tmp/a:4294967296', 'vsock-mux:///run/v'],
-  ['is not CID:PORT', 'vsock-connect:1234', 'vsock-connect:4294967295:1', 'vsock://2:4294967295'],
-  ['is not a port from 0 to 4294967294', 'vsock-listen:2:1234', 'vsock-listen:4294967295'],
-  // URIs.
-  ['expected unix:///path', 'unix://run/vm1.sock', 'unix://user@/run/x', 'unix:///a%zz'],
-  ['unknown option "baud"', 'unix:///a?baud=9600'],
-  [': frame=: must be', 'unix:///a?frame'],
-  ['the options of a URI follow a question mark', 'unix:///a,frame=4096'],
-  ['write %20, %23', 'unix:///a#b', 'unix:///a\nb', 'unix:///a\\b'],
-  ['expected tcp://host:port', 'tcp://localhost', 'tcp://:9000', 'tcp://localhost:9000/x', 'tcp://%2f%2flocalhost:1'],
-  ['expected tcp-listen://host:port', 'tcp-listen:///run/x'],
-  [
-    'expected virtserial:///dev/virtio-ports/name',
-    ...['virtserial://a/b', 'virtserial://%2f%2fa', 'virtserial://me@a', 'virtserial://a:1', 'virtserial:///'],
-  ],
-  ['must be one of 300, 600', 'tty:///dev/ttyS1?baud=1'],
-  ['expected stdio://', 'stdio://x'],
-  ['expected vsock://cid:port', 'vsock://2'],
-  ['expected ssh://[user@]host[:port]/path', 'ssh://host', 'ssh:///run/x'],
-  ['a password is not allowed in a channel', 'ssh://user:secret@host/x'],
-  ['the host of ssh://', 'ssh://-oProxyCommand=x/x'],
-  ['cannot contain control characters or backslashes', 'ssh://host/x%5cy'],
-  ['unknown scheme "http"; available: unix, unix-connect', 'http://host/x'],
-  // QEMU chardevs.
-  ['"" is not a QEMU chardev that can be a channel; supported: unix:, tcp:, pipe: and pty:', 'qemu:'],
-  ['"sokcet" is not a QEMU chardev', 'qemu:sokcet,path=/a'],
-  ['a libvirt URI; for a domain', 'qemu:///system'],
-  ['either path=, or host= and port=', 'qemu:socket', 'qemu:socket,path=/a,host=h,port=1'],
-  ['either path=, or host= and port=', 'qemu:socket,path=/a,port=1,server=on'],
-  ['missing port=', 'qemu:socket,host=h,server=on'],
-  ['a number from 1 to 65535', 'qemu:socket,host=h,port=http,server=on'],
-  ['missing host for QEMU to connect to', 'qemu:socket,host=,port=1'],
-  ['is not tcp:HOST:PORT', 'qemu:tcp:1', 'qemu:tcp:::1:5000,server'],
-  ['reconnect is not allowed with server=on', 'qemu:socket,path=/a,server=on,reconnect=1'],
-  ['server=maybe: must be on or off', 'qemu:socket,path=/a,server=maybe'],
-  ['wait=off -device x: must be on or off', 'qemu:socket,path=/a,wait=off -device x'],
-  ['give one chardev and nothing else', 'qemu:socket,path=/a,id=c0 -device virtserialport,chardev=c0'],
-  ['unknown option "nowiat"', 'qemu:unix:/a,server,nowiat'],
-  ['unknown option "frames"', 'qemu:unix:/a,server,frames=4096'],
-  ['unknown option "baud"', 'qemu:unix:/a,server,baud=9600'],
-  [': abstract=on: vproxy does not open abstract sockets', 'qemu:unix:/a,abstract=on'],
-  ['telnet inserts bytes of its own', 'qemu:telnet:h:1,server'],
-  ['does not support WebSocket', 'qemu:tcp:h:1,server,websocket=on'],
-  ["does not speak QEMU's TLS", 'qemu:socket,host=h,port=1,tls-creds=t0'],
-  ['only the process that passed it to QEMU', 'qemu:socket,fd=3'],
-  ['which port of the range', 'qemu:socket,host=h,port=1,to=9,server=on'],
-  ['QEMU intercepts Ctrl-A', 'qemu:socket,path=/a,mux=on'],
-  ['refers to a chardev that is defined elsewhere', 'qemu:chardev:c0'],
-  ['datagrams can get lost', 'qemu:udp:h:1'],
-  ['a screen of QEMU', 'qemu:vc:80Cx24C'],
-  ["QEMU's own standard input and output", 'qemu:stdio'],
-  ['it is write-only', 'qemu:file:/log'],
-  ['it has no other end', 'qemu:null'],
-  ['inside QEMU', 'qemu:ringbuf,size=64'],
-  ['QEMU opens that line itself', 'qemu:serial,path=/dev/ttyS0'],
-  [': qemu:pty:/dev/pts/N', 'qemu:pty'],
-  ['missing path=', 'qemu:pipe'],
-];
-
-for (const [says, ...texts] of REFUSED) {
+  ...fixtureRows('refused-channels.txt'),
+] as const) {
   for (const text of texts) {
     test(`${JSON.stringify(text)} is refused`, (t) => {
       const { message } = t.throws(() => parseChannel(text), { instanceOf: VproxyError, code: 'bad-argument' });
