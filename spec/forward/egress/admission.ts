@@ -13,6 +13,7 @@ import { specialRangeOf } from '../../../lib/forward/egress/networks.js';
 import { Refusal } from '../../../lib/forward/egress/refusal.js';
 import { parseAddress } from '../../../lib/util/addresses.js';
 import { rulesOf } from '../../helpers/dns.js';
+import { fixtureRows } from '../../helpers/files.js';
 
 /** The reason, and spellings refused for it, separated by blanks. No program may read one as another destination. */
 const SPELLINGS: Readonly<Record<string, string | readonly string[]>> = {
@@ -55,37 +56,6 @@ const SPELLINGS: Readonly<Record<string, string | readonly string[]>> = {
   'contains "="': 'xn--ls8h=.example',
 };
 
-/** Kinds of addresses that rules for everything public must not allow, not even behind a name. */
-const ADDRESSES: Readonly<Record<string, string>> = {
-  unspecified: '0.0.0.0 ::',
-  'in "this network"': '0.1.2.3',
-  private: '10.0.0.1 10.255.255.255 172.16.0.1 172.31.255.255 192.168.1.1 fc00::1 fd00:ec2::254',
-  'carrier-grade NAT': '100.64.0.1 100.100.100.200',
-  loopback: '127.0.0.1 127.255.255.254 0:0:0:0:0:0:0:1 ::1',
-  'the Azure platform': '168.63.129.16',
-  'link-local': '169.254.169.254 169.254.170.2 fe80::1 febf::1 fe80::5efe:192.168.122.1',
-  'for IETF protocols': '192.0.0.192 2001:10::1',
-  'for documentation': '192.0.2.1 198.51.100.1 203.0.113.1 2001:db8::1 3fff::1',
-  'a 6to4 relay': '192.88.99.1',
-  'for benchmarks': '198.18.0.1 198.19.255.255 2001:2::1',
-  multicast: '224.0.0.1 239.255.255.250 ff02::1 ff0e::1',
-  reserved: '240.0.0.1',
-  broadcast: '255.255.255.255',
-  'IPv4-compatible': '::127.0.0.1 ::8.8.8.8 ::a9fe:a9fe',
-  'IPv4-mapped':
-    '::ffff:127.0.0.1 ::FFFF:7F00:1 0000:0000:0000:0000:0000:FFFF:7F00:0001 ::ffff:169.254.169.254 ' +
-    '::ffff:8.8.8.8 0:0:0:0:0:ffff:a00:1',
-  'IPv4-translated': '::ffff:0:127.0.0.1',
-  'behind NAT64': '64:ff9b::127.0.0.1 64:ff9b::a9fe:a9fe',
-  'behind a local NAT64': '64:ff9b:1::10.0.0.1',
-  'discard-only': '100::1',
-  Teredo: '2001::1 2001:0:7f00:1:8000:ffff:5db8:d822 2001:0:4136:e378:8000:63bf:80ff:fffe',
-  '6to4': '2002:7f00:1:: 2002:a9fe:a9fe::1',
-  ISATAP: '2606:4700::5efe:127.0.0.1 2606:4700::200:5efe:10.0.0.1',
-  'not global unicast': '4000::1 5f00::1 a000::1',
-  'site-local': 'fec0::1',
-};
-
 /** `example.org:443`, `[::1]:22`. */
 function destination(text: string): Destination {
   const [, bracketed, plain = '', port] = /^(?:\[(.*)\]|(.*)):(\d+)$/.exec(text) ?? [];
@@ -110,8 +80,8 @@ for (const [says, hosts] of Object.entries(SPELLINGS)) {
   }
 }
 
-for (const [what, addresses] of Object.entries(ADDRESSES)) {
-  for (const address of addresses.split(' ')) {
+for (const [what, ...addresses] of fixtureRows('special-addresses.txt')) {
+  for (const address of addresses) {
     test(`${address} is refused, as an address and behind a name, by rules for everything; an entry for exactly that address allows it`, (t) => {
       const one = parseDestination(address, 443);
       const itself = judgeDestination(EVERYTHING, one);
@@ -183,82 +153,18 @@ test('any text is a destination in one spelling, which a URL reads alike, or is 
   t.true(nameCount > 500 && addressCount >= 2, `${nameCount} names, ${addressCount} addresses`);
 });
 
-/**
- * Entries of `allow` and `deny`; allowed and refused destinations, separated by blanks. After `@` is the address of a name,
- * after `@@` an address of this machine. An entry in brackets decides, if it is not the only one.
- */
-const JUDGED: readonly (readonly [allow: string, deny: string, out: string, refused: string])[] = [
-  ['', '', '', 'example.org:443'],
-  [
-    'example.org:443',
-    '',
-    'example.org:443 EXAMPLE.org.:443 example.org:443@1.1.1.1',
-    'example.org:80 www.example.org:443 notexample.org:443 example.org:443@10.0.0.1 example.org:443@fe80::1%eth0 ' +
-      'example.org:443@@1.1.1.1',
-  ],
-  [
-    '*.example.org:443',
-    '',
-    'a.example.org:443 a.b.example.org:443',
-    'example.org:443 notexample.org:443 example.org.evil.example:443',
-  ],
-  [
-    '*:443',
-    '',
-    'example.org:443 1.1.1.1:443 [2606:4700::1]:443',
-    '10.0.0.1:443 example.org:443@169.254.169.254 1.1.1.1:443@@1.1.1.1',
-  ],
-  // A network covers only addresses of its family, and a name only names.
-  ['0.0.0.0/0:443', '', '1.1.1.1:443', 'example.org:443 [2606:4700::1]:443 1.1.1.1:443@@1.1.1.1'],
-  ['[::/0]:443', '', '[2606:4700::1]:443', '1.1.1.1:443 [::ffff:1.1.1.1]:443'],
-  ['[::ffff:1.1.1.0/120]:443', '', '[::ffff:1.1.1.1]:443', '1.1.1.1:443'],
-  ['1.1.1.1:443', '', '1.1.1.1:443', '[::ffff:1.1.1.1]:443'],
-  ['1.1.1.0/24:443', '', '1.1.1.1:443@@1.1.1.1', '1.1.2.1:443@@1.1.2.1'],
-  // A special address needs the range, or a part of it.
-  ['10.0.0.0/8:5432', '', '10.1.2.3:5432 10.0.0.1:5432@@10.0.0.1', '10.1.2.3:22 example.org:5432@10.0.0.1'],
-  ['10.0.0.0/7:5432', '', '11.1.2.3:5432', '10.1.2.3:5432'],
-  ['[::/96]:22', '', '', '[::1]:22'],
-  ['[::1]:22', '', '[::1]:22', '[::2]:22'],
-  ['[2606:4700::/32]:22', '', '[2606:4700::1]:22', '[2606:4700::5efe:a00:1]:22'],
-  ['[2606:4700::5efe:0:0/96]:22', '', '[2606:4700::5efe:a00:1]:22', ''],
-  ['db.example:5432 (10.0.0.0/8:5432)', '', 'db.example:5432@10.0.0.1', 'db.example:5432@192.168.0.1'],
-  ['db.example:5432 10.0.0.0/8:22', '', '', 'db.example:5432@10.0.0.1'],
-  ['*:443 (1.1.1.1:443)', '', 'example.org:443@@1.1.1.1', ''],
-  // Denied.
-  ['*:443', '(example.org:*)', '', 'example.org:443'],
-  ['example.org:443', '(*.org:443)', '', 'example.org:443'],
-  ['example.org:443', 'example.org:80', 'example.org:443', ''],
-  ['*:*', '(*:25)', '', 'example.org:25'],
-  ['10.0.0.0/8:*', '(*:25)', '', '10.0.0.1:25'],
-  ['10.0.0.0/8:*', '(10.0.0.0/16:*)', '10.1.0.1:25', '10.0.0.1:25'],
-  ['*:443', '(1.1.1.0/24:*)', '', 'example.org:443@1.1.1.1'],
-  ['*:443', '1.1.1.0/24:80', 'example.org:443@1.1.1.1', ''],
-  ['[64:ff9b::/96]:443', '(10.0.0.0/8:*)', '', '[64:ff9b::10.0.0.1]:443'],
-  ['[2002::/16]:443', '(10.0.0.0/8:*)', '', '[2002:a00:1::1]:443'],
-  ['[::ffff:0.0.0.0/96]:443', '(127.0.0.0/8:*)', '', '[::ffff:127.0.0.1]:443'],
-];
-
-/** The same for names to resolve. */
-const RESOLVED: typeof JUDGED = [
-  ['', '', '', 'example.org'],
-  ['example.org:443', '', 'Example.Org.', 'example.com'],
-  ['*.debian.org:80', '', '_http._tcp.deb.debian.org', ''],
-  ['10.0.0.0/8:443', '', '', 'example.org'],
-  ['*:443', '(example.org:*)', '', 'example.org'],
-  ['*:443', '(example.org:443)', '', 'example.org'],
-  ['*:80,443', 'example.org:443', 'example.org', ''],
-  ['*:1-100', '*:1-50 example.org:40-99', 'example.org', ''],
-  ['*:1-100', '*:1-50 (example.org:40-100)', '', 'example.org'],
-  ['*:*', '', 'example.org', '127.0.0.1 a\nb'],
-];
-
 const words = (text: string): string[] => text.split(' ').filter((word) => word !== '');
 
+/** What follows the first word of each line. */
+const cellsOf = (row: readonly string[]): Record<string, string> =>
+  Object.fromEntries(row.map((line) => line.split(/ (.*)/s) as [string, string]));
+
 for (const [table, isName] of [
-  [JUDGED, false],
-  [RESOLVED, true],
+  ['judged-destinations.txt', false],
+  ['judged-names.txt', true],
 ] as const) {
-  for (const [allow, deny, out, refused] of table) {
+  for (const row of fixtureRows(table)) {
+    const { allow = '', deny = '', out = '', refused = '' } = cellsOf(row);
     const what = `allow ${allow || 'nothing'}${deny && `, deny ${deny}`}`;
     test(`${what}: ${isName ? 'resolves' : 'allows'} ${out || 'nothing'}, and not ${refused || 'anything else'}`, (t) => {
       const [allowed, denied] = [allow, deny].map((list) => words(list.replaceAll(/[()]/g, ''))) as [

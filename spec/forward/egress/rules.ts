@@ -7,6 +7,7 @@ import { ANSWERS } from '../../../lib/forward/egress/refusal.js';
 import { type EgressHost, parseEgressEntry, parseUpstream } from '../../../lib/forward/egress/rules.js';
 import { isInRanges } from '../../../lib/util/addresses.js';
 import { readDocument } from '../../documents/document-list.js';
+import { fixtureRows } from '../../helpers/files.js';
 
 const name = (text: string): EgressHost => ({ kind: 'name', name: text });
 const below = (suffix: string): EgressHost => ({ kind: 'below', suffix });
@@ -49,45 +50,11 @@ for (const [text, host, canonical = text] of ENTRIES) {
   });
 }
 
-/** Errors, and texts that are not entries. */
-const REFUSED: Readonly<Record<string, readonly string[]>> = {
-  'missing ports': [''],
-  'use example.org:*': ['example.org'],
-  'missing ports after the colon': ['example.org:'],
-  'neither a port from 1': [
-    ...['example.org:0', 'example.org:65536', 'example.org:080', 'example.org:80, 443', 'example.org:80,'],
-    ...['example.org:80-90-100', 'example.org:80,*', 'example.org:http'],
-  ],
-  'ends before it begins': ['example.org:90-80'],
-  'not a URL': ['https://example.org:443'],
-  'only an address can have a prefix': ['example.org/x:443'],
-  'contains "@"': ['user@example.org:443'],
-  'contains a blank': ['exa mple.org:443'],
-  'control character': ['example.org\n:443'],
-  ': empty': [':443', '*.:443'],
-  '"*" must stand alone': ['*foo.example:443', 'foo.*.example:443', '*.*.example:443'],
-  'starts or ends with a hyphen': ['-a.example:443'],
-  'empty label': ['a..example:443'],
-  'longer than 63': [`${'a'.repeat(64)}.example:443`],
-  'longer than 253': [`${'a.'.repeat(127)}example:443`],
-  'not a valid internationalized name': ['xn--a.example:443'],
-  'the network is 10.0.0.0/8': ['10.1.2.3/8:5432'],
-  '0 to 32': ['10.0.0.0/33:1', '10.0.0.0/08:1', '10.0.0.0/8/8:1', '10.0.0.0/:1'],
-  'the network is [2001:db8::/32]': ['[2001:db8::1/32]:443'],
-  '0 to 128': ['[2001:db8::/129]:443'],
-  'inside the brackets: [2001:db8::/32]': ['[2001:db8::]/32:443'],
-  'in brackets, followed by ports: [2001:db8::1]:443': ['2001:db8::1'],
-  '[::1]:443': ['::1'],
-  '[2001:db8::/32]:443': ['2001:db8::/32'],
-  'cannot have a zone': ['[fe80::1%eth0]:22'],
-  'must contain an IPv6 address': ['[10.0.0.1]:22'],
-  '[::1]:*': ['[::1]'],
-  'would be read as 127.0.0.1': ['127.1:80', '0177.0.0.1:80', '0x7f000001:80', '2130706433:80'],
-  'would be read as 0.0.0.10': ['10/8:80'],
-  'four decimal numbers': ['256.1.1.1:80', '*.0.0.1:80'],
-};
-
-for (const [says, texts] of Object.entries(REFUSED)) {
+for (const [says, ...texts] of [
+  ['longer than 63', `${'a'.repeat(64)}.example:443`],
+  ['longer than 253', `${'a.'.repeat(127)}example:443`],
+  ...fixtureRows('refused-entries.txt'),
+] as const) {
   for (const text of texts) {
     test(`${JSON.stringify(text)} is not an entry`, (t) => {
       const { message } = t.throws(() => parseEgressEntry(text), { instanceOf: VproxyError, code: 'bad-argument' });
