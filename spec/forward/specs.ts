@@ -3,8 +3,7 @@ import fc from 'fast-check';
 import { VproxyError } from '../../lib/errors.js';
 import type { Direction } from '../../lib/forward/endpoint-kind.js';
 import { formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
-
-type Row<T> = readonly [direction: Direction, text: string, expected: T];
+import { fixtureRows } from '../helpers/files.js';
 
 const tcp = (host: string, port: number) => ({ kind: 'tcp', host, port });
 const unix = (path: string, access?: object) => ({ kind: 'unix', path, ...(access !== undefined && { access }) });
@@ -15,7 +14,7 @@ const resolver = (name: string, ...servers: readonly (readonly [host: string, po
   ...(servers.length > 0 && { servers: servers.map(([host, port]) => ({ host, port })) }),
 });
 
-const READ: readonly Row<object>[] = [
+const READ: readonly (readonly [direction: Direction, text: string, endpoint: object])[] = [
   ['outgoing', 'ssh:127.0.0.1:22', tcp('127.0.0.1', 22)],
   ['outgoing', 'ssh:9022', tcp('127.0.0.1', 9022)],
   ['outgoing', 'ssh:[::1]:22', tcp('::1', 22)],
@@ -62,61 +61,22 @@ for (const [direction, text, endpoint] of READ) {
   });
 }
 
-const NO_SERVER = ['ns.example', '10.0.0.1:0', '10.0.0.1:65536', '[10.0.0.1]', '10.1', '::1:', '[::1'];
+const TCP = 'SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path';
 
-const REFUSED: readonly Row<RegExp>[] = [
-  ['incoming', 'dns:udp:0', /port 0 is not from 1 to 65535/],
-  ['incoming', '*:22', /the service cannot be \*/],
-  ['incoming', 'x:/run/a,mode=0660', /unknown option "mode"; none available/],
-  ['incoming', 'ssh', /no colon/],
-  ['incoming', ':22', /not a valid service name/],
-  ['incoming', 'SSH:22', /not a valid service name/],
-  ['incoming', 'ssh:', /ADDR:PORT/],
-  ['incoming', 'ssh:127.0.0.1', /ADDR:PORT/],
-  ['incoming', 'ssh:::1:22', /brackets/],
-  ['incoming', 'ssh:[localhost]:22', /brackets/],
-  ['incoming', 'ssh:[a[b]:22', /brackets/],
-  ['incoming', 'ssh:a b:22', /ADDR:PORT/],
-  ['incoming', '127.0.0.1:80', /begins with an address instead of a service/],
-  ['incoming', 'ssh:a\u001b[2J:22', /ADDR:PORT/],
-  ['incoming', 'ssh:127.0.0.1:99999', /99999/],
-  ['incoming', 'ssh:0', /port 0 is not from 1 to 65535/],
-  ['incoming', 'ssh:unix:relative', /absolute/],
-  ['incoming', `ssh:/${'x'.repeat(120)}`, /path of a unix socket too long: 121 bytes \(max 107\)/],
-  ['incoming', 'ssh:/a\0b', /NUL/],
-  ['incoming', 'run:exec:cat\0', /NUL/],
-  ['incoming', 'run:exec:', /missing command; expected SERVICE:exec:/],
-  ['incoming', 'x:egress:No Name', /not a valid egress name/],
-  ['incoming', 'x:file:relative', /absolute.*expected SERVICE:file:\/path/],
-  ['incoming', 'x:file:/a/', /end with the file name/],
-  ['incoming', 'x:file:/a,rotate=1', /must be a size/],
-  ['incoming', 'x:file:/a,rotate=10T', /must be a size/],
-  ['incoming', 'x:file:/a,keep=2', /keep=: only allowed with rotate=/],
-  ['incoming', 'x:file:/a,rotate=1M,keep=0', /from 1 to 999/],
-  ['incoming', 'x:file:/a,mode=0600', /unknown option "mode"; available: rotate, keep/],
-  ['incoming', 'ssh:vsock-mux:/run/fc.sock', /followed by a port from 0 to 4294967295/],
-  ['incoming', 'ssh:vsock-mux:/run/fc.sock:4294967296', /followed by a port from 0/],
-  ['incoming', 'ssh:vsock-mux:/run/fc.sock:22,mode=0600', /none available/],
-  ['incoming', '*:vsock-mux:/run/fc.sock:22', /cannot be \*; expected SERVICE:vsock-mux:\/path:PORT/],
-  ['outgoing', 'ssh:vsock-mux:/run/fc.sock', /name the service, so it must be \*/],
-  ['outgoing', '*:vsock-mux:/run/fc.sock,22=SSH', /"22=SSH" is not PORT=SERVICE/],
-  ['incoming', 'dns:resolver:Big', /"Big": not a valid egress name; expected SERVICE:resolver:\[EGRESS\]/],
-  ['incoming', 'dns:resolver:,names=x', /unknown option "names=x"; available: server=ADDR/],
-  ['incoming', `dns:resolver:${',server=10.0.0.1'.repeat(4)}`, /too many servers: 4 \(max 3\)/],
-  ...NO_SERVER.map(
-    (text): Row<RegExp> => [
-      ...(['incoming', `dns:resolver:,server=${text}`] as const),
-      /not a valid server address, such as 10\.0\.0\.2/,
-    ],
-  ),
-];
-
-for (const [direction, text, what] of REFUSED) {
-  test(`${JSON.stringify(text)} is not an ${direction} forward`, (t) => {
-    const error = t.throws(() => parseForwardSpec(direction, text), { instanceOf: VproxyError, code: 'bad-argument' });
-    t.regex(error.message, what);
-    t.notRegex(error.message, /\n/);
-  });
+for (const [says, ...forwards] of [
+  [`path of a unix socket too long: 121 bytes (max 107); expected ${TCP}`, `-i ssh:/${'x'.repeat(120)}`],
+  ...fixtureRows('refused-forwards.txt'),
+] as const) {
+  for (const forward of forwards) {
+    const direction = forward.startsWith('-i ') ? 'incoming' : 'outgoing';
+    const text = forward.slice('-i '.length);
+    test(`${JSON.stringify(text)} is not an ${direction} forward`, (t) => {
+      const wanted = { instanceOf: VproxyError, code: 'bad-argument' };
+      const { message } = t.throws(() => parseForwardSpec(direction, text), wanted);
+      t.true(message.endsWith(`: ${says}`), message);
+      t.notRegex(message, /\n/);
+    });
+  }
 }
 
 test('any text is a forward, or a bad argument in one line', (t) => {
