@@ -1,17 +1,6 @@
 /** Devices: terminal lines, and virtio-serial ports. */
 import { execFile } from 'node:child_process';
-import {
-  closeSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  readSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync, readSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
@@ -32,6 +21,7 @@ import { openPipeHandle, pipeSocket, pollAgain } from '../../lib/system/handles.
 import type { Clock } from '../../lib/util/clock.js';
 import { DEVICE_FLAGS, dial, dialKind, LinkRecorder, makeFifo, patiently, record } from '../helpers/channel-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
+import { openFiles } from '../helpers/measures.js';
 import { openPty, openPtyPair } from '../helpers/terminals.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
@@ -418,12 +408,4 @@ test('each system error has a code', (t) => {
 });
 
 /** The number of descriptors of this process that lead to a file. */
-function countOpen(file: string): number {
-  return readdirSync('/proc/self/fd').filter((fd) => {
-    try {
-      return readlinkSync(`/proc/self/fd/${fd}`) === file;
-    } catch {
-      return false;
-    }
-  }).length;
-}
+const countOpen = (file: string): number => openFiles().filter((open) => open === file).length;

@@ -1,7 +1,7 @@
 /** `vproxy libvirt-xml` and `qemu-args`, and the commands of docs/libvirt.md for a running QEMU, with a real QEMU and libvirtd. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readlinkSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
@@ -10,6 +10,7 @@ import { parseDocument } from '../documents/parse-document.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { formatDomain, type Libvirtd, startLibvirtd } from '../helpers/libvirt.js';
+import { openFiles } from '../helpers/measures.js';
 import { freePort } from '../helpers/ports.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
@@ -27,15 +28,6 @@ const printed = async (t: ExecutionContext, ...words: readonly string[]): Promis
 /** A vproxy with these channels. */
 const channelWords = (channels: readonly string[]): string[] =>
   channels.flatMap((channel, index) => ['-c', `c${index}=${channel}`]);
-
-const hasOpen = (pid: number, file: string): boolean =>
-  readdirSync(`/proc/${pid}/fd`).some((fd) => {
-    try {
-      return readlinkSync(`/proc/${pid}/fd/${fd}`) === file;
-    } catch {
-      return false;
-    }
-  });
 
 withQemu('QEMU accepts ports of each kind side by side, and vproxy reaches it on them', async (t) => {
   const folder = temporaryFolder(t);
@@ -65,7 +57,7 @@ withQemu('QEMU accepts ports of each kind side by side, and vproxy reaches it on
   await eventually(async () => !(await kinds()).includes(away), { what: 'all connections' });
   t.deepEqual(await kinds(), ['unix', 'unix', 'unix', 'tcp', 'tcp', 'pipe', 'unix']);
   for (const pid of [qemu.pid, vproxy.pid]) {
-    await eventually(() => [`${pipe}.in`, `${pipe}.out`].every((file) => hasOpen(pid, file)));
+    await eventually(() => [`${pipe}.in`, `${pipe}.out`].every((file) => openFiles(pid).includes(file)));
   }
   // Each port is number 1 of its controller, and has its name.
   const path = '/machine/peripheral-anon';

@@ -1,12 +1,13 @@
 /** Commands run for a caller: their environment, input, outputs and results. */
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readlinkSync, writeFileSync } from 'node:fs';
+import { readlinkSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import test from 'ava';
 import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
 import { statOf, TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
+import { openFiles } from '../helpers/measures.js';
 import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { isRunning } from '../helpers/vproxy-process.js';
@@ -134,7 +135,7 @@ test('no pipe of a command leaks, whether it runs, leaves its input unread, or c
     message: `${folder}/./script: its interpreter does not exist`,
   });
   t.is(pipes.size, 11);
-  const left = (): string[] => descriptors().filter((name) => pipes.has(name));
+  const left = (): string[] => openFiles().filter((name) => pipes.has(name));
   await eventually(() => left().length === 0, { what: 'the end of all pipes' });
 });
 
@@ -222,15 +223,3 @@ asRoot('a command runs as another user, without any of root’s rights', async (
   t.not(status, 0);
   t.is(runner.events[0]?.fields['user'], 'nobody');
 });
-
-/** The targets of this process's descriptors. */
-function descriptors(): string[] {
-  return readdirSync('/proc/self/fd').map((fd) => {
-    try {
-      return readlinkSync(`/proc/self/fd/${fd}`);
-    } catch {
-      // The descriptor of the folder itself.
-      return '';
-    }
-  });
-}

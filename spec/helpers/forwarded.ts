@@ -2,6 +2,7 @@
 import type net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
+import type { ForwardStatus } from '../../lib/status/types.js';
 import { temporaryFolder } from './files.js';
 import { connectedProxies, localSocket, type ProxySetup, type TestProxy } from './proxies.js';
 
@@ -29,3 +30,10 @@ export async function forwarded(
   const connect = (service = services[0] ?? '') => localSocket(t, { port: proxies.a.port(service) });
   return { ...proxies, port, connect };
 }
+
+/** The state of the first forward of a side. */
+export const forwardOf = ({ proxy }: TestProxy): ForwardStatus => {
+  const [found] = proxy.listForwards();
+  if (found === undefined) throw new Error('there is no forward');
+  return found;
+};

@@ -1,6 +1,6 @@
 /** The memory and processor time of this process and others, as counted by V8 and Linux. */
 
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -49,6 +49,16 @@ export function resetPeak(pid: number): void {
 export function openDescriptors(pid: number): number {
   return readdirSync(`/proc/${pid}/fd`).length;
 }
+
+/** The files that the descriptors of a process lead to, without those that are closed meanwhile. */
+export const openFiles = (pid: number | 'self' = 'self'): string[] =>
+  readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+    try {
+      return [readlinkSync(`/proc/${pid}/fd/${fd}`)];
+    } catch {
+      return [];
+    }
+  });
 
 // Processor times of processes, as counted by Linux.
 

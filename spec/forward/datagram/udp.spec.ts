@@ -6,22 +6,13 @@ import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
 import { MAX_DATAGRAM_BYTES } from '../../../lib/codec/datagram-messages.js';
 import { parseForwardSpec } from '../../../lib/forward/spec.js';
-import type { ForwardStatus } from '../../../lib/status/types.js';
 import type { BoundDatagramsEvents } from '../../../lib/system/datagrams/datagrams.js';
 import { UdpSocket } from '../../../lib/system/datagrams/udp.js';
 import { LoopTurns } from '../../../lib/util/concurrency.js';
 import { temporaryFolder } from '../../helpers/files.js';
-import { forwarded } from '../../helpers/forwarded.js';
+import { forwarded, forwardOf } from '../../helpers/forwarded.js';
 import { freePort } from '../../helpers/ports.js';
-import {
-  connectedProxies,
-  echo,
-  localServer,
-  type ProxySetup,
-  portOf,
-  startProxy,
-  type TestProxy,
-} from '../../helpers/proxies.js';
+import { connectedProxies, echo, localServer, type ProxySetup, portOf, startProxy } from '../../helpers/proxies.js';
 import { CuttingRelay } from '../../helpers/relays.js';
 import { eventually, ManualClock } from '../../helpers/time.js';
 import { UdpProgram } from '../../helpers/udp.js';
@@ -29,12 +20,6 @@ import { UdpProgram } from '../../helpers/udp.js';
 /** Two proxies: datagrams to `port` of `a` go to a target of `b`. */
 const setUp = (t: ExecutionContext, target: number, a: ProxySetup = {}, b: ProxySetup = {}) =>
   forwarded(t, `dns:udp:${target}`, { a: { outgoing: ['dns:udp:0'], ...a }, b });
-
-const forwardOf = ({ proxy }: TestProxy): ForwardStatus => {
-  const [found] = proxy.listForwards();
-  if (found === undefined) throw new Error('there is no forward');
-  return found;
-};
 
 /** Uses up the time of a turn of the event loop. */
 const useTurn = (): void => {

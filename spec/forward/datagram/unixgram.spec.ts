@@ -5,9 +5,8 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { MAX_DATAGRAM_BYTES } from '../../../lib/codec/datagram-messages.js';
 import { parseForwardSpec } from '../../../lib/forward/spec.js';
-import type { ForwardStatus } from '../../../lib/status/types.js';
 import { temporaryFolder } from '../../helpers/files.js';
-import { forwarded } from '../../helpers/forwarded.js';
+import { forwarded, forwardOf } from '../../helpers/forwarded.js';
 import { connectedProxies, type ProxySetup, startProxy, type TestProxy } from '../../helpers/proxies.js';
 import { serialTestWith, testWith } from '../../helpers/test-with.js';
 import { eventually, ManualClock } from '../../helpers/time.js';
@@ -21,12 +20,6 @@ async function setUp(t: ExecutionContext, b: ProxySetup = {}) {
   const a = { outgoing: [`syslog:unixgram:${log}`] };
   return { ...(await forwarded(t, `syslog:unixgram:${target}`, { a, b })), folder, log, target };
 }
-
-const forwardOf = ({ proxy }: TestProxy): ForwardStatus => {
-  const [found] = proxy.listForwards();
-  if (found === undefined) throw new Error('there is no forward');
-  return found;
-};
 
 const datagramsOf = (side: TestProxy) => {
   const { datagrams } = forwardOf(side);
