@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { callVproxy } from '../helpers/call-vproxy.js';
-import { temporaryFolder } from '../helpers/files.js';
+import { fixtureRows, temporaryFolder } from '../helpers/files.js';
 import { steeredPair } from '../helpers/proxies.js';
 import { spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
@@ -38,59 +38,16 @@ test.serial('the egresses of each channel, with the services that lead to them',
   t.like(await run('egress', 'list', '--channel', 'vm9'), { code: 69, stdout: '' });
 });
 
-const SAYS = 'egress "internet" of channel vm1';
-
-/** The arguments, the status, and the output; or the error line of an invalid question. */
-const TESTS = [
-  [
-    ['internet', '192.0.2.1:80'],
-    0,
-    `192.0.2.1:80 is allowed by ${SAYS}: allow "192.0.2.0/24:80" (the entry matches this address)\n` +
-      '  192.0.2.1 is allowed: allow "192.0.2.0/24:80" (the entry matches this address)\n',
-  ],
-  [
-    ['vm1/internet', '192.0.2.9:80'],
-    77,
-    `192.0.2.9:80 is not allowed by ${SAYS}: deny "192.0.2.9:*" (the entry denies it)\n`,
-  ],
-  [
-    ['internet', 'DEB.Debian.org.:8080'],
-    77,
-    `deb.debian.org:8080 is not allowed by ${SAYS}: allow "deb.debian.org:80,443" does not cover port 8080\n`,
-  ],
-  [
-    ['internet', '[::1]:80', '--channel', 'vm1'],
-    77,
-    `[::1]:80 is not allowed by ${SAYS}: ::1 is loopback (::1/128), and no entry allows it explicitly\n`,
-  ],
-  // With an upstream proxy no name is resolved here.
-  [
-    ['api', 'example.org:443'],
-    0,
-    'example.org:443 is allowed by egress "api" of channel vm1: allow "*:443" (the entry matches this name)\n',
-  ],
-  [['internet', 'example.org'], 64, /: "example\.org" is not DESTINATION:PORT, such as example\.org:443 /],
-  [['internet', '127.1:80'], 64, /: "127\.1" is not a plain name or address: /],
-  [['web', '192.0.2.1:80'], 69, /: no egress "web" on channel vm1; available: internet, api, none\n$/],
-  [['vm2/internet', '192.0.2.1:80'], 69, /: no channel "vm2"; available: vm1\n$/],
-] as const;
-
 test.serial('whether a destination may be reached, and which entry decides: of a process and of a file', async (t) => {
   const { run } = await steeredPair(t, { here: { label: 'vm1', egress: EGRESS } });
   const file = join(temporaryFolder(t), 'host.json');
   writeFileSync(file, JSON.stringify({ egress: EGRESS, channels: { vm1: { address: 'unix-listen:/run/vm1.sock' } } }));
-  for (const [args, code, expected] of TESTS) {
-    for (const where of [[], ['--config', file]]) {
-      const result = await run('egress', 'test', ...args, ...where);
-      const [said, other] = code === 0 || code === 77 ? [result.stdout, result.stderr] : [result.stderr, result.stdout];
-      t.deepEqual([result.code, other], [code, ''], args.join(' '));
-      if (typeof expected === 'string') {
-        t.is(said, expected);
-        continue;
-      }
-      t.regex(said, expected);
-      t.regex(said, /^vproxy: error: [^\n]*\n$/);
-    }
+  for (const [words, code, ...lines] of fixtureRows('egress-tests.txt')) {
+    const isAnswer = code === '0' || code === '77';
+    const said = `${lines.join('\n')}\n`;
+    const wanted = { code: Number(code), stdout: isAnswer ? said : '', stderr: isAnswer ? '' : said };
+    for (const where of [[], ['--config', file]])
+      t.deepEqual(await run('egress', 'test', ...words.split(' '), ...where), wanted, words);
   }
   const { code, stdout } = await run('egress', 'test', 'none', '192.0.2.1:80', '--json');
   t.is(code, 77);
