@@ -8,6 +8,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { gzipSync } from 'node:zlib';
 import { sourceDate } from '../../packaging/source-date.mjs';
 
 const PROJECT = join(import.meta.dirname, '../..');
@@ -75,6 +76,9 @@ try {
   put('usr/lib/udev/rules.d/61-vproxy-port.rules', '644', '', packaging('61-vproxy-port.rules'));
   put('usr/lib/sysusers.d/vproxy-port.conf', '644', '', packaging('sysusers.conf'));
   put('usr/share/doc/vproxy-guest/copyright', '644', '', join(PROJECT, 'LICENSE'));
+  const day = new Date(Number(sourceDate()) * 1000).toUTCString().replace('GMT', '+0000');
+  const entry = `vproxy-guest (${version}-1) unstable; urgency=medium\n\n  * Version ${version}.\n\n -- ${DEBFULLNAME} <${DEBEMAIL}>  ${day}\n`;
+  put('usr/share/doc/vproxy-guest/changelog.Debian.gz', '644', gzipSync(entry, { level: 9 }));
   put('usr/share/doc/vproxy-guest/README.md', '644', '', join(PROJECT, 'guest/README.md'));
   put('DEBIAN/control', '644', CONTROL);
   put('DEBIAN/postinst', '755', POSTINST);
