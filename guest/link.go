@@ -66,7 +66,11 @@ func (c *channel) run() *failure {
 		if time.Since(began) > 2*maxRetry {
 			pauses = 0
 		}
-		c.tell("%s: %s; retrying", c.spec.text, strings.TrimPrefix(reason.message, c.spec.text+": "))
+		what := reason.message
+		if !strings.HasPrefix(what, c.spec.text) {
+			what = c.spec.text + ": " + what
+		}
+		c.tell("%s; retrying", what)
 		time.Sleep(pauses.delay(firstRetry, maxRetry))
 	}
 }
