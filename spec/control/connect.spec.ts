@@ -56,6 +56,8 @@ test('data in one chunk with the request belongs to the stream; other protocols 
     /^HTTP\/1.1 101 .*\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\nVproxy-Stream: default\/\d+\r\nVproxy-End: \/v1\/connect\/1\r\n\r\nhello$/s,
   );
   const refused = /^HTTP\/1.1 400 Bad Request\r\n.*\r\n\r\n\{"error".*\}\n$/s;
+  const long = 'x'.repeat(3_000_000);
+  t.true((await answerOf('/v1/connect?service=x', 'vproxy-stream', long)).endsWith(`\r\n\r\n${long}`));
   t.regex(await answerOf('/v1/connect?service=x', 'websocket'), refused);
   t.regex(await answerOf('/v1/status', 'vproxy-stream'), refused);
 });

@@ -87,7 +87,7 @@ export class ProgramStreams {
       onEnd: (stream, reason) => {
         this.#logEnded(stream, reason, isOpen);
         if (isOpen) program.onEnd(stream, reason);
-        else answer.reject(reason ?? new VproxyError('internal', 'a stream ended without an answer'));
+        else if (reason !== null) answer.reject(reason);
       },
     });
     const { signal } = program;
