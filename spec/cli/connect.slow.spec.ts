@@ -116,6 +116,23 @@ test.serial('a truncated answer is a failure, however many streams were reset ju
   t.regex(stderr, RESET);
 });
 
+test.serial('what comes in one chunk with the answer is the first of the output', async (t) => {
+  const path = join(temporaryFolder(t), 'control.sock');
+  const head = 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: vproxy-stream\r\nVproxy-End: /v1/connect/1\r\n\r\n';
+  const end = 'HTTP/1.1 200 OK\r\n\r\n{"state":"ended","error":null}';
+  await localServer(
+    t,
+    (socket) => {
+      socket.once('data', (request) => socket.end(String(request).includes('/v1/connect/1') ? end : `${head}hello`));
+    },
+    { path },
+  );
+  const command = runPiped(t, ['connect', 'x', '--socket', path], {});
+  command.child.stdin.end();
+  t.is(String(await command.output), 'hello');
+  t.deepEqual(await command.ended, SUCCESS);
+});
+
 test.serial('an unknown service, and a reader that has closed', async (t) => {
   const { command, env } = await connected(t, echo);
   const refused = await runPiped(t, ['connect', 'nope'], env).ended;

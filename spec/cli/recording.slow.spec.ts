@@ -3,6 +3,7 @@ import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from '
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
+import { openFiles } from '../helpers/measures.js';
 import { runInTerminal } from '../helpers/terminals.js';
 import { eventually, within } from '../helpers/time.js';
 import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL, VPROXY } from '../helpers/vproxy-process.js';
@@ -112,6 +113,7 @@ test.serial('a recording has each new size, and is complete if the caller or eit
   const killed = await inTerminal(`exec -t sh -c 'echo one; sleep 1000'`, /one/);
   killed.command.signal('SIGKILL');
   await killed.end();
+  await eventually(() => !openFiles(host.pid).some((file) => file.startsWith(`${here.recordings}/`)));
   await inTerminal(`exec -t sh -c 'echo other; sleep 1000'`, /other/);
   const count = 'i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); done';
   await inTerminal(`exec -t sh -c '${count}; sleep 1000'`, /line 199/);
