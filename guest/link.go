@@ -21,6 +21,8 @@ const (
 	firstRetry  = 100 * time.Millisecond
 	maxRetry    = 5 * time.Second
 	maxUnproved = 16
+	// growthBudget bounds what all windows together grow by; the protocol allows more (R-FLOW-4).
+	growthBudget = 16 << 20
 )
 
 // channel keeps a session with the peer: it opens its channel, and opens it again whenever it is lost.
@@ -214,7 +216,7 @@ type link struct {
 }
 
 func newLink(c *channel, conn io.ReadWriteCloser) *link {
-	l := &link{channel: c, conn: conn, mutex: &c.mutex, budget: channelBudget, alarms: map[string]*time.Timer{}}
+	l := &link{channel: c, conn: conn, mutex: &c.mutex, budget: growthBudget, alarms: map[string]*time.Timer{}}
 	l.wake = sync.NewCond(l)
 	return l
 }

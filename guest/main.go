@@ -17,9 +17,9 @@ import (
 var version = "0.0.0"
 
 func main() {
-	// Little memory matters more than few collections. Above the limit, which is soft, it is returned at once.
+	// Little memory matters more than few collections. What streams hold is bounded by their windows: a limit for the
+	// collector would make it run all the time above it.
 	debug.SetGCPercent(50)
-	debug.SetMemoryLimit(32 << 20)
 	// Goroutines hand over to each other faster on one processor, and they seldom compute.
 	runtime.GOMAXPROCS(1)
 	if name := filepath.Base(os.Args[0]); !strings.HasPrefix(name, "vproxy") || name == "vproxy-storage" {

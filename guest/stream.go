@@ -336,8 +336,12 @@ func (st *stream) handleData(h header, payload []byte) {
 	if st.refusing != nil {
 		return
 	}
-	if cap(st.in) == 0 {
-		st.in = (*memory.Get().(*[]byte))[:0]
+	if need := len(st.in) + len(payload); need > cap(st.in) {
+		larger := *memory.Get().(*[]byte)
+		if cap(larger) < need || cap(larger) > st.window.size { // what nobody reads takes no more than its window
+			larger = make([]byte, 0, least(2*need, st.window.size))
+		}
+		st.in = append(larger[:0], st.in...)
 	}
 	st.in = append(st.in, payload...)
 	st.changed.Broadcast()

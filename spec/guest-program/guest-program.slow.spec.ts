@@ -1,12 +1,13 @@
 /** vproxy-guest, the program in guest/, with the real vproxy as its host. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { symlinkSync } from 'node:fs';
+import { readFileSync, symlinkSync } from 'node:fs';
 import type net from 'node:net';
 import os from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { sha256, temporaryFolder, writeKeyFile } from '../helpers/files.js';
+import { peakBytes, residentBytes } from '../helpers/measures.js';
 import { execPair, type PairSetup, ProcessPair, processPair } from '../helpers/process-pair.js';
 import { ask, echo as echoBack, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 import { FieldEmulator, runWrapper } from '../helpers/storage.js';
@@ -94,6 +95,43 @@ withGo(
     t.is((await outcome).end, 'reset');
   },
 );
+
+/** The processor time of a process until now, in milliseconds, in ticks of 10. */
+function processorMs(pid: number): number {
+  const [, numbers = ''] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ');
+  const [user, system] = numbers.split(' ').slice(11, 13);
+  return 10 * (Number(user) + Number(system));
+}
+
+withGo('beside 300 targets that do not read, a busy stream costs the processor time that it costs alone', async (t) => {
+  const [path, busy] = [join(temporaryFolder(t), 'deaf'), await localServer(t, hashing)];
+  await localServer(t, (socket) => void socket.pause(), { path, backlog: 4096 });
+  const pair = await guestPair(t, {
+    host: ['-o', 'deaf:0', '-o', 'busy:0'],
+    guest: ['-i', `deaf:${path}`, '-i', `busy:${busy.port}`],
+  });
+  const { pid } = pair.guest;
+  const bytes = randomBytes(2 ** 26);
+  const cost = async (): Promise<number> => {
+    const beforeMs = processorMs(pid);
+    const socket = localSocket(t, await pair.host.listeningPort('busy'));
+    socket.end(bytes);
+    t.is(String(await readToEnd(socket)), `${bytes.length} ${sha256(bytes)}`);
+    return processorMs(pid) - beforeMs;
+  };
+  const aloneMs = await cost();
+  const unread = await pair.host.listeningPort('deaf');
+  // More than a socket and its window hold.
+  for (let count = 0; count < 300; count += 1) localSocket(t, unread).write(Buffer.alloc(2 ** 20));
+  let before = 0;
+  const isFull = () => residentBytes(pid) > 300 * 65_536 && before === (before = processorMs(pid));
+  await eventually(isFull, { intervalMs: 500, timeoutMs: 60_000 });
+  const besideMs = await cost();
+  t.log({ aloneMs, besideMs, peakBytes: peakBytes(pid) });
+  t.true(besideMs <= 3 * aloneMs, `${besideMs} ms instead of ${aloneMs}`);
+  // The first credit of each, and the growth of windows; half as much again until the next collection.
+  t.true(peakBytes(pid) < 1.5 * (300 * 65_536 + 2 ** 24) + 20e6, `${peakBytes(pid)} bytes`);
+});
 
 withGo('commands have input, output, a status, signals and a terminal', async (t) => {
   const { exec, start, script, env } = await execPair(t, ['--allow-exec', '--info'], { guestOptions });
