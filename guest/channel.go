@@ -112,7 +112,7 @@ func (s *channelSpec) dial(waiting func()) (io.ReadWriteCloser, error) {
 	case "tty-open":
 		return s.openLine()
 	case "vsock-connect":
-		return s.vsock(syscall.SYS_CONNECT, s.cid)
+		return s.vsock(sysConnect, s.cid)
 	case "unix-connect":
 		conn, err := net.Dial("unix", s.path)
 		return conn, s.explain(err)
@@ -129,11 +129,11 @@ func (s *channelSpec) listen() (accept func() (io.ReadWriteCloser, error), err e
 		listener, err := address{network: "unix", text: s.path}.listen()
 		return func() (io.ReadWriteCloser, error) { return listener.Accept() }, err
 	}
-	listener, err := s.vsock(syscall.SYS_BIND, anyCID)
+	listener, err := s.vsock(sysBind, anyCID)
 	return func() (io.ReadWriteCloser, error) {
 		// It blocks its thread. syscall.Accept4 does not know the family of the address.
 		const flags = syscall.SOCK_CLOEXEC | syscall.SOCK_NONBLOCK
-		fd, _, number := syscall.Syscall6(syscall.SYS_ACCEPT4, listener.Fd(), 0, 0, flags, 0, 0)
+		fd, _, number := syscall.Syscall6(sysAccept4, listener.Fd(), 0, 0, flags, 0, 0)
 		if number != 0 {
 			return nil, number
 		}
@@ -158,7 +158,7 @@ func (s *channelSpec) vsock(call uintptr, cid uint32) (*os.File, error) {
 		syscall.Close(fd)
 		return nil, s.explain(number)
 	}
-	if call == syscall.SYS_BIND {
+	if call == sysBind {
 		err = syscall.Listen(fd, maxUnproved)
 	} else {
 		err = syscall.SetNonblock(fd, true)

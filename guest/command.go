@@ -38,7 +38,7 @@ func parseExecRequest(payload []byte) (*execRequest, *failure) {
 	}
 	if o.has("terminal") {
 		terminal := o.object("terminal")
-		r.columns, r.rows = terminal.integer("columns", 1, 65535), terminal.integer("rows", 1, 65535)
+		r.columns, r.rows = int(terminal.integer("columns", 1, 65535)), int(terminal.integer("rows", 1, 65535))
 		r.term = terminal.text("term")
 	}
 	o.require(isPlain(r.cwd+r.user+r.term), "START", "has a NUL")
@@ -163,7 +163,7 @@ func findUser(name string) (*user.User, *failure) {
 
 // numeric is the number of a user or group: package user has found that it is one.
 func numeric(id string) uint32 {
-	value, _ := strconv.Atoi(id)
+	value, _ := strconv.ParseUint(id, 10, 32)
 	return uint32(value)
 }
 

@@ -359,7 +359,7 @@ func (c *execCall) waitGroup() {
 // vanish ends a command whose caller has gone.
 func (c *execCall) vanish() {
 	c.signal(syscall.SIGHUP)
-	c.end(time.Duration(least(int(c.request.killAfter), int(maxKillAfter))))
+	c.end(least(c.request.killAfter, maxKillAfter))
 }
 
 // end sends TERM now, and KILL later.

@@ -17,7 +17,7 @@ import (
 type header struct {
 	kind, flags byte
 	stream      uint32
-	length      int
+	length      uint32
 	crc         uint32
 }
 
@@ -44,9 +44,9 @@ func (h header) String() string {
 
 // judge checks what a header alone tells (R-FRAME-6); its check was right.
 func (h header) judge(maxData int) *failure {
-	max := maxControlBytes
+	max := uint32(maxControlBytes)
 	if h.kind == frameData || h.isExtension() {
-		max = maxData
+		max = uint32(maxData)
 	}
 	isOfStream := h.kind >= frameOpen && h.kind <= frameReset
 	switch {
@@ -84,7 +84,7 @@ func headerCheck(header []byte, sequence uint32) uint16 {
 // readHeader reads the 16 bytes of a header, and tells whether its check is right.
 func readHeader(from []byte, sequence uint32) (header, bool) {
 	return header{kind: from[0], flags: from[1], stream: binary.BigEndian.Uint32(from[4:]),
-		length: int(binary.BigEndian.Uint32(from[8:])), crc: binary.BigEndian.Uint32(from[12:]),
+		length: binary.BigEndian.Uint32(from[8:]), crc: binary.BigEndian.Uint32(from[12:]),
 	}, binary.BigEndian.Uint16(from[2:]) == headerCheck(from, sequence)
 }
 
@@ -130,12 +130,12 @@ func (c dataCheck) appendData(to []byte, stream uint32, payload []byte, sequence
 // off tell a restart.
 func (c dataCheck) verify(h header, body []byte, sequence uint32) ([]byte, *failure) {
 	payload, what, isRight, isCut := body[:h.length], "payload checksum", false, false
-	if len(body) > h.length {
-		trailer := binary.BigEndian.Uint32(body[h.length:])
+	if len(body) > len(payload) {
+		trailer := binary.BigEndian.Uint32(body[len(payload):])
 		what, isRight, isCut = "trailer", trailer == c.tag^sequence, trailer == 0
 	} else {
 		isRight = crc32.ChecksumIEEE(payload) == h.crc
-		isCut = h.length > 0 && bytes.HasSuffix(payload, make([]byte, least(h.length, 16)))
+		isCut = h.length > 0 && bytes.HasSuffix(payload, make([]byte, least(len(payload), 16)))
 	}
 	switch {
 	case isRight:
@@ -208,10 +208,10 @@ func (o object) number(name string, min, max float64) float64 {
 }
 
 // integer is as number; 4096.0 is an integer.
-func (o object) integer(name string, min, max float64) int {
+func (o object) integer(name string, min, max float64) int64 {
 	value := o.number(name, min, max)
 	o.require(value == math.Trunc(value), name, "is not an integer")
-	return int(math.Min(value, maxInteger))
+	return int64(math.Min(value, maxInteger))
 }
 
 // texts returns a field that must be a list of valid strings.
@@ -277,8 +277,8 @@ func readRecord(from io.Reader, most func(kind byte) int) (kind byte, payload []
 	if _, err = io.ReadFull(from, header[:]); err != nil {
 		return 0, nil, err
 	}
-	kind, length := header[0], int(binary.BigEndian.Uint32(header[1:]))
-	if length > most(kind) {
+	kind, length := header[0], binary.BigEndian.Uint32(header[1:])
+	if length > uint32(most(kind)) {
 		return 0, nil, failf("protocol-error", "a record of kind %d and %d bytes is too long", kind, length)
 	}
 	payload = make([]byte, length)

@@ -105,7 +105,7 @@ func readMachine() fields {
 		"hostName": cut(hostName, maxFact),
 		"os":       fields{"id": release("ID"), "versionId": release("VERSION_ID"), "name": release("PRETTY_NAME")},
 		"kernel": fields{"name": kernel("ostype"), "release": kernel("osrelease"),
-			"architecture": map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]},
+			"architecture": map[string]string{"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l"}[runtime.GOARCH]},
 		"bootId": fact(kernel("random/boot_id")), "uptimeS": number(readFile("/proc/uptime"), 0),
 		"processors": runtime.NumCPU(),
 		"load":       []float64{number(load, 0), number(load, 1), number(load, 2)},

@@ -88,7 +88,7 @@ func indexOf(text string, list []string) int {
 	return -1
 }
 
-func least(a, b int) int {
+func least[T ~int | ~int64 | ~uint64](a, b T) T {
 	if a < b {
 		return a
 	}

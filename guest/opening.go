@@ -21,7 +21,7 @@ type limits [len(limitRules)]int
 // hello introduces a side (R-OPEN-4). Texts that a peer may leave out are empty.
 type hello struct {
 	payload                           []byte
-	minVersion, maxVersion            int
+	minVersion, maxVersion            int64
 	nonce, ack, instance, agent, name string
 	limits                            limits
 	isFull, requiresTLS, isBusy       bool
@@ -59,7 +59,7 @@ func parseHello(payload []byte) *hello {
 		requiresTLS: optional[bool](o, "tls"), hasAuth: o.has("auth"),
 	}
 	for index, rule := range limitRules {
-		h.limits[index] = accepted.integer(rule.name, float64(rule.min), float64(rule.max))
+		h.limits[index] = int(accepted.integer(rule.name, float64(rule.min), float64(rule.max)))
 	}
 	if o.has("features") {
 		h.isBusy = isAmong("busy", o.texts("features", isAny))
@@ -90,10 +90,10 @@ func readHello(from *bufio.Reader) (*hello, int, error) {
 	if !ok || h.kind != frameHello || h.flags != 0 || h.stream != 0 || h.length > maxControlBytes {
 		return nil, 0, nil
 	}
-	if bytes, err = from.Peek(start + h.length); err != nil || crc32.ChecksumIEEE(bytes[start:]) != h.crc {
+	if bytes, err = from.Peek(start + int(h.length)); err != nil || crc32.ChecksumIEEE(bytes[start:]) != h.crc {
 		return nil, 0, err
 	}
-	return parseHello(bytes[start:]), start + h.length, nil
+	return parseHello(bytes[start:]), start + int(h.length), nil
 }
 
 const (

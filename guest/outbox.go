@@ -1,9 +1,6 @@
 package main
 
-import (
-	"encoding/binary"
-	"math"
-)
+import "encoding/binary"
 
 const (
 	// The most control frames that wait, and those of each stream in addition (R-FLOW-6).
@@ -23,10 +20,10 @@ const (
 type outbox struct {
 	checkOut    dataCheck
 	sequenceOut uint32
-	sentFrames  int
+	sentFrames  int64
 	maxFrame    int
 	// credit is the total of DATA that the peer accepts, sentData what was sent of it.
-	credit, sentData int
+	credit, sentData int64
 
 	controls     []byte
 	controlCount int
@@ -56,9 +53,10 @@ func (s *session) appendControl(kind byte, stream uint32, payload []byte) {
 }
 
 // raise raises a total of credit by the payload of a CREDIT.
-func raise(total *int, payload []byte) {
-	given := math.Min(float64(binary.BigEndian.Uint64(payload)), maxInteger)
-	*total = int(math.Max(float64(*total), given))
+func raise(total *int64, payload []byte) {
+	if given := int64(least(binary.BigEndian.Uint64(payload), maxInteger)); given > *total {
+		*total = given
+	}
 }
 
 func (o *outbox) hasFrames() bool {
@@ -75,7 +73,7 @@ func (o *outbox) nextOut() uint32 {
 
 // fill appends what is to be written next.
 func (s *session) fill(to []byte) []byte {
-	credit := func(id uint32, total int) {
+	credit := func(id uint32, total int64) {
 		to = appendFrame(to, frameCredit, id, binary.BigEndian.AppendUint64(nil, uint64(total)), s.nextOut())
 	}
 	takeControls := func() {
@@ -104,14 +102,14 @@ func (s *session) fill(to []byte) []byte {
 	for s.sentData < s.credit && len(to) < batch && len(s.ready) > 0 {
 		st := s.ready[0]
 		s.ready, st.isQueued = s.ready[1:], false
-		size := least(least(st.sendable(), largest), s.credit-s.sentData)
+		size := int(least(int64(least(st.sendable(), largest)), s.credit-s.sentData))
 		if size == 0 {
 			continue
 		}
 		to = s.checkOut.appendData(to, st.id, st.out[:size], s.nextOut())
 		st.out = st.out[size:]
-		st.sent += size
-		s.sentData += size
+		st.sent += int64(size)
+		s.sentData += int64(size)
 		if st.offer(); len(st.out) == 0 {
 			st.changed.Broadcast()
 			st.sendFin()

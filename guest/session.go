@@ -27,7 +27,7 @@ type session struct {
 	checkIn    dataCheck
 	sequenceIn uint32
 	// inFlight is the credit for all DATA of the peer, and receivedData what came of it (R-FLOW-5).
-	inFlight, receivedData int
+	inFlight, receivedData int64
 	partial                []string // of the peer's services, whose list may come in parts
 
 	streams     map[uint32]*stream
@@ -47,10 +47,10 @@ type counts struct{ open, unanswered int }
 func newSession(l *link, own, peer *hello) *session {
 	isFull, now := own.isFull || peer.isFull, time.Now()
 	s := &session{link: l, own: own, peer: peer, began: now, streams: map[uint32]*stream{},
-		checkIn: newDataCheck(isFull, peer.nonce, own.nonce), sequenceIn: 1, inFlight: own.limits[inFlightLimit],
+		checkIn: newDataCheck(isFull, peer.nonce, own.nonce), sequenceIn: 1, inFlight: int64(own.limits[inFlightLimit]),
 		nextID: 2, resets: newTokens(200, 1000, now), room: sync.NewCond(l), liveness: liveness{arrivedAt: now},
 		outbox: outbox{checkOut: newDataCheck(isFull, own.nonce, peer.nonce), sequenceOut: 1,
-			credit: peer.limits[inFlightLimit], maxFrame: least(own.limits[frameLimit], peer.limits[frameLimit])},
+			credit: int64(peer.limits[inFlightLimit]), maxFrame: least(own.limits[frameLimit], peer.limits[frameLimit])},
 	}
 	if own.nonce > peer.nonce {
 		s.nextID = 1
@@ -164,7 +164,7 @@ func (s *session) read(from *bufio.Reader) (int, error) {
 	case !isRight:
 		failed = failf("desync", "frame %d: header check failed", s.sequenceIn)
 	}
-	end := headerBytes + h.length
+	end := headerBytes + int(h.length)
 	if h.kind == frameData {
 		end += s.checkIn.trailerBytes
 	}
@@ -254,8 +254,8 @@ func (s *session) handle(h header, payload []byte) {
 }
 
 func (s *session) handleData(h header, payload []byte) {
-	s.receivedData += len(payload)
-	window := s.own.limits[inFlightLimit]
+	s.receivedData += int64(len(payload))
+	window := int64(s.own.limits[inFlightLimit])
 	if s.receivedData > s.inFlight {
 		s.fail("flow-control", "%d bytes of DATA exceed the session's credit of %d", s.receivedData, s.inFlight)
 		return
@@ -404,7 +404,7 @@ type liveness struct {
 	isMidFrame bool
 	frameSpent time.Duration // in gaps within the frame
 	looks      int           // since the last PING
-	answered   int           // frames that had been sent when bytes last came
+	answered   int64         // frames that had been sent when bytes last came
 	doubt      []byte        // of a PING that was sent because bytes may be lost
 	isAsked    bool          // since bytes last came
 }

@@ -358,7 +358,7 @@ type storageReply struct {
 }
 
 func readReply(o object) (*storageReply, *failure) {
-	reply := &storageReply{status: o.integer("status", 0, 255)}
+	reply := &storageReply{status: int(o.integer("status", 0, 255))}
 	for index, name := range []string{"stdout", "stderr"} {
 		if _, isEncoded := o.fields[name+"Base64"]; !isEncoded {
 			reply.outputs[index] = []byte(o.text(name))

@@ -31,7 +31,7 @@ type stream struct {
 
 	// From this side to the peer. out is what a Write waits for.
 	out                          []byte
-	credit, sent                 int
+	credit, sent                 int64
 	finWanted, finSent, isQueued bool
 	stopped                      *failure // STOP came
 	onStop                       func()
@@ -46,7 +46,8 @@ type stream struct {
 func newStream(s *session, id uint32, of *counts) *stream {
 	credit := s.own.limits[streamCreditLimit]
 	st := &stream{mutex: s.link.mutex, session: s, changed: sync.NewCond(s.link), counts: of, id: id, hasPlace: true,
-		credit: s.peer.limits[streamCreditLimit], window: window{first: credit, size: credit, granted: credit},
+		credit: int64(s.peer.limits[streamCreditLimit]),
+		window: window{first: credit, size: credit, granted: int64(credit)},
 		onStop: func() {}, onEnd: func(*failure) {}}
 	s.streams[id] = st
 	of.open++
@@ -157,7 +158,7 @@ func (st *stream) Read(to []byte) (int, error) {
 	return count, nil
 }
 
-func (st *stream) received() int {
+func (st *stream) received() int64 {
 	defer st.lock()()
 	return st.window.received
 }
@@ -329,7 +330,7 @@ func (st *stream) handleData(h header, payload []byte) {
 	if !st.mayCome(h) {
 		return
 	}
-	if st.window.received += len(payload); st.window.received > st.window.granted {
+	if st.window.received += int64(len(payload)); st.window.received > st.window.granted {
 		st.session.fail("flow-control", "%s exceeds its credit of %d bytes", h, st.window.granted)
 		return
 	}
@@ -421,7 +422,7 @@ func (st *stream) sendable() int {
 	if !st.mayGo() {
 		return 0
 	}
-	return least(credit-st.sent, len(st.out))
+	return int(least(credit-st.sent, int64(len(st.out))))
 }
 
 // offer puts the stream among those that take turns to send.
@@ -443,14 +444,14 @@ const (
 // window is the credit that this side gives a stream (R-FLOW-3, R-FLOW-4).
 type window struct {
 	first, size                 int
-	granted, received, released int
+	granted, received, released int64
 	raisedAt                    time.Time
 }
 
 // release counts bytes that left, and tells whether the credit was raised: when half of the window has left.
 func (w *window) release(count int, now time.Time, budget *int) bool {
-	w.released += count
-	if w.granted-w.released > w.size/2 {
+	w.released += int64(count)
+	if w.granted-w.released > int64(w.size/2) {
 		return false
 	}
 	if now.Sub(w.raisedAt) <= growthTime && *budget >= w.size && 2*w.size <= maxWindow {
@@ -458,6 +459,6 @@ func (w *window) release(count int, now time.Time, budget *int) bool {
 		w.size *= 2
 	}
 	w.raisedAt = now
-	w.granted = w.released + w.size
+	w.granted = w.released + int64(w.size)
 	return true
 }

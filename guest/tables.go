@@ -8,7 +8,6 @@ const (
 	maxMessageBytes = 512
 	maxServices     = 4096
 	protocolVersion = 1
-	channelBudget   = 67108864
 	usualExit       = 69
 	magic           = "\xff\x00\x56\x50\x52\x4f\x58\x59\x0d\x0a\x1a\x0a\x11\x13\x00\xff"
 	pskMethod       = "psk-sha256"

@@ -11,7 +11,6 @@ import * as limits from '../dist/lib/codec/limits.js';
 import { ERROR_CODES } from '../dist/lib/errors.js';
 import * as exec from '../dist/lib/exec/exec-messages.js';
 import { MAX_SERVICES } from '../dist/lib/session/services.js';
-import { CHANNEL_BUDGET_BYTES } from '../dist/lib/session/settings.js';
 import { MAX_REPLY_BYTES, MAX_REQUEST_BYTES } from '../dist/lib/storage/wire.js';
 
 const FILE = new URL('../guest/tables.go', import.meta.url);
@@ -64,7 +63,6 @@ const (
 	maxMessageBytes = ${limits.MAX_MESSAGE_BYTES}
 	maxServices     = ${MAX_SERVICES}
 	protocolVersion = ${limits.PROTOCOL_VERSION}
-	channelBudget   = ${CHANNEL_BUDGET_BYTES}
 	usualExit       = ${USUAL_EXIT}
 	magic           = "${[...MAGIC].map((byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('')}"
 	pskMethod       = "${PSK_METHOD}"

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+)
+
+// TestLengths: a length of 2^31 or more is no negative one where an int has 32 bits, also before AUTH.
+func TestLengths(t *testing.T) {
+	for _, length := range []int{-1 << 31, -1} {
+		s := newTestSession(false)
+		s.isReady = false
+		s.read(readerOf(appendHeader(nil, frameData, 2, length, 0, 1)))
+		h, _, _ := readHello(readerOf(appendHeader([]byte(magic), frameHello, 0, length, 0, 0)))
+		start := binary.BigEndian.AppendUint32([]byte{execStdin}, uint32(length))
+		_, _, err := readRecord(readerOf(start), func(byte) int { return 15 })
+		if s.over == nil || h != nil || s.over.code != "protocol-error" || toFailure(err, "").code != "protocol-error" {
+			t.Error(length, s.over, h, err)
+		}
+	}
+}
+
+// TestTotals: a session continues beyond 2^31 bytes each way. What is not read takes the memory of its window, whatever
+// other streams left in the pool.
+func TestTotals(t *testing.T) {
+	const far = 1<<31 - 1
+	large := make([]byte, maxWindow)
+	memory.Put(&large)
+	u64 := func(total uint64) []byte { return binary.BigEndian.AppendUint64(nil, total) }
+	s := newTestSession(false)
+	st := newStream(s, 2, &s.peers)
+	st.isAnswered, s.lastPeerID, s.receivedData, s.inFlight = true, 2, far, far+1000
+	st.window.received, st.window.released, st.window.granted = far, far, far+1000
+	s.handleData(header{stream: 2}, make([]byte, 1000))
+	st.release(1000)
+	written := s.fill(nil)
+	raise(&s.credit, u64(far+1000))
+	raise(&st.credit, u64(1<<64-1))
+	raise(&st.credit, u64(5))
+	st.sent, st.out = far, make([]byte, 2000)
+	if s.over != nil || cap(st.in) > st.window.size || s.credit != far+1000 || st.credit != maxInteger || st.sendable() != 2000 ||
+		!bytes.Contains(written, u64(far+1000+1<<20)) || !bytes.Contains(written, u64(far+1000+1<<16)) {
+		t.Errorf("%v, %d, %d, %d, %d, %x", s.over, cap(st.in), s.credit, st.credit, st.sendable(), written)
+	}
+}
