@@ -289,6 +289,8 @@ func agree(own, peer *hello, keys []key) (*proof, *failure) {
 		return nil, failf("auth-failed", "the peer requires TLS, which vproxy-guest does not have; take vproxy")
 	case peer.isBusy:
 		return nil, failf("channel-busy", "the listener is in use by another peer")
+	case !own.hasAuth && len(keys) > 0:
+		return nil, failf("auth-failed", "this side got a key while the connection waited")
 	case !own.hasAuth && !peer.hasAuth:
 		return nil, nil
 	case !own.hasAuth:

@@ -44,3 +44,11 @@ func TestTotals(t *testing.T) {
 		t.Errorf("%v, %d, %d, %d, %d, %x", s.over, cap(st.in), s.credit, st.credit, st.sendable(), written)
 	}
 }
+
+// TestLateKey: a side that has a key accepts no session without AUTH, also if the key came after its HELLO.
+func TestLateKey(t *testing.T) {
+	s := newTestSession(false)
+	if _, failed := agree(s.own, s.peer, []key{{id: "01234567"}}); failed == nil || failed.code != "auth-failed" {
+		t.Error(failed)
+	}
+}
