@@ -112,6 +112,7 @@ type opening struct {
 	peerNonce  string
 	owesAnswer bool // to the peer's newest nonce, because bytes of this side wait
 	attempts   backoff
+	patience   time.Duration // of this attempt, with a peer that was answered
 }
 
 // open begins a handshake.
@@ -124,6 +125,7 @@ func (l *link) open() {
 // attempt begins an attempt; first is a HELLO that came before it, or nil.
 func (l *link) attempt(first *hello) {
 	l.silence()
+	l.patience = l.attempts.delay(attemptTime, maxAttempt)
 	c := l.channel
 	l.own = &hello{minVersion: protocolVersion, maxVersion: protocolVersion, nonce: newNonce(), instance: c.instance,
 		agent: "vproxy-guest " + version, name: c.name, limits: c.spec.limits, isFull: c.spec.isFull, method: pskMethod}
@@ -159,7 +161,7 @@ func (l *link) answer() {
 	l.owesAnswer = false
 	l.silence("quiet")
 	l.put(l.own.frame())
-	l.alarm("attempt", l.attempts.delay(attemptTime, maxAttempt), func() {
+	l.alarm("attempt", l.patience, func() {
 		// Without this, a HELLO that was lost after the other side was established would keep the two apart for ever.
 		l.raw = nil
 		l.attempt(nil)

@@ -63,6 +63,8 @@ export class Opening {
   readonly #options: OpeningOptions;
   readonly #scanner = new HelloScanner();
   readonly #attemptTimes: Backoff;
+  /** How long this attempt waits after an answer. */
+  #attemptMs = 0;
   #self: Hello;
   #peerNonce: string | null = null;
   #state: OpeningState = 'seeking';
@@ -163,7 +165,7 @@ export class Opening {
     this.#cancelQuiet?.();
     this.#options.sink.write(encodeHello(this.#self));
     this.#cancelAttempt?.();
-    this.#cancelAttempt = this.#options.clock.schedule(this.#attemptTimes.next(), () => this.#beginAgain());
+    this.#cancelAttempt = this.#options.clock.schedule(this.#attemptMs, () => this.#beginAgain());
   }
 
   /** Without this, losing a HELLO after the other side was established would keep the two apart for ever. */
@@ -176,6 +178,7 @@ export class Opening {
 
   #seek(): void {
     this.#state = 'seeking';
+    this.#attemptMs = this.#attemptTimes.next();
     this.#cancelQuiet = this.#options.clock.schedule(QUIET_MS, () => this.#tellQuiet());
     this.#writeOpening();
   }

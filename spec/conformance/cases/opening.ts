@@ -129,6 +129,11 @@ export const OPENING: Conversations = {
     wait 6500 -> repeat, attempt
     HELLO {"ack":null} -> hello
     HELLO -> established`,
+  'R-OPEN-11: several HELLOs within an attempt do not double its 5 s': `
+    given opening=true
+    ${'renew, HELLO {"ack":null} -> hello; '.repeat(4)}
+    wait 6500 -> repeat, attempt
+    HELLO -> hello, established`,
   'R-OPEN-13: the HELLO that ended a session counts as the first of the next attempt': `
     renew, HELLO {"ack":null}, wait 200 -> attempt, hello, ends peer-restarted
     HELLO -> established`,
