@@ -175,7 +175,7 @@ func (s *session) read(from *bufio.Reader) (int, error) {
 		}
 		seen := have
 		have = from.Buffered()
-		if frame, _ = from.Peek(have); have < end && s.isLost(frame[seen:]) {
+		if frame, _ = from.Peek(have); have < end && s.isLost(frame, seen) {
 			failed = failf("desync", "bytes lost within %s", h)
 		}
 	}
@@ -187,7 +187,7 @@ func (s *session) read(from *bufio.Reader) (int, error) {
 	if s.isBroken(failed) || s.over != nil {
 		return 0, nil
 	}
-	s.sequenceIn = nextSequence(s.sequenceIn)
+	s.sequenceIn, s.doubt = nextSequence(s.sequenceIn), nil
 	if s.isMidFrame, s.frameSpent = from.Buffered() > end, 0; !h.isExtension() {
 		s.handle(h, payload)
 	}
@@ -405,7 +405,7 @@ type liveness struct {
 	frameSpent time.Duration // in gaps within the frame
 	looks      int           // since the last PING
 	answered   int64         // frames that had been sent when bytes last came
-	doubt      []byte        // of a PING that was sent because bytes may be lost
+	doubt      []byte        // of a PING that was sent because a frame is incomplete, which still is
 	isAsked    bool          // since bytes last came
 }
 
@@ -428,15 +428,22 @@ func (s *session) look() {
 	if s.looks++; s.isReady && (isInDoubt || s.looks >= pingAfter && !s.link.isBusy()) {
 		nonce := random(8) // nobody can know it before
 		if s.looks = 0; isInDoubt {
-			s.isAsked, s.doubt = true, nonce
+			s.isAsked = true
+			if s.isMidFrame {
+				s.doubt = nonce
+			}
 		}
 		s.control(framePing, 0, nonce)
 	}
 	s.link.alarm("look", lookEvery, s.look)
 }
 
-// isLost tells whether the body of an incomplete frame has the bytes of a PING, which the peer sends only after it.
-func (s *session) isLost(body []byte) bool {
+// isLost tells whether an incomplete frame, of which some was seen, has the bytes of a PING: the peer sends them only
+// after it. They may come in parts.
+func (s *session) isLost(frame []byte, seen int) bool {
 	defer s.link.lock()()
-	return s.doubt != nil && bytes.Contains(body, s.doubt)
+	if seen -= len(s.doubt); seen < headerBytes {
+		seen = headerBytes
+	}
+	return s.doubt != nil && bytes.Contains(frame[seen:], s.doubt)
 }

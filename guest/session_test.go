@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"testing"
+	"testing/iotest"
 )
 
 // TestLengths: a length of 2^31 or more is no negative one where an int has 32 bits, also before AUTH.
@@ -50,5 +52,19 @@ func TestLateKey(t *testing.T) {
 	s := newTestSession(false)
 	if _, failed := agree(s.own, s.peer, []key{{id: "01234567"}}); failed == nil || failed.code != "auth-failed" {
 		t.Error(failed)
+	}
+}
+
+// TestLostBytes: the PONG within a frame that was incomplete shows that some of it is lost, also in parts (R-LIVE-4).
+func TestLostBytes(t *testing.T) {
+	for _, isMidFrame := range []bool{true, false} {
+		s := newTestSession(true)
+		s.isMidFrame, s.sentFrames, s.arrivedAt = isMidFrame, 1, s.arrivedAt.Add(-doubtAfter)
+		s.look()
+		frame := appendFrame(nil, 0x80, 0, append(s.controls[headerBytes:], make([]byte, 100)...), 1)
+		s.read(bufio.NewReader(iotest.OneByteReader(bytes.NewReader(frame))))
+		if (s.over != nil) != isMidFrame {
+			t.Error(isMidFrame, s.over)
+		}
 	}
 }
