@@ -35,7 +35,7 @@ export interface FrameHandler {
 const EMPTY = Buffer.alloc(0);
 
 /** The part of a frame that is being read. */
-const PHASE = { HEADER: 0, PAYLOAD: 1, SKIP: 2, HELLO_HEADER: 3, HELLO: 4 } as const;
+const PHASE = { HEADER: 0, PAYLOAD: 1, HELLO_HEADER: 3, HELLO: 4 } as const;
 type Phase = (typeof PHASE)[keyof typeof PHASE];
 
 export interface FrameReaderOptions {
@@ -133,8 +133,7 @@ export class FrameReader {
 
   /** The sequence number of the current frame, or of the next one between frames. */
   get sequence(): number {
-    const isInPayload = this.#state.phase === PHASE.PAYLOAD || this.#state.phase === PHASE.SKIP;
-    return isInPayload ? this.#state.judgedSequence : this.#state.sequence;
+    return this.#state.phase === PHASE.PAYLOAD ? this.#state.judgedSequence : this.#state.sequence;
   }
 
   get frameCount(): number {
@@ -207,16 +206,6 @@ export class FrameReader {
           case PHASE.HELLO_HEADER:
             at = this.#readHeader(chunk, at);
             break;
-          case PHASE.SKIP: {
-            const end = Math.min(chunk.length, at + state.left);
-            state.left -= end - at;
-            at = end;
-            if (state.left === 0) {
-              state.phase = PHASE.HEADER;
-              this.#countWhole();
-            }
-            break;
-          }
           default: {
             const end = Math.min(chunk.length, at + state.left);
             const isWhole = state.left === state.bodyBytes && end - at === state.bodyBytes;
@@ -297,9 +286,8 @@ export class FrameReader {
     state.left = state.bodyBytes;
     state.crc = bytes.readUInt32BE(offset + 12);
     state.isBegun = true;
-    if (length > 0) state.phase = type < 0x80 ? PHASE.PAYLOAD : PHASE.SKIP;
-    else if (type < 0x80) this.#finish(EMPTY);
-    else this.#countWhole();
+    if (length > 0) state.phase = PHASE.PAYLOAD;
+    else this.#finish(EMPTY);
   }
 
   #judgeTypeAndLength(type: number, streamId: number, length: number): void {
@@ -369,6 +357,10 @@ export class FrameReader {
       return false;
     }
     const type = this.#state.type;
+    if (isExtensionType(type)) {
+      this.#countWhole();
+      return false;
+    }
     const { trailerBytes } = this.#check;
     if (type !== FRAME_TYPE.DATA || trailerBytes === 0) {
       if (crc32(body) !== this.#state.crc) throw this.#wrongBody(endsInFlush(body), 'payload checksum');

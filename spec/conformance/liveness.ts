@@ -38,10 +38,13 @@ for (const [what, sends, receives] of [
 for (const integrity of INTEGRITY_LEVELS) {
   for (const lost of [1, 23, 24, 25, 4000]) {
     test(`R-LIVE-4: a frame that lost ${lost} bytes and is followed by nothing is detected within 5 s, with integrity ${integrity}`, (t) => {
-      for (const pieceBytes of [1, 5, 1000]) {
+      // Fewer than the PONG has end an unknown type, whose CRC says nothing: the next header shows them.
+      const types = lost > 24 ? [DATA, 0x80] : [DATA];
+      const ways = [1, 5, 1000].flatMap((pieceBytes) => types.map((type) => ({ pieceBytes, type })));
+      for (const { pieceBytes, type } of ways) {
         const act = (peer: FramePeer): void => {
           peer.sendOpen(1);
-          const frame = peer.frame(DATA, 1, Buffer.alloc(10_000, 'x'));
+          const frame = peer.frame(type, 1, Buffer.alloc(10_000, 'x'));
           peer.write(Buffer.concat([frame.subarray(0, 5000), frame.subarray(5000 + lost)]), 3000);
           peer.write(peer.frame(PONG, 0, pingWithin(peer, 2500)), pieceBytes);
         };
