@@ -123,7 +123,7 @@ func (s *channelSpec) dial(waiting func()) (io.ReadWriteCloser, error) {
 	return joined{os.Stdin, os.Stdout, os.Stdin}, nil
 }
 
-// listen listens for connections, and returns how one is accepted.
+// listen listens for connections, and returns how one is accepted. A file is named after the machine at its other end.
 func (s *channelSpec) listen() (accept func() (io.ReadWriteCloser, error), err error) {
 	if s.kind == "unix-listen" {
 		listener, err := address{network: "unix", text: s.path}.listen()
@@ -133,11 +133,14 @@ func (s *channelSpec) listen() (accept func() (io.ReadWriteCloser, error), err e
 	return func() (io.ReadWriteCloser, error) {
 		// It blocks its thread. syscall.Accept4 does not know the family of the address.
 		const flags = syscall.SOCK_CLOEXEC | syscall.SOCK_NONBLOCK
-		fd, _, number := syscall.Syscall6(sysAccept4, listener.Fd(), 0, 0, flags, 0, 0)
+		var peer [4]uint32 // as in vsock
+		size := uint32(unsafe.Sizeof(peer))
+		fd, _, number := syscall.Syscall6(sysAccept4, listener.Fd(), uintptr(unsafe.Pointer(&peer)),
+			uintptr(unsafe.Pointer(&size)), flags, 0, 0)
 		if number != 0 {
 			return nil, number
 		}
-		return os.NewFile(fd, s.text), nil
+		return os.NewFile(fd, fmt.Sprintf("CID %d", peer[2])), nil
 	}, err
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -88,19 +89,37 @@ func (c *channel) listen() *failure {
 	return toFailure(err, "channel-failed")
 }
 
+// makeRoom closes a connection for a newcomer if too many wait: of the machine that has the most, rather one that has
+// not answered a HELLO, otherwise a random one (R-CHANNEL-2).
+func (c *channel) makeRoom(newcomer *link) {
+	counts, waiting := map[string]int{newcomer.machine: 1}, []*link{}
+	for l := range c.links { // in random order
+		if c.session == nil || l != c.session.link {
+			counts[l.machine]++
+			waiting = append(waiting, l)
+		}
+	}
+	rank := func(l *link) int { return 2*counts[l.machine] + map[bool]int{true: 1}[l.session == nil] }
+	sort.Slice(waiting, func(a, b int) bool { return rank(waiting[a]) > rank(waiting[b]) })
+	if len(waiting) >= maxUnproved {
+		delete(c.links, waiting[0])
+		go waiting[0].stop(failf("channel-displaced", "too many connections wait"))
+	}
+}
+
 // serve runs the sessions on an open channel until it closes.
 func (c *channel) serve(conn io.ReadWriteCloser) *failure {
+	machine := ""
+	if file, isFile := conn.(*os.File); isFile {
+		machine = file.Name()
+	}
 	if _, isPolled := conn.(syscall.Conn); isPolled {
 		conn = newQuick(conn)
 	}
 	l := newLink(c, conn)
+	l.machine = machine
 	c.Lock()
-	for other := range c.links { // in random order
-		if len(c.links) > maxUnproved && (c.session == nil || other != c.session.link) {
-			delete(c.links, other)
-			go other.stop(failf("channel-displaced", "too many connections wait"))
-		}
-	}
+	c.makeRoom(l)
 	if c.links[l] = true; c.isStopping {
 		l.closed = failf("shutdown", "shutting down")
 	}
@@ -198,6 +217,7 @@ func (c *channel) ended(s *session, reason *failure) {
 type link struct {
 	channel *channel
 	conn    io.ReadWriteCloser
+	machine string // at its other end, if that is known
 
 	*mutex            // of the channel
 	wake   *sync.Cond // for the writer

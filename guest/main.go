@@ -91,6 +91,11 @@ func run(o *options) *failure {
 
 // offer starts the services and listeners that the options ask for. A forward replaces a service of the same name.
 func offer(o *options, c *channel, commands *execService) error {
+	if o.channel.kind == "vsock-listen" && len(c.keys) == 0 && !o.isInsecure && (o.allowsExec || o.allowsInfo) {
+		option := map[bool]string{true: "--allow-exec", false: "--info"}[o.allowsExec]
+		return failf("bad-argument", `channel "%s": %s: the peer could be any virtual machine of this host; give both `+
+			"sides a --key FILE, or this one --insecure", o.channel.text, option)
+	}
 	leadsToHost := o.channel.leadsToHost()
 	if leadsToHost && !o.noInfo || o.allowsInfo {
 		c.services["info"] = new(infoService).serve
@@ -131,6 +136,7 @@ type options struct {
 	keys                                                         []string
 	logLevel                                                     int
 	allowsExec, allowsInfo, noInfo, noStorage, isHelp, isVersion bool
+	isInsecure                                                   bool
 }
 
 // option is one that vproxy has, too, with the same meaning.
@@ -164,6 +170,8 @@ func (o *options) table() []option {
 		{"key", "FILE", true, "file with a key that the peer must have too; vproxy genkey makes one",
 			func(value string) error { o.keys = append(o.keys, value); return nil }},
 		{"allow-exec", "", false, "let the peer run commands here", yes(&o.allowsExec)},
+		{"insecure", "", false, "let any machine that reaches vsock-listen run commands or ask, without a key",
+			yes(&o.isInsecure)},
 		{"info", "", false, "let the peer ask about this machine, even if the peer is not a host", yes(&o.allowsInfo)},
 		{"no-info", "", false, "never let the peer ask about this machine [default: a host may]", yes(&o.noInfo)},
 		{"storage-socket", "PATH", false, "path of the storage broker's socket; runs the broker on any kind of channel",

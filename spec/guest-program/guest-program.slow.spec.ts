@@ -225,6 +225,8 @@ const REFUSED = [
   '-c virtserial-open:',
   '-c vsock-connect:a:b',
   '-c vsock-listen:x',
+  '-c vsock-listen:1 --allow-exec',
+  '-c vsock-listen:1 --info',
   '-c stdio:x',
   '-c stdio:,integrity=x',
   '-c stdio: -i ssh',
