@@ -125,14 +125,19 @@ async function listen(
   descriptor?: number,
 ): Promise<ChannelListener> {
   const description = `vsock-listen:${port}`;
-  const fd = descriptor ?? (await bindPort(port, description, openSystem));
+  const system = await openSystem(description, `exec:socat - VSOCK-LISTEN:${port}`);
+  const fd = descriptor ?? bindPort(port, description, system);
   const handle = openPipeHandle(fd);
   if (handle === null) {
     closeSync(fd);
     throw new VproxyError('channel-unusable', `${description}: not supported by this Node (no pipe handle)`);
   }
   const listening = new ListeningHandle(handle, {
-    onAccepted: (accepted) => handlers.onLink(new SocketLink(description, (onread) => pipeSocket(accepted, onread))),
+    onAccepted(accepted) {
+      const cid = system.peerCid(accepted.fd ?? -1);
+      const origin = cid === null ? null : `CID ${cid}`;
+      handlers.onLink(new SocketLink(description, (onread) => pipeSocket(accepted, onread), { origin }));
+    },
     onFailed: (status) => {
       const why = systemError('accept', -status).message;
       handlers.onFailed(new VproxyError('channel-failed', `${description} failed: ${why}`));
@@ -150,8 +155,7 @@ async function listen(
 }
 
 /** Creates a socket bound to that port of this machine. */
-async function bindPort(port: number, description: string, openSystem: OpenVsockSystem): Promise<number> {
-  const system = await openSystem(description, `exec:socat - VSOCK-LISTEN:${port}`);
+function bindPort(port: number, description: string, system: VsockSystem): number {
   const fd = requireListening(description, 'socket', system.socket());
   try {
     requireListening(description, 'bind', system.bind(fd, { cid: ANY_CID, port }));
@@ -214,6 +218,8 @@ export interface VsockSystem {
   pendingError(fd: number): number;
   /** Whether a connection was established or failed. */
   isWritable(fd: number): boolean;
+  /** The machine at the other end of a connection; null if that cannot be found out. */
+  peerCid(fd: number): number | null;
 }
 
 /** Creates a {@link VsockSystem}. Rejects with `channel-unusable`, which names `description` and `instead`. */
@@ -271,6 +277,7 @@ export async function loadSocketSystem({ number, encode }: SocketFamily): Promis
   const connect = call('int connect(int fd, const void *address, unsigned int length)');
   const bind = call('int bind(int fd, const void *address, unsigned int length)');
   const getsockopt = call('int getsockopt(int fd, int level, int name, void *value, void *length)');
+  const getpeername = call('int getpeername(int fd, void *address, void *length)');
   const poll = call('int poll(void *fds, unsigned long count, int timeout)');
   return {
     socket: () => socket(number, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
@@ -293,6 +300,10 @@ export async function loadSocketSystem({ number, encode }: SocketFamily): Promis
       const fds = new Int32Array([fd, 0]);
       new Int16Array(fds.buffer)[2] = POLLOUT;
       return poll(Buffer.from(fds.buffer), 1, 0) !== 0;
+    },
+    peerCid(fd) {
+      const [address, length] = [new Uint32Array(4), Buffer.from(new Int32Array([16]).buffer)];
+      return getpeername(fd, Buffer.from(address.buffer), length) < 0 ? null : (address[2] ?? null);
     },
   };
 }

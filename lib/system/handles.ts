@@ -13,6 +13,8 @@ export interface PipeHandle {
   open(fd: number): number;
   /** Whether its socket is reading. */
   readonly reading: boolean;
+  /** Missing or negative if closed, or if Node's internals differ from what is expected. */
+  readonly fd?: number;
   readStart(): number;
   readStop(): number;
 }
@@ -129,7 +131,6 @@ interface ListeningHandlers {
 
 /** The internals of a handle used for listening. */
 interface Internals extends PipeHandle {
-  readonly fd?: number;
   listen(backlog: number): number;
   close(): void;
   onconnection: (status: number, accepted?: PipeHandle) => void;

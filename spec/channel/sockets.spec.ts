@@ -196,6 +196,20 @@ test('a port in use and one without a listener have codes of their own, and no d
   await eventually(() => readdirSync('/proc/self/fd').length <= descriptors);
 });
 
+test('a connection to vsock-listen has the CID of its other end as its origin', async (t) => {
+  const [accepted, port] = [deferred<Link>(), await freePort()];
+  const listener = await vsockListenKind(loopbackVsock).listen(port, {
+    ...HANDLERS,
+    onLink: (link) => accepted.resolve(link),
+  });
+  t.teardown(() => listener.close());
+  const near = await vsockConnectKind(loopbackVsock).dial({ cid: 1, port }, patiently());
+  const far = await accepted.promise;
+  t.teardown(() => [near, far].forEach((link) => link.destroy()));
+  // In an address of IPv4 there are zeros at this place.
+  t.is(far.origin, 'CID 0');
+});
+
 /** A system whose connections complete when the test says so; its descriptors are real, so that they can be closed. */
 const fakeSystem = (changes: Partial<VsockSystem>) => () =>
   Promise.resolve<VsockSystem>({
@@ -204,6 +218,7 @@ const fakeSystem = (changes: Partial<VsockSystem>) => () =>
     bind: () => 0,
     pendingError: () => 0,
     isWritable: () => false,
+    peerCid: () => null,
     ...changes,
   });
 
