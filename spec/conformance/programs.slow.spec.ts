@@ -3,15 +3,19 @@ import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { buildGuest, GUEST } from '../guest-program/build.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { serialTestWith } from '../helpers/test-with.js';
 
 const VPROXY = [process.execPath, 'dist/program/vproxy.cjs', '--no-control', '-c'];
 const SERVICES = ['-i', 'target:{target}', '-o', 'far:{far}', '-i', 'flow:udp:127.0.0.1:{flow}'];
-const LIMITS = ',streams={streams},in-flight={inFlight},frame={frame},resume=60s';
+const BOUNDS = ',streams={streams},in-flight={inFlight},frame={frame}';
+const LIMITS = `${BOUNDS},resume=60s`;
 const KEY = ['--with-key=--key {key}'];
 const PYTHON_LIMITS =
   '{"frame":{frame},"streamCredit":{streamCredit},"inFlight":{inFlight},"streams":{streams},"opens":{opens}}';
+
+buildGuest();
 
 function suite(...words: readonly string[]): Promise<{ readonly status: number; readonly out: string }> {
   return new Promise((resolve) => {
@@ -48,6 +52,16 @@ test.serial('vproxy over its standard input and output', (t) =>
 
 test.serial('vproxy over a unix socket', (t) =>
   passes(t, 150, [], ...KEY, ...VPROXY, `unix-listen:{path}${LIMITS}`, ...SERVICES),
+);
+
+serialTestWith('go')('vproxy-guest', (t) =>
+  passes(
+    t,
+    147,
+    ['without datagram', 'without ports', 'without resume'],
+    ...[...KEY, '--without', 'datagram,ports,resume', GUEST, '-c', `unix-listen:{path}${BOUNDS}`],
+    ...SERVICES.slice(0, 4),
+  ),
 );
 
 serialTestWith('python')('the second implementation', (t) =>
