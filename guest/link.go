@@ -250,9 +250,8 @@ func (l *link) run() *failure {
 	err := l.readAll()
 	defer l.lock()()
 	l.close(err)
-	for l.isWriting {
-		l.wake.Wait()
-	}
+	// A pipe that nobody reads holds its writer for ever.
+	await(l, 500*time.Millisecond, func() bool { return !l.isWriting })
 	return l.closed
 }
 

@@ -1,4 +1,5 @@
 /** vproxy-guest, the program in guest/, with the real vproxy as its host. */
+import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync, symlinkSync } from 'node:fs';
@@ -12,7 +13,7 @@ import { execPair, type PairSetup, ProcessPair, processPair } from '../helpers/p
 import { ask, echo as echoBack, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 import { FieldEmulator, runWrapper } from '../helpers/storage.js';
 import { serialTestWith } from '../helpers/test-with.js';
-import { eventually } from '../helpers/time.js';
+import { eventually, within } from '../helpers/time.js';
 import { outcomeOf } from '../helpers/traffic.js';
 import { ENDED, ESTABLISHED, isRunning, runProgram, runVproxy } from '../helpers/vproxy-process.js';
 import { buildGuest, GUEST } from './build.js';
@@ -216,6 +217,15 @@ withGo('kill -9 of either side ends its streams, and another session follows', a
   pair.guest.kill('SIGTERM');
   t.deepEqual(await pair.guest.exited, { code: 0, signal: null });
   await pair.host.waitForLine(/\(shutdown\)/, { from: before });
+});
+
+withGo('the end of standard input ends it, also while nobody reads its output', async (t) => {
+  // Its flush alone is more than a pipe holds.
+  const child = spawn(GUEST, ['-c', 'stdio:,frame=1048576'], { stdio: ['pipe', 'pipe', 'ignore'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  await once(child.stdout, 'readable');
+  child.stdin.end();
+  t.deepEqual(await within(10_000, 'its end', once(child, 'exit')), [0, null]);
 });
 
 /** Command lines that both programs refuse, with the same words. */
