@@ -102,9 +102,10 @@ const (
 	logInfo
 	logDebug
 
-	maxLogLines = 4096 // that wait for the reader of stderr; further ones are lost
-	logBurst    = 200  // lines of one kind: a peer must not fill the log
-	logRate     = 10   // of them a second
+	logTime     = 500 * time.Millisecond // for the last lines
+	maxLogLines = 4096                   // that wait for the reader of stderr; further ones are lost
+	logBurst    = 200                    // lines of one kind: a peer must not fill the log
+	logRate     = 10                     // of them a second
 )
 
 var logLevels = [...]struct{ word, journal string }{

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // version is that of the package, set when it is built.
@@ -42,7 +43,11 @@ func main() {
 		}
 		log.Lock() // nothing is logged after the last line
 		close(log.lines)
-		if <-log.written; failed != nil {
+		select {
+		case <-log.written:
+		case <-time.After(logTime):
+		}
+		if failed != nil {
 			os.Exit(failed.exitStatus())
 		}
 	}
