@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -21,6 +22,7 @@ const (
 	infoIdleTime = 10 * time.Second
 	keptTime     = 500 * time.Millisecond
 	toolTime     = 5 * time.Second
+	diskTime     = time.Second
 	maxFact      = 256 // bytes of a text
 	maxRows      = 32  // of a list
 )
@@ -115,7 +117,32 @@ func readMachine() fields {
 	}
 }
 
-// readDisks lists the file systems of block devices, and the root, each once. Those of a network or program may hang.
+// patience bounds a wait for something that may hang: while it does, nothing else of its kind is tried.
+type patience struct{ sync.Mutex }
+
+var diskPatience, systemdPatience patience
+
+// await waits for work, but not longer than max.
+func (p *patience) await(max time.Duration, work func()) bool {
+	if !p.TryLock() {
+		return false
+	}
+	done := make(chan struct{})
+	go func() {
+		work()
+		p.Unlock()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-time.After(max):
+		return false
+	}
+}
+
+// readDisks lists the file systems of block devices, and the root, each once; without sizes while one hangs. Those of a
+// network or program are left out.
 func readDisks() []fields {
 	disks, isKnown := []fields{}, map[string]bool{}
 	for _, line := range strings.Split(readFile("/proc/self/mounts"), "\n") {
@@ -127,11 +154,14 @@ func readDisks() []fields {
 			continue
 		}
 		isKnown[device] = true
-		var stat syscall.Statfs_t
-		syscall.Statfs(point, &stat)
-		size := uint64(stat.Bsize)
-		disks = append(disks, fields{"mountPoint": cut(point, maxFact), "device": cut(device, maxFact), "type": kind,
-			"sizeBytes": stat.Blocks * size, "freeBytes": stat.Bfree * size, "availableBytes": stat.Bavail * size})
+		disk := fields{"mountPoint": cut(point, maxFact), "device": cut(device, maxFact), "type": kind,
+			"sizeBytes": nil, "freeBytes": nil, "availableBytes": nil}
+		stat := new(syscall.Statfs_t)
+		if diskPatience.await(diskTime, func() { syscall.Statfs(point, stat) }) {
+			size := uint64(stat.Bsize)
+			disk["sizeBytes"], disk["freeBytes"], disk["availableBytes"] = stat.Blocks*size, stat.Bfree*size, stat.Bavail*size
+		}
+		disks = append(disks, disk)
 	}
 	return disks
 }
@@ -185,7 +215,11 @@ func systemctl(args ...string) (output, why string) {
 	var stderr strings.Builder
 	command := exec.CommandContext(ctx, "systemctl", args...)
 	command.Stderr = &stderr
-	bytes, err := command.Output()
+	var bytes []byte
+	var err error
+	if !systemdPatience.await(toolTime+time.Second, func() { bytes, err = command.Output() }) {
+		return "", "systemctl does not answer"
+	}
 	if why = strings.TrimSpace(stderr.String()); why == "" && err != nil {
 		why = err.Error()
 	}
