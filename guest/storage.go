@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -26,16 +27,18 @@ const (
 	lingerTime      = 5 * time.Second
 	probeEvery      = time.Second
 	wrapperTime     = 30 * time.Second
-	maxStorageCalls = 64
+	maxStorageCalls = 32
 	maxEmulators    = 64
-	singleRead      = 1024 // bytes, which an emulator reads that uses one recv
+	singleRead      = 1024    // bytes, which an emulator reads that uses one recv
+	maxReplyBytes   = 4 << 20 // vproxy takes 64 MiB
 )
 
-// broker passes the calls of wrappers, one at a time, to an emulator: one that the peer attaches, or else the peer's
-// service (docs/storage.md).
+// broker passes the calls of wrappers to emulators, to each one at a time: those that the peer attaches, or else the
+// peer's service (docs/storage.md).
 type broker struct {
-	channel *channel
-	turn    mutex // of the call that is asked
+	channel     *channel
+	turn        mutex // of the call that gets the next idle emulator, in the order of their arrival
+	isPeerAsked atomic.Bool
 	mutex
 	attached map[*emulator]bool
 }
@@ -48,12 +51,13 @@ type storageCall struct {
 	conn    net.Conn // of its wrapper
 
 	mutex
-	isOver bool // it has its answer, or its wrapper has gone
-	asked  atomic.Pointer[stream]
+	isOver bool    // it has its answer, or its wrapper has gone
+	asked  *stream // of an emulator whose reply would be for it; nil: none
 }
 
 // emulator answers calls on one stream.
 type emulator struct {
+	broker  *broker
 	name    string
 	stream  *stream
 	isPeer  bool // the peer's service, on a stream for one call
@@ -100,13 +104,13 @@ func (b *broker) serveWrapper(conn net.Conn) {
 	}
 	c.request = encodeASCII(request)
 	go c.probe()
-	defer b.turn.lock()()
-	for c.write(nil) == nil {
-		if e := b.findEmulator(); e == nil || !e.ask(c) {
-			time.Sleep(firstRetry)
-		}
+	defer time.AfterFunc(wrapperTime, func() { c.refuse(noAnswer) }).Stop()
+	if e := b.await(c); e != nil {
+		e.ask(c)
 	}
 }
+
+var noAnswer = failf("storage-timeout", "no answer within %g s", wrapperTime.Seconds())
 
 // probe notices when the wrapper has gone: it does not take a space, which JSON ignores.
 func (c *storageCall) probe() {
@@ -125,33 +129,66 @@ func (c *storageCall) write(bytes []byte) error {
 	_, err := c.conn.Write(bytes)
 	if c.isOver = err != nil || len(bytes) > 1; err != nil {
 		c.fail(failf("cancelled", "the wrapper disconnected before its answer"))
-		if asked := c.asked.Load(); asked != nil {
-			asked.Reset("cancelled", "storage call cancelled after its request was sent") // no other call may get its reply
-		}
+	}
+	if c.isOver && c.asked != nil { // no other call may get its reply
+		c.asked.Reset("cancelled", "storage call cancelled after its request was sent")
 	}
 	return err
 }
 
-func (b *broker) findEmulator() *emulator {
-	defer b.lock()()
+// expect tells whose reply is for the call; false: it is over.
+func (c *storageCall) expect(from *stream) bool {
+	defer c.lock()()
+	c.asked = from
+	return !c.isOver
+}
+
+// await waits for an idle emulator; nil: the call is over.
+func (b *broker) await(c *storageCall) *emulator {
+	defer b.turn.lock()()
+	for c.write(nil) == nil {
+		if e := b.findEmulator(c); e != nil {
+			return e
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return nil
+}
+
+func (b *broker) findEmulator(c *storageCall) *emulator {
+	b.Lock()
+	hasAttached := len(b.attached) > 0
 	for e := range b.attached {
 		if e.take() {
+			b.Unlock()
 			return e
 		}
 	}
-	if len(b.attached) > 0 || !b.channel.isOffered(storageName) {
+	b.Unlock()
+	if hasAttached || b.isPeerAsked.Load() || !b.channel.isOffered(storageName) {
 		return nil
 	}
 	st, failed := b.channel.open(storageName, "", 0)
 	if failed != nil {
 		return nil
 	}
-	return &emulator{name: "peer", stream: st, isPeer: true, isAsked: true}
+	e := &emulator{broker: b, name: "peer", stream: st, isPeer: true, isAsked: true}
+	b.isPeerAsked.Store(true)
+	if c.expect(st) {
+		failed = st.waitAnswer()
+	}
+	if failed != nil { // it has read nothing
+		logLine(logDebug, "storage emulator %s refused: %s (%s)", e.name, failed.message, failed.code)
+		e.end()
+		time.Sleep(firstRetry)
+		return nil
+	}
+	return e
 }
 
 // attach keeps an emulator that the peer connects to this side.
 func (b *broker) attach(st *stream) {
-	e := &emulator{name: fmt.Sprintf("attached on stream %d", st.id), stream: st}
+	e := &emulator{broker: b, name: fmt.Sprintf("attached on stream %d", st.id), stream: st}
 	b.Lock()
 	hasRoom := len(b.attached) < maxEmulators
 	if hasRoom && st.accept() {
@@ -171,11 +208,12 @@ func (b *broker) attach(st *stream) {
 	logLine(logDebug, "storage emulator %s detached: %s (%s)", e.name, failed.message, failed.code)
 }
 
-// take reserves the emulator for a call; false if it cannot be asked any more.
+// take reserves the emulator for a call; false if it is asked, or cannot be asked any more.
 func (e *emulator) take() bool {
 	defer e.stream.lock()()
-	e.isAsked = !e.stream.isOver && !e.stream.finCame && isBlank(e.stream.in)
-	return e.isAsked
+	isIdle := !e.isAsked && !e.stream.isOver && !e.stream.finCame && isBlank(e.stream.in)
+	e.isAsked = e.isAsked || isIdle
+	return isIdle
 }
 
 // waitUnasked waits until the stream has ended, or has bytes other than white space that no call asked for.
@@ -204,36 +242,36 @@ func (e *emulator) end() {
 	e.stream.changed.Broadcast()
 	unlock()
 	if e.isPeer {
+		e.broker.isPeerAsked.Store(false)
 		e.stream.CloseWrite()
 		time.AfterFunc(lingerTime, e.stream.Close)
 	}
 }
 
-// ask sends a request, and answers the call with the reply, or with why there is none: then the stream has ended.
-// False: no emulator can have read it, and it has no answer.
-func (e *emulator) ask(c *storageCall) bool {
-	defer e.end()
-	c.asked.Store(e.stream)
-	if c.write(nil) != nil {
-		return true
+// ask sends a request, and answers the call with the reply, or with why there is none: then the stream has ended. It
+// gives the emulator back before the wrapper reads.
+func (e *emulator) ask(c *storageCall) {
+	if !c.expect(e.stream) {
+		e.end()
+		return
 	}
 	before := e.stream.received()
 	e.stream.Write(c.request) // if it fails, reading tells why
-	message, o, failed := readMessage(e.stream, "reply", storageReplyBytes)
+	message, o, failed := readMessage(e.stream, "reply", maxReplyBytes)
 	var reply *storageReply
 	if failed == nil {
 		reply, failed = readReply(o)
 	}
+	isReceived := e.stream.received() > before
+	if failed != nil {
+		e.stream.Close()
+	}
+	c.expect(nil)
+	e.end()
 	if failed == nil {
 		logLine(logInfo, "storage call %s: status %d, %d ms", c.line(), reply.status, time.Since(c.began).Milliseconds())
 		c.write(append(message, '\n'))
-		return true
-	}
-	isReceived := e.stream.received() > before
-	e.stream.Close()
-	if !isReceived && isWord(failed.code, "unknown-service connect-refused too-many-streams") {
-		logLine(logDebug, "storage emulator %s refused: %s (%s)", e.name, failed.message, failed.code)
-		return false
+		return
 	}
 	code, what := "storage-unavailable", failed.message
 	if failed.code == "storage-bad-reply" {
@@ -245,8 +283,7 @@ func (e *emulator) ask(c *storageCall) bool {
 		what += fmt.Sprintf("; the request has %d bytes, too many for an emulator that reads with a single recv(%d)",
 			length, singleRead)
 	}
-	c.write(c.fail(failf(code, "storage emulator (%s) failed: %s", e.name, what)))
-	return true
+	c.refuse(failf(code, "storage emulator (%s) failed: %s", e.name, what))
 }
 
 func (c *storageCall) line() string { return escape(strings.Join(c.argv, " "), 200) }
@@ -258,10 +295,18 @@ func (c *storageCall) fail(why *failure) []byte {
 	return append(encode(fields{"error": fields{"code": why.code, "message": why.message}}), '\n')
 }
 
+// refuse answers with a failure, unless the call is over.
+func (c *storageCall) refuse(why *failure) {
+	if c.write(nil) == nil {
+		c.write(c.fail(why))
+	}
+}
+
 // ---- the wrapper ----
 
 // callStorage replaces a storage utility: it makes the storage call of a command line, and returns its exit status.
 func callStorage(args []string) int {
+	signal.Ignore(syscall.SIGPIPE) // of standard output: standard error may have a reader
 	reply, failed := askBroker(args)
 	if failed != nil {
 		fmt.Fprintf(os.Stderr, "vproxy-storage: %s\n", escape(failed.message, 1000))
@@ -299,7 +344,7 @@ func askBroker(args []string) (*storageReply, *failure) {
 	_, o, failed := readMessage(conn, "reply", storageReplyBytes+4096)
 	switch {
 	case failed != nil && failed.code == "storage-timeout":
-		return nil, failf("storage-timeout", "no answer within %g s", wrapperTime.Seconds())
+		return nil, noAnswer
 	case failed != nil:
 		return nil, failed
 	case o.has("error") && !o.has("status"): // the broker's own failure

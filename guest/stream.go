@@ -244,6 +244,15 @@ func (st *stream) waitEnd() {
 	}
 }
 
+// waitAnswer waits for the peer's answer to OPEN, and returns why it refused.
+func (st *stream) waitAnswer() *failure {
+	defer st.lock()()
+	for !st.isAnswered {
+		st.changed.Wait()
+	}
+	return st.reason
+}
+
 // drain reads what is left of a stream until the peer ends it.
 func (st *stream) drain() {
 	st.writeTo(io.Discard)
