@@ -136,6 +136,11 @@ func findProgram(name, cwd, path string) (string, *failure) {
 		}
 		_, err := exec.LookPath(file)
 		if err == nil && name != "" {
+			// A file system that hangs may do so now: from fork to exec, it would hold this whole process.
+			if opened, err := os.OpenFile(file, syscall.O_NONBLOCK, 0); err == nil {
+				opened.Read(make([]byte, 1))
+				opened.Close()
+			}
 			return file, nil
 		} else if errors.Is(err, os.ErrPermission) { // also what is no file
 			code, why = "command-failed", "permission denied (EACCES)"
@@ -159,6 +164,44 @@ func findUser(name string) (*user.User, *failure) {
 		return nil, failf("command-failed", `unknown user "%s"`, escape(name, 64))
 	}
 	return &user.User{Username: own, Uid: own, Gid: strconv.Itoa(os.Getegid())}, nil
+}
+
+// startCommand starts a command as execvp(3) does: a file of no known format is a script of the shell.
+func startCommand(cmd *exec.Cmd) error {
+	err := cmd.Start()
+	if errors.Is(err, syscall.ENOEXEC) {
+		cmd.Path, cmd.Args = "/bin/sh", append([]string{"/bin/sh", cmd.Path}, cmd.Args[1:]...)
+		err = cmd.Start()
+	}
+	if os.IsNotExist(err) {
+		return failf("command-failed", "%s: its interpreter does not exist", escape(cmd.Path, 200))
+	}
+	return err
+}
+
+// openTerminal opens a pseudo-terminal, which belongs to the user of the command.
+func openTerminal(columns, rows uint16, credential *syscall.Credential) (master, slave *os.File, err error) {
+	if master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0); err != nil {
+		return nil, nil, err
+	}
+	var number, locked int32
+	err = ioctl(master, syscall.TIOCSPTLCK, &locked)
+	if err == nil {
+		err = ioctl(master, syscall.TIOCGPTN, &number)
+	}
+	path := "/dev/pts/" + strconv.Itoa(int(number))
+	if err == nil && credential != nil {
+		err = os.Chown(path, int(credential.Uid), -1)
+	}
+	if err == nil {
+		resize(master, columns, rows)
+		slave, err = os.OpenFile(path, os.O_RDWR|syscall.O_NOCTTY, 0)
+	}
+	return master, slave, err
+}
+
+func resize(master *os.File, columns, rows uint16) {
+	ioctl(master, syscall.TIOCSWINSZ, &[4]uint16{rows, columns})
 }
 
 // numeric is the number of a user or group: package user has found that it is one.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -14,9 +16,10 @@ import (
 
 const (
 	maxCommands    = 256
-	maxStarting    = 16 // requests in memory whose command does not run yet
+	maxStartBytes  = 16 * execRequestBytes // of requests whose command does not run yet
 	startTime      = 10 * time.Second
 	outputGrace    = 500 * time.Millisecond
+	terminalBytes  = 131072 // more than a terminal holds
 	killAfterUsual = 5 * time.Second
 	maxKillAfter   = 30 * time.Second
 	killAtStop     = 250 * time.Millisecond
@@ -25,116 +28,139 @@ const (
 // execService runs commands for the peer (docs/exec.md).
 type execService struct {
 	mutex
-	calls     map[*execCall]bool // that run
-	isStopped bool
+	calls      map[*execCall]bool // that start or run
+	isStopped  bool
+	startBytes atomic.Int32
 }
 
 type execCall struct {
 	stream  *stream
 	request *execRequest
-	cmd     *exec.Cmd
+	cmd     *exec.Cmd // nil: it does not run yet
 
-	terminal *os.File         // nil: pipes
-	outputs  [2]io.ReadCloser // this side's ends of standard output and error; a terminal has one
-	stdin    io.WriteCloser   // nil: none
-	credit   atomic.Int64     // of the caller, which bounds the bytes of input
-	input    chan []byte      // for stdin, so that the caller's other records are read meanwhile; nil: it has ended
+	terminal *os.File    // nil: pipes
+	outputs  [2]*os.File // this side's ends of standard output and error; a terminal has one
+	stdin    *os.File    // nil: none
+	credit   atomic.Int64
+	input    chan []byte // for stdin: what waits, so that the caller's other records are read meanwhile; nil: it has ended
 
 	writing  mutex // one record at a time
-	sent     atomic.Int64
 	timedOut atomic.Bool
 	isOver   atomic.Bool                // EXIT was sent
 	killer   atomic.Pointer[time.Timer] // nil: the command was not told to end
 	ending   chan struct{}              // closed when it was
-}
 
-var starting = make(chan struct{}, maxStarting)
+	killed    context.Context // done some time after KILL
+	setKilled func()
+}
 
 func (e *execService) serve(st *stream) {
 	if !st.accept() {
 		return
 	}
-	starting <- struct{}{}
-	c := e.start(st)
-	<-starting
-	if c == nil {
-		st.drain()
-		return
+	c, failed := e.start(st)
+	if failed == nil {
+		c.run()
 	}
-	c.run()
 	e.Lock()
 	delete(e.calls, c)
 	e.Unlock()
-	st.waitEnd()
-}
-
-// start reads a request, and starts its command; nil if there is none.
-func (e *execService) start(st *stream) *execCall {
-	late := time.AfterFunc(startTime, func() { st.Reset("stalled", "exec: no complete START within 10 s") })
-	defer late.Stop()
-	kind, payload, err := readRecord(st, func(byte) int { return execRequestBytes })
-	request, failed := parseExecRequest(payload)
-	if err != nil || kind != execStart {
-		failed = failf("protocol-error", "exec: the first record is not a START of at most %d bytes", execRequestBytes)
-	}
-	if failed != nil {
+	if c == nil {
 		st.Reset(failed.code, "%s", failed.message)
-		return nil
-	}
-	c := &execCall{stream: st, request: request, input: make(chan []byte, 1024), ending: make(chan struct{})}
-	c.credit.Store(execCreditBytes)
-	cmd, user, failed := request.command()
-	if failed == nil {
-		failed = e.launch(c, cmd)
-	}
-	if failed != nil {
-		logLine(logWarn, "command %s: refused: %s (%s)", request.line(), failed.message, failed.code)
+	} else if failed != nil {
+		logLine(logWarn, "command %s: refused: %s (%s)", c.request.line(), failed.message, failed.code)
 		c.write(execExit, encode(fields{"error": fields{"code": failed.code, "message": failed.message},
 			"status": nil, "signal": nil, "durationMs": 0, "timedOut": false}))
-		return nil
 	}
-	logLine(logInfo, "command %s: started as %s, PID %d", request.line(), escape(user, 64), c.pid())
-	c.write(execStarted, encode(fields{"pid": c.pid()}))
-	return c
+	st.drain()
 }
 
-// launch connects a command, and starts it.
-func (e *execService) launch(c *execCall, cmd *exec.Cmd) *failure {
-	defer e.lock()()
-	if e.isStopped {
+// start reads a request, whose bytes count until its command runs. A call without one is nil.
+func (e *execService) start(st *stream) (*execCall, *failure) {
+	late := time.AfterFunc(startTime, func() { st.Reset("stalled", "exec: no complete START within 10 s") })
+	var header [5]byte
+	_, err := io.ReadFull(st, header[:])
+	bytes := binary.BigEndian.Uint32(header[1:])
+	if err != nil || header[0] != execStart || bytes > execRequestBytes {
+		return nil, failf("protocol-error", "exec: the first record is not a START of at most %d bytes", execRequestBytes)
+	}
+	defer e.startBytes.Add(-int32(bytes))
+	if e.startBytes.Add(int32(bytes)) > maxStartBytes {
+		return nil, failf("too-many-streams", "exec: no room for a START of %d bytes (max %d in all)", bytes, maxStartBytes)
+	}
+	payload := make([]byte, bytes)
+	io.ReadFull(st, payload) // one that is cut is not valid
+	late.Stop()
+	request, failed := parseExecRequest(payload)
+	if failed != nil {
+		return nil, failed
+	}
+	c := &execCall{stream: st, request: request, ending: make(chan struct{}), input: make(chan []byte, 1)}
+	c.killed, c.setKilled = context.WithCancel(context.Background())
+	c.credit.Store(execCreditBytes)
+	return c, e.launch(c)
+}
+
+// launch starts a command. It holds no lock meanwhile: a file system may hang.
+func (e *execService) launch(c *execCall) *failure {
+	e.Lock()
+	isStopped, isFull := e.isStopped, len(e.calls) >= maxCommands
+	e.calls[c] = true
+	e.Unlock()
+	if isStopped {
 		return failf("command-failed", "shutting down")
-	} else if len(e.calls) >= maxCommands {
+	} else if isFull {
 		return failf("command-failed", "too many commands running (max %d)", maxCommands)
 	}
-	q := c.request
-	var slave *os.File
-	var errs [4]error
-	if q.columns > 0 {
-		c.terminal, slave, errs[0] = openTerminal(uint16(q.columns), uint16(q.rows), cmd.SysProcAttr.Credential)
-		cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr.Setctty = slave, slave, slave, true
-		c.stdin, c.outputs[0] = c.terminal, c.terminal
-		defer slave.Close()
-	} else {
-		c.outputs[0], errs[0] = cmd.StdoutPipe()
-		c.outputs[1], errs[1] = cmd.StderrPipe()
-		if q.hasInput {
-			c.stdin, errs[2] = cmd.StdinPipe()
-		}
+	cmd, user, failed := c.request.command()
+	if failed != nil {
+		return failed
 	}
-	if errs == [4]error{} {
-		errs[3] = cmd.Start()
+	theirs, err := c.connect(cmd)
+	if err == nil {
+		err = startCommand(cmd)
 	}
-	if os.IsNotExist(errs[3]) {
-		errs[3] = failf("command-failed", "%s: its interpreter does not exist", escape(cmd.Path, 200))
+	for _, file := range theirs {
+		file.Close() // nil only fails, here and below
 	}
-	for _, err := range errs {
-		if err != nil {
-			c.terminal.Close() // nil only fails
-			return toFailure(err, "command-failed")
-		}
+	if err != nil {
+		c.stdin.Close()
+		c.closeOutput(0)
+		c.closeOutput(1)
+		return toFailure(err, "command-failed")
 	}
-	c.cmd, e.calls[c] = cmd, true
+	e.Lock()
+	if c.cmd = cmd; e.isStopped {
+		c.end(killAtStop)
+	}
+	e.Unlock()
+	logLine(logInfo, "command %s: started as %s, PID %d", c.request.line(), escape(user, 64), c.pid())
+	c.write(execStarted, encode(fields{"pid": c.pid()}))
 	return nil
+}
+
+// connect gives a command its terminal or pipes, and returns its ends of them.
+func (c *execCall) connect(cmd *exec.Cmd) (theirs []*os.File, err error) {
+	q := c.request
+	if q.columns > 0 {
+		master, slave, err := openTerminal(uint16(q.columns), uint16(q.rows), cmd.SysProcAttr.Credential)
+		c.terminal, c.stdin, c.outputs[0] = master, master, master
+		cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr.Setctty = slave, slave, slave, true
+		return []*os.File{slave}, err
+	}
+	var reads, writes [3]*os.File
+	for fd := range reads {
+		if fd > 0 || q.hasInput {
+			if reads[fd], writes[fd], err = os.Pipe(); err != nil {
+				break
+			}
+		}
+	}
+	if cmd.Stdout, cmd.Stderr = writes[1], writes[2]; q.hasInput {
+		cmd.Stdin = reads[0]
+	}
+	c.stdin, c.outputs = writes[0], [2]*os.File{reads[1], reads[2]}
+	return []*os.File{reads[0], writes[1], writes[2]}, err
 }
 
 // stop ends all commands within some 0.4 s, and refuses new ones.
@@ -142,7 +168,9 @@ func (e *execService) stop() {
 	defer e.lock()()
 	e.isStopped = true
 	for c := range e.calls {
-		c.end(killAtStop)
+		if c.cmd != nil {
+			c.end(killAtStop)
+		}
 	}
 	await(e, 400*time.Millisecond, func() bool { return len(e.calls) == 0 })
 }
@@ -195,20 +223,29 @@ func (c *execCall) run() {
 		c.endInput()
 	}
 	go c.read()
-	state, _ := c.cmd.Process.Wait()
-	if c.terminal != nil {
-		// Another process may have the terminal open; what was written to it is read within this time.
-		c.closeWhenIdle(outputs)
-	}
+	exited := make(chan syscall.WaitStatus, 1)
+	go func() {
+		c.cmd.Wait()
+		exited <- c.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	}()
+	status := syscall.WaitStatus(syscall.SIGKILL)
 	select {
-	case <-outputs:
-	case <-c.ending:
-		// As with ssh, a process that holds an output open keeps the call open, unless the command was told to end.
-		c.waitGroup()
-		c.closeWhenIdle(outputs)
+	case status = <-exited:
+	case <-c.killed.Done(): // in vain: it waits for a device
+	}
+	if c.terminal == nil {
+		select {
+		case <-outputs:
+		case <-c.ending:
+			// As with ssh, a process that holds an output open keeps the call open, unless the command was told to end.
+			c.waitGroup()
+		}
+	}
+	for _, output := range c.outputs {
+		output.SetReadDeadline(time.Now()) // it ends with what it holds
 	}
 	<-outputs
-	status, duration := state.Sys().(syscall.WaitStatus), time.Since(began)
+	duration := time.Since(began)
 	result := fields{"status": status.ExitStatus(), "signal": nil, "error": nil, "timedOut": c.timedOut.Load(),
 		"durationMs": float64(duration.Microseconds()) / 1000}
 	how := "exit status " + strconv.Itoa(status.ExitStatus())
@@ -221,16 +258,15 @@ func (c *execCall) run() {
 	}
 	logLine(logInfo, "command %s, PID %d: %s, %d ms", c.request.line(), c.pid(), how, duration.Milliseconds())
 	c.write(execExit, encode(result))
-	if c.stdin != nil {
-		c.stdin.Close()
-	}
+	c.stdin.Close()
 	if c.killer.Load() != nil {
 		c.waitGroup()
 		c.killer.Load().Stop()
 	}
 }
 
-// send sends an output, and its end.
+// send sends an output, and its end. Once the command has ended, what is left of the output is what it wrote, however
+// slowly the caller reads; another process may keep it open.
 func (c *execCall) send(index int, sending *sync.WaitGroup) {
 	defer sending.Done()
 	output := c.outputs[index]
@@ -239,17 +275,30 @@ func (c *execCall) send(index int, sending *sync.WaitGroup) {
 	}
 	defer output.Close()
 	buffer := make([]byte, 32768)
-	for {
-		count, err := output.Read(buffer)
-		c.sent.Add(int64(count))
+	left, patience := int32(-1), outputGrace // in bytes and in time spent on reading; -1: the command has not ended
+	for left != 0 {
+		began, most := time.Now(), len(buffer)
+		if left > 0 {
+			output.SetReadDeadline(began.Add(patience))
+			most = least(int(left), most)
+		}
+		count, err := output.Read(buffer[:most])
+		if left < 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+			if left = terminalBytes; c.terminal == nil {
+				ioctl(output, syscall.TIOCINQ, &left)
+			}
+			continue
+		} else if left > 0 {
+			left, patience = left-int32(count), patience-time.Since(began)
+		}
 		if count > 0 && c.write(execStdout+byte(index), buffer[:count]) != nil {
 			return // the caller has gone: what the command writes from now on fails
 		}
 		if err != nil {
-			c.write(execEof, []byte{byte(index) + 1})
-			return
+			break
 		}
 	}
+	c.write(execEof, []byte{byte(index) + 1})
 }
 
 // feed gives the command its input. What it does not read is dropped, and raises the caller's credit like the rest.
@@ -268,7 +317,7 @@ func (c *execCall) feed(input <-chan []byte) {
 	}
 	if c.terminal != nil {
 		c.stdin.Write([]byte{4}) // the end of input, as typed
-	} else if c.stdin != nil {
+	} else {
 		c.stdin.Close()
 	}
 }
@@ -301,7 +350,12 @@ func (c *execCall) handle(kind byte, payload []byte) bool {
 	switch {
 	case kind == execStdin && c.input != nil:
 		c.credit.Add(-int64(len(payload)))
-		c.input <- payload
+		select {
+		case waiting := <-c.input:
+			payload = append(waiting, payload...)
+		default:
+		}
+		c.input <- payload // has room: nobody else sends
 	case isEof && payload[0] == 0 && c.input != nil:
 		c.endInput()
 	case isEof && (payload[0] == 1 || payload[0] == 2):
@@ -327,32 +381,21 @@ func (c *execCall) endInput() {
 	}
 }
 
-// closeWhenIdle closes the outputs when nothing comes any more.
-func (c *execCall) closeWhenIdle(outputs chan struct{}) {
-	for sent := int64(-1); sent != c.sent.Load(); {
-		sent = c.sent.Load()
-		select {
-		case <-outputs:
-			return
-		case <-time.After(outputGrace):
-		}
-	}
-	c.closeOutput(0)
-	c.closeOutput(1)
-}
-
-func (c *execCall) closeOutput(index int) {
-	if output := c.outputs[index]; output != nil {
-		output.Close()
-	}
-}
+// closeOutput closes an output, if there is one.
+func (c *execCall) closeOutput(index int) { c.outputs[index].Close() }
 
 // signal reaches the whole process group.
 func (c *execCall) signal(number syscall.Signal) { syscall.Kill(-c.pid(), number) }
 
+// waitGroup waits until the group has gone, though not for what is left long after KILL: it may have zombies that their
+// parent does not reap.
 func (c *execCall) waitGroup() {
 	for syscall.Kill(-c.pid(), 0) != syscall.ESRCH {
-		time.Sleep(100 * time.Millisecond)
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-c.killed.Done():
+			return
+		}
 	}
 }
 
@@ -367,35 +410,14 @@ func (c *execCall) end(killAfter time.Duration) {
 	c.signal(syscall.SIGTERM)
 	// A stopped process receives signals other than KILL only when it continues.
 	c.signal(syscall.SIGCONT)
-	earlier := c.killer.Swap(time.AfterFunc(killAfter, func() { c.signal(syscall.SIGKILL) }))
+	earlier := c.killer.Swap(time.AfterFunc(killAfter, func() {
+		c.signal(syscall.SIGKILL)
+		time.Sleep(outputGrace)
+		c.setKilled()
+	}))
 	if earlier == nil {
 		close(c.ending)
 	} else {
 		earlier.Stop()
 	}
-}
-
-// openTerminal opens a pseudo-terminal, which belongs to the user of the command.
-func openTerminal(columns, rows uint16, credential *syscall.Credential) (master, slave *os.File, err error) {
-	if master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0); err != nil {
-		return nil, nil, err
-	}
-	var number, locked int32
-	err = ioctl(master, syscall.TIOCSPTLCK, &locked)
-	if err == nil {
-		err = ioctl(master, syscall.TIOCGPTN, &number)
-	}
-	path := "/dev/pts/" + strconv.Itoa(int(number))
-	if err == nil && credential != nil {
-		err = os.Chown(path, int(credential.Uid), -1)
-	}
-	if err == nil {
-		resize(master, columns, rows)
-		slave, err = os.OpenFile(path, os.O_RDWR|syscall.O_NOCTTY, 0)
-	}
-	return master, slave, err
-}
-
-func resize(master *os.File, columns, rows uint16) {
-	ioctl(master, syscall.TIOCSWINSZ, &[4]uint16{rows, columns})
 }

@@ -56,6 +56,8 @@ func main() {
 // run serves the channel until a signal, or until it can never work again.
 func run(o *options) *failure {
 	log.level = o.logLevel
+	sealDescriptors()
+	orphans := adoptOrphans()
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	// Not ignored: commands would inherit that.
@@ -73,6 +75,8 @@ func run(o *options) *failure {
 	go func() { ended <- c.run() }()
 	for {
 		select {
+		case <-orphans:
+			reapOrphans()
 		case reason := <-ended:
 			commands.stop()
 			if o.channel.kind != "stdio" || reason.code != "channel-closed" {

@@ -1,0 +1,28 @@
+package main
+
+import (
+	"fmt"
+	"os/exec"
+	"syscall"
+	"testing"
+)
+
+// TestSignalNames: a command that dies of a signal has its name, or its number.
+func TestSignalNames(t *testing.T) {
+	for number := syscall.Signal(1); number <= 64; number++ {
+		want := append(signalNames, make([]string, 64)...)[number]
+		if want == "" {
+			want = fmt.Sprintf("SIG%d", number)
+		} else if isWord(want, "SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGWINCH") {
+			continue // does not end a process
+		}
+		cmd := exec.Command("sleep", "1000")
+		cmd.Start()
+		cmd.Process.Signal(number)
+		cmd.Wait()
+		status := cmd.ProcessState.Sys().(syscall.WaitStatus)
+		if !status.Signaled() || signalName(status.Signal()) != want {
+			t.Errorf("%d: %s, not %s", number, signalName(status.Signal()), want)
+		}
+	}
+}

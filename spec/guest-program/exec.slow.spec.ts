@@ -1,0 +1,139 @@
+/** What commands and callers may do to vproxy-guest, and what it keeps from them: the service exec, called by records. */
+import { chmodSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { EXEC_KIND, type ExecRequest, encodeStart } from '../../lib/exec/exec-messages.js';
+import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
+import { ExecCaller } from '../helpers/exec-peers.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { startProxy } from '../helpers/proxies.js';
+import { serialTestWith } from '../helpers/test-with.js';
+import { eventually } from '../helpers/time.js';
+import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { buildGuest, GUEST } from './build.js';
+
+const withGo = serialTestWith('go');
+
+buildGuest();
+
+/** A host in this process, with a guest that runs commands. */
+async function start(t: ExecutionContext, launcher: readonly string[] = []) {
+  const path = join(temporaryFolder(t), 'channel');
+  const { proxy, event } = await hostAt(t, path);
+  const guest = spawnVproxy(t, ['-c', `unix-connect:${path}`, '--allow-exec'], {
+    ...{ program: [GUEST], hasDefaultControl: true, launcher },
+  });
+  await event;
+  const open = () => proxy.connect('exec');
+  const call = async (request: Partial<ExecRequest>) => new ExecCaller(await open()).start({ argv: [], ...request });
+  const output = async (...argv: readonly string[]): Promise<string> => {
+    const caller = await call({ argv });
+    await caller.exit;
+    return caller.stdout;
+  };
+  return { guest, open, call, output };
+}
+
+async function hostAt(t: ExecutionContext, path: string) {
+  const host = await startProxy(t, `unix-listen:${path}`);
+  return { proxy: host.proxy, event: host.event('session-established') };
+}
+
+const inNamespace = ['unshare', '--pid', '--fork', '--mount-proc', '--kill-child'];
+/** A first process that reaps nobody. */
+const idle = [...inNamespace, 'sh', '-c', '"$@" & exec sleep 1000', 'sh'];
+
+for (const [where, launcher] of [
+  ['as the first process', inNamespace],
+  ['where the first process reaps nobody', idle],
+] as const) {
+  serialTestWith('go', 'root')(`${where}, a timeout holds, and no zombie is left`, async (t) => {
+    const { call, output } = await start(t, launcher);
+    const argv = ['sh', '-c', 'sleep 1000 & setsid sleep 0.2 & sleep 1000; :'];
+    const calls = await Promise.all([1, 2, 3].map(() => call({ argv, timeoutMs: 100, killAfterMs: 100 })));
+    for (const { exit } of calls) t.like(await exit, { timedOut: true, signal: 'SIGTERM' });
+    // One of its own children is never among them.
+    const zombies = 'cat /proc/[0-9]*/stat | cut -d" " -f3 | grep -c Z; exit 7';
+    await eventually(async () => (await output('sh', '-c', zombies)) === '0\n');
+    const statuses = await Promise.all(
+      Array.from({ length: 50 }, async () => (await (await call({ argv: ['sh', '-c', 'exit 7'] })).exit).status),
+    );
+    t.deepEqual(new Set(statuses), new Set([7]));
+  });
+}
+
+withGo('a timeout holds, although a zombie of another session stays in the group', async (t) => {
+  const { call } = await start(t);
+  const script = '(sleep 0.1 & exec setsid sleep 30) & exec sleep 1000';
+  const caller = await call({
+    argv: ['sh', '-c', script],
+    timeoutMs: 2000,
+    killAfterMs: 200,
+  });
+  t.like(await caller.exit, { timedOut: true, signal: 'SIGTERM' });
+});
+
+withGo('a timeout holds, although a process of another session writes on', async (t) => {
+  const { call } = await start(t);
+  const script = 'setsid sh -c "while echo x; do sleep 0.05; done" 2> /dev/null & echo begin; exec sleep 1000';
+  const caller = await call({
+    argv: ['sh', '-c', script],
+    timeoutMs: 300,
+    killAfterMs: 200,
+  });
+  t.like(await caller.exit, { timedOut: true, signal: 'SIGTERM' });
+  t.regex(caller.stdout, /begin/);
+});
+
+withGo('a signal gets past 70,000 records of input that the command does not read', async (t) => {
+  const { call } = await start(t);
+  const caller = await call({ argv: ['sleep', '1000'] });
+  const record = encodeRecord(EXEC_KIND.STDIN, 'x');
+  caller.stream.write(Buffer.concat(Array.from({ length: 70_000 }, () => record)));
+  caller.signal('SIGTERM');
+  t.like(await caller.exit, { signal: 'SIGTERM' });
+});
+
+withGo('incomplete requests hold up no others, within 16 MiB', async (t) => {
+  const { open, output } = await start(t);
+  const begin = async (bytes: number) => {
+    const stream = await open();
+    stream.on('error', () => undefined).resume();
+    stream.write(Buffer.concat([encodeRecordHeader(EXEC_KIND.START, bytes), Buffer.from('{')]));
+    return stream;
+  };
+  const streams = await Promise.all(Array.from({ length: 100 }, () => begin(100_000)));
+  t.is(await output('echo', 'hello'), 'hello\n');
+  t.deepEqual(
+    streams.filter(({ destroyed }) => destroyed),
+    [],
+  );
+  const beyond = await Promise.all(Array.from({ length: 10 }, () => begin(1_000_000)));
+  await eventually(() => beyond.some(({ errored }) => /no room for a START of 1000000 bytes/.test(String(errored))));
+  for (const stream of [...streams, ...beyond]) stream.destroy();
+  const large = new ExecCaller(await open());
+  large.stream.write(encodeStart({ argv: ['true', 'x'.repeat(100_000)] }));
+  t.is((await large.exit).status, 0);
+});
+
+withGo('a script without #! is one of the shell', async (t) => {
+  const { output } = await start(t);
+  const script = join(temporaryFolder(t), 'script');
+  writeFileSync(script, 'echo "$0 $1"\n');
+  chmodSync(script, 0o755);
+  t.is(await output(script, 'a b'), `${script} a b\n`);
+});
+
+withGo('commands do not inherit what its starter left open', async (t) => {
+  const { output } = await start(t, ['sh', '-c', 'exec "$@" 7</dev/null 9</dev/null', 'sh']);
+  t.is(await output('ls', '/proc/self/fd'), '0\n1\n2\n3\n');
+});
+
+withGo('it ends at SIGTERM, although nobody reads its full stderr', async (t) => {
+  // A FIFO that is full: this shell keeps it open.
+  const fill =
+    'mkfifo "$0" && exec 3<>"$0" && dd if=/dev/zero bs=4096 count=64 oflag=nonblock >&3 2>/dev/null; "$@" 2>&3 & P=$!; trap "kill $P" TERM; wait $P; wait $P';
+  const { guest } = await start(t, ['sh', '-c', fill, join(temporaryFolder(t), 'fifo')]);
+  guest.kill('SIGTERM');
+  t.is((await guest.exited).code, 0);
+});
