@@ -4,6 +4,7 @@ export default {
   require: ['./packaging/spec-process.mjs'],
   workerThreads: false,
   concurrency: 1,
+  environmentVariables: { VPROXY_TEST_QUIET_MS: String(300_000) },
   nodeArguments: ['--enable-source-maps'],
   timeout: '5m',
 };

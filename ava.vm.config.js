@@ -7,6 +7,7 @@ export default {
   workerThreads: false,
   concurrency: 3,
   sortTestFiles: longestFirst('systemd documents restarts channels getting-started'),
+  environmentVariables: { VPROXY_TEST_QUIET_MS: String(1_200_000) },
   nodeArguments: ['--enable-source-maps'],
   timeout: '20m',
 };

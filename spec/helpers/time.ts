@@ -1,9 +1,65 @@
 /** Time in specs: polling with a deadline, and a clock for a part of vproxy that moves when a spec says so. */
+import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CancelTimer, Clock } from '../../lib/util/clock.js';
 
+/** The interval at which a {@link Deadline} counts, and the load of the machine is read. */
+const STEP_MS = 100;
+
+/** The load, as last read. */
+const load = { readAtMs: Number.NEGATIVE_INFINITY, share: 1 };
+
+/** The share of a processor for each thread of this machine that can run now: 1 unless they outnumber the processors. */
+function processorShare(): number {
+  const nowMs = performance.now();
+  if (nowMs - load.readAtMs < STEP_MS) return load.share;
+  const [, runnable] = / (\d+)\//.exec(readFileSync('/proc/loadavg', 'latin1')) ?? [];
+  load.readAtMs = nowMs;
+  load.share = Math.min(1, availableParallelism() / Number(runnable ?? 1));
+  return load.share;
+}
+
+/**
+ * A deadline in the processor's time that this machine has for a process. On a quiet machine it is real time. It passes more
+ * slowly while others compete for the processors, and hardly at all while this process does not get its turn: so it means the
+ * same on any machine, and input that arrived before it counts.
+ */
+export class Deadline {
+  #leftMs: number;
+  #countedAtMs = performance.now();
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(ms: number, onOver: () => void = () => undefined) {
+    this.#leftMs = ms;
+    const stepMs = Math.min(STEP_MS, ms);
+    this.#timer = setInterval(() => {
+      const nowMs = performance.now();
+      this.#leftMs -= Math.min(nowMs - this.#countedAtMs, 2 * stepMs) * processorShare();
+      this.#countedAtMs = nowMs;
+      if (!this.isOver) return;
+      this.cancel();
+      onOver();
+    }, stepMs);
+  }
+
+  get isOver(): boolean {
+    return this.#leftMs <= 0;
+  }
+
+  cancel(): void {
+    clearInterval(this.#timer);
+  }
+
+  /** Does not keep the process running. */
+  unref(): this {
+    this.#timer.unref();
+    return this;
+  }
+}
+
 interface EventuallyOptions {
-  /** The deadline. Default 20,000: on a busy machine, merely starting a process can take ten seconds. */
+  /** The time of a {@link Deadline}. Default 20,000. */
   readonly timeoutMs?: number;
   readonly intervalMs?: number;
   /** The subject of the wait, for the error. Default "the condition". */
@@ -19,36 +75,40 @@ export async function eventually<T>(
   options: EventuallyOptions = {},
 ): Promise<Exclude<T, false | null | undefined>> {
   const { timeoutMs = 20_000, intervalMs = 20, what = 'the condition' } = options;
-  const deadline = performance.now() + timeoutMs;
-  for (;;) {
-    let failure: unknown;
-    try {
-      const value = await look();
-      if (value !== false && value !== null && value !== undefined) {
-        return value as Exclude<T, false | null | undefined>;
+  const deadline = new Deadline(timeoutMs);
+  try {
+    for (;;) {
+      let failure: unknown;
+      const isLast = deadline.isOver;
+      try {
+        const value = await look();
+        if (value !== false && value !== null && value !== undefined) {
+          return value as Exclude<T, false | null | undefined>;
+        }
+      } catch (error) {
+        failure = error;
       }
-    } catch (error) {
-      failure = error;
+      if (isLast) {
+        const last = failure instanceof Error ? ` (${failure.message})` : '';
+        throw new Error(`${what} did not come within ${timeoutMs} ms${last}`, { cause: failure });
+      }
+      await delay(intervalMs);
     }
-    if (performance.now() >= deadline) {
-      const last = failure instanceof Error ? ` (${failure.message})` : '';
-      throw new Error(`${what} did not come within ${timeoutMs} ms${last}`, { cause: failure });
-    }
-    await delay(intervalMs);
+  } finally {
+    deadline.cancel();
   }
 }
 
-/** The result of `promise`, or a rejection that names `what` if it takes longer than `timeoutMs`. */
+/** The result of `promise`, or a rejection that names `what` if it takes longer than a {@link Deadline} of `timeoutMs`. */
 export async function within<T>(timeoutMs: number, what: string, promise: Promise<T>): Promise<T> {
-  const stop = new AbortController();
-  const late = delay(timeoutMs, undefined, { signal: stop.signal }).then(() => {
-    throw new Error(`${what} took longer than ${timeoutMs} ms`);
+  let deadline: Deadline | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    deadline = new Deadline(timeoutMs, () => reject(new Error(`${what} took longer than ${timeoutMs} ms`)));
   });
-  late.catch(() => undefined);
   try {
     return await Promise.race([promise, late]);
   } finally {
-    stop.abort();
+    deadline?.cancel();
   }
 }
 

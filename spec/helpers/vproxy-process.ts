@@ -9,7 +9,7 @@ import { buffer, text } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
 import { type Deferred, deferred } from '../../lib/util/concurrency.js';
 import { PROJECT_ROOT } from './files.js';
-import { within } from './time.js';
+import { Deadline, within } from './time.js';
 
 /** The words of the command line for a shell. */
 export const VPROXY = `${process.execPath} ${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')}`;
@@ -108,12 +108,12 @@ export class VproxyProcess {
     if (this.#result !== undefined) throw this.#failure(pattern, 'the process ended');
     const waiter: LineWaiter = { pattern, match: deferred() };
     const late = () => waiter.match.reject(this.#failure(pattern, `after ${timeoutMs} ms`));
-    const timer = setTimeout(late, timeoutMs);
+    const deadline = new Deadline(timeoutMs, late);
     this.#waiters.add(waiter);
     try {
       return await waiter.match.promise;
     } finally {
-      clearTimeout(timer);
+      deadline.cancel();
       this.#waiters.delete(waiter);
     }
   }
@@ -198,11 +198,12 @@ export function runProgram(
   options: { env?: NodeJS.ProcessEnv; timeoutMs?: number; keepsInput?: boolean } = {},
 ): Promise<RunResult> {
   const { env, timeoutMs = 60_000, keepsInput = false } = options;
-  const settings = { env, timeout: timeoutMs, killSignal: 'SIGKILL', maxBuffer: 2 ** 26 } as const;
   return new Promise((resolve) => {
-    const child = execFile(file, words, settings, (_error, stdout, stderr) => {
+    const child = execFile(file, words, { env, maxBuffer: 2 ** 26 }, (_error, stdout, stderr) => {
+      deadline.cancel();
       resolve({ code: child.exitCode, stdout, stderr });
     });
+    const deadline = new Deadline(timeoutMs, () => child.kill('SIGKILL'));
     if (!keepsInput) child.stdin?.end();
   });
 }
