@@ -17,7 +17,7 @@ import {
   type ToolResult,
 } from '../system/processes/run-tool.js';
 import { formatPath, parsePath } from '../util/addresses.js';
-import { systemClock } from '../util/clock.js';
+import { type Clock, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { type DialKind, type OptionFor, VM_TRAITS } from './kind.js';
 
@@ -43,8 +43,8 @@ const baudOption: OptionFor<TtyAddress> = {
   },
 };
 
-/** Creates the kind `tty-open`; `sys` is the sysfs mount point. */
-export function ttyKind(sys = '/sys'): DialKind<TtyAddress> {
+/** Creates the kind `tty-open`; `sys` is the sysfs mount point, and `clock` has the deadlines of stty(1). */
+export function ttyKind(sys = '/sys', clock: Clock = systemClock): DialKind<TtyAddress> {
   return {
     mode: 'dial',
     // 4096 bytes take 0.36 s at 115,200 baud, and a keystroke may wait behind them.
@@ -59,7 +59,7 @@ export function ttyKind(sys = '/sys'): DialKind<TtyAddress> {
       try {
         requireWanted(signal, description);
         checkDevice(device, sys, description);
-        const line = await openRaw(device, baud, description);
+        const line = await openRaw(device, baud, description, clock);
         const link = openDeviceLink(description, line.fd, null, systemClock).beforeClosed(async (reason) => {
           await line.release();
           return isHungUp(reason.cause) ? hungUp(description, reason.cause) : reason;
@@ -142,9 +142,9 @@ const RESTORE_TIMEOUT_MS = 1000;
  * previous settings are restored by `release`, or when the process exits. Rejects with `channel-closed`, `channel-failed` or,
  * if stty is missing or this is not a terminal, `channel-unusable`.
  */
-async function openRaw(device: string, baud: number | null, description: string): Promise<RawLine> {
+async function openRaw(device: string, baud: number | null, description: string, clock: Clock): Promise<RawLine> {
   const stty = (words: readonly string[], options?: Pick<ToolLimits, 'hasOwnSession'>) =>
-    runStty(device, words, description, options);
+    runStty(device, words, description, { timeoutMs: HELD_UP_MS, clock, ...options });
   // Closing the last descriptor blocks in the kernel, up to 30 s, until everything is sent. It is this one, not the link's.
   let keeper = openTerminal(device, description);
 
@@ -158,9 +158,9 @@ async function openRaw(device: string, baud: number | null, description: string)
 
   /** Runs stty, which waits until all output is sent, and so hangs on a blocked line. */
   async function set(words: readonly string[]): Promise<void> {
-    const deadline = systemClock.now() + SET_TIMEOUT_MS;
+    const deadline = clock.now() + SET_TIMEOUT_MS;
     let result = await stty(words);
-    while (result.end === 'too-slow' && systemClock.now() < deadline) {
+    while (result.end === 'too-slow' && clock.now() < deadline) {
       await hangUp();
       result = await stty(words);
     }
@@ -198,9 +198,9 @@ function runStty(
   device: string,
   words: readonly string[],
   description: string,
-  { hasOwnSession = false }: Pick<ToolLimits, 'hasOwnSession'> = {},
+  limits: ToolLimits,
 ): Promise<ToolResult> {
-  return runTool(['stty', '-F', device, ...words], { timeoutMs: HELD_UP_MS, hasOwnSession }).catch((cause: unknown) => {
+  return runTool(['stty', '-F', device, ...words], { hasOwnSession: false, ...limits }).catch((cause: unknown) => {
     if (systemCode(cause) !== 'ENOENT') throw channelError(description, cause);
     const missing = `${description}: stty(1) is missing; it is needed to set the line raw`;
     throw new VproxyError('channel-unusable', missing, { cause });

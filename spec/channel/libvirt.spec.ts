@@ -196,7 +196,7 @@ for (const [script, says] of [
   test(`an invalid answer is retried: ${script}`, async (t) => {
     const virsh = fakeVirsh(t);
     virsh.become(script);
-    await fails(t, dialWith(t, virsh, 'libvirt:vm1'), 'channel-failed', says);
+    await fails(t, dialWith(t, virsh, 'libvirt:vm1', { clock: new ManualClock() }), 'channel-failed', says);
   });
 }
 

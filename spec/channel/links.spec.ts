@@ -6,8 +6,10 @@ import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
+import { ttyKind } from '../../lib/channel/tty-open.js';
 import { virtserialKind } from '../../lib/channel/virtserial.js';
 import { vsockConnectKind, vsockListenKind } from '../../lib/channel/vsock.js';
+import { vsockMuxConnectKind } from '../../lib/channel/vsock-mux.js';
 import type { ErrorCode, VproxyError } from '../../lib/errors.js';
 import { PollingLink } from '../../lib/link/device-link.js';
 import { DuplexLink } from '../../lib/link/duplex-link.js';
@@ -15,6 +17,7 @@ import type { Link } from '../../lib/link/link.js';
 import { PAGE_BYTES } from '../../lib/link/read-slab.js';
 import { SocketLink } from '../../lib/link/socket-link.js';
 import { readBuffered } from '../../lib/system/sockets/node-sockets.js';
+import { MAX_TIMER_MS } from '../../lib/util/clock.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import {
   DEVICE_FLAGS,
@@ -34,7 +37,11 @@ import { sha256, temporaryFolder } from '../helpers/files.js';
 import { freePort } from '../helpers/ports.js';
 import { localServer } from '../helpers/proxies.js';
 import { openPtyPair } from '../helpers/terminals.js';
+import { ManualClock } from '../helpers/time.js';
 import { roomOf, unixPair } from '../helpers/unix-pair.js';
+
+/** For deadlines of an opening, which other specs test: nearly 200 tests share this process, and may take long together. */
+const ENDLESS = new ManualClock();
 
 /** `near` is under test; `far` is its other end. */
 interface Ends {
@@ -102,7 +109,7 @@ const firecracker: Open = async (t) => {
     },
     { path },
   );
-  const dialling = dial(t, `vsock-mux-connect:${path}:1234`);
+  const dialling = dialKind(t, vsockMuxConnectKind(ENDLESS), { path, port: 1234 });
   const far = await guest.promise;
   t.teardown(() => far.destroy());
   far.write(Buffer.from('OK 1073741824\n'));
@@ -165,7 +172,7 @@ const KINDS: readonly (readonly [name: string, open: Open, end: ErrorCode | null
     'tty-open',
     terminals((t, device) => {
       execFileSync('stty', ['-F', device, 'sane']);
-      return dial(t, `tty-open:${device},baud=115200`);
+      return dialKind(t, ttyKind('/sys', ENDLESS), { path: device, baud: 115_200 });
     }),
     null,
   ],
@@ -256,7 +263,7 @@ for (const [name, open, end] of KINDS) {
     const { near, far } = await open(t);
     const nearHandler = record(near);
     const filled = fill(near);
-    near.close(20_000);
+    near.close(MAX_TIMER_MS);
     near.close();
     t.true(near.write(Buffer.from('too late')));
     const farHandler = record(far);
@@ -336,7 +343,7 @@ for (const [name, open, end] of KINDS) {
 
   test(`${name}: close does not wait if the other end closes too`, async (t) => {
     const { near, nearHandler, farHandler } = await start(t);
-    near.close(60_000);
+    near.close(MAX_TIMER_MS);
     t.is((await nearHandler.closed).code, 'shutdown');
     t.is((await farHandler.closed).code, end);
   });

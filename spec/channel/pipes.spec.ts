@@ -10,6 +10,7 @@ import { fdKind } from '../../lib/channel/inherited.js';
 import { createFifos } from '../../lib/channel/pipe-open.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { Link } from '../../lib/link/link.js';
+import { MAX_TIMER_MS } from '../../lib/util/clock.js';
 import { DEVICE_FLAGS, dial, dialFd, dialStdio, makeFifos, makePipe, record } from '../helpers/channel-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { openPty } from '../helpers/terminals.js';
@@ -67,7 +68,7 @@ test('a command that exits at EOF gets no signal', async (t) => {
   const command = `trap "echo signalled > ${file}; exit" TERM; cat > /dev/null; echo ended > ${file}`;
   const { link, handler } = await start(t, command);
   link.write(Buffer.from('x'));
-  link.close(30_000);
+  link.close(MAX_TIMER_MS);
   t.is((await handler.closed).code, 'shutdown');
   t.is(readFileSync(file, 'utf8').trim(), 'ended');
 });
@@ -196,8 +197,7 @@ test('close waits only for its own writes', async (t) => {
   const link = await dial(t, `pipe-open:${makeFifos(t)}`);
   const handler = record(link);
   link.write(Buffer.from('last words'));
-  // Longer than this test may take.
-  link.close(600_000);
+  link.close(MAX_TIMER_MS);
   t.is((await handler.closed).code, 'shutdown');
 });
 

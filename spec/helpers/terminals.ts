@@ -113,7 +113,7 @@ export type Pty = Awaited<ReturnType<typeof openPty>>;
 
 /** A pseudo-terminal, made by script(1), whose user also holds the guest's end open. */
 export async function openPty(t: ExecutionContext) {
-  const command = 'stty raw -echo -iexten -ixon; tty; exec sleep 120';
+  const command = 'stty raw -echo -iexten -ixon; tty; exec sleep infinity';
   const child = spawn('script', ['-qfc', command, '/dev/null'], { stdio: ['pipe', 'pipe', 'ignore'] });
   child.stdin.on('error', () => undefined);
   t.teardown(async () => {
