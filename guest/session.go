@@ -393,6 +393,7 @@ func (s *session) handleStream(h header, payload []byte) {
 const (
 	lookEvery  = 2500 * time.Millisecond
 	pingAfter  = 4 // looks
+	wakeAfter  = 2 // looks; the peer's port may have lost a wake-up, and wait for a byte
 	doubtAfter = 1500 * time.Millisecond
 	maxFrame   = 30 * time.Second
 	maxGap     = 15 * time.Second
@@ -425,7 +426,9 @@ func (s *session) noteArrival() {
 // look looks after the session now and then, and sends a PING when bytes may be lost, or none was sent for long.
 func (s *session) look() {
 	isInDoubt := !s.isAsked && (s.isMidFrame || s.sentFrames > s.answered && time.Since(s.arrivedAt) >= doubtAfter)
-	if s.looks++; s.isReady && (isInDoubt || s.looks >= pingAfter && !s.link.isBusy()) {
+	s.looks++
+	isDue := s.looks >= pingAfter || s.looks >= wakeAfter && time.Since(s.arrivedAt) >= lookEvery
+	if s.isReady && (isInDoubt || isDue && !s.link.isBusy()) {
 		nonce := random(8) // nobody can know it before
 		if s.looks = 0; isInDoubt {
 			s.isAsked = true

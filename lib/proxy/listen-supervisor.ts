@@ -22,7 +22,7 @@ const MAX_WAITING = 16;
 
 /**
  * Where silence ends no session, the peer of an exclusive channel loses it to another one after this much silence: it
- * answers a PING every ten seconds (R-LIVE-1). It also keeps the channel this long without a session while its link is open.
+ * answers a PING every five seconds (R-LIVE-1). It also keeps the channel this long without a session while its link is open.
  */
 const KEPT_MS = 60_000;
 

@@ -4,7 +4,7 @@ import { fromReason, type Reason, toReason } from '../codec/json.js';
 import { VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 
-/** A PING is sent when nothing was sent, or nothing received, for this time. */
+/** A PING is sent when nothing was sent for this time. */
 const PING_AFTER_MS = 10_000;
 
 /** The interval of the checks for silence. */
@@ -93,7 +93,10 @@ export class Liveness {
       state.sincePingMs = 0;
     }
     const pingAfterMs = Math.min(PING_AFTER_MS, (deadAfterMs ?? Number.POSITIVE_INFINITY) / 2);
-    if (Math.max(state.silentMs, state.quietMs) >= pingAfterMs && state.sincePingMs >= pingAfterMs) {
+    const isQuiet = Math.min(state.quietMs, state.sincePingMs) >= pingAfterMs;
+    // Every second tick, at which nothing has come since the last one. What the peer wrote may wait in a virtio-serial port that
+    // lost a wake-up, until a byte comes from this side.
+    if (isQuiet || (!hasReceived && state.sincePingMs > 1.5 * this.#tickMs)) {
       state.sincePingMs = 0;
       onPingDue();
     }

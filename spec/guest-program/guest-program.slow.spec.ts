@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync, symlinkSync } from 'node:fs';
-import type net from 'node:net';
+import net from 'node:net';
 import os from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -47,6 +47,58 @@ withGo('forwards carry bytes each way, and half-close', async (t) => {
     t.is(String(await readToEnd(socket)), `${bytes.length} ${sha256(bytes)}`);
   }
 });
+
+/** Relays connections to `farPath`, and keeps what one side wrote until a byte comes from the other. */
+async function sleepyPort(t: ExecutionContext, farPath: string, sleeper: 'near' | 'far') {
+  const nearPath = join(temporaryFolder(t), 'near.sock');
+  // It counts the time in which this process had its turn, in milliseconds.
+  const seen = { nowMs: 0, longestMs: 0 };
+  let lastMs = performance.now();
+  const timer = setInterval(() => {
+    const nowMs = performance.now();
+    seen.nowMs += Math.min(nowMs - lastMs, 40);
+    lastMs = nowMs;
+  }, 20);
+  t.teardown(() => clearInterval(timer));
+  await localServer(
+    t,
+    (near) => {
+      const far = net.connect(farPath);
+      const [from, to] = sleeper === 'near' ? [near, far] : [far, near];
+      let kept: { readonly bytes: Buffer; readonly atMs: number }[] = [];
+      from.on('data', (bytes) => void kept.push({ bytes, atMs: seen.nowMs }));
+      to.on('data', (bytes) => {
+        from.write(bytes);
+        for (const { bytes: late, atMs } of kept) {
+          seen.longestMs = Math.max(seen.longestMs, seen.nowMs - atMs);
+          to.write(late);
+        }
+        kept = [];
+      });
+      for (const socket of [near, far]) socket.on('error', () => undefined);
+      near.once('close', () => far.destroy());
+      far.once('close', () => near.destroy());
+    },
+    { path: nearPath },
+  );
+  return { nearPath, seen };
+}
+
+for (const sleeper of ['near', 'far'] as const) {
+  const [from, to] = sleeper === 'near' ? (['guest', 'host'] as const) : (['host', 'guest'] as const);
+  withGo(`what the ${from} writes to a port that lost its wake-up arrives, woken by a PING of the ${to}`, async (t) => {
+    const target = await localServer(t, echoBack);
+    const hostPath = join(temporaryFolder(t), 'host.sock');
+    const { nearPath, seen } = await sleepyPort(t, hostPath, sleeper);
+    const pair = await guestPair(t, {
+      ...{ hostPath, guestPath: nearPath, [from]: ['-o', 'echo:0'], [to]: ['-i', `echo:${target.port}`] },
+    });
+    const port = await pair[from].listeningPort('echo');
+    for (const text of ['one', 'two']) t.is(await ask(t, port, text), text);
+    // At the latest 5 s after the write, and a check later on a busy machine.
+    t.true(seen.longestMs < 7500, `${seen.longestMs} ms`);
+  });
+}
 
 withGo('a thousand streams at once', async (t) => {
   const target = await localServer(t, echoBack);

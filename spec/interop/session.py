@@ -130,7 +130,7 @@ class Session:
         self.streams, self.held, self.services, self.services_came = {}, deque(), None, False
         self.proof = self.stream = None
         self.draining, self.pings, self.heard, self.spoke = False, {}, self.begun, self.begun
-        self.checked, self.probed, self.probe = self.begun, False, None
+        self.checked, self.pinged, self.probed, self.probe = self.begun, self.begun, False, None
 
     # Sending
 
@@ -166,7 +166,7 @@ class Session:
 
     def ping(self):
         payload = os.urandom(8)
-        self.pings[payload] = time.monotonic()
+        self.pings[payload] = self.pinged = time.monotonic()
         self.send(PING, 0, payload)
         return payload
 
@@ -434,9 +434,11 @@ class Session:
                 self.end_stream(stream, RESET, ending['code'], ending['message'])
 
     def tick(self, now):
-        if now - min(self.heard, self.spoke) >= 10 and self.link.unwritten() == 0:  # R-LIVE-1
+        if now - self.spoke >= 10 and self.link.unwritten() == 0:  # R-LIVE-1
             self.ping()
         if now - self.checked >= 2.5:  # R-LIVE-4
+            if now - self.heard >= 2.5 and now - self.pinged >= 4 and self.link.unwritten() == 0:  # R-LIVE-1
+                self.ping()
             self.checked = now
             waits = self.spoke > self.heard and now - self.spoke >= 1.5
             if (waits or self.link.buffer) and not self.probed:

@@ -3,4 +3,5 @@ import './backlog.js';
 import './hand-over.js';
 import './paced-sink.js';
 import './resume.js';
+import './sleepy-port.js';
 import './turns.js';

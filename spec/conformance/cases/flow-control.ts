@@ -25,11 +25,11 @@ export const FLOW_CONTROL: Conversations = {
     CREDIT 1 18446744073709551615, CREDIT 1 0 -> DATA 1 1000`,
   'R-FLOW-3: stream credit is raised once half of the window has left the receiver': `
     given limits.streamCredit=4000, inside=true
-    OPEN 1, wait 5000, DATA 1 4000, release 1 1999 -> ACCEPT 1
+    OPEN 1, wait 5000, DATA 1 4000, release 1 1999 -> ACCEPT 1, PING 0
     release 1 1 -> CREDIT 1 6000`,
   'R-FLOW-3: a stream whose window is used up gets credit when its local end has read, and no less than before': `
     given limits.streamCredit=4000
-    OPEN 1, wait 5000, fill 1 -> ACCEPT 1
+    OPEN 1, wait 5000, fill 1 -> ACCEPT 1, PING 0
     release 1 {streamCredit} -> CREDIT 1 {streamCredit+4000}
     DATA 1 1000, FIN 1 -> nothing
     1 is told data, data, fin`,

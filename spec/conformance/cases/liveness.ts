@@ -11,7 +11,7 @@ export const LIVENESS: Conversations = {
     1 is told data`,
   'R-LIVE-2: 30 s of silence end a session if so configured, without a GOAWAY': `
     given settings.deadAfterMs=30000
-    wait 29000 -> PING 0, PING 0, PING 0
+    wait 29000 -> PING 0, PING 0, PING 0, PING 0, PING 0, PING 0
     PONG 0, wait 29000 -> ...
     wait 10000 -> nothing, ends channel-silent`,
   'R-LIVE-2: a clock that jumped tells nothing about the peer: the wait starts over': `
@@ -36,7 +36,10 @@ export const LIVENESS: Conversations = {
   'R-LIVE-4: the loss of a whole frame is detected by the PING that follows': `
     OPEN 1, wait 10000 -> ...
     send 1 x, wait 2500 -> DATA 1 1, PING 0
-    wait 7500 -> nothing`,
+    wait 4999 -> nothing`,
+  'R-LIVE-1: PINGs follow while nothing comes, though nothing else is sent': `
+    wait 10000 -> PING 0, PING 0
+    pong, pong -> nothing`,
   'R-LIVE-3: a side that drains sends GOAWAY with the highest id that it serves, and leaves with its last stream': `
     OPEN 7, drain update, drain again -> ACCEPT 7, GOAWAY 0 shutdown 7
     OPEN 9 -> REFUSE 9 shutdown
