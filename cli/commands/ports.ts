@@ -45,12 +45,14 @@ export const libvirtXml: Command = {
 };
 
 export const qemuArgs: Command = {
-  usage: 'qemu-args [--name NAME] [--mode bind|connect] (--path PATH | --tcp [HOST:]PORT | --pipe PATH) [--json]',
+  usage:
+    'qemu-args [--name NAME] [--mode bind|connect] (--path PATH | --tcp [HOST:]PORT | --pipe PATH) [--no-ioeventfd] [--json]',
   about:
     'Prints the arguments that give QEMU a port for vproxy, in one line, for qemu-system-x86_64 $(vproxy qemu-args …). The output of several calls with different names can be combined.',
   examples: [['qemu-system-x86_64 -nographic $(vproxy qemu-args --path /run/vm1.sock)', 'Boot a VM with a port']],
   options: {
     ...PORT_OPTIONS,
+    'no-ioeventfd': { describe: 'Add ioeventfd=off to the controller, for a QEMU whose port loses wake-ups' },
     json: { describe: 'Print the arguments as a JSON array of strings' },
     'qemu-version': {
       value: 'VERSION',
@@ -63,7 +65,7 @@ export const qemuArgs: Command = {
     const text = args.text('qemu-version');
     const given = text === undefined ? null : parseQemuVersion(text);
     const version = given ?? (isDialed(port) ? await askQemuVersion() : null);
-    const words = formatQemuArguments(describeQemuPort(port, version));
+    const words = formatQemuArguments(describeQemuPort(port, version, !args.has('no-ioeventfd')));
     printPort(port, args.has('json') ? `${formatJson(words, 2)}\n` : `${joinWords(words)}\n`);
   },
 };

@@ -17,14 +17,17 @@ export interface QemuPort {
   readonly port: DeviceProperties;
 }
 
-/** Makes the parts for this version of QEMU, which may be null if QEMU does not dial (`isDialed`). */
-export function describeQemuPort(port: HypervisorPort, version: QemuVersion | null): QemuPort {
+/**
+ * Makes the parts for this version of QEMU, which may be null if QEMU does not dial (`isDialed`). Without `hasIoeventfd`, the
+ * threads of the guest's CPUs do QEMU's work for the port themselves, so no wake-up of its main loop can be lost.
+ */
+export function describeQemuPort(port: HypervisorPort, version: QemuVersion | null, hasIoeventfd = true): QemuPort {
   // IDs begin with a letter. Each port has its own, so that the output of several calls can be combined.
   const chardev = `vproxy-${port.name}`;
   const controller = `${chardev}-bus`;
   return {
     chardev: formatChardev(port, chardev, version),
-    controller: { driver: 'virtio-serial-pci', id: controller },
+    controller: { driver: 'virtio-serial-pci', id: controller, ...(!hasIoeventfd && { ioeventfd: 'off' }) },
     // Port 0 is for a console.
     port: { driver: 'virtserialport', bus: `${controller}.0`, nr: 1, chardev, name: port.name },
   };

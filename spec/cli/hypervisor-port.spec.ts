@@ -67,6 +67,9 @@ test('libvirt-xml prints a channel for each kind, or QEMU arguments, which qemu-
     const words = ['-device', controller, '-chardev', chardev, '-device', port];
     t.is(await printed(`qemu-args ${how}`), `${words.join(' ')}\n`);
     t.deepEqual(JSON.parse(await printed(`qemu-args --json ${how}`)), words);
+    const [, , ...others] = words;
+    const without = ['-device', `${controller},ioeventfd=off`, ...others];
+    t.deepEqual(JSON.parse(await printed(`qemu-args --json --no-ioeventfd ${how}`)), without);
     const xml = await printed(`libvirt-xml --commandline ${how}`);
     const values = [...xml.matchAll(/ {2}<qemu:arg value='([^']+)'\/>\n/g)].map(([, value = '']) =>
       value.replaceAll('&apos;', "'").replaceAll('&amp;', '&'),
