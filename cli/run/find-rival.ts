@@ -8,9 +8,6 @@ import { findOpener, isOpenIn, processExists, programOf } from '../../lib/system
 import { placeOfRunning } from '../channel-place.js';
 import { controlFolders, listControlSockets } from '../control-folders.js';
 
-/** A process that does not answer within this time is ignored, in milliseconds: on a busy machine answers are slow. */
-const ANSWER_MS = 3000;
-
 /** Maximum number of control sockets to query. */
 const MAX_SOCKETS = 256;
 
@@ -18,18 +15,20 @@ const MAX_SOCKETS = 256;
 interface RivalPlace extends ControlPlace {
   /** The control sockets of this process, to skip: until queried, it has not even loaded the code that answers. Default: none. */
   readonly own?: readonly string[];
+  /** A process that does not answer within this time is ignored, in milliseconds. Default 3000: on a busy machine answers are slow. */
+  readonly answerMs?: number;
 }
 
 /** Queries the processes whose control sockets are visible from this place. */
 export async function findRival(
-  { own = [], ...controlPlace }: RivalPlace,
+  { own = [], answerMs = 3000, ...controlPlace }: RivalPlace,
   { channel, device }: RivalQuery,
 ): Promise<Rival | null> {
   if (device !== null) return findHolder(device);
   const place = placeOf(channel);
   if (place === null) return null;
   const sockets = controlFolders(controlPlace).flatMap(listControlSockets);
-  return findSession(place, sockets.filter((path) => !own.includes(path)).slice(0, MAX_SOCKETS));
+  return findSession(place, sockets.filter((path) => !own.includes(path)).slice(0, MAX_SOCKETS), answerMs);
 }
 
 /** Finds a process that has a device open. */
@@ -41,9 +40,9 @@ async function findHolder(device: string): Promise<Rival | null> {
 }
 
 /** Finds the first process that reports a session on the channel of this place. */
-async function findSession(place: string, sockets: readonly string[]): Promise<Rival | null> {
+async function findSession(place: string, sockets: readonly string[], answerMs: number): Promise<Rival | null> {
   const asked = sockets.map(async (socket) => {
-    const status = await askStatus(socket, ANSWER_MS);
+    const status = await askStatus(socket, answerMs);
     if (status !== null && status.process.pid !== process.pid && hasSession(status, place)) return { socket, status };
     throw new Error('no session');
   });
@@ -55,7 +54,7 @@ async function findSession(place: string, sockets: readonly string[]): Promise<R
     pid,
     name: name ?? 'vproxy',
     async hasLeft() {
-      const now = await askStatus(socket, ANSWER_MS);
+      const now = await askStatus(socket, answerMs);
       return now === null ? !processExists(pid) : now.process.pid !== pid || !hasSession(now, place);
     },
   };

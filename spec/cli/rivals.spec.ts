@@ -8,6 +8,7 @@ import test, { type ExecutionContext } from 'ava';
 import { findRival } from '../../cli/run/find-rival.js';
 import { parseChannel } from '../../lib/channel/address/address.js';
 import { ControlServer } from '../../lib/control/server/control-server.js';
+import { MAX_TIMER_MS } from '../../lib/util/clock.js';
 import { TestProcess } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies } from '../helpers/proxies.js';
@@ -19,7 +20,7 @@ function place(t: ExecutionContext) {
   const runtimeDirectory = temporaryFolder(t);
   mkdirSync(join(runtimeDirectory, 'vproxy'));
   const control = (name: string) => ['--name', name, '--control', join(runtimeDirectory, 'vproxy', `${name}.sock`)];
-  return { control, isRoot: false, runtimeDirectory };
+  return { control, isRoot: false, runtimeDirectory, answerMs: MAX_TIMER_MS };
 }
 
 test.serial('the process that loses the channel names the other, and gets it back when that one exits', async (t) => {
@@ -90,7 +91,7 @@ test('the process that has a device open is found in /proc', async (t) => {
   const own = openSync(device, 'r');
   t.teardown(() => closeSync(own));
   t.is(await findRival(place(t), query), null, 'this process does not count');
-  const holder = spawn('sleep', ['60'], { stdio: [own, 'ignore', 'ignore'] });
+  const holder = spawn('sleep', ['infinity'], { stdio: [own, 'ignore', 'ignore'] });
   const ended = once(holder, 'exit');
   t.teardown(() => holder.kill());
   await once(holder, 'spawn');
