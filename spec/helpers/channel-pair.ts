@@ -10,7 +10,7 @@ import type { ChannelListener, DialContext, DialKind, ListenHandlers } from '../
 import { loadSocketSystem, type VsockSystem } from '../../lib/channel/vsock.js';
 import type { VproxyError } from '../../lib/errors.js';
 import type { Link, LinkHandler } from '../../lib/link/link.js';
-import { deferred } from '../../lib/util/concurrency.js';
+import { type Deferred, deferred } from '../../lib/util/concurrency.js';
 import { temporaryFolder } from './files.js';
 
 /** A context for dialling that waits forever and reports nothing. */
@@ -162,7 +162,7 @@ export class LinkRecorder implements LinkHandler {
   byteCount = 0;
   readonly #keeps: boolean;
   readonly #closed = deferred<VproxyError>();
-  #waits: { readonly isDone: () => boolean; readonly done: () => void }[] = [];
+  #waits: { readonly isDone: () => boolean; readonly came: Deferred<void> }[] = [];
 
   constructor({ keeps = false } = {}) {
     this.#keeps = keeps;
@@ -183,6 +183,7 @@ export class LinkRecorder implements LinkHandler {
   onClosed(reason: VproxyError): void {
     this.closings.push(reason);
     this.#closed.resolve(reason);
+    this.#look();
   }
 
   get bytes(): Buffer {
@@ -202,16 +203,18 @@ export class LinkRecorder implements LinkHandler {
   }
 
   #until(isDone: () => boolean): Promise<void> {
-    const wait = deferred();
-    this.#waits.push({ isDone, done: () => wait.resolve() });
+    const came = deferred();
+    this.#waits.push({ isDone, came });
     this.#look();
-    return wait.promise;
+    return came.promise;
   }
 
   #look(): void {
     this.#waits = this.#waits.filter((wait) => {
-      if (!wait.isDone()) return true;
-      wait.done();
+      const [reason] = this.closings;
+      if (wait.isDone()) wait.came.resolve();
+      else if (reason === undefined) return true;
+      else wait.came.reject(new Error(`it closed after ${this.byteCount} bytes: ${reason.message}`));
       return false;
     });
   }
