@@ -121,8 +121,12 @@ function describeClock({ clockOffsetMs, ageMs }: SessionStatus): Finding[] {
   ];
 }
 
+/** vproxy and vproxy-guest are released together; another program has versions of its own. */
+const RELEASE = /^vproxy(?:-guest)? (\S+)$/;
+
 function describeVersion({ peer }: SessionStatus, own: string): Finding[] {
-  if (peer.agent === own) return [];
+  const [theirs, ours] = [peer.agent, own].map((agent) => RELEASE.exec(agent)?.[1]);
+  if (theirs === undefined || theirs === ours) return [];
   return [finding('peer-version', `the peer is ${escapeText(peer.agent, 80)}, this side is ${escapeText(own, 80)}`)];
 }
 

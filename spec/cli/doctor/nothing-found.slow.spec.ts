@@ -22,7 +22,7 @@ import { incoming, localServer, outgoing } from '../../helpers/proxies.js';
 import { openPty } from '../../helpers/terminals.js';
 import { serialTestWith } from '../../helpers/test-with.js';
 import { spawnVproxy, TAKING_CONTROL } from '../../helpers/vproxy-process.js';
-import { sessionAfter } from './cases/peers.js';
+import { session, sessionAfter } from './cases/peers.js';
 import { listening } from './cases/sockets.js';
 
 const idsOf = (findings: readonly Finding[] | null): FindingId[] => (findings ?? []).map(({ id }) => id);
@@ -47,6 +47,13 @@ test('a proxy on another machine is ignored', async (t) => {
   };
   const files = { 'etc/apt/apt.conf': 'Acquire::http::Proxy::deb.example "DIRECT";\nAcquire::http::Proxy "false";\n' };
   t.deepEqual(await checkProxySettings(fakeMachine(t, { environment, files })), []);
+});
+
+test('a vproxy-guest of the same version, or a program that is not vproxy, is no older side', async (t) => {
+  for (const agent of ['vproxy-guest test', 'monitor 3.2']) {
+    t.deepEqual(idsOf(await session(t, { peer: { agent } })), ['session-up']);
+  }
+  t.true(idsOf(await session(t, { peer: { agent: 'vproxy-guest 0.0.9' } })).includes('peer-version'));
 });
 
 /** A process that has a channel open blocks others, but not itself. */
