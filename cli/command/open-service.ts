@@ -3,6 +3,7 @@ import { fstatSync } from 'node:fs';
 import { connectService, type ServiceSocket, ServiceStream } from '../../lib/control/client/connect-service.js';
 import { getValue } from '../../lib/control/client/plain-http.js';
 import { VproxyError } from '../../lib/errors.js';
+import { listInsteadOf } from '../../lib/session/services.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { findSocket } from './find-process.js';
@@ -47,13 +48,15 @@ async function showWait<T>(look: () => Promise<string | null>, opened: Promise<T
   return showProgress(look, opened);
 }
 
-/** A line with what a channel waits for: `waiting for vm1: /run/vm1.sock is missing`; null if not known. */
-export async function describeWait(path: string, label: string | undefined): Promise<string | null> {
+/** A line with what a channel or its service waits for: `waiting for vm1: /run/vm1.sock is missing`; null if not known. */
+export async function describeWait(path: string, label: string | undefined, service?: string): Promise<string | null> {
   const channels = await getValue<ChannelStatus[]>(path, '/v1/channels');
   const found =
     label === undefined && channels.length > 1 ? undefined : channels.find((one) => one.label === (label ?? one.label));
   if (found === undefined) return null;
-  const { state, detail } = found;
+  const { state, detail, session } = found;
+  if (service !== undefined && state === 'established')
+    return `waiting for ${service}; ${found.label} offers: ${listInsteadOf(service, new Set(session?.peer.services))}`;
   if (state === 'established') return `waiting for an answer of ${found.label}`;
   // An attempt is in progress; keep the previous line.
   if (detail === null) return null;

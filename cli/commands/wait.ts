@@ -4,6 +4,7 @@ import type { ControlClient, WaitRequest } from '../../lib/control/client/client
 import { VproxyError } from '../../lib/errors.js';
 import type { BootStatus, ChannelStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { formatDuration } from '../../lib/util/units.js';
 import { type Arguments, badArgument } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
@@ -42,8 +43,11 @@ export const command: Command = {
         if (args.has('json')) printJson(channel);
         return 0;
       } catch (error) {
-        if (!(error instanceof VproxyError) || error.code !== 'control-unavailable') throw error;
-        if (leftMs <= RETRY_MS) throw new VproxyError(error.code, `timed out after ${timeoutS} s: ${error.message}`);
+        if (!(error instanceof VproxyError) || !MAY_BE_LATE.has(error.code)) throw error;
+        const isLate = deadline - performance.now() <= RETRY_MS;
+        const late = `timed out after ${formatDuration(timeoutS * 1000)}: ${error.message}`;
+        if (isLate && timeoutS > 0) throw new VproxyError(error.code, late, { cause: error });
+        if (isLate || error.code === 'no-session') throw error;
         await delay(RETRY_MS);
       }
     }
@@ -56,12 +60,15 @@ const MAX_TIMEOUT_S = 86_400;
 /** The interval between searches for a missing process, in milliseconds. */
 const RETRY_MS = 100;
 
+/** The codes of what may still come. */
+const MAY_BE_LATE: ReadonlySet<string> = new Set(['control-unavailable', 'no-session']);
+
 /** The status if something in the boot has failed, as of `systemctl is-system-running`. */
 const EXIT_FLAWED = 1;
 
 function waitForChannel(control: ControlClient, place: WaitedFor, leftMs: number): Promise<ChannelStatus> {
-  const timeoutS = secondsOf(leftMs);
-  return showProgress(() => describeWait(control.path, place.channel), control.waitFor({ ...place, timeoutS }));
+  const waited = control.waitFor({ ...place, timeoutS: secondsOf(leftMs) });
+  return showProgress(() => describeWait(control.path, place.channel, place.service), waited);
 }
 
 /** Prints remarks about the boot on stderr, and resolves with the exit status. */

@@ -7,6 +7,7 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import { type LogEvent, makeEvent } from '../events.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import type { MuxStream } from '../session/mux-stream.js';
+import { listInsteadOf } from '../session/services.js';
 import { PROCESS_BUDGET_BYTES, PROCESS_KEPT_BYTES } from '../session/settings.js';
 import type { ChannelTally } from '../status/channel-tally.js';
 import type {
@@ -513,13 +514,10 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     if (label !== undefined && !this.#groups.canHave(label)) this.#find(label);
     const ready = deferred<ChannelStatus>();
     const what = service === null ? 'session' : `service ${escapeText(service, 80)}`;
-    const fail = () =>
-      ready.reject(
-        new VproxyError(
-          'no-session',
-          `no ${what} on ${label ?? 'any channel'} within ${timeoutMs / 1000} s${this.#whyDown(label)}`,
-        ),
-      );
+    const fail = () => {
+      const why = this.#whyNotReady(label, service);
+      ready.reject(new VproxyError('no-session', `no ${what} on ${label ?? 'any channel'}${why}`));
+    };
     const look = () => {
       const found = [...this.#channels.values()].find(
         (channel) => (label === undefined || channel.label === label) && channel.isReady(service),
@@ -613,10 +611,12 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     this.emit('log', makeEvent('channel-failed', `${channel}: ${message}`, { channel, code }));
   }
 
-  /** Why the channel `label`, or the only one, has no session. */
-  #whyDown(label?: string): string {
+  /** Why the channel `label`, or the only one, is not ready; empty if unknown. */
+  #whyNotReady(label: string | undefined, service: string | null): string {
     const [found, ...others] = [...this.#channels.values()].filter((one) => (label ?? one.label) === one.label);
-    return others.length === 0 ? (found?.whyDown ?? '') : '';
+    if (found === undefined || others.length > 0) return '';
+    if (service === null || !found.isReady(null)) return found.whyDown;
+    return `; the peer offers: ${listInsteadOf(service, new Set(found.status().session?.peer.services))}`;
   }
 
   #find(label?: string): ProxyChannel {

@@ -71,5 +71,17 @@ test.serial('an unanswered ping, and a wait that times out, report the cause', a
   const { stdout } = await runVproxy(['ping', 'vm1', '-c', '1'], { env });
   t.true(stdout.startsWith(`vm1: seq=1 no session on channel vm1: ${cause}`), stdout);
   const wait = await runVproxy(['wait', 'vm1', '--timeout', '0.2'], { env });
-  t.is(wait.stderr, `vproxy: error: no session on vm1 within 0.2 s: ${cause}`);
+  t.is(wait.stderr, `vproxy: error: timed out after 200ms: no session on vm1: ${cause}`);
+});
+
+test.serial('a wait for a service shows what the peer offers instead, and names the time as given', async (t) => {
+  const { path, comeUp } = await downVm(t, 100);
+  await comeUp();
+  const script = `${VPROXY} wait --socket ${path} vm1/ehco --timeout 3s`;
+  const terminal = await runInTerminal(t, script);
+  const offers = 'copy, echo, exec; did you mean echo?';
+  await terminal.shows(/waiting for ehco[^\r]*\?\r/);
+  await terminal.shows(/timed out after/);
+  t.true(terminal.text().includes(`waiting for ehco; vm1 offers: ${offers}\r`), terminal.text());
+  t.true(terminal.text().includes(`timed out after 3s: no service ehco on vm1; the peer offers: ${offers}`));
 });

@@ -18,6 +18,9 @@ test('each method sends its request and returns the answer', async (t) => {
   t.deepEqual(await client.config(), { name: 'host1' });
   t.like(await client.ping(), { channel: 'default' });
   t.like(await client.waitFor({ service: 'echo', timeoutS: 5 }), { label: 'default' });
+  const message = 'no service ssh on default; the peer offers: echo';
+  const late = client.waitFor({ service: 'ssh', channel: 'default', timeoutS: 0.05 });
+  await t.throwsAsync(late, { code: 'no-session', message });
 
   const { id: forward, endpoint } = await client.addForward({ direction: 'outgoing', spec: 'echo:0' });
   t.like(await client.forwards(), [{ id: forward, endpoint }]);
