@@ -4,7 +4,7 @@ import { stripVTControlCharacters } from 'node:util';
 import { suggestOrList } from '../../lib/util/closest-word.js';
 import { escapeText, formatJson } from '../../lib/util/escape.js';
 import { NO_VALUE } from '../../lib/util/option-value.js';
-import { type Paint, paintFor } from '../ui/color.js';
+import { obeysEscapes, type Paint, paintFor } from '../ui/color.js';
 import { showLive } from '../ui/live.js';
 import { output, outputWidth, print } from '../ui/print.js';
 import { textWidth, truncateText } from '../ui/table.js';
@@ -66,8 +66,8 @@ export function listCommand<T>({ open, names, lines, options, ...description }: 
         return joinLines(describe(list, format === 'wide' ? null : outputWidth()));
       };
       if (intervalMs === null) print(text(await read()));
-      else if (format === 'json' || !output.isTTY) await printChanges(read, text, format === 'json', intervalMs);
-      else await showList(read, describe, intervalMs);
+      else if (format !== 'json' && obeysEscapes(output)) await showList(read, describe, intervalMs);
+      else await printChanges(read, text, format === 'json', intervalMs);
     },
   };
 }

@@ -12,6 +12,7 @@ import { type Arguments, badArgument } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 import { openService } from '../command/open-service.js';
 import { Output } from '../run/output.js';
+import { obeysEscapes } from '../ui/color.js';
 import { print } from '../ui/print.js';
 import { CopyDisplay, formatOutcome } from '../ui/progress.js';
 
@@ -63,12 +64,12 @@ async function copy(args: Arguments): Promise<number> {
   const output = new Output();
   const warnings: string[] = [];
   const startedAtMs = performance.now();
-  const display = isShown ? new CopyDisplay(progress) : null;
+  const display = isShown && obeysEscapes({ isTTY: true }) ? new CopyDisplay(progress) : null;
   try {
     const targets = await (direction === 'put' ? putFiles : fetchFiles)(sources, target, {
       open: () => (display === null ? openCopy(args, label) : display.holdFor(openCopy(args, label))),
       isResumed: args.has('resume'),
-      hasTotals: isShown,
+      hasTotals: display !== null,
       progress,
       warn(message) {
         display?.clear();

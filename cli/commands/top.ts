@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { ControlClient } from '../../lib/control/client/client.js';
 import type { Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
-import { hasColors } from '../ui/color.js';
+import { hasColors, obeysEscapes } from '../ui/color.js';
 import { showLive } from '../ui/live.js';
 import { print } from '../ui/print.js';
 import { formatTopLine, renderFrame, type TopView, TrafficHistory } from '../ui/top.js';
@@ -11,7 +11,7 @@ import { formatTopLine, renderFrame, type TopView, TrafficHistory } from '../ui/
 export const command: Command = {
   usage: 'top [--interval SECONDS] [--count COUNT]',
   about:
-    'Shows the streams, busiest first, the channels with their states, and the throughput, live. q or Ctrl-C quits, arrows or j/k scroll. If the output is not a terminal, prints a line each interval.',
+    'Shows the streams, busiest first, the channels with their states, and the throughput, live. q or Ctrl-C quits, arrows or j/k scroll. If the output is not a terminal, or TERM is dumb, prints a line each interval.',
   examples: [
     ['vproxy top', 'Live, until q'],
     ['vproxy top --interval 5m --count 12 >> traffic.log', 'A line every five minutes, for an hour'],
@@ -28,7 +28,7 @@ export const command: Command = {
     const control = await openControl(args);
     // Fail before the screen is switched, so that the error stays visible.
     await control.status();
-    if (process.stdout.isTTY) await showScreen(control, intervalMs, count);
+    if (obeysEscapes(process.stdout)) await showScreen(control, intervalMs, count);
     else await printLines(control, intervalMs, count);
   },
 };

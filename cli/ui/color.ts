@@ -27,15 +27,19 @@ export const painter = (isColored: boolean): Paint => (isColored ? paintAnsi : p
 
 type Output = Pick<NodeJS.WriteStream, 'isTTY'>;
 
+/** Whether it is a terminal that obeys escape sequences: without TERM, or with `TERM=dumb`, it shows them as text. */
+export const obeysEscapes = (stream: Output, { TERM = '' }: NodeJS.ProcessEnv = process.env): boolean =>
+  stream.isTTY && TERM !== '' && TERM !== 'dumb';
+
 /**
  * Whether it is a terminal with colours, by TERM. `NO_COLOR` forbids them (https://no-color.org); otherwise `FORCE_COLOR`
  * (https://force-color.org) and `CLICOLOR_FORCE` (https://bixense.com/clicolors) demand them, except with the value 0.
  */
 export function hasColors(stream: Output, environment: NodeJS.ProcessEnv = process.env): boolean {
-  const { NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE, TERM } = environment;
+  const { NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE } = environment;
   if (NO_COLOR) return false;
   if ([FORCE_COLOR, CLICOLOR_FORCE].some((value) => value && value !== '0')) return true;
-  return stream.isTTY && TERM !== undefined && TERM !== '' && TERM !== 'dumb';
+  return obeysEscapes(stream, environment);
 }
 
 /** The paint for output to `stream`. */

@@ -1,5 +1,6 @@
 /** Shows what long work waits for, on stderr if that is a terminal: one line that is redrawn, and cleared at the end. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { obeysEscapes } from './color.js';
 
 /** The delay before the first line, and between two, in milliseconds: shorter waits show nothing. */
 const INTERVAL_MS = 500;
@@ -9,7 +10,7 @@ const INTERVAL_MS = 500;
  * nothing. A failure of `look` is not reported: `work` will report it.
  */
 export async function showProgress<T>(look: () => Promise<string | null>, work: Promise<T>): Promise<T> {
-  if (!process.stderr.isTTY) return work;
+  if (!obeysEscapes(process.stderr)) return work;
   const ended = new AbortController();
   const shown = repeat(look, ended.signal);
   try {

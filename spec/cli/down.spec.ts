@@ -25,6 +25,24 @@ async function downVm(t: ExecutionContext, waitMs: number) {
   return { folder, socket, path, comeUp };
 }
 
+test.serial('a terminal that shows escape sequences as text gets no line that is redrawn, and no screen', async (t) => {
+  const { folder, path, comeUp } = await downVm(t, 60_000);
+  writeFileSync(join(folder, 'file'), 'x');
+  const commands = [
+    ['wait vm1 --timeout 1.1', /^vproxy: error: timed out/],
+    ['copy "$FOLDER/file" vm1:$FOLDER/copied', /^1 file, 1 B in /],
+    ['top --interval 0.1 --count 2', /^(\S+Z channels 1\/1 .*\r\n){2}$/],
+    ['forwards --watch=0.1', /^There are no forwards/],
+  ] as const;
+  for (const [words, shown] of commands) {
+    const script = `export TERM=dumb VPROXY_SOCKET=${path} FOLDER=${folder}; ${VPROXY} ${words}`;
+    const terminal = await runInTerminal(t, script);
+    await terminal.shows(shown);
+    t.notRegex(terminal.text(), /\u001b|\r(?!\n)/, words);
+    if (words.startsWith('wait')) await comeUp();
+  }
+});
+
 for (const [command, done] of [
   ['exec vm1: echo came up', /came up/],
   // The terminal echoes typed text, and so does the service.
