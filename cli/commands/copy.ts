@@ -17,7 +17,7 @@ import { print } from '../ui/print.js';
 import { CopyDisplay, formatOutcome } from '../ui/progress.js';
 
 export const command: Command = {
-  usage: 'copy [--resume] [--quiet] [--json] SRC… DEST',
+  usage: 'copy [--resume] [--links keep|refuse] [--quiet] [--json] SRC… DEST',
   about:
     'Copies files and folders, as in vproxy copy a.txt folder vm1:/srv/in, or vproxy copy vm1:/var/log/app ./logs. A path on the peer is LABEL:PATH, or :PATH if there is only one channel; without a leading slash it is relative to the home of the user there, which LABEL: alone stands for. The peer must allow copies with --allow-copy. Contents, permissions, times and links are kept; owners are not. An incomplete file never takes the place of the target: it stays next to it as .NAME.vproxy-part.',
   examples: [
@@ -27,6 +27,10 @@ export const command: Command = {
   ],
   options: {
     resume: { describe: 'Resume an interrupted copy, after comparing what it left' },
+    links: {
+      value: 'keep|refuse',
+      describe: 'Links that point outside the copied tree: keep them as they are, or refuse the copy [default: refuse]',
+    },
     recursive: { short: 'r', describe: 'Copy folders with their contents; always on' },
     archive: { short: 'a', describe: 'Keep permissions, times and links; always on' },
     preserve: { short: 'p', describe: 'The same' },
@@ -38,6 +42,7 @@ export const command: Command = {
   operands: ['SRC…', 'DEST'],
   foreign: {
     '-P': 'an interrupted copy is resumed with --resume',
+    '-l': 'links that point outside the copied tree are copied with --links=keep',
     '--partial': 'an interrupted copy is resumed with --resume',
   },
   run: copy,
@@ -50,6 +55,7 @@ const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
 
 async function copy(args: Arguments): Promise<number> {
   const { direction, label, sources, target } = parseCopyPaths(args.operands);
+  const keepsLinks = readLinks(args) === 'keep';
   const isShown = isatty(STDERR_FD) && !args.has('quiet');
   const progress = new CopyProgress();
   if (args.has('json') && args.has('resume')) printComparison(progress);
@@ -69,6 +75,7 @@ async function copy(args: Arguments): Promise<number> {
     const targets = await (direction === 'put' ? putFiles : fetchFiles)(sources, target, {
       open: () => (display === null ? openCopy(args, label) : display.holdFor(openCopy(args, label))),
       isResumed: args.has('resume'),
+      keepsLinks,
       hasTotals: display !== null,
       progress,
       warn(message) {
@@ -96,6 +103,12 @@ async function copy(args: Arguments): Promise<number> {
     output.log(makeEvent('copy', `copy interrupted${hint}`, {}));
     return status;
   }
+}
+
+function readLinks(args: Arguments): string {
+  const text = args.text('links') ?? 'refuse';
+  if (text === 'keep' || text === 'refuse') return text;
+  throw badArgument(`--links: "${escapeText(text, 64)}" is not valid; expected keep or refuse`);
 }
 
 /** The interval between lines about a comparison, in milliseconds. */

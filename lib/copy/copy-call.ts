@@ -12,11 +12,14 @@ import { RecordStream } from './record-stream.js';
 import { sendFiles } from './sender.js';
 import { findSources } from './sources.js';
 import { type CopyFiles, SYSTEM_FILES } from './system-files.js';
+import { OUTSIDE } from './tar/entry.js';
 
 export interface CopyCallOptions {
   /** Opens a stream to the service; called after the local files have been checked. */
   readonly open: () => Promise<Duplex>;
   readonly isResumed: boolean;
+  /** Whether to copy links that point outside the copied tree as they are, instead of refusing them. Default: false. */
+  readonly keepsLinks?: boolean;
   /** Whether to report totals, which requires reading all sources first. */
   readonly hasTotals: boolean;
   /** Updated while the copy runs. */
@@ -40,8 +43,8 @@ export async function putFiles(
   const lists = new KeptLists();
   requireNameable(target);
   const found = await findSources(sources.map(nameSource), null, lists);
-  const { isResumed, hasTotals } = options;
-  return call({ direction: 'put', target, isResumed, isComparisonTold: isResumed }, options, lists, (run) =>
+  const { isResumed, hasTotals, keepsLinks = false } = options;
+  return call({ direction: 'put', target, isResumed, isComparisonTold: isResumed, keepsLinks }, options, lists, (run) =>
     sendFiles({ ...run, sources: found, hasTotals }),
   );
 }
@@ -59,10 +62,11 @@ export async function fetchFiles(
   const names = named.map(({ name }) => name);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new VproxyError('copy-refused', `two sources are named ${twice}`);
-  const { isResumed, hasTotals, files = SYSTEM_FILES } = options;
+  const { isResumed, hasTotals, keepsLinks = false, files = SYSTEM_FILES } = options;
   // A trailing slash means a folder.
   const here = target.endsWith('/') ? `${resolve(target)}/` : resolve(target);
-  const request = { direction: 'get', sources: named, isResumed, isComparisonTold: isResumed, hasTotals } as const;
+  const flags = { isResumed, isComparisonTold: isResumed, keepsLinks, hasTotals };
+  const request = { direction: 'get', sources: named, ...flags } as const;
   return call(request, options, new KeptLists(), (run) =>
     receiveFiles({ ...run, target: here, root: null, names, isResumed, files }),
   );
@@ -74,6 +78,7 @@ async function call(
   lists: KeptLists,
   copy: (run: CopyRun) => Promise<string[]>,
 ): Promise<string[]> {
+  const { keepsLinks } = request;
   const stream = await open();
   const records = new RecordStream(stream);
   const abort = (): void => records.destroy(new VproxyError('cancelled', 'copy cancelled'));
@@ -81,23 +86,30 @@ async function call(
   try {
     if (signal?.aborted === true) abort();
     await records.send(encodeMessage(COPY_KIND.START, request));
-    const targets = await copy({ records, lists, progress, warn, isComparisonTold: false });
+    const targets = await copy({ records, lists, progress, warn, isComparisonTold: false, keepsLinks });
     await ended(records, stream, null);
     return targets;
   } catch (error) {
     progress.isResumable = records.isLost;
     const isFromPeer = records.isFailureFromPeer;
     await ended(records, stream, toVproxyError(error, 'copy-failed'));
-    throw isFromPeer ? explain(error, request) : error;
+    throw explain(error, request, isFromPeer);
   } finally {
     signal?.removeEventListener('abort', abort);
   }
 }
 
-/** Explains errors about relative paths, which an older peer does not support. */
-function explain(error: unknown, request: CopyRequest): unknown {
-  if (!(error instanceof VproxyError) || !pathsOf(request).some(isFromHome)) return error;
+/** Explains errors about links, and those about relative paths, which an older peer does not support. */
+function explain(error: unknown, request: CopyRequest, isFromPeer: boolean): unknown {
+  if (!(error instanceof VproxyError)) return error;
   const { code, message } = error;
+  if (code === 'copy-refused' && message.includes(OUTSIDE)) {
+    const hint = request.keepsLinks
+      ? 'the peer keeps no such links: its vproxy is older, or allows copies only in one folder'
+      : '--links=keep copies links as they are';
+    return new VproxyError(code, `${message}; ${hint}`, { cause: error });
+  }
+  if (!isFromPeer || !pathsOf(request).some(isFromHome)) return error;
   if (code === 'protocol-error' && message.includes(' START: ')) {
     const what = 'the peer runs an older vproxy, which takes only absolute paths';
     return new VproxyError('copy-refused', what, { cause: error });

@@ -47,7 +47,7 @@ export interface CopySource {
   readonly name: string;
 }
 
-export type CopyRequest = ResumeRequest &
+export type CopyRequest = RequestFlags &
   (
     | {
         readonly direction: 'put';
@@ -66,11 +66,13 @@ export type CopyRequest = ResumeRequest &
 export const pathsOf = (request: CopyRequest): string[] =>
   request.direction === 'put' ? [request.target] : request.sources.map(({ path }) => path);
 
-interface ResumeRequest {
+interface RequestFlags {
   /** Whether to continue with the files left by an earlier copy. */
   readonly isResumed: boolean;
   /** Whether the caller understands COMPARED; older versions never ask for it. */
   readonly isComparisonTold: boolean;
+  /** Whether to keep links that point outside the copied tree; older versions never ask for it, and refuse such links. */
+  readonly keepsLinks: boolean;
 }
 
 /** How far a side has read the files left by an earlier copy, or the sources to compare with them. */
@@ -125,12 +127,14 @@ export const encodeError = ({ code, message }: VproxyError): Buffer =>
 
 /** The request in a START. Throws `protocol-error`, like all decoders below. */
 export function decodeStart(payload: Buffer): CopyRequest {
-  const { direction, target, sources, isResumed, hasTotals, isComparisonTold = false } = decode(payload, 'START');
+  const { direction, target, sources, hasTotals, ...given } = decode(payload, 'START');
+  const { isResumed, isComparisonTold = false, keepsLinks = false } = given;
   if (typeof isResumed !== 'boolean') throw wrong('START', 'isResumed');
   if (typeof isComparisonTold !== 'boolean') throw wrong('START', 'isComparisonTold');
+  if (typeof keepsLinks !== 'boolean') throw wrong('START', 'keepsLinks');
   if (direction === 'put') {
     if (!isPath(target)) throw wrong('START', 'target');
-    return { direction, target, isResumed, isComparisonTold };
+    return { direction, target, isResumed, isComparisonTold, keepsLinks };
   }
   if (direction !== 'get') throw wrong('START', 'direction');
   if (typeof hasTotals !== 'boolean') throw wrong('START', 'hasTotals');
@@ -139,7 +143,7 @@ export function decodeStart(payload: Buffer): CopyRequest {
     return { path: source['path'], name: source['name'] };
   });
   if (list.length === 0) throw wrong('START', 'sources');
-  return { direction, sources: list, isResumed, isComparisonTold, hasTotals };
+  return { direction, sources: list, isResumed, isComparisonTold, keepsLinks, hasTotals };
 }
 
 export function decodePlan(payload: Buffer): CopyPlan {

@@ -50,6 +50,8 @@ export interface CopyRun {
   readonly warn: Warn;
   /** Whether to report this side's comparison to the peer. */
   readonly isComparisonTold: boolean;
+  /** Whether links that point outside the copied tree are copied as they are, instead of refused. */
+  readonly keepsLinks: boolean;
 }
 
 /** The service reports its comparison after reading this many more bytes: a few times a second. */

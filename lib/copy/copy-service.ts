@@ -85,7 +85,9 @@ export class CopyService {
   async #copy(named: CopyRequest, records: RecordStream, lists: KeptLists): Promise<void> {
     const { clock, root, files = SYSTEM_FILES } = this.#options;
     const { isComparisonTold } = named;
-    const run = { records, lists, progress: new CopyProgress(), warn: () => undefined, isComparisonTold };
+    // In a folder that copies are confined to, a peer must not make links to lead other copies out of it.
+    const keepsLinks = named.keepsLinks && (named.direction === 'get' || root === null);
+    const run = { records, lists, progress: new CopyProgress(), warn: () => undefined, isComparisonTold, keepsLinks };
     const startedAtMs = clock.now();
     let request = named;
     let hasBegun = false;

@@ -1,4 +1,5 @@
 /** Reads an entry of a source: its kind and its bytes. */
+import { isUtf8 } from 'node:buffer';
 import fs from 'node:fs';
 import { promisify } from 'node:util';
 import { systemCode, VproxyError } from '../errors.js';
@@ -6,8 +7,8 @@ import { openOrdinary } from '../system/descriptors.js';
 import type { Warn } from './kept-list.js';
 import type { WalkedEntry } from './sources.js';
 import { copyError, refused, withPath } from './system-files.js';
-import { type CopyEntry, keptMode } from './tar/entry.js';
-import { isLinkInside, showPath } from './tar/names.js';
+import { type CopyEntry, keptMode, requireLink } from './tar/entry.js';
+import { showPath } from './tar/names.js';
 
 const fstat = promisify(fs.fstat) as (fd: number, options: { bigint: true }) => Promise<fs.BigIntStats>;
 const lstat = promisify(fs.lstat) as (path: string, options: { bigint: true }) => Promise<fs.BigIntStats>;
@@ -33,11 +34,11 @@ export interface ReadEntry extends CopyEntry {
 
 /**
  * Stats an entry, opens it if it is a file, and reads a small one. Null, after a warning, if it was removed meanwhile.
- * Rejects with `copy-refused` for a link that points outside the copied tree.
+ * Rejects like {@link readLink}.
  */
-export async function readEntry(walked: WalkedEntry, warn: Warn): Promise<ReadEntry | null> {
+export async function readEntry(walked: WalkedEntry, warn: Warn, keepsLinks = false): Promise<ReadEntry | null> {
   try {
-    return await (walked.kind === 'file' ? readFile(walked) : readOther(walked));
+    return await (walked.kind === 'file' ? readFile(walked) : readOther(walked, keepsLinks));
   } catch (error) {
     const isMissing = systemCode(error) === 'ENOENT';
     // The replacement character: the decoder puts it where it finds invalid bytes.
@@ -48,12 +49,12 @@ export async function readEntry(walked: WalkedEntry, warn: Warn): Promise<ReadEn
   }
 }
 
-/** The target of a link. Rejects with `copy-refused` if it lies outside the copied tree. */
-export async function readLink(path: string, names: readonly string[]): Promise<string> {
-  const target = await readlink(path);
-  // The top of a tree is a folder, so a link has at least two names.
-  if (isLinkInside(target, names.length - 2)) return target;
-  throw refused(path, `link points outside the copied tree: ${showPath(target)}`);
+/** The target of a link. Rejects with `copy-refused` if it cannot be copied as it is. */
+export async function readLink({ path, names }: WalkedEntry, keepsLinks: boolean): Promise<string> {
+  const bytes = await readlink(path, 'buffer');
+  if (!isUtf8(bytes)) throw refused(path, 'link target is not UTF-8');
+  requireLink(path, names, bytes.toString(), keepsLinks);
+  return bytes.toString();
 }
 
 export async function closeEntry({ fd }: ReadEntry): Promise<void> {
@@ -113,12 +114,12 @@ async function readWhole(fd: number, path: string, bytes: number): Promise<Buffe
   return contents;
 }
 
-async function readOther(walked: WalkedEntry): Promise<ReadEntry> {
-  const { path, names, kind } = walked;
+async function readOther(walked: WalkedEntry, keepsLinks: boolean): Promise<ReadEntry> {
+  const { path, kind } = walked;
   const stats = await lstat(path, { bigint: true });
   const isFolder = kind === 'folder';
   if (isFolder !== stats.isDirectory()) throw refused(path, 'its type changed during the copy');
-  return entryOf(walked, stats, { linkTarget: isFolder ? '' : await readLink(path, names) });
+  return entryOf(walked, stats, { linkTarget: isFolder ? '' : await readLink(walked, keepsLinks) });
 }
 
 /** A single literal: spreads here cost 10 µs an entry. */

@@ -16,7 +16,6 @@ import {
 import { ComparisonCount, type CopyProgress, type CopyRun } from './copy-progress.js';
 import { Warnings } from './kept-list.js';
 import { checkUnchanged, closeEntry, type ReadEntry, readBlocks, readEntry, readLink } from './read-entry.js';
-import type { RecordStream } from './record-stream.js';
 import { type FoundSource, type WalkedEntry, walkSources } from './sources.js';
 import { StagedList } from './staging/manifest.js';
 import { copyError } from './system-files.js';
@@ -38,7 +37,7 @@ export interface SendOptions extends CopyRun {
 /** Sends everything and waits until it is in place. Resolves with the paths that the peer reports. */
 export async function sendFiles(options: SendOptions): Promise<string[]> {
   const { records, sources, hasTotals, progress } = options;
-  const totals = hasTotals ? await countSources(sources, records) : null;
+  const totals = hasTotals ? await countSources(options) : null;
   progress.totals = totals;
   const roots = sources.map(({ name, kind }) => ({ name, kind }));
   await records.send(encodeMessage(COPY_KIND.PLAN, { roots, totals }));
@@ -50,12 +49,13 @@ export async function sendFiles(options: SendOptions): Promise<string[]> {
 }
 
 /** Counts the sources. Rejects for anything that would be refused later. */
-async function countSources(sources: readonly FoundSource[], records: RecordStream): Promise<CopyTotals> {
+async function countSources({ sources, records, keepsLinks }: SendOptions): Promise<CopyTotals> {
   const totals = { files: 0, folders: 0, links: 0, bytes: 0 };
-  const count = async ({ path, names, kind }: WalkedEntry): Promise<void> => {
+  const count = async (entry: WalkedEntry): Promise<void> => {
+    const { path, kind } = entry;
     totals[`${kind}s` as const] += 1;
     try {
-      if (kind === 'link') await readLink(path, names);
+      if (kind === 'link') await readLink(entry, keepsLinks);
       const bytes = kind === 'file' ? (await lstat(path)).size : 0;
       totals.bytes += bytes;
     } catch (error) {
@@ -87,7 +87,7 @@ async function readReady({ records, lists, progress }: CopyRun): Promise<{ targe
 }
 
 async function sendTar(options: SendOptions, staged: StagedList): Promise<void> {
-  const { records, sources, progress } = options;
+  const { records, sources, progress, keepsLinks } = options;
   const comparing = new ComparisonCount(options);
   comparing.begin(staged.totalBytes);
   const warnings = new Warnings((message) => {
@@ -103,7 +103,7 @@ async function sendTar(options: SendOptions, staged: StagedList): Promise<void> 
   const walked = walkSources(sources, warn);
   const drop = async (entry: ReadEntry | null): Promise<void> => (entry === null ? undefined : closeEntry(entry));
   try {
-    const read = (entry: WalkedEntry) => looks.run(null, () => readEntry(entry, warn));
+    const read = (entry: WalkedEntry) => looks.run(null, () => readEntry(entry, warn, keepsLinks));
     for await (const entry of lookAhead(walked, read, AHEAD, drop)) {
       if (entry === null) continue;
       try {

@@ -54,6 +54,18 @@ test.serial('files and folders are copied both ways, and --json reports what was
   });
 });
 
+test.serial('--links=keep copies a link that leads out of the tree, which ends the copy otherwise', async (t) => {
+  const { copy, path } = await setUp(t, '--allow-copy');
+  makeTree(path(''), { etc: { l: '->/nowhere' } });
+  const words = [path('etc'), `:${path('copied')}`];
+  const refusal = `vproxy: error: ${path('etc/l')}: link points outside the copied tree: /nowhere; --links=keep copies links as they are\n`;
+  t.deepEqual(await copy(...words), { code: 73, stdout: '', stderr: refusal });
+  t.deepEqual(await copy('--links=keep', ...words), SILENT);
+  t.deepEqual(describeTree(path('copied')), describeTree(path('etc')));
+  const { code, stderr } = await copy('--links', 'all', ...words);
+  t.deepEqual([code, stderr], [64, 'vproxy: error: --links: "all" is not valid; expected keep or refuse\n']);
+});
+
 test.serial('--resume --json reports the comparison of each side, and what was copied in the last line', async (t) => {
   const { copy, path } = await setUp(t, '--allow-copy');
   const bytes = 40_000_000;

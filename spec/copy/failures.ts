@@ -1,6 +1,6 @@
 /** Copies that fail: what they report, and that they leave nothing behind. */
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, mkdirSync, readdirSync, renameSync, truncateSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readdirSync, renameSync, symlinkSync, truncateSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -100,17 +100,36 @@ for (const direction of ['put', 'get'] as const) {
     const tree = { app: { 'a.txt': 'a', sub: { l: '->../../out' } }, twice: { app: {} }, abs: { l: '->/etc' } };
     const { from, to, pair, sources } = copyScene(t, tree);
     execFileSync('mkfifo', [join(from, 'fifo')]);
+    mkdirSync(join(from, 'raw'));
+    symlinkSync(Buffer.from('a\xff', 'latin1'), join(from, 'raw/l'));
     for (const [paths, code, says] of [
       [sources('missing'), 'copy-failed', /missing: no such file or directory \(ENOENT\)$/],
       [sources('fifo'), 'copy-refused', /fifo: not a file or folder$/],
-      [sources('app'), 'copy-refused', /app\/sub\/l: link points outside the copied tree: \.\.\/\.\.\/out$/],
-      [sources('abs'), 'copy-refused', /abs\/l: link points outside the copied tree: \/etc$/],
+      [
+        sources('app'),
+        'copy-refused',
+        /app\/sub\/l: link points outside the copied tree: \.\.\/\.\.\/out; --links=keep copies/,
+      ],
+      [sources('abs'), 'copy-refused', /abs\/l: link points outside the copied tree: \/etc; --links=keep copies/],
+      [sources('raw'), 'copy-refused', /raw\/l: link target is not UTF-8$/],
       [sources('app', 'twice/app'), 'copy-refused', /app/],
       [['/'], 'bad-argument', /\//],
     ] as const) {
       const { message } = await t.throwsAsync(pair[direction](paths, to), { code }, paths.join());
       t.regex(message, says);
       t.deepEqual(readdirSync(to), []);
+    }
+  });
+
+  test(`${direction}: links that point outside the tree are kept as they are, if asked`, async (t) => {
+    const links = { abs: '->/etc/passwd', up: '->../../../x', 'no such': '->/nowhere/a b', loop: '->loop', dot: '->.' };
+    const tree = { app: { ...links, 'a.txt': 'a', sub: { l: '->../../out' } }, 'to/app': { abs: 'replaced' } };
+    const { from, pair, sources } = copyScene(t, tree, { keepsLinks: true });
+    const to = join(from, 'to');
+    for (const isResumed of [false, true]) {
+      const { progress } = await pair[direction](sources('app'), to, isResumed);
+      t.is(progress.links, 6);
+      t.deepEqual(describeTree(join(to, 'app')), describeTree(join(from, 'app')));
     }
   });
 

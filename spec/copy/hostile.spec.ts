@@ -110,6 +110,23 @@ for (const place of ['put', 'get'] as const) {
     });
   }
 
+  test(`${place}: neither a link that is kept nor one that an earlier copy kept is written through`, async (t) => {
+    const top = temporaryFolder(t);
+    const [target, outside] = [join(top, 'target'), join(top, 'outside')];
+    for (const path of [target, outside]) mkdirSync(path);
+    const send = async (...entries: readonly HostileEntry[]) =>
+      sendHostile(t, place, target, { records: [...(await dataOf([APP, ...entries])), END], keepsLinks: true });
+    const out = link('app/out', outside);
+    for (const through of [file('app/out/evil'), folder('app/out'), file('app/out'), link('app/out/l', '/')]) {
+      t.is(await send(out, through), 'copy-refused', through.name);
+      t.deepEqual(readdirSync(target), []);
+    }
+    t.is(await send(out), 'done');
+    t.is(await send(folder('app/out'), file('app/out/evil')), 'copy-refused');
+    t.is(await send({ ...out, pax: { linkpath: 'a\0b' } }), 'copy-refused');
+    t.deepEqual([readdirSync(outside), readdirSync(join(target, 'app')), readdirSync(target)], [[], ['out'], ['app']]);
+  });
+
   test(`${place}: an existing link is not written through`, async (t) => {
     const top = temporaryFolder(t);
     const [target, outside] = [join(top, 'target'), join(top, 'outside')];

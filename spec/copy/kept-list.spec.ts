@@ -183,7 +183,7 @@ test('complete folders get their permissions before too many bytes of them wait'
   const target = { root: { name: 'app', kind: 'folder' }, path, stage: `${path}.part`, isMerged: false } as const;
   const lists = new KeptLists();
   const jobs = new Turns(1);
-  const tree = new StagedTree([target], { isResumed: false, files: SYSTEM_FILES, lists }, jobs);
+  const tree = new StagedTree([target], { isResumed: false, keepsLinks: false, files: SYSTEM_FILES, lists }, jobs);
   const add = async (...names: string[]): Promise<string> => {
     const facts = { kind: 'folder', mode: 0o750, mtimeNs: 0n, bytes: 0, offset: 0, linkTarget: '' } as const;
     const place = await tree.place({ names, ...facts });

@@ -149,7 +149,14 @@ async function tellPart(stage: string, maxCount: number) {
   const target = { root: { name: 'app', kind: 'folder' }, path: `${stage}.done`, stage, isMerged: false } as const;
   const bounds = { what: 'files', maxCount, maxBytes: 10_000 };
   const [progress, lists] = [new CopyProgress(), new KeptLists()];
-  const comparing = new ComparisonCount({ records, progress, lists, warn: () => undefined, isComparisonTold: false });
+  const comparing = new ComparisonCount({
+    records,
+    progress,
+    lists,
+    warn: () => undefined,
+    isComparisonTold: false,
+    keepsLinks: false,
+  });
   await reportStaged(records, [target], lists, comparing, bounds);
   await records.send(encodeMessage(COPY_KIND.READY, {}));
   const told: string[] = [];

@@ -20,12 +20,13 @@ import { RECORD_HEADER_BYTES } from '../../lib/util/bytes/records.js';
 const HASH = '0123456789abcdef'.repeat(4);
 
 const payload = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
-const put = { direction: 'put', target: '/a', isResumed: false, isComparisonTold: false };
+const put = { direction: 'put', target: '/a', isResumed: false, isComparisonTold: false, keepsLinks: false };
 const get = {
   direction: 'get',
   sources: [{ path: '/a/b', name: 'b' }],
   isResumed: true,
   isComparisonTold: true,
+  keepsLinks: true,
   hasTotals: false,
 };
 const plan = { roots: [{ name: 'a', kind: 'file' }], totals: { files: 1, folders: 0, links: 0, bytes: 5 } };
@@ -65,6 +66,7 @@ const START_CHANGES = [
   { sources: Array.from({ length: 10_001 }, () => ({ path: '/a', name: 'a' })) },
   { hasTotals: null },
   { isComparisonTold: 1 },
+  { keepsLinks: 'yes' },
 ];
 
 test('invalid messages are refused', (t) => {

@@ -1,5 +1,5 @@
 /** A service confined to a folder. */
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { CopyPair, makeTree } from '../helpers/copy-pair.js';
@@ -48,6 +48,17 @@ for (const direction of ['get', 'put'] as const) {
     );
   });
 }
+
+test('links that point outside of it are sent, but not kept: a peer would read and write through them', async (t) => {
+  const { path } = setUp(t);
+  const pair = new CopyPair(t, { root: path('in'), keepsLinks: true });
+  makeTree(path(''), { from: { l: `->${path('out')}` }, 'in/x': { l: '->../../out' } });
+  const message = /: link points outside the copied tree: \S+out; the peer keeps no such links: /;
+  await t.throwsAsync(pair.put([path('from')], path('in')), { code: 'copy-refused', message });
+  t.false(readdirSync(path('in')).some((name) => name.includes('from')));
+  await pair.get([path('in/x')], path('mine'));
+  t.is(readlinkSync(path('mine/x/l')), '../../out');
+});
 
 test('files inside can be read and written, also through a link that leads in', async (t) => {
   const { path, pair } = setUp(t);

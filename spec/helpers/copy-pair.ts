@@ -21,6 +21,7 @@ export interface CopyPairOptions {
   /** Receives both ends of each stream before anything is sent. */
   readonly onStream?: (caller: Duplex, service: Duplex) => void;
   readonly signal?: AbortSignal;
+  readonly keepsLinks?: boolean;
   /** Called when a comparison starts or advances, with the caller's view of it. */
   readonly onComparison?: CopyProgress['onComparison'];
 }
@@ -59,11 +60,12 @@ export class CopyPair {
   async #call(run: (options: CopyCallOptions) => Promise<string[]>, isResumed: boolean): Promise<CopyOutcome> {
     const progress = new CopyProgress();
     const warnings: string[] = [];
-    const { callerFiles, signal, onComparison = null } = this.#options;
+    const { callerFiles, signal, keepsLinks = false, onComparison = null } = this.#options;
     progress.onComparison = onComparison;
     const targets = await run({
       open: () => Promise.resolve(this.#open()),
       isResumed,
+      keepsLinks,
       hasTotals: true,
       progress,
       warn: (message) => warnings.push(message),

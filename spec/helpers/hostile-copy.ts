@@ -51,6 +51,7 @@ export interface HostileCopy {
   readonly roots?: readonly { readonly name: string; readonly kind: string }[];
   readonly records: readonly Buffer[];
   readonly isResumed?: boolean;
+  readonly keepsLinks?: boolean;
 }
 
 export const tarRecords = (bytes: Buffer): Buffer[] => [
@@ -65,7 +66,7 @@ export async function sendHostile(
   t: ExecutionContext,
   place: HostilePlace,
   target: string,
-  { roots = [{ name: 'app', kind: 'folder' }], records, isResumed = false }: HostileCopy,
+  { roots = [{ name: 'app', kind: 'folder' }], records, isResumed = false, keepsLinks = false }: HostileCopy,
 ): Promise<string> {
   const [honest, hostile] = duplexPair();
   const plan = encodeMessage(COPY_KIND.PLAN, { roots, totals: null });
@@ -77,6 +78,7 @@ export async function sendHostile(
     const outcome = fetchFiles(['/far/app'], target, {
       open: () => Promise.resolve(honest),
       isResumed,
+      keepsLinks,
       hasTotals: false,
       progress: new CopyProgress(),
       warn: () => undefined,
@@ -90,7 +92,7 @@ export async function sendHostile(
   const service = new CopyService({ root: null, clock: systemClock, log: () => undefined });
   t.teardown(() => service.stop());
   service.serve(honest);
-  hostile.write(encodeMessage(COPY_KIND.START, { direction: 'put', target, isResumed }));
+  hostile.write(encodeMessage(COPY_KIND.START, { direction: 'put', target, isResumed, keepsLinks }));
   hostile.write(plan);
   return (await within(30_000, 'an answer', answered)).code;
 }

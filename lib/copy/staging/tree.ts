@@ -6,8 +6,8 @@ import type { Turns } from '../../util/concurrency.js';
 import { type FolderItem, FolderStack, readAny, readSorted } from '../folders.js';
 import { type KeptCount, type KeptLists, keptBytes } from '../kept-list.js';
 import { type CopyFiles, refused, removeTree, secondsOf, withPath } from '../system-files.js';
-import type { CopyEntry } from '../tar/entry.js';
-import { compareNames, isLinkInside, MAX_PATH_BYTES, showPath } from '../tar/names.js';
+import { type CopyEntry, requireLink } from '../tar/entry.js';
+import { compareNames, MAX_PATH_BYTES } from '../tar/names.js';
 import { type CopyTarget, requireReplaceable, statOf } from '../targets.js';
 import type { Place } from './file.js';
 
@@ -35,6 +35,7 @@ const folderBytes = ({ staged, shown }: Place): number => keptBytes(staged) + ke
 
 interface TreeOptions {
   readonly isResumed: boolean;
+  readonly keepsLinks: boolean;
   readonly files: CopyFiles;
   readonly lists: KeptLists;
 }
@@ -74,9 +75,7 @@ export class StagedTree {
     folder.lastName = name;
     if (this.#options.isResumed) await this.#removeLeftover(folder, () => this.#leftover.nextBefore(name));
     const place = { staged: `${folder.staged}/${name}`, shown: `${folder.shown}/${name}` };
-    if (kind === 'link' && !isLinkInside(linkTarget, names.length - 2)) {
-      throw refused(place.shown, `link points outside the copied tree: ${showPath(linkTarget)}`);
-    }
+    if (kind === 'link') requireLink(place.shown, names, linkTarget, this.#options.keepsLinks);
     if (folder.isMerged) requireReplaceable(place.shown, await statOf(place.shown, lstat), kind);
     return place;
   }

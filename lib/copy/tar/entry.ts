@@ -3,7 +3,7 @@ import type { Headers } from 'tar-stream';
 import { VproxyError } from '../../errors.js';
 import { escapeText } from '../../util/escape.js';
 import { refused } from '../system-files.js';
-import { isPlainName, MAX_PATH_BYTES } from './names.js';
+import { isLinkInside, isPlainName, MAX_PATH_BYTES, showPath } from './names.js';
 
 export interface CopyEntry {
   /** The names from the top of the copy down to this entry. */
@@ -17,6 +17,17 @@ export interface CopyEntry {
   /** For a file: the number of bytes that the peer already has; the rest follows. */
   readonly offset: number;
   readonly linkTarget: string;
+}
+
+export const OUTSIDE = 'link points outside the copied tree';
+
+/**
+ * Throws `copy-refused` for a link that points outside the copied tree, unless such links are kept: even those are never
+ * followed, as each entry is put into a folder that the same copy has made or checked.
+ */
+export function requireLink(path: string, names: readonly string[], target: string, keepsLinks: boolean): void {
+  // The top of a tree is a folder, so a link has at least two names.
+  if (!keepsLinks && !isLinkInside(target, names.length - 2)) throw refused(path, `${OUTSIDE}: ${showPath(target)}`);
 }
 
 /** Setuid and setgid imply an owner, and owners are not kept; sticky matters only for folders. */
@@ -58,6 +69,7 @@ export function parseHeader(header: TarHeader): CopyEntry {
   if (!names.every(isPlainName)) throw refused(name, 'unsafe name');
   const linkTarget = kind === 'link' ? (linkname ?? '') : '';
   if (Buffer.byteLength(linkTarget) > MAX_PATH_BYTES) throw refused(name, 'link target too long');
+  if (kind === 'link' && (linkTarget === '' || linkTarget.includes('\0'))) throw refused(name, 'link without a target');
   const offset = parseOffset(pax?.[OFFSET_KEY], kind);
   if (
     !Number.isSafeInteger(size) ||
