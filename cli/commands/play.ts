@@ -15,6 +15,7 @@ import { MAX_TIMER_MS, pause, systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { type Arguments, badArgument } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
+import { obeysEscapes } from '../ui/color.js';
 import { LocalTerminal } from '../ui/local-terminal.js';
 import { print } from '../ui/print.js';
 import { TerminalModes } from '../ui/terminal-modes.js';
@@ -139,7 +140,8 @@ class Player {
 
   #stop(): void {
     if (!this.#isStarted) return;
-    process.stdout.write(`${this.#modes.restoring()}\r\n`);
+    const restoring = obeysEscapes(process.stdout) ? this.#modes.restoring() : '';
+    process.stdout.write(`${restoring}\r\n`);
     this.#terminal.stop();
     process.stdin.pause();
   }

@@ -33,6 +33,8 @@ test('shows output but not typed input, and ends with the recording', async (t) 
   const path = recording(t, HEADER, '[0, "o", "\\u001b[1mone\\r\\n"]', '[0.01, "i", "typed"]', '[0.02, "o", "two"]');
   const text = await shown(t, `${VPROXY} play ${path}; echo status $?`);
   t.regex(text, /^\u001b\[1mone\r\ntwo\u001b\[m.*\r\nstatus 0\r\n$/s);
+  const plain = recording(t, HEADER, '[0, "o", "one"]');
+  t.is(await shown(t, `TERM=dumb ${VPROXY} play ${plain}; echo status $?`), 'one\r\nstatus 0\r\n');
 });
 
 test('keeps the pace, or plays faster, or shortens pauses', async (t) => {
