@@ -18,7 +18,7 @@ export const command: Command = {
   about:
     "Waits for a session in which the peer offers the service, and ends with status 69 if that takes too long, or if there is no channel LABEL. The vproxy process itself may start later, too. With --booted it waits until the peer's machine has booted, and ends with status 1 if something in its boot failed.",
   examples: [
-    ['vproxy wait vm1 --timeout 5m && vproxy exec vm1: uname -r', 'For a VM that boots'],
+    ['vproxy wait vm1 --timeout 30m && vproxy exec vm1: uname -r', 'For a VM that boots'],
     ['vproxy wait vm1/ssh', 'For a service'],
     ['vproxy wait vm1 --booted', 'For the end of a boot'],
   ],
