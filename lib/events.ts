@@ -103,6 +103,7 @@ export const LOG_EVENTS = {
   'channel-redialled': row('debug', { link: 'string' }),
   'channel-taken': row('warn', { pid: 'number', name: 'string' }),
   'channel-waiting': row('info', { 'link?': 'string', 'skippedBytes?': 'number', 'code?': 'string' }),
+  'control-failed': row('error', {}),
   'control-listening': row('info', { 'descriptor?': 'number', 'path?': 'string' }),
   'control-off': row(['info', 'warn'], { 'code?': 'string' }),
   copy: row('warn', {}),

@@ -18,6 +18,9 @@ const SHARED = { vproxy: 'cli/vproxy.ts', library: 'lib/index.ts' };
 const PROGRAM_PART = './vproxy.js';
 const LIBRARY_PART = './library.js';
 
+/** The module that runs a proxy: its part is marked for the loader. */
+const PROXY_MODULE = 'cli/run/run-proxy.ts';
+
 /** Standalone files, whose processes load nothing else: modules are duplicated in them. */
 const SINGLE_FILES = { exec: 'cli/exec/run-exec.ts', 'vproxy-storage': 'cli/vproxy-storage.ts' };
 
@@ -105,7 +108,7 @@ function makeLibrary(parts) {
 }
 
 /** Makes the program's first file, and the files of the parts: those that the library may need, and the others. */
-function makeShared(parts) {
+function makeShared(parts, { outputs }) {
   const ofLibrary = partsBehind(LIBRARY_PART, parts);
   const files = [
     { name: 'library', ...join(parts, ofLibrary) },
@@ -119,10 +122,12 @@ function makeShared(parts) {
   ];
   const places = files.flatMap(({ places }, index) => [...places].map(([name, place]) => [name, [index, ...place]]));
   const rows = files.map(({ name }) => `{name:'${name}.cjs',load:()=>require('./${name}.cjs')}`);
+  const [proxyPath] = Object.entries(outputs).find(([, { entryPoint }]) => entryPoint === PROXY_MODULE);
   const loader = readFileSync('packaging/program/loader.cjs', 'utf8')
     .replace("'use strict';", `'use strict';\n${REQUIRE_NODE}`)
     .replace('const PARTS = {};', `const PARTS = ${JSON.stringify(Object.fromEntries(places))};`)
-    .replace('const FILES = [];', `const FILES = [${rows}];`);
+    .replace('const FILES = [];', `const FILES = [${rows}];`)
+    .replace("const PROXY_PART = '';", `const PROXY_PART = './${basename(proxyPath)}';`);
   const end = `if(isProgram)requirePart('${PROGRAM_PART}');else module.exports=requirePart('${LIBRARY_PART}');\n`;
   return [{ name: 'vproxy', text: `${SHEBANG}${loader}\n${end}`, map: null }, ...files];
 }
@@ -152,7 +157,7 @@ mkdirSync(OUTPUT, { recursive: true });
 const written = new Map([
   ['LICENCES', formatLicences({ inputs: { ...metafile.inputs, ...single.metafile.inputs } }, version)],
 ]);
-for (const { name, text, map } of [...makeShared(parts), ...single.files]) {
+for (const { name, text, map } of [...makeShared(parts, metafile), ...single.files]) {
   written.set(`${name}.cjs`, text);
   if (map !== null) written.set(`${name}.cjs.map`, map);
 }

@@ -226,7 +226,7 @@ test.serial('draining forwards, on either side, drain in the successor', async (
     await eventually(async () => (await client.streams()).length === 1, { what: 'the stream' });
     const find = async () => (await client.forwards()).find((forward) => forward.service === service);
     const unanswered = t.throwsAsync(client.removeForward((await find())?.id ?? ''), {
-      message: /exited before answering/,
+      message: /closed the connection without an answer/,
     });
     await eventually(async () => (await find())?.state === 'draining', { what: 'the removal' });
     t.is((await upgrade(t, sockets[side])).streams, 1);

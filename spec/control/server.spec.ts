@@ -10,6 +10,7 @@ import { describeRoutes } from '../../lib/control/routes/openapi.js';
 import { ROUTES } from '../../lib/control/routes/table.js';
 import { HttpService, REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
 import { VproxyError } from '../../lib/errors.js';
+import type { LogEvent } from '../../lib/events.js';
 import type { ErrorBody } from '../../lib/status/types.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import {
@@ -22,7 +23,7 @@ import {
   type TestRequest,
 } from '../helpers/control.js';
 import { PROJECT_ROOT, staticImports, temporaryFolder, writeKeyFile } from '../helpers/files.js';
-import { echo, localServer, openEcho, readToEnd, steeredPair, TestProxy } from '../helpers/proxies.js';
+import { echo, localServer, openEcho, steeredPair, TestProxy } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
 /** A control server of a proxy whose channel has no peer. */
@@ -196,11 +197,12 @@ const HANDLERS = { onRequest: (_request: unknown, response: { end(text: string):
 
 async function serve(t: ExecutionContext, load: () => Promise<typeof HANDLERS>) {
   const clock = new ManualClock();
-  const service = new HttpService({ clock, load });
+  const logged: LogEvent[] = [];
+  const service = new HttpService({ clock, load, log: (event) => void logged.push(event) });
   const socketPath = join(temporaryFolder(t), 'socket');
   await service.listen({ path: socketPath });
   t.teardown(() => service.close());
-  return { clock, socketPath };
+  return { clock, logged, socketPath };
 }
 
 test('it is loaded once, also for connections that come meanwhile, whose timeout starts then', async (t) => {
@@ -232,10 +234,16 @@ test('it is loaded once, also for connections that come meanwhile, whose timeout
   await ended;
 });
 
-test('if loading fails the connection is closed, and the next one retries', async (t) => {
+test('if loading fails the client is told why, and so is the log; the next one retries', async (t) => {
   const outcomes = [() => Promise.reject(new Error('the file is not there')), () => Promise.resolve(HANDLERS)];
-  const { socketPath } = await serve(t, () => outcomes.shift()?.() ?? Promise.reject(new Error('once too often')));
-  t.is((await readToEnd(await openConnection(t, socketPath))).length, 0);
+  const { logged, socketPath } = await serve(t, () => outcomes.shift()?.() ?? Promise.reject(new Error('too often')));
+  t.like(await ask({ socketPath }, 'GET', '/'), {
+    status: 500,
+    body: { error: { code: 'internal', message: 'the file is not there' } },
+  });
+  t.like(logged, [
+    { event: 'control-failed', level: 'error', message: 'cannot answer requests: the file is not there' },
+  ]);
   for (let turn = 0; turn < 2; turn += 1) t.is((await ask({ socketPath }, 'GET', '/')).text, 'answer');
 });
 

@@ -1,24 +1,31 @@
 /**
- * The files of the program are removed while it runs, as an update of the package does: it continues as before.
+ * The files of the program are removed while it runs, as an update of the package does, or overwritten in place, as `cp` does: it
+ * continues as before.
  */
 import { execFile } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
+import { describeAgent } from '../../cli/package-info.js';
 import { connectControl } from '../../lib/control/client/client.js';
 import { collectOutput } from '../../lib/exec/exec-call.js';
 import { ask, openStream, routeRequests, startControl } from '../helpers/control.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { ask as askEcho, echo, endsInOrder, localServer, startProxy } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
-import { spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
+import { upgrade } from '../helpers/upgrades.js';
+import { isRunning, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 /**
- * A process of a copy of the program, with a session; the copy is removed before the first request. `configure` writes its
- * file with these lines in front of the channel. Its peer is part of the test.
+ * A process of a copy of the program, with a session; before the first request `change` is called with the folder of the copy, by
+ * default to remove it. `configure` writes its file with these lines in front of the channel. Its peer is part of the test.
  */
-async function setUp(t: ExecutionContext, ...settings: readonly string[]) {
+async function setUp(
+  t: ExecutionContext,
+  settings: readonly string[] = [],
+  change = (program: string): void => rmSync(program, { recursive: true }),
+) {
   const folder = temporaryFolder(t);
   const at = (name: string) => join(folder, name);
   const program = temporaryFolder(t);
@@ -37,7 +44,7 @@ async function setUp(t: ExecutionContext, ...settings: readonly string[]) {
   await peer.event('session-established');
   const [, metricsUrl = ''] = await host.waitForLine(/serving metrics at (\S+)/);
   await host.waitForLine(TAKING_CONTROL);
-  rmSync(program, { recursive: true });
+  change(program);
   const { path: peerControl } = await startControl(t, peer.proxy);
   return { host, control: at('control.sock'), peerControl, metricsUrl, at, configure };
 }
@@ -50,7 +57,7 @@ const STATUSES: Readonly<Record<string, number>> = {
 };
 
 test('every request is answered, including the first', async (t) => {
-  const { host, control, metricsUrl } = await setUp(t, '[egress.internet]', 'allow = ["127.0.0.1:443"]');
+  const { host, control, metricsUrl } = await setUp(t, ['[egress.internet]', 'allow = ["127.0.0.1:443"]']);
   const stream = await openStream(t, control, 'service=echo');
   t.true(await endsInOrder(stream));
   t.is((await fetch(metricsUrl)).status, 200);
@@ -64,7 +71,7 @@ test('every request is answered, including the first', async (t) => {
 });
 
 test('the peer runs commands, also in a terminal, and copies files', async (t) => {
-  const { host, peerControl, at } = await setUp(t, 'allow-exec = true', 'allow-copy = true');
+  const { host, peerControl, at } = await setUp(t, ['allow-exec = true', 'allow-copy = true']);
   const terminal = { term: 'xterm', columns: 80, rows: 24 };
   const call = await connectControl(peerControl).exec(['tty'], { terminal, hasInput: false });
   t.regex(String((await collectOutput(call)).stdout), /^\/dev\/pts\/\d+/);
@@ -101,12 +108,46 @@ test('a reload works, and newly permitted services are served', async (t) => {
   t.deepEqual(await host.stop(), { code: 0, signal: null });
 });
 
+/** The same program as another build: the version differs, and so does the place of each part. */
+function overwrite(program: string): void {
+  const shift = 'module.exports={\n';
+  for (const name of ['library', 'program', 'vproxy'].map((one) => join(program, `dist/program/${one}.cjs`))) {
+    const text = readFileSync(name, 'utf8').replaceAll(JSON.stringify(describeAgent().split(' ')[1]), '"9.9.9"');
+    const moved = text
+      .replace(shift, `${shift}${' '.repeat(5000)}\n`)
+      .replace(/^const PARTS = (.*);$/m, (_, json: string) => {
+        const places = Object.entries(JSON.parse(json) as Record<string, [number, number, number, number]>);
+        const later = places.map(([part, [file, offset, length, line]]) => [
+          part,
+          [file, offset + 5001, length, line + 1],
+        ]);
+        return `const PARTS = ${JSON.stringify(Object.fromEntries(later))};`;
+      });
+    writeFileSync(name, moved);
+  }
+}
+
+test('after another build is copied over its files, it answers, runs commands, upgrades to that build and stops', async (t) => {
+  const { host, control, peerControl } = await setUp(t, ['allow-exec = true'], overwrite);
+  const client = connectControl(control);
+  t.is((await client.status()).process.version, describeAgent());
+  const run = async () => String((await collectOutput(await connectControl(peerControl).exec(['echo', 'run']))).stdout);
+  t.is(await run(), 'run\n');
+  const { pid, version, sessions } = await upgrade(t, control);
+  t.deepEqual([version, sessions], ['vproxy 9.9.9', 1]);
+  t.is((await client.status()).process.version, 'vproxy 9.9.9');
+  t.is(await run(), 'run\n');
+  await client.stop();
+  await eventually(() => !isRunning(pid), { what: 'its end' });
+  t.deepEqual(await host.exited, { code: 0, signal: null });
+});
+
 test('nothing else in the library is loaded late', (t) => {
   const lib = join(PROJECT_ROOT, 'dist/lib');
   const files = readdirSync(lib, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.js'));
   const late = files.filter((name) => /\bimport\((?!['"]node:)/.test(readFileSync(join(lib, name), 'utf8')));
   t.deepEqual(late.sort(), [
-    // Loaded for the first connection; the program keeps the file open.
+    // Loaded for the first connection; a failure is a log line and the answer 500.
     'control/server/control-server.js',
     // Loaded if permitted; a failure is a log line and a refused stream.
     'proxy/services/built-in.js',

@@ -64,7 +64,8 @@ export function readHead(socket: net.Socket): Promise<AnswerHead> {
       settle();
       reject(error);
     };
-    const onEnd = (): void => fail(new VproxyError('control-unavailable', 'the process exited before answering'));
+    const onEnd = (): void =>
+      fail(new VproxyError('control-unavailable', 'the process closed the connection without an answer'));
     const onData = (chunk: Buffer): void => {
       bytes = Buffer.concat([bytes, chunk]);
       const end = bytes.indexOf('\r\n\r\n');
@@ -87,7 +88,7 @@ export async function readRest(socket: net.Socket, { headers, rest }: AnswerHead
   for await (const chunk of socket) chunks.push(chunk as Buffer);
   const bytes = Buffer.concat(chunks);
   if (bytes.length < Number(headers.get('content-length') ?? 0))
-    throw new VproxyError('control-unavailable', 'the process exited while it answered');
+    throw new VproxyError('control-unavailable', 'the process closed the connection in the middle of its answer');
   return bytes.toString();
 }
 
@@ -181,7 +182,8 @@ export function requestError(socketPath: string, error: unknown): VproxyError {
   if (code === 'ENOENT') return fail(`no process answers on ${where}: the socket does not exist`);
   if (code === 'ECONNREFUSED')
     return fail(`no process answers on ${where}: ${isSocket(socketPath) ? 'its process has exited' : 'not a socket'}`);
-  if (code === 'ECONNRESET' || code === 'EPIPE') return fail(`the process on ${where} exited before answering`);
+  if (code === 'ECONNRESET' || code === 'EPIPE')
+    return fail(`the process on ${where} closed the connection without an answer`);
   if (code.startsWith('HPE_')) return fail(`${where}: not a vproxy: it does not speak HTTP`);
   return fail(`cannot connect to ${where}: ${describeError(error)}`);
 }

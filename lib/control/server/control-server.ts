@@ -38,6 +38,7 @@ export class ControlServer {
   readonly #clock: Clock;
   readonly #services: { readonly serves: ListenerCapture['serves']; readonly http: HttpService }[] = [];
   readonly #onLog = (event: LogEvent): void => this.record(event);
+  readonly #log = (event: LogEvent): void => void this.#context.proxy.emit('log', event);
 
   /** Starts recording the events of the proxy. */
   constructor({ proxy, process, clock = systemClock }: ControlServerOptions) {
@@ -66,6 +67,7 @@ export class ControlServer {
   async listen(address: ListenAddress | InheritedSocket, fd?: number): Promise<void> {
     const http = new HttpService({
       clock: this.#clock,
+      log: this.#log,
       isOperators: true,
       load: async () => {
         const [{ RequestHandler }, { ROUTES }] = await Promise.all([
@@ -89,6 +91,7 @@ export class ControlServer {
   async listenForMetrics(address: HostPort, fd?: number): Promise<HostPort> {
     const http = new HttpService({
       clock: this.#clock,
+      log: this.#log,
       load: async () => {
         const { servePages } = await import('./public-pages.js');
         const serve = servePages(this.#context, this.#clock);

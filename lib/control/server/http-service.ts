@@ -5,12 +5,15 @@
 import type { Server as HttpServer, IncomingMessage, ServerResponse } from 'node:http';
 import net, { type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { toVproxyError } from '../../errors.js';
+import { type Log, makeEvent } from '../../events.js';
 import { listenAt } from '../../storage/listen.js';
 import { descriptorShortage } from '../../system/descriptors.js';
 import type { ListenAddress } from '../../system/sockets/listen-address.js';
 import { type InheritedSocket, listenInherited } from '../../system/sockets/listening.js';
 import { descriptorOf } from '../../system/sockets/node-sockets.js';
 import { type CancelTimer, type Clock, MAX_TIMER_MS } from '../../util/clock.js';
+import { answerError } from '../routes/request-error.js';
 import { isBodyTooLong } from './read-input.js';
 
 /** Limit on concurrent HTTP connections, not counting upgraded ones. */
@@ -21,6 +24,7 @@ export const REQUEST_TIMEOUT_MS = 10_000;
 
 export interface HttpServiceOptions {
   readonly clock: Clock;
+  readonly log: Log;
   /** Whether its connections are the operator's, which may use all but the very last descriptors. Default false. */
   readonly isOperators?: boolean;
   /** Called for the first connection; after a failure again for the next one. */
@@ -111,14 +115,27 @@ export class HttpService {
         server.emit('connection', socket);
         socket.off('error', ignore).resume();
       },
-      () => {
-        this.#server = null;
-        socket.destroy();
+      (error: unknown) => {
+        this.#awaitRequest(socket, connection);
+        // Closing a socket with unread bytes could drop the answer.
+        socket.resume().once('end', () => socket.destroy());
+        socket.end(rawAnswer('500 Internal Server Error', answerError(error).body));
       },
     );
   }
 
   async #makeServer(): Promise<HttpServer> {
+    try {
+      return await this.#loadServer();
+    } catch (error) {
+      this.#server = null;
+      const message = `cannot answer requests: ${toVproxyError(error).message}`;
+      this.#options.log(makeEvent('control-failed', message, {}));
+      throw error;
+    }
+  }
+
+  async #loadServer(): Promise<HttpServer> {
     const [{ createServer }, handlers] = await Promise.all([import('node:http'), this.#options.load()]);
     const server = createServer({
       // Node's own timeouts are off: this file implements them with its clock.
