@@ -8,7 +8,7 @@ import * as z from 'zod';
 import { ControlClient } from '../../lib/control/client/client.js';
 import { describeRoutes } from '../../lib/control/routes/openapi.js';
 import { ROUTES } from '../../lib/control/routes/table.js';
-import { HttpService, REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
+import { ARRIVING_MS, HttpService, REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { LogEvent } from '../../lib/events.js';
 import type { ErrorBody } from '../../lib/status/types.js';
@@ -202,7 +202,7 @@ async function serve(t: ExecutionContext, load: () => Promise<typeof HANDLERS>) 
   const socketPath = join(temporaryFolder(t), 'socket');
   await service.listen({ path: socketPath });
   t.teardown(() => service.close());
-  return { clock, logged, socketPath };
+  return { clock, logged, service, socketPath };
 }
 
 test('it is loaded once, also for connections that come meanwhile, whose timeout starts then', async (t) => {
@@ -245,6 +245,23 @@ test('if loading fails the client is told why, and so is the log; the next one r
     { event: 'control-failed', level: 'error', message: 'cannot answer requests: the file is not there' },
   ]);
   for (let turn = 0; turn < 2; turn += 1) t.is((await ask({ socketPath }, 'GET', '/')).text, 'answer');
+});
+
+test('a request that may change something counts once it is complete; one that does not come, for a second', async (t) => {
+  const { clock, service, socketPath } = await serve(t, () => Promise.resolve(HANDLERS));
+  t.false(service.isChanging);
+  for (const text of ['', 'POST / HT', 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"half":']) {
+    const socket = await openConnection(t, socketPath);
+    socket.write(text);
+    await eventually(() => clock.pending === 1, { what: 'its timeout' });
+    t.true(service.isChanging, text);
+    clock.advance(ARRIVING_MS - 1);
+    t.true(service.isChanging, text);
+    clock.advance(1);
+    t.false(service.isChanging, text);
+    socket.destroy();
+    await eventually(() => clock.pending === 0, { what: 'its end' });
+  }
 });
 
 // docs/openapi.json matches the table of routes, and every route answers accordingly.

@@ -19,6 +19,18 @@ import { isBodyTooLong } from './read-input.js';
 /** Limit on concurrent HTTP connections, not counting upgraded ones. */
 export const MAX_CONNECTIONS = 256;
 
+/** Limit on connections that wait for room, unread. */
+const MAX_WAITING = 1024;
+
+/** A new connection is not idle for this long: its request may be on the way. */
+export const YOUNG_MS = 5000;
+
+/** An upgrade waits this long for a request that may be on the way: one that is not complete has changed nothing. */
+export const ARRIVING_MS = 1000;
+
+/** Interval of looking for room. */
+const LOOK_MS = 100;
+
 /** Timeout for a whole request, from when it can be read or from the previous answer. */
 export const REQUEST_TIMEOUT_MS = 10_000;
 
@@ -42,6 +54,10 @@ export interface HttpHandlers {
 interface Connection {
   /** The current answer, or the last one. */
   response: ServerResponse | null;
+  /** Whether its first request, or the body of one, is still to come. */
+  isArriving: boolean;
+  /** When it, or the last request on it, could begin to be read. */
+  sinceMs: number;
   cancelTimeout: CancelTimer;
 }
 
@@ -53,6 +69,9 @@ export class HttpService {
   /** HTTP connections, oldest first. */
   readonly #connections = new Map<Socket, Connection>();
   readonly #upgraded = new Set<Socket>();
+  /** Connections for which there is no room yet, oldest first. */
+  readonly #waiting = new Map<Socket, Connection>();
+  #cancelLook: CancelTimer = () => undefined;
   /** Answers to requests that may change something. */
   readonly #changing = new Set<ServerResponse>();
   #address: ListenAddress | null = null;
@@ -84,29 +103,58 @@ export class HttpService {
     return descriptorOf(this.#listener);
   }
 
-  /** Whether a request that may change something is in progress, or may arrive on a new connection not yet read from. */
+  /** Whether a request that may change something is in progress, or may be arriving. */
   get isChanging(): boolean {
-    return this.#changing.size > 0 || [...this.#connections.values()].some(({ response }) => response === null);
+    const all = [...this.#connections.values(), ...this.#waiting.values()];
+    return this.#changing.size > 0 || all.some((connection) => this.#isArriving(connection, ARRIVING_MS));
   }
 
   /** Closes the listener and every connection, even those with a request in progress. */
   async close(): Promise<void> {
     const closed = new Promise((resolve) => this.#listener.close(resolve));
-    for (const socket of [...this.#connections.keys(), ...this.#upgraded]) socket.destroy();
+    for (const socket of [...this.#waiting.keys(), ...this.#connections.keys(), ...this.#upgraded]) socket.destroy();
+    this.#waiting.clear();
     await closed;
   }
 
   #accept(socket: Socket): void {
-    if (!this.#makeRoomFor(socket)) {
+    const { isOperators = false } = this.#options;
+    const isShort = descriptorShortage(socket, isOperators ? 'operator' : 'ordinary') !== null;
+    if (isShort ? !(isOperators && this.#closeIdle()) : this.#waiting.size >= MAX_WAITING) {
       socket.destroy();
       return;
     }
-    const connection = { response: null, cancelTimeout: () => undefined };
-    this.#connections.set(socket, connection);
     // Until the HTTP server takes the socket, nothing else handles its errors.
-    const ignore = (): void => undefined;
-    socket.on('error', ignore).once('close', () => this.#forget(socket));
-    this.#server ??= this.#makeServer();
+    socket.on('error', ignore).once('close', () => {
+      this.#forget(socket);
+      this.#admit();
+    });
+    const connection = { response: null, isArriving: true, sinceMs: 0, cancelTimeout: ignore };
+    this.#waiting.set(socket, connection);
+    this.#awaitRequest(socket, connection);
+    if (this.#waiting.size === 1) this.#admit();
+  }
+
+  /** Serves connections that wait, as far as there is room. */
+  #admit(): void {
+    for (const [socket, connection] of this.#waiting) {
+      if (this.#connections.size >= MAX_CONNECTIONS && !this.#closeIdle()) break;
+      this.#waiting.delete(socket);
+      this.#serve(socket, connection);
+    }
+    this.#cancelLook();
+    if (this.#waiting.size > 0) this.#cancelLook = this.#options.clock.schedule(LOOK_MS, () => this.#admit());
+  }
+
+  #serve(socket: Socket, connection: Connection): void {
+    this.#connections.set(socket, connection);
+    connection.cancelTimeout();
+    this.#server ??= this.#makeServer().catch((error: unknown) => {
+      this.#server = null;
+      const message = `cannot answer requests: ${toVproxyError(error).message}`;
+      this.#options.log(makeEvent('control-failed', message, {}));
+      throw error;
+    });
     this.#server.then(
       (server) => {
         if (socket.destroyed) return;
@@ -125,17 +173,6 @@ export class HttpService {
   }
 
   async #makeServer(): Promise<HttpServer> {
-    try {
-      return await this.#loadServer();
-    } catch (error) {
-      this.#server = null;
-      const message = `cannot answer requests: ${toVproxyError(error).message}`;
-      this.#options.log(makeEvent('control-failed', message, {}));
-      throw error;
-    }
-  }
-
-  async #loadServer(): Promise<HttpServer> {
     const [{ createServer }, handlers] = await Promise.all([import('node:http'), this.#options.load()]);
     const server = createServer({
       // Node's own timeouts are off: this file implements them with its clock.
@@ -159,14 +196,10 @@ export class HttpService {
     return server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuse(error, socket));
   }
 
-  /** Makes room for a connection, by closing the oldest idle one if needed; false if it cannot be accepted. */
-  #makeRoomFor(newcomer: Socket): boolean {
-    const { isOperators = false } = this.#options;
-    const isShort = descriptorShortage(newcomer, isOperators ? 'operator' : 'ordinary') !== null;
-    if (isShort && !isOperators) return false;
-    if (!isShort && this.#connections.size < MAX_CONNECTIONS) return true;
+  /** Closes the oldest idle connection; false if there is none. */
+  #closeIdle(): boolean {
     for (const [socket, connection] of this.#connections) {
-      if (isBusy(connection)) continue;
+      if (isBusy(connection) || this.#isArriving(connection, YOUNG_MS)) continue;
       this.#forget(socket);
       socket.destroy();
       return true;
@@ -174,7 +207,12 @@ export class HttpService {
     return false;
   }
 
+  #isArriving({ isArriving, sinceMs }: Connection, withinMs: number): boolean {
+    return isArriving && this.#options.clock.now() - sinceMs < withinMs;
+  }
+
   #awaitRequest(socket: Socket, connection: Connection): void {
+    connection.sinceMs = this.#options.clock.now();
     connection.cancelTimeout();
     connection.cancelTimeout = this.#options.clock.schedule(REQUEST_TIMEOUT_MS, () => socket.destroy());
   }
@@ -193,13 +231,21 @@ export class HttpService {
       return;
     }
     connection.response = response;
-    request.once('end', () => connection.cancelTimeout());
-    if (!isPassive(request)) this.#changing.add(response);
+    connection.isArriving = true;
+    connection.sinceMs = this.#options.clock.now();
+    request.once('end', () => {
+      connection.cancelTimeout();
+      connection.isArriving = false;
+      // Not before: a request that is not complete changes nothing.
+      if (!isPassive(request)) this.#changing.add(response);
+    });
     response.once('close', () => {
+      connection.isArriving = false;
       this.#changing.delete(response);
       if (!socket.destroyed && this.#connections.get(socket) === connection && !isBusy(connection)) {
         this.#awaitRequest(socket, connection);
       }
+      this.#admit();
     });
     if (isContinueExpected && !isBodyTooLong(request)) response.writeContinue();
     onRequest(request, response);
@@ -212,6 +258,7 @@ export class HttpService {
       return false;
     }
     this.#forget(socket);
+    this.#admit();
     this.#upgraded.add(socket);
     socket.on('error', () => undefined).once('close', () => this.#upgraded.delete(socket));
     return true;
@@ -220,8 +267,11 @@ export class HttpService {
   #forget(socket: Socket): void {
     this.#connections.get(socket)?.cancelTimeout();
     this.#connections.delete(socket);
+    this.#waiting.delete(socket);
   }
 }
+
+const ignore = (): void => undefined;
 
 /** Whether a request on it is not yet answered. */
 const isBusy = ({ response }: Connection): boolean =>

@@ -2,8 +2,7 @@
 import { writeSync } from 'node:fs';
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
-import { toVproxyError, VproxyError } from '../../errors.js';
-import { makeEvent } from '../../events.js';
+import { VproxyError } from '../../errors.js';
 import { descriptorShortage } from '../../system/descriptors.js';
 import { descriptorOf } from '../../system/sockets/node-sockets.js';
 import { escapeText } from '../../util/escape.js';
@@ -36,7 +35,6 @@ export class RequestHandler {
     try {
       await this.#answer(request, response, gone.signal);
     } catch (error) {
-      this.#logDefect(request, error);
       sendError(request, response, error);
     }
   }
@@ -63,7 +61,6 @@ export class RequestHandler {
       if (shortage !== null) throw new VproxyError('local-error', shortage);
       await route.upgrade(this.#context, input, socket);
     } catch (error) {
-      this.#logDefect(request, error);
       refuseUpgrade(socket, error);
     }
   }
@@ -91,14 +88,6 @@ export class RequestHandler {
     if (route.answer === null)
       response.writeHead(route.status, route.status === 204 ? {} : { 'Content-Length': 0 }).end();
     else sendJson(response, route.status, value);
-  }
-
-  /** The client alone would know of it. */
-  #logDefect({ method = '', url = '' }: IncomingMessage, error: unknown): void {
-    const { code, message } = toVproxyError(error);
-    if (code !== 'internal') return;
-    const text = `${escapeText(`${method} ${url}`, 80)}: ${escapeText(message, 512)}`;
-    this.#context.proxy.emit('log', makeEvent('control-failed', text, {}));
   }
 
   #match({ method = '', url = '' }: IncomingMessage) {
