@@ -117,8 +117,6 @@ export class ProxyChannel {
   readonly #source: SessionSource;
   /** Sessions whose peer has announced its services. */
   readonly #listed = new WeakSet<Session>();
-  /** The forwards in its options. */
-  readonly #firstForwards: readonly ForwardEntry[];
   readonly #permitted: PermittedServices;
   readonly #recordings: Recordings;
   readonly #stopping = new AbortController();
@@ -179,7 +177,8 @@ export class ProxyChannel {
       nextId: context.nextForwardId,
       onListening: context.onListening,
     });
-    this.#firstForwards = state === undefined ? (options.forwards ?? []).map((spec) => this.forwards.create(spec)) : [];
+    // Only a check: a channel made for a reload may never listen, and must not use up ids.
+    if (state === undefined) for (const spec of options.forwards ?? []) this.forwards.create(spec, true, '');
     this.storage = hasBroker(address, options)
       ? new StorageService({ ...shared, storage: options.storage ?? {}, name: options.name ?? null })
       : null;
@@ -249,7 +248,7 @@ export class ProxyChannel {
 
   /** Listens for storage calls, and for the outgoing forwards of its options. Rejects with `address-…` codes. */
   async listen(): Promise<void> {
-    for (const entry of this.#firstForwards) await this.forwards.start(entry);
+    for (const spec of this.#options.forwards ?? []) await this.forwards.start(this.forwards.create(spec));
     await this.storage?.start();
     this.#permitted.start();
     // It may have begun to listen after `stop` had run.

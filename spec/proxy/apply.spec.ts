@@ -63,9 +63,11 @@ test('what is unchanged or was added at run time continues; streams of removed f
   const kept = await Promise.all(Array.from({ length: 50 }, () => openEcho(t, echoPort)));
   const going = await openEcho(t, otherPort);
   const same = await host.apply(first);
-  t.deepEqual(Object.values(same).flat(), []);
+  for (const changes of [same, await host.apply(first), await host.apply(first)])
+    t.deepEqual(Object.values(changes).flat(), []);
   t.deepEqual(listed(), before);
-  for (const spec of outgoing(`echo:${at('hand.sock')}`)) await host.addForward(spec, 'vm1');
+  for (const spec of outgoing(`echo:${at('hand.sock')}`))
+    t.is((await host.addForward(spec, 'vm1')).id, `f${before.length + 1}`, 'a reload without a change uses up no ids');
   await host.addChannel(channel('by-hand'));
 
   // One address moves to another forward, and one to another channel.
