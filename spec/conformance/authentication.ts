@@ -79,6 +79,15 @@ test('R-AUTH-2: a peer that requires a key from a side without one gets a GOAWAY
   t.deepEqual([frame?.name, rest, peer.codes[0], peer.sessions.length], ['GOAWAY', [], 'auth-failed', 0]);
 });
 
+test('R-AUTH-2: a key that this side gets after its HELLO keeps a peer without one out', (t) => {
+  const keys: SecretKey[] = [];
+  const { peer, frame, rest } = answered(null, keys, (hello) => {
+    keys.push(ONE);
+    return JSON.stringify(hello);
+  });
+  t.deepEqual([frame?.name, rest, peer.codes[0], peer.sessions.length], ['GOAWAY', [], 'auth-failed', 0]);
+});
+
 test('R-AUTH-2: a peer that sends no AUTH within 10 s is auth-failed', (t) => {
   const { peer } = answered();
   peer.advance(9999);

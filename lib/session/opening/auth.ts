@@ -83,7 +83,7 @@ export class Proof {
    * if only one side has keys, or they have none in common.
    */
   static of(agreement: Agreement, keys: readonly SecretKey[]): Proof | null {
-    if (agreement.self.auth === null && agreement.peer.auth === null) return null;
+    if (isOpen(agreement, keys)) return null;
     return new Proof(commonKey(agreement, keys), agreement);
   }
 
@@ -92,8 +92,8 @@ export class Proof {
    * `auth-failed` if one side lacks that key, or if one is required only now.
    */
   static again(agreement: Agreement, keys: readonly SecretKey[], keyId: string | null): Proof | null {
-    const { self, peer } = agreement;
-    if (keyId === null && self.auth === null && peer.auth === null) return null;
+    const { peer } = agreement;
+    if (keyId === null && isOpen(agreement, keys)) return null;
     const key = peer.auth?.keys.includes(keyId ?? '') === true ? keys.find(({ id }) => id === keyId) : undefined;
     if (key !== undefined) return new Proof(key, agreement);
     throw failed('the session to resume was proved with another key');
@@ -104,6 +104,12 @@ export class Proof {
     if (payload.length === this.#expected.length && timingSafeEqual(payload, this.#expected)) return;
     throw failed(`the peer does not have the key ${this.keyId}`);
   }
+}
+
+/** Whether neither side requires a proof. Throws `auth-failed` if this side got a key only after its HELLO. */
+function isOpen({ self, peer }: Agreement, keys: readonly SecretKey[]): boolean {
+  if (self.auth === null && keys.length > 0) throw failed('this side got a key while the channel was being opened');
+  return self.auth === null && peer.auth === null;
 }
 
 /** The key that both sides claim to have. Throws `auth-failed` if they have none in common. */
