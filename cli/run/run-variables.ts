@@ -17,9 +17,9 @@ export const RUN_VARIABLES: readonly (readonly [name: string, about: string])[] 
   ],
 );
 
-/** Whether the environment alone says what to run. */
+/** Whether the environment alone says what to run; an empty variable of a container is a mistake, not a request for help. */
 export const isRunByEnvironment = (environment: Environment): boolean =>
-  [CONFIG, ADDRESS].some(({ variable }) => Boolean(environment[variable]));
+  [CONFIG, ADDRESS].some(({ variable }) => environment[variable] !== undefined);
 
 /** Removes the variables from `environment`, so that programs that vproxy runs do not inherit them, and returns them. */
 export function takeRunVariables(environment: NodeJS.ProcessEnv): Readonly<Record<string, string>> {

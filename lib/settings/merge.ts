@@ -76,7 +76,9 @@ function mergeChannels(file: FileLayer | null, flags: FlagLayer): FileChannel[] 
     channels.set(label, { forwards: [], ...channels.get(label), label, address });
   }
   if (channels.size > 0 || file?.mayBeEmpty === true) return [...channels.values()];
-  throw badArgument('-c: missing channel; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock');
+  throw badArgument(
+    '-c: missing channel; expected -c KIND:ADDRESS or VPROXY_CHANNEL, such as -c unix-connect:/run/vm1.sock',
+  );
 }
 
 function mergeForwards(channels: readonly FileChannel[], { forwards, vsockPorts }: FlagLayer): FileChannel[] {

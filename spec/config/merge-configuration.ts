@@ -218,7 +218,7 @@ test('--vsock-port maps ports to services on every hybrid listener, which may ov
 const ONE = { channel: 'stdio:' };
 
 const REFUSED: readonly (readonly [file: string | null, flags: Flags, beginning: string])[] = [
-  [null, {}, '-c: missing channel; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock'],
+  [null, {}, '-c: missing channel; expected -c KIND:ADDRESS or VPROXY_CHANNEL, such as -c unix-connect:/run/vm1.sock'],
   [null, { channel: ['stdio:', 'fd:3'] }, '-c: duplicate label "default"; label each channel with -c LABEL='],
   [FILE, { outgoing: 'ssh:9022' }, '-o ssh:9022: missing channel label; defined: vm1, vm2; for the first one write'],
   [FILE, { 'storage-socket': '/s' }, '--storage-socket: cannot be shared by several channels (vm1, vm2); set'],

@@ -41,6 +41,14 @@ test('a variable sets what its option sets, which overrides it; an empty one is 
   }
 });
 
+test('an empty channel or file among the variables is a missing channel, not a request for help', async (t) => {
+  for (const variable of ['VPROXY_CHANNEL', 'VPROXY_CONFIG']) {
+    const { code, stdout, stderr } = await callVproxy([], { env: { [variable]: '' } });
+    t.deepEqual([code, stdout], [64, ''], variable);
+    t.regex(stderr, /^vproxy: error: -c: missing channel; expected .* VPROXY_CHANNEL/);
+  }
+});
+
 test('children of vproxy do not see them, and docs/cli.md lists them', (t) => {
   const taken = Object.fromEntries(VARIABLES.map(([name, value]) => [`VPROXY_${name}`, value]));
   const environment: NodeJS.ProcessEnv = { ...taken, VPROXY_SOCKET: '/s' };
