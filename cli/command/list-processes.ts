@@ -6,6 +6,7 @@ import { type ControlPlace, isControlName } from '../../lib/control/socket-paths
 import { systemAccounts } from '../../lib/system/accounts.js';
 import { readText } from '../../lib/system/files/optional-files.js';
 import { listPids, programOf, readOf, statOf } from '../../lib/system/proc/proc.js';
+import { splitAtCommas } from '../../lib/util/addresses.js';
 import { controlFolders, listControlSockets } from '../control-folders.js';
 import { PROCESS_NAME } from '../run/process-name.js';
 
@@ -100,7 +101,7 @@ async function seenProcesses(proc: string): Promise<SeenProcess[]> {
 }
 
 async function describe(proc: string, pid: number, line: string, bootMs: number): Promise<SeenProcess> {
-  const control = / --control[ =](\/\S+)/.exec(line)?.[1] ?? null;
+  const [control = null] = splitAtCommas(/ --control[ =](\/\S+)/.exec(line)?.[1] ?? '').filter((path) => path !== '');
   const name = / --name[ =](\S+)/.exec(line)?.[1] ?? (control === null ? null : basename(control, '.sock'));
   const residentKiB = /^VmRSS:\s+(\d+) kB$/m.exec(readOf(proc, pid, 'status'))?.[1];
   // Field 22 of its stat: in ticks since boot.

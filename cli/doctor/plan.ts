@@ -131,9 +131,9 @@ function planProcess(machine: Machine, { metrics, control }: Configuration): Job
     ...(metrics === undefined
       ? []
       : [job('listener', `--metrics ${formatHostPort(metrics)}`, () => checkTcpListen(machine, metrics))]),
-    ...(typeof control !== 'string'
+    ...(control === undefined || control === false
       ? []
-      : [job('listener', `--control ${escapeText(control)}`, () => lookAtControl(machine, control))]),
+      : [job('listener', `--control ${escapeText(control.path)}`, () => lookAtControl(machine, control.path))]),
   ];
 }
 

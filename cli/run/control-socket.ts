@@ -6,16 +6,18 @@ import type { ControlServer } from '../../lib/control/server/control-server.js';
 import { type ControlPlace, controlSocketPath, isControlName } from '../../lib/control/socket-paths.js';
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
 import { type Log, makeEvent } from '../../lib/events.js';
+import type { SocketFile } from '../../lib/forward/endpoints/socket-endpoint.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { listFolder } from '../../lib/system/files/optional-files.js';
 import { processExists } from '../../lib/system/proc/proc.js';
+import { resolveAddress } from '../../lib/system/sockets/listen-address.js';
 import { isKept } from '../../lib/system/sockets/listener-store.js';
 import { isAnswered, isSameFile } from '../../lib/system/sockets/listening.js';
 import { formatHostPort, type HostPort } from '../../lib/util/addresses.js';
 import { escapeText } from '../../lib/util/escape.js';
 
 /** A socket to create. */
-interface ControlSocket {
+interface ControlSocket extends Partial<Pick<SocketFile, 'access'>> {
   /** Null if the process has no folder for it. */
   readonly path: string | null;
   /** The argument that asks for it; null if it is the default. */
@@ -38,7 +40,7 @@ export function chooseControlSocket(
 ): ControlSocket | null {
   if (control === false) return null;
   if (descriptor !== null) return { path: null, askedBy: null, isExplicit: true, descriptor };
-  if (control !== undefined) return { path: control, askedBy: `--control ${escapeText(control)}`, isExplicit: true };
+  if (control !== undefined) return { ...control, askedBy: `--control ${escapeText(control.path)}`, isExplicit: true };
   const isNamed = name !== undefined && isControlName(name);
   const path = controlSocketPath(isNamed ? name : String(pid), place);
   return { path, askedBy: isNamed ? `--name ${name}` : null, isExplicit: false };
@@ -56,7 +58,7 @@ export async function requireUnclaimed({ path, askedBy }: ControlSocket): Promis
  * failure is a warning.
  */
 export async function listenForControl(server: ControlServer, socket: ControlSocket, log: Log): Promise<void> {
-  const { path, askedBy, isExplicit, descriptor } = socket;
+  const { path, access, askedBy, isExplicit, descriptor } = socket;
   if (descriptor !== undefined) {
     await server.listen({ fd: descriptor });
     const message = `listening on the socket passed by systemd (descriptor ${descriptor}) for control requests`;
@@ -70,7 +72,7 @@ export async function listenForControl(server: ControlServer, socket: ControlSoc
   }
   if (!isExplicit) await removeStaleSockets(dirname(path));
   try {
-    await server.listen({ path });
+    await server.listen(await resolveAddress({ path, access }));
   } catch (error) {
     const { code, message } = toVproxyError(error);
     if (isExplicit) throw error;

@@ -1,14 +1,15 @@
 /** The settings of the process: its name, its listeners besides its channels, and its log. */
 
-import { badArgument } from '../errors.js';
+import { badArgument, naming } from '../errors.js';
 import type { LogLevel } from '../events.js';
 import { fileEndpoint, parseFileEndpoint } from '../forward/endpoints/file-endpoint.js';
+import { formatSocketFile, parseSocketFile, type SocketFile } from '../forward/endpoints/socket-endpoint.js';
 import type { Rotation } from '../system/files/log-file.js';
-import { formatHostPort, parseHostPort } from '../util/addresses.js';
+import { formatHostPort, parseHostPort, parsePathOrName } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';
 import { NAME } from './channel-settings.js';
 import { notAllowedWith, onlyValue, type Setting } from './setting.js';
-import { oneOf, parsed, text, type ValueType, yesOrNo } from './value-type.js';
+import { oneOf, parsed, type ValueType, yesOrNo } from './value-type.js';
 
 /** The format of a line of the log. */
 export type LogFormat = 'text' | 'json';
@@ -31,15 +32,20 @@ const auditPlace: ValueType<AuditPlace> = parsed(
     fileEndpoint.format({ kind: 'file', path: file, ...(rotation === null ? {} : { rotation }) }),
 );
 
-const CONTROL_EXPECTED = 'the path of a socket, or false';
+const parseControl = (value: string): SocketFile => parseSocketFile(value, 'outgoing', parsePathOrName);
 
-/** A path, or false for no control socket. */
-const controlSocket: ValueType<string | false> = {
-  ...(text(CONTROL_EXPECTED) as ValueType<string | false>),
-  read: (value, place) =>
-    value === false || (typeof value === 'string' && value !== '')
-      ? { value }
-      : place.fail(`expected ${CONTROL_EXPECTED}`),
+/** The path of a socket, absolute or not, and who may connect. */
+const socketFile: ValueType<SocketFile> = parsed(
+  'the path of a socket, or false',
+  parseControl,
+  formatSocketFile,
+);
+
+/** A socket, or false for no control socket. */
+const controlSocket: ValueType<SocketFile | false> = {
+  ...(socketFile as ValueType<SocketFile | false>),
+  read: (value, place) => (value === false ? { value } : socketFile.read(value, place)),
+  write: (value, form) => value && socketFile.write(value, form),
   schema: (z) => z.union([z.literal(false), z.string()]),
 };
 
@@ -76,18 +82,19 @@ export const PROCESS_SETTINGS = [
     type: controlSocket,
     variable: 'VPROXY_CONTROL',
     about:
-      'The path of the control socket, or false for none; default: NAME.sock in /run/vproxy, or in $XDG_RUNTIME_DIR/vproxy',
+      'The path of the control socket, with ,mode= ,user= ,group= as for -o, or false for none; default: NAME.sock in /run/vproxy, or in $XDG_RUNTIME_DIR/vproxy',
     options: [
       {
         name: 'control',
-        value: 'PATH',
+        value: 'PATH[,mode=0660][,user=NAME][,group=NAME]',
         group: 'Control:',
         help: 'PATH of the control socket [default: /run/vproxy/NAME.sock, or in $XDG_RUNTIME_DIR/vproxy]',
       },
       { name: 'no-control', group: 'Control:', help: 'No control socket' },
     ],
     fromOptions(given) {
-      const socket = onlyValue('control', given);
+      const text = onlyValue('control', given);
+      const socket = text === undefined ? text : naming('--control', () => parseControl(text));
       if (given('no-control').length === 0) return socket;
       if (socket !== undefined) throw notAllowedWith('--no-control', '--control');
       return false;

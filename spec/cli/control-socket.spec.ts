@@ -1,28 +1,48 @@
 /** The control socket of the real command line: its path, its owner, and its effects on the process. */
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, statSync, writeFileSync } from 'node:fs';
+import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
+import { socketInEnvironment } from '../../cli/command/find-process.js';
 import { chooseControlSocket, listenForControl } from '../../cli/run/control-socket.js';
+import { parseRunFlags } from '../../cli/run/run-options.js';
 import { ControlServer } from '../../lib/control/server/control-server.js';
 import { controlSocketPath } from '../../lib/control/socket-paths.js';
 import type { LogEvent } from '../../lib/events.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { ask, NO_CHANGES, TestProcess } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
+import { givenIn } from '../helpers/given-options.js';
 import { answerTo, echo, localServer, localSocket, refusal, TestProxy } from '../helpers/proxies.js';
 import { upgradablePair } from '../helpers/upgrades.js';
 import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 test('the path of the control socket depends on --control, --name and the PID', (t) => {
-  const path = (configuration: { control?: string | false; name?: string }, isRoot = true) =>
+  const path = (configuration: { control?: { path: string } | false; name?: string }, isRoot = true) =>
     chooseControlSocket(configuration, { isRoot, runtimeDirectory: null }, 77)?.path;
   t.is(path({}), '/run/vproxy/77.sock');
   t.is(path({ name: 'vm1' }), '/run/vproxy/vm1.sock');
   t.is(path({ name: 'no/file' }), '/run/vproxy/77.sock');
   t.is(path({ name: '..' }), '/run/vproxy/77.sock');
-  t.is(path({ name: 'vm1', control: '/x.sock' }), '/x.sock');
+  t.is(path({ name: 'vm1', control: { path: '/x.sock' } }), '/x.sock');
   t.is(path({ name: 'vm1', control: false }), undefined);
   t.is(path({ name: 'vm1' }, false), null);
+});
+
+test('a given path may come with the access of others', async (t) => {
+  const { proxy } = new TestProxy(t, 'unix-connect:/nonexistent/channel.sock');
+  const server = new ControlServer({ proxy, process: new TestProcess() });
+  t.teardown(() => server.close());
+  const path = join(temporaryFolder(t), 'c');
+  const { gid } = userInfo();
+  const flags = parseRunFlags(givenIn({ channel: 'stdio:', control: `${path},mode=0660,group=${gid}` }));
+  const control = flags.control;
+  t.deepEqual(control, { path, access: { mode: 0o660, group: String(gid) } });
+  const socket = chooseControlSocket({ control: control ?? false }, { isRoot: true, runtimeDirectory: null }, 77);
+  if (socket !== null) await listenForControl(server, socket, () => undefined);
+  t.deepEqual([statSync(path).mode & 0o777, statSync(path).gid], [0o660, gid]);
+  t.is(socketInEnvironment({ VPROXY_CONTROL: `${path},mode=0660` }), path);
+  t.throws(() => parseRunFlags(givenIn({ control: '/c,mode=9' })), { message: /^--control: mode=9 is not an octal/ });
 });
 
 test('an unusable default path is a warning, a given one an error', async (t) => {

@@ -1,6 +1,6 @@
 /** The process that a command is for, if nothing names its socket. */
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
+import { chownSync, mkdirSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -57,6 +57,18 @@ test('it is an error if no process runs, or none of that name', async (t) => {
   for (const path of [folder, join(folder, 'none')]) await t.throwsAsync(findSocket({ folder: path }), none);
   await t.throwsAsync(findSocket({ folder: null }), { ...none, message: /XDG_RUNTIME_DIR/ });
   await t.throwsAsync(findSocket({ name: 'x', folder: null }), { code: 'control-unavailable' });
+  // A process that has its socket elsewhere, or of another user, as /proc shows it.
+  const proc = temporaryFolder(t);
+  mkdirSync(join(proc, '12'));
+  writeFileSync(join(proc, '12/comm'), 'vproxy\n');
+  writeFileSync(join(proc, '12/cmdline'), 'vproxy -c unix-listen:/x --name host1 --control /none,mode=0600\0');
+  const told = (message: RegExp) =>
+    Promise.all([folder, null].map((path) => t.throwsAsync(findSocket({ folder: path, proc }), { ...none, message })));
+  await told(/; PID 12 has its socket elsewhere: use --socket PATH \(see vproxy ps\)$/);
+  if (process.getuid?.() === 0) {
+    chownSync(join(proc, '12'), 12_345, -1);
+    await told(/; PID 12 is of user 12345: become that user, or start it with --control PATH,group=NAME/);
+  }
   // Processes are asked for a name that cannot be a file name.
   await running(t, join(folder, '123.sock'));
   await t.throwsAsync(findSocket({ name: 'my vm', folder }), { ...none, message: /"my vm"/ });

@@ -68,7 +68,7 @@ test('flags only, with defaults for everything else', (t) => {
 test('a file: a channel’s own settings override those for all, then the defaults of its kind; flags override each', (t) => {
   const merged = merge(FILE);
   const metrics = { host: '127.0.0.1', port: 9464 };
-  t.like(merged, { name: 'host1', control: '/run/a.sock', metrics, logLevel: 'error', logFormat: 'json' });
+  t.like(merged, { name: 'host1', control: { path: '/run/a.sock' }, metrics, logLevel: 'error', logFormat: 'json' });
   t.like(merged.channels[0], {
     ...{ label: 'vm1', address: 'unix-connect:/run/vm1.sock', name: 'guest', waitMs: 3000, deadAfterMs: 30_000 },
     storage: { isAllowed: true, socketPath: '/run/x.sock', parallel: 4 },

@@ -58,7 +58,7 @@ test('every key of a file becomes a plain value', (t) => {
   t.deepEqual(problems, []);
   t.deepEqual(layer, {
     name: 'host1',
-    control: '/run/vproxy/host1.sock',
+    control: { path: '/run/vproxy/host1.sock' },
     metrics: { host: '127.0.0.1', port: 9464 },
     ready: 2,
     logLevel: 'debug',

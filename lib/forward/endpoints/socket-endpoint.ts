@@ -87,12 +87,12 @@ export interface UnixEndpoint extends SocketFile {
 export const PATH_FORM = '/path[,mode=0660][,user=NAME][,group=NAME]';
 
 /** Parses a path, with options if a socket is created. Throws `bad-argument`. */
-export function parseSocketFile(text: string, direction: Direction): SocketFile {
+export function parseSocketFile(text: string, direction: Direction, parsePath = parseSocketPath): SocketFile {
   const [path = '', ...options] = splitAtCommas(text);
   const values = parseKeyValues(options);
   requireKnown(values, direction === 'outgoing' ? ACCESS_OPTIONS : []);
   const access = parseSocketAccess(values);
-  return { path: parseSocketPath(path), ...(access === null ? {} : { access }) };
+  return { path: parsePath(path), ...(access === null ? {} : { access }) };
 }
 
 /** The text of a socket's file; `parseSocketFile` reads it back. */
