@@ -168,9 +168,9 @@ export function statusOfEnd({ status, signal, timedOut, error }: ExecResult): nu
   if (error !== null) return statusOfCode(error.code);
   if (timedOut) return TIMED_OUT;
   if (status !== null) return status;
-  // A signal that this system does not know has no number.
+  // A signal that this system does not know has no number; `SIG35` has one.
   const numbers: Readonly<Record<string, number>> = constants.signals;
-  return 128 + (numbers[signal ?? ''] ?? 0);
+  return 128 + (numbers[signal ?? ''] ?? Number(/^SIG(\d\d)$/.exec(signal ?? '')?.[1] ?? 0));
 }
 
 /** A command that could not be run has its own status; everything else is a failure of vproxy. */

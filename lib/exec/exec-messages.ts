@@ -84,7 +84,7 @@ export interface ExecRequest {
 export interface ExecResult {
   /** Its exit status; null if it did not exit by itself. */
   readonly status: number | null;
-  /** The signal that ended it, `SIGKILL`; else null. */
+  /** The signal that ended it, `SIGKILL`, or `SIG35` for one without a name; else null. */
   readonly signal: string | null;
   /** Whether it timed out. */
   readonly timedOut: boolean;

@@ -24,7 +24,7 @@ export interface PipeHandle {
  * now on. Null if this version of Node has no such handle; the caller then still owns `fd`.
  */
 export function openPipeHandle(fd: number): PipeHandle | null {
-  const Pipe = constructorOfServer() ?? constructorOfBinding();
+  Pipe ??= constructorOfServer() ?? constructorOfBinding();
   if (Pipe === null) return null;
   const handle = new Pipe(SOCKET_TYPE);
   return handle.open(fd) === 0 ? handle : null;
@@ -54,6 +54,8 @@ export function pollAgain(handle: PipeHandle): void {
 }
 
 type PipeConstructor = new (type: number) => PipeHandle;
+
+let Pipe: PipeConstructor | null = null;
 
 /** `constants.SOCKET` of Node's `pipe_wrap`: neither a server nor a channel for descriptors. */
 const SOCKET_TYPE = 0;

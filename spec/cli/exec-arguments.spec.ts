@@ -78,6 +78,8 @@ test('exit statuses', (t) => {
   t.is(statusOf({ status: 200 }), 200);
   t.is(statusOf({ signal: 'SIGTERM' }), 143);
   t.is(statusOf({ signal: 'SIGRTMIN+3' }), 128);
+  t.is(statusOf({ signal: 'SIG35' }), 163);
+  t.is(statusOf({ signal: 'SIG64' }), 192);
   t.is(statusOf({ signal: 'SIGKILL', timedOut: true }), 124);
   for (const [code, status] of [
     ['command-not-found', 127],

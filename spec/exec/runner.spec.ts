@@ -45,6 +45,18 @@ for (const [what, script, input, expected, hasPipes = true] of [
   });
 }
 
+test.serial('a real-time signal, which has no name, is reported by its number', async (t) => {
+  const runner = new TestRunner(t);
+  const kill = (number: number) => runner.run({ argv: sh(`kill -${number} $$`) });
+  for (const [number, name] of [
+    [34, 'SIG34'],
+    [35, 'SIG35'],
+    [64, 'SIG64'],
+    [15, 'SIGTERM'],
+  ] as const)
+    t.like(await kill(number), { status: null, signal: name });
+});
+
 test('every byte and both EOFs come between STARTED and EXIT', async (t) => {
   const runner = new TestRunner(t);
   for (let round = 0; round < 10; round += 1) {

@@ -5,11 +5,13 @@ import type { Readable, Writable } from 'node:stream';
 import { systemCode } from '../../errors.js';
 import { type CancelTimer, type Clock, settledWithin } from '../../util/clock.js';
 import { deferred } from '../../util/concurrency.js';
+import { watchSignal } from './real-time-signals.js';
 
 /** How a process ended. */
 export interface ProcessEnd {
   readonly status: number | null;
-  readonly signal: NodeJS.Signals | null;
+  /** `SIGTERM`, or `SIG35` for one without a name. */
+  readonly signal: string | null;
 }
 
 /** Returns the running child. Rejects with the system error if it could not be started. */
@@ -31,10 +33,13 @@ export class ProcessGroup {
   constructor(child: ChildProcess) {
     this.pid = child.pid as number;
     child.on('error', () => undefined);
+    const realTimeSignal = watchSignal(this.pid);
     this.ended = new Promise((resolve) => {
-      child.once('exit', (status, signal) => {
-        this.#isGone = !isGroupAlive(this.pid);
-        resolve({ status, signal });
+      child.once('exit', (code, name) => {
+        this.#isGone = !signalGroup(this.pid, 0);
+        const unnamed = realTimeSignal();
+        const signal = name ?? unnamed;
+        resolve({ status: signal === null ? code : null, signal });
       });
     });
   }
@@ -45,17 +50,8 @@ export class ProcessGroup {
   }
 }
 
-/** Signals every process of a group. False if none is left; a process that this user may not signal counts as left. */
-export function signalGroup(groupId: number, name: NodeJS.Signals): boolean {
-  return killGroup(groupId, name);
-}
-
-/** Whether a group has processes, including zombies. */
-function isGroupAlive(groupId: number): boolean {
-  return killGroup(groupId, 0);
-}
-
-function killGroup(groupId: number, signal: NodeJS.Signals | 0): boolean {
+/** Signals every process of a group; 0 only looks. False if none is left, not even a zombie; one that this user may not signal is left. */
+export function signalGroup(groupId: number, signal: NodeJS.Signals | 0): boolean {
   try {
     process.kill(-groupId, signal);
     return true;
@@ -121,7 +117,7 @@ export class GroupEnder {
     this.#cancelLook?.();
     this.#cancelLook = null;
     if (!this.#hasFirstEnded || this.#state === 'gone') return;
-    if (this.#state === 'ending' && isGroupAlive(this.#group.pid)) {
+    if (this.#state === 'ending' && signalGroup(this.#group.pid, 0)) {
       this.#cancelLook = this.#clock.schedule(LOOK_MS, () => this.#look());
       return;
     }

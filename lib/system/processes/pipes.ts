@@ -9,6 +9,7 @@ import net, { type SocketConstructorOpts } from 'node:net';
 import type { Readable, ReadableOptions, Writable } from 'node:stream';
 import { shortageAt, shortageOfNext } from '../descriptors.js';
 import { loadLibc, type NativeCall } from '../libc.js';
+import { loadRealTimeSignals } from './real-time-signals.js';
 
 /** The two ends of a pipe, as descriptors that children do not inherit by default. */
 export interface PipeEnds {
@@ -63,7 +64,11 @@ export function openLoadedPipes(count: number, owner?: PipeOwner): PipeEnds[] | 
 }
 
 /** Creates a pipe, and writes its two descriptors to a buffer. Returns zero, or a negative number on failure. */
-const load = async (): Promise<NativeCall> => (await loadLibc()).declare('int pipe2(void *fds, int flags)');
+async function load(): Promise<NativeCall> {
+  const libc = await loadLibc();
+  loadRealTimeSignals(libc);
+  return libc.declare('int pipe2(void *fds, int flags)');
+}
 
 /** A child with its own input and outputs. */
 export interface PipedChild {
