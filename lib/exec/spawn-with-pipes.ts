@@ -1,7 +1,7 @@
 /** Runs a command with pipes for its input and outputs. */
 import { spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
-import { ProcessGroup, spawned } from '../system/processes/children.js';
+import { ProcessGroup, spawned, startTurns } from '../system/processes/children.js';
 import { type OpenPipes, openSystemPipes, type PipedChild, spawnPiped } from '../system/processes/pipes.js';
 import type { CommandOptions, RunningCommand } from './running-command.js';
 import { spawnFailure } from './spawn-failure.js';
@@ -17,17 +17,19 @@ export async function spawnWithPipes(
   const { file, argv, cwd, env, uid, gid, owner, hasInput = true } = options;
   const ids = { ...(uid !== undefined && { uid }), ...(gid !== undefined && { gid }) };
   const pipes = await openPipes(hasInput ? 3 : 2, owner);
-  let piped: PipedChild | null = null;
-  try {
-    piped = spawnPiped(pipes, hasInput, (stdio) =>
+  const start = async (): Promise<RunningCommand> => {
+    const piped = spawnPiped(pipes, hasInput, (stdio) =>
       spawn(file, argv.slice(1), { argv0: argv[0] ?? file, cwd, env, ...ids, stdio, detached: true }),
     );
-    await spawned(piped.child);
-  } catch (error) {
-    piped?.release();
+    await spawned(piped.child).catch((error: unknown) => {
+      piped.release();
+      throw error;
+    });
+    return running(piped);
+  };
+  return startTurns.run(start).catch((error: unknown) => {
     throw spawnFailure(error, options);
-  }
-  return running(piped);
+  });
 }
 
 function running({ child, stdin, stdout, stderr, release }: PipedChild): RunningCommand {

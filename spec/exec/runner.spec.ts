@@ -1,8 +1,10 @@
 /** Commands run for a caller: their environment, input, outputs and results. */
+import { createHook } from 'node:async_hooks';
 import { spawnSync } from 'node:child_process';
 import { readlinkSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
 import { statOf, TestRunner } from '../helpers/exec-peers.js';
@@ -56,6 +58,33 @@ test.serial('a real-time signal, which has no name, is reported by its number', 
   ] as const)
     t.like(await kill(number), { status: null, signal: name });
 });
+
+test.serial(
+  'of a hundred commands at once, and of getent for their user, one starts in each turn of the loop',
+  async (t) => {
+    let count = 0;
+    const hook = createHook({
+      init(_id, type) {
+        if (type === 'PROCESSWRAP') count += 1;
+      },
+    }).enable();
+    t.teardown(() => hook.disable());
+    const runner = new TestRunner(t);
+    const request = { argv: ['true'], user: os.userInfo().username };
+    const ends = Promise.all(Array.from({ length: 100 }, () => runner.run(request)));
+    const state = { isOver: false };
+    void ends.then(() => void (state.isOver = true));
+    const perTurn: number[] = [];
+    while (!state.isOver) {
+      const before = count;
+      await setImmediate();
+      perTurn.push(count - before);
+    }
+    t.true((await ends).every(({ status }) => status === 0));
+    t.is(count, 200);
+    t.true(Math.max(...perTurn) <= 2, perTurn.join(' '));
+  },
+);
 
 test('every byte and both EOFs come between STARTED and EXIT', async (t) => {
   const runner = new TestRunner(t);

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import type { TargetContext } from '../../lib/forward/endpoint-kind.js';
@@ -176,6 +177,45 @@ test('stopping the proxy ends all processes, even those that ignore SIGTERM', as
   socket.on('error', () => undefined);
   await b.proxy.stop();
   t.false(isAlive(pid));
+});
+
+test.serial(
+  'a hundred streams at once start their commands one by one, with what came before; one that is reset starts none',
+  async (t) => {
+    const started = join(temporaryFolder(t), 'started');
+    const create = (context: TargetContext) => new ExecTarget(`echo $$ >> ${started}; cat`, context);
+    const { pair, target } = targetPair('run', 'exec:cat', create);
+    const open = (): MuxStream => MuxStream.open(pair.a.session, 'run');
+    const streams = Array.from({ length: 100 }, open);
+    const answers = streams.map((stream) => (stream.end('in'), text(stream)));
+    const reset = open().on('error', () => undefined);
+    reset.write('in');
+    pair.settle();
+    t.true(!existsSync(started) || readFileSync(started, 'utf8').split('\n').length < 10);
+    reset.destroy();
+    const all = carryUntil(pair, Promise.all(answers));
+    t.true((await all).every((answer) => answer === 'in'));
+    t.is(readFileSync(started, 'utf8').trim().split('\n').length, 100);
+    const late = Array.from({ length: 10 }, open);
+    const codes = late.map(
+      (stream) => new Promise((resolve) => stream.once('error', ({ message }) => resolve(message))),
+    );
+    pair.settle();
+    await carryUntil(pair, Promise.resolve(target.stop()));
+    const messages = await carryUntil(pair, Promise.all(codes));
+    t.true(
+      messages.some((message) => /is no longer offered/.test(String(message))),
+      String(messages),
+    );
+  },
+);
+
+test.serial('a command that a real-time signal ends has failed', async (t) => {
+  const { connect, b } = await running(t, 'echo partial; kill -35 $$');
+  connect()
+    .on('error', () => undefined)
+    .resume();
+  t.regex((await b.event('stream-reset')).message, /was killed by SIG35/);
 });
 
 test('a shell that cannot be started is connect-failed', async (t) => {

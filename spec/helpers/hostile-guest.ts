@@ -270,6 +270,27 @@ async function changePorts(path: string): Promise<void> {
   }
 }
 
+/** A hundred commands at a time, the next hundred when all have been answered. */
+async function startCommands(path: string): Promise<void> {
+  const start = encodeStart({ argv: ['true'], hasInput: false });
+  const peer = await SocketPeer.established(path, { peerLimits: ROOM });
+  for (;;) {
+    const ids = Array.from({ length: 100 }, (_, index) => peer.highestId + 2 + 2 * index);
+    const over = new Set<number>();
+    peer.onFrame = ({ type, streamId }) => {
+      peer.log.frames.length = 0;
+      if (type === REFUSE) throw new Error('exec is refused');
+      if (type === FIN || type === RESET) over.add(streamId);
+    };
+    const frames = ids.flatMap((id) => [peer.frame(OPEN, id, { service: 'exec' }), peer.frame(DATA, id, start)]);
+    peer.write(Buffer.concat(frames));
+    begun();
+    while (over.size < ids.length && !peer.isClosed) await delay(1);
+    if (peer.isClosed) throw new Error('the session is over');
+    peer.write(Buffer.concat(ids.map((id) => peer.frame(FIN, id))));
+  }
+}
+
 type Copy = (source: string, target: string, options: CopyCallOptions) => Promise<unknown>;
 
 /** Copies of a folder of 1,000 empty files, eight at a time: the load that a guest puts on its host with a copy. */
@@ -307,6 +328,7 @@ export const SURFACES: Readonly<Record<string, (path: string) => Promise<void>>>
     piece: encodeRecord(EXEC_KIND.STDIN, 'x'),
     maxBytes: STDIN_CREDIT_BYTES,
   }),
+  'starts a hundred commands at a time': startCommands,
   'announces ports and withdraws them': changePorts,
   'fetches a folder of 1,000 files': copyFolders((source, target, options) => fetchFiles([source], target, options)),
   'puts a folder of 1,000 files': copyFolders((source, target, options) => putFiles([source], target, options)),

@@ -1,9 +1,9 @@
 /** Runs a command in a pseudo-terminal of its own. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import { VproxyError } from '../../errors.js';
 import { shortageAt } from '../../system/descriptors.js';
-import { ProcessGroup, spawned } from '../../system/processes/children.js';
+import { ProcessGroup, spawned, startTurns } from '../../system/processes/children.js';
 import { describeError, escapeText } from '../../util/escape.js';
 import type { TerminalRequest, TerminalSize } from '../exec-messages.js';
 import type { CommandOptions, RunningCommand } from '../running-command.js';
@@ -96,8 +96,8 @@ async function start(options: CommandOptions, { slaveFd, path }: PseudoTerminal)
   const ids = { ...(uid !== undefined && { uid }), ...(gid !== undefined && { gid }) };
   try {
     // Detached: leads a new session, which has no terminal yet.
-    const child = spawn(file, args, { cwd, env, ...ids, stdio: [slaveFd, slaveFd, 'ignore'], detached: true });
-    return await spawned(child);
+    const stdio: StdioOptions = [slaveFd, slaveFd, 'ignore'];
+    return await startTurns.run(() => spawned(spawn(file, args, { cwd, env, ...ids, stdio, detached: true })));
   } catch (error) {
     throw spawnFailure(error, options);
   }

@@ -4,7 +4,7 @@ import { readFileSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { VproxyError } from '../../errors.js';
-import { ProcessGroup, signalGroup, spawned } from '../../system/processes/children.js';
+import { ProcessGroup, signalGroup, spawned, startTurns } from '../../system/processes/children.js';
 import { runTool } from '../../system/processes/run-tool.js';
 import { escapeText, quoteWord } from '../../util/escape.js';
 import type { TerminalRequest } from '../exec-messages.js';
@@ -84,15 +84,13 @@ async function start(
   const line = ['exec', ...[call.file, ...call.args].map(quoteWord)].join(' ');
   const ids = { ...(uid !== undefined && { uid }), ...(gid !== undefined && { gid }) };
   try {
-    const child = spawn(script, ['-qefc', line, '/dev/null'], {
-      cwd,
-      // script would run the user's shell, which may not be one.
-      env: { ...env, SHELL: '/bin/sh' },
-      ...ids,
-      stdio: ['pipe', 'pipe', 'ignore'],
-      detached: true,
-    });
-    return await spawned(child);
+    // script would run the user's shell, which may not be one.
+    const own = { cwd, env: { ...env, SHELL: '/bin/sh' }, ...ids, detached: true };
+    return await startTurns.run(() =>
+      spawned<ScriptProcess>(
+        spawn(script, ['-qefc', line, '/dev/null'], { ...own, stdio: ['pipe', 'pipe', 'ignore'] }),
+      ),
+    );
   } catch (error) {
     throw spawnFailure(error, options);
   }

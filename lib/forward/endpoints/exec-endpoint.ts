@@ -6,7 +6,7 @@ import { badArgument, type VproxyError } from '../../errors.js';
 import { makeEvent } from '../../events.js';
 import type { LocalEnd } from '../../session/local-end.js';
 import type { SessionStream } from '../../session/stream.js';
-import { GroupEnder, ProcessGroup } from '../../system/processes/children.js';
+import { GroupEnder, type ProcessEnd, ProcessGroup, startTurns } from '../../system/processes/children.js';
 import { loadSystemPipes, openLoadedPipes, type PipedChild, spawnPiped } from '../../system/processes/pipes.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { deferred } from '../../util/concurrency.js';
@@ -60,8 +60,26 @@ export class ExecTarget implements Target {
   }
 
   serve(stream: SessionStream): void {
-    const { clock, log, maxStreams, name, onClosed } = this.#context;
+    const { clock, maxStreams, name, onClosed, onLeft } = this.#context;
     if (refuseBeyond(stream, this.#children.size, maxStreams)) return;
+    const sink = new ChildSink(stream, {
+      clock,
+      describe: (ending) => `${name} ${ending}`,
+      onDone: (reason) => {
+        this.#children.delete(sink);
+        onClosed(stream, reason);
+        onLeft?.();
+      },
+    });
+    this.#children.add(sink);
+    stream.attach(sink);
+    void startTurns.run(() => {
+      if (!stream.isOver) this.#start(stream, sink);
+    });
+  }
+
+  #start(stream: SessionStream, sink: ChildSink): void {
+    const { log, name } = this.#context;
     const piped = this.#spawn(stream);
     if (piped === null) return;
     const { child, stdin, stdout, stderr } = piped;
@@ -71,21 +89,7 @@ export class ExecTarget implements Target {
       return;
     }
     filterInput(stdin, this.#context.createFilter?.() ?? null);
-    const sink = new ChildSink(
-      stream,
-      { ...piped, stdin, stdout, stderr },
-      {
-        clock,
-        describe: (ending) => `${name} ${ending}`,
-        onDone: (reason) => {
-          this.#children.delete(sink);
-          onClosed(stream, reason);
-          this.#context.onLeft?.();
-        },
-      },
-    );
-    this.#children.add(sink);
-    stream.attach(sink);
+    sink.begin({ ...piped, stdin, stdout, stderr });
     child.once('spawn', () => {
       stream.accept();
       log.opened(stream);
@@ -145,18 +149,11 @@ const KILL_AT_STOP_MS = 400;
 const EXIT_GRACE_MS = 200;
 
 /** Calls back once the process has exited and its outputs are closed: like a child's `close` for streams made by Node. */
-function whenGone(
-  { child, stdin, stdout, stderr }: PipedProcess,
-  callback: (status: number | null, signal: NodeJS.Signals | null) => void,
-): void {
-  const exited = new Promise<Parameters<typeof callback>>((resolve) => {
-    child.once('exit', (status, signal) => {
-      stdin.destroy();
-      resolve([status, signal]);
-    });
-  });
+function whenGone({ ended }: ProcessGroup, process: PipedProcess, callback: (end: ProcessEnd) => void): void {
+  const { stdin, stdout, stderr } = process;
+  void ended.then(() => stdin.destroy());
   const closed = [stdout, stderr].map((output) => new Promise((resolve) => output.once('close', resolve)));
-  void Promise.all([exited, ...closed]).then(([[status, signal]]) => callback(status, signal));
+  void Promise.all([ended, ...closed]).then(([end]) => callback(end));
 }
 
 interface ChildSinkOptions {
@@ -170,39 +167,51 @@ interface ChildSinkOptions {
 /** Joins a process to a stream: bytes, half-close, back-pressure, exit status; ends the process with the stream. */
 class ChildSink implements LocalEnd {
   readonly #stream: SessionStream;
-  readonly #process: PipedProcess;
   readonly #options: ChildSinkOptions;
-  readonly #writer: LocalWriter;
+  /** Null before the process is started. */
+  #process: PipedProcess | null = null;
+  #writer: LocalWriter | null = null;
+  /** What the stream brought before. */
+  readonly #early: (() => void)[] = [];
   readonly #gone = deferred();
   #endReason: VproxyError | null = null;
   #isStreamOver = false;
   #isGone = false;
   #isDone = false;
-  /** Null if the process could not be started. */
-  readonly #ender: GroupEnder | null;
+  /** Null if the process is not, or could not be, started. */
+  #ender: GroupEnder | null = null;
   #cancelTimer: CancelTimer | null = null;
   /** Resets the stream; set if the process failed while its last output still waits. */
   #failLater: (() => void) | null = null;
 
-  constructor(stream: SessionStream, process: PipedProcess, options: ChildSinkOptions) {
+  constructor(stream: SessionStream, options: ChildSinkOptions) {
     this.#stream = stream;
-    this.#process = process;
     this.#options = options;
+  }
+
+  /** Joins the process to the stream. */
+  begin(process: PipedProcess): void {
+    const { clock } = this.#options;
+    const stream = this.#stream;
     const { child, stdin, stdout } = process;
-    const hasBegun = child.pid !== undefined;
-    this.#ender = hasBegun ? new GroupEnder(new ProcessGroup(child), options.clock, () => undefined) : null;
+    this.#process = process;
+    if (child.pid !== undefined) {
+      const group = new ProcessGroup(child);
+      this.#ender = new GroupEnder(group, clock, () => undefined);
+      whenGone(group, process, (end) => this.#closed(end));
+    }
     this.#writer = new LocalWriter(stdin, (bytes) => stream.release(bytes));
     // Not `data`: Node makes the output of an exited process flow, paused or not.
     stdout.on('readable', () => this.#pump());
     stdout.once('end', () => {
-      this.#cancelTimer ??= options.clock.schedule(EXIT_GRACE_MS, () => stream.finish());
+      this.#cancelTimer ??= clock.schedule(EXIT_GRACE_MS, () => stream.finish());
     });
     // A process need not read; its input is dropped then.
     stdin.on('error', () => undefined);
     stdout.on('error', () => undefined);
     // Not started: no exit follows.
-    child.once('error', () => this.#closed(null, null));
-    whenGone(process, (status, signal) => this.#closed(status, signal));
+    child.once('error', () => this.#closed({ status: null, signal: null }));
+    for (const hand of this.#early) hand();
   }
 
   get streamId(): number {
@@ -211,6 +220,7 @@ class ChildSink implements LocalEnd {
 
   /** Kills the process soon; resolves once it has exited. */
   async stop(): Promise<void> {
+    if (this.#process === null) this.#stream.refuse('connect-failed', this.#options.describe('is no longer offered'));
     if (this.#isGone) return;
     this.#kill(KILL_AT_STOP_MS);
     await this.#gone.promise;
@@ -221,16 +231,24 @@ class ChildSink implements LocalEnd {
   }
 
   handleData(bytes: Buffer): boolean {
-    return this.#writer.write(bytes);
+    if (this.#writer !== null) return this.#writer.write(bytes);
+    const kept = Buffer.from(bytes);
+    this.#early.push(() => this.#writer?.write(kept));
+    return false;
   }
 
   handleFin(): void {
-    this.#writer.end();
+    this.#whenBegun(() => this.#writer?.end());
   }
 
   /** The peer stopped reading: closes the pipe, so that the process notices. */
   handleStop(): void {
-    this.#process.stdout.destroy();
+    this.#whenBegun(() => this.#process?.stdout.destroy());
+  }
+
+  #whenBegun(act: () => void): void {
+    if (this.#process === null) this.#early.push(act);
+    else act();
   }
 
   handleSent(): void {
@@ -241,24 +259,24 @@ class ChildSink implements LocalEnd {
   handleEnd(reason: VproxyError | null): void {
     this.#isStreamOver = true;
     this.#endReason = reason;
+    this.#isGone ||= this.#process === null;
     if (!this.#isGone) this.#kill(KILL_AFTER_MS);
     this.#finishIfDone();
   }
 
   /** Sends the output of the process as far as the stream takes it; an ended stream takes everything. */
   #pump(): void {
-    const { stdout } = this.#process;
     while (!this.#stream.isWaiting) {
-      const chunk = stdout.read() as Buffer | null;
-      if (chunk === null) return;
+      const chunk = this.#process?.stdout.read() as Buffer | null | undefined;
+      if (chunk === null || chunk === undefined) return;
       this.#stream.send(chunk, 0, chunk.length, false);
     }
   }
 
   /** The process has exited and no process holds its output: all of it was read. */
-  #closed(status: number | null, signal: NodeJS.Signals | null): void {
+  #closed({ status, signal }: ProcessEnd): void {
     this.#isGone = true;
-    this.#process.release();
+    this.#process?.release();
     this.#cancelTimer?.();
     const stream = this.#stream;
     if (status === 0) {
@@ -279,11 +297,11 @@ class ChildSink implements LocalEnd {
     this.#cancelTimer?.();
     this.#ender?.end(['SIGTERM'], killAfterMs);
     // Unread output must not hide that the process has exited.
-    this.#process.stdin.destroy();
+    this.#process?.stdin.destroy();
     this.#pump();
     this.#cancelTimer = this.#options.clock.schedule(killAfterMs, () => {
-      this.#process.stdout.destroy();
-      this.#process.stderr.destroy();
+      this.#process?.stdout.destroy();
+      this.#process?.stderr.destroy();
     });
   }
 

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { systemCode } from '../../errors.js';
 import { type CancelTimer, type Clock, settledWithin } from '../../util/clock.js';
-import { deferred } from '../../util/concurrency.js';
+import { deferred, LoopTurns } from '../../util/concurrency.js';
 import { watchSignal } from './real-time-signals.js';
 
 /** How a process ended. */
@@ -13,6 +13,9 @@ export interface ProcessEnd {
   /** `SIGTERM`, or `SIG35` for one without a name. */
   readonly signal: string | null;
 }
+
+/** Every start of a process goes through these turns: it takes the event loop a millisecond or more. */
+export const startTurns = new LoopTurns();
 
 /** Returns the running child. Rejects with the system error if it could not be started. */
 export async function spawned<C extends ChildProcess>(child: C): Promise<C> {
@@ -147,11 +150,11 @@ const TERM_MS = 250;
  * Rejects with a system error.
  */
 export async function startChild(command: string, clock: Clock): Promise<Child> {
-  const child: ChildProcessByStdio<Writable, Readable, null> = spawn('/bin/sh', ['-c', command], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-    detached: true,
-  });
-  await spawned(child);
+  const child = await startTurns.run(() =>
+    spawned<ChildProcessByStdio<Writable, Readable, null>>(
+      spawn('/bin/sh', ['-c', command], { stdio: ['pipe', 'pipe', 'inherit'], detached: true }),
+    ),
+  );
   const group = new ProcessGroup(child);
   const gone = deferred();
   const ender = new GroupEnder(group, clock, () => gone.resolve());

@@ -1,7 +1,7 @@
 /** Runs system tools to completion, bounded in time and output. */
 import { spawn, spawnSync } from 'node:child_process';
 import { type Clock, systemClock } from '../../util/clock.js';
-import { atExit, signalGroup } from './children.js';
+import { atExit, signalGroup, startTurns } from './children.js';
 
 export interface ToolLimits {
   readonly timeoutMs: number;
@@ -36,8 +36,11 @@ const DEFAULT_BYTES = 65_536;
 export function runTool(words: readonly string[], limits: ToolLimits): Promise<ToolResult> {
   const { timeoutMs, maxBytes = DEFAULT_BYTES, signal, env, hasOwnSession = true, clock = systemClock } = limits;
   const [file = '', ...args] = words;
-  if (signal?.aborted === true) return Promise.resolve({ end: 'given-up', stdout: '', stderr: '' });
-  return new Promise((resolve, reject) => {
+  const run = (resolve: (result: ToolResult) => void, reject: (error: Error) => void): void => {
+    if (signal?.aborted === true) {
+      resolve({ end: 'given-up', stdout: '', stderr: '' });
+      return;
+    }
     const child = spawn(file, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: hasOwnSession,
@@ -86,7 +89,8 @@ export function runTool(words: readonly string[], limits: ToolLimits): Promise<T
       reject(error);
     });
     child.once('close', (status, killedBy) => finish(killedBy ?? status ?? 0));
-  });
+  };
+  return startTurns.run(() => new Promise(run));
 }
 
 /** The error output of a failed tool in one line, or else how it ended. */
