@@ -34,6 +34,7 @@ export class OutputSender {
   #sentBytes = 0;
   #waitingPieces = 0;
   #isHeldUp = false;
+  #wasHeldUp = false;
   #isEnded = false;
 
   readonly #onWritten = (): void => {
@@ -56,9 +57,11 @@ export class OutputSender {
     return this.#sentBytes;
   }
 
-  /** Whether output waits because the caller does not read it. */
-  get isHeldUp(): boolean {
-    return this.#isHeldUp;
+  /** Whether output has waited since the last call because the caller did not read it. */
+  wasHeldUp(): boolean {
+    const was = this.#wasHeldUp;
+    this.#wasHeldUp = this.#isHeldUp;
+    return was;
   }
 
   /** Closes the pipe to the command; EOF follows. */
@@ -80,6 +83,7 @@ export class OutputSender {
     const { source } = this.#options;
     while (!this.#isEnded) {
       this.#isHeldUp = this.#isFull();
+      this.#wasHeldUp ||= this.#isHeldUp;
       if (this.#isHeldUp) return;
       const bytes = source.read() as Buffer | null;
       if (bytes === null) return;

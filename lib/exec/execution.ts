@@ -116,10 +116,11 @@ export class Execution {
   }
 
   #waitForOutputs(mostBytes: number): void {
-    const { sentBytes } = this;
+    for (const output of this.#outputs) output.wasHeldUp();
     this.#cancelGrace = this.#options.clock.schedule(OUTPUT_GRACE_MS, () => {
-      const isFlowing = this.sentBytes !== sentBytes || this.#outputs.some(({ isHeldUp }) => isHeldUp);
-      if (isFlowing && this.sentBytes <= mostBytes) this.#waitForOutputs(mostBytes);
+      // All that the group wrote has been read, unless it had to wait for the caller.
+      const isWaiting = this.#outputs.some((output) => output.wasHeldUp());
+      if (isWaiting && this.sentBytes <= mostBytes) this.#waitForOutputs(mostBytes);
       else this.#finish();
     });
   }

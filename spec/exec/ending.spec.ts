@@ -123,6 +123,27 @@ test('a process outside the group that holds the output open does not delay the 
   t.true(isRunning(escaped));
 });
 
+test('a process outside the group that keeps writing delays the timeout by half a second', async (t) => {
+  const argv = ['sh', '-c', "setsid sh -c 'trap : PIPE; echo $$; while sleep 0.01; do echo x; done' & exec sleep 1000"];
+  const { clock, caller } = begin(t, { argv, timeoutMs: 1000 });
+  const [pid = 0] = await eventually(() => caller.stdout.includes('x') && caller.stdout.split('\n').map(Number));
+  t.teardown(() => process.kill(pid, 'SIGKILL'));
+  const leader = await caller.started;
+  clock.advance(1000);
+  await eventually(() => !isRunning(leader));
+  // It writes between any two steps.
+  for (let waitedMs = 0; waitedMs < 1000 && !caller.said.includes('EXIT'); waitedMs += 100) {
+    const { length } = caller.stdout;
+    await eventually(() => caller.stdout.length > length || caller.said.includes('EXIT'));
+    clock.advance(100);
+    await setImmediate();
+  }
+  await eventually(() => caller.said.includes('EXIT') || caller.stdout.length > 10_000);
+  t.true(caller.said.includes('EXIT'));
+  t.true((await caller.exit).timedOut);
+  t.true(isRunning(pid));
+});
+
 const PATIENT = { timeoutMs: 1000, killAfterMs: MAX_TIMER_MS };
 
 for (const [title, script, times, waitedMs, leftMs, signal] of [
