@@ -6,6 +6,7 @@ import { requireAccess } from '../../lib/proxy/check-options.js';
 import type { FindRival } from '../../lib/proxy/rival.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { BadFileError } from '../../lib/settings/problem.js';
+import { closeInheritedOnExec } from '../../lib/system/descriptors.js';
 import { type ListenerStore, useListenerStore } from '../../lib/system/sockets/listener-store.js';
 import { boundYoungGeneration } from '../engine.js';
 import { EXIT_OK, exitOnDefect, exitStatusOf } from '../exit.js';
@@ -23,6 +24,7 @@ import { withRuntimeDirectory } from './running-process.js';
 
 /** Runs what the flags ask for, which were read from `variables`, too. Resolves with the exit status. */
 export async function runFlags(flags: RunFlags, variables: ProcessStart['variables']): Promise<number> {
+  await closeInheritedOnExec();
   const credentials = process.env['CREDENTIALS_DIRECTORY'] ?? null;
   const load = (running: Configuration | null) => loadConfiguration(flags, credentials, running);
   const start = { load: flags.file === null ? null : load, variables };

@@ -4,7 +4,8 @@ import fs from 'node:fs';
 import type net from 'node:net';
 import { promisify } from 'node:util';
 import { describeError } from '../util/escape.js';
-import { readText } from './files/optional-files.js';
+import { listFolder, readText } from './files/optional-files.js';
+import { loadLibc } from './libc.js';
 import { descriptorOf } from './sockets/node-sockets.js';
 
 // Handing descriptors to a successor.
@@ -88,6 +89,21 @@ export async function openOrdinary(path: string, flags: number, mode?: number): 
   if (shortage === null) return fd;
   await close(fd);
   throw Object.assign(new Error(shortage), { code: 'EMFILE' });
+}
+
+const O_CLOEXEC = 0o2000000;
+const [F_SETFD, FD_CLOEXEC] = [2, 1];
+
+/** Keeps what the starter of this process left open from its children; Node does so up to the first gap above 15. Needs koffi. */
+export async function closeInheritedOnExec(): Promise<void> {
+  const inherited = (listFolder('/proc/self/fd') ?? []).map(Number).filter((fd) => {
+    const [, flags] = /^flags:\t(\d+)$/m.exec(readText(`/proc/self/fdinfo/${fd}`)) ?? [];
+    return fd > 2 && flags !== undefined && (Number.parseInt(flags, 8) & O_CLOEXEC) === 0;
+  });
+  if (inherited.length === 0) return;
+  const libc = await loadLibc().catch(() => null);
+  const fcntl = libc?.declare('int fcntl(int fd, int command, int flags)');
+  for (const fd of inherited) fcntl?.(fd, F_SETFD, FD_CLOEXEC);
 }
 
 /** The number of open descriptors of this process; null if the system does not tell. */

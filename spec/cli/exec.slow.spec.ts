@@ -37,6 +37,20 @@ test.serial('in a shell: in a condition, after a pipe, with files', async (t) =>
   mkdirSync(join(folder, 'from/deep'), { recursive: true });
   mkdirSync(join(folder, 'to'));
   writeFileSync(join(folder, 'from/deep/file'), 'content');
+test.serial('descriptors that the starter of vproxy left open do not reach a command', async (t) => {
+  const launcher = ['bash', '-c', 'exec "$@" 9< /dev/null 20< /dev/null 150< /dev/null', 'bash'];
+  const { exec } = await execPair(t, ['--allow-exec'], { guestOptions: { launcher } });
+  const { stdout } = await exec(['sh', '-c', 'echo /proc/self/fd/*']);
+  t.deepEqual(
+    stdout
+      .trim()
+      .split(' ')
+      .map((path) => Number(path.slice(14)))
+      .filter((fd) => fd > 3),
+    [],
+  );
+});
+
   const { stdout } = await script(`
     if ! $VPROXY exec uname | grep -q Linux; then echo no; fi
     if $VPROXY exec test -e /nonexistent; then echo there; else echo "not there: $?"; fi
