@@ -1,5 +1,6 @@
 /** `npm run conformance`: see `--help`. */
 import { writeFileSync } from 'node:fs';
+import { EXEC } from '../spec/conformance/cases/exec.js';
 import { IN_PIECES, WHOLE } from '../spec/conformance/cases/index.js';
 import { Judge } from './judge.js';
 import { HELP, parseSuiteArguments, type SuiteOptions } from './options.js';
@@ -22,7 +23,7 @@ async function main(): Promise<number> {
     process.stdout.write(HELP);
     return 0;
   }
-  const cases = Object.entries({ ...IN_PIECES, ...WHOLE }).filter(([title]) => options.filter.test(title));
+  const cases = Object.entries({ ...IN_PIECES, ...WHOLE, ...EXEC }).filter(([title]) => options.filter.test(title));
   if (cases.length === 0) {
     console.error(`conformance: --filter ${options.filter.source}: no case has such a title`);
     return EXIT_USAGE;

@@ -63,8 +63,8 @@ function lacks(script: string, given: Given, lines: readonly Line[], { other, se
   const missing = features.find((feature) => other?.features.includes(feature) === false);
   if (missing !== undefined) return `it does not announce ${missing}`;
   const steps = lines.flatMap((line) => line.steps);
-  const service = ['target', 'flow'].find((name) => {
-    const uses = name === 'flow' ? /^OPEN \d+ .*flow/ : /^OPEN \d+$/;
+  const service = ['target', 'flow', 'exec'].find((name) => {
+    const uses = name === 'target' ? /^OPEN \d+$/ : new RegExp(`^OPEN \\d+ .*${name}`);
     return services?.includes(name) === false && steps.some((step) => uses.test(step));
   });
   return service === undefined ? null : `it does not offer ${service}`;

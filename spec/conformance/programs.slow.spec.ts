@@ -8,7 +8,8 @@ import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { serialTestWith } from '../helpers/test-with.js';
 
 const VPROXY = [process.execPath, 'dist/program/vproxy.cjs', '--no-control', '-c'];
-const SERVICES = ['-i', 'target:{target}', '-o', 'far:{far}', '-i', 'flow:udp:127.0.0.1:{flow}'];
+const FORWARDS = ['-i', 'target:{target}', '-o', 'far:{far}'];
+const SERVICES = [...FORWARDS, '-i', 'flow:udp:127.0.0.1:{flow}', '--allow-exec'];
 const BOUNDS = ',streams={streams},in-flight={inFlight},frame={frame}';
 const LIMITS = `${BOUNDS},resume=60s`;
 const KEY = ['--with-key=--key {key}'];
@@ -57,10 +58,10 @@ test.serial('vproxy over a unix socket', (t) =>
 serialTestWith('go')('vproxy-guest', (t) =>
   passes(
     t,
-    147,
+    148,
     ['without datagram', 'without ports', 'without resume'],
     ...[...KEY, '--without', 'datagram,ports,resume', GUEST, '-c', `unix-listen:{path}${BOUNDS}`],
-    ...SERVICES.slice(0, 4),
+    ...[...FORWARDS, '--allow-exec'],
   ),
 );
 
@@ -68,7 +69,7 @@ serialTestWith('python')('the second implementation', (t) =>
   passes(
     t,
     150,
-    ['without ports'],
+    ['it does not offer exec', 'without ports'],
     ...[...KEY, '--without', 'ports', 'python3', '-B', 'spec/interop/peer.py', 'unix-listen:{path}', '--datagrams'],
     ...['--resume', '60', '--service', 'target={target}', '--far', '{far}', '--service', 'flow=echo-datagrams'],
     ...['--limits', PYTHON_LIMITS],
