@@ -5,7 +5,7 @@ import { suggestOrList } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { cutLabel, isLabel } from '../../lib/util/labels.js';
 import { findSocket } from '../command/find-process.js';
-import type { ExecArguments } from './exec-arguments.js';
+import { type ExecArguments, readExecArguments } from './exec-arguments.js';
 
 /** Names that shells know and that are seldom programs. */
 const BUILTINS: ReadonlySet<string> = new Set(
@@ -16,16 +16,16 @@ const BUILTINS: ReadonlySet<string> = new Set(
 
 /**
  * Takes the first word of a command for the label of its channel, if a channel has that name: always if `--` follows it, and
- * otherwise unless a program here has it too. For arguments that name no channel, and whose command does not follow `--`.
- * Leaves them unchanged if the process cannot be asked.
+ * otherwise unless a program here has it too. For arguments that name no channel, and whose command does not follow `--`: those
+ * read from `words`. Leaves them unchanged if the process cannot be asked. Throws `bad-argument` for wrong options behind it.
  */
-export async function takeLabel(args: ExecArguments): Promise<ExecArguments> {
-  const [first = '', ...others] = args.argv;
+export async function takeLabel(args: ExecArguments, words: readonly string[]): Promise<ExecArguments> {
+  const [first = '', second] = args.argv;
   if (!isLabel(first)) return args;
-  const isSeparated = others[0] === '--';
-  if (!isSeparated && (await isProgramHere(first))) return args;
+  if (second !== '--' && (await isProgramHere(first))) return args;
+  const at = words.length - args.argv.length;
   if (!(await labels(args)).includes(first)) return args;
-  return { ...args, channel: first, argv: isSeparated ? others.slice(1) : others };
+  return readExecArguments([...words.slice(0, at), `${first}:`, ...words.slice(at + 1)], process.env);
 }
 
 /** What was meant by a command that the peer did not run, as text to append to the message; empty if not known. */

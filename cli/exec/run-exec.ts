@@ -27,8 +27,8 @@ export async function runExec(words: readonly string[]): Promise<never> {
   });
   try {
     const read = readExecArguments(words, process.env);
-    if (read.isHelp) process.exit(await showHelp(words[0]));
-    const args = read.channel === undefined && !read.isEnded ? await (await firstWord()).takeLabel(read) : read;
+    const args = read.channel === undefined && !read.isEnded ? await (await firstWord()).takeLabel(read, words) : read;
+    if (args.isHelp) process.exit(await showHelp(words[0]));
     // Exit explicitly: open handles such as standard input would keep the process alive.
     process.exit(await (args.isJson ? runForJson(args) : run(args)));
   } catch (error) {

@@ -53,13 +53,28 @@ test.serial('an unknown channel is an error at once, which lists the others', as
 
 test.serial('exec takes its first word for a label where a channel has that name, and no program here', async (t) => {
   const { run, client, control } = await twoChannels(t);
-  for (const words of ['default uname', 'default -- uname', '-n -T default uname', '--channel default uname'])
+  for (const words of [
+    'default uname',
+    'default -- uname',
+    '-n -T default uname',
+    'default -n uname',
+    'default -n -- uname',
+    '--channel default uname',
+  ])
     t.like(await run('exec', ...words.split(' ')), { code: 0, stdout: 'Linux\n' }, words);
   await client.addChannel({ label: 'uname', address: `unix-connect:${join(temporaryFolder(t), 'none.sock')}` });
   const { stderr } = await run('exec', '-n', 'uname', '-s');
   t.regex(stderr, /missing channel label; available: default, vm2, uname; did/);
-  const separated = readExecArguments(['exec', '--socket', control.path, 'uname', '--', '-s'], {});
-  t.like(await takeLabel(separated), { channel: 'uname', argv: ['-s'] });
+  const taken = (...words: string[]) => takeLabel(readExecArguments(words, {}), words);
+  const { path } = control;
+  t.like(await taken('exec', '--socket', path, 'uname', '--', '-s'), { channel: 'uname', argv: ['-s'] });
+  const expected = { channel: 'default', argv: ['sleep', '5'], hasInput: false, wantsTerminal: false, timeoutMs: 1000 };
+  for (const options of ['-nT --timeout 1 --', '-nT --timeout 1'])
+    t.like(await taken('exec', '--socket', path, 'default', ...options.split(' '), 'sleep', '5'), expected, options);
+  const plain = await taken('exec', '--socket', path, 'uname', '-s');
+  t.like(plain, { channel: undefined, argv: ['uname', '-s'] }, 'a program here');
+  t.like(await taken('exec', '--socket', path, 'vm7', '-x'), { channel: undefined, argv: ['vm7', '-x'] });
+  await t.throwsAsync(taken('exec', '--socket', path, 'default', '-x', 'ls'), { message: /^-x: unknown option/ });
   await Promise.all([client.removeChannel('vm2'), client.removeChannel('uname')]);
   t.like(await run('exec', '-n', 'uname'), { code: 0, stdout: 'Linux\n' });
   t.like(await run('exec', '-n', '--', 'default', 'uname'), { code: 127 });
