@@ -31,7 +31,7 @@ export const EXEC_COMMAND: CommandDescription = {
   ],
   options: {
     ...SHARED_OPTIONS,
-    tty: { short: 't', describe: 'Run the command in a terminal' },
+    tty: { short: 't', describe: 'Run the command in a terminal; -tt even if the input here is not one' },
     interactive: { short: 'i', describe: 'Pass standard input, as without -n' },
     'no-stdin': { short: 'n', describe: 'Do not pass standard input' },
     timeout: { value: 'SECONDS', describe: 'Stop it after this time, with status 124 [default: never]' },
@@ -90,6 +90,8 @@ export function readExecArguments(
     isShell,
     /** Null if no option decides about a terminal. */
     wantsTerminal: args.has('no-tty') || isJson ? false : args.has('tty') || null,
+    /** Whether it may have one although the input here is not a terminal. */
+    isTerminalForced: args.texts('tty').length > 1,
     hasInput: !args.has('no-stdin'),
     isJson,
     cwd: args.text('cwd') ?? args.text('workdir'),

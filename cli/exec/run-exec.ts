@@ -8,7 +8,12 @@ import { Readable } from 'node:stream';
 import { isatty } from 'node:tty';
 import { ERROR_CODES, toVproxyError, VproxyError } from '../../lib/errors.js';
 import { type CommandEnd, type CommandOutput, type ExecCall, openError, runCommand } from '../../lib/exec/exec-call.js';
-import { EXEC_SERVICE, type ExecRequest, type ExecResult } from '../../lib/exec/exec-messages.js';
+import {
+  DEFAULT_KILL_AFTER_MS,
+  EXEC_SERVICE,
+  type ExecRequest,
+  type ExecResult,
+} from '../../lib/exec/exec-messages.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { openService } from '../command/open-service.js';
 import { paintFor } from '../ui/color.js';
@@ -83,8 +88,11 @@ async function runForJson(args: ExecArguments): Promise<number> {
   }
 }
 
-async function terminalFor({ wantsTerminal, isShell, argv, hasInput }: ExecArguments): Promise<JoinedTerminal | null> {
+async function terminalFor(args: ExecArguments): Promise<JoinedTerminal | null> {
+  const { wantsTerminal, isTerminalForced, isShell, argv, hasInput } = args;
   if (wantsTerminal === false || (wantsTerminal === null && !isShell && argv.length > 0)) return null;
+  if (wantsTerminal === true && hasInput && !isTerminalForced && !isatty(0))
+    throw new VproxyError('bad-argument', '-t: the input is not a terminal; use -tt to run the command in one anyway');
   const { isAtTerminal, joinTerminal } = await import('./join-terminal.js');
   return wantsTerminal === true || isAtTerminal() ? joinTerminal(hasInput) : null;
 }
@@ -118,8 +126,8 @@ const hintFor = async (code: string, args: ExecArguments): Promise<string> =>
 const firstWord = () => import('./first-word.js');
 
 /** Forwards input and signals of a command without a local terminal. */
-function relayAll(call: ExecCall, { hasInput }: ExecArguments, onFailure: (error: Error) => void): void {
-  relaySignals(call, () => process.exit(INTERRUPTED));
+function relayAll(call: ExecCall, { hasInput, killAfterMs }: ExecArguments, onFailure: (error: Error) => void): void {
+  relaySignals(call, killAfterMs);
   if (!hasInput) return;
   process.stdin.on('error', (error) =>
     onFailure(new VproxyError('local-error', `standard input: ${describeError(error)}`)),
@@ -160,8 +168,9 @@ const OWN_FAILURE = ERROR_CODES['exec-unavailable'].exit;
 /** For a command that timed out, as with timeout(1). */
 const TIMED_OUT = 124;
 
-/** For a command that was abandoned at the third SIGINT. */
+/** For a command that was abandoned at the third SIGINT, or after SIGKILL had no effect. */
 const INTERRUPTED = 128 + 2;
+const TERMINATED = 128 + 15;
 
 /** The status for how a command ended. */
 export function statusOfEnd({ status, signal, timedOut, error }: ExecResult): number {
@@ -187,8 +196,8 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2']
 const GIVE_UP_COUNT = 3;
 const GIVE_UP_MS = 1000;
 
-/** Forwards signals. Calls `onGiveUp` at the third SIGINT within a second. */
-function relaySignals(call: ExecCall, onGiveUp: () => void): void {
+/** Forwards signals. A second SIGTERM is followed by SIGHUP, which interactive shells obey, and later by SIGKILL. */
+function relaySignals(call: ExecCall, killAfterMs = DEFAULT_KILL_AFTER_MS): void {
   const interruptedAt: number[] = [];
   for (const signal of SIGNALS) {
     process.on(signal, () => {
@@ -196,7 +205,17 @@ function relaySignals(call: ExecCall, onGiveUp: () => void): void {
       if (signal !== 'SIGINT') return;
       interruptedAt.push(performance.now());
       const first = interruptedAt.at(-GIVE_UP_COUNT);
-      if (first !== undefined && performance.now() - first <= GIVE_UP_MS) onGiveUp();
+      if (first !== undefined && performance.now() - first <= GIVE_UP_MS) process.exit(INTERRUPTED);
     });
   }
+  const kill = (): void => {
+    call.signal('SIGKILL');
+    setTimeout(() => process.exit(TERMINATED), GIVE_UP_MS);
+  };
+  process.once('SIGTERM', () =>
+    process.once('SIGTERM', () => {
+      call.signal('SIGHUP');
+      setTimeout(kill, killAfterMs);
+    }),
+  );
 }

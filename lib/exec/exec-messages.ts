@@ -35,6 +35,9 @@ export const EXEC_KIND = {
 /** Initial credit: bytes of standard input that may be sent before any CREDIT. */
 export const STDIN_CREDIT_BYTES = 262_144;
 
+/** Default time from TERM to KILL. */
+export const DEFAULT_KILL_AFTER_MS = 5000;
+
 /** The longest START or EXIT, in bytes. */
 export const MAX_REQUEST_BYTES = 1_048_576;
 

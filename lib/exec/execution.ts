@@ -7,9 +7,6 @@ import { OutputSender } from './command-streams.js';
 import type { ExecResult } from './exec-messages.js';
 import type { RunningCommand } from './running-command.js';
 
-/** Default time from TERM to KILL. */
-export const DEFAULT_KILL_AFTER_MS = 5000;
-
 /** Limit on it once the caller has disconnected: the caller must not choose how long the command outlives it. */
 const MAX_KILL_AFTER_MS = 30_000;
 
@@ -17,7 +14,7 @@ const MAX_KILL_AFTER_MS = 30_000;
 const KILL_AT_STOP_MS = 250;
 const GIVE_UP_AT_STOP_MS = 300;
 
-/** Outputs that a process outside the group keeps open after a KILL are closed when silent for this time. */
+/** Outputs that a process outside the group keeps open are closed after this time without waiting for the caller. */
 const OUTPUT_GRACE_MS = 500;
 
 /** More than a pipe buffers: later bytes were written after the KILL. */

@@ -12,6 +12,7 @@ import { StdinReceiver } from './command-streams.js';
 import type { CommandDecision } from './decide-command.js';
 import {
   CALLER_RECORD_BYTES,
+  DEFAULT_KILL_AFTER_MS,
   decodeEof,
   decodeResize,
   decodeSignal,
@@ -23,7 +24,7 @@ import {
   encodeExit,
   type TerminalSize,
 } from './exec-messages.js';
-import { DEFAULT_KILL_AFTER_MS, Execution } from './execution.js';
+import { Execution } from './execution.js';
 import type { RecordingRule, TerminalRecorder } from './recording/terminal-recorder.js';
 import type { TerminalRecording } from './recording/terminal-recording.js';
 import type { RunningCommand } from './running-command.js';

@@ -120,9 +120,13 @@ withTmux('Enter ~ . ends a call that no longer responds', async (t) => {
   t.true(await isRestored(person));
 });
 
-withTmux('-t without a terminal here is one of 80 columns and 24 rows', async (t) => {
-  const { exec } = await execPair(t);
-  const { code, stdout } = await exec(['-t', '-n', 'stty', 'size']);
-  t.is(code, 0);
-  t.is(stdout, '24 80\r\n');
+withTmux('-tt, or -t without input, is a terminal of 80 columns and 24 rows where there is none here', async (t) => {
+  const { exec, start } = await execPair(t);
+  for (const words of [['-t', '-n'], ['-tt']]) {
+    const { code, stdout } = await exec([...words, 'stty', 'size']);
+    t.deepEqual([code, stdout], [0, '24 80\r\n']);
+  }
+  const shell = start('-tt', '--', 'bash', '--norc');
+  shell.child.stdin.end();
+  t.is((await shell.ended).code, 0);
 });

@@ -12,6 +12,8 @@ import { SocketPeer } from '../helpers/socket-peer.js';
 import { eventually } from '../helpers/time.js';
 import { isRunning, type PipedCommand, runPiped, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
+const TERMINAL_NEEDED = 'vproxy: error: -t: the input is not a terminal; use -tt to run the command in one anyway\n';
+
 /** The first bytes that a command writes. */
 const firstOf = async ({ child }: PipedCommand): Promise<string> => String((await once(child.stdout, 'data'))[0]);
 
@@ -26,17 +28,15 @@ test.serial('a command has its own input, output, error and status, and options 
     [['head', '-c', '4'], 0, 'hell'],
     [['sh', '-c', 'kill -KILL $$'], 128 + 9, ''],
     [['sh', '-c', 'kill -USR1 $$'], 128 + 10, ''],
+    [['sh', '-c', 'kill -35 $$'], 128 + 35, ''],
+    [['-t', 'true'], 125, '', TERMINAL_NEEDED],
+    [['default:', '-it', '--', 'true'], 125, '', TERMINAL_NEEDED],
   ] as const) {
     t.deepEqual(await exec(words, 'hello'), { code, stdout, stderr }, words.join(' '));
   }
   t.deepEqual(await exec([], 'echo $((6 * 7)); exit 4\n'), { code: 4, stdout: '42\n', stderr: '' }, 'the login shell');
 });
 
-test.serial('in a shell: in a condition, after a pipe, with files', async (t) => {
-  const { script, folder } = await execPair(t);
-  mkdirSync(join(folder, 'from/deep'), { recursive: true });
-  mkdirSync(join(folder, 'to'));
-  writeFileSync(join(folder, 'from/deep/file'), 'content');
 test.serial('descriptors that the starter of vproxy left open do not reach a command', async (t) => {
   const launcher = ['bash', '-c', 'exec "$@" 9< /dev/null 20< /dev/null 150< /dev/null', 'bash'];
   const { exec } = await execPair(t, ['--allow-exec'], { guestOptions: { launcher } });
@@ -51,6 +51,11 @@ test.serial('descriptors that the starter of vproxy left open do not reach a com
   );
 });
 
+test.serial('in a shell: in a condition, after a pipe, with files', async (t) => {
+  const { script, folder } = await execPair(t);
+  mkdirSync(join(folder, 'from/deep'), { recursive: true });
+  mkdirSync(join(folder, 'to'));
+  writeFileSync(join(folder, 'from/deep/file'), 'content');
   const { stdout } = await script(`
     if ! $VPROXY exec uname | grep -q Linux; then echo no; fi
     if $VPROXY exec test -e /nonexistent; then echo there; else echo "not there: $?"; fi
@@ -171,11 +176,26 @@ for (const [who, side] of [
   });
 }
 
+for (const [what, script, code] of [
+  ['that ignores TERM is hung up', 'trap "" TERM; echo ready; while :; do sleep 0.05; done', 128 + 1],
+  ['that ignores TERM and HUP is killed', 'trap "" TERM HUP; echo ready; while :; do sleep 0.05; done', 128 + 9],
+] as const) {
+  test.serial(`a command ${what} at the second TERM`, async (t) => {
+    const { start } = await execPair(t);
+    const command = start('--kill-after', '0.5', '--', 'sh', '-c', script);
+    await firstOf(command);
+    const { child, ended } = command;
+    const isOver = (): boolean => child.exitCode !== null;
+    await eventually(() => isOver() || (child.kill('SIGTERM'), isOver()), { intervalMs: 300 });
+    t.is((await ended).code, code);
+  });
+}
+
 test.serial('a reader that has closed ends the command as a pipe would, and hangs up a terminal', async (t) => {
   const { script, folder } = await execPair(t);
   const { stdout } = await script(`
     $VPROXY exec sh -c 'echo $$ > "$0/pid"; exec yes' "$WORK" | head -1; echo "\${PIPESTATUS[@]}"
-    $VPROXY exec -t sh -c "exec yes" | head -1 | tr -d "\\r"; echo "\${PIPESTATUS[0]}"`);
+    $VPROXY exec -tt sh -c "exec yes" | head -1 | tr -d "\\r"; echo "\${PIPESTATUS[0]}"`);
   t.is(stdout, 'y\n141 0\ny\n129\n');
   await eventually(() => !isRunning(Number(readFileSync(join(folder, 'pid'), 'utf8'))));
 });

@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { Writable } from 'node:stream';
+import { systemClock } from '../../util/clock.js';
 
 /** A program and its arguments. */
 interface ProgramCall {
@@ -45,24 +46,36 @@ export function callProgram(file: string, argv: readonly string[], preparation: 
 /** Ctrl-D. */
 const END_OF_FILE = 0x04;
 
+/** How long after EOF it is typed again: at first, and at most, in milliseconds. */
+const AGAIN_MS = 100;
+const MAX_AGAIN_MS = 60_000;
+
 /** A new line begins after these: line feed, return, Ctrl-C and Ctrl-D. */
 const LINE_ENDS: readonly number[] = [0x0a, 0x0d, 0x03, END_OF_FILE];
 
 /**
  * A stream that passes its bytes to `send`, which calls back when ready for more. EOF is typed as Ctrl-D, twice within a
- * line, where the first only submits what was typed. A program that changed the terminal's settings may read these
- * bytes instead of EOF.
+ * line, where the first only submits what was typed. It is typed again until the stream is destroyed: a program that changes the
+ * terminal's settings as it starts, such as a shell, loses what was typed before, and each read at the end of a file is EOF.
  */
 export function typedInput(send: (bytes: Buffer, done: () => void) => void): Writable {
   let isWithinLine = false;
+  let cancelAgain = (): void => undefined;
+  const end = (delayMs: number): void => {
+    send(Buffer.alloc(isWithinLine ? 2 : 1, END_OF_FILE), () => undefined);
+    isWithinLine = false;
+    cancelAgain = systemClock.schedule(delayMs, () => end(Math.min(2 * delayMs, MAX_AGAIN_MS)));
+  };
   return new Writable({
     write(bytes: Buffer, _encoding, done) {
       const last = bytes.at(-1);
       if (last !== undefined) isWithinLine = !LINE_ENDS.includes(last);
       send(bytes, done);
     },
-    final(done) {
-      send(Buffer.alloc(isWithinLine ? 2 : 1, END_OF_FILE), done);
+    final: () => end(AGAIN_MS),
+    destroy(error, done) {
+      cancelAgain();
+      done(error);
     },
   });
 }

@@ -80,6 +80,12 @@ for (const [how, loadCalls] of [
     type("sh -c 'echo $((40+2)); exec sleep 60'\n");
     await shows(/^42\r$/m);
     type('\u001a');
+  test(`the end of the input is EOF for a shell that starts later: ${how}`, async (t) => {
+    const { command, ended } = await startInTerminal(t, ['bash', '--norc', '-i'], { loadCalls, file: '/bin/bash' });
+    command.stdin?.end();
+    t.is((await ended).end.status, 0);
+  });
+
     await shows(/Stopped/);
     type('kill -9 %1\n');
     // A shell with stopped jobs needs two exits.
