@@ -41,6 +41,8 @@ export async function suggestCommand(args: ExecArguments): Promise<string> {
   if (channel !== undefined || args.isEnded) return '';
   const named = cutLabel(first, ':') ?? { label: first, rest: '' };
   const known = await labels(args);
+  const [, user = '', host = ''] = /^([\w.-]+)@([^:]+):?$/.exec(first) ?? [];
+  if (known.includes(host)) return `; did you mean vproxy ${args.isShell ? 'shell' : 'exec'} --user ${user} ${host}:?`;
   if (!known.includes(named.label))
     return first.includes(':') && known.length > 0
       ? `; no channel "${named.label}"; ${suggestOrList(named.label, known)}`

@@ -97,6 +97,10 @@ test.serial('a command that the peer cannot run gets a suggestion', async (t) =>
       `echo it's: command not found; no shell reads the command: did you mean vproxy exec default: sh -c "echo it's"?`,
     ],
     [['default:', 'vm2'], 'vm2: command not found'],
+    [
+      ['root@default', 'uname'],
+      'missing channel label; available: default, vm2; did you mean vproxy exec --user root default:?',
+    ],
   ] as const)
     t.is((await run('exec', '-n', ...words)).stderr, `vproxy: error: ${line}\n`, words.join(' '));
 });

@@ -53,7 +53,8 @@ function open(calls: TerminalCalls, { file, owner, uid }: CommandOptions, size: 
   try {
     pty = openPseudoTerminal(calls, size, owner?.uid ?? uid);
   } catch (cause) {
-    const why = `cannot open a terminal: ${describeError(cause)}`;
+    const { path } = cause as NodeJS.ErrnoException;
+    const why = `cannot open a terminal: ${path === undefined ? '' : `${path}: `}${describeError(cause)}`;
     throw new VproxyError('command-failed', `${escapeText(file, 200)}: ${why}`, { cause });
   }
   const shortage = shortageAt(pty.masterFd);

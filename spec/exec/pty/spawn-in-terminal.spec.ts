@@ -2,7 +2,7 @@
 import { readdirSync, readlinkSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../../lib/errors.js';
-import { type LoadTerminalCalls } from '../../../lib/exec/pty/pseudo-terminal.js';
+import { type LoadTerminalCalls, loadTerminalCalls } from '../../../lib/exec/pty/pseudo-terminal.js';
 import { spawnInTerminal } from '../../../lib/exec/pty/spawn-in-terminal.js';
 import { spawnWithScript } from '../../../lib/exec/pty/spawn-with-script.js';
 import { statOf } from '../../helpers/exec-peers.js';
@@ -33,6 +33,14 @@ async function runQuickCommands(t: ExecutionContext, count: number, loadCalls?: 
 }
 
 test('40 KiB of a quick command are complete in 40 of 40 runs, with its status', (t) => runQuickCommands(t, 40));
+
+test('without devpts, the file that is missing is named', async (t) => {
+  const calls = { ...(await loadTerminalCalls()), unlock: () => '/dev/nopts/0' };
+  await t.throwsAsync(runInTerminal(t, 'true', { loadCalls: () => Promise.resolve(calls) }), {
+    code: 'command-failed',
+    message: '/bin/sh: cannot open a terminal: /dev/nopts/0: no such file or directory (ENOENT)',
+  });
+});
 
 test('40 KiB of a quick command are complete without koffi', (t) => runQuickCommands(t, 10, withoutKoffi));
 
@@ -72,6 +80,12 @@ for (const [how, loadCalls] of [
     }
   });
 
+  test(`the end of the input is EOF for a shell that starts later: ${how}`, async (t) => {
+    const { command, ended } = await startInTerminal(t, ['bash', '--norc', '-i'], { loadCalls, file: '/bin/bash' });
+    command.stdin?.end();
+    t.is((await ended).end.status, 0);
+  });
+
   test(`job control works in an interactive shell: ${how}`, async (t) => {
     const { type, shows, ended } = await startInTerminal(t, ['sh', '-i'], { loadCalls });
     // Earlier input would be echoed before the prompt.
@@ -80,12 +94,6 @@ for (const [how, loadCalls] of [
     type("sh -c 'echo $((40+2)); exec sleep 60'\n");
     await shows(/^42\r$/m);
     type('\u001a');
-  test(`the end of the input is EOF for a shell that starts later: ${how}`, async (t) => {
-    const { command, ended } = await startInTerminal(t, ['bash', '--norc', '-i'], { loadCalls, file: '/bin/bash' });
-    command.stdin?.end();
-    t.is((await ended).end.status, 0);
-  });
-
     await shows(/Stopped/);
     type('kill -9 %1\n');
     // A shell with stopped jobs needs two exits.
