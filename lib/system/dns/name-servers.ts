@@ -191,12 +191,16 @@ interface Course {
   readonly isOver: () => boolean;
 }
 
-/** Makes an exchange of a transport: it runs until it has an answer, fails or is cancelled. `begin` returns how to close it. */
+/** Begins an exchange, and returns how to close it. */
+type Begin = (server: HostPort, query: Query, course: Course, shared?: ServerSocket) => () => void;
+
+/** Makes an exchange of a transport: it runs until it has an answer, fails, gets more than `maxOthers` others, or is cancelled. */
 const exchangeOver =
-  (begin: (server: HostPort, query: Query, course: Course, shared?: ServerSocket) => () => void): Exchange =>
+  (maxOthers: number, begin: Begin): Exchange =>
   (server, query, { clock, shared, signal }) =>
     new Promise((resolve, reject) => {
       let isOver = false;
+      let otherCount = 0;
       const settle = (act: () => void): void => {
         if (isOver) return;
         isOver = true;
@@ -208,8 +212,10 @@ const exchangeOver =
       const fail = (error: unknown): void => settle(() => reject(failed(server, error)));
       const abort = (): void => settle(() => reject(signal.reason as Error));
       const receive = (message: Buffer): void => {
+        if (isOver) return;
         try {
-          if (!isOver && isAnswerTo(query, message)) settle(() => resolve(message));
+          if (isAnswerTo(query, message)) settle(() => resolve(message));
+          else if (++otherCount > maxOthers) fail(new Error('sent other messages than the answer'));
         } catch (error) {
           fail(error);
         }
@@ -234,7 +240,10 @@ export function openServerSocket({ host, port }: HostPort): ServerSocket {
   return { socket, connected };
 }
 
-const askByUdp = exchangeOver((server, query, { receive, fail, isOver }, shared) => {
+/** Limit on datagrams that are not the answer, such as forged or repeated ones: each takes the time of reading a question. */
+const MAX_OTHERS = 8;
+
+const askByUdp = exchangeOver(MAX_OTHERS, (server, query, { receive, fail, isOver }, shared) => {
   const { connected, socket } = shared ?? openServerSocket(server);
   socket.on('error', fail).on('message', receive);
   const send = (): void => {
@@ -247,19 +256,17 @@ const askByUdp = exchangeOver((server, query, { receive, fail, isOver }, shared)
   };
 });
 
-const askByTcp = exchangeOver((server, query, { receive, fail, isOver }) => {
+// Only the server can write to a connection, so its first message must be the answer.
+const askByTcp = exchangeOver(0, (server, query, { receive, fail }) => {
   const socket = net.connect({ host: server.host, port: server.port, noDelay: true });
   const frames = new MessageFrames();
   socket.on('error', fail).once('end', () => fail(new Error('connection closed by the server')));
   guardDescriptor(socket, (why) => fail(new Error(why)));
   socket.once('connect', () => socket.write(frameMessage(query.bytes)));
   socket.on('data', (bytes) => {
-    try {
-      frames.push(bytes);
-      for (let message = frames.next(); message !== null && !isOver(); message = frames.next()) receive(message);
-    } catch (error) {
-      fail(error);
-    }
+    frames.push(bytes);
+    const message = frames.next();
+    if (message !== null) receive(message);
   });
   return () => socket.destroy();
 });

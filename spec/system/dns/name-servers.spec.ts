@@ -1,13 +1,18 @@
+import { spawn } from 'node:child_process';
 import dgram from 'node:dgram';
 import { once } from 'node:events';
+import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type DnsMessage, parseMessage, RCODE } from '../../../lib/system/dns/dns-message.js';
 import { NameServers } from '../../../lib/system/dns/name-servers.js';
 import type { DnsRecord } from '../../../lib/system/dns/resource-records.js';
 import { systemClock } from '../../../lib/util/clock.js';
 import { a, answerTo, bytesOf, dnsServer, question } from '../../helpers/dns.js';
+import { PROJECT_ROOT } from '../../helpers/files.js';
+import { FLOODING_NAME_SERVER } from '../../helpers/flooding-name-server.js';
 import { freePort } from '../../helpers/ports.js';
 import { eventually, ManualClock } from '../../helpers/time.js';
+import { bestTurnMs } from '../../helpers/turn-time.js';
 
 const ASKED = { ...question('www.example.org'), wantsDnssec: false, isUnchecked: false };
 
@@ -68,6 +73,15 @@ test('answers with another id or question, queries, and short messages are ignor
   t.is(server.asked.length, 1);
 });
 
+test('a server that sends nine other datagrams has failed, and the next one is asked', async (t) => {
+  const server = await dnsServer(t, (asked) => {
+    const others = Array.from({ length: 9 }, () => answerTo(asked, [ADDRESS], { question: question('x.example') }));
+    return [...others, answerTo(asked, [a('www.example.org', '6.6.6.6')])];
+  });
+  const good = await dnsServer(t, (asked) => [answerTo(asked, [ADDRESS])]);
+  t.deepEqual((await serversOf(t, [server.port, good.port]).ask()).answers, [ADDRESS]);
+});
+
 test('an answer from another address does not arrive', async (t) => {
   const [forger, real] = [await udpSocket(t), await udpSocket(t)];
   const answer = serversOf(t, [real.address().port]).ask();
@@ -83,9 +97,7 @@ test('an answer from another address does not arrive', async (t) => {
 
 test('truncated answers are requested by TCP', async (t) => {
   const many = Array.from({ length: 200 }, (_, index) => a('www.example.org', `192.0.2.${index}`));
-  const server = await truncating(t, (asked) => [
-    ...[Buffer.alloc(0), { ...asked, isResponse: true, id: asked.id ^ 1 }, answerTo(asked, many)],
-  ]);
+  const server = await truncating(t, (asked) => [answerTo(asked, many)]);
   t.is((await serversOf(t, [server.port]).ask()).answers.length, 200);
   t.deepEqual(server.asked, ['udp www.example.org. A', 'tcp www.example.org. A']);
   t.not(server.queries[0]?.id, server.queries[1]?.id);
@@ -153,6 +165,36 @@ test('a server that accepts a connection and says nothing times out', async (t) 
   }
   await failure;
 });
+
+test('the first message of a connection must be the answer', async (t) => {
+  for (const first of [Buffer.alloc(0), Buffer.alloc(65_535), 'another id'] as const) {
+    const server = await truncating(t, (asked) => [
+      typeof first === 'string' ? { ...asked, isResponse: true, id: asked.id ^ 1 } : first,
+      answerTo(asked, [ADDRESS]),
+    ]);
+    const failure = { code: 'connect-failed', message: /sent other messages than the answer/ };
+    await t.throwsAsync(serversOf(t, [server.port]).ask(), failure);
+  }
+});
+
+test.serial(
+  '32 look-ups at a server that writes empty messages as fast as it can take turns of at most 20 ms',
+  async (t) => {
+    const program = spawn(process.execPath, [join(PROJECT_ROOT, FLOODING_NAME_SERVER)], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    t.teardown(() => program.kill('SIGKILL'));
+    const [port] = (await once(program.stdout, 'data')) as [Buffer];
+    const { ask } = serversOf(t, [Number(port)]);
+    const longest = await bestTurnMs(async () => {
+      const asked = Array.from({ length: 32 }, (_, index) => ask({ ...ASKED, ...question(`n${index}.example`) }));
+      const ends = await Promise.allSettled(asked);
+      t.true(ends.every(({ status }) => status === 'rejected'));
+    }, 5);
+    t.log(`${longest} ms`);
+    t.true(longest <= 20, `${longest} ms`);
+  },
+);
 
 test('a malformed answer by TCP is a failure', async (t) => {
   const server = await truncating(t, (asked) => [bytesOf(answerTo(asked, [ADDRESS])).subarray(0, 20)]);
