@@ -36,7 +36,7 @@ interface NameServersOptions {
   readonly servers: () => readonly HostPort[];
   /** Limit on questions in flight; further ones wait. Default 100. */
   readonly maxInFlight?: number;
-  /** The turns in which answers are parsed. Default: its own. */
+  /** The turns in which questions are sent and answers parsed. Default: its own. */
   readonly turns?: LoopTurns;
 }
 
@@ -129,8 +129,10 @@ export class NameServers {
 /** Asks one server. Rejects with `connect-timeout`, `connect-failed`, or `signal.reason` if aborted. */
 export async function askServer(server: HostPort, question: ServerQuestion, options: AskOptions): Promise<DnsMessage> {
   const ask = async (exchange: Exchange, hasEdns: boolean): Promise<DnsMessage> => {
-    options.signal.throwIfAborted();
-    const bytes = await exchange(server, makeQuery(question, hasEdns), options);
+    const bytes = await options.turns.run(() => {
+      options.signal.throwIfAborted();
+      return exchange(server, makeQuery(question, hasEdns), options);
+    });
     return options.turns.run(() => readAnswer(server, bytes));
   };
   const answer = await ask(askByUdp, true);
