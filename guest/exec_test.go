@@ -18,8 +18,13 @@ func TestSignalNames(t *testing.T) {
 		}
 		cmd := exec.Command("sleep", "1000")
 		cmd.Start()
-		cmd.Process.Signal(number)
-		cmd.Wait()
+		err := cmd.Process.Signal(number)
+		if err != nil {
+			cmd.Process.Kill()
+		}
+		if cmd.Wait(); err != nil {
+			continue // qemu-user keeps a signal for itself
+		}
 		status := cmd.ProcessState.Sys().(syscall.WaitStatus)
 		if !status.Signaled() || signalName(status.Signal()) != want {
 			t.Errorf("%d: %s, not %s", number, signalName(status.Signal()), want)
