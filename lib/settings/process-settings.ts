@@ -35,11 +35,7 @@ const auditPlace: ValueType<AuditPlace> = parsed(
 const parseControl = (value: string): SocketFile => parseSocketFile(value, 'outgoing', parsePathOrName);
 
 /** The path of a socket, absolute or not, and who may connect. */
-const socketFile: ValueType<SocketFile> = parsed(
-  'the path of a socket, or false',
-  parseControl,
-  formatSocketFile,
-);
+const socketFile: ValueType<SocketFile> = parsed('the path of a socket, or false', parseControl, formatSocketFile);
 
 /** A socket, or false for no control socket. */
 const controlSocket: ValueType<SocketFile | false> = {
