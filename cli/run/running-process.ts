@@ -304,9 +304,10 @@ export function warnOfOpenPort(proxy: Proxy, { userId, passwdFile }: Neighbours,
   const look = ({ endpoint, service }: ForwardStatus) => {
     if (!isLoopbackPort(endpoint)) return;
     proxy.off('listening', look);
-    if (!hasOtherUsers(userId, passwdFile)) return;
     const message = `every user of this machine can connect to ${endpoint}; to allow only yours, use a unix socket (-o ${service}:/path)`;
-    log(makeEvent('open-port', message, { endpoint }));
+    void hasOtherUsers(userId, passwdFile).then((hasThem) => {
+      if (hasThem) log(makeEvent('open-port', message, { endpoint }));
+    });
   };
   proxy.on('listening', look);
 }

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { systemCode } from '../errors.js';
 import { Turns } from '../util/concurrency.js';
 import { describeError, escapeText } from '../util/escape.js';
+import { wholeLines } from './files/whole-lines.js';
 import { runTool, type ToolResult } from './processes/run-tool.js';
 
 /** A user account with everything needed to run a command. */
@@ -61,18 +62,18 @@ export class Accounts {
   /** The account with that name, or null. */
   async findUser(name: string): Promise<UserAccount | null> {
     const line = await this.#ask('passwd', name);
-    if (line === undefined) return readAccounts(this.#passwdFile).find((account) => account.name === name) ?? null;
-    const [found] = toAccounts(line === null ? [] : [line.split(':')]);
+    if (line === undefined) return findIn(this.#passwdFile, toAccounts, (account) => account.name === name);
+    const [found] = toAccounts(line ?? '');
     // A number is taken for that of a user.
     return found === undefined || (isId(name) && found.name !== name) ? null : found;
   }
 
   /** The first account with that number, or null. Asks for every command, so /etc/passwd comes first. */
   async findUserById(uid: number): Promise<UserAccount | null> {
-    const known = readAccounts(this.#passwdFile).find((account) => account.uid === uid);
-    if (known !== undefined) return known;
+    const known = await findIn(this.#passwdFile, toAccounts, (account) => account.uid === uid);
+    if (known !== null) return known;
     const line = (await this.#ask('passwd', String(uid))) ?? null;
-    return toAccounts(line === null ? [] : [line.split(':')]).find((account) => account.uid === uid) ?? null;
+    return toAccounts(line ?? '').find((account) => account.uid === uid) ?? null;
   }
 
   /** The first account with that number, or one without a name. */
@@ -85,14 +86,10 @@ export class Accounts {
   async hasOtherGroups({ name, gid }: UserAccount): Promise<boolean> {
     const line = await this.#ask('initgroups', name);
     // Not every getent has this table.
-    if (typeof line === 'string')
-      return line
-        .split(/\s+/)
-        .slice(1)
-        .some((id) => isId(id) && Number(id) !== gid);
-    return readRows(this.#groupFile).some(
-      ([, , id = '', members = '']) => Number(id) !== gid && members.split(',').includes(name),
-    );
+    if (typeof line === 'string') return new RegExp(`\\s(?!${gid}\\b)\\d{1,10}(?!\\S)`).test(line);
+    const isMember = ([, , id = '', members = '']: string[]): boolean =>
+      Number(id) !== gid && `,${members},`.includes(`,${name},`);
+    return (await findIn(this.#groupFile, toRows, isMember)) !== null;
   }
 
   /** The number of a user given by name or number; null for an unknown name. */
@@ -105,8 +102,8 @@ export class Accounts {
     const id = toId(group);
     if (id !== null) return id;
     const line = await this.#ask('group', group);
-    const rows = line === undefined ? readRows(this.#groupFile).filter(([name]) => name === group) : [line?.split(':')];
-    return toId(rows[0]?.[2] ?? '');
+    const found = line === undefined && (await findIn(this.#groupFile, toRows, ([name]) => name === group));
+    return toId((found || line?.split(':', 3))?.[2] ?? '');
   }
 
   /** The line of a database for a key; null: none. Undefined: getent cannot tell. */
@@ -115,12 +112,13 @@ export class Accounts {
     // An option is not a name either: not every getent knows `--`.
     if (key === '' || /^-|[:\n\0]/.test(key) || Buffer.byteLength(key) > MAX_NAME_BYTES) return null;
     if (getent === null) return undefined;
-    const limits = { timeoutMs: this.#timeoutMs, maxBytes: MAX_LINE_BYTES };
+    // What is cut off of a longer line are members or groups, which come last.
+    const limits = { timeoutMs: this.#timeoutMs };
     const result = await this.#turns
       .run(null, () => runTool([getent, database, key], limits))
       .catch((): ToolResult => ({ end: NOT_RUN, stdout: '', stderr: '' }));
     const { end, stdout } = result;
-    const [line = ''] = stdout.split('\n');
+    const [line = ''] = stdout.split('\n', 1);
     if (line !== '') return line;
     if (end === NOT_FOUND) return null;
     if (end !== 'too-slow') return undefined;
@@ -135,22 +133,18 @@ export const systemAccounts = new Accounts();
 /** The exit statuses of getent for a missing key, and of a shell for a program that cannot be run. */
 const [NOT_FOUND, NOT_RUN] = [2, 126];
 
-/** Groups may have many members, which come last. */
+/** Groups may have many members. */
 const MAX_LINE_BYTES = 2 ** 20;
 
 /** The first number of a regular account, and that of nobody (login.defs(5)). */
 const FIRST_PERSON = 1000;
 const NOBODY = 65_534;
 
-/** Whether accounts other than `userId` and root can log in; false if unknown. */
-export function hasOtherUsers(userId: number, file = PASSWD_FILE): boolean {
-  try {
-    return readAccounts(file).some(
-      ({ uid, shell }) => uid >= FIRST_PERSON && uid !== NOBODY && uid !== userId && !/\/(nologin|false)$/.test(shell),
-    );
-  } catch {
-    return false;
-  }
+/** Whether accounts other than `userId` and root can log in; false if unknown. Never rejects. */
+export async function hasOtherUsers(userId: number, file = PASSWD_FILE): Promise<boolean> {
+  const isOther = ({ uid, shell }: UserAccount): boolean =>
+    uid >= FIRST_PERSON && uid !== NOBODY && uid !== userId && !/\/(nologin|false)$/.test(shell);
+  return (await findIn(file, toAccounts, isOther).catch(() => null)) !== null;
 }
 
 /**
@@ -159,9 +153,9 @@ export function hasOtherUsers(userId: number, file = PASSWD_FILE): boolean {
  */
 export function isOwnGroup(gid: number, userId: number, passwdFile = PASSWD_FILE, groupFile = GROUP_FILE): boolean {
   try {
-    const accounts = readAccounts(passwdFile);
+    const accounts = toAccounts(readFileSync(passwdFile, 'utf8'));
     const isOwn = (uid: number | undefined): boolean => uid === userId || uid === 0;
-    const rows = readRows(groupFile).filter(([, , id = '']) => isId(id) && Number(id) === gid);
+    const rows = toRows(readFileSync(groupFile, 'utf8')).filter(([, , id = '']) => isId(id) && Number(id) === gid);
     const members = rows.flatMap(([, , , names = '']) => names.split(',').filter((name) => name !== ''));
     const owners = accounts.filter((account) => account.gid === gid);
     return (
@@ -182,23 +176,29 @@ const toId = (text: string): number | null => (isId(text) && Number(text) <= MAX
 
 const isId = (text: string): boolean => /^\d{1,10}$/.test(text);
 
-const readAccounts = (file: string): UserAccount[] => toAccounts(readRows(file));
-
-function toAccounts(rows: readonly string[][]): UserAccount[] {
-  return rows.flatMap(([name = '', , uid = '', gid = '', , home = '', shell = '']) =>
+function toAccounts(text: string): UserAccount[] {
+  return toRows(text).flatMap(([name = '', , uid = '', gid = '', , home = '', shell = '']) =>
     name === '' || !isId(uid) || !isId(gid)
       ? []
       : [{ name, uid: Number(uid), gid: Number(gid), home: home || DEFAULT_HOME, shell: shell || DEFAULT_SHELL }],
   );
 }
 
-function readRows(file: string): string[][] {
+const toRows = (text: string): string[][] => text.split('\n').map((line) => line.split(':', 7));
+
+/** The first wanted one of the values in a file, which is read in turns of the event loop; null without one. */
+async function findIn<T>(
+  file: string,
+  parse: (text: string) => readonly T[],
+  isWanted: (value: T) => boolean,
+): Promise<T | null> {
   try {
-    return readFileSync(file, 'utf8')
-      .split('\n')
-      .map((line) => line.split(':'));
+    for await (const lines of wholeLines(file, { maxLineBytes: MAX_LINE_BYTES })) {
+      const found = parse(lines).find(isWanted);
+      if (found !== undefined) return found;
+    }
   } catch (error) {
-    if (systemCode(error) === 'ENOENT') return [];
-    throw new Error(`${file}: ${describeError(error)}`, { cause: error });
+    if (systemCode(error) !== 'ENOENT') throw new Error(`${file}: ${describeError(error)}`, { cause: error });
   }
+  return null;
 }

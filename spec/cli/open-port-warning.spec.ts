@@ -19,18 +19,21 @@ function passwd(t: ExecutionContext, text: string): string {
   return path;
 }
 
-test('other users are those with a shell, except the user of the process', (t) => {
-  t.false(hasOtherUsers(1000, passwd(t, SYSTEM + OWN + LOCKED)));
-  t.true(hasOtherUsers(0, passwd(t, SYSTEM + OWN)));
-  t.true(hasOtherUsers(1000, passwd(t, SYSTEM + OWN + OTHER)));
-  t.false(hasOtherUsers(1000, '/nonexistent/passwd'));
+test('other users are those with a shell, except the user of the process', async (t) => {
+  t.false(await hasOtherUsers(1000, passwd(t, SYSTEM + OWN + LOCKED)));
+  t.true(await hasOtherUsers(0, passwd(t, SYSTEM + OWN)));
+  t.true(await hasOtherUsers(1000, passwd(t, SYSTEM + OWN + OTHER)));
+  t.false(await hasOtherUsers(1000, '/nonexistent/passwd'));
 });
 
 async function warnings(t: ExecutionContext, outgoing: readonly string[], accounts: string): Promise<string[]> {
   const { proxy } = new TestProxy(t, 'unix-connect:/nonexistent/channel.sock', { outgoing });
   const events: LogEvent[] = [];
-  warnOfOpenPort(proxy, { userId: 1000, passwdFile: passwd(t, accounts) }, (event) => events.push(event));
+  const passwdFile = passwd(t, accounts);
+  warnOfOpenPort(proxy, { userId: 1000, passwdFile }, (event) => events.push(event));
   await proxy.start();
+  // The file is being read; two later readings end after that.
+  for (let reading = 0; reading < 2; reading += 1) await hasOtherUsers(1000, passwdFile);
   return events.map(({ level, event, message }) => `${level} ${event} ${message.replace(/:\d+;/, ':PORT;')}`);
 }
 

@@ -2,9 +2,10 @@
 import { chmodSync, existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { Accounts } from '../../lib/system/accounts.js';
+import { Accounts, hasOtherUsers } from '../../lib/system/accounts.js';
 import { resolveSocketAccess } from '../../lib/system/sockets/listen-address.js';
 import { temporaryFolder } from '../helpers/files.js';
+import { bestTurnMs } from '../helpers/turn-time.js';
 
 /** A getent with a user and a group that are in no file; it notes that it was called. */
 const GETENT = `#!/bin/sh
@@ -58,6 +59,45 @@ test('where getent is missing, or cannot be run, the files decide', async (t) =>
     t.true(await accounts.hasOtherGroups(BOB));
   }
 });
+
+test('a group may have a megabyte of members, and others after it', async (t) => {
+  const folder = temporaryFolder(t);
+  const groupFile = join(folder, 'group');
+  const members = Array.from({ length: 100_000 }, (_, index) => `user${index}`).join(',');
+  writeFileSync(groupFile, `many:x:50:${members},bob\nlocal:x:44:`);
+  const accounts = new Accounts({ groupFile, getent: null });
+  t.deepEqual(
+    [await accounts.hasOtherGroups(BOB), await accounts.hasOtherGroups({ ...BOB, name: 'ob' })],
+    [true, false],
+  );
+  t.deepEqual([await accounts.groupId('many'), await accounts.groupId('local')], [50, 44]);
+});
+
+test.serial(
+  'files of any length, and a line of a megabyte from getent, are read in turns of the event loop',
+  async (t) => {
+    const folder = temporaryFolder(t);
+    const [passwdFile, emptyFile, getent] = [join(folder, 'passwd'), join(folder, 'empty'), join(folder, 'getent')];
+    const line = (index: number) => `user${index}:x:${1000 + index}:100::/home/user${index}:/usr/sbin/nologin\n`;
+    writeFileSync(passwdFile, Array.from({ length: 80_000 }, (_, index) => line(index)).join(''));
+    writeFileSync(emptyFile, '\n'.repeat(2 ** 22));
+    writeFileSync(getent, `#!/bin/sh\nprintf 'bob%s\\n' "$(yes ' 1001' | head -200000 | tr -d '\\n')"\n`);
+    chmodSync(getent, 0o755);
+    const local = new Accounts({ passwdFile, groupFile: passwdFile, getent: null });
+    const directory = new Accounts({ passwdFile: emptyFile, getent });
+    const longest = await bestTurnMs(async () => {
+      t.is((await local.findUserById(80_999))?.name, 'user79999');
+      t.is(await local.findUser('nobody'), null);
+      t.is(await local.groupId('nogroup'), null);
+      t.false(await local.hasOtherGroups(BOB));
+      t.false(await hasOtherUsers(0, passwdFile));
+      t.is(await directory.findUserById(5), null);
+      await directory.hasOtherGroups(BOB);
+    });
+    t.log(`${longest} ms`);
+    t.true(longest <= 20, `${longest} ms`);
+  },
+);
 
 test('a text that cannot be a name is never passed to getent', async (t) => {
   const { accounts, log } = machine(t);

@@ -1,8 +1,8 @@
 /** The sockets of this machine, from Linux's /proc/net, and their owners. */
-import { promises as fs } from 'node:fs';
 import { endianness } from 'node:os';
 import { addressesOverlap, formatAddress, type HostPort } from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
+import { wholeLines } from '../files/whole-lines.js';
 import { findHolder, listPids, processorLimit, programOf } from './proc.js';
 
 /** The state of a socket. `queued`: not yet accepted by the listening program. */
@@ -72,35 +72,12 @@ async function readTables(
   return found.flat();
 }
 
-/** Bytes per read; Linux returns a page of a table at a time. */
-const READ_BYTES = 65_536;
-
-const NEWLINE = 0x0a;
-
-/**
- * The start of a table in chunks of whole lines, so that a long one blocks nothing else. Empty if it cannot be read, on another
- * system or in a namespace without it.
- */
-export async function* readTable(path: string, maxBytes = Number.POSITIVE_INFINITY): AsyncGenerator<string> {
-  const file = await fs.open(path).catch(() => null);
-  if (file === null) return;
+/** A table, or its start, in texts of whole lines. Ends early if it cannot be read, on another system or in a namespace without it. */
+export async function* readTable(path: string, maxBytes?: number): AsyncGenerator<string, void, undefined> {
   try {
-    const buffer = Buffer.allocUnsafe(READ_BYTES);
-    let rest = Buffer.alloc(0);
-    for (let byteCount = 0; byteCount < maxBytes; ) {
-      const { bytesRead } = await file.read(buffer, 0, READ_BYTES);
-      if (bytesRead === 0) break;
-      byteCount += bytesRead;
-      const bytes = Buffer.concat([rest, buffer.subarray(0, bytesRead)]);
-      const end = bytes.lastIndexOf(NEWLINE) + 1;
-      rest = bytes.subarray(end);
-      yield bytes.toString('utf8', 0, end);
-    }
-    yield rest.toString();
+    yield* wholeLines(path, maxBytes === undefined ? {} : { maxBytes });
   } catch {
     // Keep what was read so far.
-  } finally {
-    await file.close();
   }
 }
 
