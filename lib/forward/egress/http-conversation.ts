@@ -204,10 +204,11 @@ export class HttpConversation {
     for (;;) {
       const text = await origin.reader.head({ maxBytes: ANSWER_HEAD_BYTES });
       if (text === null) throw origin.failed('closed the connection without an answer');
+      // Many servers may answer in the same turn of the event loop.
+      await this.#guest.nextStep();
       const head = parseResponseHead(text);
       if (head.status === 101) throw new BadMessage('unrequested switch to another protocol');
       if (head.status >= 200) return head;
-      await this.#guest.nextStep();
       if (minor === 1) await this.#guest.write(formatHead(statusLine(head), [...endToEnd(head.fields), VIA]));
     }
   }

@@ -1,6 +1,11 @@
 /** Input of one guest or origin server is handled in turns of the event loop: CPU time of the longest one. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { EgressScene, get, OK, sceneTo, sceneToOrigin } from '../../helpers/egress.js';
+import { temporaryFolder } from '../../helpers/files.js';
 import { bestTurnMs } from '../../helpers/turn-time.js';
 
 /** The limit in docs/security.md. */
@@ -77,3 +82,38 @@ for (const isUpload of [true, false]) {
     }
   });
 }
+
+/** A process that answers 30 connections when it is told to, and then makes the file of its last argument. */
+const ORIGIN = `
+const sockets = [];
+const server = require('net').createServer((socket) => {
+  socket.on('error', () => undefined);
+  socket.once('data', () => {
+    sockets.push(socket);
+    if (sockets.length === 30) process.send('all');
+  });
+});
+server.listen(0, '127.0.0.1', () => process.send(server.address().port));
+process.on('message', (answer) => {
+  for (const socket of sockets.splice(0)) socket.end(answer, 'latin1');
+  require('fs').writeFileSync(process.argv.at(-1), '');
+});
+process.on('disconnect', () => process.exit());
+`;
+
+test.serial('the longest heads of 30 origin servers that answer in the same turn are read in turns', async (t) => {
+  const written = join(temporaryFolder(t), 'written');
+  const origin = spawn(process.execPath, ['-e', ORIGIN, written], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  t.teardown(() => origin.kill('SIGKILL'));
+  const [port] = (await once(origin, 'message')) as [number];
+  const scene = new EgressScene(t, { routes: { 'one.test:80': port } });
+  await inTurns(t, async () => {
+    const answers = Array.from({ length: 30 }, () => scene.say(get('one.test', '/', CLOSING)));
+    await once(origin, 'message');
+    origin.send(`HTTP/1.1 200 OK\r\n${`X: ${'x'.repeat(60)}\r\n`.repeat(950)}Content-Length: 0\r\n\r\n`);
+    // This process looks at none of them before all have answered.
+    while (!existsSync(written)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    rmSync(written);
+    for (const text of await Promise.all(answers)) t.true(text.startsWith('HTTP/1.1 200 OK'));
+  });
+});
