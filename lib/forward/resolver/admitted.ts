@@ -3,6 +3,7 @@
 import type { DnsMessage } from '../../system/dns/dns-message.js';
 import { addressesIn, type DnsRecord } from '../../system/dns/resource-records.js';
 import { formatAddress } from '../../util/addresses.js';
+import type { LoopTurns } from '../../util/concurrency.js';
 import { decidingPorts, judgeAddress } from '../egress/admission.js';
 import type { EgressRules, Verdict } from '../egress/rules.js';
 
@@ -18,28 +19,39 @@ export interface AdmittedRecords extends Sections {
   readonly refused: Verdict | null;
 }
 
-/** Returns the records of all sections, except those with an address that `judge` refuses. */
-export function admitRecords({ answers, authorities }: Sections, judge: (address: string) => Verdict): AdmittedRecords {
+/** The records of all sections, except those with an address that `judge` refuses: each takes one of the turns. */
+export async function admitRecords(
+  { answers, authorities }: Sections,
+  judge: (address: string) => Verdict,
+  turns: LoopTurns,
+): Promise<AdmittedRecords> {
   let refused: Verdict | null = null;
   let addressCount = 0;
-  const isAdmitted = (record: DnsRecord): boolean => {
+  const isAdmitted = async (record: DnsRecord): Promise<boolean> => {
     const addresses = addressesIn(record);
     addressCount += addresses?.length ?? 0;
-    const verdict = addressCount > MAX_ADDRESSES ? TOO_MANY : judgeAddresses(addresses, judge);
+    let verdict = addresses === null ? MALFORMED : addressCount > MAX_ADDRESSES ? TOO_MANY : ADMITTED;
+    for (const address of addresses ?? []) {
+      if (!verdict.isAllowed) break;
+      // With hundreds of rules it takes a millisecond.
+      await turns.next();
+      verdict = judge(formatAddress(address));
+    }
     if (!verdict.isAllowed) refused ??= verdict;
     return verdict.isAllowed;
   };
-  const left = { answers: answers.filter(isAdmitted), authorities: authorities.filter(isAdmitted) };
+  const admit = async (records: readonly DnsRecord[]): Promise<DnsRecord[]> => {
+    const admitted: DnsRecord[] = [];
+    for (const record of records) if (await isAdmitted(record)) admitted.push(record);
+    return admitted;
+  };
+  const left = { answers: await admit(answers), authorities: await admit(authorities) };
   return { ...left, refused };
 }
 
+const ADMITTED: Verdict = { isAllowed: true, rule: null, why: 'no address is refused' };
+const MALFORMED: Verdict = { isAllowed: false, rule: null, why: 'malformed SVCB or HTTPS record' };
 const TOO_MANY: Verdict = { isAllowed: false, rule: null, why: `more than ${MAX_ADDRESSES} addresses in one answer` };
-
-function judgeAddresses(addresses: readonly Buffer[] | null, judge: (address: string) => Verdict): Verdict {
-  if (addresses === null) return { isAllowed: false, rule: null, why: 'malformed SVCB or HTTPS record' };
-  const verdicts = addresses.map((address) => judge(formatAddress(address)));
-  return verdicts.find(({ isAllowed }) => !isAllowed) ?? { isAllowed: true, rule: null, why: 'no address is refused' };
-}
 
 /** Whether a name may be reached at an address on at least one port; if not, the first port's reason. */
 export function judgeAtSomePort(

@@ -160,14 +160,15 @@ export class Resolver {
   #resolve(query: Query, asker: Asker, host: string, rules: EgressRules): Reply | Promise<Reply> {
     const { question } = query;
     const inHosts = this.#inHosts(host, question);
-    if (inHosts !== null) return this.#tell(this.#judge(inHosts, question, host), question, asker);
     const wantsDnssec = query.edns?.wantsDnssec ?? false;
     const key = `${keyOf(question.name)} ${question.type} ${Number(wantsDnssec)}${Number(query.isUnchecked)}`;
     const kept = this.#cache.get(key);
-    if (kept?.rules === rules && kept.own === this.#options.ownAddresses()) return this.#tell(kept, question, asker);
+    if (inHosts === null && kept?.rules === rules && kept.own === this.#options.ownAddresses())
+      return this.#tell(kept, question, asker);
     if (this.#inFlight >= (this.#options.maxInFlight ?? 256)) return failure('too many questions in flight');
     const upstream = { ...question, wantsDnssec, isUnchecked: query.isUnchecked };
-    return this.#waitFor(() => this.#ask(key, host, upstream), question, asker, host);
+    const ask = () => (inHosts === null ? this.#ask(key, host, upstream) : this.#judge(inHosts, question, host));
+    return this.#waitFor(ask, question, asker, host);
   }
 
   async #waitFor(ask: () => Promise<JudgedAnswer>, question: DnsQuestion, asker: Asker, host: string): Promise<Reply> {
@@ -196,15 +197,15 @@ export class Resolver {
     return answer;
   }
 
-  #keep(key: string, host: string, question: ServerQuestion, message: DnsMessage): JudgedAnswer {
+  async #keep(key: string, host: string, question: ServerQuestion, message: DnsMessage): Promise<JudgedAnswer> {
     const bounded = boundTimes(message);
-    const answer = this.#judge(bounded, question, host);
+    const answer = await this.#judge(bounded, question, host);
     this.#cache.set(key, bounded, answer);
     return answer;
   }
 
   /** Applies the current rules to an answer. A server's refusal becomes a failure, since REFUSED means this side's rules. */
-  #judge(message: FoundAnswer, question: DnsQuestion, host: string): JudgedAnswer {
+  async #judge(message: FoundAnswer, question: DnsQuestion, host: string): Promise<JudgedAnswer> {
     const rules = this.#options.rules();
     const own = this.#options.ownAddresses();
     // Drop the server's texts, which may reveal more than the guest may know.
@@ -213,7 +214,8 @@ export class Resolver {
     if (rules === null || (rcode !== RCODE.NOERROR && rcode !== RCODE.NXDOMAIN))
       return { rcode: RCODE.SERVFAIL, records: NO_RECORDS, errors, refused: null, rules, own };
     const isOwn = (address: string): boolean => own.has(address);
-    const admitted = admitRecords(message, (address) => judgeAtSomePort(rules, host, address, isOwn));
+    const judgeOne = (address: string): Verdict => judgeAtSomePort(rules, host, address, isOwn);
+    const admitted = await admitRecords(message, judgeOne, this.#turns);
     const records = writeRecords({ ...admitted, question });
     return { rcode, records, isAuthentic, errors, refused: admitted.refused, rules, own };
   }

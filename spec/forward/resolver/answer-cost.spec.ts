@@ -1,10 +1,11 @@
-/** CPU time of questions in this process; nothing else runs in this file meanwhile. */
+/** CPU time of questions, and of the turns in which they are answered, in this process; nothing else runs in this file meanwhile. */
 import test from 'ava';
 import { Resolver } from '../../../lib/forward/resolver/resolver.js';
 import { type DnsMessage, parseMessage } from '../../../lib/system/dns/dns-message.js';
 import type { DnsRecord } from '../../../lib/system/dns/resource-records.js';
 import { a, answerTo, bytesOf, nameOf, query, record, rulesOf } from '../../helpers/dns.js';
 import { ManualClock } from '../../helpers/time.js';
+import { bestTurnMs } from '../../helpers/turn-time.js';
 
 /** As many as fit in a frame of 9,216 bytes. */
 const QUESTIONS = 512;
@@ -23,8 +24,8 @@ async function cpuMs(work: () => void | Promise<void>): Promise<number> {
   return (user + system) / 1000;
 }
 
-function resolverOf(records: readonly DnsRecord[]) {
-  const rules = rulesOf(['example.org:443']);
+function resolverOf(records: readonly DnsRecord[], allow = ['example.org:443']) {
+  const rules = rulesOf(allow);
   const own = new Set<string>();
   const refused: string[] = [];
   const resolver = new Resolver({
@@ -81,6 +82,21 @@ test.serial('the limit on judged addresses is the same for SVCB and HTTPS as for
     for (let turn = 0; turn < 20; turn += 1) await resolverOf([hints(16_000)]).ask();
   });
   t.true(spentMs < MAX_CPU_MS, `${spentMs} ms`);
+});
+
+/** The limit in docs/security.md. */
+const MAX_TURN_MS = 20;
+
+test.serial('512 addresses are judged by 200 rules for ports of their own in turns of the event loop', async (t) => {
+  const allow = Array.from({ length: 200 }, (_, index) => `host${index}.example.org:${8000 + index}`);
+  const inside = Array.from({ length: 512 }, (_, index) => a('example.org', `10.0.${index >> 8}.${index & 255}`));
+  const longest = await bestTurnMs(async () => {
+    const { ask, refused } = resolverOf(inside, [...allow, 'example.org:443']);
+    t.deepEqual(parseMessage((await ask()) ?? Buffer.alloc(0))?.answers, []);
+    t.is(refused.length, 1);
+  });
+  t.log(`${longest} ms`);
+  t.true(longest <= MAX_TURN_MS, `${longest} ms`);
 });
 
 test.serial('names of many labels are read in time proportional to their bytes', async (t) => {
