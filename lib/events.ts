@@ -163,6 +163,7 @@ export const LOG_EVENTS = {
     listeners: 'number',
     durationMs: 'number',
   }),
+  'hosts-cut': row('warn', { path: 'string' }),
   internal: row('error', { code: 'string', stack: 'string' }),
   listening: row('info', { ...PLACE, endpoint: 'string', 'stream?': 'number | null' }),
   'listeners-not-kept': row('warn', {}),

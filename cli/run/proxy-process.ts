@@ -1,10 +1,12 @@
 /** A process that runs a proxy: its parts, its signals, its exit, and its hand-over to a successor. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { ControlServer } from '../../lib/control/server/control-server.js';
+import { makeEvent } from '../../lib/events.js';
 import type { AuditLog } from '../../lib/proxy/audit-log.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import type { KeepDescriptor } from '../../lib/system/descriptors.js';
+import { hostFiles } from '../../lib/system/dns/host-files.js';
 import type { ListenerStore } from '../../lib/system/sockets/listener-store.js';
 import type { MessageCalls } from '../../lib/system/unix-messages.js';
 import { optimizeWhenUsed } from '../engine.js';
@@ -75,6 +77,7 @@ export class ProxyProcess {
     proxy.on('fatal', (reason) => running.fail(reason));
     if (once) proxy.on('ended', (_label, reason) => running.endOnce(reason));
     warnOfOpenPort(proxy, { userId: process.getuid?.() ?? 0 }, running.log);
+    hostFiles.onCut = (message, path) => running.log(makeEvent('hosts-cut', message, { path }));
     optimizeWhenUsed(proxy);
     const { notifySocket, watchdogMs } = service;
     this.#manager =

@@ -320,6 +320,10 @@ export const SURFACES: Readonly<Record<string, (path: string) => Promise<void>>>
     service: 'dns',
     piece: frameMessage(bytesOf(query('denied.example'))),
   }),
+  'asks a resolver whose server sends empty messages': flood({
+    service: 'flooded',
+    piece: Buffer.concat(Array.from({ length: 64 }, (_, index) => frameMessage(bytesOf(query(`n${index}.example`))))),
+  }),
   'sends datagrams of one byte': floodFlow,
   'asks info for the time': flood({ service: 'info', piece: encodeRecord(INFO_KIND.TIME, '') }),
   'writes to a command byte by byte': flood({

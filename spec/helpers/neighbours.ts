@@ -25,6 +25,8 @@ export interface HostileChannel {
   readonly options?: Readonly<Record<string, unknown>>;
   /** The process is the command line, with a control socket at FOLDER/control.sock. Default: a program. */
   readonly isSteered?: boolean;
+  /** A program that becomes the process: its words, before its own. Default: none. */
+  readonly launcher?: readonly string[];
 }
 
 export async function startNeighbours(t: ExecutionContext, hostile: HostileChannel = {}) {
@@ -39,7 +41,8 @@ export async function startNeighbours(t: ExecutionContext, hostile: HostileChann
     ...options,
   });
   const channels = [channelOf('hostile', hostile), channelOf('good', {})];
-  const vproxy = hostile.isSteered === true ? spawnSteered(t, folder, channels) : spawnProgram(t, channels);
+  const vproxy =
+    hostile.isSteered === true ? spawnSteered(t, folder, channels) : spawnProgram(t, channels, hostile.launcher);
   await vproxy.waitForLine(/waiting for the peer on .*good/);
   const guest = await startProxy(t, `unix-connect:${join(folder, 'good.sock')}`);
   const stream = await guest.proxy.connect('echo');
@@ -49,8 +52,8 @@ export async function startNeighbours(t: ExecutionContext, hostile: HostileChann
 
 type Channel = ProgramChannel & { readonly label: string; readonly [option: string]: unknown };
 
-const spawnProgram = (t: ExecutionContext, channels: readonly Channel[]): VproxyProcess =>
-  spawnVproxy(t, [JSON.stringify({ channels })], { script: PROXY_PROGRAM });
+const spawnProgram = (t: ExecutionContext, channels: readonly Channel[], launcher: readonly string[] = []) =>
+  spawnVproxy(t, [JSON.stringify({ channels })], { script: PROXY_PROGRAM, launcher });
 
 function spawnSteered(t: ExecutionContext, folder: string, channels: readonly Channel[]): VproxyProcess {
   const file = join(folder, 'config.json');

@@ -4,7 +4,7 @@ import { badArgument, type VproxyError } from '../../errors.js';
 import { makeEvent } from '../../events.js';
 import type { SessionStream } from '../../session/stream.js';
 import { rcodeName } from '../../system/dns/dns-message.js';
-import { DNS_PORT, HostFiles, MAX_SERVERS } from '../../system/dns/host-files.js';
+import { DNS_PORT, hostFiles, MAX_SERVERS } from '../../system/dns/host-files.js';
 import { NameServers } from '../../system/dns/name-servers.js';
 import { formatHostPort, type HostPort, isIP, isIPv6, joinWithCommas, splitAtCommas } from '../../util/addresses.js';
 import { Budget, TokenBucket } from '../../util/bounds.js';
@@ -88,19 +88,18 @@ class ResolverTarget implements Target {
 
   constructor({ name, servers }: ResolverEndpoint, context: TargetContext) {
     const { clock, egress, service } = context;
-    const files = new HostFiles({ clock });
     const own = new OwnAddresses(clock);
     this.messages = new FlowBook({ clock, onDropped: (counts) => context.log.dropped(counts) });
     this.#egress = name === '' ? service : name;
     this.#context = context;
     this.#bucket = new TokenBucket(QUESTIONS_PER_SECOND, QUESTIONS_PER_SECOND, clock.now());
-    this.#servers = new NameServers({ clock, servers: () => servers ?? files.servers, turns: this.#turns });
+    this.#servers = new NameServers({ clock, servers: () => servers ?? hostFiles.servers, turns: this.#turns });
     this.#resolver = new Resolver({
       egress: this.#egress,
       rules: () => egress(this.#egress),
       clock,
       ask: (question) => this.#servers.ask(question),
-      addressesOf: (host) => files.addressesOf(host),
+      addressesOf: (host) => hostFiles.addressesOf(host),
       ownAddresses: () => own.list(),
       turns: this.#turns,
       onAnswered: (rcode, durationMs) => context.log.tally.questions.add({ result: rcodeName(rcode) }, durationMs),
@@ -130,10 +129,11 @@ class ResolverTarget implements Target {
           return;
         }
         this.#waitingCount += 1;
-        const answering = this.#turns.run(() => {
+        const answer = (): Promise<Buffer | null> => {
           this.#waitingCount -= 1;
           return this.#resolver.answer(question, asker);
-        });
+        };
+        const answering = this.#turns.run(() => this.#whenRead(answer));
         void answering.then((answer) => answer !== null && flow.send(answer));
       },
       onDropped: () => this.messages.handleDropped(),
@@ -154,11 +154,17 @@ class ResolverTarget implements Target {
       bucket: this.#bucket,
       turns: this.#turns,
       unread: this.#unread,
-      answer: (question) => this.#resolver.answer(question, asker),
+      answer: (question) => this.#whenRead(() => this.#resolver.answer(question, asker)),
       onDone: (reason) => this.#closed(stream, reason),
     });
     stream.attach(questions);
     stream.accept();
+  }
+
+  /** Runs work of a turn when the hosts file has been read. */
+  #whenRead<T>(work: () => Promise<T>): Promise<T> {
+    const reading = hostFiles.refresh();
+    return reading === null ? work() : reading.then(() => this.#turns.run(work));
   }
 
   #askerOf(stream: SessionStream, transport: Asker['transport']): Asker {

@@ -1,7 +1,10 @@
 /** Name configuration of this machine: the servers and domains in /etc/resolv.conf, and the addresses in /etc/hosts. */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { statSync } from 'node:fs';
+import { systemCode } from '../../errors.js';
 import { type HostPort, isIP } from '../../util/addresses.js';
-import type { Clock } from '../../util/clock.js';
+import { type Clock, systemClock } from '../../util/clock.js';
+import { LoopTurns } from '../../util/concurrency.js';
+import { wholeLines } from '../files/whole-lines.js';
 
 const RESOLV_CONF = '/etc/resolv.conf';
 const HOSTS = '/etc/hosts';
@@ -20,8 +23,12 @@ const MAX_NDOTS = 15;
 /** How often a file is checked for changes, in milliseconds. */
 const LOOK_MS = 2000;
 
-/** Bytes read of a file: lists of hosts may be long, but not longer. */
-const MAX_FILE_BYTES = 2 ** 22;
+/** Bytes read of each file: lists of hosts may be long, but not longer. */
+const MAX_HOSTS_BYTES = 2 ** 22;
+const MAX_CONF_BYTES = 2 ** 15;
+
+/** Limit on addresses of one name in the hosts file. */
+const MAX_ADDRESSES = 64;
 
 interface HostFilesOptions {
   readonly clock: Clock;
@@ -30,32 +37,98 @@ interface HostFilesOptions {
   readonly hosts?: string;
 }
 
-/** Both files, re-read after changes. An unreadable file counts as empty. */
+/** Both files, re-read in turns of the event loop after either has changed. An unreadable file counts as empty. */
 export class HostFiles {
-  readonly #resolvConf: WatchedFile<ResolvConf>;
-  readonly #hosts: WatchedFile<ReadonlyMap<string, readonly string[]>>;
+  readonly #options: Required<HostFilesOptions>;
+  readonly #turns = new LoopTurns();
+  readonly #cut = new Set<string>();
+  #lookedAtMs = Number.NEGATIVE_INFINITY;
+  /** Identifies the versions that were read. */
+  #version = '';
+  #reading: Promise<void> | null = null;
+  #resolvConf = parseResolvConf('');
+  /** One for each block: a single one of a long file would hold up the loop when it grows. */
+  #tables: readonly HostTable[] = [];
+  /** A file is too long; called once for each. Default: no callback. */
+  onCut: (problem: string, path: string) => void = () => undefined;
 
   constructor({ clock, resolvConf = RESOLV_CONF, hosts = HOSTS }: HostFilesOptions) {
-    this.#resolvConf = new WatchedFile(resolvConf, clock, parseResolvConf);
-    this.#hosts = new WatchedFile(hosts, clock, parseHosts);
+    this.#options = { clock, resolvConf, hosts };
+  }
+
+  /** Await it before using the files: looks whether they have changed. Null if they have not; never rejects. */
+  refresh(): Promise<void> | null {
+    const { clock, hosts, resolvConf } = this.#options;
+    const nowMs = clock.now();
+    if (this.#reading !== null || nowMs - this.#lookedAtMs < LOOK_MS) return this.#reading;
+    this.#lookedAtMs = nowMs;
+    const version = `${versionOf(resolvConf)}, ${versionOf(hosts)}`;
+    if (version === this.#version) return null;
+    this.#version = version;
+    this.#reading = this.#read().finally(() => (this.#reading = null));
+    return this.#reading;
+  }
+
+  async #read(): Promise<void> {
+    const tables: HostTable[] = [];
+    let text = '';
+    for await (const lines of this.#linesOf(this.#options.resolvConf, MAX_CONF_BYTES)) text += lines;
+    for await (const lines of this.#linesOf(this.#options.hosts, MAX_HOSTS_BYTES))
+      tables.push(await this.#parse(lines));
+    this.#resolvConf = parseResolvConf(text);
+    this.#tables = tables;
+  }
+
+  async *#linesOf(path: string, maxBytes: number): AsyncGenerator<string> {
+    const onCut = (): void => {
+      const problem = `${path}: too long (max ${maxBytes} bytes, 32768 a line); the rest is ignored`;
+      if (!this.#cut.has(path)) this.onCut(problem, path);
+      this.#cut.add(path);
+    };
+    try {
+      yield* wholeLines(path, { maxBytes, onCut });
+    } catch (error) {
+      // The next look tries again.
+      if (systemCode(error) !== 'ENOENT') this.#version = '';
+    }
+  }
+
+  /** Parses lines of /etc/hosts into addresses by name. */
+  async #parse(lines: string): Promise<HostTable> {
+    const table: HostTable = new Map();
+    for (const line of lines.split('\n')) {
+      await this.#turns.next();
+      const [address = '', ...names] = line.replace(/#.*/, '').trim().split(/\s+/);
+      // An address with a zone is meaningful only on this machine.
+      if (isIP(address) === 0 || address.includes('%')) continue;
+      const alone = [address];
+      for (const name of names) {
+        const key = name.toLowerCase().replace(/\.$/, '');
+        const known = table.get(key);
+        if (known === undefined) table.set(key, alone);
+        else if (known.length < MAX_ADDRESSES && !known.includes(address)) table.set(key, [...known, address]);
+      }
+    }
+    return table;
   }
 
   /** The servers of this machine, in the order in which they are asked. */
   get servers(): readonly HostPort[] {
-    return this.#resolvConf.value.servers;
+    return this.#resolvConf.servers;
   }
 
   /** The names to query for a host named by the operator: the `search` domains come first for a name with few dots. */
   candidatesOf(host: string): readonly string[] {
     if (host.endsWith('.')) return [host];
-    const { domains, ndots } = this.#resolvConf.value.search;
+    const { domains, ndots } = this.#resolvConf.search;
     const longer = domains.map((domain) => `${host}.${domain}`);
     return host.split('.').length > ndots ? [host, ...longer] : [...longer, host];
   }
 
   /** The addresses of a lower-case name, of either family; null if /etc/hosts lacks it. */
   addressesOf(host: string): readonly string[] | null {
-    return this.#hosts.value.get(host) ?? null;
+    const found = new Set(this.#tables.flatMap((table) => table.get(host) ?? []));
+    return found.size === 0 ? null : [...found].slice(0, MAX_ADDRESSES);
   }
 }
 
@@ -73,7 +146,7 @@ interface SearchList {
 
 /** Parses the text of /etc/resolv.conf. The last `search` or `domain` line counts. */
 export function parseResolvConf(text: string): ResolvConf {
-  const lines = text.split('\n').map((line) =>
+  const lines = (text.match(/^(?:nameserver|search|domain|options)[ \t].*/gm) ?? []).map((line) =>
     line
       .replace(/[#;].*/, '')
       .trimEnd()
@@ -98,71 +171,17 @@ export function parseResolvConf(text: string): ResolvConf {
   };
 }
 
-/** Parses the text of /etc/hosts into addresses by name. */
-export function parseHosts(text: string): ReadonlyMap<string, readonly string[]> {
-  const found = new Map<string, string[]>();
-  for (const line of text.split('\n')) {
-    const [address = '', ...names] = line.replace(/#.*/, '').trim().split(/\s+/);
-    // An address with a zone is meaningful only on this machine.
-    if (isIP(address) === 0 || address.includes('%')) continue;
-    for (const name of names) {
-      const key = name.toLowerCase().replace(/\.$/, '');
-      const addresses = found.get(key);
-      if (addresses === undefined) found.set(key, [address]);
-      else if (!addresses.includes(address)) addresses.push(address);
-    }
-  }
-  return found;
-}
+/** Addresses by lower-case name. */
+type HostTable = Map<string, readonly string[]>;
 
-/** The parsed contents of a file, read on demand. */
-class WatchedFile<T> {
-  readonly #path: string;
-  readonly #clock: Clock;
-  readonly #parse: (text: string) => T;
-  #lookedAtMs = Number.NEGATIVE_INFINITY;
-  /** Identifies the version that was read; null if there was no file. */
-  #version: string | null = null;
-  #value: T;
-
-  constructor(path: string, clock: Clock, parse: (text: string) => T) {
-    this.#path = path;
-    this.#clock = clock;
-    this.#parse = parse;
-    this.#value = parse('');
-  }
-
-  get value(): T {
-    const nowMs = this.#clock.now();
-    if (nowMs - this.#lookedAtMs >= LOOK_MS) {
-      this.#lookedAtMs = nowMs;
-      this.#look();
-    }
-    return this.#value;
-  }
-
-  #look(): void {
-    let fd: number;
-    try {
-      fd = openSync(this.#path, 'r');
-    } catch {
-      this.#version = null;
-      this.#value = this.#parse('');
-      return;
-    }
-    try {
-      const { ino, size, mtimeMs } = fstatSync(fd);
-      const version = `${ino} ${size} ${mtimeMs}`;
-      if (version === this.#version) return;
-      const bytes = Buffer.alloc(Math.min(size, MAX_FILE_BYTES));
-      const count = readSync(fd, bytes, 0, bytes.length, 0);
-      this.#value = this.#parse(bytes.toString('latin1', 0, count));
-      this.#version = version;
-    } catch {
-      // The next check reads it again.
-      this.#version = null;
-    } finally {
-      closeSync(fd);
-    }
+function versionOf(path: string): string {
+  try {
+    const { ino, size, mtimeMs } = statSync(path);
+    return `${ino} ${size} ${mtimeMs}`;
+  } catch {
+    return '';
   }
 }
+
+/** The files of this machine, parsed once for the whole process. */
+export const hostFiles = new HostFiles({ clock: systemClock });

@@ -11,25 +11,25 @@ import { systemClock } from '../../util/clock.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { RCODE } from './dns-message.js';
 import { type DomainName, parseName } from './domain-names.js';
-import { HostFiles } from './host-files.js';
+import { hostFiles as files } from './host-files.js';
 import { askServer, openServerSocket, ROUNDS } from './name-servers.js';
 import { CLASS_IN, RECORD_TYPE } from './resource-records.js';
 
 /** Limit on addresses per family. */
 const MAX_ADDRESSES = 16;
 
-const files = new HostFiles({ clock: systemClock });
-
 /**
  * The addresses of exactly this name, in system order. Rejects with the codes of `getaddrinfo`, ENOTFOUND and EAI_AGAIN, or with
  * `signal.reason`; nothing is left open then.
  */
 export async function lookUpName(name: string, signal: AbortSignal): Promise<readonly string[]> {
+  await files.refresh();
   return inOrder(knownAddresses(name) ?? (await askServers(name, signal)));
 }
 
 /** The same for a host named by the operator, to which the search domains of resolv.conf apply. */
 export async function lookUpHost(host: string, signal: AbortSignal): Promise<readonly string[]> {
+  await files.refresh();
   const known = knownAddresses(host);
   if (known !== null) return inOrder(known);
   let problem = failure('ENOTFOUND', host);
