@@ -13,6 +13,7 @@ import type { ListenAddress } from '../../system/sockets/listen-address.js';
 import { type InheritedSocket, listenInherited } from '../../system/sockets/listening.js';
 import { descriptorOf } from '../../system/sockets/node-sockets.js';
 import { type CancelTimer, type Clock, MAX_TIMER_MS } from '../../util/clock.js';
+import { LoopTurns } from '../../util/concurrency.js';
 import { answerError } from '../routes/request-error.js';
 import { isBodyTooLong } from './read-input.js';
 
@@ -71,7 +72,9 @@ export class HttpService {
   readonly #upgraded = new Set<Socket>();
   /** Connections for which there is no room yet, oldest first. */
   readonly #waiting = new Map<Socket, Connection>();
-  #cancelLook: CancelTimer = () => undefined;
+  #cancelLook: CancelTimer = ignore;
+  /** Spreads connections that come in one turn. */
+  readonly #turns = new LoopTurns();
   /** Answers to requests that may change something. */
   readonly #changing = new Set<ServerResponse>();
   #address: ListenAddress | null = null;
@@ -138,12 +141,14 @@ export class HttpService {
   /** Serves connections that wait, as far as there is room. */
   #admit(): void {
     for (const [socket, connection] of this.#waiting) {
-      if (this.#connections.size >= MAX_CONNECTIONS && !this.#closeIdle()) break;
+      if (this.#turns.isOver || (this.#connections.size >= MAX_CONNECTIONS && !this.#closeIdle())) break;
       this.#waiting.delete(socket);
       this.#serve(socket, connection);
     }
     this.#cancelLook();
-    if (this.#waiting.size > 0) this.#cancelLook = this.#options.clock.schedule(LOOK_MS, () => this.#admit());
+    if (this.#waiting.size === 0) return;
+    if (this.#connections.size < MAX_CONNECTIONS) this.#turns.later(() => this.#admit());
+    else this.#cancelLook = this.#options.clock.schedule(LOOK_MS, () => this.#admit());
   }
 
   #serve(socket: Socket, connection: Connection): void {

@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 import { VproxyError } from '../../errors.js';
 import { descriptorShortage } from '../../system/descriptors.js';
 import { descriptorOf } from '../../system/sockets/node-sockets.js';
+import { LoopTurns } from '../../util/concurrency.js';
 import { escapeText } from '../../util/escape.js';
 import type { ControlContext } from '../context/context.js';
 import { answerError, RequestError } from '../routes/request-error.js';
@@ -22,6 +23,8 @@ type AnyInput = RouteInput<never, never, never>;
 export class RequestHandler {
   readonly #context: ControlContext;
   readonly #routes: readonly Route[];
+  /** Spreads the work for requests that come in one turn. */
+  readonly #turns = new LoopTurns();
 
   constructor(routes: readonly Route[], context: ControlContext) {
     this.#routes = routes;
@@ -68,6 +71,7 @@ export class RequestHandler {
   async #answer(request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<void> {
     const { route, params, query } = this.#match(request);
     const body = await readBody(request);
+    await this.#turns.next();
     const afterAnswer = (action: () => void) => {
       if (signal.aborted) action();
       else response.once('close', action);
