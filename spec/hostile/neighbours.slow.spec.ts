@@ -79,8 +79,40 @@ for (const what of Object.keys(SURFACES)) {
   });
 }
 
+/** Asks for the version on as many connections at a time as the argument says, again and again. */
+const ASKING = `
+  const [path, count] = process.argv.slice(1);
+  let open = 0;
+  const ask = () => {
+    for (; open < Number(count); open += 1)
+      require('node:net').connect(path).on('error', () => {}).once('close', () => { if (--open === 0) ask(); }).resume()
+        .write('GET /v1/version HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n');
+  };
+  ask();
+  console.log();`;
+
 /** The limit in docs/security.md, in processor time. */
 const MAX_TURN_MS = 20;
+
+test.serial('a client that opens 1,000 control connections at a time is served in turns', async (t) => {
+  const setup = await startNeighbours(t, { isSteered: true });
+  const { child } = await listener(t, ['-e', ASKING, join(setup.folder, 'control.sock'), '1000']);
+  const client = () => processorTime(child.pid ?? 0).ranMs;
+  let bestMs = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < 4; round += 1) {
+    let longestMs = 0;
+    for (const beganMs = client(); client() - beganMs < 200; ) {
+      const { ranMs } = processorTime(setup.vproxy.pid);
+      await measureEcho(setup);
+      longestMs = Math.max(longestMs, processorTime(setup.vproxy.pid).ranMs - ranMs);
+    }
+    bestMs = Math.min(bestMs, longestMs);
+  }
+  const figures = `an echo beside up to ${bestMs.toFixed(1)} ms of processor time`;
+  t.log(figures);
+  // One echo takes up to two turns.
+  t.true(bestMs <= 2 * MAX_TURN_MS, figures);
+});
 
 /** A question for `marker.example` on a stream to a resolver; resolves with the whole answer as text. */
 async function askMarker(stream: MuxStream): Promise<string> {

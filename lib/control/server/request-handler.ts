@@ -69,9 +69,9 @@ export class RequestHandler {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<void> {
+    await this.#turns.next();
     const { route, params, query } = this.#match(request);
     const body = await readBody(request);
-    await this.#turns.next();
     const afterAnswer = (action: () => void) => {
       if (signal.aborted) action();
       else response.once('close', action);
