@@ -181,11 +181,10 @@ func startCommand(cmd *exec.Cmd) error {
 
 // openTerminal opens a pseudo-terminal, which belongs to the user of the command.
 func openTerminal(columns, rows uint16, credential *syscall.Credential) (master, slave *os.File, err error) {
-	if master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0); err != nil {
-		return nil, nil, err
-	}
 	var number, locked int32
-	err = ioctl(master, syscall.TIOCSPTLCK, &locked)
+	if master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0); err == nil {
+		err = ioctl(master, syscall.TIOCSPTLCK, &locked)
+	}
 	if err == nil {
 		err = ioctl(master, syscall.TIOCGPTN, &number)
 	}
@@ -196,6 +195,9 @@ func openTerminal(columns, rows uint16, credential *syscall.Credential) (master,
 	if err == nil {
 		resize(master, columns, rows)
 		slave, err = os.OpenFile(path, os.O_RDWR|syscall.O_NOCTTY, 0)
+	}
+	if at := (*os.PathError)(nil); errors.As(err, &at) {
+		err = failf("command-failed", "cannot open a terminal: %s: %s", at.Path, describe(err))
 	}
 	return master, slave, err
 }

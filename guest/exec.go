@@ -315,10 +315,16 @@ func (c *execCall) feed(input <-chan []byte) {
 			consumed = 0
 		}
 	}
-	if c.terminal != nil {
-		c.stdin.Write([]byte{4}) // the end of input, as typed
-	} else {
+	if c.terminal == nil {
 		c.stdin.Close()
+		return
+	}
+	// The end is typed again until the command ends: a program that changes the settings of the terminal as it starts, such
+	// as a shell, loses what was typed before.
+	err := error(nil)
+	for pause := 100 * time.Millisecond; err == nil; pause = least(2*pause, time.Minute) {
+		_, err = c.stdin.Write([]byte{4})
+		time.Sleep(pause)
 	}
 }
 

@@ -137,3 +137,27 @@ withGo('it ends at SIGTERM, although nobody reads its full stderr', async (t) =>
   guest.kill('SIGTERM');
   t.is((await guest.exited).code, 0);
 });
+
+const TERMINAL = { columns: 80, rows: 24, term: 'dumb' };
+
+/** Like a shell, drops what was typed before it is ready. */
+const LATE = 'import sys, termios; termios.tcflush(0, termios.TCIFLUSH); print("ready", flush=True); sys.stdin.read()';
+
+serialTestWith('go', 'python')(
+  'the end of input ends a program in a terminal that drops what was typed before',
+  async (t) => {
+    const { call } = await start(t);
+    const caller = await call({ argv: ['python3', '-c', LATE], terminal: TERMINAL });
+    caller.endInput();
+    t.like(await caller.exit, { status: 0, signal: null });
+    t.true(caller.stdout.includes('ready'));
+  },
+);
+
+const withoutDevpts = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs none /dev/pts && exec "$@"', 'sh'];
+
+serialTestWith('go', 'root')('without devpts, the file that is missing is named', async (t) => {
+  const { call } = await start(t, withoutDevpts);
+  const { error } = await (await call({ argv: ['true'], terminal: TERMINAL })).exit;
+  t.regex(error?.message ?? '', /^cannot open a terminal: \/dev\/(?:ptmx|pts\/\d+): no such /);
+});
