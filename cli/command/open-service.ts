@@ -3,7 +3,6 @@ import { fstatSync } from 'node:fs';
 import { connectService, type ServiceSocket, ServiceStream } from '../../lib/control/client/connect-service.js';
 import { getValue } from '../../lib/control/client/plain-http.js';
 import { VproxyError } from '../../lib/errors.js';
-import { listInsteadOf } from '../../lib/session/services.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { findSocket } from './find-process.js';
@@ -55,8 +54,10 @@ export async function describeWait(path: string, label: string | undefined, serv
     label === undefined && channels.length > 1 ? undefined : channels.find((one) => one.label === (label ?? one.label));
   if (found === undefined) return null;
   const { state, detail, session } = found;
-  if (service !== undefined && state === 'established')
+  if (service !== undefined && state === 'established') {
+    const { listInsteadOf } = await import('../../lib/session/services.js');
     return `waiting for ${service}; ${found.label} offers: ${listInsteadOf(service, new Set(session?.peer.services))}`;
+  }
   if (state === 'established') return `waiting for an answer of ${found.label}`;
   // An attempt is in progress; keep the previous line.
   if (detail === null) return null;
