@@ -47,18 +47,18 @@ async function showWait<T>(look: () => Promise<string | null>, opened: Promise<T
   return showProgress(look, opened);
 }
 
-/** A line with what a channel or its service waits for: `waiting for vm1: /run/vm1.sock is missing`; null if not known. */
-export async function describeWait(path: string, label: string | undefined, service?: string): Promise<string | null> {
+/** A line with what a channel waits for: `waiting for vm1: /run/vm1.sock is missing`; null if not known. */
+export async function describeWait(
+  path: string,
+  label: string | undefined,
+  describeReady = ({ label }: ChannelStatus): string => `waiting for an answer of ${label}`,
+): Promise<string | null> {
   const channels = await getValue<ChannelStatus[]>(path, '/v1/channels');
   const found =
     label === undefined && channels.length > 1 ? undefined : channels.find((one) => one.label === (label ?? one.label));
   if (found === undefined) return null;
-  const { state, detail, session } = found;
-  if (service !== undefined && state === 'established') {
-    const { listInsteadOf } = await import('../../lib/session/services.js');
-    return `waiting for ${service}; ${found.label} offers: ${listInsteadOf(service, new Set(session?.peer.services))}`;
-  }
-  if (state === 'established') return `waiting for an answer of ${found.label}`;
+  const { state, detail } = found;
+  if (state === 'established') return describeReady(found);
   // An attempt is in progress; keep the previous line.
   if (detail === null) return null;
   // The path of a unix socket is enough.

@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ControlClient, WaitRequest } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
+import { listInsteadOf } from '../../lib/session/services.js';
 import type { BootStatus, ChannelStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { formatDuration } from '../../lib/util/units.js';
@@ -68,7 +69,11 @@ const EXIT_FLAWED = 1;
 
 function waitForChannel(control: ControlClient, place: WaitedFor, leftMs: number): Promise<ChannelStatus> {
   const waited = control.waitFor({ ...place, timeoutS: secondsOf(leftMs) });
-  return showProgress(() => describeWait(control.path, place.channel, place.service), waited);
+  const { service } = place;
+  const describeOffer = ({ label, session }: ChannelStatus): string =>
+    `waiting for ${service}; ${label} offers: ${listInsteadOf(service ?? '', new Set(session?.peer.services))}`;
+  const describeReady = service === undefined ? undefined : describeOffer;
+  return showProgress(() => describeWait(control.path, place.channel, describeReady), waited);
 }
 
 /** Prints remarks about the boot on stderr, and resolves with the exit status. */

@@ -1,4 +1,5 @@
 /** Runs system tools to completion, bounded in time and output. */
+import { AsyncResource } from 'node:async_hooks';
 import { spawn, spawnSync } from 'node:child_process';
 import { type Clock, systemClock } from '../../util/clock.js';
 import { atExit, signalGroup, startTurns } from './children.js';
@@ -90,7 +91,8 @@ export function runTool(words: readonly string[], limits: ToolLimits): Promise<T
     });
     child.once('close', (status, killedBy) => finish(killedBy ?? status ?? 0));
   };
-  return startTurns.run(() => new Promise(run));
+  // In the context of the call, though another's callback starts it.
+  return startTurns.run(AsyncResource.bind(() => new Promise<ToolResult>(run)));
 }
 
 /** The error output of a failed tool in one line, or else how it ended. */
