@@ -5,7 +5,6 @@ import { askStatus } from '../../lib/control/client/plain-http.js';
 import { controlFolder, isControlName, isControlSocketName } from '../../lib/control/socket-paths.js';
 import { systemCode, VproxyError } from '../../lib/errors.js';
 import type { ControlStatus } from '../../lib/status/types.js';
-import { splitAtCommas } from '../../lib/util/addresses.js';
 import { closestWord } from '../../lib/util/closest-word.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { badArgument } from './arguments.js';
@@ -31,7 +30,7 @@ const ownFolder = (): string | null =>
 
 /** The control socket that the environment names: for commands, or for the process that a container runs. */
 export const socketInEnvironment = ({ VPROXY_SOCKET, VPROXY_CONTROL } = process.env): string | undefined =>
-  VPROXY_SOCKET || splitAtCommas(VPROXY_CONTROL ?? '')[0] || undefined;
+  VPROXY_SOCKET || /^(?:[^,]|,,)+/.exec(VPROXY_CONTROL ?? '')?.[0].replaceAll(',,', ',') || undefined;
 
 /**
  * Resolves with the path of the control socket. Rejects with `bad-argument` if several match, and with
