@@ -5,7 +5,6 @@ import type { Readable, Writable } from 'node:stream';
 import { systemCode } from '../../errors.js';
 import { type CancelTimer, type Clock, settledWithin } from '../../util/clock.js';
 import { deferred, LoopTurns } from '../../util/concurrency.js';
-import { watchSignal } from './real-time-signals.js';
 
 /** How a process ended. */
 export interface ProcessEnd {
@@ -16,6 +15,9 @@ export interface ProcessEnd {
 
 /** Every start of a process goes through these turns: it takes the event loop a millisecond or more. */
 export const startTurns = new LoopTurns();
+
+/** Watches a started child, and names the signal without a name that ended it; `real-time-signals.ts` sets it. */
+export const signalWatch: { begin: (pid: number) => () => string | null } = { begin: () => () => null };
 
 /** Returns the running child. Rejects with the system error if it could not be started. */
 export async function spawned<C extends ChildProcess>(child: C): Promise<C> {
@@ -36,7 +38,7 @@ export class ProcessGroup {
   constructor(child: ChildProcess) {
     this.pid = child.pid as number;
     child.on('error', () => undefined);
-    const realTimeSignal = watchSignal(this.pid);
+    const realTimeSignal = signalWatch.begin(this.pid);
     this.ended = new Promise((resolve) => {
       child.once('exit', (code, name) => {
         this.#isGone = !signalGroup(this.pid, 0);

@@ -3,6 +3,7 @@ import { closeSync } from 'node:fs';
 import { readText } from '../files/optional-files.js';
 import { openPipeHandle, ReadableHandle } from '../handles.js';
 import type { Libc, NativeCall } from '../libc.js';
+import { signalWatch } from './children.js';
 
 /** The system call has this number on all architectures. */
 const PIDFD_OPEN = 434;
@@ -16,10 +17,11 @@ let calls: { readonly syscall: NativeCall; readonly ioctl: NativeCall } | null =
 export function loadRealTimeSignals(libc: Libc): void {
   const ioctl = libc.declare('int ioctl(int fd, unsigned long request, void *argument)');
   calls = { ioctl, syscall: libc.declare('long syscall(long number, long pid, long flags)') };
+  signalWatch.begin = watchSignal;
 }
 
 /** Watches a child that was just started. The returned function, for its `exit`, names the signal that ended it: `SIG35`. */
-export function watchSignal(pid: number): () => string | null {
+function watchSignal(pid: number): () => string | null {
   const fd = calls?.syscall(PIDFD_OPEN, pid, 0) ?? -1;
   const handle = fd < 0 ? null : openPipeHandle(fd);
   if (handle === null && fd >= 0) closeSync(fd);
