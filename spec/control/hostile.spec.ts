@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { MAX_CONNECTIONS, REQUEST_TIMEOUT_MS, YOUNG_MS } from '../../lib/control/server/http-service.js';
-import { openConnection, startControl } from '../helpers/control.js';
+import { NO_CHANGES, openConnection, startControl } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
 import {
   answerTo,
@@ -142,6 +142,29 @@ test('1,000 connections that send their requests in one turn are all answered', 
   const statuses = new Set((await Promise.all(answers)).map((text) => text.slice(0, 12)));
   t.deepEqual([...statuses], ['HTTP/1.1 200']);
   t.true(await isUnharmed());
+});
+
+test('requests whose bodies come in one turn are handled in several', async (t) => {
+  const { path, process, isUnharmed } = await besideStream(t);
+  let handled = 0;
+  process.reload = () => {
+    handled += 1;
+    return Promise.resolve(NO_CHANGES);
+  };
+  const sockets: net.Socket[] = [];
+  while (sockets.length < 200) {
+    const socket = await openConnection(t, path);
+    socket.write(post('/v1/reload', 'Content-Length: 2'));
+    sockets.push(socket.resume());
+  }
+  t.true(await isUnharmed());
+  for (const socket of sockets) socket.write('{}');
+  let most = 0;
+  for (let before = 0; handled < sockets.length; before = handled) {
+    await setImmediate();
+    most = Math.max(most, handled - before);
+  }
+  t.true(most <= sockets.length / 2, `${most} in one turn`);
 });
 
 test('hundreds of idle connections leave room for requests', async (t) => {

@@ -72,6 +72,7 @@ export class RequestHandler {
     await this.#turns.next();
     const { route, params, query } = this.#match(request);
     const body = await readBody(request);
+    await this.#turns.next();
     const afterAnswer = (action: () => void) => {
       if (signal.aborted) action();
       else response.once('close', action);
