@@ -81,12 +81,13 @@ function keepConnected(path: string): () => void {
 /** Something cannot be handed over: silent connections to the control socket, each until it times out. */
 async function waiting(scene: Scene): Promise<Moment> {
   const obstacles = [keepConnected(scene.socket)];
-  const later = setTimeout(() => obstacles.push(keepConnected(scene.socket)), 3_000);
+  // Each is an obstacle for a second.
+  const again = setInterval(() => obstacles.push(keepConnected(scene.socket)), 500);
   const result = runUpgrade(scene.socket, ['--wait', '60']);
   // It has reported that it is loaded, and waits for the hand-over.
   await eventually(() => isBlocked(scene.successor()), { what: 'a successor' });
   const release = () => {
-    clearTimeout(later);
+    clearInterval(again);
     for (const end of obstacles) end();
   };
   return { result, release };
