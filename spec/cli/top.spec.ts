@@ -10,7 +10,8 @@ import { VPROXY } from '../helpers/vproxy-process.js';
 
 const TOP = `${VPROXY} top --interval 0.2`;
 
-const NOW = new Date().toISOString();
+/** The present, when a test asks: on a busy machine it may begin a minute after its file was loaded. */
+const now = (): string => new Date().toISOString();
 
 function channel(label: string, sentBytes = 0, changes: object = {}, resumptions = 0): ChannelStatus {
   const session = {
@@ -18,7 +19,16 @@ function channel(label: string, sentBytes = 0, changes: object = {}, resumptions
     resume: { here: false, peer: true },
   };
   const totals = { sentBytes, receivedBytes: 2 * sentBytes, resumptions };
-  const state = { label, state: 'established', since: NOW, detail: null, nextTryMs: null, session, totals, ...changes };
+  const state = {
+    label,
+    state: 'established',
+    since: now(),
+    detail: null,
+    nextTryMs: null,
+    session,
+    totals,
+    ...changes,
+  };
   return state as unknown as ChannelStatus;
 }
 
@@ -26,7 +36,7 @@ const DOWN = { state: 'backing-off', detail: 'refused', nextTryMs: 1500, session
 
 function status(channels: readonly ChannelStatus[]): ControlStatus {
   const process = {
-    ...{ name: 'host\u001b[2J', pid: 42, uptimeMs: 7_500_000, startedAt: NOW },
+    ...{ name: 'host\u001b[2J', pid: 42, uptimeMs: 7_500_000, startedAt: now() },
     ...{ memory: { residentBytes: 54_200_000 }, eventLoopDelay: { meanMs: 1.25, p99Ms: 10, maxMs: 20 } },
   };
   return { process, channels, forwards: 1, streams: 3 } as unknown as ControlStatus;
