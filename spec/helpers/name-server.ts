@@ -1,7 +1,7 @@
 /**
  * A name server and the targets of its names, as a program in a test's own network: `node name-server.js NAME=ADDRESS…`. DNS is
- * on port 53 of 127.0.0.1; it is silent about `*.dead.test`, and other names do not exist. An echo is on port 7 of all addresses,
- * by TCP and UDP. It logs each question on stderr: `asked NAME TYPE`.
+ * on port 53 of 127.0.0.1; it is silent about `*.dead.test`, and other names do not exist. On 127.0.0.2 it is always silent. An
+ * echo is on port 7 of all addresses, by TCP and UDP. It logs each question on stderr: `asked NAME TYPE`.
  */
 import dgram from 'node:dgram';
 import { once } from 'node:events';
@@ -28,6 +28,10 @@ dns.on('message', (bytes, { address, port }) => {
 });
 dns.bind(53, '127.0.0.1');
 await once(dns, 'listening');
+
+// Without a socket there, the system would refuse the questions.
+const silent = dgram.createSocket('udp4').bind(53, '127.0.0.2');
+await once(silent, 'listening');
 
 const tcp = net.createServer((socket) => socket.on('error', () => undefined).pipe(socket)).listen(7, '0.0.0.0');
 await once(tcp, 'listening');

@@ -36,7 +36,7 @@ interface NameServersOptions {
   readonly servers: () => readonly HostPort[];
   /** Limit on questions in flight; further ones wait. Default 100. */
   readonly maxInFlight?: number;
-  /** The turns in which questions are sent and answers parsed. Default: its own. */
+  /** The turns in which questions are sent and given up, and answers parsed. Default: its own. */
   readonly turns?: LoopTurns;
 }
 
@@ -199,7 +199,7 @@ type Begin = (server: HostPort, query: Query, course: Course, shared?: ServerSoc
 /** Makes an exchange of a transport: it runs until it has an answer, fails, gets more than `maxOthers` others, or is cancelled. */
 const exchangeOver =
   (maxOthers: number, begin: Begin): Exchange =>
-  (server, query, { clock, shared, signal }) =>
+  (server, query, { clock, shared, signal, turns }) =>
     new Promise((resolve, reject) => {
       let isOver = false;
       let otherCount = 0;
@@ -224,9 +224,8 @@ const exchangeOver =
       };
       const close = begin(server, query, { receive, fail, isOver: () => isOver }, shared);
       const late = `${formatHostPort(server)}: no answer within ${TRY_MS / 1000} s`;
-      const cancelTimeout = clock.schedule(TRY_MS, () =>
-        settle(() => reject(new VproxyError('connect-timeout', late))),
-      );
+      const expire = (): void => settle(() => reject(new VproxyError('connect-timeout', late)));
+      const cancelTimeout = clock.schedule(TRY_MS, () => void turns.run(expire));
       signal.addEventListener('abort', abort);
     });
 

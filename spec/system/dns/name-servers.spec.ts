@@ -196,6 +196,22 @@ test.serial(
   },
 );
 
+test.serial('300 look-ups that begin and time out together take turns of at most 20 ms', async (t) => {
+  const silent = await udpSocket(t);
+  const longest = await bestTurnMs(async () => {
+    const { ask, clock, upstream } = serversOf(t, [silent.address().port], new ManualClock(), 300);
+    const failures = Promise.allSettled(Array.from({ length: 300 }, () => ask()));
+    for (const round of [1, 2]) {
+      await eventually(() => clock.pending === 300, { what: `the questions of round ${round}` });
+      clock.advance(3000);
+    }
+    t.true((await failures).every(({ status }) => status === 'rejected'));
+    upstream.stop();
+  }, 5);
+  t.log(`${longest} ms`);
+  t.true(longest <= 20, `${longest} ms`);
+});
+
 test('a malformed answer by TCP is a failure', async (t) => {
   const server = await truncating(t, (asked) => [bytesOf(answerTo(asked, [ADDRESS])).subarray(0, 20)]);
   await t.throwsAsync(serversOf(t, [server.port]).ask(), { code: 'connect-failed', message: /malformed answer/ });
