@@ -37,7 +37,7 @@ interface HostFilesOptions {
   readonly hosts?: string;
 }
 
-/** Both files, re-read in turns of the event loop after either has changed. An unreadable file counts as empty. */
+/** Both files, re-read in turns of the event loop after either has changed. A missing file is empty. */
 export class HostFiles {
   readonly #options: Required<HostFilesOptions>;
   readonly #turns = new LoopTurns();
@@ -65,7 +65,11 @@ export class HostFiles {
     const version = `${versionOf(resolvConf)}, ${versionOf(hosts)}`;
     if (version === this.#version) return null;
     this.#version = version;
-    this.#reading = this.#read().finally(() => (this.#reading = null));
+    // After a failure, what was read before counts, and the next look tries again.
+    const retry = (): void => void (this.#version = '');
+    this.#reading = this.#read()
+      .catch(retry)
+      .finally(() => (this.#reading = null));
     return this.#reading;
   }
 
@@ -88,8 +92,7 @@ export class HostFiles {
     try {
       yield* wholeLines(path, { maxBytes, onCut });
     } catch (error) {
-      // The next look tries again.
-      if (systemCode(error) !== 'ENOENT') this.#version = '';
+      if (systemCode(error) !== 'ENOENT') throw error;
     }
   }
 
