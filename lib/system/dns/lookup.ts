@@ -67,7 +67,9 @@ export const lookup: LookupFunction = (host, { all }, callback) => {
       );
     else callback(null, first, isIP(first));
   };
-  shareLookUp(host).then(found, (error: unknown) => callback(error as NodeJS.ErrnoException, ''));
+  // Not all in one callback: the descriptor of each socket is checked before the next one is opened.
+  const foundLater = (addresses: readonly string[]): void => void setImmediate(found, addresses);
+  shareLookUp(host).then(foundLater, (error: unknown) => callback(error as NodeJS.ErrnoException, ''));
 };
 
 function failure(code: 'ENOTFOUND' | 'EAI_AGAIN', name: string): NodeJS.ErrnoException {
