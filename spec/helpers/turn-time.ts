@@ -1,9 +1,19 @@
-/** Measures the turns of this process's event loop, in processor time. */
+/** Measures the turns of this thread's event loop, in its processor time: other threads read files and collect garbage. */
 import { setImmediate } from 'node:timers/promises';
+import koffi from 'koffi';
+
+/** From time.h. */
+const CLOCK_THREAD_CPUTIME_ID = 3;
+
+const clockGetTime = koffi.load(null).func('clock_gettime', 'int', [
+  'int',
+  koffi.out(koffi.pointer(koffi.struct({ seconds: 'long', nanoseconds: 'long' }))),
+]) as (clock: number, time: { seconds: number; nanoseconds: number }) => number;
 
 function processorMs(): number {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1000;
+  const time = { seconds: 0, nanoseconds: 0 };
+  clockGetTime(CLOCK_THREAD_CPUTIME_ID, time);
+  return time.seconds * 1000 + time.nanoseconds / 1e6;
 }
 
 /** The processor time of the longest turn of the loop while `work` runs, in milliseconds. Rejects like `work`. */
