@@ -5,14 +5,15 @@
 import { VproxyError } from '../errors.js';
 import { crc32 } from './crc32.js';
 import {
+  type ControlType,
   type DataCheck,
   FRAME_TYPE,
   formatFrameType,
   headerCheck,
+  isControlType,
   isExtensionType,
-  LAST_FRAME_TYPE,
   nextSequence,
-  streamIdRule,
+  STREAM_ID_RULE,
 } from './header.js';
 import { decodeHello, type Hello, helloLength, MAGIC } from './hello.js';
 import { HEADER_BYTES, MAX_CONTROL_BYTES } from './limits.js';
@@ -20,7 +21,7 @@ import { HEADER_BYTES, MAX_CONTROL_BYTES } from './limits.js';
 /** The callbacks of a FrameReader. Errors they throw come out of `push` unchanged. */
 export interface FrameHandler {
   /** A frame other than DATA. The payload is lent for the duration of the call. */
-  handleFrame(type: number, streamId: number, payload: Buffer): void;
+  handleFrame(type: ControlType, streamId: number, payload: Buffer): void;
 
   /**
    * The verified payload of a DATA frame. It is lent for the duration of the call; a handler that returns true takes it
@@ -291,18 +292,13 @@ export class FrameReader {
   }
 
   #judgeTypeAndLength(type: number, streamId: number, length: number): void {
-    if (type === FRAME_TYPE.DATA || isExtensionType(type)) {
-      if (length > this.#maxDataBytes)
-        throw violation(type, streamId, `too long: ${length} bytes (max ${this.#maxDataBytes})`);
-      if (type !== FRAME_TYPE.DATA) return;
-      if (length === 0) throw violation(type, streamId, 'is empty');
-    } else {
-      // HELLO comes only after a magic, and is not counted.
-      if (type === FRAME_TYPE.HELLO || type > LAST_FRAME_TYPE) throw violation(type, streamId, 'is unknown');
-      if (length > MAX_CONTROL_BYTES)
-        throw violation(type, streamId, `too long: ${length} bytes (max ${MAX_CONTROL_BYTES})`);
-    }
-    const rule = streamIdRule(type);
+    const isControl = isControlType(type);
+    if (!isControl && type !== FRAME_TYPE.DATA && !isExtensionType(type)) throw violation(type, streamId, 'is unknown');
+    const maxBytes = isControl ? MAX_CONTROL_BYTES : this.#maxDataBytes;
+    if (length > maxBytes) throw violation(type, streamId, `too long: ${length} bytes (max ${maxBytes})`);
+    if (!isControl && type !== FRAME_TYPE.DATA) return;
+    if (!isControl && length === 0) throw violation(type, streamId, 'is empty');
+    const rule = STREAM_ID_RULE[type];
     if (rule === 'zero' && streamId !== 0) throw violation(type, streamId, 'must have stream id 0');
     if (rule === 'stream' && streamId === 0) throw violation(type, streamId, 'must not have stream id 0');
   }
@@ -349,14 +345,13 @@ export class FrameReader {
 
   /** Verifies a complete payload and hands it on. Returns true if the handler kept it. */
   #finish(body: Buffer): boolean {
-    const isHello = this.#state.phase === PHASE.HELLO;
+    const { type } = this.#state;
     this.#state.phase = PHASE.HEADER;
     this.#state.left = 0;
-    if (isHello) {
+    if (type === FRAME_TYPE.HELLO) {
       this.#finishHello(body);
       return false;
     }
-    const type = this.#state.type;
     if (isExtensionType(type)) {
       this.#countWhole();
       return false;
@@ -366,7 +361,7 @@ export class FrameReader {
       if (crc32(body) !== this.#state.crc) throw this.#wrongBody(endsInFlush(body), 'payload checksum');
       this.#countWhole();
       if (type === FRAME_TYPE.DATA) return this.#handler.handleData(this.#state.streamId, body);
-      this.#handler.handleFrame(type, this.#state.streamId, body);
+      if (isControlType(type)) this.#handler.handleFrame(type, this.#state.streamId, body);
       return false;
     }
     const end = body.length - trailerBytes;

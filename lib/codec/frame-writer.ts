@@ -1,6 +1,6 @@
 /** Writes the frames of one direction of a session: numbers them, adds checks, and hands them on (R-FRAME-1 to R-FRAME-3). */
 import { crc32 } from './crc32.js';
-import { type DataCheck, FRAME_TYPE, nextSequence, writeHeader } from './header.js';
+import { type ControlType, type DataCheck, FRAME_TYPE, type FrameType, nextSequence, writeHeader } from './header.js';
 import { HEADER_BYTES } from './limits.js';
 
 /** Takes bytes for the peer, in order. Implemented by the links in `link`. */
@@ -51,7 +51,7 @@ export class FrameWriter {
   }
 
   /** Puts a complete control frame into `batch` at `offset`, where there must be room. Returns the offset after it. */
-  put(batch: Buffer, offset: number, type: number, streamId: number, payload: Buffer): number {
+  put(batch: Buffer, offset: number, type: ControlType, streamId: number, payload: Buffer): number {
     payload.copy(batch, offset + HEADER_BYTES);
     this.#putHeader(batch, offset, type, streamId, payload.length, crc32(payload));
     return offset + HEADER_BYTES + payload.length;
@@ -111,7 +111,7 @@ export class FrameWriter {
     this.#putHeader(headerBuffer, headerAt, FRAME_TYPE.DATA, streamId, payload.length, check.crcOf(payload));
   }
 
-  #putHeader(buffer: Buffer, offset: number, type: number, streamId: number, length: number, crc: number): void {
+  #putHeader(buffer: Buffer, offset: number, type: FrameType, streamId: number, length: number, crc: number): void {
     const { state } = this;
     writeHeader(buffer, offset, type, streamId, length, crc, state.sequence);
     state.sequence = nextSequence(state.sequence);

@@ -62,10 +62,14 @@ export const FRAME_TYPE = {
 
 export type FrameType = (typeof FRAME_TYPE)[keyof typeof FRAME_TYPE];
 
-/** The types from here up to 7F are unassigned (R-FRAME-5). */
-export const LAST_FRAME_TYPE = FRAME_TYPE.ACK;
+/** Neither DATA, nor HELLO, which opens a session and follows a magic. */
+export type ControlType = Exclude<FrameType, typeof FRAME_TYPE.DATA | typeof FRAME_TYPE.HELLO>;
 
 const NAMES = new Map<number, string>(Object.entries(FRAME_TYPE).map(([name, type]) => [type, name]));
+
+/** Others up to 7F are unassigned (R-FRAME-5). */
+export const isControlType = (type: number): type is ControlType =>
+  type > FRAME_TYPE.HELLO && type <= FRAME_TYPE.ACK && type !== FRAME_TYPE.DATA;
 
 /** The name of a type, or its two hex digits if it has none. */
 export function formatFrameType(type: number): string {
@@ -77,23 +81,26 @@ export function isExtensionType(type: number): boolean {
   return type >= 0x80 && type <= 0xfe;
 }
 
-/** Which stream id a known frame must have: the session's (`zero`), a stream's (`stream`), or `either`. */
-export function streamIdRule(type: number): 'zero' | 'stream' | 'either' {
-  switch (type) {
-    case FRAME_TYPE.CREDIT:
-      return 'either';
-    case FRAME_TYPE.OPEN:
-    case FRAME_TYPE.ACCEPT:
-    case FRAME_TYPE.REFUSE:
-    case FRAME_TYPE.DATA:
-    case FRAME_TYPE.FIN:
-    case FRAME_TYPE.STOP:
-    case FRAME_TYPE.RESET:
-      return 'stream';
-    default:
-      return 'zero';
-  }
-}
+/** The stream id that a frame must have: the session's (`zero`), a stream's (`stream`), or `either`. */
+export const STREAM_ID_RULE: Readonly<Record<FrameType, 'zero' | 'stream' | 'either'>> = {
+  [FRAME_TYPE.HELLO]: 'zero',
+  [FRAME_TYPE.AUTH]: 'zero',
+  [FRAME_TYPE.SERVICES]: 'zero',
+  [FRAME_TYPE.OPEN]: 'stream',
+  [FRAME_TYPE.ACCEPT]: 'stream',
+  [FRAME_TYPE.REFUSE]: 'stream',
+  [FRAME_TYPE.DATA]: 'stream',
+  [FRAME_TYPE.CREDIT]: 'either',
+  [FRAME_TYPE.FIN]: 'stream',
+  [FRAME_TYPE.STOP]: 'stream',
+  [FRAME_TYPE.RESET]: 'stream',
+  [FRAME_TYPE.PING]: 'zero',
+  [FRAME_TYPE.PONG]: 'zero',
+  [FRAME_TYPE.GOAWAY]: 'zero',
+  [FRAME_TYPE.SECRET]: 'zero',
+  [FRAME_TYPE.RESUME]: 'zero',
+  [FRAME_TYPE.ACK]: 'zero',
+};
 
 const TABLE = new Uint16Array(256);
 for (let index = 0; index < 256; index += 1) {

@@ -1,7 +1,7 @@
 /** The payloads of control frames: bytes ⇄ values. HELLO has its own file. */
 import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
-import { formatFrameType } from './header.js';
+import { type ControlType, formatFrameType } from './header.js';
 import { boundedMessage, decodeObject, decodeReason, isObject, type Reason } from './json.js';
 import { MAX_ANNOUNCED_PORTS, MAX_CONTROL_BYTES, MAX_PROGRAM_LENGTH, SERVICE_NAME } from './limits.js';
 
@@ -148,7 +148,7 @@ function decodePorts(value: unknown): AnnouncedPort[] {
 }
 
 /** Checks a payload of fixed size: ACCEPT and FIN are empty, PING and PONG have 8 bytes. Throws `protocol-error`. */
-export function requireLength(type: number, payload: Buffer, bytes: number): Buffer {
+export function requireLength(type: ControlType, payload: Buffer, bytes: number): Buffer {
   if (payload.length === bytes) return payload;
   throw new VproxyError('protocol-error', `${formatFrameType(type)} of ${payload.length} bytes instead of ${bytes}`);
 }
@@ -169,7 +169,7 @@ export function readTotal(payload: Buffer): number {
 export const TOTAL_BYTES = 8;
 
 /** The total in a CREDIT or an ACK, in bytes. Throws `protocol-error`. */
-export const decodeTotal = (type: number, payload: Buffer): number =>
+export const decodeTotal = (type: ControlType, payload: Buffer): number =>
   readTotal(requireLength(type, payload, TOTAL_BYTES));
 
 function isUnsigned32(value: unknown): value is number {

@@ -1,6 +1,6 @@
 /** The queue of control frames for the channel, and the bound on how many a peer can make this side queue (R-FLOW-6). */
 import type { FrameWriter } from '../codec/frame-writer.js';
-import { FRAME_TYPE } from '../codec/header.js';
+import { type ControlType, FRAME_TYPE } from '../codec/header.js';
 import { HEADER_BYTES, MAX_CONTROL_BYTES } from '../codec/limits.js';
 import { TOTAL_BYTES, writeTotal } from '../codec/payloads.js';
 import { VproxyError } from '../errors.js';
@@ -28,7 +28,7 @@ const BATCH_BYTES = 16 * 1024;
 let batch: Buffer = Buffer.allocUnsafeSlow(BATCH_BYTES);
 
 interface QueuedFrame {
-  readonly type: number;
+  readonly type: ControlType;
   readonly streamId: number;
   readonly payload: Buffer;
 }
@@ -78,7 +78,7 @@ export class ControlQueue {
   }
 
   /** Queues a frame. Throws `flood` if more are queued than the streams open since the queue was empty account for. */
-  add(type: number, streamId: number, payload: Buffer, openStreams: number): void {
+  add(type: ControlType, streamId: number, payload: Buffer, openStreams: number): void {
     this.#state.peakStreams =
       this.#state.frames.length === 0 ? openStreams : Math.max(this.#state.peakStreams, openStreams);
     this.#state.frames.push({ type, streamId, payload });

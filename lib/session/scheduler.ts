@@ -3,7 +3,7 @@
  * and the credits allow (R-FLOW-2, R-FLOW-6 to R-FLOW-8).
  */
 import { type ByteSink, FrameWriter, type FrameWriterState } from '../codec/frame-writer.js';
-import type { DataCheck } from '../codec/header.js';
+import type { ControlType, DataCheck } from '../codec/header.js';
 import { HEADER_BYTES } from '../codec/limits.js';
 import { toVproxyError, type VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
@@ -197,7 +197,7 @@ export class Scheduler {
   // ---- what to send ---------------------------------------------------------------------------------------------
 
   /** Sends a control frame, after the queued ones. */
-  control(type: number, streamId: number, payload: Buffer): void {
+  control(type: ControlType, streamId: number, payload: Buffer): void {
     try {
       this.#queue.add(type, streamId, payload, this.#options.openStreams());
     } catch (error) {
@@ -299,7 +299,7 @@ export class Scheduler {
   // ---- the end --------------------------------------------------------------------------------------------------
 
   /** Writes the last frame of the session, after all queued control frames, or after those that the channel has room for. */
-  writeLast(type: number, payload: Buffer, isBehindAll: boolean): void {
+  writeLast(type: ControlType, payload: Buffer, isBehindAll: boolean): void {
     this.#queue.flush(isBehindAll ? Number.POSITIVE_INFINITY : undefined);
     const frame = Buffer.allocUnsafe(HEADER_BYTES + payload.length);
     this.#writer.put(frame, 0, type, 0, payload);

@@ -5,7 +5,7 @@
 import { EventEmitter } from 'eventemitter3';
 import { FrameReader, type FrameReaderState, FrameTimer, type FrameTimerState } from '../codec/frame-reader.js';
 import type { ByteSink } from '../codec/frame-writer.js';
-import { DataCheck, FRAME_TYPE, formatFrameType } from '../codec/header.js';
+import { type ControlType, DataCheck, FRAME_TYPE, type FrameType, formatFrameType } from '../codec/header.js';
 import type { Hello } from '../codec/hello.js';
 import {
   type AnnouncedPort,
@@ -659,7 +659,7 @@ export class Session extends EventEmitter<SessionEvents> {
     return this.streams.find(streamId, 'DATA')?.handleData(bytes) ?? false;
   }
 
-  #handleFrame(type: number, streamId: number, payload: Buffer): void {
+  #handleFrame(type: ControlType, streamId: number, payload: Buffer): void {
     if (this.#facts.phase === 'proving' && type !== FRAME_TYPE.GOAWAY) {
       if (type !== FRAME_TYPE.AUTH) throw beforeProof(type);
       this.#proof?.verify(payload);
@@ -700,8 +700,15 @@ export class Session extends EventEmitter<SessionEvents> {
         else this.streams.find(streamId, 'CREDIT')?.handleCredit(totalBytes);
         return;
       }
-      default:
+      case FRAME_TYPE.ACCEPT:
+      case FRAME_TYPE.REFUSE:
+      case FRAME_TYPE.FIN:
+      case FRAME_TYPE.STOP:
+      case FRAME_TYPE.RESET:
         this.streams.handleFrame(type, streamId, payload);
+        return;
+      default:
+        return type satisfies never;
     }
   }
 
@@ -790,7 +797,7 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   /** Throws `protocol-error` for a frame of a resumable session if this one is not. */
-  #requireContinuity(type: number): Continuity {
+  #requireContinuity(type: ControlType): Continuity {
     if (this.#continuity !== null) return this.#continuity;
     throw new VproxyError('protocol-error', `${formatFrameType(type)} in a session that is not resumable`);
   }
@@ -804,5 +811,5 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 }
 
-const beforeProof = (type: number): VproxyError =>
+const beforeProof = (type: FrameType): VproxyError =>
   new VproxyError('protocol-error', `${formatFrameType(type)} before AUTH`);

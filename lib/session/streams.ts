@@ -15,6 +15,9 @@ import { newStream, SessionStream, type StreamBooks, type StreamContext, type St
 
 const MAX_ID = 0xffff_ffff;
 
+/** The frames of a stream that StreamTable handles. */
+type StreamFrameType = (typeof FRAME_TYPE)['ACCEPT' | 'REFUSE' | 'FIN' | 'STOP' | 'RESET'];
+
 /** How many streams their opener may open and reset before an answer: per second, and at once. */
 const RESETS_PER_SECOND = 200;
 const RESETS_BURST = 1000;
@@ -251,28 +254,40 @@ export class StreamTable implements StreamBooks {
   }
 
   /**
-   * Handles ACCEPT, REFUSE, FIN, STOP and RESET. Throws `protocol-error` for a frame that is not allowed now, and
-   * `flood` for a RESET if the peer retracts too many unanswered streams.
+   * Handles a frame of a stream. Throws `protocol-error` if it is not allowed now, and `flood` for a RESET if the peer
+   * retracts too many unanswered streams.
    */
-  handleFrame(type: number, id: number, payload: Buffer): void {
+  handleFrame(type: StreamFrameType, id: number, payload: Buffer): void {
     const name = formatFrameType(type);
-    if (type === FRAME_TYPE.ACCEPT) {
-      requireLength(type, payload, 0);
-      this.find(id, name)?.handleAccept();
-      return;
+    switch (type) {
+      case FRAME_TYPE.ACCEPT:
+        requireLength(type, payload, 0);
+        this.find(id, name)?.handleAccept();
+        return;
+      case FRAME_TYPE.FIN:
+        requireLength(type, payload, 0);
+        this.find(id, name)?.handleFin();
+        return;
+      case FRAME_TYPE.REFUSE: {
+        const reason = reasonOf(payload, name);
+        const stream = this.find(id, name);
+        stream?.handleRefuse(this.#withOffer(stream.service, reason));
+        return;
+      }
+      case FRAME_TYPE.STOP: {
+        const reason = reasonOf(payload, name);
+        this.find(id, name)?.handleStop(reason);
+        return;
+      }
+      case FRAME_TYPE.RESET: {
+        const reason = reasonOf(payload, name);
+        const stream = this.find(id, name);
+        if (stream !== null) this.#handleReset(stream, reason);
+        return;
+      }
+      default:
+        return type satisfies never;
     }
-    if (type === FRAME_TYPE.FIN) {
-      requireLength(type, payload, 0);
-      this.find(id, name)?.handleFin();
-      return;
-    }
-    const { code, message } = decodeReasonPayload(payload, name);
-    const stream = this.find(id, name);
-    if (stream === null) return;
-    const reason = new VproxyError(code, message);
-    if (type === FRAME_TYPE.REFUSE) stream.handleRefuse(this.#withOffer(stream.service, reason));
-    else if (type === FRAME_TYPE.STOP) stream.handleStop(reason);
-    else this.#handleReset(stream, reason);
   }
 
   /** Adds the services that the peer offers to the refusal of an unknown one. */
@@ -371,6 +386,11 @@ export class StreamTable implements StreamBooks {
   #isOwnId(id: number): boolean {
     return (id & 1) === (this.#state.nextOwnId & 1);
   }
+}
+
+function reasonOf(payload: Buffer, name: string): VproxyError {
+  const { code, message } = decodeReasonPayload(payload, name);
+  return new VproxyError(code, message);
 }
 
 interface RetractionsState {

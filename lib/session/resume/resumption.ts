@@ -5,7 +5,7 @@
 import { timingSafeEqual } from 'node:crypto';
 import { FrameReader } from '../../codec/frame-reader.js';
 import { type ByteSink, FrameWriter } from '../../codec/frame-writer.js';
-import { DataCheck, FRAME_TYPE, formatFrameType } from '../../codec/header.js';
+import { type ControlType, DataCheck, FRAME_TYPE, formatFrameType } from '../../codec/header.js';
 import { HEADER_BYTES } from '../../codec/limits.js';
 import { decodeGoaway, readTotal, requireLength, TOTAL_BYTES, writeTotal } from '../../codec/payloads.js';
 import { toVproxyError, VproxyError } from '../../errors.js';
@@ -127,7 +127,7 @@ export class Resumption implements SessionClaim {
     if (this.#options.session.isSuspended) this.#sendResume();
   }
 
-  #handleFrame(type: number, payload: Buffer): void {
+  #handleFrame(type: ControlType, payload: Buffer): void {
     const { session } = this.#options;
     if (type === FRAME_TYPE.AUTH && !this.#isPeerTrusted && this.#proof !== null) {
       this.#proof.verify(payload);
@@ -167,7 +167,7 @@ export class Resumption implements SessionClaim {
     this.#send(FRAME_TYPE.RESUME, Buffer.concat([received, proof]));
   }
 
-  #send(type: number, payload: Buffer): void {
+  #send(type: ControlType, payload: Buffer): void {
     const frame = Buffer.allocUnsafe(HEADER_BYTES + payload.length);
     this.#writer.put(frame, 0, type, 0, payload);
     this.#options.sink.write(frame);
