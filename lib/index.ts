@@ -25,6 +25,7 @@ export type {
 } from './control/client/requests.js';
 export type { ProcessControl, UpgradeRequest } from './control/context/context.js';
 export { ControlServer, type ControlServerOptions } from './control/server/control-server.js';
+export type { CopyPermission } from './copy/copy-service.js';
 export { ERROR_CODES, type ErrorCode, type ErrorRow, type ErrorScope, VproxyError } from './errors.js';
 export type { LogEvent, LogEventName, LogLevel } from './events.js';
 export type { ExecRules } from './exec/decide-command.js';
@@ -45,7 +46,6 @@ export type {
 export { connectPeer, type Peer, type PeerEvents, type PeerOptions, type ServiceStreamHandler } from './proxy/peer.js';
 export type { PortForwarding } from './proxy/ports/port-rules.js';
 export { Proxy, type ProxyEvents, type ProxyOptions, type RemoveOptions } from './proxy/proxy.js';
-export type { CopyPermission } from './proxy/services/built-in.js';
 export type { StreamWait } from './session/local-end.js';
 export { MuxStream } from './session/mux-stream.js';
 export type * from './status/types.js';

@@ -21,9 +21,13 @@ import { type CopyFiles, SYSTEM_FILES } from './system-files.js';
 /** How long the caller may take to end its stream after the outcome. */
 const END_MS = 10_000;
 
-export interface CopyServiceOptions {
-  /** The folder that copies are confined to, `--allow-copy=DIR`; null: anywhere. */
+/** The files that the peer may read and write. */
+export interface CopyPermission {
+  /** The folder that copies are confined to, an absolute path; null: anywhere. */
   readonly root: string | null;
+}
+
+export interface CopyServiceOptions extends CopyPermission {
   readonly clock: Clock;
   readonly log: Log;
   /** Limit on concurrent copies; further ones are refused with `too-many-streams`. Default 64. */

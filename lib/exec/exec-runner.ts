@@ -1,10 +1,12 @@
 /** The service `exec`: runs commands for callers that open streams to it (docs/exec.md). */
-import { VproxyError } from '../errors.js';
-import { type Log } from '../events.js';
+import { promises as fs } from 'node:fs';
+import { systemCode, VproxyError } from '../errors.js';
+import { type Log, makeEvent } from '../events.js';
 import { loadSystemPipes, type OpenPipes, openSystemPipes } from '../system/processes/pipes.js';
 import { Budget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
 import { LoopTurns } from '../util/concurrency.js';
+import { escapeText } from '../util/escape.js';
 import { decideCommand, type ExecRules, type ExecSystem, thisSystem } from './decide-command.js';
 import type { TerminalRequest } from './exec-messages.js';
 import type { CommandOptions, RunningCommand } from './running-command.js';
@@ -109,3 +111,13 @@ export class ExecRunner {
 const noRecorder = (): Promise<null> => Promise.resolve(null);
 
 const stopped = (): VproxyError => new VproxyError('command-failed', 'shutting down');
+
+/** Logs the allowed programs that do not exist. Not an error: they may be installed later. */
+export async function warnOfMissing({ commands }: ExecRules, log: Log): Promise<void> {
+  for (const path of commands === 'any' ? [] : commands) {
+    await fs.access(path).catch((error: unknown) => {
+      if (!['ENOENT', 'ENOTDIR'].includes(systemCode(error))) return;
+      log(makeEvent('exec-missing', `allowed command ${escapeText(path)}: does not exist`, { path }));
+    });
+  }
+}

@@ -4,7 +4,9 @@ import { randomBytes } from 'node:crypto';
 import type { ChannelAddress } from '../channel/address/address.js';
 import type { ChannelTraits } from '../channel/kind.js';
 import { DEFAULT_LIMITS } from '../codec/limits.js';
+import type { CopyPermission } from '../copy/copy-service.js';
 import { toVproxyError, VproxyError } from '../errors.js';
+import type { ExecRules } from '../exec/decide-command.js';
 import type { Direction } from '../forward/endpoint-kind.js';
 import type { ServicePolicy } from '../forward/service-registry.js';
 import type { ForwardSpec } from '../forward/spec.js';
@@ -21,7 +23,6 @@ import { escapeText } from '../util/escape.js';
 import { isLabel, LABEL_RULE } from '../util/labels.js';
 import type { ChannelEgress } from './channel-egress.js';
 import type { PortForwarding } from './ports/port-rules.js';
-import type { CopyPermission, ExecPermission } from './services/built-in.js';
 
 /** The label of a channel without one. */
 export const DEFAULT_LABEL = 'default';
@@ -95,7 +96,7 @@ export interface ChannelOptions {
   /** The broker of storage calls on this channel. Default: runs if the channel leads to a host. */
   readonly storage?: StorageOptions;
   /** The commands that the peer may run on this side; null to not offer the service. Default null. */
-  readonly exec?: ExecPermission | null;
+  readonly exec?: ExecRules | null;
   /** The files of this side that the peer may read and write; null to not offer the service. Default null. */
   readonly copy?: CopyPermission | null;
   /** Whether the peer may query this machine: name, system, memory, disks, addresses. Default: if the channel leads to a host. */

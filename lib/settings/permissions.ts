@@ -1,13 +1,14 @@
 /** Permissions of a peer that can change this machine, and the ports announced to or by it, in files, requests and options. */
 import { normalize } from 'node:path/posix';
+import type { CopyPermission } from '../copy/copy-service.js';
 import { badArgument } from '../errors.js';
+import type { ExecRules } from '../exec/decide-command.js';
 import {
   formatPortForwarding,
   type PortForwarding,
   parsePortForwarding,
   parsePortRanges,
 } from '../proxy/ports/port-rules.js';
-import type { CopyPermission, ExecPermission } from '../proxy/services/built-in.js';
 import { formatPortRanges, joinWithCommas, type PortRange, splitAtCommas } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';
 import { understood, type ValueType } from './value-type.js';
@@ -19,7 +20,7 @@ const COPY_EXPECTED = 'true, false, or the path of a folder, such as "/srv/in"';
 const MAX_PROGRAMS = 1000;
 
 /** The programs that the peer may run: any, none (null), or those in a list, separated by commas in an option. */
-export const execPermission: ValueType<ExecPermission | null> = understood<ExecPermission | null>({
+export const execPermission: ValueType<ExecRules | null> = understood<ExecRules | null>({
   expected: EXEC_EXPECTED,
   none: null,
   read(value) {
@@ -91,7 +92,7 @@ function textOrNone<T>(
 }
 
 /** The flag on a command line; null if none is needed. */
-export function formatExecFlag(exec: ExecPermission | null): string | null {
+export function formatExecFlag(exec: ExecRules | null): string | null {
   if (exec === null) return null;
   return exec.commands === 'any' ? '--allow-exec' : `--allow-exec=${joinWithCommas(exec.commands)}`;
 }

@@ -18,7 +18,7 @@ const label = parsed('the label of a channel or a group', parseLabel, (value) =>
 const folder = parsed('the absolute path of a folder', requireFolder, (value) => value);
 
 /** The service that has terminals; its module is not loaded for that. */
-const EXEC_SERVICE: typeof import('../proxy/services/built-in.js').EXEC_SERVICE = 'exec';
+const EXEC_SERVICE: typeof import('../exec/exec-messages.js').EXEC_SERVICE = 'exec';
 
 /** In an option it has a value, like every key there. */
 const trueOrFalse: ValueType<boolean> = {

@@ -150,7 +150,7 @@ test('nothing else in the library is loaded late', (t) => {
     // Loaded for the first connection; a failure is a log line and the answer 500.
     'control/server/control-server.js',
     // Loaded if permitted; a failure is a log line and a refused stream.
-    'proxy/services/built-in.js',
+    'proxy/services/permitted.js',
     // Loaded if terminals are recorded; a failure is a log line.
     'proxy/services/recordings.js',
     // Loaded with its user: the service exec, or an AF_VSOCK channel, which waits or fails without it.

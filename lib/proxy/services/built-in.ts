@@ -1,14 +1,9 @@
-/** The services that vproxy itself serves where they are allowed; their code is loaded only there. */
-
-import { promises as fs } from 'node:fs';
+/** A service that vproxy itself serves where it is allowed; its code is loaded only there. */
 import { isDeepStrictEqual } from 'node:util';
-import { systemCode, VproxyError } from '../../errors.js';
+import { VproxyError } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
-import type { ExecRules } from '../../exec/decide-command.js';
-import type { TerminalRecorders } from '../../exec/served-call.js';
 import type { ServiceHandler, ServiceRegistry } from '../../forward/service-registry.js';
 import { MuxStream } from '../../session/mux-stream.js';
-import type { Clock } from '../../util/clock.js';
 import { describeError, escapeText } from '../../util/escape.js';
 
 /** Serves the streams of a service. */
@@ -109,101 +104,4 @@ export class BuiltInService<P> {
     const message = `service ${name} cannot be served: ${escapeText(describeError(error), 200)}`;
     log(makeEvent('service-failed', message, { service: name }));
   }
-}
-
-// The service `exec` of a channel: the commands that the peer may run (docs/exec.md).
-
-/** The name of the service. Its module is not imported: it is loaded only where commands are allowed. */
-export const EXEC_SERVICE: typeof import('../../exec/exec-messages.js').EXEC_SERVICE = 'exec';
-
-/** What the peer may run here. */
-export type ExecPermission = ExecRules;
-
-interface ExecServiceOptions {
-  readonly registry: ServiceRegistry;
-  readonly clock: Clock;
-  readonly log: Log;
-  /** Finds the recorder for a new terminal; null for none. */
-  readonly findRecorder: () => Promise<TerminalRecorders | null>;
-}
-
-/** Creates the service `exec` of a channel; not offered before it has a permission. */
-export function execService({
-  registry,
-  clock,
-  log,
-  findRecorder,
-}: ExecServiceOptions): BuiltInService<ExecPermission> {
-  return new BuiltInService({
-    name: EXEC_SERVICE,
-    registry,
-    log,
-    load: async (rules) => {
-      const [{ ExecRunner }, { spawnInTerminal }] = await Promise.all([
-        import('../../exec/exec-runner.js'),
-        import('../../exec/pty/spawn-in-terminal.js'),
-        warnOfMissing(rules, log),
-      ]);
-      return new ExecRunner({ rules, clock, log, spawnInTerminal, findRecorder });
-    },
-  });
-}
-
-/** Not an error: the program may be installed later. */
-async function warnOfMissing({ commands }: ExecPermission, log: Log): Promise<void> {
-  for (const path of commands === 'any' ? [] : commands) {
-    await fs.access(path).catch((error: unknown) => {
-      if (!['ENOENT', 'ENOTDIR'].includes(systemCode(error))) return;
-      const message = `allowed command ${escapeText(path)}: does not exist`;
-      log(makeEvent('exec-missing', message, { path }));
-    });
-  }
-}
-
-// The service `copy` of a channel: where the peer may read and write files (docs/copy.md).
-
-/** The name of the service. */
-export const COPY_SERVICE = 'copy';
-
-/** The files that the peer may read and write: those under an absolute path, or all (null). */
-export interface CopyPermission {
-  /** An absolute path, or null. */
-  readonly root: string | null;
-}
-
-interface CopyServiceOptions {
-  readonly registry: ServiceRegistry;
-  readonly clock: Clock;
-  readonly log: Log;
-}
-
-/** Creates the service `copy` of a channel; not offered before it has a permission. */
-export function copyService({ registry, clock, log }: CopyServiceOptions): BuiltInService<CopyPermission> {
-  return new BuiltInService({
-    name: COPY_SERVICE,
-    registry,
-    log,
-    load: async ({ root }) => {
-      const { CopyService } = await import('../../copy/copy-service.js');
-      return new CopyService({ root, clock, log });
-    },
-  });
-}
-
-// The service `info` of a channel: facts about this machine (docs/info.md).
-
-/** The name of the service, without importing its module. */
-export const INFO_SERVICE: typeof import('../../info/info-messages.js').INFO_SERVICE = 'info';
-
-/** Creates the service `info` of a channel; not offered before it is allowed by `true`. */
-export function infoService({ registry, clock, log }: CopyServiceOptions): BuiltInService<true> {
-  return new BuiltInService({
-    name: INFO_SERVICE,
-    registry,
-    log,
-    load: async () => {
-      const { InfoService } = await import('../../info/info-service.js');
-      return new InfoService({ clock });
-    },
-  });
 }

@@ -1,43 +1,96 @@
-/** The services of a channel that need the operator's permission, and how their permissions change. */
-
+/** vproxy's own services: which there are, where they are offered, and how their permissions change. */
 import { statSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import type { ChannelAddress } from '../../channel/address/address.js';
+import type { CopyPermission } from '../../copy/copy-service.js';
 import { VproxyError } from '../../errors.js';
 import type { Log } from '../../events.js';
+import type { ExecRules } from '../../exec/decide-command.js';
 import type { ServiceRegistry } from '../../forward/service-registry.js';
 import type { Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
 import type { ChannelOptions } from '../channel-options.js';
-import { COPY_SERVICE, copyService, EXEC_SERVICE, execService, INFO_SERVICE, infoService } from './built-in.js';
+import { BuiltInService, type StreamServer } from './built-in.js';
 import type { Recordings } from './recordings.js';
 
 type Permissions = Pick<ChannelOptions, 'exec' | 'copy' | 'info'>;
 
-interface PermittedServicesOptions {
-  readonly registry: ServiceRegistry;
+/** What a channel gives to the servers of its services. */
+interface ChannelParts {
   readonly clock: Clock;
   readonly log: Log;
   readonly recordings: Recordings;
 }
 
+interface OwnService<P> {
+  /** Also the name of the channel option that permits it. */
+  readonly name: keyof Permissions;
+  /** The option of the command line. */
+  readonly flag: string;
+  /** What the options permit the peer; null: the service is not offered. */
+  permit(options: ChannelOptions, channel: ChannelAddress): P | null;
+  /** Loads the code. The modules of services are not imported otherwise. */
+  load(permission: P, parts: ChannelParts): Promise<StreamServer>;
+}
+
+const row = <P>(service: OwnService<P>): OwnService<unknown> => service;
+
+const OWN_SERVICES: readonly OwnService<unknown>[] = [
+  row<ExecRules>({
+    name: 'exec' satisfies typeof import('../../exec/exec-messages.js').EXEC_SERVICE,
+    flag: '--allow-exec',
+    permit: ({ exec = null }) => exec,
+    async load(rules, { clock, log, recordings }) {
+      const [{ ExecRunner, warnOfMissing }, { spawnInTerminal }] = await Promise.all([
+        import('../../exec/exec-runner.js'),
+        import('../../exec/pty/spawn-in-terminal.js'),
+      ]);
+      await warnOfMissing(rules, log);
+      return new ExecRunner({ rules, clock, log, spawnInTerminal, findRecorder: recordings.find });
+    },
+  }),
+  row<CopyPermission>({
+    name: 'copy' satisfies typeof import('../../copy/copy-messages.js').COPY_SERVICE,
+    flag: '--allow-copy',
+    permit: ({ copy = null }) => copy,
+    async load({ root }, { clock, log }) {
+      const { CopyService } = await import('../../copy/copy-service.js');
+      return new CopyService({ root, clock, log });
+    },
+  }),
+  row<true>({
+    name: 'info' satisfies typeof import('../../info/info-messages.js').INFO_SERVICE,
+    flag: '--info',
+    /** By default if the peer is a host, unless a forward has the name of the service. */
+    permit({ info, forwards = [] }, { traits }) {
+      const isTaken = forwards.some(({ direction, service }) => direction === 'incoming' && service === 'info');
+      return (info ?? traits.leadsToHost) && !isTaken ? true : null;
+    },
+    async load(_permission, { clock }) {
+      const { InfoService } = await import('../../info/info-service.js');
+      return new InfoService({ clock });
+    },
+  }),
+];
+
+interface PermittedServicesOptions extends ChannelParts {
+  readonly registry: ServiceRegistry;
+}
+
 /** Offers the permitted services. Call `start` once, then `stop` once. */
 export class PermittedServices {
-  readonly #exec: ReturnType<typeof execService>;
-  readonly #copy: ReturnType<typeof copyService>;
-  readonly #info: ReturnType<typeof infoService>;
+  readonly #offers: readonly { readonly row: OwnService<unknown>; readonly service: BuiltInService<unknown> }[];
 
   constructor(options: PermittedServicesOptions) {
-    this.#exec = execService({ ...options, findRecorder: options.recordings.find });
-    this.#copy = copyService(options);
-    this.#info = infoService(options);
+    this.#offers = OWN_SERVICES.map((row) => ({
+      row,
+      service: new BuiltInService({ ...options, name: row.name, load: (permission) => row.load(permission, options) }),
+    }));
   }
 
   /** Returns a function that applies the permissions: see {@link BuiltInService.prepare}. Throws as that does. */
   prepare(channel: ChannelAddress, options: ChannelOptions): () => void {
-    const { exec = null, copy = null } = options;
-    const info = offersInfo(channel, options) ? true : null;
-    const steps = [this.#exec.prepare(exec), this.#copy.prepare(copy), this.#info.prepare(info)];
+    const steps = this.#offers.map(({ row, service }) => service.prepare(row.permit(options, channel)));
     return () => {
       for (const step of steps) step();
     };
@@ -45,51 +98,31 @@ export class PermittedServices {
 
   /** Loads the code of the offered services. */
   start(): void {
-    this.#exec.start();
-    this.#copy.start();
-    this.#info.start();
+    for (const { service } of this.#offers) service.start();
   }
 
   /** Ends commands, copies and answers, within half a second. */
   async stop(): Promise<void> {
-    await Promise.all([this.#exec.stop(), this.#copy.stop(), this.#info.stop()]);
+    await Promise.all(this.#offers.map(({ service }) => service.stop()));
   }
 }
 
-/** Whether `info` is offered: by default if the peer is a host, unless a forward has the name of the service. */
-function offersInfo({ traits }: ChannelAddress, { info = traits.leadsToHost, forwards = [] }: ChannelOptions): boolean {
-  return info && !forwards.some(({ direction, service }) => direction === 'incoming' && service === INFO_SERVICE);
-}
-
 /** The names of the services that are offered. */
-export const permittedNames = (channel: ChannelAddress, options: ChannelOptions): string[] => [
-  ...((options.exec ?? null) === null ? [] : [EXEC_SERVICE]),
-  ...((options.copy ?? null) === null ? [] : [COPY_SERVICE]),
-  ...(offersInfo(channel, options) ? [INFO_SERVICE] : []),
-];
-
-/** The options that allow services, with the services. */
-const allowedBy = ({ exec = null, copy = null, info = false }: Permissions): (readonly [string, string])[] => [
-  ...(exec === null ? [] : [['--allow-exec', EXEC_SERVICE] as const]),
-  ...(copy === null ? [] : [['--allow-copy', COPY_SERVICE] as const]),
-  ...(info ? [['--info', INFO_SERVICE] as const] : []),
-];
+export const permittedNames = (channel: ChannelAddress, options: ChannelOptions): string[] =>
+  OWN_SERVICES.filter((row) => row.permit(options, channel) !== null).map(({ name }) => name);
 
 /** The services whose permissions differ. */
-export const changedPermissions = (one: Permissions, other: Permissions): string[] => [
-  ...(isSame(one.exec, other.exec) ? [] : [EXEC_SERVICE]),
-  ...(isSame(one.copy, other.copy) ? [] : [COPY_SERVICE]),
-  ...(one.info === other.info ? [] : [INFO_SERVICE]),
-];
-
-const isSame = (one: object | null = null, other: object | null = null): boolean => isDeepStrictEqual(one, other);
+export const changedPermissions = (one: Permissions, other: Permissions): string[] =>
+  OWN_SERVICES.map(({ name }) => name).filter((name) => !isDeepStrictEqual(one[name] ?? null, other[name] ?? null));
 
 /**
  * Throws `bad-argument` if a channel allows commands, copies or `info` to a peer that could be a stranger, if a forward has
  * the name of such a service, or if the folder for copies is missing.
  */
 export function requireAllowable(channel: ChannelAddress, options: ChannelOptions): void {
-  for (const [option, service] of allowedBy(options)) requireAllowed(option, service, channel, options);
+  for (const row of OWN_SERVICES) {
+    if (options[row.name] ?? false) requireAllowed(row, channel, options);
+  }
   const root = options.copy?.root ?? null;
   if (root !== null && !isFolder(root)) {
     throw new VproxyError('bad-argument', `--allow-copy=${escapeText(root)}: no such folder`);
@@ -105,8 +138,7 @@ function isFolder(path: string): boolean {
 }
 
 function requireAllowed(
-  option: string,
-  service: string,
+  { flag, name }: OwnService<unknown>,
   { kind, address, text, traits }: ChannelAddress,
   options: ChannelOptions,
 ): void {
@@ -115,10 +147,10 @@ function requireAllowed(
   const strangers = kind.strangers?.(address) ?? null;
   if (!isKnown && strangers !== null) {
     const what = `the peer could be ${strangers}; give both sides a --key FILE, or this one --insecure`;
-    throw new VproxyError('bad-argument', `channel "${escapeText(text)}": ${option}: ${what}`);
+    throw new VproxyError('bad-argument', `channel "${escapeText(text)}": ${flag}: ${what}`);
   }
-  if (forwards.some((spec) => spec.direction === 'incoming' && spec.service === service)) {
-    const what = `service ${service} is offered twice; ${option} offers it, and so does an -i`;
+  if (forwards.some((spec) => spec.direction === 'incoming' && spec.service === name)) {
+    const what = `service ${name} is offered twice; ${flag} offers it, and so does an -i`;
     throw new VproxyError('bad-argument', `channel "${escapeText(text)}": ${what}`);
   }
 }

@@ -13,8 +13,7 @@ import { isHungUp, type OnRead, readBuffered } from '../../system/sockets/node-s
 import type { Clock } from '../../util/clock.js';
 import { deferred } from '../../util/concurrency.js';
 import { escapeText } from '../../util/escape.js';
-import { EXEC_SERVICE } from './built-in.js';
-import type { Recordings } from './recordings.js';
+import { EXEC_SERVICE, type Recordings } from './recordings.js';
 
 interface ProgramStreamsOptions {
   readonly source: SessionSource;

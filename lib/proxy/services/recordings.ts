@@ -8,7 +8,9 @@ import type { StreamObserver } from '../../session/mux-stream.js';
 import { requireOwnFolder } from '../../system/files/guarded-files.js';
 import { type Clock, settledWithin } from '../../util/clock.js';
 import type { ChannelOptions } from '../channel-options.js';
-import { EXEC_SERVICE } from './built-in.js';
+
+/** The service that has terminals; its module is not loaded for its name. */
+export const EXEC_SERVICE: typeof import('../../exec/exec-messages.js').EXEC_SERVICE = 'exec';
 
 /** How long a stop waits for unwritten data, in milliseconds. */
 const STOP_MS = 250;
