@@ -13,7 +13,7 @@ const FLAGS = '--no-maglev-deopt-data-on-background --no-maglev-build-code-on-ba
 /**
  * Keeps the threads of V8's compiler Maglev from allocating on the heap. Otherwise the process may hang on exit: Node waits for
  * these threads, and such a thread may wait for a collection, which only the exiting thread could do
- * (docs/decisions/0024-an-end-that-comes.md). Call it once, at the start.
+ * (docs/decisions/0024-compiler-threads-and-the-heap.md). Call it once, at the start.
  */
 export function keepThreadsFromHeap(): void {
   const major = Number.parseInt(process.versions.node, 10);

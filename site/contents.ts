@@ -63,15 +63,22 @@ export const SECTIONS: readonly Section[] = [
       'docs/protocol.md': 'Protocol',
     },
   },
-  { title: 'Inside', documents: { 'docs/architecture.md': 'Architecture', 'docs/testing.md': 'Testing' } },
+  {
+    title: 'Inside',
+    documents: {
+      'CONTRIBUTING.md': 'Contributing',
+      'docs/architecture.md': 'Architecture',
+      'docs/testing.md': 'Testing',
+    },
+  },
 ];
 
 /** A folder whose documents form a collapsed section, in the order of their file names, with a page that lists them. */
 export interface Collection {
   title: string;
   folder: string;
-  /** The title of the page that lists them, and the text above the list. */
-  list: { title: string; text: string };
+  /** The title of the page that lists them, and the text above the list; null: the folder's README.md lists them. */
+  list: { title: string; text: string } | null;
 }
 
 export const COLLECTIONS: readonly Collection[] = [
@@ -86,9 +93,6 @@ export const COLLECTIONS: readonly Collection[] = [
   {
     title: 'Decisions',
     folder: 'docs/decisions',
-    list: {
-      title: 'All decisions',
-      text: 'Why vproxy is as it is: what was chosen, and what else there was.',
-    },
+    list: null,
   },
 ];

@@ -33,17 +33,22 @@ export function readDocuments(root: string): SiteDocument[] {
   if (leftOut.length > 0) throw new Error(`site/contents.ts omits ${leftOut.join(', ')}`);
 
   const collected = COLLECTIONS.flatMap((collection) => {
-    const members = markdownFiles(root, collection.folder).map((path) => {
+    const readMember = (path: string): SiteDocument => {
       const member = read(path, '', collection.title);
       return { ...member, title: headingOf(member) };
-    });
-    return [listOf(collection, members), ...members];
+    };
+    const readme = `${collection.folder}/README.md`;
+    const members = markdownFiles(root, collection.folder)
+      .filter((path) => path !== readme)
+      .map(readMember);
+    return [listOf(collection, members) ?? readMember(readme), ...members];
   });
   return [read(FRONT, '', null), ...named, ...collected];
 }
 
-/** The page that lists the members of a collection. */
-function listOf({ title, folder, list }: Collection, members: SiteDocument[]): SiteDocument {
+/** The page that lists the members of a collection; null if its README.md does. */
+function listOf({ title, folder, list }: Collection, members: SiteDocument[]): SiteDocument | null {
+  if (list === null) return null;
   const links = members.map((member) => `- [${member.title}](${basename(member.path)})`);
   return {
     path: `${folder}/index.md`,

@@ -13,7 +13,7 @@ export function listDocuments(): string[] {
     .map((path) => `docs/${path}`)
     .filter((path) => path.endsWith('.md') && !path.startsWith(GENERATED))
     .sort();
-  return ['README.md', ...inDocs, 'examples/README.md'];
+  return ['README.md', 'CONTRIBUTING.md', ...inDocs, 'examples/README.md'];
 }
 
 export function readDocument(path: string): string {

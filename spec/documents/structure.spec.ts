@@ -6,6 +6,10 @@ import ts from 'typescript';
 import { PROJECT_ROOT } from '../helpers/files.js';
 import { listDocuments } from './document-list.js';
 
+const { judgeTitle } = (await import(join(PROJECT_ROOT, 'packaging/commit-titles.mjs'))) as {
+  judgeTitle: (title: string) => string | null;
+};
+
 const MAX_FILES_OF_A_FOLDER = 15;
 const MAX_LINES = 500;
 
@@ -92,6 +96,35 @@ test('a module of spec with tests is a spec, or is imported by one', (t) => {
   const unused = declaring.filter((file) => !file.endsWith('.spec.ts') && !imported.has(file));
   t.deepEqual(unused, []);
 });
+
+test('the index of decisions lists each with its title, and with the decision that supersedes it', (t) => {
+  const folder = join(PROJECT_ROOT, 'docs/decisions');
+  const rows = readdirSync(folder)
+    .filter((name) => name !== 'README.md')
+    .sort()
+    .map((name) => {
+      const text = readFileSync(join(folder, name), 'utf8');
+      const [, title = ''] = /^# \d+\. (.*)$/m.exec(text) ?? [];
+      const [, by] = /^Superseded by (\[\d{4}\]\(.*?\))/m.exec(text) ?? [];
+      return `| ${name.slice(0, 4)} | [${title}](${name}) | ${by === undefined ? 'in effect' : `superseded by ${by}`} |`;
+    });
+  const index = readFileSync(join(folder, 'README.md'), 'utf8');
+  t.deepEqual(index.match(/^\| \d.*$/gm), rows);
+});
+
+for (const [title, problem] of [
+  ['fix(guest): send RESET, not FIN, after a failed write', null],
+  ['docs: address the reader', null],
+  [
+    'fix(guest): a reset that a write was told is no end in order',
+    'states a fact; say what the commit does, in the imperative',
+  ],
+  ['fix(guest): sends RESET', 'states a fact; say what the commit does, in the imperative'],
+  ['send RESET', 'not in the form "type(scope): what the commit does"'],
+  [`docs: ${'x'.repeat(67)}`, 'too long: 73 characters (max 72)'],
+] as const) {
+  test(`the title of a commit: ${title}`, (t) => t.is(judgeTitle(title), problem));
+}
 
 /** What no native speaker writes, and what to write instead. */
 const IDIOMS: Readonly<Record<string, RegExp>> = {

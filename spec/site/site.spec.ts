@@ -11,7 +11,7 @@ import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 test('the front page comes first, and the decisions last, after a list of them', (t) => {
   const documents = readDocuments(PROJECT_ROOT);
   t.is(documents[0]?.path, 'README.md');
-  const list = documents.find((document) => document.path === 'docs/decisions/index.md');
+  const list = documents.find((document) => document.path === 'docs/decisions/README.md');
   t.true(list?.text.includes('(0001-internal-pipe-handle-for-virtio-ports.md)'));
   t.true(documents.at(-1)?.path.startsWith('docs/decisions/00'));
 });
@@ -24,7 +24,16 @@ test('a document missing from the contents, a missing document in them, and a br
   ] as const) {
     const root = temporaryFolder(t);
     cpSync(join(PROJECT_ROOT, 'docs'), join(root, 'docs'), { recursive: true });
-    for (const beside of ['README.md', 'CHANGELOG.md', 'SECURITY.md', 'examples', 'guest', 'packaging', 'spec']) {
+    for (const beside of [
+      'README.md',
+      'CHANGELOG.md',
+      'CONTRIBUTING.md',
+      'SECURITY.md',
+      'examples',
+      'guest',
+      'packaging',
+      'spec',
+    ]) {
       symlinkSync(join(PROJECT_ROOT, beside), join(root, beside));
     }
     t.notThrows(() => stage(root, temporaryFolder(t)));
