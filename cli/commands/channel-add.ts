@@ -1,5 +1,12 @@
 /** `vproxy channel add`: adds a channel to a running process, with every setting that a file can have. */
-import { type GivenOptions, type Option, readOptions, type Setting, writeTable } from '../../lib/settings/setting.js';
+import {
+  type GivenOptions,
+  type Option,
+  REPLACED,
+  readOptions,
+  type Setting,
+  writeTable,
+} from '../../lib/settings/setting.js';
 import { ADDITION_SETTINGS, DEFAULT_SETTINGS } from '../../lib/settings/settings-table.js';
 import { cutLabel } from '../../lib/util/labels.js';
 import { type Command, type CommandOption, type CommandOptions, JSON_OPTION } from '../command/command.js';
@@ -44,7 +51,7 @@ export const command: Command = {
     ...JSON_OPTION,
   },
   operands: ['CHANNEL'],
-  foreign: { '-c': CHANNEL_IS_OPERAND, '--channel': CHANNEL_IS_OPERAND },
+  foreign: { '-c': CHANNEL_IS_OPERAND, '--channel': CHANNEL_IS_OPERAND, ...REPLACED },
   async run(args) {
     const [text = ''] = args.operands;
     const { label, rest: address } = cutLabel(text, '=') ?? { label: undefined, rest: text };

@@ -38,7 +38,7 @@ export const command: Command = {
   },
 };
 
-const NO_FLAGS: FlagLayer = { settings: {}, channels: [], forwards: [], vsockPorts: {} };
+const NO_FLAGS: FlagLayer = { settings: {}, channels: [], forwards: [] };
 
 /** The effective configuration of a file or a folder without any other argument. Rejects with a `BadFileError`. */
 export async function readAlone(file: string): Promise<Configuration> {

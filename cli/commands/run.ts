@@ -1,4 +1,5 @@
 /** `vproxy -c CHANNEL …`: the command that runs a proxy. */
+import { REPLACED } from '../../lib/settings/setting.js';
 import type { Command } from '../command/command.js';
 import { RUN_OPTIONS } from '../run/options.js';
 import { isRunByEnvironment, RUN_VARIABLES, takeRunVariables } from '../run/run-variables.js';
@@ -28,6 +29,7 @@ export const run: Command = {
     '-d': FOREGROUND,
     '--daemon': FOREGROUND,
     '--log-level': '-v and -vv log more, -q less',
+    ...REPLACED,
   },
   async run(args) {
     // The proxy is most of the program: --help must not wait for it.

@@ -14,7 +14,7 @@ import {
   type Setting,
   type SettingsOf,
 } from '../../lib/settings/setting.js';
-import { CHANNEL_SETTINGS, PORT_SETTINGS } from '../../lib/settings/settings-table.js';
+import { CHANNEL_SETTINGS } from '../../lib/settings/settings-table.js';
 import { CONFIG } from './options.js';
 
 /** The parsed command line and environment. */
@@ -46,7 +46,6 @@ export function parseRunFlags(given: GivenOptions, environment: Environment = {}
     forwards: (['outgoing', 'incoming'] as const).flatMap((direction) =>
       given(direction).map((text) => ({ direction, text })),
     ),
-    vsockPorts: readOptions(PORT_SETTINGS, given, 'file').vsockPorts ?? {},
   };
 }
 

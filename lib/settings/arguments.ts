@@ -24,7 +24,7 @@ export function parseChannelArgument(text: string): ChannelArgument {
   return label === undefined ? { label: DEFAULT_LABEL, address: text } : { label: parseLabel(label), address };
 }
 
-// The text of a forward that may name its channel: `vm1/ssh:127.0.0.1:9022`, or `ssh:127.0.0.1:9022:vm1`.
+// The text of a forward that may name its channel: `vm1/ssh:127.0.0.1:9022`.
 
 /** A forward and the label of the channel that it is for. */
 interface ForwardArgument {
@@ -36,9 +36,8 @@ interface ForwardArgument {
 type KnownChannels = ReadonlyMap<string, boolean>;
 
 /**
- * Parses a forward for one of `channels`. A slash before the first colon ends a label. Otherwise the text after the
- * last colon is the label if such a channel exists and the text before it is a complete forward, unless it is a number,
- * a hyphen, or the end of a command. Otherwise there must be exactly one channel. Throws `bad-argument`.
+ * Parses a forward for one of `channels`. A slash before the first colon ends a label; without one there must be exactly one
+ * channel. Throws `bad-argument`, also for a label behind a complete forward, which would end up in a path.
  */
 export function parseForwardArgument(direction: Direction, text: string, channels: KnownChannels): ForwardArgument {
   const shown = `${direction === 'outgoing' ? '-o' : '-i'} ${escapeText(text)}`;
@@ -49,8 +48,11 @@ export function parseForwardArgument(direction: Direction, text: string, channel
     if (channels.has(before)) return { label: before, spec: parse(before, rest) };
     throw badArgument(`${shown}: no channel "${escapeText(before, 80)}"; ${suggestOrList(before, labels)}`);
   }
-  const behind = parseTrailing(direction, text, channels);
-  if (behind !== null) return behind;
+  const trailing = labelBehind(direction, text, channels);
+  if (trailing !== null) {
+    const forward = text.slice(0, -trailing.length - 1);
+    throw badArgument(`${shown}: the label comes first; write ${trailing}/${escapeText(forward)}`);
+  }
   const [label, ...others] = labels;
   const spec = parse(label ?? '', text);
   if (label !== undefined && others.length === 0) return { label, spec };
@@ -58,14 +60,14 @@ export function parseForwardArgument(direction: Direction, text: string, channel
   throw badArgument(`${shown}: missing channel label; ${suggestOrList('', labels, 'defined')}${example}`);
 }
 
-function parseTrailing(direction: Direction, text: string, channels: KnownChannels): ForwardArgument | null {
+/** The label behind a complete forward; not a number, a hyphen, or the end of a command. */
+function labelBehind(direction: Direction, text: string, channels: KnownChannels): string | null {
   const colon = text.lastIndexOf(':');
   const label = text.slice(colon + 1);
   const hasStar = channels.get(label);
   if (colon === -1 || hasStar === undefined || /^(\d+|-)$/.test(label)) return null;
   try {
-    const spec = parseForwardFor(hasStar, direction, text.slice(0, colon));
-    return spec.endpoint.kind === 'exec' ? null : { label, spec };
+    return parseForwardFor(hasStar, direction, text.slice(0, colon)).endpoint.kind === 'exec' ? null : label;
   } catch {
     return null;
   }

@@ -40,8 +40,6 @@ export interface FlagLayer extends ProcessSettings {
   readonly channels: readonly { readonly label: string; readonly address: string }[];
   /** The texts of `-o` and `-i`, which may name a channel. */
   readonly forwards: readonly { readonly direction: Direction; readonly text: string }[];
-  /** What ports mean on each `*:vsock-mux:/path`. */
-  readonly vsockPorts: Readonly<Record<number, string>>;
 }
 
 /** The effective configuration: only the place of the control socket may be left to its default. */

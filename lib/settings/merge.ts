@@ -8,7 +8,7 @@ import { isGroup } from '../proxy/groups/group-pattern.js';
 import { byLabel } from '../util/labels.js';
 import { parseForwardArgument } from './arguments.js';
 import type { Configuration, FileChannel, FileLayer, FlagLayer } from './configuration.js';
-import { isHybridListener, toTemplate, withVsockPorts } from './forward-settings.js';
+import { toTemplate } from './forward-settings.js';
 import { PROCESS_SETTINGS } from './process-settings.js';
 import { completeSettings, mergeSettings } from './setting.js';
 import { CHANNEL_SETTINGS } from './settings-table.js';
@@ -81,13 +81,13 @@ function mergeChannels(file: FileLayer | null, flags: FlagLayer): FileChannel[] 
   );
 }
 
-function mergeForwards(channels: readonly FileChannel[], { forwards, vsockPorts }: FlagLayer): FileChannel[] {
+function mergeForwards(channels: readonly FileChannel[], { forwards }: FlagLayer): FileChannel[] {
   const known = new Map(channels.map((channel) => [channel.label, isGroup(channel)]));
   const given = forwards.map(({ direction, text }) => parseForwardArgument(direction, text, known));
   return channels.map((channel) => {
     const own = given.filter(({ label }) => label === channel.label).map(({ spec }) => spec);
     const kept = channel.forwards.filter((spec) => !own.some((other) => excludes(other, spec)));
-    return { ...channel, forwards: [...kept, ...own].map((spec) => withVsockPorts(spec, vsockPorts)) };
+    return { ...channel, forwards: [...kept, ...own] };
   });
 }
 
@@ -99,12 +99,8 @@ function excludes(one: ForwardSpec, other: ForwardSpec): boolean {
   return !isPicked && formatEndpoint(one.endpoint) === formatEndpoint(other.endpoint);
 }
 
-/** Rejects options that apply to nothing, and those that several channels cannot share. */
-function requireApplicable(channels: readonly FileChannel[], { vsockPorts, settings }: FlagLayer): void {
-  const isTaken = channels.some(({ forwards }) => forwards.some(isHybridListener));
-  if (Object.keys(vsockPorts).length > 0 && !isTaken) {
-    throw badArgument('--vsock-port: only allowed with -o *:vsock-mux:/path');
-  }
+/** Rejects options that several channels cannot share. */
+function requireApplicable(channels: readonly FileChannel[], { settings }: FlagLayer): void {
   if (channels.length > 1 && (settings.storage?.socketPath ?? null) !== null) {
     const labels = channels.map(({ label }) => label).join(', ');
     throw badArgument(

@@ -124,7 +124,9 @@ export function readTable<R extends readonly Setting[]>(rows: R, value: unknown,
   const said = readRows(rows, false, value, place);
   const known = rows.map((row) => keyIn(place.form, row));
   for (const key of Object.keys(isTable(value) ? value : {})) {
-    if (!known.includes(key)) place.at(key).fail(`unknown key; ${suggestOrList(key, known)}`);
+    if (known.includes(key)) continue;
+    const hint = Object.hasOwn(REPLACED, key) ? REPLACED[key] : suggestOrList(key, known);
+    place.at(key).fail(`unknown key; ${hint}`);
   }
   return said;
 }
@@ -144,6 +146,15 @@ function readRows<R extends readonly Setting[]>(rows: R, nested: boolean, value:
     return undefined;
   });
 }
+
+const PORTS_BEHIND_PATH = 'write the services of ports behind the path, "*:vsock-mux:/path,22=ssh"';
+
+/** What replaced a key or an option of earlier versions. */
+export const REPLACED: Readonly<Record<string, string>> = {
+  'vsock-ports': PORTS_BEHIND_PATH,
+  vsockPorts: PORTS_BEHIND_PATH,
+  '--vsock-port': PORTS_BEHIND_PATH,
+};
 
 /** Writes the values of rows as a table for a file or a request; `readTable` reads it back. */
 export function writeTable(rows: readonly Setting[], values: object, form: Form): Record<string, unknown> {

@@ -7,7 +7,7 @@ import { badArgument } from '../errors.js';
 import { escapeText } from '../util/escape.js';
 import { LABEL } from '../util/labels.js';
 import { ADDRESS, NAME, SHARED, STORAGE } from './channel-settings.js';
-import { INCOMING, OUTGOING, VSOCK_PORTS } from './forward-settings.js';
+import { INCOMING, OUTGOING } from './forward-settings.js';
 import { PROCESS_SETTINGS } from './process-settings.js';
 import { type Setting, tableSchema } from './setting.js';
 import { isTable, path, type ValueType } from './value-type.js';
@@ -57,10 +57,7 @@ export const OWN_SETTINGS = [NAME, ...CHANNEL_SETTINGS] as const;
 export const FILE_SETTINGS = [...SHARED, ...PROCESS_SETTINGS, INCLUDE, CHANNELS] as const;
 
 /** The keys of a channel in a file, and in a request. */
-export const FILE_CHANNEL_SETTINGS = [...SHARED, NAME, ADDRESS, OUTGOING, INCOMING, STORAGE, VSOCK_PORTS] as const;
-
-/** The services of ports at each hybrid listener of a channel. */
-export const PORT_SETTINGS = [VSOCK_PORTS] as const;
+export const FILE_CHANNEL_SETTINGS = [...SHARED, NAME, ADDRESS, OUTGOING, INCOMING, STORAGE] as const;
 
 /** The settings that have options on the command line, in the order of the help. */
 export const OPTION_SETTINGS = [
@@ -68,10 +65,9 @@ export const OPTION_SETTINGS = [
   NAME,
   OUTGOING,
   INCOMING,
-  VSOCK_PORTS,
   ...CHANNEL_SETTINGS,
   ...PROCESS_SETTINGS.slice(1),
 ] as const;
 
 /** The same for the command that adds a channel, whose address is an operand. */
-export const ADDITION_SETTINGS = [OUTGOING, INCOMING, VSOCK_PORTS, ...OWN_SETTINGS] as const;
+export const ADDITION_SETTINGS = [OUTGOING, INCOMING, ...OWN_SETTINGS] as const;

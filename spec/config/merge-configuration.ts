@@ -190,7 +190,7 @@ test('flags for storage keep the file’s other storage settings', (t) => {
 test('-c changes the address of a channel of the file, or adds one; -o and -i replace the forwards that they exclude', (t) => {
   const merged = merge(FILE, {
     channel: ['vm1=unix-listen:/run/other.sock', 'vm3=stdio:'],
-    outgoing: ['vm1/x:127.0.0.1:9022', 'vm1/any:127.0.0.1:0', 'ssh:/run/s.sock:vm2'],
+    outgoing: ['vm1/x:127.0.0.1:9022', 'vm1/any:127.0.0.1:0', 'vm2/ssh:/run/s.sock'],
     incoming: ['vm1/web:9090', 'vm2/web:9090'],
   });
   t.deepEqual(
@@ -208,13 +208,6 @@ test('-c changes the address of a channel of the file, or adds one; -o and -i re
   t.deepEqual(forwardsOf(merged, 'vm2'), ['ssh:unix:/run/s.sock', 'web:127.0.0.1:9090']);
 });
 
-test('--vsock-port maps ports to services on every hybrid listener, which may override it', (t) => {
-  const file = `[channels.vm1]\naddress = "stdio:"\noutgoing = ["*:vsock-mux:/v,22=own"]`;
-  const merged = merge(file, { outgoing: ['*:vsock-mux:/b', 'ssh:9022'], 'vsock-port': ['22=ssh', '80=web'] });
-  const [own, added] = ['*:vsock-mux:/v,22=own,80=web', '*:vsock-mux:/b,22=ssh,80=web'];
-  t.deepEqual(forwardsOf(merged, 'vm1'), [own, added, 'ssh:127.0.0.1:9022']);
-});
-
 const ONE = { channel: 'stdio:' };
 
 const REFUSED: readonly (readonly [file: string | null, flags: Flags, beginning: string])[] = [
@@ -222,7 +215,6 @@ const REFUSED: readonly (readonly [file: string | null, flags: Flags, beginning:
   [null, { channel: ['stdio:', 'fd:3'] }, '-c: duplicate label "default"; label each channel with -c LABEL='],
   [FILE, { outgoing: 'ssh:9022' }, '-o ssh:9022: missing channel label; defined: vm1, vm2; for the first one write'],
   [FILE, { 'storage-socket': '/s' }, '--storage-socket: cannot be shared by several channels (vm1, vm2); set'],
-  [FILE, { 'vsock-port': '1=a' }, '--vsock-port: only allowed with -o *:vsock-mux:/path'],
   [FILE, { once: true }, '--once: needs exactly one channel, not several or a group'],
   [null, { channel: 'unix-connect:/run/*.sock', once: true }, '--once: needs exactly one channel, not several or a'],
   [null, { ...ONE, key: '1f'.repeat(32) }, '--key: expected the path of a key file, not the key itself'],

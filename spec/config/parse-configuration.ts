@@ -38,7 +38,7 @@ insecure = true
 
 [channels.vm1]
 address = "unix:///run/vm1.sock?frame=4096"
-outgoing = ["ssh:127.0.0.1:9022", "*:vsock-mux:/run/v.sock,80=web"]
+outgoing = ["ssh:127.0.0.1:9022", "*:vsock-mux:/run/v.sock,80=web,1024=ssh"]
 incoming = ["syslog:file:/var/log/vm1.log"]
 wait = 0
 dead-after = 30
@@ -46,7 +46,6 @@ buffer = 67108864
 insecure = false
 name = "guest"
 storage = { socket = "/run/x.sock", parallel = 4 }
-vsock-ports = { 1024 = "ssh", 80 = "other" }
 
 [channels.vm2]
 address = "qemu:-chardev socket,id=c0,path=/run/vm2.sock,server=on,wait=off,frame=8192"

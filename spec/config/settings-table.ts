@@ -73,7 +73,6 @@ const SAID: readonly (readonly [line: string, flags: Flags, request: object])[] 
 const ADDED: readonly (readonly [flags: Flags, request: object])[] = [
   [{ outgoing: ['*:vsock-mux:/v', 'x:0'] }, { outgoing: ['*:vsock-mux:/v', 'x:0'] }],
   [{ incoming: 'web:80' }, { incoming: ['web:80'] }],
-  [{ 'vsock-port': '22=ssh' }, { vsockPorts: { 22: 'ssh' } }],
   [{ 'own-name': 'me' }, { name: 'me' }],
   [{ wait: '0.25' }, { waitS: 0.25 }],
   [{ 'storage-socket': '/s', 'storage-parallel': '4' }, { storage: { socket: '/s', parallel: 4 } }],

@@ -57,8 +57,7 @@ test('an added channel takes all options of a file, or the defaults of the proce
     ...{ insecure: false, peerAddress: true, deadAfterS: 0, waitS: 0.5, storage: { socket: at('s') } },
     ...{ keys: [key], allowExec: ['/usr/bin/uname'], allowCopy: folder },
     services: { ssh: { streams: 2, idleTimeoutS: 0.5 + 1, channels: ['a', 'b'] }, db: { opensPerSecond: 0.5 } },
-    outgoing: [`*:vsock-mux:${at('v')},1=own`],
-    vsockPorts: { 1: 'ssh', 22: 'ssh' },
+    outgoing: [`*:vsock-mux:${at('v')},1=own,22=ssh`],
   });
   t.is(status, 201, text);
   const made = optionsOf('b');

@@ -1,6 +1,5 @@
 /** Routes of channels: list, add, remove. */
 import type { ChannelOptions } from '../../proxy/channel-options.js';
-import { isHybridListener, withVsockPorts } from '../../settings/forward-settings.js';
 import { formatKeyPath, type Problem } from '../../settings/problem.js';
 import { mergeSettings, readNested, readTable, type SettingsOf, tableSchema } from '../../settings/setting.js';
 import { FILE_CHANNEL_SETTINGS, OWN_SETTINGS } from '../../settings/settings-table.js';
@@ -65,18 +64,15 @@ export const channelRoutes = [
 
 /** Merges the request with the options for all channels. Throws `bad-argument`, naming the field. */
 function optionsOf({ process }: ControlContext, { label, ...body }: z.output<typeof newChannelSchema>): ChannelOptions {
-  const { address, outgoing = [], incoming = [], vsockPorts = {}, ...own } = readSettings(body);
+  const { address, outgoing = [], incoming = [], ...own } = readSettings(body);
   const forwards = [...parseForwards('outgoing', outgoing), ...parseForwards('incoming', incoming)];
-  if (Object.keys(vsockPorts).length > 0 && !forwards.some(isHybridListener)) {
-    throw fieldError('vsockPorts', 'needs an outgoing "*:vsock-mux:/path"');
-  }
   if (address === undefined) throw fieldError('address', 'missing');
   return {
     ...process.channelDefaults,
     ...mergeSettings(OWN_SETTINGS, process.channelDefaults, own),
     ...(typeof label === 'string' && { label }),
     address,
-    forwards: forwards.map((spec) => withVsockPorts(spec, vsockPorts)),
+    forwards,
   };
 }
 

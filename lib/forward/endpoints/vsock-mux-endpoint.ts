@@ -27,7 +27,7 @@ import {
 import { escapeText } from '../../util/escape.js';
 import type { Caller, KnownStream } from '../connection.js';
 import type { EndpointKind, Entrance, EntranceContext } from '../endpoint-kind.js';
-import { type NameSample, sampleOfName } from '../template.js';
+import type { NameSample } from '../template.js';
 import { SocketTarget } from './socket-endpoint.js';
 
 export interface VsockMuxEndpoint {
@@ -103,7 +103,7 @@ function parseListener(text: string, values: ReadonlyMap<string, string>, sample
 }
 
 /** Parses `PORT=SERVICE`. Throws `bad-argument`. */
-export function parsePortService(text: string, sampleOf = sampleOfName): readonly [port: number, service: string] {
+function parsePortService(text: string, sampleOf: NameSample): readonly [port: number, service: string] {
   const [, digits = '', service = ''] = /^(\d+)=(.*)$/s.exec(text) ?? [];
   const port = parseVsockPort(digits);
   if (port !== null && SERVICE_NAME.test(sampleOf(service))) return [port, service];

@@ -4,7 +4,7 @@ import { type ForwardSpec, formatEndpoint } from '../../forward/spec.js';
 import { parseLabel } from '../../proxy/channel-options.js';
 import { isGroup } from '../../proxy/groups/group-pattern.js';
 import type { FileChannel, FileLayer } from '../configuration.js';
-import { isHybridListener, parseForwardFor, withVsockPorts } from '../forward-settings.js';
+import { parseForwardFor } from '../forward-settings.js';
 import { type FileProblem, formatKeyPath, type KeyPath, type Problem, showFile } from '../problem.js';
 import { PROCESS_SETTINGS } from '../process-settings.js';
 import { pickSettings, readNested, readTable } from '../setting.js';
@@ -57,17 +57,9 @@ function readChannel(label: string, value: unknown, place: Place): FileChannel |
   const { address } = said;
   const hasStar = address !== undefined && place.at('address').attempt(() => isGroup({ address }))?.value === true;
   const forwards = DIRECTIONS.flatMap((direction) => readForwards(value[direction], hasStar, direction, place));
-  const { vsockPorts = {}, ...nested } = readNested(FILE_CHANNEL_SETTINGS, value, place);
+  const nested = readNested(FILE_CHANNEL_SETTINGS, value, place);
   if (name === null || address === undefined || !isUsable) return null;
-  if (Object.keys(vsockPorts).length > 0 && !forwards.some(isHybridListener)) {
-    place.at('vsock-ports').fail('needs an outgoing "*:vsock-mux:/path"');
-  }
-  return {
-    label,
-    address,
-    forwards: forwards.map((spec) => withVsockPorts(spec, vsockPorts)),
-    ...pickSettings(OWN_SETTINGS, { ...said, ...nested }),
-  };
+  return { label, address, forwards, ...pickSettings(OWN_SETTINGS, { ...said, ...nested }) };
 }
 
 /** The forwards of a list. A value that is not a list of strings has already been reported. */

@@ -14,7 +14,6 @@ export const head = { name: 'vproxy.conf', section: 5, title: 'File Formats' };
 const OPTIONS = {
   keys: 'key',
   address: 'channel',
-  'vsock-ports': 'vsock-port',
   socket: 'storage-socket',
   parallel: 'storage-parallel',
 };
