@@ -1,5 +1,5 @@
 /** `vproxy check FILE`: reports all problems of a configuration file, or prints its channels. */
-import { formatForwardSpec } from '../../lib/forward/spec.js';
+import { describeForward } from '../../lib/forward/spec.js';
 import { findObstacle, findTwins } from '../../lib/proxy/check-options.js';
 import type { Configuration, FlagLayer } from '../../lib/settings/configuration.js';
 import { inspectConfiguration } from '../../lib/settings/file/read-configuration.js';
@@ -66,8 +66,8 @@ async function findRefused({ channels }: Configuration): Promise<Problem[]> {
 /** A line for each channel, and for each of its forwards. */
 function describe({ channels }: Configuration): string {
   const lines = channels.flatMap(({ label, address, forwards = [], template = [], exec = null, copy = null }) => [
-    `${label}: ${escapeText(address, 1024)}`,
-    ...[...template, ...forwards.map((spec) => ({ direction: spec.direction, text: formatForwardSpec(spec) }))].map(
+    `${label}: ${escapeText(address.text, 1024)}`,
+    ...[...template, ...forwards.map(describeForward)].map(
       ({ direction, text }) => `  ${direction === 'outgoing' ? '-o' : '-i'} ${escapeText(text, 1024)}`,
     ),
     ...[formatExecFlag(exec), formatCopyFlag(copy)].flatMap((flag) =>

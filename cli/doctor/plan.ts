@@ -1,6 +1,6 @@
 /** Plans the checks of a request, and runs them. */
-import { type ChannelAddress, parseChannel } from '../../lib/channel/address/address.js';
-import { type ForwardSpec, formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
+import type { ChannelAddress } from '../../lib/channel/address/address.js';
+import { describeForward, type ForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
 import { egressOf, resolveEgress } from '../../lib/proxy/channel-egress.js';
 import { describeEgressRules } from '../../lib/proxy/test-egress.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
@@ -46,10 +46,10 @@ export async function planJobs(machine: Machine, request: DoctorRequest): Promis
   const channels = configuration?.channels ?? [];
   const isNamed = (path: string): boolean => isGeneral || path === socket;
   const running = channelsOf(control).filter(
-    ({ vproxy, channel }) => isNamed(vproxy.path) || channels.some(({ address }) => address === channel.address),
+    ({ vproxy, channel }) => isNamed(vproxy.path) || channels.some(({ address }) => address.text === channel.address),
   );
   // Requested channels have rows of their own below.
-  const others = running.filter(({ channel }) => !channels.some(({ address }) => address === channel.address));
+  const others = running.filter(({ channel }) => !channels.some(({ address }) => address.text === channel.address));
   const files = new Set([...keyFiles, ...channels.flatMap((channel) => channel.keyFiles ?? [])]);
   return [
     job('machine', 'machine', () => checkMachine(machine)),
@@ -91,20 +91,19 @@ function planControl(
 function planChannel(machine: Machine, channel: Channel): Job[] {
   const { label, address, forwards = [], exec = null } = channel;
   const subject = `channel ${label}`;
-  const parsed = parseChannel(address);
-  const bytes = askedBuffer(channel, parsed);
+  const bytes = askedBuffer(channel);
   return [
-    job(parsed.kindName, subject, () => checkAskedChannel(machine, parsed)),
+    job(address.kindName, subject, () => checkAskedChannel(machine, address)),
     job('options', subject, () => checkOptions(channel)),
     ...forwards.map((forward) => planForward(machine, channel, forward)),
-    job('files', subject, () => checkFiles(machine, { pid: null, streams: [parsed.traits.streams] })),
+    job('files', subject, () => checkFiles(machine, { pid: null, streams: [address.traits.streams] })),
     ...(bytes === null ? [] : [job('buffer', subject, () => checkBuffer(machine, { bytes }))]),
     ...(exec === null ? [] : [job('terminals', subject, () => checkTerminals(machine))]),
   ];
 }
 
 function planForward(machine: Machine, { label, egress = {} }: Channel, forward: ForwardSpec): Job {
-  const text = formatForwardSpec(forward);
+  const { text } = describeForward(forward);
   if (forward.direction === 'incoming') {
     const subject = `channel ${label} -i ${escapeText(text)}`;
     const name = egressOf(forward);
@@ -144,19 +143,19 @@ async function lookAtControl(machine: Machine, path: string): Promise<Finding[]>
 }
 
 /** Checks a channel of a running vproxy whose address was not requested. */
-function planRunning(machine: Machine, { vproxy, channel }: RunningChannel): Job[] {
+function planRunning(machine: Machine, { vproxy, channel, address }: RunningChannel): Job[] {
+  if (address === null) return [];
   const subject = `channel ${channel.label} of ${formatRunning(vproxy)}`;
-  const { address, label, state } = channel;
+  const { label, state } = channel;
   const ownPid = vproxy.status.process.pid;
-  const parsed = parseChannel(address);
   const targets = vproxy.forwards.filter((forward) => forward.channel === label && forward.direction === 'incoming');
   // A channel with a session evidently works: its location is not examined.
   const isUp = state === 'established' || state === 'draining';
-  const look = async () => (await checkChannel(machine, parsed, isHeld(state) ? ownPid : null)) ?? [];
+  const look = async () => (await checkChannel(machine, address, isHeld(state) ? ownPid : null)) ?? [];
   return [
-    ...(isUp ? [] : [job(parsed.kindName, subject, look)]),
+    ...(isUp ? [] : [job(address.kindName, subject, look)]),
     ...targets.map((forward) => planRunningTarget(machine, vproxy, subject, forward)),
-    job('files', subject, () => checkFiles(machine, { pid: ownPid, streams: [parsed.traits.streams] })),
+    job('files', subject, () => checkFiles(machine, { pid: ownPid, streams: [address.traits.streams] })),
   ];
 }
 
@@ -179,7 +178,7 @@ const planSession = (machine: Machine, one: RunningChannel): Job =>
 /** Checks whether a running session was authenticated with a key of the requested files. */
 function planKeys(channels: readonly Channel[], running: readonly RunningChannel[]): Job[] {
   return channels.flatMap(({ label, address, keyFiles = [] }) => {
-    const key = running.find(({ channel }) => channel.address === address)?.channel.session?.key ?? null;
+    const key = running.find(({ channel }) => channel.address === address.text)?.channel.session?.key ?? null;
     if (key === null || keyFiles.length === 0) return [];
     return [job('key', `channel ${label}`, () => checkSessionKey(key, keyFiles))];
   });
@@ -191,12 +190,11 @@ function pathsOf(
   running: readonly RunningChannel[],
   files: ReadonlySet<string>,
 ): string[] {
-  const addresses = [...channels.map(({ address }) => address), ...running.map(({ channel }) => channel.address)];
+  const addresses = [...channels, ...running].flatMap(({ address }) => address ?? []);
   const ends = channels.flatMap(({ forwards = [] }) =>
     forwards.map(({ endpoint }) => ('path' in endpoint ? endpoint.path : '')),
   );
-  const paths = addresses.map((text) => parseChannel(text)).flatMap(pathIn);
-  return [...new Set([...paths, ...ends, ...files])].filter((path) => path.startsWith('/'));
+  return [...new Set([...addresses.flatMap(pathIn), ...ends, ...files])].filter((path) => path.startsWith('/'));
 }
 
 function pathIn({ kind, address }: ChannelAddress): string[] {

@@ -1,5 +1,6 @@
 /** The running vproxys, found by their control sockets, and the sockets on which none answers. */
 import { statSync } from 'node:fs';
+import type { ChannelAddress } from '../../lib/channel/address/address.js';
 import { connectControl } from '../../lib/control/client/client.js';
 import { systemCode, toVproxyError } from '../../lib/errors.js';
 import type {
@@ -10,6 +11,7 @@ import type {
   ForwardStatus,
 } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { addressOfRunning } from '../channel-address.js';
 import { listControlSockets } from '../control-folders.js';
 import { type Finding, finding } from './findings.js';
 
@@ -97,11 +99,17 @@ export function formatRunning({ status }: RunningVproxy): string {
 export interface RunningChannel {
   readonly vproxy: RunningVproxy;
   readonly channel: ChannelStatus;
+  /** Null for a form unknown to this version. */
+  readonly address: ChannelAddress | null;
 }
 
 export function channelsOf(sockets: readonly ControlSocket[]): RunningChannel[] {
   return sockets.flatMap(({ running }) =>
-    running === null ? [] : running.status.channels.map((channel) => ({ vproxy: running, channel })),
+    (running?.status.channels ?? []).map((channel) => ({
+      vproxy: running as RunningVproxy,
+      channel,
+      address: addressOfRunning(channel.address),
+    })),
   );
 }
 

@@ -5,7 +5,7 @@ import type { ControlPlace } from '../../lib/control/socket-paths.js';
 import type { Rival, RivalQuery } from '../../lib/proxy/rival.js';
 import type { ControlStatus } from '../../lib/status/types.js';
 import { findOpener, isOpenIn, processExists, programOf } from '../../lib/system/proc/proc.js';
-import { placeOfRunning } from '../channel-place.js';
+import { addressOfRunning } from '../channel-address.js';
 import { controlFolders, listControlSockets } from '../control-folders.js';
 
 /** Maximum number of control sockets to query. */
@@ -61,5 +61,8 @@ async function findSession(place: string, sockets: readonly string[], answerMs: 
 }
 
 function hasSession({ channels }: ControlStatus, place: string): boolean {
-  return channels.some(({ session, address }) => session !== null && placeOfRunning(address) === place);
+  return channels.some(({ session, address }) => {
+    const own = session === null ? null : addressOfRunning(address);
+    return own !== null && placeOf(own) === place;
+  });
 }

@@ -4,7 +4,7 @@ import { ControlServer } from '../../lib/control/server/control-server.js';
 import { makeEvent } from '../../lib/events.js';
 import type { AuditLog } from '../../lib/proxy/audit-log.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
-import type { Configuration } from '../../lib/settings/configuration.js';
+import type { Configuration, ProcessConfiguration } from '../../lib/settings/configuration.js';
 import type { KeepDescriptor } from '../../lib/system/descriptors.js';
 import { hostFiles } from '../../lib/system/dns/host-files.js';
 import type { ListenerStore } from '../../lib/system/sockets/listener-store.js';
@@ -25,13 +25,13 @@ const LONGEST_MS = 2 ** 31 - 1;
 /** What a start of its own and a take-over of another process have in common. */
 export interface ProcessStart {
   /** Reads the new configuration; null without a file. */
-  readonly load: ((running: Configuration | null) => Promise<Configuration>) | null;
+  readonly load: ((running: ProcessConfiguration | null) => Promise<Configuration>) | null;
   /** Environment variables that this process removed, and a successor needs. */
   readonly variables: Readonly<Record<string, string>>;
 }
 
 interface ProxyProcessOptions extends ProcessStart {
-  readonly configuration: Configuration;
+  readonly configuration: ProcessConfiguration;
   readonly output: Output;
   /** Not started. */
   readonly proxy: Proxy;

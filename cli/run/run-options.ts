@@ -1,5 +1,4 @@
 /** Parses and validates the run options; each error is one human-readable line. */
-import { parseChannel } from '../../lib/channel/address/address.js';
 import { badArgument, naming } from '../../lib/errors.js';
 import { parseChannelArgument } from '../../lib/settings/arguments.js';
 import { ADDRESS } from '../../lib/settings/channel-settings.js';
@@ -52,11 +51,7 @@ export function parseRunFlags(given: GivenOptions, environment: Environment = {}
 /** The channels of `-c`, or else the one of the variable. */
 function readChannels(texts: readonly string[], variable: string | undefined): FlagLayer['channels'] {
   if (texts.length > 0 || !variable) return texts.map((text) => parseChannelArgument(requireValue(text, '-c')));
-  return naming(ADDRESS.variable, () => {
-    const channel = parseChannelArgument(variable);
-    parseChannel(channel.address);
-    return [channel];
-  });
+  return naming(ADDRESS.variable, () => [parseChannelArgument(variable)]);
 }
 
 function parseJson(given: GivenOptions): boolean {

@@ -4,7 +4,7 @@ import type { ControlPlace } from '../../lib/control/socket-paths.js';
 import { type Log, type LogEvent, makeEvent } from '../../lib/events.js';
 import { requireAccess } from '../../lib/proxy/check-options.js';
 import type { FindRival } from '../../lib/proxy/rival.js';
-import type { Configuration } from '../../lib/settings/configuration.js';
+import type { Configuration, ProcessConfiguration } from '../../lib/settings/configuration.js';
 import { BadFileError } from '../../lib/settings/problem.js';
 import { closeInheritedOnExec } from '../../lib/system/descriptors.js';
 import { type ListenerStore, useListenerStore } from '../../lib/system/sockets/listener-store.js';
@@ -26,7 +26,7 @@ import { withRuntimeDirectory } from './running-process.js';
 export async function runFlags(flags: RunFlags, variables: ProcessStart['variables']): Promise<number> {
   await closeInheritedOnExec();
   const credentials = process.env['CREDENTIALS_DIRECTORY'] ?? null;
-  const load = (running: Configuration | null) => loadConfiguration(flags, credentials, running);
+  const load = (running: ProcessConfiguration | null) => loadConfiguration(flags, credentials, running);
   const start = { load: flags.file === null ? null : load, variables };
   const handover = takeHandoverDescriptor(process.env);
   if (handover !== null) return succeed(handover, start);
@@ -53,7 +53,7 @@ function print(text: string): Promise<number> {
 }
 
 /** Runs a proxy until SIGINT, SIGTERM, the end of an inherited channel, or a permanent failure; resolves with the exit status. */
-async function runProxy(configuration: Configuration, start: ProcessStart): Promise<number> {
+async function runProxy({ channels: declared, ...configuration }: Configuration, start: ProcessStart): Promise<number> {
   nameProcess(process.argv.slice(2));
   boundYoungGeneration();
   const output = makeOutput(configuration, await openDebugLog(process.env['DEBUG']));
@@ -68,7 +68,7 @@ async function runProxy(configuration: Configuration, start: ProcessStart): Prom
   let made: ProxyProcess;
   try {
     if (socket !== null) await requireUnclaimed(socket);
-    const channels = withRuntimeDirectory(configuration.channels, runtimeDirectory);
+    const channels = withRuntimeDirectory(declared, runtimeDirectory);
     for (const channel of channels) await requireAccess(channel);
     const proxy = new Proxy({
       channels,
@@ -86,7 +86,7 @@ async function runProxy(configuration: Configuration, start: ProcessStart): Prom
   const { control, proxy, running } = made;
   return made.run(async () => {
     await proxy.start();
-    if (configuration.channels.length === 0) {
+    if (declared.length === 0) {
       running.log(makeEvent('no-channels', 'no channels yet: add a file with one to the folder, then reload', {}));
     }
     if (socket !== null) await listenForControl(control, socket, running.log);
@@ -153,7 +153,7 @@ async function openStore(service: ServiceEnvironment, log: Log): Promise<Listene
   return store;
 }
 
-function makeOutput({ logFormat, logLevel, logDetails }: Configuration, debugLog: DebugLog | null): Output {
+function makeOutput({ logFormat, logLevel, logDetails }: ProcessConfiguration, debugLog: DebugLog | null): Output {
   const output = new Output({ format: logFormat, level: logLevel, hasDetails: logDetails, hasTimes: true }, debugLog);
   exitOnDefect((error) => output.defect(error));
   return output;

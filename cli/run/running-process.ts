@@ -7,9 +7,13 @@ import type { ProcessControl, UpgradeRequest } from '../../lib/control/context/c
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
 import { type Log, type LogEvent, type LogLevel, makeEvent } from '../../lib/events.js';
 import type { AuditLog } from '../../lib/proxy/audit-log.js';
-import { type ChannelOptions, DEFAULT_LABEL } from '../../lib/proxy/channel-options.js';
+import type { ParsedOptions } from '../../lib/proxy/channel-options.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
-import { type Configuration, describeConfiguration } from '../../lib/settings/configuration.js';
+import {
+  type Configuration,
+  describeConfiguration,
+  type ProcessConfiguration,
+} from '../../lib/settings/configuration.js';
 import { completeChannel } from '../../lib/settings/merge.js';
 import { BadFileError } from '../../lib/settings/problem.js';
 import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';
@@ -27,13 +31,13 @@ interface RunningProcessOptions {
   readonly proxy: Proxy;
   readonly output: Output;
   /** The initial configuration. */
-  readonly configuration: Configuration;
+  readonly configuration: ProcessConfiguration;
   /** `$XDG_RUNTIME_DIR`, for the storage broker. */
   readonly runtimeDirectory: string | null;
   /** The audit log; null: none. */
   readonly audit: AuditLog | null;
   /** Reads the new configuration; null without a file. */
-  readonly load: ((running: Configuration) => Promise<Configuration>) | null;
+  readonly load: ((running: ProcessConfiguration) => Promise<Configuration>) | null;
   /** Keeps listening sockets for the next process; null without one. */
   readonly store: ListenerStore | null;
   /** Hands over to a successor, then calls `exit`. Rejects with `upgrade-failed`, also when `signal` is aborted. */
@@ -49,7 +53,7 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
   readonly version = describeAgent();
   readonly #options: RunningProcessOptions;
   readonly #ended = deferred<number>();
-  #configuration: Configuration;
+  #configuration: ProcessConfiguration;
   #isEnding = false;
   #isDraining = false;
   /** Cancels the upgrade in progress; null without one. */
@@ -105,8 +109,8 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
   /** The active configuration, in the form of a configuration file. */
   get config(): unknown {
     // The members of a group follow from the group.
-    const declared = this.#options.proxy.options.filter(({ group = null }) => group === null);
-    const channels = declared.map((channel) => completeChannel({ label: DEFAULT_LABEL, ...channel }));
+    const declared = this.#options.proxy.parsedOptions.filter(({ group = null }) => group === null);
+    const channels = declared.map(completeChannel);
     return describeConfiguration({ ...this.#configuration, logLevel: this.logLevel, channels });
   }
 
@@ -147,7 +151,7 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
   }
 
   /** The active configuration, for a successor of this process. */
-  get configuration(): Configuration {
+  get configuration(): ProcessConfiguration {
     return { ...this.#configuration, logLevel: this.logLevel };
   }
 
@@ -261,8 +265,8 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
       const message = `${fixed.join(', ')}: changed in the file; takes effect at the next start`;
       this.log(makeEvent('reload-incomplete', message, { keys: fixed }));
     }
-    const { ready, logLevel, logFormat, logDetails, channelDefaults, channels } = wanted;
-    this.#configuration = { ...old, ready, logLevel, logFormat, logDetails, channelDefaults, channels };
+    const { ready, logLevel, logFormat, logDetails, channelDefaults } = wanted;
+    this.#configuration = { ...old, ready, logLevel, logFormat, logDetails, channelDefaults };
     return fixed;
   }
 }
@@ -271,9 +275,9 @@ const isEnding = (): VproxyError => new VproxyError('upgrade-failed', 'this proc
 
 /** Adds the folder in which the storage broker may create its socket. */
 export function withRuntimeDirectory(
-  channels: readonly ChannelOptions[],
+  channels: readonly ParsedOptions[],
   runtimeDirectory: string | null,
-): ChannelOptions[] {
+): ParsedOptions[] {
   return channels.map((channel) => ({ ...channel, storage: { ...channel.storage, runtimeDirectory } }));
 }
 

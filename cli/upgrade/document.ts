@@ -5,13 +5,13 @@ import type { ListenerCapture } from '../../lib/control/server/control-server.js
 import { VproxyError } from '../../lib/errors.js';
 import { type LogEvent, makeEvent } from '../../lib/events.js';
 import type { ProxyState } from '../../lib/proxy/proxy.js';
-import type { Configuration } from '../../lib/settings/configuration.js';
+import type { ProcessConfiguration } from '../../lib/settings/configuration.js';
 import { copyAlone } from '../../lib/util/bytes/byte-queue.js';
 import { formatCount } from '../../lib/util/units.js';
 
 /** The state of a process. Its form (`form.ts`) is derived from its types. */
 export interface HandoverDocument {
-  readonly configuration: Configuration;
+  readonly configuration: ProcessConfiguration;
   readonly proxy: ProxyState;
   readonly listeners: readonly ListenerCapture[];
   /** The number of sessions, streams and listening sockets. */

@@ -35,6 +35,7 @@ export class OutgoingForward implements Forward {
   /** Inherited from the previous process, until `goOn`: the listener's descriptor, and sockets without a stream. */
   #left: { readonly listener: number | null; readonly early: readonly net.Socket[] } | null = null;
   streamCount = 0;
+  bound: Endpoint;
   /** Cached: reading the bound address is a system call, and every log line names it. */
   endpointText: string;
 
@@ -42,6 +43,7 @@ export class OutgoingForward implements Forward {
   constructor(spec: ForwardSpec, options: OutgoingOptions, predecessor: Predecessor | null = null) {
     this.spec = spec;
     this.#options = options;
+    this.bound = spec.endpoint;
     this.endpointText = formatEndpoint(spec.endpoint);
     this.#log = new ForwardLog(spec, options, () => this.endpointText);
     const kind = entranceKindOf(spec.endpoint, spec.service);
@@ -85,7 +87,8 @@ export class OutgoingForward implements Forward {
   #usePort(port: number): void {
     if (!('port' in this.#address)) return;
     this.#address = { ...this.#address, port };
-    this.endpointText = formatEndpoint({ ...this.spec.endpoint, port } as Endpoint);
+    this.bound = { ...this.spec.endpoint, port } as Endpoint;
+    this.endpointText = formatEndpoint(this.bound);
   }
 
   pause(): void {

@@ -129,6 +129,19 @@ export function formatForwardSpec({ service, endpoint }: ForwardSpec): string {
   return isPlain ? plain : `${service}:${endpoint.kind}:${formatAddress(endpoint)}`;
 }
 
+/** A forward as an option: `-o` or `-i`, and its text. */
+export interface ForwardText {
+  /** `outgoing` (`-o`) listens here; `incoming` (`-i`) serves here. */
+  readonly direction: Direction;
+  readonly text: string;
+}
+
+/** A forward as its option. */
+export const describeForward = (spec: ForwardSpec): ForwardText => ({
+  direction: spec.direction,
+  text: formatForwardSpec(spec),
+});
+
 /** The text of an endpoint without the name of its kind. */
 function formatAddress(endpoint: Endpoint): string {
   return findEndpointKind(endpoint.kind)?.format(endpoint) ?? '';
@@ -155,6 +168,8 @@ export interface Forward {
   readonly spec: ForwardSpec;
   /** The current address, with the port that the system picked for port 0. */
   readonly endpointText: string;
+  /** Where an outgoing one listens: its endpoint, with the port that the system picked for port 0. */
+  readonly bound?: Endpoint;
   /** Connections open now, including waiting and closing ones. */
   readonly openCount: number;
   /** All streams so far. */

@@ -1,12 +1,12 @@
 /** Changes the current channels into the wanted ones, all or nothing. */
 
 import { toVproxyError, VproxyError } from '../errors.js';
-import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
+import type { ForwardSpec } from '../forward/spec.js';
 import type { ChannelChanges } from '../status/types.js';
 import { haveEqualValues } from '../util/equality.js';
 import { changedEgress } from './channel-egress.js';
-import { ADOPTED_OPTIONS, type ChannelOptions, changedPolicies, labelTaken } from './channel-options.js';
-import { findSame } from './check-options.js';
+import { ADOPTED_OPTIONS, changedPolicies, labelTaken, type ParsedOptions, writeOptions } from './channel-options.js';
+import { type CheckedChannel, findSame } from './check-options.js';
 import type { ForwardEntry } from './forward-table.js';
 import type { ProxyChannel } from './proxy-channel.js';
 import { changedPermissions, permittedNames } from './services/permitted.js';
@@ -18,10 +18,9 @@ interface ChannelHolder {
   readonly groupLabels: readonly string[];
   /** Aborted when the proxy stops: changes not committed by then are rolled back. */
   readonly signal: AbortSignal;
-  /** Throws `bad-argument` or `bad-file`. */
-  create(options: ChannelOptions): ProxyChannel;
+  create(channel: CheckedChannel): ProxyChannel;
   /** Creates the folders that a channel needs; returns the undo function. Throws `address-…` codes. */
-  makeFolders(options: ChannelOptions): () => void;
+  makeFolders(options: ParsedOptions): () => void;
   /** Drops `going` from the table and adds `coming`. Never throws. */
   commit(going: readonly ProxyChannel[], coming: readonly ProxyChannel[]): void;
   /** Ends a dropped channel. Never rejects. */
@@ -35,12 +34,12 @@ interface ForwardChange {
 }
 
 /**
- * Applies a set of channels in this order: creates everything new, which validates it; stops the listeners to be removed, so
- * that their addresses are free; starts new listeners and opens new channels. A failure up to here rolls everything back.
+ * Applies a set of channels in this order: creates everything new; stops the listeners to be removed, so that their addresses
+ * are free; starts new listeners and opens new channels. A failure up to here rolls everything back.
  * Then commits the set within one turn, by steps that cannot fail, and ends what was removed, forwards once their streams
  * have ended. Channels and forwards added at run time by other means stay.
  */
-export async function applyChannels(wanted: readonly ChannelOptions[], holder: ChannelHolder): Promise<ChannelChanges> {
+export async function applyChannels(wanted: readonly CheckedChannel[], holder: ChannelHolder): Promise<ChannelChanges> {
   const plan = makePlan(wanted, holder);
   const preparation = new Preparation(plan);
   let adoptions: readonly (() => void)[];
@@ -48,7 +47,7 @@ export async function applyChannels(wanted: readonly ChannelOptions[], holder: C
     await preparation.run(holder);
     // No await between these checks and the commit, which relies on them.
     requireRunning(holder);
-    adoptions = plan.adoptions.map(({ channel, made }) => channel.prepareAdoption(made));
+    adoptions = plan.adoptions.map((one) => one.channel.prepareAdoption(one.wanted));
   } catch (error) {
     throw describeRollback(error, await preparation.rollBack());
   }
@@ -71,7 +70,7 @@ class Preparation {
 
   async run(holder: ChannelHolder): Promise<void> {
     const { wanted, removedForwards, goingChannels, addedForwards, comingChannels } = this.#plan;
-    for (const options of wanted) this.#folders.push(holder.makeFolders(options));
+    for (const { options } of wanted) this.#folders.push(holder.makeFolders(options));
     for (const change of removedForwards) this.#pause(change);
     for (const channel of goingChannels) {
       for (const entry of channel.forwards.active) this.#pause({ channel, entry });
@@ -126,7 +125,7 @@ function describeRollback(cause: unknown, [first, ...others]: readonly VproxyErr
 /** A channel that stays, with its new keys, rules, egresses and permissions, and the services for which they change. */
 interface Adoption {
   readonly channel: ProxyChannel;
-  readonly made: ProxyChannel;
+  readonly wanted: CheckedChannel;
   readonly services: readonly string[];
   /** The egresses whose rules change. */
   readonly egresses: readonly string[];
@@ -135,7 +134,7 @@ interface Adoption {
 }
 
 interface Plan {
-  readonly wanted: readonly ChannelOptions[];
+  readonly wanted: readonly CheckedChannel[];
   readonly adoptions: readonly Adoption[];
   readonly goingChannels: readonly ProxyChannel[];
   readonly comingChannels: readonly ProxyChannel[];
@@ -143,41 +142,38 @@ interface Plan {
   readonly removedForwards: readonly ForwardChange[];
 }
 
-function makePlan(wanted: readonly ChannelOptions[], holder: ChannelHolder): Plan {
+function makePlan(wanted: readonly CheckedChannel[], holder: ChannelHolder): Plan {
   const comingChannels: ProxyChannel[] = [];
   const adoptions: Adoption[] = [];
   const addedForwards: ForwardChange[] = [];
   const removedForwards: ForwardChange[] = [];
   const kept = new Set<ProxyChannel>();
   const labels = new Set<string>();
-  for (const options of wanted) {
-    // Also validates the options of a channel that stays.
-    const made = holder.create(options);
-    if (labels.has(made.label)) throw labelTaken(made.label);
-    labels.add(made.label);
-    const channel = holder.channels.get(made.label);
-    if (channel === undefined || mustBeReplaced(channel, options)) {
-      comingChannels.push(made);
+  for (const one of wanted) {
+    const { label, options } = one;
+    if (labels.has(label)) throw labelTaken(label);
+    labels.add(label);
+    const channel = holder.channels.get(label);
+    if (channel === undefined || mustBeReplaced(channel.options, options)) {
+      comingChannels.push(holder.create(one));
       continue;
     }
     kept.add(channel);
+    const left = new Set(channel.forwards.active);
     const forwards: ForwardEntry[] = [];
+    for (const spec of options.forwards ?? []) {
+      const known = takeEqual(left, spec);
+      if (known === undefined) addedForwards.push({ channel, entry: channel.forwards.create(spec) });
+      else forwards.push(known);
+    }
     adoptions.push({
       channel,
-      made,
+      wanted: one,
       services: changedServices(channel.options, options),
       egresses: changedEgress(channel.options.egress, options.egress),
       forwards,
     });
-    const left = new Map(channel.forwards.active.map((entry) => [specText(entry.forward.spec), entry]));
-    for (const spec of options.forwards ?? []) {
-      const key = specText(spec);
-      const known = left.get(key);
-      left.delete(key);
-      if (known === undefined) addedForwards.push({ channel, entry: channel.forwards.create(spec) });
-      else forwards.push(known);
-    }
-    for (const entry of left.values()) if (entry.isDeclared) removedForwards.push({ channel, entry });
+    for (const entry of left) if (entry.isDeclared) removedForwards.push({ channel, entry });
   }
   const coming = new Set(comingChannels.map(({ label }) => label));
   const goingChannels = [...holder.channels.values()].filter(
@@ -188,6 +184,16 @@ function makePlan(wanted: readonly ChannelOptions[], holder: ChannelHolder): Pla
   if (taken !== undefined) throw labelTaken(taken.label);
   requireFreePlaces(comingChannels, staying);
   return { wanted, adoptions, goingChannels, comingChannels, addedForwards, removedForwards };
+}
+
+/** Removes the first forward of this spec: usually the first of all, as a file keeps its order. */
+function takeEqual(left: Set<ForwardEntry>, spec: ForwardSpec): ForwardEntry | undefined {
+  for (const entry of left) {
+    if (!haveEqualValues(entry.forward.spec, spec)) continue;
+    left.delete(entry);
+    return entry;
+  }
+  return undefined;
 }
 
 /** Throws `bad-argument` if two of `coming` are the same channel, or one of them is the same as one of `staying`. */
@@ -211,8 +217,8 @@ const isReplacement = (channel: ProxyChannel, { goingChannels }: Plan): boolean 
   goingChannels.some(({ label }) => label === channel.label);
 
 /** Also true if a new forward takes the name of a built-in service that the channel serves. */
-function mustBeReplaced({ address, options }: ProxyChannel, wanted: ChannelOptions): boolean {
-  const own = permittedNames(address, options);
+function mustBeReplaced(options: ParsedOptions, wanted: ParsedOptions): boolean {
+  const own = permittedNames(options);
   const isTaken = (wanted.forwards ?? []).some(
     ({ direction, service }) => direction === 'incoming' && own.includes(service),
   );
@@ -220,23 +226,20 @@ function mustBeReplaced({ address, options }: ProxyChannel, wanted: ChannelOptio
 }
 
 /** The options that cannot change while a channel runs: those that it does not adopt, and whether it has a key at all. */
-function fixedOptions(options: ChannelOptions): object {
+function fixedOptions(options: ParsedOptions): object {
   const adopted = Object.fromEntries(ADOPTED_OPTIONS.map((option) => [option, null]));
-  return { ...options, ...adopted, hasKeys: (options.keyFiles ?? []).length > 0 };
+  return { ...writeOptions(options), ...adopted, hasKeys: (options.keyFiles ?? []).length > 0 };
 }
 
-const changedServices = (one: ChannelOptions, other: ChannelOptions): string[] => [
+const changedServices = (one: ParsedOptions, other: ParsedOptions): string[] => [
   ...new Set([...changedPolicies(one.policies, other.policies), ...changedPermissions(one, other)]),
 ];
-
-const specText = (spec: ForwardSpec): string => `${spec.direction} ${formatForwardSpec(spec)}`;
 
 function describe(plan: Plan): ChannelChanges {
   const labels = (channels: readonly ProxyChannel[]): string[] => channels.map(({ label }) => label);
   const texts = (changes: readonly ForwardChange[]): string[] =>
-    changes.map(({ channel, entry }) => {
-      const { spec } = entry.forward;
-      return `${spec.direction === 'outgoing' ? '-o' : '-i'} ${channel.label}/${formatForwardSpec(spec)}`;
+    changes.map(({ channel, entry: { text, forward } }) => {
+      return `${forward.spec.direction === 'outgoing' ? '-o' : '-i'} ${channel.label}/${text}`;
     });
   const going = labels(plan.goingChannels);
   const coming = labels(plan.comingChannels);

@@ -9,7 +9,7 @@ import {
   parseUpstream,
   readEgressRules,
 } from '../forward/egress/rules.js';
-import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
+import { describeForward, type ForwardSpec } from '../forward/spec.js';
 import { fillTemplate, PLACEHOLDER, sampleOfTemplate } from '../forward/template.js';
 import { formatHostPort } from '../util/addresses.js';
 import { suggestOrList } from '../util/closest-word.js';
@@ -77,7 +77,7 @@ export function requireEgress(spec: ForwardSpec, known: Iterable<string>): void 
   const name = egressOf(spec);
   const names = [...known];
   if (name === null || names.includes(name)) return;
-  const shown = formatForwardSpec(spec).replace(/:$/, '');
+  const shown = describeForward(spec).text.replace(/:$/, '');
   throw new VproxyError(
     'bad-argument',
     `-i ${shown}: no [egress.${name}] section; ${suggestOrList(name, names, 'defined')}`,

@@ -1,7 +1,7 @@
 /** The options of a channel, and what follows from them. */
 
 import { randomBytes } from 'node:crypto';
-import type { ChannelAddress } from '../channel/address/address.js';
+import { type ChannelAddress, parseChannel } from '../channel/address/address.js';
 import type { ChannelTraits } from '../channel/kind.js';
 import { DEFAULT_LIMITS } from '../codec/limits.js';
 import type { CopyPermission } from '../copy/copy-service.js';
@@ -69,8 +69,8 @@ export interface ChannelOptions {
   readonly label?: string;
   /** The label of the group that it is made for, or null. Default null. */
   readonly group?: string | null;
-  /** The text of the channel, `KIND:ADDRESS[,key=value…]`, or a URI. */
-  readonly address: string;
+  /** The text of the channel, `KIND:ADDRESS[,key=value…]`, or a URI; or the same, parsed. */
+  readonly address: string | ChannelAddress;
   /** The forwards of a channel. Default: none. */
   readonly forwards?: readonly ForwardSpec[];
   /** The forwards of a group, in place of `forwards`. Default: none. */
@@ -107,6 +107,30 @@ export interface ChannelOptions {
   readonly forwardPorts?: PortForwarding | null;
 }
 
+/** Options whose address and label were parsed. */
+export interface ParsedOptions extends ChannelOptions {
+  readonly label: string;
+  readonly address: ChannelAddress;
+}
+
+/** Options for others than this process: with the text of the address. */
+export interface WrittenOptions extends ChannelOptions {
+  readonly address: string;
+}
+
+/** Parses the label and the address. Throws `bad-argument`. */
+export function parseOptions(options: ChannelOptions): ParsedOptions {
+  const { label = DEFAULT_LABEL, address } = options;
+  return {
+    ...options,
+    label: parseLabel(label),
+    address: typeof address === 'string' ? parseChannel(address) : address,
+  };
+}
+
+/** The inverse of {@link parseOptions}. */
+export const writeOptions = (options: ParsedOptions): WrittenOptions => ({ ...options, address: options.address.text });
+
 /**
  * The options that a running channel adopts when they change. A change of any other option replaces the channel, as does
  * adding the first key or removing the last. Must match the table of settings: see `ChannelSetting`.
@@ -141,8 +165,9 @@ export const placeTaken = (label: string, address: string, other: string): Vprox
   );
 
 /** Throws `bad-argument` if other machines could connect to the channel and nothing would protect it. */
-export function requirePrivacy({ kind, address, text, traits }: ChannelAddress, isInsecureAllowed: boolean): void {
-  if (kind.mode === 'dial' || isInsecureAllowed || traits.tls !== null || kind.isPrivate(address)) return;
+export function requirePrivacy({ address: channel, insecure = false }: ParsedOptions): void {
+  const { kind, address, text, traits } = channel;
+  if (kind.mode === 'dial' || insecure || traits.tls !== null || kind.isPrivate(address)) return;
   throw new VproxyError(
     'bad-argument',
     `channel "${text}": listening where other machines can connect needs TLS (tls=psk or tls=cert) or --insecure; 127.0.0.1 or [::1] does not`,
@@ -161,8 +186,7 @@ export interface ProcessIdentity {
 
 /** The settings of the sessions on a channel. */
 export function settingsFor(
-  { traits }: ChannelAddress,
-  options: ChannelOptions,
+  { address: { traits }, name = null, deadAfterMs = traits.deadAfterMs }: ParsedOptions,
   keys: () => readonly SecretKey[],
   { instance, agent, budget, keptBudget }: ProcessIdentity,
   clock: Clock,
@@ -174,7 +198,7 @@ export function settingsFor(
     instance,
     randomBytes,
     agent,
-    name: options.name ?? null,
+    name,
     limits: {
       ...DEFAULT_LIMITS,
       frame: traits.frameBytes,
@@ -185,7 +209,7 @@ export function settingsFor(
     keys,
     secure: secureLayer(traits, keys),
     resume: resumeMs === 0 ? null : resume,
-    deadAfterMs: options.deadAfterMs === undefined ? traits.deadAfterMs : options.deadAfterMs,
+    deadAfterMs,
     timeOfDay: Date.now,
     receiveBudget: new Budget(CHANNEL_BUDGET_BYTES, budget),
   });
@@ -205,19 +229,18 @@ const MAX_KEYS = 32;
  * Reads the keys in `keyFiles`, in order. Throws `bad-file`, which names the file but shows nothing of its content, and
  * `bad-argument` for too many keys, or for none where the channel needs one.
  */
-export function readKeys({ keyFiles = [] }: ChannelOptions, { text, traits }: ChannelAddress): SecretKey[] {
+export function readKeys({ keyFiles = [], address: { text, traits } }: ParsedOptions): SecretKey[] {
   if (keyFiles.length > MAX_KEYS) throw bad(text, `too many keys: ${keyFiles.length} (max ${MAX_KEYS})`);
   if (traits.tls === 'psk' && keyFiles.length === 0) throw bad(text, 'tls=psk needs a key (--key FILE)');
   return keyFiles.map(readKey);
 }
 
 function readKey(path: string): SecretKey {
+  const text = readSecretFile(path);
   try {
-    return SecretKey.parse(readSecretFile(path));
+    return SecretKey.parse(text);
   } catch (error) {
-    const { message } = toVproxyError(error);
-    const isNamed = message.startsWith(escapeText(path));
-    throw new VproxyError('bad-file', isNamed ? message : `${escapeText(path)}: ${message}`);
+    throw new VproxyError('bad-file', `${escapeText(path)}: ${toVproxyError(error).message}`);
   }
 }
 

@@ -1,16 +1,16 @@
 /** Validates the options of a channel or of a group before anything is created from them. */
 
-import { type ChannelAddress, parseChannel, placeOf } from '../channel/address/address.js';
+import { type ChannelAddress, placeOf } from '../channel/address/address.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { EgressRules } from '../forward/egress/rules.js';
-import { checkAccess, checkForward, parseForwardSpec } from '../forward/spec.js';
+import { checkAccess, checkForward } from '../forward/spec.js';
 import { fillTemplate } from '../forward/template.js';
 import type { SecretKey } from '../session/opening/auth.js';
 import { requireEgress, resolveEgress } from './channel-egress.js';
 import {
   type ChannelOptions,
-  DEFAULT_LABEL,
-  parseLabel,
+  type ParsedOptions,
+  parseOptions,
   placeTaken,
   readKeys,
   requirePrivacy,
@@ -20,11 +20,11 @@ import { requireNoPortService, socketPathOf } from './ports/port-rules.js';
 import { requireAllowable } from './services/permitted.js';
 import { requireRecordable } from './services/recordings.js';
 
-/** The parsed options of a channel, with its keys. */
-interface CheckedChannel {
-  readonly label: string;
-  readonly address: ChannelAddress;
+/** What a channel is made of: options that passed all checks, and what they lead to. */
+export interface CheckedChannel extends Placed {
+  readonly options: ParsedOptions;
   readonly keys: readonly SecretKey[];
+  /** The rules in effect, by egress name. */
   readonly egress: ReadonlyMap<string, EgressRules>;
 }
 
@@ -32,65 +32,71 @@ interface CheckedChannel {
  * Throws `bad-argument` for a label, an address, a forward or an egress that is invalid or not allowed, and for a forward to an
  * undefined egress; `bad-file` for a key.
  */
-export function checkChannelOptions(options: ChannelOptions): CheckedChannel {
+export function checkChannel(given: ChannelOptions): CheckedChannel {
+  const options = parseOptions(given);
+  const { label, address } = options;
   requireChannel(options);
-  const label = parseLabel(options.label ?? DEFAULT_LABEL);
-  const address = parseChannel(options.address);
-  requirePrivacy(address, options.insecure ?? false);
-  requireAllowable(address, options);
+  requirePrivacy(options);
+  requireAllowable(options);
   requireRecordable(options);
-  const keys = readKeys(options, address);
+  const keys = readKeys(options);
   const egress = resolveEgress(options.egress ?? {}, label);
   for (const spec of options.forwards ?? []) {
     checkForward(spec);
     requireEgress(spec, egress.keys());
   }
-  requireDistinctPorts(options, label);
-  return { label, address, keys, egress };
+  requireDistinctPorts(options);
+  return { options, label, address, place: placeOf(address), keys, egress };
 }
 
 /** Throws `bad-argument` for a service with a name reserved for announced ports, or an invalid folder for port sockets. */
-function requireDistinctPorts(
-  { announcePorts = null, forwardPorts = null, forwards = [] }: ChannelOptions,
-  label: string,
-): void {
+function requireDistinctPorts({
+  label,
+  announcePorts = null,
+  forwardPorts = null,
+  forwards = [],
+}: ParsedOptions): void {
   if (announcePorts !== null) requireNoPortService(forwards);
   const folder = forwardPorts?.folder ?? null;
   if (folder !== null) socketPathOf(folder, label, 65_535);
 }
 
-/** The parsed options of a group. */
+/** A group whose options passed all checks. */
 interface CheckedGroup {
-  readonly label: string;
+  readonly options: ParsedOptions;
   readonly pattern: GroupPattern;
 }
 
 /** Throws `bad-argument` for a label, an address or a template that is invalid or not allowed; `bad-file` for a key. */
-export function checkGroupOptions(options: ChannelOptions): CheckedGroup {
-  const label = parseLabel(options.label ?? DEFAULT_LABEL);
-  const pattern = new GroupPattern(options.address);
-  if ((options.forwards ?? []).length > 0) {
+export function checkGroup(given: ChannelOptions): CheckedGroup {
+  const options = parseOptions(given);
+  const { label, address, forwards = [], template = [] } = options;
+  const pattern = new GroupPattern(address);
+  if (forwards.length > 0) {
     throw new VproxyError('bad-argument', `channel ${label}: a group takes a template in place of forwards`);
   }
   // Validates the template, the egresses, the keys and the permissions before any socket appears.
   const member = memberOptions(options, pattern, 'a');
   const egress = resolveEgress(member.egress ?? {}, 'a');
   // A template that names an egress by {channel} can only be checked with the label.
-  const fixed = (options.template ?? []).filter(({ text }) => fillTemplate(text, 'a') === text);
-  for (const { direction, text } of fixed) requireEgress(parseForwardSpec(direction, text), egress.keys());
-  const address = parseChannel(member.address);
-  readKeys(member, address);
-  requireAllowable(address, member);
+  const fixed = (member.forwards ?? []).filter((_spec, index) => {
+    const { text = '' } = template[index] ?? {};
+    return fillTemplate(text, 'a') === text;
+  });
+  for (const spec of fixed) requireEgress(spec, egress.keys());
+  readKeys(member);
+  requireAllowable(member);
   requireRecordable(member);
-  requireDistinctPorts(member, 'a');
-  return { label, pattern };
+  requireDistinctPorts(member);
+  return { options, pattern };
 }
 
 /** Why a proxy would reject these options of a channel or of a group; null if it would accept them. */
-export function findRefusal(options: ChannelOptions): VproxyError | null {
+export function findRefusal(given: ChannelOptions): VproxyError | null {
   try {
-    if (isGroup(options)) checkGroupOptions(options);
-    else checkChannelOptions(options);
+    const options = parseOptions(given);
+    if (isGroup(options.address)) checkGroup(options);
+    else checkChannel(options);
     return null;
   } catch (error) {
     return toVproxyError(error);
@@ -133,12 +139,7 @@ export function findSame(coming: Iterable<Placed>, staying: Iterable<Placed> = [
 }
 
 /** The same for the channels of a configuration; groups are ignored. */
-export function findTwins(channels: readonly ChannelOptions[]): Map<string, VproxyError> {
-  const placed = channels
-    .filter((options) => !isGroup(options))
-    .map(({ label = DEFAULT_LABEL, address: text }) => {
-      const address = parseChannel(text);
-      return { label, address, place: placeOf(address) };
-    });
-  return findSame(placed);
+export function findTwins(channels: readonly ParsedOptions[]): Map<string, VproxyError> {
+  const alone = channels.filter(({ address }) => !isGroup(address));
+  return findSame(alone.map(({ label, address }) => ({ label, address, place: placeOf(address) })));
 }

@@ -66,6 +66,8 @@ interface ForwardTableOptions {
 /** A forward with its id. */
 export interface ForwardEntry {
   readonly id: string;
+  /** The forward as `-o` or `-i` takes it. */
+  readonly text: string;
   readonly forward: Forward;
   /** Whether it was configured from the start, or by `Proxy.apply`. */
   isDeclared: boolean;
@@ -109,7 +111,8 @@ export class ForwardTable {
             { id, registry, log, clock, tally, maxStreams, filters, preamble, egress, onIdle },
             predecessor,
           );
-    const entry: ForwardEntry = { id, forward, isDeclared, isDraining: false, over: deferred() };
+    const text = formatForwardSpec(spec);
+    const entry: ForwardEntry = { id, text, forward, isDeclared, isDraining: false, over: deferred() };
     return entry;
   }
 
@@ -205,11 +208,10 @@ export class ForwardTable {
   /** Logs a warning for each forward to a service that the peer does not offer. */
   warnOfMissing(entries: Iterable<ForwardEntry>): void {
     const offered = this.#options.offered();
-    for (const { id, forward } of entries) {
+    for (const { id, forward, text } of entries) {
       if (offered === null || isOffered(forward, offered) !== false) continue;
       const { service } = forward.spec;
-      const form = formatForwardSpec(forward.spec);
-      const message = `-o ${form}: the peer offers no service ${service}; it offers: ${listInsteadOf(service, offered)}`;
+      const message = `-o ${text}: the peer offers no service ${service}; it offers: ${listInsteadOf(service, offered)}`;
       this.#options.log(
         makeEvent('service-missing', message, { service, forward: id, services: listServices(offered) }),
       );
@@ -249,14 +251,14 @@ export class ForwardTable {
   }
 
   /** The status of a forward. */
-  describe({ id, forward, isDraining }: ForwardEntry): ForwardStatus {
+  describe({ id, text, forward, isDraining }: ForwardEntry): ForwardStatus {
     return {
       id,
       channel: this.#options.channel,
       direction: forward.spec.direction,
       service: forward.spec.service,
       endpoint: forward.endpointText,
-      spec: formatForwardSpec(forward.spec),
+      spec: text,
       state: isDraining ? 'draining' : 'active',
       offered: isOffered(forward, this.#options.offered()),
       streams: forward.openCount,
@@ -321,10 +323,10 @@ export class ForwardAddresses {
     if (!(error instanceof VproxyError) || error.code !== 'address-in-use') return error;
     const found = [...this.#labels].find(([other]) => !other.isDraining && isSameAddress(other.forward, forward));
     if (found === undefined) return error;
-    const [{ id, forward: holder }, label] = found;
+    const [{ id, text }, label] = found;
     const place = label === DEFAULT_LABEL ? '' : `${label}/`;
-    const text = escapeText(`-o ${place}${formatForwardSpec(holder.spec)}`, 512);
-    const message = `cannot listen on ${escapeText(forward.endpointText)}: already in use by forward ${id}, ${text}`;
+    const holder = escapeText(`-o ${place}${text}`, 512);
+    const message = `cannot listen on ${escapeText(forward.endpointText)}: already in use by forward ${id}, ${holder}`;
     return new VproxyError('address-in-use', message, { cause: error });
   }
 }
@@ -337,9 +339,9 @@ function isSameAddress(a: Forward, b: Forward): boolean {
 }
 
 /** The bound TCP or UDP address, or the path of a unix socket. */
-function addressOf({ spec: { endpoint }, endpointText }: Forward): HostPort | string {
-  if (!('port' in endpoint && 'host' in endpoint)) return 'path' in endpoint ? endpoint.path : endpointText;
-  return { host: endpoint.host, port: Number(/(?<!\d)\d+$/.exec(endpointText)?.[0]) };
+function addressOf({ spec, bound = spec.endpoint, endpointText }: Forward): HostPort | string {
+  if ('port' in bound && 'host' in bound) return { host: bound.host, port: bound.port };
+  return 'path' in bound ? bound.path : endpointText;
 }
 
 /** Whether the peer offers the service of a forward; null while not known, for an incoming one, and where callers name it. */

@@ -1,14 +1,12 @@
 /** One channel of a proxy: its supervisor, sessions, forwards and built-in services. */
-import { type ChannelAddress, placeOf } from '../channel/address/address.js';
+import type { ChannelAddress } from '../channel/address/address.js';
 import { VproxyError } from '../errors.js';
 import { type Log, makeEvent } from '../events.js';
 import type { Destination } from '../forward/egress/admission.js';
-import type { EgressRules } from '../forward/egress/rules.js';
 import { encodeProxyHeader } from '../forward/endpoints/proxy-header.js';
 import { ServiceGate, ServiceRegistry } from '../forward/service-registry.js';
 import { measureRoundTrip, SessionSource } from '../forward/session-source.js';
 import type { ForwardSpec } from '../forward/spec.js';
-import type { SecretKey } from '../session/opening/auth.js';
 import type { Session } from '../session/session.js';
 import type { SessionStream } from '../session/stream.js';
 import { ChannelTally } from '../status/channel-tally.js';
@@ -26,16 +24,18 @@ import { DEFAULT_BUFFER_BYTES } from '../system/sockets/socket-buffer.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import {
-  type ChannelOptions,
   changedPolicies,
   DEFAULT_WAIT_MS,
+  type ParsedOptions,
   type ProcessIdentity,
   readKeys,
   resolvePolicy,
   settingsFor,
+  type WrittenOptions,
+  writeOptions,
 } from './channel-options.js';
 import { type ChannelRecordState, ChannelSessions, type Whereabouts } from './channel-sessions.js';
-import { checkChannelOptions } from './check-options.js';
+import type { CheckedChannel } from './check-options.js';
 import { type ForwardAddresses, type ForwardEntry, type ForwardEntryState, ForwardTable } from './forward-table.js';
 import { supervise } from './listen-supervisor.js';
 import { ChannelLog, type LineBytes, logRefusals } from './log-limit.js';
@@ -76,7 +76,7 @@ export interface ProxyChannelContext {
 
 /** State of a channel for a successor process. */
 export interface ProxyChannelState {
-  readonly options: ChannelOptions;
+  readonly options: WrittenOptions;
   readonly isDeclared: boolean;
   readonly record: ChannelRecordState;
   /** The whereabouts of its session; null if it has none. */
@@ -122,18 +122,13 @@ export class ProxyChannel {
   readonly #stopping = new AbortController();
   readonly #channelLog: ChannelLog;
   readonly #log: Log;
-  #options: ChannelOptions;
-  #keys: readonly SecretKey[];
-  #egress: ReadonlyMap<string, EgressRules>;
+  #checked: CheckedChannel;
 
-  /**
-   * Throws what `checkChannelOptions` throws. If `restored`, it continues with a predecessor's state, and neither reads nor
-   * writes before `goOn`.
-   */
-  constructor(options: ChannelOptions, context: ProxyChannelContext, restored?: Restored<ProxyChannelState>) {
+  /** If `restored`, it continues with a predecessor's state, and neither reads nor writes before `goOn`. */
+  constructor(checked: CheckedChannel, context: ProxyChannelContext, restored?: Restored<ProxyChannelState>) {
     const state = restored?.state;
     const { clock, addresses } = context;
-    const { label, address, keys, egress } = checkChannelOptions(options);
+    const { label, address, options } = checked;
     const source = new SessionSource(clock);
     const channelLog = new ChannelLog({ label, ...context });
     const registry = new ServiceRegistry({
@@ -145,12 +140,10 @@ export class ProxyChannel {
     });
     this.label = label;
     this.address = address;
-    this.place = placeOf(address);
+    this.place = checked.place;
     this.isDeclared = state?.isDeclared ?? true;
     this.registry = registry;
-    this.#options = options;
-    this.#keys = keys;
-    this.#egress = egress;
+    this.#checked = checked;
     this.#context = context;
     this.#source = source;
     this.#putGates(Object.keys(options.policies ?? {}));
@@ -167,8 +160,8 @@ export class ProxyChannel {
       channel: label,
       maxStreams: address.traits.streams,
       preamble: options.peerAddress === true ? ({ id }) => encodeProxyHeader({ label, streamId: id }) : null,
-      egress: (name) => this.#egress.get(name) ?? null,
-      filters: requestFilters(label, address),
+      egress: (name) => this.#checked.egress.get(name) ?? null,
+      filters: requestFilters(options),
       offered: () => {
         const session = this.#source.current;
         return session !== null && this.#listed.has(session) ? session.peerServices.names : null;
@@ -177,9 +170,7 @@ export class ProxyChannel {
       nextId: context.nextForwardId,
       onListening: context.onListening,
     });
-    // Only a check: a channel made for a reload may never listen, and must not use up ids.
-    if (state === undefined) for (const spec of options.forwards ?? []) this.forwards.create(spec, true, '');
-    this.storage = hasBroker(address, options)
+    this.storage = hasBroker(options)
       ? new StorageService({ ...shared, storage: options.storage ?? {}, name: options.name ?? null })
       : null;
     const makeFolder = (spec: ForwardSpec): void => context.makeFolders(label, [spec]);
@@ -195,7 +186,7 @@ export class ProxyChannel {
       whyDown: () => this.whyDown,
     });
     this.#permitted = new PermittedServices({ ...shared, recordings: this.#recordings });
-    this.#permitted.prepare(address, options)();
+    this.#permitted.prepare(options)();
     this.sessions = new ChannelSessions(
       {
         ...shared,
@@ -207,7 +198,7 @@ export class ProxyChannel {
       },
       state?.record,
     );
-    const settings = settingsFor(address, options, () => this.#keys, context.identity, clock);
+    const settings = settingsFor(options, () => this.#checked.keys, context.identity, clock);
     const { resume } = settings;
     if (resume !== null) resume.kept.onEnded = (session, reason) => this.sessions.end(session, reason);
     this.supervisor = supervise({
@@ -236,8 +227,8 @@ export class ProxyChannel {
   }
 
   /** Its options, including adopted changes. */
-  get options(): ChannelOptions {
-    return this.#options;
+  get options(): ParsedOptions {
+    return this.#checked.options;
   }
 
   /** The configured and added forwards, without those of automatic port forwarding. */
@@ -248,7 +239,7 @@ export class ProxyChannel {
 
   /** Listens for storage calls, and for the outgoing forwards of its options. Rejects with `address-…` codes. */
   async listen(): Promise<void> {
-    for (const spec of this.#options.forwards ?? []) await this.forwards.start(this.forwards.create(spec));
+    for (const spec of this.options.forwards ?? []) await this.forwards.start(this.forwards.create(spec));
     await this.storage?.start();
     this.#permitted.start();
     // It may have begun to listen after `stop` had run.
@@ -301,7 +292,7 @@ export class ProxyChannel {
     const session = this.#source.current;
     const indexes = new Map(session?.streams.listAll().map((stream, index) => [stream, index]));
     return {
-      options: this.#options,
+      options: writeOptions(this.options),
       isDeclared: this.isDeclared,
       record: this.sessions.record.state,
       whereabouts: session === null ? null : this.sessions.whereaboutsOf(session),
@@ -348,31 +339,30 @@ export class ProxyChannel {
 
   /** Rereads the key files, for future sessions. Throws `bad-file`, and then keeps the current keys. */
   reloadKeys(): void {
-    this.#keys = readKeys(this.#options, this.address);
+    this.#checked = { ...this.#checked, keys: readKeys(this.options) };
   }
 
   /**
-   * Returns a function that adopts the keys, rules, egresses and permissions of a channel made from other options, for future
+   * Returns a function that adopts the keys, rules, egresses and permissions of other options, for future
    * streams; it cannot fail if called in the same turn. Throws `bad-argument` if the name of a newly permitted service is
    * taken.
    */
-  prepareAdoption(made: ProxyChannel): () => void {
-    const allow = this.#permitted.prepare(this.address, made.#options);
+  prepareAdoption(wanted: CheckedChannel): () => void {
+    const { options } = wanted;
+    const allow = this.#permitted.prepare(options);
     return () => {
-      const changed = changedPolicies(this.#options.policies, made.#options.policies);
-      this.#options = made.#options;
-      this.#keys = made.#keys;
-      this.#egress = made.#egress;
+      const changed = changedPolicies(this.options.policies, options.policies);
+      this.#checked = wanted;
       this.#putGates(changed);
-      this.#recordings.adopt(made.#options);
+      this.#recordings.adopt(options);
       allow();
-      this.ports.adopt(made.#options);
+      this.ports.adopt(options);
     };
   }
 
   /** Applies the rules of these services. */
   #putGates(services: readonly string[]): void {
-    const { policies = {}, group = null } = this.#options;
+    const { policies = {}, group = null } = this.options;
     for (const service of services) {
       const rule = policies[service];
       const policy = rule === undefined ? null : resolvePolicy(rule, this.label, group);
@@ -412,7 +402,7 @@ export class ProxyChannel {
     const { session, totals } = this.sessions.measure();
     return {
       label: this.label,
-      group: this.#options.group ?? null,
+      group: this.options.group ?? null,
       address: this.address.text,
       ...record.describe(),
       session: session === null ? null : describeSession(session, this.address.traits),
@@ -439,12 +429,12 @@ export class ProxyChannel {
   /** The defined egresses, and those that forwards lead to. */
   listEgress(): EgressStatus[] {
     const specs = this.forwards.active.map(({ forward }) => forward.spec);
-    return describeEgresses({ channel: this.label, egresses: this.#egress }, specs);
+    return describeEgresses({ channel: this.label, egresses: this.#checked.egress }, specs);
   }
 
   /** Tests a destination without connecting to it. Rejects with `not-found` if the egress is not defined. */
   testEgress(name: string, destination: Destination, signal: AbortSignal): Promise<EgressTest> {
-    const own = { channel: this.label, egresses: this.#egress };
+    const own = { channel: this.label, egresses: this.#checked.egress };
     return testEgress(own, name, destination, { clock: this.#context.clock, signal });
   }
 
@@ -472,7 +462,7 @@ export class ProxyChannel {
 
   /** A stream of the peer was refused: its service is counted by name if the configuration names it. */
   #countRefused(service: string, code: string): void {
-    const isNamed = this.registry.has(service) || this.#options.policies?.[service] !== undefined;
+    const isNamed = this.registry.has(service) || this.options.policies?.[service] !== undefined;
     this.tally.streamsOf('incoming', isNamed ? service : null).countRefused(code);
   }
 

@@ -28,8 +28,16 @@ import { escapeText } from '../util/escape.js';
 import { chooseChannel } from '../util/labels.js';
 import { applyChannels, requireFreePlaces } from './apply.js';
 import { requireEgress } from './channel-egress.js';
-import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
+import {
+  type ChannelOptions,
+  labelTaken,
+  type ParsedOptions,
+  parseOptions,
+  type WrittenOptions,
+  writeOptions,
+} from './channel-options.js';
 import type { ChannelSessions } from './channel-sessions.js';
+import { type CheckedChannel, checkChannel } from './check-options.js';
 import { ForwardAddresses, type ForwardTable } from './forward-table.js';
 import { type ChannelGroup, type GroupState, OwnFolders } from './groups/channel-group.js';
 import { isGroup } from './groups/group-pattern.js';
@@ -175,7 +183,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
       {
         find: (label) => this.#channels.get(label)?.status() ?? null,
         change: (work) => this.#change(work),
-        add: (options) => this.#begin(this.#create(options)),
+        add: (options) => this.#begin(this.#create(checkChannel(options))),
         remove: (label) => this.#end(this.#find(label)),
         log: this.#context.log,
       },
@@ -188,17 +196,19 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 
   /** Creates the initial channels and groups. */
   #holdFirst(channels: readonly ChannelOptions[]): void {
-    for (const options of channels) {
-      if (isGroup(options)) this.#requireFree(options.label ?? DEFAULT_LABEL);
-      if (isGroup(options)) this.#groups.hold({ options, members: new Map() });
-      else this.#hold(this.#create(options));
+    for (const options of channels.map(parseOptions)) {
+      if (!isGroup(options.address)) this.#hold(this.#create(checkChannel(options)));
+      else {
+        this.#requireFree(options.label);
+        this.#groups.hold({ options, members: new Map() });
+      }
     }
   }
 
   #restore({ state, take }: Restored<ProxyState>): void {
     for (const group of state.groups) this.#groups.hold(group);
     for (const channel of state.channels)
-      this.#hold(new ProxyChannel(channel.options, this.#context, { state: channel, take }));
+      this.#hold(new ProxyChannel(checkChannel(channel.options), this.#context, { state: channel, take }));
   }
 
   /**
@@ -304,7 +314,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   /** Adds a channel, not a group. Rejects with `bad-argument` or `address-…` codes without changing anything. */
   addChannel(options: ChannelOptions): Promise<ChannelStatus> {
     return this.#change(async () => {
-      const channel = this.#create(options);
+      const channel = this.#create(checkChannel(options));
       channel.isDeclared = false;
       await this.#begin(channel);
       return channel.status();
@@ -330,13 +340,13 @@ export class Proxy extends EventEmitter<ProxyEvents> {
    */
   async apply(channels: readonly ChannelOptions[]): Promise<ChannelChanges> {
     const [changes, newGroups] = await this.#change(async () => {
-      const plan = this.#groups.plan(channels, this.listChannels());
+      const plan = this.#groups.plan(channels.map(parseOptions), this.listChannels());
       let begun: ChannelGroup[] = [];
-      const done = await applyChannels(plan.channels, {
+      const done = await applyChannels(plan.channels.map(checkChannel), {
         channels: this.#channels,
         groupLabels: plan.labels,
         signal: this.#stopping.signal,
-        create: (options) => this.#create(options),
+        create: (channel) => this.#create(channel),
         makeFolders: (options) => this.#makeFolders(options),
         commit: (going, coming) => {
           for (const { label } of going) this.#channels.delete(label);
@@ -490,10 +500,19 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   /** The options of all channels with their current forwards; includes groups, but not the channels of groups. */
-  get options(): ChannelOptions[] {
+  get options(): WrittenOptions[] {
+    return this.parsedOptions.map(writeOptions);
+  }
+
+  /**
+   * The same, parsed.
+   *
+   * @internal
+   */
+  get parsedOptions(): ParsedOptions[] {
     const channels = [...this.#channels.values()].filter(({ options: { group = null } }) => group === null);
     const own = channels.map((channel) => ({ ...channel.options, forwards: channel.wantedForwards }));
-    return [...own, ...this.#groups.states.map(({ options }) => options)];
+    return [...own, ...this.#groups.options];
   }
 
   /** The round trip through a peer, in milliseconds. Rejects with `not-found` or `no-session`. */
@@ -540,8 +559,8 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 
   // ---- internal ---------------------------------------------------------------------------------------------------
 
-  #create(options: ChannelOptions): ProxyChannel {
-    return new ProxyChannel(options, this.#context);
+  #create(channel: CheckedChannel): ProxyChannel {
+    return new ProxyChannel(channel, this.#context);
   }
 
   #fail(channel: ProxyChannel, reason: VproxyError): void {
@@ -577,7 +596,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   /** Creates the folders of a group's channel; returns the undo function. Throws `address-…` codes. */
-  #makeFolders({ label = DEFAULT_LABEL, group = null, forwards = [] }: ChannelOptions): () => void {
+  #makeFolders({ label, group = null, forwards = [] }: ParsedOptions): () => void {
     return group === null ? () => undefined : this.#folders.make(label, forwards);
   }
 

@@ -1,5 +1,6 @@
 /** Channels, forwards and ports as arguments: `vm1=unix-connect:/run/vm1.sock`, `vm1/ssh:127.0.0.1:9022`. */
 
+import { type ChannelAddress, parseChannel } from '../channel/address/address.js';
 import { badArgument } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
 import type { ForwardSpec } from '../forward/spec.js';
@@ -11,17 +12,20 @@ import { parseForwardFor } from './forward-settings.js';
 /** A channel as `-c` names it. */
 interface ChannelArgument {
   readonly label: string;
-  /** The text of the channel, not yet parsed. */
-  readonly address: string;
+  readonly address: ChannelAddress;
 }
 
 /**
- * Splits `[LABEL=]KIND:ADDRESS`. An equals sign before the first colon ends a label; the options of a channel
- * follow that colon. Throws `bad-argument` for an invalid label.
+ * Parses `[LABEL=]KIND:ADDRESS`. An equals sign before the first colon ends a label; the options of a channel
+ * follow that colon. Throws `bad-argument`.
  */
 export function parseChannelArgument(text: string): ChannelArgument {
   const [, label, address = ''] = /^([^:=]*)=(.*)$/s.exec(text) ?? [];
-  return label === undefined ? { label: DEFAULT_LABEL, address: text } : { label: parseLabel(label), address };
+  const isLabelled = label !== undefined;
+  return {
+    label: isLabelled ? parseLabel(label) : DEFAULT_LABEL,
+    address: parseChannel(isLabelled ? address : text),
+  };
 }
 
 // The text of a forward that may name its channel: `vm1/ssh:127.0.0.1:9022`.

@@ -1,5 +1,5 @@
 /** The settings of a channel. */
-import { parseChannel } from '../channel/address/address.js';
+import { type ChannelAddress, parseChannel } from '../channel/address/address.js';
 import { badArgument } from '../errors.js';
 import { DEFAULT_WAIT_MS, type StorageOptions } from '../proxy/channel-options.js';
 import { BUFFER_RANGE, DEFAULT_BUFFER_BYTES } from '../system/sockets/socket-buffer.js';
@@ -381,8 +381,8 @@ export const ADDRESS = {
   field: 'address',
   type: parsed(
     'KIND:ADDRESS or a URI, such as "unix-connect:/run/vm1.sock"',
-    (value) => parseChannel(value).text,
-    (value) => value,
+    (value) => parseChannel(value),
+    ({ text }) => text,
   ),
   isRequired: true,
   options: [
@@ -398,4 +398,4 @@ export const ADDRESS = {
   about: 'KIND:ADDRESS[,key=value…], as -c takes it, or a URI',
   variable: 'VPROXY_CHANNEL',
   reload: 'channel',
-} as const satisfies ChannelSetting<'address'>;
+} as const satisfies SettingWithin<'address', ChannelAddress>;

@@ -1,10 +1,10 @@
 /** The configuration of a vproxy process: plain values from a command line and a file, and how to write them as a file. */
 import { stringify } from 'smol-toml';
-
+import type { ChannelAddress } from '../channel/address/address.js';
 import type { LogLevel } from '../events.js';
 import type { Direction } from '../forward/endpoint-kind.js';
-import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
-import type { ChannelOptions } from '../proxy/channel-options.js';
+import { describeForward, type ForwardSpec } from '../forward/spec.js';
+import type { ParsedOptions } from '../proxy/channel-options.js';
 import { formatJson } from '../util/escape.js';
 import { type LogFormat, PROCESS_SETTINGS } from './process-settings.js';
 import { type SettingsOf, writeTable } from './setting.js';
@@ -19,7 +19,7 @@ export type ChannelSettings = SettingsOf<typeof CHANNEL_SETTINGS>;
 /** One channel of a file. */
 export interface FileChannel extends ChannelSettings {
   readonly label: string;
-  readonly address: string;
+  readonly address: ChannelAddress;
   readonly name?: string;
   readonly forwards: readonly ForwardSpec[];
 }
@@ -37,13 +37,13 @@ export interface FileLayer extends ProcessSettings {
 export interface FlagLayer extends ProcessSettings {
   /** For every channel; override the file. */
   readonly settings: ChannelSettings;
-  readonly channels: readonly { readonly label: string; readonly address: string }[];
+  readonly channels: readonly Pick<ParsedOptions, 'label' | 'address'>[];
   /** The texts of `-o` and `-i`, which may name a channel. */
   readonly forwards: readonly { readonly direction: Direction; readonly text: string }[];
 }
 
-/** The effective configuration: only the place of the control socket may be left to its default. */
-export interface Configuration extends ProcessSettings {
+/** The effective configuration of a process: only the place of the control socket may be left to its default. */
+export interface ProcessConfiguration extends ProcessSettings {
   readonly once: boolean;
   readonly ready: 'any' | 'all' | number;
   readonly logLevel: LogLevel;
@@ -51,7 +51,11 @@ export interface Configuration extends ProcessSettings {
   readonly logDetails: boolean;
   /** Settings for all channels, for one that is added later. */
   readonly channelDefaults: ChannelSettings & { readonly name: string | null };
-  readonly channels: readonly (ChannelOptions & { readonly label: string })[];
+}
+
+/** The same, with its channels. */
+export interface Configuration extends ProcessConfiguration {
+  readonly channels: readonly ParsedOptions[];
 }
 
 // The effective configuration as a file.
@@ -65,16 +69,13 @@ export function describeConfiguration(configuration: Configuration): Record<stri
   };
 }
 
-function describeChannel(channel: Configuration['channels'][number], processName: string | undefined) {
+function describeChannel(channel: ParsedOptions, processName: string | undefined) {
   const { address, forwards = [], template = [], name, ...settings } = channel;
-  const texts = [
-    ...template,
-    ...forwards.map((spec) => ({ direction: spec.direction, text: formatForwardSpec(spec) })),
-  ];
+  const texts = [...template, ...forwards.map(describeForward)];
   const textsOf = (wanted: Direction) => texts.filter(({ direction }) => direction === wanted).map(({ text }) => text);
   const ownName = name === processName ? undefined : (name ?? undefined);
   return {
-    address,
+    address: address.text,
     outgoing: textsOf('outgoing'),
     incoming: textsOf('incoming'),
     ...writeTable(OWN_SETTINGS, { ...settings, name: ownName }, 'file'),

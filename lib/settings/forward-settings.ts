@@ -1,18 +1,12 @@
 /** Forwards in a configuration. Those of a group are a template. */
 import type { Direction } from '../forward/endpoint-kind.js';
-import { type ForwardSpec, formatForwardSpec, parseForwardSpec, parseForwardTemplate } from '../forward/spec.js';
-import type { ForwardTemplate } from '../proxy/channel-options.js';
+import { type ForwardSpec, parseForwardSpec, parseForwardTemplate } from '../forward/spec.js';
 import type { SettingWithin } from './setting.js';
 import { list, text, type ValueType } from './value-type.js';
 
 /** Parses a forward for a group, or for a channel, where `{channel}` has no meaning. Throws `bad-argument`. */
 export function parseForwardFor(isGroup: boolean, direction: Direction, text: string): ForwardSpec {
   return isGroup ? parseForwardTemplate(direction, text) : parseForwardSpec(direction, text);
-}
-
-/** The template that a group gets in place of a forward. */
-export function toTemplate(spec: ForwardSpec): ForwardTemplate {
-  return { direction: spec.direction, text: formatForwardSpec(spec) };
 }
 
 /** Not parsed here: that takes the other settings of their channel. */

@@ -1,19 +1,15 @@
 /** Merges a file and a command line into one configuration; the command line wins. */
-import { parseChannel } from '../channel/address/address.js';
 import { badArgument } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
-import { type ForwardSpec, formatEndpoint } from '../forward/spec.js';
-import { type ChannelOptions, parseLabel } from '../proxy/channel-options.js';
+import { describeForward, type ForwardSpec, formatEndpoint } from '../forward/spec.js';
+import type { ParsedOptions } from '../proxy/channel-options.js';
 import { isGroup } from '../proxy/groups/group-pattern.js';
 import { byLabel } from '../util/labels.js';
 import { parseForwardArgument } from './arguments.js';
 import type { Configuration, FileChannel, FileLayer, FlagLayer } from './configuration.js';
-import { toTemplate } from './forward-settings.js';
 import { PROCESS_SETTINGS } from './process-settings.js';
 import { completeSettings, mergeSettings } from './setting.js';
 import { CHANNEL_SETTINGS } from './settings-table.js';
-
-type LabelledOptions = Configuration['channels'][number];
 
 /**
  * The effective configuration of a file (null: none) and a command line. A channel of the command line changes the
@@ -31,10 +27,10 @@ export function mergeConfiguration(
   const channels = mergeForwards(mergeChannels(file, flags), flags);
   requireApplicable(channels, flags);
   if (process.once) requireOneChannel(channels);
-  const complete = ({ label, address, forwards, name: ownName, ...own }: FileChannel): LabelledOptions =>
+  const complete = ({ label, address, forwards, name: ownName, ...own }: FileChannel): ParsedOptions =>
     completeChannel({
       ...mergeSettings(CHANNEL_SETTINGS, mergeSettings(CHANNEL_SETTINGS, file?.defaults, own), flags.settings),
-      ...(isGroup({ address }) ? { template: forwards.map(toTemplate) } : { forwards }),
+      ...(isGroup(address) ? { template: forwards.map(describeForward) } : { forwards }),
       label,
       address,
       name: ownName ?? name,
@@ -46,15 +42,14 @@ export function mergeConfiguration(
   };
 }
 
-/** A channel with all defaults filled in and its canonical address, so that equal ones mean the same. Throws `bad-argument`. */
-export function completeChannel(options: ChannelOptions & { readonly label: string }): LabelledOptions {
-  const { text, traits } = parseChannel(options.address);
-  const { forwards = [], template, name = null } = options;
+/** A channel with all defaults filled in, so that equal ones mean the same. */
+export function completeChannel(options: ParsedOptions): ParsedOptions {
+  const { label, address, forwards = [], template, name = null } = options;
   const { isAllowed = true, socketPath = null, parallel = 1 } = options.storage ?? {};
   return {
-    ...completeSettings(CHANNEL_SETTINGS, options, traits),
-    label: parseLabel(options.label),
-    address: text,
+    ...completeSettings(CHANNEL_SETTINGS, options, address.traits),
+    label,
+    address,
     forwards: forwards.toSorted(byDirection),
     ...(template === undefined ? {} : { template: template.toSorted(byDirection) }),
     name,
@@ -82,7 +77,7 @@ function mergeChannels(file: FileLayer | null, flags: FlagLayer): FileChannel[] 
 }
 
 function mergeForwards(channels: readonly FileChannel[], { forwards }: FlagLayer): FileChannel[] {
-  const known = new Map(channels.map((channel) => [channel.label, isGroup(channel)]));
+  const known = new Map(channels.map(({ label, address }) => [label, isGroup(address)]));
   const given = forwards.map(({ direction, text }) => parseForwardArgument(direction, text, known));
   return channels.map((channel) => {
     const own = given.filter(({ label }) => label === channel.label).map(({ spec }) => spec);
@@ -111,6 +106,6 @@ function requireApplicable(channels: readonly FileChannel[], { settings }: FlagL
 
 /** `--once` ends with one session, and a group has any number of channels. */
 function requireOneChannel(channels: readonly FileChannel[]): void {
-  if (channels.length === 1 && !channels.some((channel) => isGroup(channel))) return;
+  if (channels.length === 1 && !channels.some(({ address }) => isGroup(address))) return;
   throw badArgument('--once: needs exactly one channel, not several or a group');
 }

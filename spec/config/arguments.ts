@@ -1,18 +1,19 @@
 /** Parsing of channels and forwards of `-c`, `-o` and `-i`. */
 import test from 'ava';
-import { formatForwardSpec } from '../../lib/forward/spec.js';
+import { parseChannel } from '../../lib/channel/address/address.js';
+import { describeForward, formatForwardSpec } from '../../lib/forward/spec.js';
 import { parseChannelArgument, parseForwardArgument } from '../../lib/settings/arguments.js';
-import { toTemplate } from '../../lib/settings/forward-settings.js';
 
 test('a label ends at an equals sign before the first colon, and must have the form of a label', (t) => {
   const longest = 'x'.repeat(64);
-  for (const address of ['unix:///a?frame=4096', 'stdio:,frame=4096', 'exec:env A=b ssh', 'nothing']) {
-    t.deepEqual(parseChannelArgument(address), { label: 'default', address });
+  for (const text of ['unix:///a?frame=4096', 'stdio:,frame=4096', 'exec:env A=b ssh']) {
+    const address = parseChannel(text);
+    t.deepEqual(parseChannelArgument(text), { label: 'default', address });
     for (const label of ['vm1', 'a.b_c-1', longest]) {
-      t.deepEqual(parseChannelArgument(`${label}=${address}`), { label, address });
+      t.deepEqual(parseChannelArgument(`${label}=${text}`), { label, address });
     }
   }
-  t.deepEqual(parseChannelArgument('vm1=vm2=stdio:'), { label: 'vm1', address: 'vm2=stdio:' });
+  t.throws(() => parseChannelArgument('vm1=vm2=stdio:'), { code: 'bad-argument', message: /^channel "vm2=stdio:"/ });
   const refusal = { code: 'bad-argument', message: /^channel label ".*": must be 1 to 64 of a-z/ };
   for (const label of ['', 'VM', 'a b', 'a,b', 'a/b', `${longest}x`]) {
     t.throws(() => parseChannelArgument(`${label}=stdio:`), refusal, label);
@@ -84,7 +85,7 @@ test('a forward of a group has a placeholder for the label of each channel, whic
     ['-o vms/x-{channel}:{channel}.lan:22', 'x-{channel}:{channel}.lan:22'],
   ] as const) {
     const { label, spec } = read(argument);
-    t.deepEqual([label, toTemplate(spec).text], ['vms', text]);
+    t.deepEqual([label, describeForward(spec).text], ['vms', text]);
   }
   t.like(read('-o vm1/ssh:/run/{channel}/ssh.sock').spec.endpoint, { path: '/run/{channel}/ssh.sock' });
 });

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { withKeyFiles } from '../../cli/run/key-files.js';
 import { parseRunFlags } from '../../cli/run/run-options.js';
+import { parseChannel } from '../../lib/channel/address/address.js';
 import { formatForwardSpec } from '../../lib/forward/spec.js';
 import {
   type Configuration,
@@ -56,7 +57,7 @@ test('flags only, with defaults for everything else', (t) => {
     channelDefaults: { name: null, storage: {} },
     channels: [
       {
-        ...{ label: 'default', address: 'tcp-connect:127.0.0.1:9000', forwards: [], name: null },
+        ...{ label: 'default', address: parseChannel('tcp-connect:127.0.0.1:9000'), forwards: [], name: null },
         ...{ waitMs: 10_000, deadAfterMs: 30_000, bufferBytes: 1_048_576, insecure: false, keyFiles: [] },
         ...{ peerAddress: false, announcePorts: null, forwardPorts: null, policies: {}, egress: {} },
         ...{ exec: null, copy: null, storage: { isAllowed: true, socketPath: null, parallel: 1 } },
@@ -70,7 +71,13 @@ test('a file: a channel’s own settings override those for all, then the defaul
   const metrics = { host: '127.0.0.1', port: 9464 };
   t.like(merged, { name: 'host1', control: { path: '/run/a.sock' }, metrics, logLevel: 'error', logFormat: 'json' });
   t.like(merged.channels[0], {
-    ...{ label: 'vm1', address: 'unix-connect:/run/vm1.sock', name: 'guest', waitMs: 3000, deadAfterMs: 30_000 },
+    ...{
+      label: 'vm1',
+      address: { text: 'unix-connect:/run/vm1.sock' },
+      name: 'guest',
+      waitMs: 3000,
+      deadAfterMs: 30_000,
+    },
     storage: { isAllowed: true, socketPath: '/run/x.sock', parallel: 4 },
   });
   t.like(merged.channels[1], { label: 'vm2', name: 'host1', waitMs: 7000, deadAfterMs: 30_000 });
@@ -194,7 +201,7 @@ test('-c changes the address of a channel of the file, or adds one; -o and -i re
     incoming: ['vm1/web:9090', 'vm2/web:9090'],
   });
   t.deepEqual(
-    merged.channels.map(({ label, address, waitMs }) => [label, address, waitMs]),
+    merged.channels.map(({ label, address, waitMs }) => [label, address.text, waitMs]),
     [
       ['vm1', 'unix-listen:/run/other.sock', 3000],
       ['vm2', 'tcp-connect:127.0.0.1:9000', 7000],
@@ -234,8 +241,8 @@ test('flags that contradict each other, or the file, are rejected', (t) => {
 
 test('the forwards of a group are a template', (t) => {
   const file = '[channels.vms]\naddress = "unix:///run/vms/*.sock"\noutgoing = ["ssh:/run/{channel}/ssh.sock"]';
-  const merged = merge(file, { outgoing: 'x:127.0.0.1:0:vms', incoming: 'vms/log:file:/var/log/{channel}.log' });
-  t.like(merged.channels[0], { label: 'vms', address: 'unix-connect:/run/vms/*.sock', forwards: [] });
+  const merged = merge(file, { outgoing: 'vms/x:127.0.0.1:0', incoming: 'vms/log:file:/var/log/{channel}.log' });
+  t.like(merged.channels[0], { label: 'vms', address: { text: 'unix-connect:/run/vms/*.sock' }, forwards: [] });
   t.deepEqual(merged.channels[0]?.template, [
     { direction: 'outgoing', text: 'ssh:unix:/run/{channel}/ssh.sock' },
     { direction: 'outgoing', text: 'x:127.0.0.1:0' },

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import * as z from 'zod';
+import { parseChannel } from '../../lib/channel/address/address.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { findJsonFault, parseDocument } from '../../lib/settings/file/document.js';
 import { parseConfiguration } from '../../lib/settings/file/parse-configuration.js';
@@ -67,7 +68,7 @@ test('every key of a file becomes a plain value', (t) => {
     channels: [
       {
         label: 'vm1',
-        address: 'unix-connect:/run/vm1.sock,frame=4096',
+        address: parseChannel('unix-connect:/run/vm1.sock,frame=4096'),
         forwards: [
           parseForwardSpec('outgoing', 'ssh:127.0.0.1:9022'),
           parseForwardSpec('outgoing', '*:vsock-mux:/run/v.sock,80=web,1024=ssh'),
@@ -80,7 +81,12 @@ test('every key of a file becomes a plain value', (t) => {
         insecure: false,
         storage: { isAllowed: true, socketPath: '/run/x.sock', parallel: 4 },
       },
-      { label: 'vm2', address: 'unix-connect:/run/vm2.sock,frame=8192', forwards: [], storage: { isAllowed: false } },
+      {
+        label: 'vm2',
+        address: parseChannel('unix-connect:/run/vm2.sock,frame=8192'),
+        forwards: [],
+        storage: { isAllowed: false },
+      },
     ],
   });
 });

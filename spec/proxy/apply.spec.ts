@@ -8,7 +8,7 @@ import { toVproxyError } from '../../lib/errors.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
 import { type Clock, systemClock } from '../../lib/util/clock.js';
-import { temporaryFolder } from '../helpers/files.js';
+import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import {
   ask,
   echo,
@@ -33,18 +33,21 @@ async function startHost(t: ExecutionContext, channels: readonly ChannelOptions[
 }
 
 /** A guest `vm1` and a guest `vm2` that offer echo and other; `channel` gives the options of a channel to one. */
-async function startGuests(t: ExecutionContext) {
+async function startGuests(t: ExecutionContext, keyFiles: readonly string[] = []) {
   const folder = temporaryFolder(t);
   const at = (name: string) => join(folder, name);
   const { port } = await localServer(t, echo);
   for (const name of ['vm1', 'vm2'])
-    await startProxy(t, `unix-listen:${at(name)}`, { name, incoming: [`echo:${port}`, `other:${port}`] });
+    await startProxy(t, `unix-listen:${at(name)}`, { name, keyFiles, incoming: [`echo:${port}`, `other:${port}`] });
   const channel = (label: string, forwards: readonly string[] = [], more: Partial<ChannelOptions> = {}) => {
     const texts = forwards.map((text) => text.replace('FOLDER', folder));
     return { label, address: `unix-connect:${at(label)}`, forwards: outgoing(...texts), ...more };
   };
   return { at, channel };
 }
+
+/** What a reload changes of the options of a channel; forwards as texts. */
+type Change = Partial<Omit<ChannelOptions, 'forwards'>> & { readonly forwards?: readonly string[] };
 
 const labelsOf = (host: Proxy) => host.listChannels().map(({ label }) => label);
 
@@ -87,6 +90,44 @@ test('what is unchanged or was added at run time continues; streams of removed f
   for (const path of ['a.sock', 'b.sock', 'hand.sock']) t.is(await ask(t, at(path)), 'hello', path);
   await eventually(() => host.listForwards().length === 4);
 });
+
+for (const [what, changed] of [
+  ['nothing', {}],
+  ['a limit', { policies: { exec: { streams: 2 } } }],
+  ['a key', { keyFiles: ['own', 'next'] }],
+  ['the address of a forward', { forwards: ['echo:0', 'other:FOLDER/next.sock'] }],
+] as const) {
+  test(`a change of ${what} keeps the ids and the connections of everything else`, async (t) => {
+    const { at, channel } = await startGuests(t, [writeKeyFile(temporaryFolder(t), 'own', '11')]);
+    const [own, next] = [writeKeyFile(at(''), 'own', '11'), writeKeyFile(at(''), 'next', '22')];
+    const configured = ({ forwards = ['echo:0', 'other:FOLDER/other.sock'], keyFiles = ['own'], ...more }: Change) =>
+      ['vm1', 'vm2'].map((label) =>
+        channel(label, label === 'vm1' ? forwards : ['echo:0'], {
+          keyFiles: label === 'vm1' && keyFiles.length > 1 ? [own, next] : [own],
+          ...(label === 'vm1' ? more : {}),
+        }),
+      );
+    const host = await startHost(t, configured({}));
+    await Promise.all(['vm1', 'vm2'].map((label) => host.waitFor({ label }, 30_000)));
+    const listed = () => host.listForwards().map(({ id, endpoint, streams }) => ({ id, endpoint, streams }));
+    const ports = listed().flatMap(({ endpoint }) => portOf(endpoint) || []);
+    const kept = await Promise.all(ports.map((port) => openEcho(t, port)));
+    const before = listed();
+    await host.apply(configured(changed));
+    const stays = before.filter(({ endpoint }) => !('forwards' in changed) || !endpoint.endsWith('other.sock'));
+    const ids = stays.map(({ id }) => id);
+    t.deepEqual(
+      listed().filter(({ id }) => ids.includes(id)),
+      stays,
+    );
+    t.is(listed().length, before.length);
+    t.deepEqual(
+      host.listChannels().map(({ history }) => history.sessions),
+      [1, 1],
+    );
+    for (const socket of kept) t.true(await endsInOrder(socket));
+  });
+}
 
 test('a channel is removed in the state in which a concurrent reload leaves it', async (t) => {
   const { at, channel } = await startGuests(t);

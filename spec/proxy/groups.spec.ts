@@ -7,7 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import type { LogEvent } from '../../lib/events.js';
 import { formatForwardSpec } from '../../lib/forward/spec.js';
-import type { ChannelOptions, ForwardTemplate } from '../../lib/proxy/channel-options.js';
+import type { ForwardTemplate, ParsedOptions } from '../../lib/proxy/channel-options.js';
 import { ChannelGroup } from '../../lib/proxy/groups/channel-group.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
@@ -158,7 +158,7 @@ class Setup {
   readonly folder: string;
   readonly clock = new ManualClock();
   readonly events: LogEvent[] = [];
-  readonly added: ChannelOptions[] = [];
+  readonly added: ParsedOptions[] = [];
   readonly removed: string[] = [];
   readonly channels = new Map<string, { group: string | null; state: string; session: object | null }>();
   /** Why no channel can be added. */
@@ -177,7 +177,7 @@ class Setup {
         add: (options) => {
           if (this.failure !== null) return Promise.reject(this.failure);
           this.added.push(options);
-          this.channels.set(options.label ?? '', { group: 'vms', state: 'opening', session: null });
+          this.channels.set(options.label, { group: 'vms', state: 'opening', session: null });
           return Promise.resolve();
         },
         remove: (label) => {
@@ -251,7 +251,7 @@ test('sockets get channels in the order of their names; others are reported once
   await setup.group.start();
   const [first] = setup.added;
   t.deepEqual(
-    { ...first, forwards: first?.forwards?.map((spec) => formatForwardSpec(spec)) },
+    { ...first, address: first?.address.text, forwards: first?.forwards?.map((spec) => formatForwardSpec(spec)) },
     {
       ...{ label: 'vm-10.x', group: 'vms', waitMs: 7, forwards: ['ssh:unix:/run/vm-10.x/ssh.sock'] },
       address: `unix-connect:${setup.folder}/vm-10.x.sock,frame=8192`,

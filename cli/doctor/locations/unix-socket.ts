@@ -1,7 +1,9 @@
 /** A unix socket to connect to: a listening chardev of QEMU, a target, or the members of a group. */
+
 import { constants, realpathSync } from 'node:fs';
 import net from 'node:net';
 import { basename } from 'node:path';
+import type { ChannelAddress } from '../../../lib/channel/address/address.js';
 import type { LocationOf } from '../../../lib/channel/kind.js';
 import { readGroupFolder } from '../../../lib/proxy/groups/channel-group.js';
 import { GroupPattern } from '../../../lib/proxy/groups/group-pattern.js';
@@ -133,7 +135,7 @@ async function clientsOf(machine: Machine, processes: ProcessList, inode: string
 const MAX_MEMBERS = 32;
 
 /** Checks the folder of the group with this channel address, and each socket in it. */
-export async function checkGroup(machine: Machine, address: string, ownPid: number | null): Promise<Finding[]> {
+export async function checkGroup(machine: Machine, address: ChannelAddress, ownPid: number | null): Promise<Finding[]> {
   const pattern = new GroupPattern(address);
   const look = await lookAtPath(machine, pattern.folder);
   if (look.problem !== null) return [look.problem];

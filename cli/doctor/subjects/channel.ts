@@ -30,7 +30,7 @@ export async function checkAskedChannel(machine: Machine, channel: ChannelAddres
   const owner = await machine.runningChannel(text);
   const ownPid = owner?.vproxy.status.process.pid ?? null;
   const held = owner === null ? [] : [heldBy(owner.vproxy, `has it as channel ${owner.channel.label}`)];
-  if (isGroup({ address: text })) return [...held, ...(await checkGroup(machine, text, ownPid))];
+  if (isGroup(channel)) return [...held, ...(await checkGroup(machine, channel, ownPid))];
   const found = await checkChannel(machine, channel, ownPid);
   return [...held, ...(found ?? notChecked(`${escapeText(text)}: cannot be checked in advance`))];
 }

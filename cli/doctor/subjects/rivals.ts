@@ -1,8 +1,7 @@
 /** Running vproxys that compete for a channel that only one of them can use. */
-import { parseChannel } from '../../../lib/channel/address/address.js';
+import { placeOf } from '../../../lib/channel/address/address.js';
 import { isControlName } from '../../../lib/control/socket-paths.js';
 import { escapeText } from '../../../lib/util/escape.js';
-import { placeOfRunning } from '../../channel-place.js';
 import { type Finding, finding } from '../findings.js';
 import { type Job, job } from '../jobs.js';
 import { formatRunning, type RunningChannel } from '../running.js';
@@ -29,10 +28,8 @@ const isAmong =
     asked.some((one) => one.vproxy.path === vproxy.path && one.channel.label === channel.label);
 
 /** Null for a channel that listens: the system allows only one listener. */
-function placeOfOne({ channel }: RunningChannel): string | null {
-  const place = placeOfRunning(channel.address);
-  return place !== null && parseChannel(channel.address).kind.mode === 'dial' ? place : null;
-}
+const placeOfOne = ({ address }: RunningChannel): string | null =>
+  address?.kind.mode === 'dial' ? placeOf(address) : null;
 
 function describeRivals(rivals: readonly RunningChannel[]): Finding {
   const [first] = rivals;

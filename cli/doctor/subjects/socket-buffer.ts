@@ -1,5 +1,4 @@
 /** The buffer of unix sockets: whether the system grants the requested size. */
-import type { ChannelAddress } from '../../../lib/channel/address/address.js';
 import { DEFAULT_BUFFER_BYTES } from '../../../lib/system/sockets/socket-buffer.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
@@ -9,11 +8,8 @@ import type { Channel } from './channel.js';
 const SOCKETS: readonly (string | undefined)[] = ['unix-socket', 'unix-listener', 'command', 'domain-port'];
 
 /** The largest buffer that a channel and its forwards request, in bytes; null if none of them is a unix socket. */
-export function askedBuffer(
-  { bufferBytes = DEFAULT_BUFFER_BYTES, forwards = [] }: Channel,
-  { kind, address }: ChannelAddress,
-): number | null {
-  const own = SOCKETS.includes(kind.locate?.(address).is) ? [bufferBytes] : [];
+export function askedBuffer({ address, bufferBytes = DEFAULT_BUFFER_BYTES, forwards = [] }: Channel): number | null {
+  const own = SOCKETS.includes(address.kind.locate?.(address.address).is) ? [bufferBytes] : [];
   const isUnix = forwards.some(({ endpoint: { kind } }) => kind === 'unix' || kind === 'vsock-mux');
   const others = isUnix ? [DEFAULT_BUFFER_BYTES] : [];
   const asked = [...own, ...others];

@@ -7,7 +7,7 @@ import { Place } from '../../settings/value-type.js';
 import { channelStatusSchema } from '../../status/schemas.js';
 import * as z from '../../status/zod.js';
 import type { ControlContext } from '../context/context.js';
-import { parseForwards } from './forwards.js';
+import { readForward } from './forwards.js';
 import { RequestError } from './request-error.js';
 import { jsonRoute } from './route.js';
 import { label, removalQuery } from './values.js';
@@ -65,7 +65,10 @@ export const channelRoutes = [
 /** Merges the request with the options for all channels. Throws `bad-argument`, naming the field. */
 function optionsOf({ process }: ControlContext, { label, ...body }: z.output<typeof newChannelSchema>): ChannelOptions {
   const { address, outgoing = [], incoming = [], ...own } = readSettings(body);
-  const forwards = [...parseForwards('outgoing', outgoing), ...parseForwards('incoming', incoming)];
+  const forwards = [
+    ...outgoing.map((text, index) => readForward(`outgoing[${index}]`, 'outgoing', text)),
+    ...incoming.map((text, index) => readForward(`incoming[${index}]`, 'incoming', text)),
+  ];
   if (address === undefined) throw fieldError('address', 'missing');
   return {
     ...process.channelDefaults,

@@ -42,10 +42,8 @@ export const forwardRoutes = [
     status: 201,
     answer: forwardStatusSchema,
     errors: [403, 404, 409],
-    handle: ({ proxy }, { body: { direction, spec, channel } }) => {
-      const parsed = inField('spec', () => parseForwardSpec(direction, spec));
-      return proxy.addForward(parsed, channel);
-    },
+    handle: ({ proxy }, { body: { direction, spec, channel } }) =>
+      proxy.addForward(readForward('spec', direction, spec), channel),
   }),
   jsonRoute({
     request: 'DELETE /v1/forwards/{id}',
@@ -75,9 +73,9 @@ export const forwardRoutes = [
   }),
 ];
 
-/** Parses a list of forwards in a body. An error names the invalid one's field, such as `outgoing[0]`. */
-export function parseForwards(direction: Direction, texts: readonly string[]): ForwardSpec[] {
-  return texts.map((text, index) => inField(`${direction}[${index}]`, () => parseForwardSpec(direction, text)));
+/** Parses a forward in a body. An error names its field, such as `outgoing[0]`. */
+export function readForward(field: string, direction: Direction, text: string): ForwardSpec {
+  return inField(field, () => parseForwardSpec(direction, text));
 }
 
 export const newEgressTestSchema = z

@@ -29,8 +29,7 @@ export class OutgoingDatagrams implements Forward {
   readonly messages: FlowBook;
   readonly #options: OutgoingDatagramsOptions;
   readonly #log: ForwardLog;
-  /** With the current port. */
-  #endpoint: Endpoint;
+  bound: Endpoint;
   #entrance: DatagramEntrance;
   endpointText: string;
   #socket: BoundDatagrams | null = null;
@@ -47,7 +46,7 @@ export class OutgoingDatagrams implements Forward {
   constructor(spec: ForwardSpec, options: OutgoingDatagramsOptions, predecessor: Predecessor | null = null) {
     this.spec = spec;
     this.#options = options;
-    this.#endpoint = spec.endpoint;
+    this.bound = spec.endpoint;
     this.#entrance = datagramEntranceOf(spec.endpoint, spec.service);
     this.endpointText = formatEndpoint(spec.endpoint);
     this.#log = new ForwardLog(spec, options, () => this.endpointText);
@@ -82,9 +81,9 @@ export class OutgoingDatagrams implements Forward {
   }
 
   #usePort(port: number): void {
-    this.#endpoint = { ...this.spec.endpoint, port } as Endpoint;
-    this.#entrance = datagramEntranceOf(this.#endpoint, this.spec.service);
-    this.endpointText = formatEndpoint(this.#endpoint);
+    this.bound = { ...this.spec.endpoint, port } as Endpoint;
+    this.#entrance = datagramEntranceOf(this.bound, this.spec.service);
+    this.endpointText = formatEndpoint(this.bound);
   }
 
   /** Closes the socket and ends the flows, whose answers could no longer be delivered. */
@@ -200,7 +199,7 @@ export class OutgoingDatagrams implements Forward {
       streamCount: this.streamCount,
       connections: [],
       listener: fd === null ? null : keep(fd),
-      port: 'port' in this.#endpoint ? this.#endpoint.port : null,
+      port: 'port' in this.bound ? this.bound.port : null,
       family: socket?.family ?? null,
     };
   }

@@ -9,8 +9,8 @@ import type { ChannelStatus } from '../../status/types.js';
 import { makeSocketFolder } from '../../system/sockets/listening.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { describeError, escapeText } from '../../util/escape.js';
-import { type ChannelOptions, DEFAULT_LABEL } from '../channel-options.js';
-import { checkGroupOptions } from '../check-options.js';
+import { type ChannelOptions, DEFAULT_LABEL, type ParsedOptions, writeOptions } from '../channel-options.js';
+import { checkGroup } from '../check-options.js';
 import { LogLimit } from '../log-limit.js';
 import { type GroupPattern, memberLabelProblem, memberOptions } from './group-pattern.js';
 
@@ -29,7 +29,7 @@ export interface GroupHost {
   /** Finds a channel by label, of this group or not; null if there is none. */
   find(label: string): ChannelStatus | null;
   /** Adds a channel. Rejects as `Proxy.addChannel` does, and with `shutdown` if the group is no longer active. */
-  add(options: ChannelOptions): Promise<unknown>;
+  add(options: ParsedOptions): Promise<unknown>;
   /** Removes a channel of the group at once. Rejects with `shutdown`, as above. */
   remove(label: string): Promise<unknown>;
   readonly log: Log;
@@ -48,8 +48,9 @@ export interface GroupState {
  */
 export class ChannelGroup {
   readonly label: string;
-  readonly state: GroupState;
+  readonly options: ParsedOptions;
   readonly pattern: GroupPattern;
+  readonly #members: Map<string, string>;
   readonly #host: GroupHost;
   readonly #clock: Clock;
   /** Rate-limited: anyone who can create files in the folder can cause any number of lines. */
@@ -64,25 +65,31 @@ export class ChannelGroup {
   #scanning: Promise<void> = Promise.resolve();
   #isStopped = false;
 
-  /** Throws what `checkGroupOptions` throws. */
-  constructor(state: GroupState, host: GroupHost, clock: Clock) {
-    const { label, pattern } = checkGroupOptions(state.options);
-    this.label = label;
-    this.state = state;
+  /** Throws what `checkGroup` throws. */
+  constructor({ options: given, members }: GroupState, host: GroupHost, clock: Clock) {
+    const { options, pattern } = checkGroup(given);
+    this.label = options.label;
+    this.options = options;
     this.pattern = pattern;
+    this.#members = members;
     this.#host = host;
     this.#clock = clock;
     this.#skipped = new LogLimit({ log: (event) => this.#log(event), clock });
   }
 
   /** The options of the channel `label`. Throws `bad-argument` if the template yields an invalid forward. */
-  optionsFor(label: string): ChannelOptions {
-    return memberOptions(this.state.options, this.pattern, label);
+  optionsFor(label: string): ParsedOptions {
+    return memberOptions(this.options, this.pattern, label);
+  }
+
+  /** For a successor of this process. */
+  get state(): GroupState {
+    return { options: writeOptions(this.options), members: this.#members };
   }
 
   /** Takes over a channel that another group of this label created, whatever its socket; before `start`. */
   adopt(label: string): void {
-    this.state.members.set(label, '');
+    this.#members.set(label, '');
   }
 
   /** Starts watching; resolves when the existing sockets have their channels. */
@@ -146,7 +153,7 @@ export class ChannelGroup {
       if (found === null) return;
       const { sockets, skipped } = found;
       for (const [path, problem] of skipped) this.#skip(path, problem);
-      for (const label of [...this.state.members.keys()]) if (!sockets.has(label)) await this.#leave(label);
+      for (const label of [...this.#members.keys()]) if (!sockets.has(label)) await this.#leave(label);
       for (const [label, identity] of sockets) await this.#meet(label, identity);
       const paths = [...sockets.keys()].map((label) => this.pattern.pathOf(label));
       const present = new Set([FOLDER, WATCHING, ...skipped.keys(), ...paths]);
@@ -174,10 +181,10 @@ export class ChannelGroup {
   /** The socket of a label exists. */
   async #meet(label: string, identity: string): Promise<void> {
     this.#leaving.delete(label);
-    const known = this.state.members.get(label);
+    const known = this.#members.get(label);
     if (known === identity || this.#isStopped) return;
     const channel = this.#find(label);
-    this.state.members.set(label, identity);
+    this.#members.set(label, identity);
     // A channel that a user removed is not added again while its socket exists.
     if (channel === null ? known !== undefined : channel.state !== 'failed') return;
     const path = this.pattern.pathOf(label);
@@ -187,7 +194,7 @@ export class ChannelGroup {
       await this.#host.add(this.optionsFor(label));
       this.#log(makeEvent('group-added', `channel ${label} added for ${escapeText(path)}`, { channel: label }));
     } catch (error) {
-      this.state.members.delete(label);
+      this.#members.delete(label);
       const { code, message } = toVproxyError(error);
       if (code !== 'shutdown') this.#skip(path, message, { channel: label, code });
     }
@@ -201,7 +208,7 @@ export class ChannelGroup {
       return;
     }
     this.#leaving.delete(label);
-    this.state.members.delete(label);
+    this.#members.delete(label);
     if (channel === null || this.#isStopped) return;
     await this.#host.remove(label).catch(() => undefined);
     const message = `channel ${label} removed: ${escapeText(this.pattern.pathOf(label))} no longer exists`;

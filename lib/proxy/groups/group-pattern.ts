@@ -1,24 +1,26 @@
 /** The address of a group of channels, `unix-connect:` and a path whose last part has a `*`, and the options of its channels. */
-import { type ChannelAddress, formatChannel, parseChannel } from '../../channel/address/address.js';
+import { type ChannelAddress, formatChannel } from '../../channel/address/address.js';
 import { VproxyError } from '../../errors.js';
 import { parseForwardSpec } from '../../forward/spec.js';
 import { fillTemplate } from '../../forward/template.js';
 import { withoutFinalSlashes } from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
 import { isPlainLabel, LABEL_RULE } from '../../util/labels.js';
-import { type ChannelOptions, DEFAULT_LABEL } from '../channel-options.js';
+import { DEFAULT_LABEL, type ParsedOptions } from '../channel-options.js';
 
 const STAR = '*';
 
-/** Whether these are the options of a group. Throws `bad-argument` for an invalid address or a misplaced `*`. */
-export function isGroup({ address }: Pick<ChannelOptions, 'address'>): boolean {
-  return address.includes(STAR) && hasStar(parseChannel(address));
+/** Whether this is the address of a group. Throws `bad-argument` for a misplaced `*`. */
+export function isGroup({ kindName, address, text }: ChannelAddress): boolean {
+  if (kindName !== 'unix-connect' || typeof address !== 'string' || !address.includes(STAR)) return false;
+  if (address.indexOf(STAR) !== address.lastIndexOf(STAR)) throw bad(text, 'more than one *');
+  if (address.includes('/', address.indexOf(STAR))) throw bad(text, '* is allowed only in the last part of the path');
+  return true;
 }
 
 /** Throws `bad-argument` unless these are the options of a single channel: not of a group, and without a template. */
-export function requireChannel(options: ChannelOptions): void {
-  const { label = DEFAULT_LABEL, template = [] } = options;
-  if (isGroup(options)) {
+export function requireChannel({ label, address, template = [] }: ParsedOptions): void {
+  if (isGroup(address)) {
     throw new VproxyError('bad-argument', `channel ${label}: a group cannot be added at run time, only by a reload`);
   }
   if (template.length > 0) throw new VproxyError('bad-argument', `channel ${label}: only a group has a template`);
@@ -36,10 +38,10 @@ export class GroupPattern {
   readonly #suffix: string;
 
   /** Throws `bad-argument`. */
-  constructor(text: string) {
-    this.#address = parseChannel(text);
-    if (!hasStar(this.#address)) throw bad(text, 'a group needs a *');
-    this.path = this.#address.address as string;
+  constructor(address: ChannelAddress) {
+    this.#address = address;
+    if (!isGroup(address)) throw bad(address.text, 'a group needs a *');
+    this.path = address.address as string;
     const nameStart = this.path.lastIndexOf('/') + 1;
     const [prefix = '', suffix = ''] = this.path.slice(nameStart).split(STAR);
     this.#folderPrefix = this.path.slice(0, nameStart);
@@ -61,18 +63,20 @@ export class GroupPattern {
     return `${this.#folderPrefix}${this.#prefix}${label}${this.#suffix}`;
   }
 
-  /** The address of the channel of a label, with the options of the group's address. */
-  addressOf(label: string): string {
-    return formatChannel({ ...this.#address, address: this.pathOf(label) });
+  /** The address of the channel of a label, with the options of the group's address. Throws `bad-argument`. */
+  addressOf(label: string): ChannelAddress {
+    const { kind } = this.#address;
+    const parts = { ...this.#address, address: kind.parse(this.pathOf(label)) };
+    return { ...parts, text: formatChannel(parts) };
   }
 }
 
 /** The options of the channel `label` of a group. Throws `bad-argument` if the template yields an invalid forward. */
 export function memberOptions(
-  { label: group = DEFAULT_LABEL, template = [], ...options }: ChannelOptions,
+  { label: group, template = [], ...options }: ParsedOptions,
   pattern: GroupPattern,
   label: string,
-): ChannelOptions {
+): ParsedOptions {
   return {
     ...options,
     label,
@@ -87,13 +91,6 @@ export function memberLabelProblem(part: string): string | null {
   if (part === DEFAULT_LABEL) return `"${DEFAULT_LABEL}" is reserved for a channel without a label`;
   if (isPlainLabel(part)) return null;
   return `a label must be ${LABEL_RULE}, starting with a letter or digit`;
-}
-
-function hasStar({ kindName, address, text }: ChannelAddress): boolean {
-  if (kindName !== 'unix-connect' || typeof address !== 'string' || !address.includes(STAR)) return false;
-  if (address.indexOf(STAR) !== address.lastIndexOf(STAR)) throw bad(text, 'more than one *');
-  if (address.includes('/', address.indexOf(STAR))) throw bad(text, '* is allowed only in the last part of the path');
-  return true;
 }
 
 function bad(text: string, what: string): VproxyError {

@@ -4,7 +4,8 @@ import { VproxyError } from '../../errors.js';
 import type { ChannelStatus } from '../../status/types.js';
 import type { Clock } from '../../util/clock.js';
 import { haveEqualValues } from '../../util/equality.js';
-import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from '../channel-options.js';
+import { labelTaken, type ParsedOptions, writeOptions } from '../channel-options.js';
+import { checkGroup } from '../check-options.js';
 import { ChannelGroup, type GroupHost, type GroupState } from './channel-group.js';
 import { isGroup, memberLabelProblem } from './group-pattern.js';
 
@@ -17,7 +18,7 @@ export interface GroupTableHost extends GroupHost {
 /** A planned set of groups, and the channels that go with it. */
 export interface GroupPlan {
   /** Individually configured channels, and the existing channels of the groups. */
-  readonly channels: readonly ChannelOptions[];
+  readonly channels: readonly ParsedOptions[];
   /** The labels of the groups. */
   readonly labels: readonly string[];
   /** Activates the groups, and returns those to start. Never throws. */
@@ -58,6 +59,10 @@ export class GroupTable {
     return [...this.#groups.values()].map(({ state }) => state);
   }
 
+  get options(): ParsedOptions[] {
+    return [...this.#groups.values()].map(({ options }) => options);
+  }
+
   /** Resolves when all existing sockets have their channels. */
   async start(): Promise<void> {
     await Promise.all([...this.#groups.values()].map((group) => group.start()));
@@ -78,10 +83,10 @@ export class GroupTable {
   }
 
   /** Plans the change to `wanted`, given the current `channels`. Throws `bad-argument`. */
-  plan(wanted: readonly ChannelOptions[], channels: readonly ChannelStatus[]): GroupPlan {
-    const plain = wanted.filter((options) => !isGroup(options));
-    const groups = wanted.filter(isGroup).map((options) => this.#keepOrCreate(options));
-    const labels = [...plain.map(({ label = DEFAULT_LABEL }) => label), ...groups.map(({ label }) => label)];
+  plan(wanted: readonly ParsedOptions[], channels: readonly ChannelStatus[]): GroupPlan {
+    const plain = wanted.filter(({ address }) => !isGroup(address));
+    const groups = wanted.filter(({ address }) => isGroup(address)).map((options) => this.#keepOrCreate(options));
+    const labels = [...plain, ...groups].map(({ label }) => label);
     const twice = labels.find((label, index) => labels.indexOf(label) !== index);
     if (twice !== undefined) throw labelTaken(twice);
     const members = groups.flatMap((group) => {
@@ -103,10 +108,12 @@ export class GroupTable {
     };
   }
 
-  #keepOrCreate(options: ChannelOptions): ChannelGroup {
-    const made = this.#create({ options, members: new Map() });
-    const known = this.#groups.get(made.label);
-    return known !== undefined && areSame(known.state.options, options) ? known : made;
+  #keepOrCreate(options: ParsedOptions): ChannelGroup {
+    const known = this.#groups.get(options.label);
+    if (known === undefined || !areSame(known.options, options)) return this.#create({ options, members: new Map() });
+    // A key file or a folder that it needs may have changed.
+    checkGroup(options);
+    return known;
   }
 
   #create(state: GroupState): ChannelGroup {
@@ -133,5 +140,5 @@ export class GroupTable {
   }
 }
 
-const areSame = (one: ChannelOptions, other: ChannelOptions): boolean =>
-  haveEqualValues({ ...one, forwards: null }, { ...other, forwards: null });
+const areSame = (one: ParsedOptions, other: ParsedOptions): boolean =>
+  haveEqualValues({ ...writeOptions(one), forwards: null }, { ...writeOptions(other), forwards: null });

@@ -190,8 +190,8 @@ export class PortForwarder {
       const { id, forward } = entry;
       this.state.open.set(port.port, { ...port, forward: id });
       this.#failures.delete(port.port);
-      const endpoint = forward.endpointText;
-      const isElsewhere = !this.#isFolder && !endpoint.endsWith(`:${port.port}`);
+      const { bound = forward.spec.endpoint, endpointText: endpoint } = forward;
+      const isElsewhere = 'host' in bound && bound.port !== port.port;
       const why = isElsewhere ? ` (${port.port} is already in use)` : '';
       const message = `listening on ${endpoint}${why} for port ${describePort(port)} of the peer`;
       log(makeEvent('port-opened', message, { port: port.port, program: port.program, endpoint, forward: id }));
@@ -203,10 +203,6 @@ export class PortForwarder {
       const text = `cannot listen for port ${describePort(port)} of the peer: ${message}; retrying`;
       log(makeEvent('port-failed', text, { port: port.port, program: port.program, code }));
     }
-  }
-
-  get #isFolder(): boolean {
-    return (this.#rule?.folder ?? null) !== null;
   }
 
   async #listen({ port }: AnnouncedPort): Promise<ForwardEntry> {

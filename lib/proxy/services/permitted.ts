@@ -1,7 +1,6 @@
 /** vproxy's own services: which there are, where they are offered, and how their permissions change. */
 import { statSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
-import type { ChannelAddress } from '../../channel/address/address.js';
 import type { CopyPermission } from '../../copy/copy-service.js';
 import { VproxyError } from '../../errors.js';
 import type { Log } from '../../events.js';
@@ -9,7 +8,7 @@ import type { ExecRules } from '../../exec/decide-command.js';
 import type { ServiceRegistry } from '../../forward/service-registry.js';
 import type { Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
-import type { ChannelOptions } from '../channel-options.js';
+import type { ChannelOptions, ParsedOptions } from '../channel-options.js';
 import { BuiltInService, type StreamServer } from './built-in.js';
 import type { Recordings } from './recordings.js';
 
@@ -28,7 +27,7 @@ interface OwnService<P> {
   /** The option of the command line. */
   readonly flag: string;
   /** What the options permit the peer; null: the service is not offered. */
-  permit(options: ChannelOptions, channel: ChannelAddress): P | null;
+  permit(options: ParsedOptions): P | null;
   /** Loads the code. The modules of services are not imported otherwise. */
   load(permission: P, parts: ChannelParts): Promise<StreamServer>;
 }
@@ -62,7 +61,7 @@ const OWN_SERVICES: readonly OwnService<unknown>[] = [
     name: 'info' satisfies typeof import('../../info/info-messages.js').INFO_SERVICE,
     flag: '--info',
     /** By default if the peer is a host, unless a forward has the name of the service. */
-    permit({ info, forwards = [] }, { traits }) {
+    permit({ info, forwards = [], address: { traits } }) {
       const isTaken = forwards.some(({ direction, service }) => direction === 'incoming' && service === 'info');
       return (info ?? traits.leadsToHost) && !isTaken ? true : null;
     },
@@ -89,8 +88,8 @@ export class PermittedServices {
   }
 
   /** Returns a function that applies the permissions: see {@link BuiltInService.prepare}. Throws as that does. */
-  prepare(channel: ChannelAddress, options: ChannelOptions): () => void {
-    const steps = this.#offers.map(({ row, service }) => service.prepare(row.permit(options, channel)));
+  prepare(options: ParsedOptions): () => void {
+    const steps = this.#offers.map(({ row, service }) => service.prepare(row.permit(options)));
     return () => {
       for (const step of steps) step();
     };
@@ -108,8 +107,8 @@ export class PermittedServices {
 }
 
 /** The names of the services that are offered. */
-export const permittedNames = (channel: ChannelAddress, options: ChannelOptions): string[] =>
-  OWN_SERVICES.filter((row) => row.permit(options, channel) !== null).map(({ name }) => name);
+export const permittedNames = (options: ParsedOptions): string[] =>
+  OWN_SERVICES.filter((row) => row.permit(options) !== null).map(({ name }) => name);
 
 /** The services whose permissions differ. */
 export const changedPermissions = (one: Permissions, other: Permissions): string[] =>
@@ -119,10 +118,8 @@ export const changedPermissions = (one: Permissions, other: Permissions): string
  * Throws `bad-argument` if a channel allows commands, copies or `info` to a peer that could be a stranger, if a forward has
  * the name of such a service, or if the folder for copies is missing.
  */
-export function requireAllowable(channel: ChannelAddress, options: ChannelOptions): void {
-  for (const row of OWN_SERVICES) {
-    if (options[row.name] ?? false) requireAllowed(row, channel, options);
-  }
+export function requireAllowable(options: ParsedOptions): void {
+  for (const row of OWN_SERVICES) if (options[row.name] ?? false) requireAllowed(row, options);
   const root = options.copy?.root ?? null;
   if (root !== null && !isFolder(root)) {
     throw new VproxyError('bad-argument', `--allow-copy=${escapeText(root)}: no such folder`);
@@ -137,12 +134,9 @@ function isFolder(path: string): boolean {
   }
 }
 
-function requireAllowed(
-  { flag, name }: OwnService<unknown>,
-  { kind, address, text, traits }: ChannelAddress,
-  options: ChannelOptions,
-): void {
-  const { forwards = [], keyFiles = [], insecure = false } = options;
+function requireAllowed({ flag, name }: OwnService<unknown>, options: ParsedOptions): void {
+  const { address: channel, forwards = [], keyFiles = [], insecure = false } = options;
+  const { kind, address, text, traits } = channel;
   const isKnown = traits.tls !== null || keyFiles.length > 0 || insecure;
   const strangers = kind.strangers?.(address) ?? null;
   if (!isKnown && strangers !== null) {

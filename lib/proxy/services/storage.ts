@@ -1,6 +1,5 @@
 /** The storage broker of a channel: when it runs, and how it reaches the peer (docs/storage.md). */
 
-import type { ChannelAddress } from '../../channel/address/address.js';
 import { toVproxyError, VproxyError } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
 import type { InputFilters } from '../../forward/input-filter.js';
@@ -15,7 +14,7 @@ import type { KeepDescriptor, TakeDescriptor } from '../../system/descriptors.js
 import { Budget } from '../../util/bounds.js';
 import type { Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
-import { type ChannelOptions, DEFAULT_LABEL, type StorageOptions } from '../channel-options.js';
+import { DEFAULT_LABEL, type ParsedOptions, type StorageOptions } from '../channel-options.js';
 
 /** The name of the service, on both sides. */
 export const STORAGE_SERVICE = 'storage';
@@ -24,7 +23,7 @@ export const STORAGE_SERVICE = 'storage';
 const RESUME_MS = 1000;
 
 /** Whether the broker runs: where the channel leads to a host, unless a forward has its name; elsewhere on request. */
-export function hasBroker({ traits }: ChannelAddress, { storage = {}, forwards = [] }: ChannelOptions): boolean {
+export function hasBroker({ address: { traits }, storage = {}, forwards = [] }: ParsedOptions): boolean {
   if (storage.isAllowed === false || forwards.some(({ service }) => service === STORAGE_SERVICE)) return false;
   return traits.leadsToHost || (storage.socketPath ?? null) !== null;
 }
@@ -170,7 +169,7 @@ const MAX_HELD_BYTES = 64 * 2 ** 20;
  * The input filters of a channel: they tag storage requests with the label of the machine they come from (docs/storage.md),
  * if the channel has a label and leads to a guest, not to the host.
  */
-export function requestFilters(label: string, { traits }: ChannelAddress): InputFilters {
+export function requestFilters({ label, address: { traits } }: ParsedOptions): InputFilters {
   if (label === DEFAULT_LABEL || traits.leadsToHost) return () => null;
   const budget = new Budget(MAX_HELD_BYTES);
   return (service) => (service === STORAGE_SERVICE ? new RequestLabeller(label, budget) : null);

@@ -55,7 +55,7 @@ function readChannel(label: string, value: unknown, place: Place): FileChannel |
   const said = readTable(FILE_CHANNEL_SETTINGS, value, place);
   const isUsable = place.problems.length === problemCount;
   const { address } = said;
-  const hasStar = address !== undefined && place.at('address').attempt(() => isGroup({ address }))?.value === true;
+  const hasStar = address !== undefined && place.at('address').attempt(() => isGroup(address))?.value === true;
   const forwards = DIRECTIONS.flatMap((direction) => readForwards(value[direction], hasStar, direction, place));
   const nested = readNested(FILE_CHANNEL_SETTINGS, value, place);
   if (name === null || address === undefined || !isUsable) return null;

@@ -13,6 +13,7 @@ import { checkChannel } from '../../../cli/doctor/subjects/channel.js';
 import { checkProxySettings } from '../../../cli/doctor/subjects/egress.js';
 import { checkMachine } from '../../../cli/doctor/subjects/machine-facts.js';
 import { parseChannel } from '../../../lib/channel/address/address.js';
+import { parseOptions } from '../../../lib/proxy/channel-options.js';
 import type { Configuration } from '../../../lib/settings/configuration.js';
 import { callVproxy } from '../../helpers/call-vproxy.js';
 import { makeFifos } from '../../helpers/channel-pair.js';
@@ -174,7 +175,7 @@ test('only a virtio-serial device without a driver means that the module is miss
 test('terminals are checked only where the peer may run commands', async (t) => {
   const machine = fakeMachine(t, { hasKoffi: () => Promise.resolve(false) });
   for (const exec of [{ commands: 'any' }, null] as const) {
-    const jobs = await planJobs(machine, requestFor({ label: 'a', address: 'stdio:', exec }));
+    const jobs = await planJobs(machine, requestFor({ label: 'a', address: parseChannel('stdio:'), exec }));
     const isChecked = jobs.some(({ check }) => check === 'terminals');
     t.is(isChecked, exec !== null);
   }
@@ -190,7 +191,7 @@ test('the buffer is checked, at the requested size, where a channel or a forward
     { address: 'virtserial-open:org.vproxy.0', forwards: incoming('web:/run/web.sock'), bufferBytes: 65_536 },
     { address: 'tcp-connect:127.0.0.1:9', forwards: incoming('web:80') },
   ]) {
-    const jobs = await planJobs(machine, requestFor({ label: 'a', ...channel }));
+    const jobs = await planJobs(machine, requestFor(parseOptions({ label: 'a', ...channel })));
     for (const { check, run } of jobs) if (check === 'buffer') t.deepEqual(await run(), [], channel.address);
   }
   t.deepEqual(asked, [65_536, 1_048_576, 1_048_576]);
@@ -206,8 +207,8 @@ test('a denial of the path of a channel, of its forward or of a key counts for a
   writeFileSync(log, lines.join(''));
   const [address, forwards] = ['unix-connect:/srv/channel', outgoing('ssh:/srv/forward')];
   const request = requestFor(
-    { label: 'a', address, forwards, keyFiles: ['/srv/key'] },
-    { label: 'b', address: 'virtserial-open:/srv/port' },
+    { label: 'a', address: parseChannel(address), forwards, keyFiles: ['/srv/key'] },
+    { label: 'b', address: parseChannel('virtserial-open:/srv/port') },
   );
   const found = await runDoctor(fakeMachine(t, { logs: [log], nowMs }), request);
   const denied = found

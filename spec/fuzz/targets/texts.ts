@@ -37,7 +37,7 @@ function write({ name, attributes, children }: XmlElement): string {
  */
 export function fuzzGroupNames(bytes: Uint8Array): void {
   const [address = '', name = ''] = textOf(bytes).split('\n');
-  const outcome = outcomeOf(['bad-argument'], () => new GroupPattern(address));
+  const outcome = outcomeOf(['bad-argument'], () => new GroupPattern(parseChannel(address)));
   // Not a possible file name.
   if ('code' in outcome || name === '' || /[/\0]/.test(name)) return;
   const pattern = outcome.value;
@@ -54,7 +54,7 @@ export function fuzzGroupNames(bytes: Uint8Array): void {
   }
   assert.match(part, /^[a-z0-9][a-z0-9._-]{0,63}$/);
   // The path of a member may be longer than that of the group, and too long.
-  const member = outcomeOf(['bad-argument'], () => parseChannel(pattern.addressOf(part)));
+  const member = outcomeOf(['bad-argument'], () => pattern.addressOf(part));
   if ('value' in member) assert.deepEqual([member.value.kindName, member.value.address], ['unix-connect', path]);
 }
 

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { checkTcpConnect } from '../../../../cli/doctor/locations/tcp-address.js';
 import { checkGroup, checkUnixSocket } from '../../../../cli/doctor/locations/unix-socket.js';
+import { parseChannel } from '../../../../lib/channel/address/address.js';
 import { temporaryFolder } from '../../../helpers/files.js';
 import { fakeMachine, fakeMachineWithProc, pretend } from '../../../helpers/machines.js';
 import { freePort, hangingPort } from '../../../helpers/ports.js';
@@ -20,7 +21,7 @@ const lookAtTcp = (t: ExecutionContext, host: string, port: number, machine = fa
   checkTcpConnect(machine, { address: { host, port }, servesOne: true }, false);
 
 const lookAtGroup = (t: ExecutionContext, folder: string) =>
-  checkGroup(fakeMachine(t), `unix-connect:${folder}/*.sock`, null);
+  checkGroup(fakeMachine(t), parseChannel(`unix-connect:${folder}/*.sock`), null);
 
 const socketPath = (t: ExecutionContext): string => join(temporaryFolder(t), 's');
 
