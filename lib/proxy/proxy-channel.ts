@@ -121,44 +121,66 @@ export class ProxyChannel {
   readonly #recordings: Recordings;
   readonly #stopping = new AbortController();
   readonly #channelLog: ChannelLog;
-  readonly #log: Log;
   #checked: CheckedChannel;
 
   /** If `restored`, it continues with a predecessor's state, and neither reads nor writes before `goOn`. */
   constructor(checked: CheckedChannel, context: ProxyChannelContext, restored?: Restored<ProxyChannelState>) {
+    const { label, address, place, options } = checked;
+    const { clock } = context;
     const state = restored?.state;
-    const { clock, addresses } = context;
-    const { label, address, options } = checked;
-    const source = new SessionSource(clock);
-    const channelLog = new ChannelLog({ label, ...context });
-    const registry = new ServiceRegistry({
-      onChange: () => {
-        const { current } = source;
-        if (current?.isDraining === false) current.setServices(registry.list(), this.ports.announced);
-      },
-      ...logRefusals(channelLog.log, (service, code) => this.#countRefused(service, code)),
-    });
+    const log = this.#log;
     this.label = label;
     this.address = address;
-    this.place = checked.place;
+    this.place = place;
     this.isDeclared = state?.isDeclared ?? true;
-    this.registry = registry;
     this.#checked = checked;
     this.#context = context;
-    this.#source = source;
+    this.#source = new SessionSource(clock);
+    this.#channelLog = new ChannelLog({ label, ...context });
+    this.tally = new ChannelTally(() => this.#channelLog.suppressed);
+    this.registry = this.#makeRegistry();
     this.#putGates(Object.keys(options.policies ?? {}));
-    this.#channelLog = channelLog;
-    this.tally = new ChannelTally(() => channelLog.suppressed);
-    this.#log = (event) => {
-      this.tally.record(event);
-      channelLog.log(event);
-    };
-    const { waitMs = DEFAULT_WAIT_MS } = options;
-    const shared = { label, source, registry, clock, log: this.#log, waitMs, addresses };
-    this.forwards = new ForwardTable({
-      ...shared,
+    this.forwards = this.#makeForwards();
+    this.storage = hasBroker(options) ? this.#makeStorage() : null;
+    this.ports = this.#makePorts(state?.ports);
+    this.ports.adopt(options);
+    this.#recordings = new Recordings({ label, clock, log });
+    this.#recordings.adopt(options);
+    this.programs = this.#makePrograms();
+    this.#permitted = new PermittedServices({ registry: this.registry, recordings: this.#recordings, clock, log });
+    this.#permitted.prepare(options)();
+    this.sessions = this.#makeSessions(state?.record);
+    this.supervisor = this.#supervise();
+    if (restored !== undefined) this.#restore(restored);
+  }
+
+  readonly #log: Log = (event) => {
+    this.tally.record(event);
+    this.#channelLog.log(event);
+  };
+
+  #makeRegistry(): ServiceRegistry {
+    const registry = new ServiceRegistry({
+      onChange: () => {
+        const { current } = this.#source;
+        if (current?.isDraining === false) current.setServices(registry.list(), this.ports.announced);
+      },
+      ...logRefusals(this.#channelLog.log, (service, code) => this.#countRefused(service, code)),
+    });
+    return registry;
+  }
+
+  #makeForwards(): ForwardTable {
+    const { label, options } = this.#checked;
+    const { clock, addresses, nextForwardId, onListening } = this.#context;
+    return new ForwardTable({
       channel: label,
-      maxStreams: address.traits.streams,
+      source: this.#source,
+      registry: this.registry,
+      log: this.#log,
+      clock,
+      waitMs: this.#waitMs,
+      maxStreams: this.address.traits.streams,
       preamble: options.peerAddress === true ? ({ id }) => encodeProxyHeader({ label, streamId: id }) : null,
       egress: (name) => this.#checked.egress.get(name) ?? null,
       filters: requestFilters(options),
@@ -167,52 +189,82 @@ export class ProxyChannel {
         return session !== null && this.#listed.has(session) ? session.peerServices.names : null;
       },
       tallyOf: (direction, service) => this.tally.streamsOf(direction, service),
-      nextId: context.nextForwardId,
-      onListening: context.onListening,
+      nextId: nextForwardId,
+      addresses,
+      onListening,
     });
-    this.storage = hasBroker(options)
-      ? new StorageService({ ...shared, storage: options.storage ?? {}, name: options.name ?? null })
-      : null;
-    const makeFolder = (spec: ForwardSpec): void => context.makeFolders(label, [spec]);
-    this.ports = new ChannelPorts({ ...shared, forwards: this.forwards, makeFolder }, state?.ports);
-    this.ports.adopt(options);
-    this.#recordings = new Recordings(shared);
-    this.#recordings.adopt(options);
-    const { signal } = this.#stopping;
-    this.programs = new ProgramStreams({
-      ...shared,
+  }
+
+  #makeStorage(): StorageService {
+    const { storage = {}, name = null } = this.options;
+    const { clock } = this.#context;
+    return new StorageService({ storage, name, source: this.#source, registry: this.registry, clock, log: this.#log });
+  }
+
+  #makePorts(state: ChannelPortsState | undefined): ChannelPorts {
+    const { clock, addresses, makeFolders } = this.#context;
+    const options = {
+      label: this.label,
+      forwards: this.forwards,
+      addresses,
+      registry: this.registry,
+      source: this.#source,
+      clock,
+      log: this.#log,
+      waitMs: this.#waitMs,
+      makeFolder: (spec: ForwardSpec) => makeFolders(this.label, [spec]),
+    };
+    return new ChannelPorts(options, state);
+  }
+
+  #makePrograms(): ProgramStreams {
+    return new ProgramStreams({
+      source: this.#source,
       recordings: this.#recordings,
-      signal,
+      clock: this.#context.clock,
+      log: this.#log,
+      waitMs: this.#waitMs,
+      signal: this.#stopping.signal,
       whyDown: () => this.whyDown,
     });
-    this.#permitted = new PermittedServices({ ...shared, recordings: this.#recordings });
-    this.#permitted.prepare(options)();
-    this.sessions = new ChannelSessions(
-      {
-        ...shared,
-        channel: address,
-        skippedBytes: () => this.supervisor.skippedBytes,
-        onSession: (session, isRestored) => this.#take(session, isRestored),
-        onChanged: () => this.#tellChange(),
-        onEnded: (reason) => context.onEnded(this, reason),
-      },
-      state?.record,
-    );
-    const settings = settingsFor(options, () => this.#checked.keys, context.identity, clock);
+  }
+
+  #makeSessions(state: ChannelRecordState | undefined): ChannelSessions {
+    const options = {
+      channel: this.address,
+      source: this.#source,
+      clock: this.#context.clock,
+      log: this.#log,
+      skippedBytes: () => this.supervisor.skippedBytes,
+      onSession: (session: Session, isRestored: boolean) => this.#take(session, isRestored),
+      onChanged: () => this.#tellChange(),
+      onEnded: (reason: VproxyError) => this.#context.onEnded(this, reason),
+    };
+    return new ChannelSessions(options, state);
+  }
+
+  #supervise(): ChannelSupervisor {
+    const { clock, identity, findRival, onFatal } = this.#context;
+    const { bufferBytes = DEFAULT_BUFFER_BYTES, group = null } = this.options;
+    const settings = settingsFor(this.options, () => this.#checked.keys, identity, clock);
     const { resume } = settings;
     if (resume !== null) resume.kept.onEnded = (session, reason) => this.sessions.end(session, reason);
-    this.supervisor = supervise({
-      channel: address,
+    return supervise({
+      channel: this.address,
       settings,
-      bufferBytes: options.bufferBytes ?? DEFAULT_BUFFER_BYTES,
+      bufferBytes,
       clock,
       // Otherwise anyone who can create files in a group's folder could have it connect to any socket.
-      followsLinks: (options.group ?? null) === null,
+      followsLinks: group === null,
       sessions: this.sessions,
-      findRival: context.findRival,
-      onFatal: (reason) => context.onFatal(this, reason),
+      findRival,
+      onFatal: (reason) => onFatal(this, reason),
     });
-    if (restored !== undefined) this.#restore(restored);
+  }
+
+  /** How long a local connection waits for a session, in milliseconds. */
+  get #waitMs(): number {
+    return this.options.waitMs ?? DEFAULT_WAIT_MS;
   }
 
   #restore({ state, take }: Restored<ProxyChannelState>): void {
