@@ -53,7 +53,7 @@ function writePages(t: ExecutionContext): string {
   return folder;
 }
 
-test('a build makes the pages, and package.json names each', (t) => {
+test('a build makes the pages, and lists them in package.json', (t) => {
   t.deepEqual(readdirSync(join(PROJECT_ROOT, 'dist/man')).sort(), [...PAGES].sort());
   const { man } = JSON.parse(read('package.json')) as { man: string[] };
   t.is(man.join(), PAGES.map((page) => `./dist/man/${page}`).join());
