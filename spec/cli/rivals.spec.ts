@@ -11,7 +11,7 @@ import { ControlServer } from '../../lib/control/server/control-server.js';
 import { MAX_TIMER_MS } from '../../lib/util/clock.js';
 import { TestProcess } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { connectedProxies } from '../helpers/proxies.js';
+import { proxyPair } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
@@ -76,12 +76,11 @@ test('a vproxy with a session on the same channel is found, by any spelling, unt
 
 test('a process is not its own rival', async (t) => {
   const here = place(t);
-  const channel = join(temporaryFolder(t), 'c');
-  const { b } = await connectedProxies(t, channel, {}, {});
+  const { b, path } = await proxyPair(t);
   const server = new ControlServer({ proxy: b.proxy, process: new TestProcess() });
   t.teardown(() => server.close());
   await server.listen({ path: join(here.runtimeDirectory, 'vproxy', 'own.sock') });
-  t.is(await findRival(here, { channel: parseChannel(`unix-connect:${channel}`), device: null }), null);
+  t.is(await findRival(here, { channel: parseChannel(`unix-connect:${path}`), device: null }), null);
 });
 
 test('the process that has a device open is found in /proc', async (t) => {

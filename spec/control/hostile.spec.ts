@@ -7,15 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { MAX_CONNECTIONS, REQUEST_TIMEOUT_MS, YOUNG_MS } from '../../lib/control/server/http-service.js';
 import { NO_CHANGES, openConnection, startControl } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
-import {
-  answerTo,
-  connectedProxies,
-  echo,
-  localServer,
-  localSocket,
-  readToEnd,
-  TestProxy,
-} from '../helpers/proxies.js';
+import { answerTo, echo, localServer, localSocket, proxyPair, readToEnd, TestProxy } from '../helpers/proxies.js';
 import { eventually, ManualClock, within } from '../helpers/time.js';
 
 const get = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`;
@@ -260,8 +252,7 @@ test('an address is used by one server only, and released on close', async (t) =
 /** A control server, and an open stream; `isUnharmed` if the stream still echoes and a request is answered. */
 async function besideStream(t: ExecutionContext) {
   const { port } = await localServer(t, echo);
-  const path = join(temporaryFolder(t), 'c');
-  const { a } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, { incoming: [`echo:${port}`] });
+  const { a } = await proxyPair(t, { targets: `echo:${port}` });
   const neighbour = localSocket(t, a.port('echo'));
   const clock = new ManualClock();
   const control = await startControl(t, a.proxy, { clock });

@@ -1,5 +1,4 @@
 /** Metrics for Prometheus. */
-import { join } from 'node:path';
 import test from 'ava';
 import { describeMetrics } from '../../lib/control/context/metrics.js';
 import { labelText, MetricsText } from '../../lib/control/context/metrics-text.js';
@@ -9,15 +8,14 @@ import type { CallKind } from '../../lib/status/totals.js';
 import type { PortStatus } from '../../lib/status/types.js';
 import { Histogram } from '../../lib/util/tally.js';
 import { ask, startControl } from '../helpers/control.js';
-import { temporaryFolder } from '../helpers/files.js';
 import {
   answerTo,
   ask as askEcho,
-  connectedProxies,
   countsOf,
   echo,
   localServer,
   localSocket,
+  proxyPair,
   steeredPair,
 } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
@@ -216,7 +214,7 @@ test('no label contains text from a peer', async (t) => {
 });
 
 test('the public page is made at most once a second, the operator’s for each request', async (t) => {
-  const { a } = await connectedProxies(t, join(temporaryFolder(t), 'c'), { label: 'vm1' }, {});
+  const { a } = await proxyPair(t, { a: { label: 'vm1' } });
   const clock = new ManualClock();
   const control = await startControl(t, a.proxy, { clock });
   const address = await control.server.listenForMetrics({ host: '127.0.0.1', port: 0 });

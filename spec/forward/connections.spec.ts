@@ -7,14 +7,13 @@ import test, { type ExecutionContext } from 'ava';
 import { INTEGRITY_LEVELS } from '../../lib/codec/header.js';
 import { hiddenReset } from '../../lib/system/sockets/node-sockets.js';
 import { sha256, temporaryFolder } from '../helpers/files.js';
-import { forwarded } from '../helpers/forwarded.js';
 import {
   ask,
-  connectedProxies,
   echo,
   failureOf,
   localServer,
   localSocket,
+  proxyPair,
   readToEnd,
   refusal,
   startProxy,
@@ -27,12 +26,11 @@ test('bytes pass unchanged in both directions, over TCP and unix sockets, at eit
     const [target, local] = [join(folder, 'target.sock'), join(folder, 'local.sock')];
     const tcp = await localServer(t, echo);
     await localServer(t, echo, { path: target });
-    const { a } = await connectedProxies(
-      t,
-      `${join(folder, 'channel.sock')},integrity=${integrity}`,
-      { outgoing: ['tcp:0', `unix:${local}:-`] },
-      { incoming: [`tcp:${tcp.port}`, `unix:unix:${target}`] },
-    );
+    const { a } = await proxyPair(t, {
+      options: `,integrity=${integrity}`,
+      a: { outgoing: ['tcp:0', `unix:${local}:-`] },
+      b: { incoming: [`tcp:${tcp.port}`, `unix:unix:${target}`] },
+    });
     const data = randomBytes(5_000_003);
     for (const place of [a.port('tcp'), local]) {
       const socket = localSocket(t, place);
@@ -51,7 +49,7 @@ test('a program that half-closes still gets its answer, and one that answers fir
     socket.end('answered before the question');
     questions.push(readToEnd(socket));
   });
-  const { connect } = await forwarded(t, [`hash:${hashing.port}`, `early:${answering.port}`]);
+  const { connect } = await proxyPair(t, { targets: [`hash:${hashing.port}`, `early:${answering.port}`] });
   const data = randomBytes(300_000);
   const socket = connect();
   socket.end(data);
@@ -71,8 +69,8 @@ test('a refused target resets the connection, on TCP and on a unix socket', asyn
   const local = join(folder, 'local.sock');
   // Another test may listen on a port that has become free, but not on this address.
   const targets = [`gone:127.9.8.7:${port}`, `missing:${join(folder, 'nothing.sock')}`];
-  const { a, port: listening } = await forwarded(t, targets, { a: { outgoing: ['gone:0', `missing:${local}`] } });
-  for (const place of [listening, local]) {
+  const { a } = await proxyPair(t, { targets: targets, a: { outgoing: ['gone:0', `missing:${local}`] } });
+  for (const place of [a.port('gone'), local]) {
     const since = a.events.length;
     const socket = localSocket(t, place);
     socket.write('hello');
@@ -146,7 +144,7 @@ test('a reset at one end is a reset at the other, in both directions', async (t)
     accepted.push(socket);
     socket.write('ready');
   });
-  const { connect } = await forwarded(t, `x:${server.port}`);
+  const { connect } = await proxyPair(t, { targets: `x:${server.port}` });
   for (const isLocal of [true, false]) {
     const local = connect();
     await once(local, 'data');
@@ -170,7 +168,7 @@ test('a stream cancelled while its target is dialled is a reset for the target, 
     socket.on('error', () => seen.push('reset'));
     socket.on('close', () => (open -= 1)).resume();
   });
-  const { a } = await forwarded(t, `x:${server.port}`);
+  const { a } = await proxyPair(t, { targets: `x:${server.port}` });
   for (let count = 0; count < 100; count += 1) {
     // A cancelled one may not be answered yet.
     const stream = await a.proxy.openStream('x');
@@ -185,7 +183,7 @@ test('a stream cancelled while its target is dialled is a reset for the target, 
 test('a target that never reads holds up no other: two hundred connections at once each get their own answer', async (t) => {
   const deaf = await localServer(t, (socket) => socket.pause());
   const lively = await localServer(t, echo);
-  const { connect } = await forwarded(t, [`echo:${lively.port}`, `deaf:${deaf.port}`]);
+  const { connect } = await proxyPair(t, { targets: [`echo:${lively.port}`, `deaf:${deaf.port}`] });
   const block = randomBytes(1_000_000);
   for (let index = 0; index < 20; index += 1) {
     const socket = connect('deaf').on('error', () => undefined);

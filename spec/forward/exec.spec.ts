@@ -9,16 +9,15 @@ import type { TargetContext } from '../../lib/forward/endpoint-kind.js';
 import { ExecTarget } from '../../lib/forward/endpoints/exec-endpoint.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { sha256, temporaryFolder } from '../helpers/files.js';
-import { forwarded } from '../helpers/forwarded.js';
 import { formatSeen } from '../helpers/frame-log.js';
-import { failureOf, type ProxySetup, readToEnd, TestProxy } from '../helpers/proxies.js';
+import { failureOf, type ProxySetup, proxyPair, readToEnd, TestProxy } from '../helpers/proxies.js';
 import { carryUntil } from '../helpers/session-pair.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { targetPair } from '../helpers/target-pair.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
 const running = (t: ExecutionContext, command: string, b: ProxySetup = {}) =>
-  forwarded(t, `run:exec:${command}`, { b });
+  proxyPair(t, { targets: `run:exec:${command}`, b });
 
 const isAlive = (pid: number): boolean => {
   try {
@@ -31,14 +30,16 @@ const isAlive = (pid: number): boolean => {
 };
 
 test('processes have pipes and are independent: they end, read, write and answer in any order, and no byte is lost', async (t) => {
-  const { connect, b } = await forwarded(t, [
-    'hash:exec:sha256sum; echo $$',
-    'pipes:exec:cat /dev/stdin; echo out > /dev/stdout; echo err > /dev/stderr',
-    'much:exec:head -c 20000000 /dev/zero | tr "\\\\0" x',
-    'deaf:exec:echo done',
-    'early:exec:echo bye; exec >&-; cat > /dev/null',
-    'endless:exec:yes',
-  ]);
+  const { connect, b } = await proxyPair(t, {
+    targets: [
+      'hash:exec:sha256sum; echo $$',
+      'pipes:exec:cat /dev/stdin; echo out > /dev/stdout; echo err > /dev/stderr',
+      'much:exec:head -c 20000000 /dev/zero | tr "\\\\0" x',
+      'deaf:exec:echo done',
+      'early:exec:echo bye; exec >&-; cat > /dev/null',
+      'endless:exec:yes',
+    ],
+  });
   const ask = async (service: string, data: Buffer | string, isEnding = true): Promise<string> => {
     const socket = connect(service);
     if (isEnding) socket.end(data);
@@ -78,12 +79,14 @@ test('processes leak no descriptors', async (t) => {
 });
 
 test('a failing process resets the stream after its output, with its status; one that cannot start refuses it; the session continues', async (t) => {
-  const { connect, a, b } = await forwarded(t, [
-    'failing:exec:echo partial; echo why >&2; exit 3',
-    'missing:exec:no-such-command-anywhere',
-    // Longer than Linux allows for an argument.
-    `long:exec:: ${'x'.repeat(200_000)}`,
-  ]);
+  const { connect, a, b } = await proxyPair(t, {
+    targets: [
+      'failing:exec:echo partial; echo why >&2; exit 3',
+      'missing:exec:no-such-command-anywhere',
+      // Longer than Linux allows for an argument.
+      `long:exec:: ${'x'.repeat(200_000)}`,
+    ],
+  });
   const chunks: Buffer[] = [];
   // Node reports a reset that arrives together with data as EOF.
   connect()

@@ -5,13 +5,12 @@ import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
-import { forwarded } from '../helpers/forwarded.js';
-import { failureOf, type ProxySetup, readToEnd } from '../helpers/proxies.js';
+import { failureOf, type ProxySetup, proxyPair, readToEnd } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
 /** Two proxies: `a` listens, `b` appends to `file`. */
 const logging = (t: ExecutionContext, file: string, options = '', b: ProxySetup = {}) =>
-  forwarded(t, `log:file:${file}${options}`, { b });
+  proxyPair(t, { targets: `log:file:${file}${options}`, b });
 
 async function writeAll(socket: net.Socket, text: Iterable<string>): Promise<void> {
   const ended = readToEnd(socket);

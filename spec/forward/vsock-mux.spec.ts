@@ -5,9 +5,8 @@ import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
-import { forwarded } from '../helpers/forwarded.js';
 import { answering, firecracker, inPieces } from '../helpers/hybrid-vsock.js';
-import { countsOf, echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { countsOf, echo, failureOf, localServer, localSocket, proxyPair, readToEnd } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
 test('a stream reaches a port behind hybrid vsock, requested in one write, with data sent ahead', async (t) => {
@@ -18,7 +17,7 @@ test('a stream reaches a port behind hybrid vsock, requested in one write, with 
       echo(socket);
     },
   });
-  const { connect } = await forwarded(t, `x:vsock-mux:${path}:1234`);
+  const { connect } = await proxyPair(t, { targets: `x:vsock-mux:${path}:1234` });
   const data = randomBytes(3_000_001);
   const socket = connect();
   socket.end(data);
@@ -32,7 +31,7 @@ test('an answer in pieces, followed by the first bytes of the connection, is und
     inPieces(socket, ['O', 'K 107', '3741824', '\nwel', 'come']);
     socket.on('data', (chunk) => socket.end(chunk));
   });
-  const { connect } = await forwarded(t, `x:vsock-mux:${path}:1`);
+  const { connect } = await proxyPair(t, { targets: `x:vsock-mux:${path}:1` });
   const socket = connect();
   const chunks: Buffer[] = [];
   socket.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -53,7 +52,7 @@ test('any other answer refuses the stream and is quoted; no answer times out aft
     else if (answer !== undefined) socket.write(answer);
   });
   const targets = [`x:vsock-mux:${path}:7`, `none:vsock-mux:${path}-none:7`];
-  const { a, connect } = await forwarded(t, targets, { b: { clock } });
+  const { a, connect } = await proxyPair(t, { targets: targets, b: { clock } });
   for (const [service, said, message] of [
     ['x', null, /connection refused: no listener on port 7 \(connect-refused\)/],
     ['x', 'NO\n', /it answered "NO" instead of OK \(connect-failed\)/],
@@ -76,7 +75,10 @@ test('any other answer refuses the stream and is quoted; no answer times out aft
 test('vproxy offers hybrid vsock itself: by service and by port, with data sent ahead, and half-close', async (t) => {
   const path = join(temporaryFolder(t), 'vm1.vsock');
   const server = await localServer(t, echo);
-  const { a } = await forwarded(t, `echo:${server.port}`, { a: { outgoing: [`*:vsock-mux:${path},1234=echo`] } });
+  const { a } = await proxyPair(t, {
+    targets: `echo:${server.port}`,
+    a: { outgoing: [`*:vsock-mux:${path},1234=echo`] },
+  });
   t.is(lstatSync(path).mode & 0o777, 0o600);
   const data = randomBytes(1_000_003);
   for (const line of ['CONNECT echo\n', 'connect 1234\r\n', 'CONNECT\t echo \n']) {
@@ -101,7 +103,7 @@ test('an invalid, unknown or unanswered request is a bare close', async (t) => {
   const path = join(temporaryFolder(t), 'vm1.vsock');
   const clock = new ManualClock();
   const outgoing = [`*:vsock-mux:${path},1234=echo`];
-  const { a } = await forwarded(t, `gone:${path}-nobody`, { a: { outgoing, clock } });
+  const { a } = await proxyPair(t, { targets: `gone:${path}-nobody`, a: { outgoing, clock } });
   for (const [line, why] of [
     ['CONNECT 22\n', /no service for CONNECT 22/],
     ['CONNECT 99999999999999999999\n', /no service for CONNECT/],

@@ -12,6 +12,7 @@ import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { StreamTally } from '../../lib/forward/stream-tally.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { Proxy, type ProxyOptions } from '../../lib/proxy/proxy.js';
+import type { ForwardStatus } from '../../lib/status/types.js';
 import type { Tally } from '../../lib/util/tally.js';
 import { callVproxy } from './call-vproxy.js';
 import { startControl } from './control.js';
@@ -96,18 +97,35 @@ export async function startProxy(t: ExecutionContext, channel: string, setup: Pr
 /** The port at the end of an endpoint or of a description. */
 export const portOf = (endpoint: string): number => Number(/:(\d+)$/.exec(endpoint)?.[1]);
 
-/** Two started proxies on one channel with an established session: `a` listens for the channel, `b` connects. */
-export async function connectedProxies(
-  t: ExecutionContext,
-  path: string,
-  a: ProxySetup,
-  b: ProxySetup,
-): Promise<{ readonly a: TestProxy; readonly b: TestProxy }> {
-  const left = await startProxy(t, `unix-listen:${path}`, { name: 'a', ...a });
-  const right = await startProxy(t, `unix-connect:${path}`, { name: 'b', ...b });
-  await Promise.all([left.event('session-established'), right.event('session-established')]);
-  return { a: left, b: right };
+interface PairSetup {
+  /** The side that listens for the channel, and the side that connects. */
+  readonly a?: ProxySetup;
+  readonly b?: ProxySetup;
+  /** Services that `b` serves and `a` listens for, as `NAME:ENDPOINT`. */
+  readonly targets?: string | readonly string[];
+  /** Follows the address of the channel at both sides. */
+  readonly options?: string;
 }
+
+/** Two started proxies on one channel, at `path`, with an established session; `connect` dials a service, or the first one. */
+export async function proxyPair(t: ExecutionContext, { a = {}, b = {}, targets = [], options = '' }: PairSetup = {}) {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const served = [targets].flat();
+  const services = served.map((target) => target.slice(0, target.indexOf(':')));
+  const listening = services.map((service) => `${service}:0`);
+  const left = await startProxy(t, `unix-listen:${path}${options}`, { name: 'a', outgoing: listening, ...a });
+  const right = await startProxy(t, `unix-connect:${path}${options}`, { name: 'b', incoming: served, ...b });
+  await Promise.all([left, right].map((side) => side.event('session-established')));
+  const connect = (service = services[0] ?? ''): net.Socket => localSocket(t, left.port(service));
+  return { a: left, b: right, path, connect };
+}
+
+/** The state of the first forward of a side. */
+export const forwardOf = ({ proxy }: TestProxy): ForwardStatus => {
+  const [found] = proxy.listForwards();
+  if (found === undefined) throw new Error('there is no forward');
+  return found;
+};
 
 export { localServer } from './local-server.js';
 
@@ -186,7 +204,7 @@ export async function steeredPair(
   t: ExecutionContext,
   { here = {}, peer = {} }: { readonly here?: ProxySetup; readonly peer?: ProxySetup } = {},
 ) {
-  const { a, b } = await connectedProxies(t, join(temporaryFolder(t), 'c'), here, peer);
+  const { a, b } = await proxyPair(t, { a: here, b: peer });
   const control = await startControl(t, a.proxy);
   const env = { VPROXY_SOCKET: control.path };
   const run = (...args: readonly string[]): Promise<RunResult> =>

@@ -8,7 +8,6 @@ import { temporaryFolder } from '../helpers/files.js';
 import {
   answerTo,
   ask,
-  connectedProxies,
   echo,
   endsInOrder,
   failureOf,
@@ -17,6 +16,7 @@ import {
   openEcho,
   outgoing,
   portOf,
+  proxyPair,
   refusal,
   startProxy,
   type TestProxy,
@@ -109,12 +109,9 @@ test('the status shows what a channel waits for, when it retries, and why its se
   t.true(status().totals.sentFrames >= totals.sentFrames, 'totals outlive the session');
 });
 
-const plainPair = (t: ExecutionContext, here = {}, there = {}) =>
-  connectedProxies(t, join(temporaryFolder(t), 'channel.sock'), here, there);
-
 test('a stream is listed with what it waits for, and can be closed', async (t) => {
   const held = await localServer(t, (socket) => void socket.pause());
-  const { a, b } = await plainPair(t, { outgoing: ['held:0'] }, { incoming: [`held:${held.port}`] });
+  const { a, b } = await proxyPair(t, { targets: `held:${held.port}` });
   const socket = localSocket(t, a.port('held'));
   socket.write(Buffer.alloc(30_000_000));
   const [waiting, other] = await eventually(() => {
@@ -142,7 +139,7 @@ async function addForward({ proxy }: TestProxy, direction: 'incoming' | 'outgoin
 }
 
 async function echoPair(t: ExecutionContext) {
-  const { a, b } = await plainPair(t);
+  const { a, b } = await proxyPair(t);
   const target = await localServer(t, echo);
   const serve = () => addForward(b, 'incoming', `echo:${target.port}`);
   const served = await serve();

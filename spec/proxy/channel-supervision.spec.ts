@@ -10,12 +10,12 @@ import { hangingPort } from '../helpers/ports.js';
 import {
   answerTo,
   ask,
-  connectedProxies,
   echo,
   failureOf,
   localServer,
   localSocket,
   openEcho,
+  proxyPair,
   startProxy,
   TestProxy,
 } from '../helpers/proxies.js';
@@ -40,9 +40,8 @@ function strangersTo(t: ExecutionContext, path: string) {
 }
 
 test('R-CHANNEL-2: a stranger on a listening channel ends no session, and the seventeenth closes another stranger', async (t) => {
-  const path = channelPath(t);
   const { port } = await localServer(t, echo);
-  const { a } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, { incoming: [`echo:${port}`] });
+  const { a, path } = await proxyPair(t, { targets: `echo:${port}` });
   const socket = await openEcho(t, a.port('echo'));
   const { open, add } = strangersTo(t, path);
   for (let count = 0; count < MAX_WAITING; count += 1) await add();
@@ -243,10 +242,8 @@ test('it stops in time with many unread streams both ways and unresponsive targe
     socket.pause().write(Buffer.alloc(1_000_000));
   });
   const clocks = [new ManualClock(), new ManualClock()] as const;
-  const here = { outgoing: ['deaf:0', 'hangs:0'] };
-  const there = { incoming: [`deaf:${deaf.port}`, `hangs:127.0.0.1:${await hangingPort(t)}`] };
-  const path = channelPath(t);
-  const { a, b } = await connectedProxies(t, path, { ...here, clock: clocks[0] }, { ...there, clock: clocks[1] });
+  const targets = [`deaf:${deaf.port}`, `hangs:127.0.0.1:${await hangingPort(t)}`];
+  const { a, b } = await proxyPair(t, { targets, a: { clock: clocks[0] }, b: { clock: clocks[1] } });
   for (let count = 0; count < 55; count += 1)
     localSocket(t, a.port(count < 50 ? 'deaf' : 'hangs'))
       .on('error', () => undefined)

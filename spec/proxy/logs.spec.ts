@@ -7,11 +7,8 @@ import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { AuditLog } from '../../lib/proxy/audit-log.js';
 import type { Rotation } from '../../lib/system/files/log-file.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { ask, connectedProxies, echo, localServer, type ProxySetup, refusal } from '../helpers/proxies.js';
+import { ask, echo, localServer, proxyPair, refusal } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
-
-const pair = (t: ExecutionContext, here: ProxySetup, there: ProxySetup) =>
-  connectedProxies(t, join(temporaryFolder(t), 'channel.sock'), here, there);
 
 /** The fields that an event has and the table lacks, or vice versa. */
 function strayFields({ event, fields }: LogEvent): string[] {
@@ -46,7 +43,7 @@ test('each event has the level and the fields of the table; the audit log has wh
   const target = await localServer(t, echo);
   const incoming = [`echo:${target.port}`, `secret:${target.port}`];
   const served = { incoming, label: 'vm1', policies: { secret: { isAllowed: false } } };
-  const { a, b } = await pair(t, { outgoing: ['echo:0', 'secret:0', 'gone:0'] }, served);
+  const { a, b } = await proxyPair(t, { a: { outgoing: ['echo:0', 'secret:0', 'gone:0'] }, b: served });
   b.proxy.on('audit', (event) => audit.record(event));
   t.is(await ask(t, a.port('echo')), 'hello');
   for (const service of ['secret', 'gone']) t.is(await refusal(t, a.port(service)), 'ECONNRESET');
@@ -80,7 +77,7 @@ test('each event has the level and the fields of the table; the audit log has wh
 
 test('a forward to a missing service causes a warning when a session begins, with the services that the peer offers', async (t) => {
   const outgoing = ['web:0', 'ssh:0', `*:vsock-mux:${temporaryFolder(t)}/mux`];
-  const { a, b } = await pair(t, { outgoing, incoming: ['x:9'] }, { incoming: ['ssh:9', 'db:9'] });
+  const { a, b } = await proxyPair(t, { a: { outgoing, incoming: ['x:9'] }, b: { incoming: ['ssh:9', 'db:9'] } });
   const missing = await a.event('service-missing');
   t.is(missing.level, 'warn');
   t.is(missing.message, '-o web:127.0.0.1:0: the peer offers no service web; it offers: db, ssh');

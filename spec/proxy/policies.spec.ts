@@ -11,12 +11,12 @@ import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import {
   answerTo,
   ask,
-  connectedProxies,
   echo,
   endsInOrder,
   incoming,
   localServer,
   openEcho,
+  proxyPair,
   refusal,
   startProxy,
   type TestProxy,
@@ -24,11 +24,10 @@ import {
 import { eventually, ManualClock } from '../helpers/time.js';
 
 async function setUp(t: ExecutionContext, policies: ChannelPolicies) {
-  const path = join(temporaryFolder(t), 'channel.sock');
   const target = await localServer(t, echo);
   const served = [`echo:${target.port}`];
   const here = { incoming: served, label: 'vm1', policies };
-  const { a: host, b: guest } = await connectedProxies(t, path, here, { outgoing: ['echo:0'] });
+  const { a: host, b: guest, path } = await proxyPair(t, { a: here, b: { outgoing: ['echo:0'] } });
   const own = { label: 'vm1', address: `unix-listen:${path}`, name: 'a', forwards: incoming(...served) };
   const changedBy = async (policies?: ChannelPolicies) =>
     (await host.proxy.apply([{ ...own, ...(policies && { policies }) }])).changedPolicies;
@@ -154,8 +153,7 @@ test('a key is rotated without interruption: both sides first add the new one, t
 test('a second key is adopted without interruption; the very first key restarts the channel', async (t) => {
   const folder = temporaryFolder(t);
   const [first, second] = [writeKeyFile(folder, 'first', '1f'), writeKeyFile(folder, 'second', '2e')];
-  const path = join(folder, 'channel.sock');
-  const { a: host, b: guest } = await connectedProxies(t, path, {}, {});
+  const { a: host, b: guest, path } = await proxyPair(t);
   const apply = async (ofHost: readonly string[], ofGuest: readonly string[]) => {
     const own = { address: `unix-listen:${path}`, name: 'a', keyFiles: ofHost };
     const { replacedChannels } = await host.proxy.apply([own]);

@@ -13,7 +13,7 @@ import type { MuxStream } from '../../lib/session/mux-stream.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { duplexPair } from '../helpers/channel-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { connectedProxies, echo as echoSocket, localServer, startProxy, TestProxy } from '../helpers/proxies.js';
+import { echo as echoSocket, localServer, proxyPair, startProxy, TestProxy } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { within } from '../helpers/time.js';
 
@@ -104,8 +104,6 @@ test('the peer may open as many streams as announced', async (t) => {
 
 // A program with a channel.
 
-const proxies = (t: ExecutionContext) => connectedProxies(t, join(temporaryFolder(t), 'channel.sock'), {}, {});
-
 test('a program opens and serves streams without a socket, also to a Peer; it waits for a session', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const a = new TestProxy(t, `unix-listen:${path}`);
@@ -137,7 +135,7 @@ const FAILURES: Readonly<Record<string, (stream: MuxStream) => unknown>> = {
 
 for (const [name, handle] of Object.entries(FAILURES)) {
   test(`a failing service ends only its own stream, is logged, and hides the reason from the peer: ${name}`, async (t) => {
-    const { a, b } = await proxies(t);
+    const { a, b } = await proxyPair(t);
     a.proxy.serve(name, handle);
     a.proxy.serve('echo', echo);
     const neighbour = await b.proxy.connect('echo');
@@ -151,7 +149,7 @@ for (const [name, handle] of Object.entries(FAILURES)) {
 }
 
 test('a handler that awaits a stream which the peer resets does not count as failed', async (t) => {
-  const { a, b } = await proxies(t);
+  const { a, b } = await proxyPair(t);
   const handled = deferred<unknown>();
   a.proxy.serve('sink', async (stream) => {
     try {

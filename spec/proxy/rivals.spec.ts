@@ -12,7 +12,7 @@ import { supervise } from '../../lib/proxy/listen-supervisor.js';
 import type { Rival, RivalQuery } from '../../lib/proxy/rival.js';
 import { sessionSettings } from '../../lib/session/settings.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { connectedProxies, localServer, startProxy, type TestProxy } from '../helpers/proxies.js';
+import { localServer, proxyPair, startProxy, type TestProxy } from '../helpers/proxies.js';
 import { CuttingRelay } from '../helpers/relays.js';
 import { eventually, ManualClock, within } from '../helpers/time.js';
 
@@ -45,8 +45,7 @@ async function newcomer(t: ExecutionContext, path: string): Promise<TestProxy> {
 
 /** A listening side, a dialling side, and another one that has displaced it. */
 async function displaced(t: ExecutionContext, setup: object) {
-  const path = join(temporaryFolder(t), 'channel.sock');
-  const { a, b } = await connectedProxies(t, path, {}, setup);
+  const { a, b, path } = await proxyPair(t, { b: setup });
   const rival = await newcomer(t, path);
   const end = await b.event('session-ended');
   return { a, b, rival, end, path };

@@ -12,7 +12,7 @@ import { Proxy } from '../../lib/proxy/proxy.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { ExecCaller } from '../helpers/exec-peers.js';
 import { PROJECT_ROOT, staticImports, temporaryFolder } from '../helpers/files.js';
-import { connectedProxies, type ProxySetup, type TestProxy } from '../helpers/proxies.js';
+import { type ProxySetup, proxyPair, type TestProxy } from '../helpers/proxies.js';
 import { eventually, ManualClock, within } from '../helpers/time.js';
 import { isRunning } from '../helpers/vproxy-process.js';
 
@@ -20,8 +20,7 @@ const ANY = { commands: 'any' } as const;
 
 /** A guest with the permissions `here`, and a host; also returns the guest's options, to be changed. */
 async function setUp(t: ExecutionContext, here: ProxySetup) {
-  const path = join(temporaryFolder(t), 'channel.sock');
-  const { a, b } = await connectedProxies(t, path, { label: 'vm1', ...here }, { label: 'host' });
+  const { a, b, path } = await proxyPair(t, { a: { label: 'vm1', ...here }, b: { label: 'host' } });
   const own = { label: 'vm1', address: `unix-listen:${path}`, name: 'a' };
   const apply = (options: Partial<ChannelOptions>) => a.proxy.apply([{ ...own, ...options }]);
   /** Applies other options, and returns the changed rules; the channel stays. */

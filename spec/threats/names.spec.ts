@@ -5,7 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { startControl } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { connectedProxies, echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
+import { echo, localServer, localSocket, proxyPair, readToEnd, TestProxy } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { CLEAR_HELLO, helloOf } from './middle.js';
 
@@ -114,9 +114,8 @@ test('T11: sessions that end with ever new codes from the peer are one series', 
 });
 
 test('T17: the opening of a session is carried like any bytes on a stream, at every offset in its frames', async (t) => {
-  const path = join(temporaryFolder(t), 'channel.sock');
   const server = await localServer(t, echo);
-  const { a, b } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, { incoming: [`echo:${server.port}`] });
+  const { a, b } = await proxyPair(t, { targets: `echo:${server.port}` });
   const opening = Buffer.concat([Buffer.alloc(131_088), helloOf(CLEAR_HELLO)]);
   for (let shift = 0; shift < 20; shift += 1) {
     const bytes = Buffer.concat([Buffer.alloc(shift * 7, 'x'), opening, helloOf(CLEAR_HELLO), opening]);

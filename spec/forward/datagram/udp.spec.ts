@@ -10,16 +10,17 @@ import type { BoundDatagramsEvents } from '../../../lib/system/datagrams/datagra
 import { UdpSocket } from '../../../lib/system/datagrams/udp.js';
 import { LoopTurns } from '../../../lib/util/concurrency.js';
 import { temporaryFolder } from '../../helpers/files.js';
-import { forwarded, forwardOf } from '../../helpers/forwarded.js';
 import { freePort } from '../../helpers/ports.js';
-import { connectedProxies, echo, localServer, type ProxySetup, portOf, startProxy } from '../../helpers/proxies.js';
+import { echo, forwardOf, localServer, type ProxySetup, portOf, proxyPair, startProxy } from '../../helpers/proxies.js';
 import { CuttingRelay } from '../../helpers/relays.js';
 import { eventually, ManualClock } from '../../helpers/time.js';
 import { UdpProgram } from '../../helpers/udp.js';
 
 /** Two proxies: datagrams to `port` of `a` go to a target of `b`. */
-const setUp = (t: ExecutionContext, target: number, a: ProxySetup = {}, b: ProxySetup = {}) =>
-  forwarded(t, `dns:udp:${target}`, { a: { outgoing: ['dns:udp:0'], ...a }, b });
+async function setUp(t: ExecutionContext, target: number, a: ProxySetup = {}, b: ProxySetup = {}) {
+  const pair = await proxyPair(t, { targets: `dns:udp:${target}`, a: { outgoing: ['dns:udp:0'], ...a }, b });
+  return { ...pair, port: pair.a.port('dns') };
+}
 
 /** Uses up the time of a turn of the event loop. */
 const useTurn = (): void => {
@@ -108,10 +109,10 @@ test('IPv6 and names work, too', async (t) => {
   const { address } = await lookup('localhost');
   const target = await UdpProgram.openEcho(t, 0, address);
   const outgoing = ['dns:udp:[::ffff:127.0.0.1]:0'];
-  const { a, port } = await forwarded(t, `dns:udp:localhost:${target.port}`, { a: { outgoing } });
+  const { a } = await proxyPair(t, { targets: `dns:udp:localhost:${target.port}`, a: { outgoing } });
   t.regex(forwardOf(a).endpoint, /^udp:\[::ffff:127\.0\.0\.1\]:\d+$/);
   const client = await UdpProgram.open(t);
-  client.send('hello', port);
+  client.send('hello', a.port('dns'));
   await client.came(1);
   t.deepEqual(client.texts, ['hello']);
 });
@@ -175,10 +176,13 @@ test('a flow ends after 60 s without messages, and the next message opens anothe
 });
 
 test('flows are limited to half of the streams that the peer accepts; the one idle for longest makes room', async (t) => {
-  const path = `${join(temporaryFolder(t), 'channel.sock')},streams=8`;
   const target = await UdpProgram.openEcho(t);
   const incoming = [`dns:udp:${target.port}`, `also:udp:${target.port}`];
-  const { a } = await connectedProxies(t, path, { outgoing: ['dns:udp:0', 'also:udp:0'] }, { incoming });
+  const { a } = await proxyPair(t, {
+    options: ',streams=8',
+    a: { outgoing: ['dns:udp:0', 'also:udp:0'] },
+    b: { incoming },
+  });
   const clients = await Promise.all(Array.from({ length: 5 }, () => UdpProgram.open(t)));
   const ask = async (index: number, count: number): Promise<void> => {
     const client = clients[index] as UdpProgram;

@@ -6,8 +6,7 @@ import test, { type ExecutionContext } from 'ava';
 import { MAX_DATAGRAM_BYTES } from '../../../lib/codec/datagram-messages.js';
 import { parseForwardSpec } from '../../../lib/forward/spec.js';
 import { temporaryFolder } from '../../helpers/files.js';
-import { forwarded, forwardOf } from '../../helpers/forwarded.js';
-import { connectedProxies, type ProxySetup, startProxy, type TestProxy } from '../../helpers/proxies.js';
+import { forwardOf, type ProxySetup, proxyPair, startProxy, type TestProxy } from '../../helpers/proxies.js';
 import { serialTestWith, testWith } from '../../helpers/test-with.js';
 import { eventually, ManualClock } from '../../helpers/time.js';
 import { UdpProgram } from '../../helpers/udp.js';
@@ -18,7 +17,7 @@ async function setUp(t: ExecutionContext, b: ProxySetup = {}) {
   const folder = temporaryFolder(t);
   const [log, target] = [join(folder, 'log'), join(folder, 'target')];
   const a = { outgoing: [`syslog:unixgram:${log}`] };
-  return { ...(await forwarded(t, `syslog:unixgram:${target}`, { a, b })), folder, log, target };
+  return { ...(await proxyPair(t, { targets: `syslog:unixgram:${target}`, a, b })), folder, log, target };
 }
 
 const datagramsOf = (side: TestProxy) => {
@@ -118,12 +117,10 @@ testWith('python')('messages of a unix socket can go to UDP, and vice versa', as
   const folder = temporaryFolder(t);
   const [log, target] = [join(folder, 'log'), join(folder, 'target')];
   const udp = await UdpProgram.openEcho(t);
-  const { a } = await connectedProxies(
-    t,
-    join(folder, 'channel.sock'),
-    { outgoing: [`one:unixgram:${log}`, 'other:udp:0'] },
-    { incoming: [`one:udp:${udp.port}`, `other:unixgram:${target}`] },
-  );
+  const { a } = await proxyPair(t, {
+    a: { outgoing: [`one:unixgram:${log}`, 'other:udp:0'] },
+    b: { incoming: [`one:udp:${udp.port}`, `other:unixgram:${target}`] },
+  });
   const client = await UnixgramProgram.open(t, { at: join(folder, 'client') });
   await client.send('to UDP', log);
   await client.came(1);
@@ -273,7 +270,7 @@ serialTestWith('python')('nothing stays open when forwards and flows have gone',
   const folder = temporaryFolder(t);
   const server = await UnixgramProgram.open(t, { at: join(folder, 'target') });
   const client = await UnixgramProgram.open(t);
-  const { a, b } = await connectedProxies(t, join(folder, 'channel.sock'), {}, {});
+  const { a, b } = await proxyPair(t);
   const once = async () => {
     const count = server.messages.length;
     const forwards = [

@@ -1,15 +1,14 @@
 /** An egress between two real proxies, as programs in a guest use it, a thousand at once. */
 import type net from 'node:net';
 import test, { type ExecutionContext } from 'ava';
-import { forwarded } from '../../helpers/forwarded.js';
-import { echo, localServer, readToEnd } from '../../helpers/proxies.js';
+import { echo, localServer, proxyPair, readToEnd } from '../../helpers/proxies.js';
 import { eventually } from '../../helpers/time.js';
 
 const HOST = '127.0.0.1';
 
 /** A host whose egress allows the listed entries, and a guest that listens for it. */
 const pairWith = (t: ExecutionContext, allow: readonly string[]) =>
-  forwarded(t, 'internet:egress:', { b: { egress: { internet: { allow } } } });
+  proxyPair(t, { targets: 'internet:egress:', b: { egress: { internet: { allow } } } });
 
 const connectTo = (port: number): string => `CONNECT ${HOST}:${port} HTTP/1.1\r\nHost: ${HOST}:${port}\r\n\r\n`;
 const ESTABLISHED = 'HTTP/1.1 200 Connection Established\r\n\r\n';

@@ -4,8 +4,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { encodeProxyHeader, machineAddress } from '../../../lib/forward/endpoints/proxy-header.js';
 import { temporaryFolder } from '../../helpers/files.js';
-import { forwarded } from '../../helpers/forwarded.js';
-import { localServer, readToEnd } from '../../helpers/proxies.js';
+import { localServer, proxyPair, readToEnd } from '../../helpers/proxies.js';
 
 test('the header is, byte for byte, as in the specification of the PROXY protocol', (t) => {
   const header = encodeProxyHeader({ label: 'vm1', streamId: 65_539 });
@@ -42,7 +41,7 @@ test('with peerAddress a target gets the header first, and then the bytes of the
   const { port } = await localServer(t, welcome);
   await localServer(t, welcome, { path });
   const b = { label: 'vm7', peerAddress: true };
-  const { connect } = await forwarded(t, [`tcp:${port}`, `unix:${path}`], { b });
+  const { connect } = await proxyPair(t, { targets: [`tcp:${port}`, `unix:${path}`], b });
   const header = encodeProxyHeader({ label: 'vm7', streamId: 0 });
   for (const service of ['tcp', 'unix']) {
     const socket = connect(service);

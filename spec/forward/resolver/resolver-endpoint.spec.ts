@@ -1,5 +1,4 @@
 import dns from 'node:dns/promises';
-import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { VproxyError } from '../../../lib/errors.js';
@@ -24,10 +23,9 @@ import {
   soa,
   zoneServer,
 } from '../../helpers/dns.js';
-import { temporaryFolder } from '../../helpers/files.js';
 import { heapBytes } from '../../helpers/measures.js';
 import { freePort } from '../../helpers/ports.js';
-import { connectedProxies, countsOf } from '../../helpers/proxies.js';
+import { countsOf, proxyPair } from '../../helpers/proxies.js';
 import { carryOn, carryUntil, type SessionPair } from '../../helpers/session-pair.js';
 import { targetPair } from '../../helpers/target-pair.js';
 import { eventually } from '../../helpers/time.js';
@@ -37,12 +35,10 @@ import { eventually } from '../../helpers/time.js';
 /** `a` listens for DNS on one port over UDP and TCP; `b` answers, and asks the server at `serverPort`. */
 async function resolving(t: ExecutionContext, serverPort: number, allow: readonly string[]) {
   const port = await freePort();
-  const { a: guest, b: host } = await connectedProxies(
-    t,
-    join(temporaryFolder(t), 'channel'),
-    { outgoing: [`dns:udp:127.0.0.1:${port}`, `dns:tcp:127.0.0.1:${port}`] },
-    { incoming: [`dns:resolver:,server=127.0.0.1:${serverPort}`], egress: { dns: { allow } } },
-  );
+  const { a: guest, b: host } = await proxyPair(t, {
+    a: { outgoing: [`dns:udp:127.0.0.1:${port}`, `dns:tcp:127.0.0.1:${port}`] },
+    b: { incoming: [`dns:resolver:,server=127.0.0.1:${serverPort}`], egress: { dns: { allow } } },
+  });
   const resolver = new dns.Resolver({ timeout: 20_000, tries: 1 });
   resolver.setServers([`127.0.0.1:${port}`]);
   return { guest, host, port, resolver };

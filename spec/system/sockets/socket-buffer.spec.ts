@@ -7,8 +7,7 @@ import { LocalWriter } from '../../../lib/forward/local-writer.js';
 import { SocketLink } from '../../../lib/link/socket-link.js';
 import type { Libc, NativeCall } from '../../../lib/system/libc.js';
 import { enlargeBuffer, grantedBuffer } from '../../../lib/system/sockets/socket-buffer.js';
-import { temporaryFolder } from '../../helpers/files.js';
-import { connectedProxies, localServer, localSocket } from '../../helpers/proxies.js';
+import { localServer, localSocket, proxyPair } from '../../helpers/proxies.js';
 import { eventually } from '../../helpers/time.js';
 import { roomOf, unixPair } from '../../helpers/unix-pair.js';
 
@@ -182,9 +181,7 @@ test('bytes waiting for a socket to connect are not a sign of a full buffer', as
 
 test('the status of a channel has the size granted to its link; each side requests its own', async (t) => {
   const server = await localServer(t, (socket) => socket.pipe(socket));
-  const path = `${temporaryFolder(t)}/channel.sock`;
-  const sink = { incoming: [`echo:${server.port}`], bufferBytes: 65_536 };
-  const { a, b } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, sink);
+  const { a, b } = await proxyPair(t, { targets: `echo:${server.port}`, b: { bufferBytes: 65_536 } });
   const granted = () => [a, b].map(({ proxy }) => proxy.listChannels()[0]?.bufferBytes ?? null);
   t.deepEqual(granted(), [null, null]);
   const socket = localSocket(t, { host: '127.0.0.1', port: a.port('echo') }).resume();
