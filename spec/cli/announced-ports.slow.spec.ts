@@ -8,9 +8,10 @@ import type { ControlClient } from '../../lib/control/client/client.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { freePort } from '../helpers/ports.js';
+import { processPair } from '../helpers/process-pair.js';
 import { answerTo, ask, failureOf, localSocket, refusal } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
-import { upgradablePair, upgrade } from '../helpers/upgrades.js';
+import { upgrade } from '../helpers/upgrades.js';
 
 /** An echo server in a process named `echo-program`. */
 const PROGRAM = `process.title = 'echo-program';
@@ -28,9 +29,11 @@ async function startProgram(t: ExecutionContext, port: number): Promise<ChildPro
 async function setUp(t: ExecutionContext, forwarding = (port: number): string => String(port)) {
   const port = await freePort();
   const announced = ['--announce-ports', String(port)];
-  const pair = await upgradablePair(t, { host: ['--forward-ports', forwarding(port)], guest: announced });
-  const run = (...words: readonly string[]) => callVproxy(words, { env: { VPROXY_SOCKET: pair.sockets[0] } });
-  return { ...pair, port, run, client: pair.clients[0] };
+  const { host, guest, sockets, clients, env } = await processPair(t, {
+    ...{ control: 'both', host: ['--forward-ports', forwarding(port)], guest: announced },
+  });
+  const run = (...words: readonly string[]) => callVproxy(words, { env });
+  return { host, guest, sockets, port, run, client: clients[0] };
 }
 
 /** Where the host listens for a port. The owner may be known only later: on a busy machine it is looked up again. */
@@ -119,7 +122,11 @@ test.serial('a reload of either side applies other ports, and ends no session', 
   const [folder, port] = [temporaryFolder(t), await freePort()];
   const [hostFile, guestFile] = [join(folder, 'host.toml'), join(folder, 'guest.toml')];
   for (const file of [hostFile, guestFile]) writeFileSync(file, '');
-  const { clients } = await upgradablePair(t, { host: ['--config', hostFile], guest: ['--config', guestFile] });
+  const { clients } = await processPair(t, {
+    control: 'both',
+    host: ['--config', hostFile],
+    guest: ['--config', guestFile],
+  });
   const [host, guest] = clients;
   const reload = (client: ControlClient, file: string, text: string) => {
     writeFileSync(file, text);

@@ -13,8 +13,8 @@ import { callVproxy } from '../helpers/call-vproxy.js';
 import { ask, NO_CHANGES, TestProcess } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { givenIn } from '../helpers/given-options.js';
+import { processPair } from '../helpers/process-pair.js';
 import { answerTo, echo, localServer, localSocket, refusal, TestProxy } from '../helpers/proxies.js';
-import { upgradablePair } from '../helpers/upgrades.js';
 import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 test('the path of the control socket depends on --control, --name and the PID', (t) => {
@@ -108,7 +108,7 @@ for (const timeoutS of [30, 0]) {
   test.serial(`drain ends the process when its streams have ended, or after ${timeoutS} s`, async (t) => {
     const target = await localServer(t, echo);
     const forwards = { host: ['-o', 'echo:127.0.0.1:0'], guest: ['-i', `echo:${target.port}`] };
-    const { host, sockets } = await upgradablePair(t, forwards);
+    const { host, sockets } = await processPair(t, { control: 'both', ...forwards });
     const socket = localSocket(t, await host.listeningPort('echo'));
     socket.on('error', () => undefined);
     await answerTo(socket, 'before');

@@ -6,9 +6,9 @@ import { formatOutcome, formatProgress } from '../../cli/ui/progress.js';
 import { textWidth } from '../../cli/ui/table.js';
 import { CopyProgress } from '../../lib/copy/copy-progress.js';
 import { temporaryFolder } from '../helpers/files.js';
+import { processPair } from '../helpers/process-pair.js';
 import { openTerminal } from '../helpers/terminals.js';
 import { testWith } from '../helpers/test-with.js';
-import { upgradablePair } from '../helpers/upgrades.js';
 import { VPROXY } from '../helpers/vproxy-process.js';
 
 const progress = (facts: Partial<CopyProgress>): CopyProgress => Object.assign(new CopyProgress(), facts);
@@ -58,7 +58,7 @@ async function watch(t: ExecutionContext, words: string, line: RegExp): Promise<
     writeFileSync(join(folder, name), '');
     truncateSync(join(folder, name), 30_000_000_000);
   }
-  const { sockets } = await upgradablePair(t, { guest: ['--allow-copy'] });
+  const { sockets } = await processPair(t, { control: 'both', guest: ['--allow-copy'] });
   const command = `${VPROXY} copy ${words} ${folder}/sparse :${folder}/there; sleep 60`;
   const terminal = await openTerminal(t, `trap : INT; ${command}`, { VPROXY_SOCKET: sockets[0] });
   await terminal.shows(line);

@@ -6,14 +6,14 @@ import test, { type ExecutionContext } from 'ava';
 import { describeTree, makeTree } from '../helpers/copy-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { peakBytes, resetPeak } from '../helpers/measures.js';
+import { processPair } from '../helpers/process-pair.js';
 import { eventually } from '../helpers/time.js';
-import { upgradablePair } from '../helpers/upgrades.js';
 import { type PipedCommand, runPiped } from '../helpers/vproxy-process.js';
 
 /** A host with a control socket, a guest with these arguments, and an empty folder. */
 async function setUp(t: ExecutionContext, ...words: readonly string[]) {
   const folder = temporaryFolder(t);
-  const { host, guest, sockets } = await upgradablePair(t, { guest: words });
+  const { host, guest, sockets } = await processPair(t, { control: 'both', guest: words });
   const run = (...args: readonly string[]): PipedCommand =>
     runPiped(t, ['copy', ...args], { VPROXY_SOCKET: sockets[0] });
   const copy = async (...args: readonly string[]) => {

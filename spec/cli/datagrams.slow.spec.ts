@@ -5,21 +5,26 @@ import test, { type ExecutionContext } from 'ava';
 import type { ControlClient } from '../../lib/control/client/client.js';
 import type { DatagramCounts } from '../../lib/status/types.js';
 import type { PairSetup } from '../helpers/process-pair.js';
+import { processPair } from '../helpers/process-pair.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { UdpProgram } from '../helpers/udp.js';
-import { upgradablePair, upgrade } from '../helpers/upgrades.js';
+import { upgrade } from '../helpers/upgrades.js';
 
 const QUESTIONS = 10_000;
 
 /** A host that forwards datagrams to the guest's target at `port`. */
 async function sidesOf(t: ExecutionContext, target: number, { host = [], guest = [], ...setup }: PairSetup = {}) {
-  const pair = await upgradablePair(t, {
-    ...setup,
+  const {
+    host: listening,
+    sockets,
+    clients,
+  } = await processPair(t, {
+    ...{ ...setup, control: 'both' },
     host: ['-o', 'dns:udp:127.0.0.1:0', ...host],
     guest: ['-i', `dns:udp:127.0.0.1:${target}`, ...guest],
   });
-  return { ...pair, port: await pair.host.listeningPort('dns') };
+  return { listening, sockets, clients, port: await listening.listeningPort('dns') };
 }
 
 /** The counters of a process's forward of datagrams. */
@@ -43,7 +48,7 @@ test('10,000 questions beside a bulk transfer: each is answered, or counted wher
   let isOver = false;
   const sink = await localServer(t, (socket) => void socket.pipe(new Writable({ write: (_, __, done) => done() })));
   const more = { host: ['-o', 'bulk:0'], guest: ['-i', `bulk:${sink.port}`] };
-  const { port, host: listening, clients } = await sidesOf(t, target.port, more);
+  const { port, listening, clients } = await sidesOf(t, target.port, more);
   const bulk = localSocket(t, await listening.listeningPort('bulk'));
   const chunk = Buffer.alloc(1 << 20);
   const write = (): void => {

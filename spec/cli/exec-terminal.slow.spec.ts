@@ -2,13 +2,14 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { type ExecPair, execPair } from '../helpers/process-pair.js';
+import { execPair, type ProcessPair } from '../helpers/process-pair.js';
 import { openTerminal, type Terminal } from '../helpers/terminals.js';
 import { serialTestWith } from '../helpers/test-with.js';
 
 const withTmux = serialTestWith('tmux');
 
-interface Person extends ExecPair {
+interface Person {
+  readonly pair: ProcessPair;
   readonly terminal: Terminal;
   /** Types a line. */
   readonly type: (line: string) => Promise<void>;
@@ -29,11 +30,11 @@ async function sitDown(t: ExecutionContext): Promise<Person> {
   await sees(/[#$]$/m);
   await type(`${SETTINGS} > "$WORK/before"; echo noted`);
   await sees(/^noted$/m);
-  return { ...pair, terminal, type, sees };
+  return { pair, terminal, type, sees };
 }
 
 /** Whether the terminal has the recorded settings. */
-async function isRestored({ type, sees, folder }: Person): Promise<boolean> {
+async function isRestored({ pair: { folder }, type, sees }: Person): Promise<boolean> {
   await type(`${SETTINGS} > "$WORK/after"; echo looked`);
   await sees(/^looked$/m);
   return readFileSync(join(folder, 'before'), 'utf8') === readFileSync(join(folder, 'after'), 'utf8');
@@ -97,12 +98,12 @@ for (const [what, strike] of [
 ] as const) {
   withTmux(`the terminal is restored where ${what}`, async (t) => {
     const person = await sitDown(t);
-    const { type, sees, folder } = person;
+    const { type, sees, pair } = person;
     await type(
       `$VPROXY exec -t sh -c 'echo $PPID; echo re""ady; sleep 1000' & echo $! > "$WORK/pid"; fg; echo "ended $?"`,
     );
     await sees(/^ready/m);
-    strike(person, Number(readFileSync(join(folder, 'pid'), 'utf8')));
+    strike(person, Number(readFileSync(join(pair.folder, 'pid'), 'utf8')));
     await sees(/^ended (125|143)$/m);
     t.true(await isRestored(person));
   });

@@ -88,13 +88,13 @@ test.serial('a command that cannot be run has an error line and a status', async
 });
 
 test.serial('a peer that allows no commands or is down, and an invalid word', async (t) => {
-  const { exec, pair } = await execPair(t, []);
+  const { exec, host } = await execPair(t, []);
   const line = 'vproxy: error: the peer does not allow commands; start vproxy there with --allow-exec\n';
   t.deepEqual(await exec(['true']), { code: 126, stdout: '', stderr: line });
   t.is((await exec(['--channel', 'vm7', 'true'])).code, 125);
   const wrong = { code: 125, stdout: '', stderr: 'vproxy: error: -x: unknown option; see --help\n' };
   t.deepEqual(await exec(['-x', 'ls']), wrong);
-  await pair.host.stop();
+  await host.stop();
   const gone = await exec(['true']);
   t.is(gone.code, 125);
   t.regex(gone.stderr, /^vproxy: error: no process answers on .*\n$/);
@@ -166,8 +166,8 @@ for (const [who, side] of [
   ['a proxy of this side', 'host'],
 ] as const) {
   test.serial(`${who} that disappears is a failure with its reason`, async (t) => {
-    const { start, pair } = await execPair(t);
-    const command = start('sh', '-c', 'echo ready; sleep 1000');
+    const pair = await execPair(t);
+    const command = pair.start('sh', '-c', 'echo ready; sleep 1000');
     await firstOf(command);
     pair[side].kill('SIGKILL');
     const { code, stderr } = await command.ended;

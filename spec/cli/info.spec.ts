@@ -11,7 +11,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { describedMachine, SYSTEMD } from '../helpers/machine-sources.js';
 import { processPair } from '../helpers/process-pair.js';
 import { steeredPair } from '../helpers/proxies.js';
-import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
+import { ESTABLISHED, runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 
 const json = (text: string): unknown => JSON.parse(text);
 
@@ -39,12 +39,9 @@ function booting(t: ExecutionContext, ...states: string[]): MachineSources & { r
 }
 
 test.serial('a guest with --info describes its machine, and one without does not', async (t) => {
-  const folder = temporaryFolder(t);
-  const [socket, path] = [join(folder, 'control.sock'), join(folder, 'channel.sock')];
-  const guest = ['--info', '--no-control'];
-  const pair = await processPair(t, { host: ['--control', socket], guest, hostPath: path });
-  await pair.host.waitForLine(TAKING_CONTROL);
-  const run = (...words: string[]) => runVproxy(words, { env: { VPROXY_SOCKET: socket } });
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const pair = await processPair(t, { control: 'host', guest: ['--info', '--no-control'], hostPath: path });
+  const run = (...words: string[]) => runVproxy(words, { env: pair.env });
   const shown = await run('info');
   t.is(shown.stderr, '');
   const facts = /^channel +default\nhost name +\S+\nsystem +.+\nkernel +Linux \S+ \S+\nboot id +[0-9a-f-]{36}\n/;

@@ -5,10 +5,10 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
-import { processPair } from '../helpers/process-pair.js';
+import { ONE_SESSION, processPair } from '../helpers/process-pair.js';
 import { failureOf, localServer, localSocket } from '../helpers/proxies.js';
 import { CuttingRelay } from '../helpers/relays.js';
-import { ENDED, ESTABLISHED, runPiped, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
+import { runPiped, spawnVproxy } from '../helpers/vproxy-process.js';
 
 const RESUMED = /\bresumed after \d+ ms\b/;
 const OFFERS = /\bthe peer offers: /;
@@ -19,13 +19,12 @@ async function setUp(t: ExecutionContext) {
   const [near, far] = [join(folder, 'near'), join(folder, 'far')];
   const relay = new CuttingRelay();
   await relay.start(t, near, far);
-  const socket = join(folder, 'control.sock');
-  const { host, guest } = await processPair(t, {
-    ...{ hostPath: `${far},resume=60s`, guestPath: `${near},resume=60s` },
-    ...{ host: ['-v', '--control', socket], guest: ['-v', '--allow-exec', '--allow-copy'] },
+  const { host, guest, env, sessions } = await processPair(t, {
+    ...{ control: 'host', hostPath: `${far},resume=60s`, guestPath: `${near},resume=60s` },
+    ...{ host: ['-v'], guest: ['-v', '--allow-exec', '--allow-copy'] },
   });
-  await Promise.all([...[host, guest].map((side) => side.waitForLine(OFFERS)), host.waitForLine(TAKING_CONTROL)]);
-  const start = (...words: readonly string[]) => runPiped(t, words, { VPROXY_SOCKET: socket });
+  await Promise.all([host, guest].map((side) => side.waitForLine(OFFERS)));
+  const start = (...words: readonly string[]) => runPiped(t, words, env);
   /** Cuts the channel repeatedly, each time after a random number of bytes, both ways together, up to a bound. */
   const cutAgainAndAgain = (maxBytes: number): void => {
     relay.onCut = () => {
@@ -35,10 +34,7 @@ async function setUp(t: ExecutionContext) {
     relay.leftBytes = randomInt(1, maxBytes);
   };
   const checkOneSession = (): number => {
-    for (const side of [host, guest]) {
-      t.is(side.lines.filter((line) => ESTABLISHED.test(line)).length, 1);
-      t.is(side.lines.filter((line) => ENDED.test(line)).length, 0);
-    }
+    t.deepEqual(sessions(), ONE_SESSION);
     return host.lines.filter((line) => RESUMED.test(line)).length;
   };
   return { folder, relay, host, guest, start, cutAgainAndAgain, checkOneSession };

@@ -4,10 +4,11 @@ import { existsSync, lstatSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { temporaryFolder } from '../helpers/files.js';
+import { processPair } from '../helpers/process-pair.js';
 import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { UnixgramProgram } from '../helpers/unixgram.js';
-import { upgradablePair, upgrade } from '../helpers/upgrades.js';
+import { upgrade } from '../helpers/upgrades.js';
 
 const run = promisify(execFile);
 
@@ -15,7 +16,8 @@ testWith('python')('lines of logger(1) arrive on the host through the same file,
   const folder = temporaryFolder(t);
   const [log, target] = [join(folder, 'log'), join(folder, 'host.log')];
   const receiver = await UnixgramProgram.open(t, { at: target });
-  const { guest, sockets, clients } = await upgradablePair(t, {
+  const { guest, sockets, clients } = await processPair(t, {
+    control: 'both',
     host: ['-i', `syslog:unixgram:${target}`],
     guest: ['-o', `syslog:unixgram:${log},mode=0666`],
   });

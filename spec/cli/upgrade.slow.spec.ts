@@ -14,12 +14,13 @@ import { Exchanges } from '../helpers/exchanges.js';
 import { PROJECT_ROOT, temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { creditPayload } from '../helpers/frame-maker.js';
 import { peakBytes, residentBytes } from '../helpers/measures.js';
+import { ONE_SESSION, processPair } from '../helpers/process-pair.js';
 import { ask, echo, failureOf, localServer, localSocket, openEcho, readToEnd } from '../helpers/proxies.js';
 import { CuttingRelay } from '../helpers/relays.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { type Behaviour, FieldEmulator } from '../helpers/storage.js';
 import { eventually } from '../helpers/time.js';
-import { ONE_SESSION, runUpgrade, upgradablePair, upgrade } from '../helpers/upgrades.js';
+import { runUpgrade, upgrade } from '../helpers/upgrades.js';
 import { ESTABLISHED, isRunning, spawnVproxy, TAKING_CONTROL, type VproxyProcess } from '../helpers/vproxy-process.js';
 
 const connect = async (t: ExecutionContext, side: VproxyProcess, service: string): Promise<net.Socket> =>
@@ -34,7 +35,8 @@ test.serial('nothing is lost or refused in upgrades of both sides: busy, new and
   const config = join(temporaryFolder(t), 'guest.toml');
   writeFileSync(config, '[services.x]\nbytes-per-second = 10000000\n');
   const targets = ['-i', `x:${exchanges.targetPath}`, '-i', `echo:${echoing.port}`, '-i', `silent:${silent.port}`];
-  const { host, sockets, clients, sessions } = await upgradablePair(t, {
+  const { host, sockets, clients, sessions } = await processPair(t, {
+    control: 'both',
     host: ['-o', `x:${exchanges.localPath}`, '-o', 'echo:0', '-o', 'silent:0'],
     guest: ['--config', config, ...targets],
   });
@@ -130,7 +132,8 @@ test.serial('the successor has the group with its folders, manual changes, and w
 
 test.serial('storage calls and metrics are answered at the same address; upgrades wait for a call', async (t) => {
   const storage = join(temporaryFolder(t), 'storage.sock');
-  const { host, guest, sockets } = await upgradablePair(t, {
+  const { host, guest, sockets } = await processPair(t, {
+    control: 'both',
     host: ['-o', 'storage:127.0.0.1:0'],
     guest: ['--storage-socket', storage, '--metrics', '127.0.0.1:0'],
   });
@@ -167,7 +170,8 @@ test.serial('a session with TLS loses its link at an upgrade; one without a link
   await relay.start(t, near, far);
   const exchanges = await Exchanges.start(t);
   const key = ['--key', writeKeyFile(folder, 'key', '5a')];
-  const { host, guest, sockets, clients, sessions } = await upgradablePair(t, {
+  const { host, guest, sockets, clients, sessions } = await processPair(t, {
+    control: 'both',
     ...{ hostPath: `${far},tls=psk,resume=60s`, guestPath: `${near},tls=psk,resume=60s` },
     ...{ host: [...key, '-o', `x:${exchanges.localPath}`], guest: [...key, '-i', `x:${exchanges.targetPath}`] },
   });
@@ -194,7 +198,8 @@ test.serial('the rule of a service counts earlier streams, and ends one that has
   const config = join(temporaryFolder(t), 'guest.toml');
   writeFileSync(config, '[services.counted]\nstreams = 1\n[services.idle]\nidle-timeout = 2\n');
   const target = await localServer(t, echo);
-  const { host, sockets, clients } = await upgradablePair(t, {
+  const { host, sockets, clients } = await processPair(t, {
+    control: 'both',
     host: ['-o', 'counted:0', '-o', 'idle:0'],
     guest: ['--config', config, '-i', `counted:${target.port}`, '-i', `idle:${target.port}`],
   });
@@ -213,7 +218,8 @@ test.serial('the rule of a service counts earlier streams, and ends one that has
 
 test.serial('draining forwards, on either side, drain in the successor', async (t) => {
   const target = await localServer(t, echo);
-  const { host, sockets, clients } = await upgradablePair(t, {
+  const { host, sockets, clients } = await processPair(t, {
+    control: 'both',
     host: ['-o', 'x:0', '-o', 'y:0'],
     guest: ['-i', `x:${target.port}`, '-i', `y:${target.port}`],
   });
@@ -242,7 +248,8 @@ test.serial('draining forwards, on either side, drain in the successor', async (
 
 test.serial('with --force streams that only a guest can end are reset and reported; others continue', async (t) => {
   const exchanges = await Exchanges.start(t);
-  const { guest, sockets, clients, sessions } = await upgradablePair(t, {
+  const { guest, sockets, clients, sessions } = await processPair(t, {
+    control: 'both',
     host: ['-o', `x:${exchanges.localPath}`, '-i', 'cat:exec:test -p /dev/stdin && cat', '--allow-exec'],
     guest: ['-i', `x:${exchanges.targetPath}`, '-o', 'cat:0'],
   });

@@ -6,13 +6,15 @@ import { decodeDocument, encodeDocument, type HandoverDocument } from '../../cli
 import { requireMemory } from '../../cli/upgrade/predecessor.js';
 import { openSafe, requireSafe } from '../../cli/upgrade/program.js';
 import { temporaryFolder } from '../helpers/files.js';
+import { ONE_SESSION, processPair } from '../helpers/process-pair.js';
 import { answerTo, echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { ONE_SESSION, runUpgrade, upgradablePair, upgrade } from '../helpers/upgrades.js';
+import { runUpgrade, upgrade } from '../helpers/upgrades.js';
 
 test('a stream continues when an upgrade is refused with a reason, and when both sides are upgraded', async (t) => {
   const folder = temporaryFolder(t);
   const target = await localServer(t, echo);
-  const { host, guest, sockets, clients, sessions } = await upgradablePair(t, {
+  const { host, guest, sockets, clients, sessions } = await processPair(t, {
+    control: 'both',
     host: ['-o', 'echo:0'],
     guest: ['-i', `echo:${target.port}`, '--allow-exec'],
   });

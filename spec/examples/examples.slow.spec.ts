@@ -107,12 +107,12 @@ test('storage-emulator: wrappers get its answers, by a forward that dials it or 
 });
 
 test('control-client: it says what runs, and follows what happens until the process ends', async (t) => {
-  const control = join(temporaryFolder(t), 'host.sock');
   const pair = await processPair(t, {
-    host: ['--name', 'host', '--control', control, '-o', 'echo:127.0.0.1:0'],
+    control: 'host',
+    host: ['--name', 'host', '-o', 'echo:127.0.0.1:0'],
     guest: ['--name', 'vm1'],
   });
-  const { line, code } = run(t, 'control-client', [control]);
+  const { line, code } = run(t, 'control-client', [pair.sockets[0]]);
   await line(/^vproxy \S+, process \d+$/);
   await line(/^default: established, with vm1, 0 streams$/);
   await line(/^f1: echo:127\.0\.0\.1:0, 0 streams$/);

@@ -2,20 +2,13 @@
 import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { connectControl } from '../../lib/control/client/client.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { openDescriptors } from '../helpers/measures.js';
 import { hangingPort } from '../helpers/ports.js';
 import { processPair } from '../helpers/process-pair.js';
 import { answerTo, ask, echo, failureOf, localServer, localSocket } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
-import {
-  CHANNEL_LISTENING,
-  ESTABLISHED,
-  spawnVproxy,
-  TAKING_CONTROL,
-  type VproxyProcess,
-} from '../helpers/vproxy-process.js';
+import { CHANNEL_LISTENING, ESTABLISHED, spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 
 const LIMIT = 64;
 const TOO_MANY = 80;
@@ -112,23 +105,23 @@ const TAKERS: Readonly<Record<string, readonly string[]>> = {
 for (const [what, words] of Object.entries(TAKERS)) {
   test(`the operator gets an answer although a guest has taken all descriptors: ${what}`, async (t) => {
     const folder = temporaryFolder(t);
-    const [control, path] = [join(folder, 'control.sock'), join(folder, 'target.sock')];
+    const path = join(folder, 'target.sock');
     await localServer(t, () => undefined, { path });
     const hanging = `${await hangingPort(t)}`;
     const host = words.map((word) => word.replace('PORT', hanging).replace('SOCKET', path));
     const pair = await processPair(t, {
-      host: [...host, '--control', control],
+      control: 'host',
+      host,
       hostOptions: { descriptorLimit: LIMIT },
       guest: ['-o', 'taken:0'],
     });
-    await pair.host.waitForLine(TAKING_CONTROL);
     const port = await pair.guest.listeningPort('taken');
     const destination = `127.0.0.1:${hanging}`;
     openTooMany(t, port, `CONNECT ${destination} HTTP/1.1\r\nHost: ${destination}\r\n\r\n`);
     // A connecting stream has its descriptor at once, a refused one frees it. A command begins with both ends of three pipes.
     const least = LIMIT - (what === 'commands' ? 8 + 6 : 10);
     await eventually(() => openDescriptors(pair.host.pid) >= least, { what: 'a process without descriptors' });
-    const client = connectControl(control);
+    const [client] = pair.clients;
     await client.status();
     await client.streams();
     await client.removeChannel('default', { mode: 'now' });

@@ -3,8 +3,9 @@ import type net from 'node:net';
 import test from 'ava';
 import { Exchanges } from '../helpers/exchanges.js';
 import { openDescriptors, residentBytes } from '../helpers/measures.js';
+import { ONE_SESSION, processPair } from '../helpers/process-pair.js';
 import { echo, localServer, localSocket } from '../helpers/proxies.js';
-import { ONE_SESSION, upgradablePair, upgrade } from '../helpers/upgrades.js';
+import { upgrade } from '../helpers/upgrades.js';
 
 const UPGRADES = Number(process.env['VPROXY_UPGRADES'] ?? 100);
 const STREAMS = 200;
@@ -32,7 +33,8 @@ function watchEcho(socket: net.Socket): { longestMs: number } {
 test(`${STREAMS} streams both ways, while both sides are upgraded ${UPGRADES} times`, async (t) => {
   const exchanges = await Exchanges.start(t);
   const target = await localServer(t, echo);
-  const { host, guest, sockets, sessions } = await upgradablePair(t, {
+  const { host, guest, sockets, sessions } = await processPair(t, {
+    control: 'both',
     host: ['-o', `x:${exchanges.localPath}`, '-o', 'echo:0'],
     guest: ['-i', `x:${exchanges.targetPath}`, '-i', `echo:${target.port}`],
   });

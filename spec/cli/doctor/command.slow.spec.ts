@@ -10,9 +10,9 @@ import { callVproxy } from '../../helpers/call-vproxy.js';
 import { temporaryFolder } from '../../helpers/files.js';
 import { fakeVirsh } from '../../helpers/libvirt.js';
 import { pretend } from '../../helpers/machines.js';
+import { ONE_SESSION, processPair } from '../../helpers/process-pair.js';
 import { ask, localServer } from '../../helpers/proxies.js';
 import { testWith } from '../../helpers/test-with.js';
-import { ONE_SESSION, upgradablePair } from '../../helpers/upgrades.js';
 import { runVproxy, spawnVproxy, TAKING_CONTROL } from '../../helpers/vproxy-process.js';
 import { listening } from './cases/sockets.js';
 
@@ -105,7 +105,7 @@ test('a session continues while the doctor checks both of its sides, and its for
     ['-o', `web:${web}`],
     ['-i', `web:127.0.0.1:${target.port}`],
   ];
-  const { sockets, sessions } = await upgradablePair(t, { hostPath, host, guest });
+  const { sockets, sessions } = await processPair(t, { control: 'both', hostPath, host, guest });
   for (const args of [
     ['-c', `unix-listen:${hostPath}`, ...host, '--socket', sockets[0]],
     ['-c', `unix-connect:${hostPath}`, ...guest, '--socket', sockets[1]],

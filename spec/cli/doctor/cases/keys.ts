@@ -5,7 +5,7 @@ import type { ExecutionContext } from 'ava';
 import { checkKeyFile } from '../../../../cli/doctor/subjects/key-file.js';
 import { temporaryFolder, writeKeyFile } from '../../../helpers/files.js';
 import { type FakeMachine, fakeMachine } from '../../../helpers/machines.js';
-import { upgradablePair } from '../../../helpers/upgrades.js';
+import { processPair } from '../../../helpers/process-pair.js';
 import { doctor, doctorWithoutRights, finds } from './case.js';
 
 const look = (t: ExecutionContext, path: string, machine: FakeMachine = {}) =>
@@ -37,7 +37,12 @@ export const KEY_CASES = [
     const folder = temporaryFolder(t);
     const [old, fresh] = [writeKeyFile(folder, 'old', 'ab'), writeKeyFile(folder, 'new', 'cd')];
     const hostPath = join(folder, 'c');
-    const { sockets } = await upgradablePair(t, { hostPath, host: ['--key', old], guest: ['--key', old] });
+    const { sockets } = await processPair(t, {
+      control: 'both',
+      hostPath,
+      host: ['--key', old],
+      guest: ['--key', old],
+    });
     return doctor(t, ['-c', `unix-listen:${hostPath}`, '--key', fresh, '--socket', sockets[0]]);
   }),
 ];

@@ -10,8 +10,8 @@ import { planRivals } from '../../../../cli/doctor/subjects/rivals.js';
 import { checkSession } from '../../../../cli/doctor/subjects/session.js';
 import { temporaryFolder, writeKeyFile } from '../../../helpers/files.js';
 import { type FakeMachine, fakeMachine } from '../../../helpers/machines.js';
+import { processPair } from '../../../helpers/process-pair.js';
 import { localServer, type ProxySetup, steeredPair } from '../../../helpers/proxies.js';
-import { upgradablePair } from '../../../helpers/upgrades.js';
 import { ESTABLISHED, spawnVproxy, TAKING_CONTROL } from '../../../helpers/vproxy-process.js';
 import { doctor, doctorWithoutRights, finds } from './case.js';
 import { staleSocket } from './sockets.js';
@@ -106,7 +106,7 @@ export const PEER_CASES = [
   }),
   finds('session-up', 'the peer answers', /with vproxy test named b \(protocol 1\), round trip \d/, (t) => session(t)),
   finds('peer-silent', 'the peer is stopped', async (t) => {
-    const { guest, sockets } = await upgradablePair(t, {});
+    const { guest, sockets } = await processPair(t, { control: 'both' });
     guest.kill('SIGSTOP');
     t.teardown(() => guest.kill('SIGCONT'));
     return doctor(t, ['--socket', sockets[0]]);
