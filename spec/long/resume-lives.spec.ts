@@ -3,7 +3,6 @@ import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { peakBytes } from '../helpers/measures.js';
 import { assertFlat } from '../leaks/growth.js';
-import { DIRECTIONS, HAND_OVER_SETTINGS, happenAll, STREAMS } from '../session/resume-exchange.js';
 import { ResumeLives, SEED } from '../session/resume-scenario.js';
 
 const LIVES = Number(process.env['VPROXY_LIVES'] ?? 100_000);
@@ -29,27 +28,3 @@ test.serial(`${LIVES} random lives lose nothing, and leave nothing behind`, asyn
   t.log(`${run} lives in ${seconds} s, at most ${peakBytes(process.pid) >> 20} MiB resident:`, lives.sums);
   t.true(lives.sums.resumed > run);
 });
-
-for (const direction of DIRECTIONS) {
-  test.serial(`an exchange of ${STREAMS} streams that is cut behind any byte ${direction} loses nothing`, (t) => {
-    const started = performance.now();
-    const { count, faults } = happenAll({ what: 'cut', direction }, 1, 0);
-    t.log(`${count} cuts in ${Math.round((performance.now() - started) / 1000)} s`);
-    t.deepEqual(faults, []);
-    t.true(count > 20_000);
-  });
-}
-
-for (const [name, settings] of Object.entries(HAND_OVER_SETTINGS)) {
-  for (const direction of DIRECTIONS) {
-    for (const what of ['sender', 'receiver'] as const) {
-      test.serial(`${name}: another process takes over from the ${what} behind any byte ${direction}`, (t) => {
-        const started = performance.now();
-        const { count, faults } = happenAll({ what, direction }, 1, 0, settings);
-        t.log(`${count} times in ${Math.round((performance.now() - started) / 1000)} s`);
-        t.deepEqual(faults, []);
-        t.true(count > 10_000);
-      });
-    }
-  }
-}

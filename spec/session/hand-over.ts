@@ -1,14 +1,15 @@
 /** A session that continues in another process: what waits, and what has a timer. */
 import { deserialize, serialize } from 'node:v8';
 import test, { type ExecutionContext } from 'ava';
-import { HEADER_BYTES } from '../../lib/codec/limits.js';
+import { INTEGRITY_LEVELS } from '../../lib/codec/header.js';
+import { DEFAULT_LIMITS, HEADER_BYTES } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
 import { newReceiveWindow, ReceiveWindow } from '../../lib/session/flow.js';
 import type { LocalEnd } from '../../lib/session/local-end.js';
 import { SecretKey } from '../../lib/session/opening/auth.js';
 import { Pacer } from '../../lib/session/pacing.js';
 import { Session, type SessionState } from '../../lib/session/session.js';
-import { sessionSettings } from '../../lib/session/settings.js';
+import { type SessionSettings, sessionSettings } from '../../lib/session/settings.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { Budget } from '../../lib/util/bounds.js';
 import { RecordingSink } from '../helpers/local-ends.js';
@@ -387,6 +388,73 @@ for (const every of [1, 30]) {
     t.deepEqual(a.kept.named([KEY.id]), [a.session.secret?.id]);
     t.deepEqual([...a.session.peerServices.names, ...b.session.peerServices.names], ['of-b', 'of-a']);
   });
+}
+
+interface Incident {
+  readonly settings: Partial<SessionSettings>;
+  /** How many bytes are carried each way at a time, in exchanges of their own. */
+  readonly strides: readonly number[];
+  /** Called after each step of an exchange; false if nothing happens then. */
+  readonly happen: (pair: ResumePair, step: number, stride: number) => boolean;
+}
+
+const handOverInTurn = ({ sides }: ResumePair, step: number): boolean => {
+  sides[step % 2]?.handOver();
+  return true;
+};
+
+const INCIDENTS: Readonly<Record<string, Incident>> = {
+  'hand-overs of either side, resumed': { settings: {}, strides: [199], happen: handOverInTurn },
+  'hand-overs of either side, on one link': { settings: { resume: null }, strides: [211], happen: handOverInTurn },
+  'losses of the link': {
+    ...{ settings: {}, strides: Array.from({ length: 60 }, (_, index) => 100 + index) },
+    happen: (pair, step, stride) => step === stride % 47 && (pair.cut(), true),
+  },
+};
+
+/** The answers to the streams that each side opens. */
+const ANSWERS = ['accept', 'accept', 'accept', 'later', 'refuse'] as const;
+/** The codes with which they end at both ends: the third is reset. */
+const CODES = [',', ',', 'cancelled,cancelled', ',', 'denied,denied'];
+/** More than the credit of a stream: the rest waits for CREDIT. */
+const LONG = 1200;
+
+for (const [what, { settings, strides, happen }] of Object.entries(INCIDENTS)) {
+  for (const integrity of INTEGRITY_LEVELS) {
+    test(`integrity ${integrity}: streams end as ever, whatever the bytes between which there are ${what}`, (t) => {
+      const limits = { ...DEFAULT_LIMITS, frame: 4096, streamCredit: 1024, inFlight: 4096 };
+      let count = 0;
+      for (const stride of strides) {
+        const pair = new ResumePair({ settings: { limits, integrity, ...settings } });
+        const { traffic, sides, clock } = pair;
+        let step = 0;
+        /** Carries everything; acknowledgements follow after a pause. */
+        const carryAll = (): void => {
+          for (let pause = 0; pause < 3; pause += 1) {
+            while (pair.step(stride)) count += Number(happen(pair, step++, stride));
+            clock.advance(250);
+          }
+        };
+        const openers = sides.flatMap((side) => ANSWERS.map((answer) => traffic.open(side, answer)));
+        for (const opener of openers) opener?.send(LONG);
+        carryAll();
+        for (const [index, opener] of openers.entries()) {
+          // It holds what comes until the end.
+          if (opener !== null && index % 5 === 0) opener.isPaused = true;
+          opener?.other?.send(LONG);
+          if (index % 5 === 1) opener?.stop();
+          if (index % 5 === 2) opener?.stream?.reset('cancelled', 'as the spec has it');
+        }
+        carryAll();
+        traffic.finishAll();
+        carryAll();
+        t.deepEqual(pair.leftovers(), [], `${stride}`);
+        const codes = openers.map((opener) => [opener, opener?.other].map((end) => end?.reason?.code).join());
+        t.deepEqual(codes, [...CODES, ...CODES]);
+      }
+      t.true(count > 40, `${count}`);
+    });
+  }
 }
 
 test('a loop without a session of its own link has nothing to hand over', (t) => {
