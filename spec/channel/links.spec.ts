@@ -74,7 +74,7 @@ const unix = sockets((folder) => [`unix-listen:${folder}/c`, `unix-connect:${fol
 const tcp = sockets(() => ['tcp-listen:127.0.0.1:0', null]);
 const mux = sockets((folder) => [`vsock-mux-listen:${folder}/c_1`, `unix-connect:${folder}/c_1`]);
 
-const RELAY = fileURLToPath(new URL('../helpers/socket-relay.js', import.meta.url));
+const RELAY = fileURLToPath(new URL('./socket-relay.js', import.meta.url));
 const exec = sockets((folder) => [`unix-listen:${folder}/c`, `exec:exec ${process.execPath} ${RELAY} ${folder}/c`]);
 
 const vsock: Open = async (t) => {

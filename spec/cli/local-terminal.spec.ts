@@ -10,7 +10,7 @@ import { eventually } from '../helpers/time.js';
 
 const inTmux = testWith('tmux');
 
-const PROGRAM = `${process.execPath} ${join(PROJECT_ROOT, 'dist/spec/helpers/local-terminal-program.js')}`;
+const PROGRAM = `${process.execPath} ${join(PROJECT_ROOT, 'dist/spec/cli/local-terminal-program.js')}`;
 
 interface Run {
   readonly terminal: Terminal;

@@ -77,7 +77,7 @@ test.serial.before('start a network with a name server', async (t) => {
   writeFileSync(hostsFile, lines.join(''));
   writeFileSync(join(folder, 'host.toml'), configuration(folder));
   const network = await OwnNetwork.start({ routes: ['203.0.114.0/24', '2001:db9::/64'], hostsFile, resolvConf });
-  const program = [process.execPath, join(PROJECT_ROOT, 'dist/spec/helpers/name-server.js')];
+  const program = [process.execPath, join(PROJECT_ROOT, 'dist/spec/cli/name-server.js')];
   const names = Object.entries(ZONE).map((entry) => entry.join('='));
   const server = new VproxyProcess(names, { program, launcher: network.launcher });
   world = { folder, network, server };

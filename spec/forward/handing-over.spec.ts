@@ -11,9 +11,9 @@ import { type Forward, type Predecessor, parseForwardSpec } from '../../lib/forw
 import type { LocalEnd } from '../../lib/session/local-end.js';
 import { ChangeHere, patternFrom } from '../helpers/change-here.js';
 import { sha256, temporaryFolder } from '../helpers/files.js';
-import { ForwardScene, IncomingScene, MIB } from '../helpers/forward-scene.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
+import { ForwardScene, IncomingScene, MIB } from './forward-scene.js';
 
 /** Enough turns of the event loop for sockets to be read. */
 async function turns(): Promise<void> {

@@ -1,13 +1,21 @@
 /** The real command line over channels of other programs: `exec:`, `stdio:`, `fd:`, and `ssh://host/path` over a real sshd. */
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
-import { echo, localServer, localSocket, readToEnd, startProxy } from '../helpers/proxies.js';
-import { sshSearchPath } from '../helpers/ssh-server.js';
+import {
+  answerTo,
+  echo,
+  endsInOrder,
+  localServer,
+  localSocket,
+  openEcho,
+  readToEnd,
+  startProxy,
+} from '../helpers/proxies.js';
 import { testWith } from '../helpers/test-with.js';
 import { eventually, within } from '../helpers/time.js';
 import { ENDED, ESTABLISHED, isRunning, spawnVproxy } from '../helpers/vproxy-process.js';
@@ -114,30 +122,92 @@ test.serial('SIGTERM notifies the peer on an inherited channel, and closes it', 
   t.regex((await proxy.event('session-ended')).message, /\(shutdown\)/);
 });
 
-testWith('sshd', 'socat')('a session over ssh waits for its socket, ends with ssh, and returns', async (t) => {
-  // Except control characters and backslashes, which are refused.
-  const path = join(temporaryFolder(t), `a b,c:d!!e'f"g(h[i{j)k]l}m$n;o&p*q?r~s%tü#u|v<w>x`);
-  const target = await localServer(t, echo);
-  const startFar = () =>
-    startProxy(t, `unix-listen:${path.replaceAll(',', ',,')}`, { incoming: [`echo:${target.port}`] });
-  const uri = `ssh://host2${path.split('/').map(encodeURIComponent).join('/')}?frame=8192`;
-  const near = spawnVproxy(t, ['-c', `vm1=${uri}`, '-o', 'echo:127.0.0.1:0'], { env: { PATH: sshSearchPath(t) } });
-  await near.waitForLine(/: exited with status 1; retrying/);
-  const far = await startFar();
-  await near.waitForLine(ESTABLISHED);
-  const port = await near.listeningPort('echo');
-  await checkEcho(t, port);
+// The system's own ssh and sshd, joined without a port, with throw-away keys.
 
-  // The far end stops: ssh exits, and is restarted.
-  const from = near.lines.length;
-  await far.proxy.stop();
-  await near.waitForLine(ENDED, { from });
-  const again = await startFar();
-  await near.waitForLine(ESTABLISHED, { from });
-  await checkEcho(t, port);
+const SSHD = '/usr/sbin/sshd';
 
-  // This end stops: nothing is left at the far end that holds the socket.
-  t.is((await near.stop()).code, 0);
-  await again.event('session-ended');
-  await eventually(() => again.proxy.channel('default').state === 'waiting');
-});
+/**
+ * The value of `PATH` for a process whose `ssh`, whatever host it names, reaches a server on this machine that admits this user.
+ * The server lives as long as the connection.
+ */
+function sshSearchPath(t: ExecutionContext): string {
+  // As root, sshd requires this folder, which its service creates.
+  if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true });
+  const folder = temporaryFolder(t);
+  const file = (name: string) => join(folder, name);
+  for (const key of ['host', 'user']) execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', file(key)]);
+  writeFileSync(file('known_hosts'), `server ${readFileSync(file('host.pub'), 'utf8')}`);
+  writeFileSync(
+    file('sshd_config'),
+    [
+      `HostKey ${file('host')}`,
+      `AuthorizedKeysFile ${file('user.pub')}`,
+      'StrictModes no',
+      'UsePAM no',
+      'PasswordAuthentication no',
+      'PermitRootLogin yes',
+    ].join('\n'),
+  );
+  writeFileSync(
+    file('ssh_config'),
+    [
+      `ProxyCommand ${SSHD} -i -f ${file('sshd_config')} -E ${file('log')}`,
+      `IdentityFile ${file('user')}`,
+      'IdentitiesOnly yes',
+      `UserKnownHostsFile ${file('known_hosts')}`,
+      'HostKeyAlias server',
+      'StrictHostKeyChecking yes',
+    ].join('\n'),
+  );
+  mkdirSync(file('bin'));
+  const ssh = execFileSync('sh', ['-c', 'command -v ssh'], { encoding: 'utf8' }).trim();
+  writeFileSync(file('bin/ssh'), `#!/bin/sh\nexec ${ssh} -F ${file('ssh_config')} "$@"\n`, { mode: 0o755 });
+  return `${file('bin')}:${process.env['PATH'] ?? ''}`;
+}
+
+/** The running process that another one started last. */
+function newestChild(pid: number): number {
+  const child = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').at(-1) ?? '';
+  if (!/^\d+$/.test(child)) throw new Error(`process ${pid} has no children`);
+  return Number(child);
+}
+
+testWith('sshd', 'socat')(
+  'a session over ssh waits for its socket, survives the death of ssh and of its server, ends with its peer, and returns',
+  async (t) => {
+    // Except control characters and backslashes, which are refused.
+    const path = join(temporaryFolder(t), `a b,c:d!!e'f"g(h[i{j)k]l}m$n;o&p*q?r~s%tü#u|v<w>x`);
+    const target = await localServer(t, echo);
+    const startFar = () =>
+      startProxy(t, `unix-listen:${path.replaceAll(',', ',,')},resume=1m`, { incoming: [`echo:${target.port}`] });
+    const uri = `ssh://host2${path.split('/').map(encodeURIComponent).join('/')}?frame=8192`;
+    const near = spawnVproxy(t, ['-c', `vm1=${uri}`, '-o', 'echo:127.0.0.1:0'], { env: { PATH: sshSearchPath(t) } });
+    await near.waitForLine(/: exited with status 1; retrying/);
+    const far = await startFar();
+    await near.waitForLine(ESTABLISHED);
+    const port = await near.listeningPort('echo');
+    await checkEcho(t, port);
+
+    const open = await openEcho(t, port);
+    for (const victimOf of [(ssh: number) => ssh, newestChild]) {
+      process.kill(victimOf(newestChild(near.pid)), 'SIGKILL');
+      await far.event('session-resumed', far.events.length);
+      t.is(await answerTo(open, 'again'), 'again');
+    }
+    t.true(await endsInOrder(open));
+    t.is(far.proxy.channel('default').history.sessions, 1);
+
+    // The far end stops: ssh exits, and is restarted.
+    const from = near.lines.length;
+    await far.proxy.stop();
+    await near.waitForLine(ENDED, { from });
+    const again = await startFar();
+    await near.waitForLine(ESTABLISHED, { from });
+    await checkEcho(t, port);
+
+    // This end stops: nothing is left at the far end that holds the socket.
+    t.is((await near.stop()).code, 0);
+    await again.event('session-ended');
+    await eventually(() => again.proxy.channel('default').state === 'waiting');
+  },
+);

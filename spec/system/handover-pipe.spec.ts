@@ -11,12 +11,12 @@ import { loadLibc } from '../../lib/system/libc.js';
 import { descriptorOf } from '../../lib/system/sockets/node-sockets.js';
 import { closeAll } from '../../lib/system/unix-messages.js';
 import { PROJECT_ROOT, sha256, temporaryFolder } from '../helpers/files.js';
-import type { Kind } from '../helpers/handover-successor.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { tcpPair, unixPair } from '../helpers/unix-pair.js';
+import type { Kind } from './handover-successor.js';
 
-const PROGRAM = join(PROJECT_ROOT, 'dist/spec/helpers/handover-successor.js');
+const PROGRAM = join(PROJECT_ROOT, 'dist/spec/system/handover-successor.js');
 const TIMEOUT_MS = 20_000;
 const NEVER = new AbortController().signal;
 

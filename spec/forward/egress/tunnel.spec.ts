@@ -9,9 +9,9 @@ import { patternFrom } from '../../helpers/change-here.js';
 import { rulesOf } from '../../helpers/dns.js';
 import { EgressScene, type EgressSceneOptions, readAll, readUntil, sceneTo } from '../../helpers/egress.js';
 import { sha256 } from '../../helpers/files.js';
-import { IncomingScene, MIB } from '../../helpers/forward-scene.js';
 import { failureOf, localServer, readToEnd } from '../../helpers/proxies.js';
 import { eventually } from '../../helpers/time.js';
+import { IncomingScene, MIB } from '../forward-scene.js';
 
 const CONNECT = 'CONNECT one.test:443 HTTP/1.1\r\nHost: one.test:443\r\n\r\n';
 const ESTABLISHED = 'HTTP/1.1 200 Connection Established\r\n\r\n';

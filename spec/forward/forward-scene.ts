@@ -12,11 +12,11 @@ import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import { type Forward, type ForwardState, type Predecessor, parseForwardSpec } from '../../lib/forward/spec.js';
 import { StreamTally } from '../../lib/forward/stream-tally.js';
 import type { SessionStream } from '../../lib/session/stream.js';
-import { ChangeHere } from './change-here.js';
-import { temporaryFolder } from './files.js';
-import { FramePeer } from './frame-peer.js';
-import { localServer } from './proxies.js';
-import { eventually } from './time.js';
+import { ChangeHere } from '../helpers/change-here.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { FramePeer } from '../helpers/frame-peer.js';
+import { localServer } from '../helpers/proxies.js';
+import { eventually } from '../helpers/time.js';
 
 export const MIB = 2 ** 20;
 
