@@ -7,15 +7,15 @@ import net from 'node:net';
 import os from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { sha256, temporaryFolder, writeKeyFile } from '../helpers/files.js';
+import { sha256, temporaryFolder } from '../helpers/files.js';
 import { peakBytes, residentBytes } from '../helpers/measures.js';
-import { execPair, type PairSetup, ProcessPair, processPair } from '../helpers/process-pair.js';
+import { execPair, type PairSetup, processPair } from '../helpers/process-pair.js';
 import { ask, echo as echoBack, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 import { FieldEmulator, runWrapper } from '../helpers/storage.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually, within } from '../helpers/time.js';
 import { outcomeOf } from '../helpers/traffic.js';
-import { ENDED, ESTABLISHED, isRunning, runProgram, runVproxy } from '../helpers/vproxy-process.js';
+import { ENDED, isRunning, runProgram, runVproxy } from '../helpers/vproxy-process.js';
 import { buildGuest, GUEST } from './build.js';
 
 const withGo = serialTestWith('go');
@@ -223,22 +223,6 @@ withGo('a link named as a storage utility calls an emulator that listens on the 
   const second = await guestPair(t, { host: ['-o', 'storage:0'], guest });
   FieldEmulator.dialing(t, await second.host.listeningPort('storage'));
   for (const word of ['one', 'two']) t.deepEqual(await call(word), [`${word}\n`, '', 0]);
-});
-
-withGo('keys: a session with a common one, and none without', async (t) => {
-  const folder = temporaryFolder(t);
-  const [own = '', other = ''] = ['1f', '2e'].map((byte) => writeKeyFile(folder, byte, byte));
-  await guestPair(t, { host: ['--key', other, '--key', own], guest: ['--key', own] });
-  for (const [host, guest] of [
-    [other, own],
-    ['', own],
-    [own, ''],
-  ] as const) {
-    const keyed = (key: string): string[] => (key === '' ? [] : ['--key', key]);
-    const pair = new ProcessPair(t, { host: keyed(host), guest: keyed(guest), guestOptions });
-    await Promise.all([pair.host, pair.guest].map((side) => side.waitForLine(/ended: .*\(auth-failed\)/)));
-    t.false([...pair.host.lines, ...pair.guest.lines].some((line) => ESTABLISHED.test(line)));
-  }
 });
 
 withGo('kill -9 of either side ends its streams, and another session follows', async (t) => {
