@@ -18,6 +18,8 @@ export const bundleSettings = ({ version, engines }) => ({
   external: ['koffi', 'supports-color'],
   alias: { cliui: NO_HELP, 'string-width': NO_HELP },
   minify: true,
+  // Statements of lib/util/invariant.ts.
+  dropLabels: ['INVARIANT'],
   legalComments: 'none',
   define: { 'import.meta.url': 'importMetaUrl', VPROXY_VERSION: JSON.stringify(version) },
   metafile: true,

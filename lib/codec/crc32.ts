@@ -1,5 +1,5 @@
 /** The CRC-32 of payloads (R-FRAME-1), as in zlib. */
-import { loadZlib } from '../util/large-modules.js';
+import { loadZlib } from '../util/bytes/load-zlib.js';
 
 /** Longer texts are left to zlib, which is faster, but need not be loaded for control frames. */
 const MAX_OWN_BYTES = 512;

@@ -14,10 +14,12 @@ import {
 import { readSecretFile } from '../system/files/guarded-files.js';
 import { type CancelTimer, type Clock, systemClock } from '../util/clock.js';
 import { describeError, escapeText } from '../util/escape.js';
-import { loadTls } from '../util/large-modules.js';
 import { TlsChannel } from './tls-channel.js';
 import { TlsReader } from './tls-reader.js';
 import { TlsRecords } from './tls-records.js';
+
+/** It takes milliseconds to load, and many processes do without. */
+const loadTls = (): typeof tls => process.getBuiltinModule('node:tls');
 
 /** With an external key OpenSSL accepts only a SHA-256 suite. */
 const CIPHERS = 'TLS_AES_128_GCM_SHA256';

@@ -2,6 +2,7 @@
 import { VproxyError } from '../errors.js';
 import type { Budget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
+import { assertInvariants } from '../util/invariant.js';
 
 /** The largest window of a stream, in bytes. */
 const MAX_WINDOW_BYTES = 32 * 2 ** 20;
@@ -64,6 +65,7 @@ export class ReceiveWindow {
         `${receivedBytes} bytes on stream ${streamId} exceed its credit of ${grantedBytes}`,
       );
     }
+    INVARIANT: assertWindow(state, this.#firstBytes);
   }
 
   /**
@@ -73,11 +75,13 @@ export class ReceiveWindow {
   release(bytes: number, pace: Pace, mayGrow: boolean): boolean {
     const { state } = this;
     state.releasedBytes += bytes;
+    INVARIANT: assertWindow(state, this.#firstBytes);
     if (state.releasedBytes + state.windowBytes - state.grantedBytes < state.windowBytes / 2) return false;
     const { nowMs, roundTripMs } = pace;
     if (mayGrow && nowMs - state.raisedAtMs <= GROWTH_ROUND_TRIPS * roundTripMs) this.#grow();
     state.raisedAtMs = nowMs;
     state.grantedBytes = state.releasedBytes + state.windowBytes;
+    INVARIANT: assertWindow(state, this.#firstBytes);
     return true;
   }
 
@@ -94,6 +98,19 @@ export class ReceiveWindow {
     const more = Math.min(state.windowBytes, MAX_WINDOW_BYTES - state.windowBytes);
     if (more > 0 && this.#budget.reserve(more)) state.windowBytes += more;
   }
+}
+
+function assertWindow(state: ReceiveWindowState, firstBytes: number): void {
+  const { windowBytes, grantedBytes, receivedBytes, releasedBytes } = state;
+  const mostBytes = Math.max(MAX_WINDOW_BYTES, firstBytes);
+  assertInvariants(
+    'receive window',
+    { ...state },
+    releasedBytes <= receivedBytes && receivedBytes <= grantedBytes,
+    firstBytes <= windowBytes && windowBytes <= mostBytes,
+    // A window that is restored without room in the budget is smaller than what it granted.
+    grantedBytes - releasedBytes <= mostBytes,
+  );
 }
 
 /** The largest in-flight credit, in bytes. */
@@ -184,6 +201,13 @@ export class InFlightCredit implements Pace {
     }
     const isRaised = state.grantedBytes - state.receivedBytes <= state.windowBytes * 0.75;
     if (isRaised) state.grantedBytes = state.receivedBytes + state.windowBytes;
+    INVARIANT: assertInvariants(
+      'credit of the session',
+      { ...state },
+      state.grantedBytes - state.receivedBytes > state.windowBytes * 0.75,
+      state.grantedBytes - state.receivedBytes <= state.windowBytes,
+      state.roundFromBytes <= state.receivedBytes,
+    );
     const isRoundOver = state.receivedBytes - state.roundFromBytes >= state.windowBytes;
     if (isRoundOver && !this.roundTrip.isMeasuring) this.#endRound();
     return isRaised;

@@ -7,6 +7,7 @@ import type { ControlType, DataCheck } from '../codec/header.js';
 import { HEADER_BYTES } from '../codec/limits.js';
 import { toVproxyError, type VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
+import { assertInvariants } from '../util/invariant.js';
 import { ControlQueue, type ControlQueueState, type Creditor } from './control-queue.js';
 
 /** A member of a FIFO of those waiting for their turn. */
@@ -337,6 +338,13 @@ export class Scheduler {
     const maxBytes = Math.min(this.frameBytes(stream.id), this.#state.creditBytes - this.#state.sentBytes);
     const bytes = stream.sendFrame(this.#writer, maxBytes);
     this.#state.sentBytes += bytes;
+    INVARIANT: assertInvariants(
+      'scheduler',
+      { ...this.#state, id: stream.id, bytes, maxBytes },
+      bytes > 0 && bytes <= maxBytes,
+      this.#state.sentBytes <= this.#state.creditBytes,
+      this.#ready.isConsistent,
+    );
     if (bytes >= INTERACTIVE_BYTES || stream.isDatagram) {
       stream.smallFrames = 0;
       this.forget(stream);
@@ -400,6 +408,11 @@ class TurnOrder {
   get state(): TurnOrderState {
     const others = this.#others.listIds().filter((id) => id !== this.#flowsTurn.id);
     return { ...this.#state, small: this.#small.listIds(), others };
+  }
+
+  /** Whether the flows have a turn exactly while one of them waits. */
+  get isConsistent(): boolean {
+    return this.#flowsTurn.isReady === !this.#flows.isEmpty;
   }
 
   /** Adds those that had a turn in another order, unless they are over. */

@@ -1,5 +1,6 @@
 /** The sending side of a stream: at most one waiting buffer, and the credit that the peer gave (R-FLOW-2). */
 import type { FrameWriter } from '../codec/frame-writer.js';
+import { assertInvariants } from '../util/invariant.js';
 
 /** The outcome of `SessionStream.send`. */
 export const SENT = {
@@ -121,6 +122,12 @@ export class SendBuffer {
     }
     this.#start = end;
     this.#state.sentBytes += bytes;
+    INVARIANT: assertInvariants(
+      'send buffer',
+      { ...this.#state, start: this.#start, end: this.#end },
+      this.#start <= this.#end && this.#end <= (this.#buffer?.length ?? 0),
+      this.#state.sentBytes <= this.#state.creditBytes,
+    );
     if (end === this.#end) this.#buffer = null;
   }
 }

@@ -1,7 +1,9 @@
 /** The files of dist/program, which the packages run: they behave as the single modules, and load only what they need. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { newReceiveWindow, ReceiveWindow } from '../../lib/session/flow.js';
+import { Budget } from '../../lib/util/bounds.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
@@ -77,6 +79,14 @@ test('running commands at the peer, and making a storage call, take one small fi
     const text = readFileSync(join(FOLDER, name), 'utf8');
     t.false(/require\("\.\.?\//.test(text));
   }
+});
+
+test('specs assert invariants, and the programs do not pay for that', (t) => {
+  const window = new ReceiveWindow(1024, new Budget(0), newReceiveWindow(1024, 0));
+  const release = () => window.release(1, { nowMs: 0, roundTripMs: 1 }, false);
+  t.throws(release, { code: 'internal', message: /^receive window: invariant 1 of 3: \{.*"releasedBytes":1/ });
+  for (const name of readdirSync(FOLDER))
+    t.notRegex(readFileSync(join(FOLDER, name), 'utf8'), /INVARIANT|: invariant |util\/invariant/, name);
 });
 
 test('the licences of the packages in it are beside it', (t) => {

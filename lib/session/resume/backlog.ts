@@ -4,6 +4,7 @@ import { VproxyError } from '../../errors.js';
 import { FairBudget } from '../../util/bounds.js';
 import { isAlone } from '../../util/bytes/byte-queue.js';
 import { giveSlab, SLAB_BYTES, takeSlab } from '../../util/bytes/slabs.js';
+import { assertInvariants } from '../../util/invariant.js';
 
 /** A shorter piece is copied: many share a block, and the caller gets its buffer back. */
 const COPY_BYTES = 4096;
@@ -85,7 +86,7 @@ export class Backlog implements ByteSink {
     return { ...this.#state, pieces: first === undefined ? [] : [first.subarray(known), ...others] };
   }
 
-  /** Skips the restored pieces that were written before. */
+  /** Skips the pieces that were written before. */
   #skipWritten(): void {
     for (;;) {
       const piece = this.#pieces[this.#firstUnwritten];
@@ -152,6 +153,7 @@ export class Backlog implements ByteSink {
     while (link !== null && this.#state.writtenBytes < this.#totalBytes && link.unwrittenBytes < HIGH_WATER_BYTES)
       this.#writeSome(link);
     this.#state.reachedBytes = Math.max(this.#state.reachedBytes, this.#state.writtenBytes);
+    INVARIANT: this.#assert();
   }
 
   /**
@@ -172,6 +174,7 @@ export class Backlog implements ByteSink {
       this.#keptOffset += piece.length;
     }
     this.#compact();
+    INVARIANT: this.#assert();
     while (this.#waiting[0] !== undefined && this.#waiting[0].totalBytes <= totalBytes)
       this.#waiting.shift()?.callback();
   }
@@ -192,6 +195,8 @@ export class Backlog implements ByteSink {
     const { keptBytes } = this;
     this.#totalBytes = this.#state.writtenBytes;
     this.#state.acknowledgedBytes = this.#state.writtenBytes;
+    this.#keptOffset = this.#state.writtenBytes;
+    this.#unwrittenOffset = this.#state.writtenBytes;
     this.#pieces = [];
     this.#firstKept = 0;
     this.#firstUnwritten = 0;
@@ -213,11 +218,12 @@ export class Backlog implements ByteSink {
   attach(link: ByteSink, receivedBytes: number): number {
     this.#requirePossible(receivedBytes, this.#state.reachedBytes);
     this.#state.writtenBytes = receivedBytes;
+    this.#firstUnwritten = this.#firstKept;
+    this.#unwrittenOffset = this.#keptOffset;
+    this.#skipWritten();
     this.acknowledge(receivedBytes);
     this.#link = link;
     const againBytes = this.#state.reachedBytes - receivedBytes;
-    this.#firstUnwritten = this.#firstKept;
-    this.#unwrittenOffset = this.#keptOffset;
     this.flush();
     return againBytes;
   }
@@ -319,6 +325,26 @@ export class Backlog implements ByteSink {
     }
     this.#firstUnwritten -= this.#firstKept;
     this.#firstKept = 0;
+  }
+
+  #assert(): void {
+    INVARIANT: {
+      const { acknowledgedBytes, writtenBytes, reachedBytes } = this.#state;
+      const lengthOf = (pieces: readonly Buffer[]): number => pieces.reduce((sum, { length }) => sum + length, 0);
+      const totalBytes = this.#totalBytes;
+      const [kept, unwritten] = [this.#keptOffset, this.#unwrittenOffset];
+      // Adding up a long list each time would make a long transfer quadratic.
+      const isShort = this.#pieces.length < 64;
+      assertInvariants(
+        'backlog',
+        { ...this.#state, pieces: this.#pieces.length, totalBytes, kept, unwritten, firstKept: this.#firstKept },
+        acknowledgedBytes <= writtenBytes && writtenBytes <= totalBytes && writtenBytes <= reachedBytes,
+        kept <= acknowledgedBytes && unwritten <= writtenBytes,
+        this.#firstKept <= this.#firstUnwritten && this.#firstUnwritten <= this.#pieces.length,
+        !isShort || kept + lengthOf(this.#pieces.slice(this.#firstKept)) === totalBytes,
+        !isShort || unwritten + lengthOf(this.#pieces.slice(this.#firstUnwritten)) === totalBytes,
+      );
+    }
   }
 }
 
