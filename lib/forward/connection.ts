@@ -6,6 +6,7 @@ import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { type OnRead, resetSocket } from '../system/sockets/node-sockets.js';
 import type { Clock } from '../util/clock.js';
 import { Roster } from '../util/members/roster.js';
+import type { InputFilter, InputFilters } from './input-filter.js';
 import { Splice, type SpliceState } from './splice.js';
 
 /** What the log needs of a stream, even after it has ended. */
@@ -39,8 +40,6 @@ export interface Connection<S = KnownStream> {
   readonly splice: Splice;
   /** Whether the stream is, or was, open in both directions. */
   isOpen: boolean;
-  /** Whether the peer's bytes pass through a filter, which has state. */
-  isFiltered: boolean;
   /** The client of an outgoing forward; null if the stream was already open in the previous process. */
   caller: Caller | null;
   /** The destination that an egress reached; null if it does not belong to an egress. */
@@ -89,6 +88,8 @@ export interface Inheritance {
 
 interface ConnectionHooks {
   readonly clock: Clock;
+  /** Filters between streams and sockets. Default: none. */
+  readonly filters?: InputFilters | undefined;
   /** The peer has accepted the stream of a connection that this side opened. */
   readonly onAccept?: (connection: Connection) => void;
   /** Both stream and socket of a connection have closed; null if both directions ended in order. */
@@ -130,13 +131,14 @@ export class Connections {
   /** Creates a connection for the stream that `streamOf` returns; join its splice next. Throws what `streamOf` throws. */
   connect<S extends KnownStream>(
     streamOf: (splice: Splice) => S,
-    { isOpen = true, isFiltered = false, caller = null, egress = null }: Partial<Connection> = {},
+    { isOpen = true, caller = null, egress = null }: Partial<Connection> = {},
     state?: SpliceState,
   ): Connection<S> {
-    const { clock, onAccept, onDone } = this.#hooks;
+    const { clock, filters, onAccept, onDone } = this.#hooks;
     const splice = new Splice(
       {
         clock,
+        createFilter: (held): InputFilter | null => filters?.(connection.stream.service, held) ?? null,
         onAccept: () => onAccept?.(connection),
         onDone: (reason) => {
           this.#connections.remove(seat);
@@ -145,7 +147,7 @@ export class Connections {
       },
       state,
     );
-    const connection = { stream: streamOf(splice), splice, isOpen, isFiltered, caller, egress };
+    const connection = { stream: streamOf(splice), splice, isOpen, caller, egress };
     const seat = this.#connections.add(connection);
     return connection;
   }
@@ -218,10 +220,8 @@ const plain = ({ id, service, from, sentBytes, receivedBytes, openedAtMs }: Know
 };
 
 /** Why a connection cannot be handed over now, human-readable; null if it can. */
-function obstacleOf({ caller, isFiltered, isOpen, splice, stream }: Connection, name: string): string | null {
+function obstacleOf({ caller, isOpen, splice, stream }: Connection, name: string): string | null {
   const what = `stream ${stream.id} to ${name}`;
   if (!isOpen && caller?.isUntouched === false) return `${what}, not yet answered by the peer`;
-  const state = splice.capture(() => 0);
-  if (state === null) return `${what}, whose unwritten bytes cannot be determined`;
-  return isFiltered && state.socket !== null ? `${what}, whose bytes pass through a filter` : null;
+  return splice.capture(() => 0) === null ? `${what}, whose unwritten bytes cannot be determined` : null;
 }

@@ -12,7 +12,7 @@ import type { Clock } from '../util/clock.js';
 import type { Caller, Connections, KnownStream } from './connection.js';
 import type { EgressRules } from './egress/rules.js';
 import type { ForwardLog } from './forward-log.js';
-import type { InputFilter } from './input-filter.js';
+import type { InputFilters } from './input-filter.js';
 import type { NameSample } from './template.js';
 
 /** The common part of all endpoints; the kind adds the rest. */
@@ -104,8 +104,8 @@ export interface TargetContext {
   readonly clock: Clock;
   /** Limit on streams served at once; closing ones count, except for MAX_CLOSING sockets. */
   readonly maxStreams: number;
-  /** Creates the filter between a new stream and its local end; null for none. Default null. */
-  readonly createFilter?: () => InputFilter | null;
+  /** Filters between streams and their local ends. Default: none. */
+  readonly filters?: InputFilters | undefined;
   /** A stream and its local end have closed; null if both directions ended in order. */
   readonly onClosed: (stream: KnownStream, reason: VproxyError | null) => void;
   /** A local end has closed: `openCount` is one less. Default: no callback. */

@@ -49,7 +49,7 @@ export class IncomingForward implements Forward {
       maxStreams,
       preamble: options.preamble ?? null,
       egress: options.egress ?? (() => null),
-      createFilter: () => filters?.(spec.service) ?? null,
+      filters,
       onClosed: (stream, reason) => this.#closed(stream, reason),
       onLeft: () => {
         if (this.openCount === 0) options.onIdle?.();

@@ -1,9 +1,9 @@
 /** A filter between a stream and its local end, for services that must not pass the peer's bytes unchanged. */
-import type { Writable } from 'node:stream';
-import { toVproxyError } from '../errors.js';
 
 /** Transforms the input of one stream. */
 export interface InputFilter {
+  /** Input that it has returned nothing for yet, such as the beginning of a message. */
+  readonly held: Buffer;
   /** Returns what the local end gets for the peer's bytes, which are lent for the call. An error ends the connection. */
   push(bytes: Buffer): Buffer;
   /** Returns what the local end gets before EOF. An error ends the connection. */
@@ -14,44 +14,59 @@ export interface InputFilter {
   close(): void;
 }
 
-/** Creates the filter for a new stream of a service; null if its bytes pass unchanged. */
-export type InputFilters = (service: string) => InputFilter | null;
+/** State of an {@link InputFilter} that is handed over. */
+export interface FilterState {
+  readonly held: Buffer;
+  /** How many of the returned bytes have not left. */
+  readonly unsentBytes: number;
+}
 
-/**
- * Passes everything written to a local end through a filter from now on. If the filter throws, the local end is destroyed with
- * that error. A write counts as done once the bytes that it became are written.
- */
-export function filterInput(local: Writable, filter: InputFilter | null): void {
-  if (filter === null) return;
-  const write = local.write.bind(local) as (bytes: Buffer, callback: () => void) => boolean;
-  const end = local.end.bind(local) as () => Writable;
-  const pass = (make: () => Buffer, callback: () => void): boolean => {
-    let bytes: Buffer;
-    try {
-      bytes = make();
-    } catch (error) {
-      local.destroy(toVproxyError(error));
-      process.nextTick(callback);
-      return false;
+/** Creates the filter for a new stream of a service, or with the state of another one; null if its bytes pass unchanged. */
+export type InputFilters = (service: string, state?: FilterState) => InputFilter | null;
+
+/** Input, and the output that a filter made of it, in bytes. */
+export interface Portion {
+  inputBytes: number;
+  outputBytes: number;
+}
+
+/** Portions of less output are joined, which bounds their number. */
+const LEAST_PORTION_BYTES = 4096;
+
+/** The input that unsent output was made of: credit for it is due when the output has left. */
+export class Portions {
+  readonly #portions: Portion[];
+
+  constructor(portions: readonly Portion[] = []) {
+    this.#portions = portions.map((portion) => ({ ...portion }));
+  }
+
+  get state(): readonly Portion[] {
+    return this.#portions;
+  }
+
+  add(inputBytes: number, outputBytes: number): void {
+    const last = this.#portions.at(-1);
+    if (last === undefined || last.outputBytes >= LEAST_PORTION_BYTES) {
+      this.#portions.push({ inputBytes, outputBytes });
+      return;
     }
-    if (bytes.length === 0) {
-      process.nextTick(callback);
-      return true;
+    last.inputBytes += inputBytes;
+    last.outputBytes += outputBytes;
+  }
+
+  /** Takes the oldest output, which has left; returns how much input is done with. */
+  take(outputBytes: number): number {
+    let inputBytes = 0;
+    let leftBytes = outputBytes;
+    for (let first = this.#portions[0]; first !== undefined && leftBytes > 0; first = this.#portions[0]) {
+      const bytes = Math.min(leftBytes, first.outputBytes);
+      first.outputBytes -= bytes;
+      leftBytes -= bytes;
+      if (first.outputBytes > 0) break;
+      inputBytes += first.inputBytes;
+      this.#portions.shift();
     }
-    return write(bytes, () => {
-      filter.sent(bytes.length);
-      callback();
-    });
-  };
-  local.once('close', () => filter.close());
-  Object.assign(local, {
-    write: (bytes: Buffer, callback: () => void = () => undefined) => pass(() => filter.push(bytes), callback),
-    end: () => {
-      pass(
-        () => filter.end(),
-        () => undefined,
-      );
-      return end();
-    },
-  });
+    return inputBytes;
+  }
 }

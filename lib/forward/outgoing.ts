@@ -11,7 +11,6 @@ import { type Accepted, type Caller, type Connection, Connections, type IndexOfS
 import type { Entrance } from './endpoint-kind.js';
 import { type Endpoint, entranceKindOf } from './endpoint-kinds.js';
 import { ForwardLog, type ForwardOptions } from './forward-log.js';
-import { filterInput } from './input-filter.js';
 import type { SessionSource } from './session-source.js';
 import { type Forward, type ForwardSpec, type ForwardState, formatEndpoint, type Predecessor } from './spec.js';
 
@@ -56,6 +55,7 @@ export class OutgoingForward implements Forward {
     });
     this.#connections = new Connections({
       clock: options.clock,
+      filters: options.filters,
       onAccept: (connection) => this.#opened(connection),
       onDone: ({ isOpen, stream }, reason) => this.#log.closed(stream, reason, isOpen),
       onLeft: () => {
@@ -164,12 +164,7 @@ export class OutgoingForward implements Forward {
     const { caller, stream } = connection;
     connection.isOpen = true;
     this.#log.opened(stream);
-    if (caller === null) return;
-    caller.opened(stream);
-    // By now the entrance has written its own bytes, and none have come from the peer.
-    const filter = this.#options.filters?.(stream.service) ?? null;
-    connection.isFiltered = filter !== null;
-    filterInput(caller.socket, filter);
+    caller?.opened(stream);
   }
 
   // ---- hand-over ------------------------------------------------------------------------------------------------

@@ -15,10 +15,13 @@ import { giveSlab } from '../util/bytes/slabs.js';
 import type { Clock } from '../util/clock.js';
 import { describeError } from '../util/escape.js';
 import { FrameSlab } from './frame-slab.js';
+import type { FilterState, InputFilter } from './input-filter.js';
 import { LocalWriter, NOTHING, type WriterState } from './local-writer.js';
 
 interface SpliceHooks {
   readonly clock: Clock;
+  /** Creates the filter between the stream and the socket, with the state of an earlier one. Default: its bytes pass unchanged. */
+  createFilter?(state: FilterState | undefined): InputFilter | null;
   /** The peer accepted the stream: it is open in both directions. */
   onAccept?(): void;
   /** Both stream and socket have closed; called once. Null if both directions ended in order. */
@@ -79,7 +82,10 @@ export class Splice implements LocalEnd {
     const state = this.#state;
     this.#stream = stream;
     this.#socket = socket;
-    this.#writer = new LocalWriter(socket, (bytes) => stream?.release(bytes), state.writer);
+    const filter = this.#hooks.createFilter?.(state.writer.filter ?? undefined) ?? null;
+    this.#writer = new LocalWriter(socket, (bytes) => stream?.release(bytes), filter, state.writer);
+    // Until then its bytes may be handed over to another local end.
+    if (stream?.isIncoming === true && !stream.isAnswered) this.#writer.holdBack();
     socket.on('end', () => {
       const failure = hiddenReset(socket);
       state.hasEnded = failure === null;
@@ -136,6 +142,11 @@ export class Splice implements LocalEnd {
       // What was read before must be sent first; `handleSent` resumes reading.
       if (!isHeld && !hasEnded && this.#stream?.isWaiting !== true) socket.resume();
     }
+  }
+
+  /** This side has accepted the stream. */
+  handleAnswered(): void {
+    this.#writer?.begin();
   }
 
   listHeld(): readonly Buffer[] {

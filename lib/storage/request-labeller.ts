@@ -1,6 +1,6 @@
 /** Puts the label of a virtual machine into its storage requests, overriding what the machine claims. */
 import { VproxyError } from '../errors.js';
-import type { InputFilter } from '../forward/input-filter.js';
+import type { FilterState, InputFilter } from '../forward/input-filter.js';
 import { Budget } from '../util/bounds.js';
 import { JsonScanner } from '../util/bytes/json-scanner.js';
 import { labelRequest, MAX_REQUEST_BYTES } from './wire.js';
@@ -16,12 +16,18 @@ export class RequestLabeller implements InputFilter {
   readonly #label: string;
   readonly #budget: Budget;
   readonly #scanner = new JsonScanner(MAX_REQUEST_BYTES, 'storage-bad-request', 'the storage request');
-  #unsentBytes = 0;
+  #unsentBytes: number;
 
   /** `all` bounds what is buffered for all streams that share it: incomplete requests, and unread ones. */
-  constructor(label: string, all: Budget) {
+  constructor(label: string, all: Budget, { held, unsentBytes }: FilterState = { held: NO_BYTES, unsentBytes: 0 }) {
     this.#label = label;
     this.#budget = new Budget(Number.POSITIVE_INFINITY, all);
+    this.#unsentBytes = unsentBytes;
+    this.push(held);
+  }
+
+  get held(): Buffer {
+    return this.#scanner.held;
   }
 
   /** Throws `storage-bad-request` for anything but a JSON object, and `storage-unavailable` if too much is buffered. */
@@ -45,7 +51,7 @@ export class RequestLabeller implements InputFilter {
 
   sent(byteCount: number): void {
     this.#unsentBytes -= byteCount;
-    this.#charge(this.#scanner.heldBytes + this.#unsentBytes);
+    this.#charge(this.#scanner.held.length + this.#unsentBytes);
   }
 
   close(): void {
@@ -55,7 +61,7 @@ export class RequestLabeller implements InputFilter {
   #give(requests: readonly Buffer[]): Buffer {
     const bytes = Buffer.concat(requests);
     this.#unsentBytes += bytes.length;
-    this.#charge(this.#scanner.heldBytes + this.#unsentBytes);
+    this.#charge(this.#scanner.held.length + this.#unsentBytes);
     return bytes;
   }
 
@@ -65,3 +71,5 @@ export class RequestLabeller implements InputFilter {
     }
   }
 }
+
+const NO_BYTES = Buffer.alloc(0);

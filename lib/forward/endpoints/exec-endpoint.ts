@@ -12,7 +12,7 @@ import type { CancelTimer, Clock } from '../../util/clock.js';
 import { deferred } from '../../util/concurrency.js';
 import { describeError, escapeText } from '../../util/escape.js';
 import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
-import { filterInput } from '../input-filter.js';
+import type { InputFilter } from '../input-filter.js';
 import { LocalWriter } from '../local-writer.js';
 import { streamFields } from '../session-source.js';
 
@@ -88,8 +88,7 @@ export class ExecTarget implements Target {
       stream.refuse('connect-failed', `${name}: too many open files`);
       return;
     }
-    filterInput(stdin, this.#context.createFilter?.() ?? null);
-    sink.begin({ ...piped, stdin, stdout, stderr });
+    sink.begin({ ...piped, stdin, stdout, stderr }, this.#context.filters?.(stream.service) ?? null);
     child.once('spawn', () => {
       stream.accept();
       log.opened(stream);
@@ -189,8 +188,8 @@ class ChildSink implements LocalEnd {
     this.#options = options;
   }
 
-  /** Joins the process to the stream. */
-  begin(process: PipedProcess): void {
+  /** Joins the process to the stream, whose bytes pass through the filter. */
+  begin(process: PipedProcess, filter: InputFilter | null): void {
     const { clock } = this.#options;
     const stream = this.#stream;
     const { child, stdin, stdout } = process;
@@ -200,7 +199,7 @@ class ChildSink implements LocalEnd {
       this.#ender = new GroupEnder(group, clock, () => undefined);
       whenGone(group, process, (end) => this.#closed(end));
     }
-    this.#writer = new LocalWriter(stdin, (bytes) => stream.release(bytes));
+    this.#writer = new LocalWriter(stdin, (bytes) => stream.release(bytes), filter);
     // Not `data`: Node makes the output of an exited process flow, paused or not.
     stdout.on('readable', () => this.#pump());
     stdout.once('end', () => {

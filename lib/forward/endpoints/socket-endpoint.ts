@@ -36,7 +36,6 @@ import {
   type Target,
   type TargetContext,
 } from '../endpoint-kind.js';
-import { filterInput } from '../input-filter.js';
 import type { NameSample } from '../template.js';
 
 /** A name or an address (IPv6 without brackets), and a port; 0 lets the system pick one to listen on. */
@@ -190,9 +189,10 @@ export class SocketTarget implements Target {
     this.#context = context;
     this.#timeoutMs = timeoutMs;
     this.#takesPreamble = takesPreamble;
-    const { clock, onLeft } = context;
+    const { clock, filters, onLeft } = context;
     this.connections = new Connections({
       clock,
+      filters,
       onLeft,
       onDone: ({ stream }, reason) => context.onClosed(stream, reason),
     });
@@ -206,8 +206,7 @@ export class SocketTarget implements Target {
   serve(stream: SessionStream): void {
     const { clock, endpoint, log, maxStreams, name, preamble } = this.#context;
     if (refuseBeyond(stream, this.connections.size, maxStreams + MAX_CLOSING)) return;
-    const filter = this.#context.createFilter?.() ?? null;
-    const { splice } = this.connections.connect(() => stream, { isFiltered: filter !== null });
+    const { splice } = this.connections.connect(() => stream);
     stream.attach(splice);
     const cancelTimeout = clock.schedule(this.#timeoutMs, () => {
       stream.refuse('connect-timeout', `${name} did not answer within ${this.#timeoutMs / 1000} s`);
@@ -221,12 +220,12 @@ export class SocketTarget implements Target {
       answered: () => {
         cancelTimeout();
         stream.accept();
+        splice.handleAnswered();
         log.opened(stream);
       },
       refused: refuse,
     });
     guardDescriptor(socket, (why) => refuse('connect-failed', why));
-    filterInput(socket, filter);
     socket.once('error', (error) => {
       const why = describeError(error, endpoint);
       stream.refuse(meaningOf(systemCode(error)).connect ?? 'connect-failed', `${name}: ${why}`);

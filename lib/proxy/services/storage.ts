@@ -172,5 +172,5 @@ const MAX_HELD_BYTES = 64 * 2 ** 20;
 export function requestFilters({ label, address: { traits } }: ParsedOptions): InputFilters {
   if (label === DEFAULT_LABEL || traits.leadsToHost) return () => null;
   const budget = new Budget(MAX_HELD_BYTES);
-  return (service) => (service === STORAGE_SERVICE ? new RequestLabeller(label, budget) : null);
+  return (service, state) => (service === STORAGE_SERVICE ? new RequestLabeller(label, budget, state) : null);
 }

@@ -55,9 +55,9 @@ export class JsonScanner {
     return this.#state === 'between' && this.#position === this.#length;
   }
 
-  /** The bytes of unfinished or untaken messages. */
-  get heldBytes(): number {
-    return this.#length - this.#start;
+  /** The bytes of unfinished or untaken messages, until the next call. */
+  get held(): Buffer {
+    return this.#buffer.subarray(this.#start, this.#length);
   }
 
   /** Adds a copy of bytes. Take all messages with `next` before adding more, to keep the buffer bounded. */
