@@ -229,7 +229,7 @@ export class InFlightCredit implements Pace {
     if (!this.roundTrip.finish(payload, this.#clock.now())) return false;
     // A longer round trip indicates a queue: more in flight would only lengthen it.
     if (state.wasHeldBack && state.roundTrip.latestMs < 2 * this.roundTrip.smallestMs)
-      state.windowBytes = Math.min(2 * state.windowBytes, MAX_IN_FLIGHT_BYTES);
+      state.windowBytes = Math.max(state.windowBytes, Math.min(2 * state.windowBytes, MAX_IN_FLIGHT_BYTES));
     state.wasHeldBack = false;
     return true;
   }

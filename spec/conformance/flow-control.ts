@@ -1,9 +1,11 @@
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
+import { InFlightCredit } from '../../lib/session/flow.js';
 import { Budget } from '../../lib/util/bounds.js';
 import { FramePeer, type FramePeerOptions } from '../helpers/frame-peer.js';
 import type { PatternEnd } from '../helpers/local-ends.js';
 import { SessionPair } from '../helpers/session-pair.js';
+import { ManualClock } from '../helpers/time.js';
 import { Traffic } from '../helpers/traffic.js';
 
 const { DATA, PING } = FRAME_TYPE;
@@ -96,6 +98,18 @@ test('R-FLOW-5: the session window grows while the sender is held back and the r
   const quick = queued(5);
   const slow = Array.from({ length: 6 }, () => queued(50));
   t.true(Math.max(...slow) <= (quick * 4) / 3, `${slow.join()} after ${quick}`);
+});
+
+test('R-FLOW-5: a session window that begins above 64 MiB stays as it is', (t) => {
+  const firstBytes = 128 * 2 ** 20;
+  let ping: Buffer = Buffer.alloc(8);
+  const sendPing = (payload: Buffer) => (ping = payload);
+  const randomBytes = (count: number) => Buffer.alloc(count);
+  const credit = new InFlightCredit({ clock: new ManualClock(), firstBytes, sendPing, randomBytes });
+  credit.receive(firstBytes);
+  t.true(credit.takePong(ping));
+  credit.receive(firstBytes / 2);
+  t.is(credit.grantedBytes, 2.5 * firstBytes);
 });
 
 /** A peer with open streams, which gives large credits. */
