@@ -1,8 +1,11 @@
 /** The lifetime of a session: watching for silence, and leaving in order (R-LIVE-1 to R-LIVE-3, R-STREAM-6). */
 
+import { type FrameReader, FrameTimer, type FrameTimerState } from '../codec/frame-reader.js';
 import { fromReason, type Reason, toReason } from '../codec/json.js';
 import { VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
+import type { InFlightCredit } from './flow.js';
+import type { Scheduler } from './scheduler.js';
 
 /** A PING is sent when nothing was sent for this time. */
 const PING_AFTER_MS = 10_000;
@@ -10,18 +13,22 @@ const PING_AFTER_MS = 10_000;
 /** The interval of the checks for silence. */
 const TICK_MS = 2500;
 
+/** After this long without an answer to what was sent, bytes may have been lost. */
+const DOUBT_AFTER_MS = 1500;
+
 interface LivenessOptions {
   readonly clock: Clock;
   /** Silence after which the peer counts as dead; null: never. */
   readonly deadAfterMs: number | null;
-  /** Counters that change whenever something was received, or sent. */
+  readonly reader: FrameReader;
+  readonly scheduler: Scheduler;
+  readonly credit: InFlightCredit;
+  /** A counter that changes whenever something was received. */
   readonly receivedCount: () => number;
-  readonly sentCount: () => number;
-  /** Whether something was sent since bytes last came, or a frame is incomplete. */
-  readonly isInDoubt: () => boolean;
-  readonly onPingDue: () => void;
-  /** Bytes may be lost (R-LIVE-4). Returns false if a PING cannot be sent now. */
-  readonly onDoubt: () => boolean;
+  /** Whether the session is established and has a link. */
+  readonly isLinked: () => boolean;
+  /** Whether the secure layer of its link, if any, has an incomplete record. */
+  readonly isMidRecord: () => boolean;
   readonly onDead: (silentMs: number) => void;
 }
 
@@ -37,22 +44,55 @@ export interface LivenessState {
   sincePingMs: number;
 }
 
-/** Watches a session for silence from `start` on: asks for PINGs, and reports a dead peer (R-LIVE-1, R-LIVE-2). */
+const newState = (nowMs: number): LivenessState => {
+  return { tickedAtMs: nowMs, received: 0, sent: 0, silentMs: 0, quietMs: 0, sincePingMs: 0 };
+};
+
+/**
+ * Watches a session for silence from `start` on: sends PINGs, asks for what may be lost, and reports a dead peer
+ * (R-LIVE-1, R-LIVE-2, R-LIVE-4).
+ */
 export class Liveness {
   readonly state: LivenessState;
   readonly #options: LivenessOptions;
   readonly #tickMs: number;
+  #frameTimer: FrameTimer;
   #cancel: CancelTimer | null = null;
   /** Whether a PING was sent in doubt and nothing has come since. */
   #hasAsked = false;
+  /** Frames that had been sent when bytes last came. */
+  #answeredFrames = 0;
 
-  constructor(
-    options: LivenessOptions,
-    state = { tickedAtMs: options.clock.now(), received: 0, sent: 0, silentMs: 0, quietMs: 0, sincePingMs: 0 },
-  ) {
-    this.state = state;
+  constructor(options: LivenessOptions, state?: LivenessState, timer?: FrameTimerState) {
+    const nowMs = options.clock.now();
+    this.state = state ?? newState(nowMs);
     this.#options = options;
     this.#tickMs = Math.min(TICK_MS, (options.deadAfterMs ?? TICK_MS * 4) / 4);
+    this.#frameTimer = new FrameTimer(nowMs, timer);
+  }
+
+  get timerState(): FrameTimerState {
+    return this.#frameTimer.state;
+  }
+
+  /** Call before arriving bytes are read: whether the incomplete frame has taken too long. */
+  isFrameOverdue(): boolean {
+    const { clock, reader } = this.#options;
+    return this.#frameTimer.isExceeded(reader.sequence, reader.isMidFrame, clock.now());
+  }
+
+  /** Bytes of the peer were read. */
+  handleReceived(): void {
+    this.#answeredFrames = this.#options.scheduler.sentFrames;
+  }
+
+  /** Starts again, on another link. */
+  restart(): void {
+    const nowMs = this.#options.clock.now();
+    Object.assign(this.state, newState(nowMs));
+    this.#frameTimer = new FrameTimer(nowMs);
+    this.#hasAsked = false;
+    this.start();
   }
 
   start(): void {
@@ -66,7 +106,7 @@ export class Liveness {
   }
 
   #tick(): void {
-    const { clock, deadAfterMs, receivedCount, sentCount, isInDoubt, onPingDue, onDoubt, onDead } = this.#options;
+    const { clock, deadAfterMs, receivedCount, scheduler, onDead } = this.#options;
     const { state } = this;
     const nowMs = clock.now();
     // A tick that is far too late means that this process or its VM stood still: that time tells nothing about the peer.
@@ -75,7 +115,7 @@ export class Liveness {
     this.start();
 
     const received = receivedCount();
-    const sent = sentCount();
+    const sent = scheduler.sentFrames;
     const hasReceived = received !== state.received;
     state.silentMs = hasReceived ? 0 : state.silentMs + elapsedMs;
     state.quietMs = sent === state.sent ? state.quietMs + elapsedMs : 0;
@@ -88,7 +128,7 @@ export class Liveness {
       return;
     }
     if (hasReceived) this.#hasAsked = false;
-    if (!this.#hasAsked && isInDoubt() && onDoubt()) {
+    if (!this.#hasAsked && this.#isInDoubt() && this.#askForLoss()) {
       this.#hasAsked = true;
       state.sincePingMs = 0;
     }
@@ -98,8 +138,29 @@ export class Liveness {
     // lost a wake-up, until a byte comes from this side.
     if (isQuiet || (!hasReceived && state.sincePingMs > 1.5 * this.#tickMs)) {
       state.sincePingMs = 0;
-      onPingDue();
+      this.pingIfIdle();
     }
+  }
+
+  /** While something waits to be written a PING would only queue behind it, and a peer may be paused for days. */
+  pingIfIdle(): void {
+    const { credit, isLinked, scheduler } = this.#options;
+    if (isLinked() && scheduler.isIdle) credit.ping();
+  }
+
+  /** Whether a frame or record is incomplete, or something sent has gone unanswered for too long (R-LIVE-4). */
+  #isInDoubt(): boolean {
+    const { clock, isMidRecord, reader, scheduler } = this.#options;
+    if (reader.isMidFrame || isMidRecord()) return true;
+    return scheduler.sentFrames > this.#answeredFrames && this.#frameTimer.gapMs(clock.now()) >= DOUBT_AFTER_MS;
+  }
+
+  /** Asks the peer for an answer that shows whether the current frame lost bytes (R-LIVE-4). False if that has to wait. */
+  #askForLoss(): boolean {
+    const { credit, isLinked, reader, scheduler } = this.#options;
+    const canAsk = isLinked() && (scheduler.isIdle || !credit.roundTrip.isMeasuring);
+    if (canAsk) reader.expectBehind(credit.ping());
+    return canAsk;
   }
 }
 
@@ -122,20 +183,17 @@ export class Leaving {
   readonly #onTimeout: (reason: VproxyError) => void;
   #cancel: CancelTimer | null = null;
 
-  /** With the `state` of another one, call `goOn` next. */
+  /** `onTimeout`: everything still open must end. With the `state` of another one, call `goOn` next. */
   constructor(
-    options: {
-      readonly clock: Clock;
-      readonly drainTimeoutMs: number;
-      /** The time is up: everything still open must end. */
-      readonly onTimeout: (reason: VproxyError) => void;
-    },
+    clock: Clock,
+    drainTimeoutMs: number,
+    onTimeout: (reason: VproxyError) => void,
     state: LeavingState = { drainReason: null, renewReason: null, endsAtMs: null },
   ) {
     this.state = state;
-    this.#clock = options.clock;
-    this.#drainTimeoutMs = options.drainTimeoutMs;
-    this.#onTimeout = options.onTimeout;
+    this.#clock = clock;
+    this.#drainTimeoutMs = drainTimeoutMs;
+    this.#onTimeout = onTimeout;
   }
 
   /** Restarts the timer of a session that is leaving. */

@@ -1,7 +1,9 @@
 /** The lists of services of both sides (R-SERVICES-1 to R-SERVICES-3). */
+import { FRAME_TYPE } from '../codec/header.js';
 import { type AnnouncedPort, decodeServices, encodeServices } from '../codec/payloads.js';
 import { VproxyError } from '../errors.js';
 import { suggestWord } from '../util/closest-word.js';
+import type { Scheduler } from './scheduler.js';
 
 /** The longest list accepted from a peer (R-SERVICES-2). */
 export const MAX_SERVICES = 4096;
@@ -17,20 +19,17 @@ export interface OwnServicesState {
 /** The services of this side, sent to the peer once and on every change. */
 export class OwnServices {
   readonly state: OwnServicesState;
-  readonly #send: (payload: Buffer) => void;
-  readonly #isBusy: () => boolean;
+  readonly #scheduler: Scheduler;
   readonly #timeOfDay: (() => number) | null;
 
-  /** `isBusy`: earlier bytes wait to be written, so a list would only queue behind them. `timeOfDay`, if given, is sent along. */
+  /** `timeOfDay`, if given, is sent along. */
   constructor(
-    send: (payload: Buffer) => void,
-    isBusy: () => boolean,
+    scheduler: Scheduler,
     timeOfDay: (() => number) | null,
     state: OwnServicesState = { announced: null, wanted: [], ports: null },
   ) {
     this.state = state;
-    this.#send = send;
-    this.#isBusy = isBusy;
+    this.#scheduler = scheduler;
     this.#timeOfDay = timeOfDay;
   }
 
@@ -45,10 +44,10 @@ export class OwnServices {
     else this.retry();
   }
 
-  /** Sends the newest list if it is due; nothing before the first `announce`. */
+  /** Sends the newest list if it is due, unless it would only queue; nothing before the first `announce`. */
   retry(): void {
-    if (this.state.announced === null || this.#text === this.state.announced || this.#isBusy()) return;
-    this.#sendWanted();
+    const { announced } = this.state;
+    if (announced !== null && this.#text !== announced && this.#scheduler.unwrittenBytes === 0) this.#sendWanted();
   }
 
   get #text(): string {
@@ -59,7 +58,7 @@ export class OwnServices {
   #sendWanted(): void {
     this.state.announced = this.#text;
     const payloads = encodeServices(this.state.wanted, this.#timeOfDay?.() ?? null, this.state.ports);
-    for (const payload of payloads) this.#send(payload);
+    for (const payload of payloads) this.#scheduler.control(FRAME_TYPE.SERVICES, 0, payload);
   }
 }
 

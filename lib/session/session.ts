@@ -3,7 +3,7 @@
  * Every peer violation is handled here, with the code that docs/protocol.md states (R-CODE-3, R-CODE-4, R-LIVE-3).
  */
 import { EventEmitter } from 'eventemitter3';
-import { FrameReader, type FrameReaderState, FrameTimer, type FrameTimerState } from '../codec/frame-reader.js';
+import { FrameReader } from '../codec/frame-reader.js';
 import type { ByteSink } from '../codec/frame-writer.js';
 import { type ControlType, DataCheck, FRAME_TYPE, type FrameType, formatFrameType } from '../codec/header.js';
 import type { Hello } from '../codec/hello.js';
@@ -19,120 +19,39 @@ import {
 } from '../codec/payloads.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
-import { InFlightCredit, type InFlightCreditState } from './flow.js';
-import { Leaving, type LeavingState, Liveness, type LivenessState } from './liveness.js';
+import { InFlightCredit } from './flow.js';
+import { Leaving, Liveness } from './liveness.js';
 import type { LocalEnd } from './local-end.js';
 import { type Agreement, hasDatagrams, isResumable } from './opening/agreement.js';
-import { PROOF_MS, Proof, type SecretKey } from './opening/auth.js';
-import { Continuity, type ContinuityState, type KeptBounds } from './resume/continuity.js';
+import { PROOF_MS, Proof } from './opening/auth.js';
+import { Continuity } from './resume/continuity.js';
 import { type ResumeSecret, SECRET_BYTES } from './resume/secret.js';
-import { Scheduler, type SchedulerState } from './scheduler.js';
-import { OwnServices, type OwnServicesState, PeerServices, type PeerServicesState } from './services.js';
-import type { SessionCounters, SessionEvents } from './session-events.js';
-import type { SessionStream, StreamState } from './stream.js';
-import { type StreamSettings, StreamTable, type StreamTableState } from './streams.js';
+import { Scheduler } from './scheduler.js';
+import { OwnServices, PeerServices, type PeerServicesState } from './services.js';
+import {
+  type EstablishedSettings,
+  factsOf,
+  nextPhase,
+  type SessionContext,
+  type SessionCounters,
+  type SessionEvents,
+  type SessionFacts,
+  type SessionLink,
+  type SessionPhase,
+  type SessionState,
+} from './session-state.js';
+import type { SessionStream } from './stream.js';
+import { StreamTable } from './streams.js';
 
-/** Settings that apply once two HELLOs agree. */
-export interface EstablishedSettings extends StreamSettings {
-  /** This side's current keys, preferred first; with one it accepts no peer without (R-AUTH-2). Default: none. */
-  readonly keys: () => readonly SecretKey[];
-  /** Ends a session after this much silence; null: never (R-LIVE-2). */
-  readonly deadAfterMs: number | null;
-  /** How sessions outlive their links; null: they do not (R-RESUME-1). Default null. */
-  readonly resume: KeptBounds | null;
-  /** How long streams may continue after GOAWAY `shutdown`. */
-  readonly drainTimeoutMs: number;
-  /** The time of day in milliseconds since 1970, sent to the peer (R-SERVICES-1); null: not sent. Default null. */
-  readonly timeOfDay: (() => number) | null;
-  /** Random bytes for nonces. */
-  readonly randomBytes: (size: number) => Buffer;
-}
-
-/** The link of a session, as the session sees it. */
-interface SessionLink {
-  /** The outcome of the HELLOs on this link. */
-  readonly agreement: Agreement;
-  readonly sink: ByteSink;
-  /** Asked after each header and each payload: true ends `receive` before all is read. Default: never. */
-  readonly isTurnOver?: () => boolean;
-  /** Whether its secure layer, if any, has an incomplete record. Default: never. */
-  readonly isMidRecord?: () => boolean;
-}
-
-interface SessionContext extends Omit<SessionLink, 'agreement' | 'sink'> {
-  /** The sink of its link, which continues after the last byte of a restored session; null: it has no link, or loses it now. */
-  readonly sink: ByteSink | null;
-  readonly clock: Clock;
-  readonly settings: EstablishedSettings;
-  /** The state of a session that continues here. Default: a new session. */
-  readonly state?: SessionState;
-  /** This side's first stream id, of the parity that the agreement gives it. Default 1 or 2. */
-  readonly firstStreamId?: number;
-}
-
-/** The state of an established session: consistent between any two calls, with or without a link. */
-export interface SessionState extends SessionFacts {
-  readonly reader: FrameReaderState;
-  readonly frameTimer: FrameTimerState;
-  readonly scheduler: SchedulerState;
-  readonly credit: InFlightCreditState;
-  readonly liveness: LivenessState;
-  readonly leaving: LeavingState;
-  readonly ownServices: OwnServicesState;
-  readonly peerServices: PeerServicesState;
-  /** Null if the session ends with its link. Includes the secret of a resumable session. */
-  readonly continuity: ContinuityState | null;
-  readonly table: StreamTableState;
-  /** In the order of `StreamTable.listAll`. */
-  readonly streams: readonly StreamState[];
-}
-
-/** The part of the state kept by the session itself. */
-interface SessionFacts {
-  /** The agreement that established it, and the one on its current or last link. */
-  readonly agreement: Agreement;
-  link: Agreement;
-  phase: SessionPhase;
-  /** The id of the key that both sides have proved; null if neither required one. */
-  keyId: string | null;
-  startedAtMs: number;
-  receivedChunks: number;
-  /** Whether `measured` is still to be emitted. */
-  isMeasureDue: boolean;
-}
-
-/** The states of a session, with their possible successors. */
-const SESSION_STATES = {
-  /** The two sides agree; each has yet to prove its key, if one is required. */
-  proving: ['open', 'refused'],
-  open: ['draining', 'suspended', 'ended'],
-  /** No more streams are opened either way. */
-  draining: ['suspended', 'ended'],
-  /** It has no link: its streams wait for the next one. */
-  suspended: ['open', 'draining', 'ended'],
-  /** Over before it was established. */
-  refused: [],
-  /** Over. */
-  ended: [],
-} as const;
-type SessionPhase = keyof typeof SESSION_STATES;
+export type { SessionState } from './session-state.js';
 
 const never = (): boolean => false;
-
-/** After this long without an answer to what was sent, bytes may have been lost. */
-const DOUBT_AFTER_MS = 1500;
 
 /** For a session without a link, or one that ended before it began and whose peer would not understand it. */
 export const NOWHERE: ByteSink = { unwrittenBytes: 0, write: () => true, writeParts: () => true };
 
 /** After these the peer is sent nothing: it would not understand this side, or has gone away. */
 const SILENT_CODES: ReadonlySet<string> = new Set(['peer-restarted', 'desync']);
-
-const factsOf = (agreement: Agreement, nowMs: number, state?: SessionFacts): SessionFacts => {
-  const { link = agreement, phase = 'proving', keyId = null, receivedChunks = 0, isMeasureDue = false } = state ?? {};
-  const { startedAtMs = nowMs } = state ?? {};
-  return { agreement, link, phase, keyId, startedAtMs, receivedChunks, isMeasureDue };
-};
 
 /** One session, from the HELLOs that established it to its end. */
 export class Session extends EventEmitter<SessionEvents> {
@@ -146,14 +65,11 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly #credit: InFlightCredit;
   /** Null if the session ends with its link. */
   readonly #continuity: Continuity | null;
-  #liveness: Liveness;
-  #frameTimer: FrameTimer;
+  readonly #liveness: Liveness;
   readonly #leaving: Leaving;
   readonly #ownServices: OwnServices;
   readonly #peerServices: PeerServices;
   readonly #facts: SessionFacts;
-  /** Frames that had been sent when bytes last came. */
-  #answeredFrames = 0;
   #proof: Proof | null = null;
   #cancelProof: CancelTimer | null = null;
   #isTurnOver: () => boolean;
@@ -164,34 +80,51 @@ export class Session extends EventEmitter<SessionEvents> {
     { sink, clock, settings, state, isTurnOver = never, isMidRecord = never, firstStreamId }: SessionContext,
   ) {
     super();
-    const nowMs = clock.now();
-    const { peer, self, integrity, isOdd } = agreement;
     this.agreement = agreement;
-    this.#facts = factsOf(agreement, nowMs, state);
     this.clock = clock;
     this.#settings = settings;
+    this.#facts = factsOf(agreement, clock.now(), state);
     this.#isTurnOver = isTurnOver;
     this.#isMidRecord = isMidRecord;
-    const resume = isResumable(agreement) ? settings.resume : null;
-    this.#continuity =
-      resume === null
-        ? null
-        : new Continuity(
-            {
-              ...resume,
-              sink,
-              clock,
-              isOdd,
-              receivedBytes: () => this.receivedBytes,
-              sendAck: (totalBytes) => this.#scheduler.acknowledge(totalBytes),
-            },
-            state?.continuity ?? undefined,
-          );
-    this.#scheduler = new Scheduler(
+    this.#continuity = this.#createContinuity(sink, state);
+    this.#scheduler = this.#createScheduler(this.#continuity?.backlog ?? sink ?? NOWHERE, state);
+    this.#credit = new InFlightCredit(
       {
-        sink: this.#continuity?.backlog ?? sink ?? NOWHERE,
-        check: new DataCheck(integrity, self.nonce, peer.nonce),
         clock,
+        firstBytes: agreement.self.limits.inFlight,
+        sendPing: (payload) => this.#scheduler.control(FRAME_TYPE.PING, 0, payload),
+        randomBytes: settings.randomBytes,
+      },
+      state?.credit,
+    );
+    this.streams = this.#createTable(firstStreamId, state);
+    this.#reader = this.#createReader(state);
+    this.#leaving = new Leaving(clock, settings.drainTimeoutMs, (reason) => this.end(reason), state?.leaving);
+    this.#ownServices = new OwnServices(this.#scheduler, settings.timeOfDay, state?.ownServices);
+    this.#peerServices = new PeerServices(settings.timeOfDay, state?.peerServices);
+    this.#liveness = this.#createLiveness(state);
+    if (state !== undefined) this.#takeUp(state, sink);
+  }
+
+  // ---- its parts --------------------------------------------------------------------------------------------------
+
+  #createContinuity(sink: ByteSink | null, state?: SessionState): Continuity | null {
+    const { agreement, clock } = this;
+    const { resume } = this.#settings;
+    if (resume === null || !isResumable(agreement)) return null;
+    const receivedBytes = (): number => this.receivedBytes;
+    const sendAck = (totalBytes: number): void => this.#scheduler.acknowledge(totalBytes);
+    const options = { ...resume, sink, clock, isOdd: agreement.isOdd, receivedBytes, sendAck };
+    return new Continuity(options, state?.continuity ?? undefined);
+  }
+
+  #createScheduler(sink: ByteSink, state?: SessionState): Scheduler {
+    const { integrity, peer, self } = this.agreement;
+    return new Scheduler(
+      {
+        sink,
+        check: new DataCheck(integrity, self.nonce, peer.nonce),
+        clock: this.clock,
         maxFrameBytes: Math.min(self.limits.frame, peer.limits.frame),
         creditBytes: peer.limits.inFlight,
         openStreams: () => this.streams.size,
@@ -199,65 +132,63 @@ export class Session extends EventEmitter<SessionEvents> {
       },
       state?.scheduler,
     );
-    this.#credit = new InFlightCredit(
+  }
+
+  #createTable(firstId: number | undefined, state?: SessionState): StreamTable {
+    const { isOdd, peer, self } = this.agreement;
+    return new StreamTable(
       {
-        clock,
-        firstBytes: self.limits.inFlight,
-        sendPing: (payload) => this.#scheduler.control(FRAME_TYPE.PING, 0, payload),
-        randomBytes: settings.randomBytes,
-      },
-      state?.credit,
-    );
-    this.streams = new StreamTable(
-      {
-        firstId: firstStreamId ?? (isOdd ? 1 : 2),
+        firstId: firstId ?? (isOdd ? 1 : 2),
         peerLimits: peer.limits,
         ownLimits: self.limits,
-        settings,
-        clock,
+        settings: this.#settings,
+        clock: this.clock,
         scheduler: this.#scheduler,
         pace: this.#credit,
         onOpened: (stream) => this.emit('stream', stream),
         onOver: () => this.#endIfDrained(),
         peerServices: () => this.peerServices.names,
         askPeer: () => {
-          if (!this.#credit.roundTrip.isMeasuring) this.#pingIfIdle();
+          if (!this.#credit.roundTrip.isMeasuring) this.#liveness.pingIfIdle();
         },
       },
       state?.table,
       state?.streams,
     );
-    this.#reader = new FrameReader(
+  }
+
+  #createReader(state?: SessionState): FrameReader {
+    const { integrity, peer, self } = this.agreement;
+    const handler = {
+      handleData: (streamId: number, bytes: Buffer) => this.#handleData(streamId, bytes),
+      handleFrame: (type: ControlType, streamId: number, payload: Buffer) => this.#handleFrame(type, streamId, payload),
+      handleHello: (hello: Hello) => this.#isKnownHello(hello),
+    };
+    const check = new DataCheck(integrity, peer.nonce, self.nonce);
+    const isTurnOver = (): boolean => this.#isTurnOver();
+    return new FrameReader({ handler, check, maxDataBytes: self.limits.frame, isTurnOver }, state?.reader);
+  }
+
+  #createLiveness(state?: SessionState): Liveness {
+    return new Liveness(
       {
-        handler: {
-          handleData: (streamId, bytes) => this.#handleData(streamId, bytes),
-          handleFrame: (type, streamId, payload) => this.#handleFrame(type, streamId, payload),
-          handleHello: (hello) => this.#isKnownHello(hello),
+        clock: this.clock,
+        deadAfterMs: this.#settings.deadAfterMs,
+        reader: this.#reader,
+        scheduler: this.#scheduler,
+        credit: this.#credit,
+        receivedCount: () => this.#facts.receivedChunks,
+        isLinked: () => this.isReady && !this.isSuspended,
+        isMidRecord: () => this.#isMidRecord(),
+        onDead: (silentMs) => {
+          const reason = new VproxyError('channel-silent', `nothing received for ${Math.round(silentMs / 1000)} s`);
+          if (this.secret === null) this.end(reason);
+          else this.emit('silent', reason);
         },
-        check: new DataCheck(integrity, peer.nonce, self.nonce),
-        maxDataBytes: self.limits.frame,
-        isTurnOver: () => this.#isTurnOver(),
       },
-      state?.reader,
+      state?.liveness,
+      state?.frameTimer,
     );
-    this.#leaving = new Leaving(
-      {
-        clock,
-        drainTimeoutMs: settings.drainTimeoutMs,
-        onTimeout: (reason) => this.end(reason),
-      },
-      state?.leaving,
-    );
-    this.#frameTimer = new FrameTimer(nowMs, state?.frameTimer);
-    this.#ownServices = new OwnServices(
-      (payload) => this.#scheduler.control(FRAME_TYPE.SERVICES, 0, payload),
-      () => this.unwrittenBytes > 0,
-      settings.timeOfDay,
-      state?.ownServices,
-    );
-    this.#peerServices = new PeerServices(settings.timeOfDay, state?.peerServices);
-    this.#liveness = this.#watch(state?.liveness);
-    if (state !== undefined) this.#takeUp(state, sink);
   }
 
   // ---- from the beginning -----------------------------------------------------------------------------------------
@@ -341,10 +272,9 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#scheduler.hold();
     let isKept = false;
     try {
-      const { sequence, isMidFrame } = this.#reader;
-      if (this.#frameTimer.isExceeded(sequence, isMidFrame, this.clock.now())) {
+      if (this.#liveness.isFrameOverdue()) {
         this.#reader.leave(chunk);
-        throw new VproxyError('desync', `frame ${sequence} has been incomplete for 30 s`);
+        throw new VproxyError('desync', `frame ${this.#reader.sequence} has been incomplete for 30 s`);
       }
       isKept = this.#reader.push(chunk);
       this.#continuity?.handleReceived();
@@ -355,7 +285,7 @@ export class Session extends EventEmitter<SessionEvents> {
     }
     this.#scheduler.resume();
     this.streams.handleReceived();
-    this.#answeredFrames = this.#scheduler.sentFrames;
+    this.#liveness.handleReceived();
     return isKept;
   }
 
@@ -454,9 +384,7 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#facts.link = agreement;
     this.#isTurnOver = isTurnOver;
     this.#isMidRecord = isMidRecord;
-    this.#frameTimer = new FrameTimer(this.clock.now());
-    this.#liveness = this.#watch();
-    this.#liveness.start();
+    this.#liveness.restart();
     if (this.#facts.isMeasureDue) this.#credit.ping();
     this.emit('resumed', againBytes);
     if (this.unwrittenBytes === 0) this.handleDrain();
@@ -475,7 +403,7 @@ export class Session extends EventEmitter<SessionEvents> {
     return {
       ...this.#facts,
       reader: this.#reader.state,
-      frameTimer: this.#frameTimer.state,
+      frameTimer: this.#liveness.timerState,
       scheduler: this.#scheduler.state,
       credit: this.#credit.state,
       liveness: this.#liveness.state,
@@ -756,58 +684,14 @@ export class Session extends EventEmitter<SessionEvents> {
     this.emit('ready');
   }
 
-  #watch(state?: LivenessState): Liveness {
-    return new Liveness(
-      {
-        clock: this.clock,
-        deadAfterMs: this.#settings.deadAfterMs,
-        receivedCount: () => this.#facts.receivedChunks,
-        sentCount: () => this.#scheduler.sentFrames,
-        isInDoubt: () => this.#isInDoubt(),
-        onPingDue: () => this.#pingIfIdle(),
-        onDoubt: () => this.#askForLoss(),
-        onDead: (silentMs) => {
-          const reason = new VproxyError('channel-silent', `nothing received for ${Math.round(silentMs / 1000)} s`);
-          if (this.secret === null) this.end(reason);
-          else this.emit('silent', reason);
-        },
-      },
-      state,
-    );
-  }
-
-  /** While something waits to be written a PING would only queue behind it, and a peer may be paused for days. */
-  #pingIfIdle(): void {
-    if (this.isReady && !this.isSuspended && this.#scheduler.isIdle) this.#credit.ping();
-  }
-
-  /** Whether a frame or record is incomplete, or something sent has gone unanswered for too long (R-LIVE-4). */
-  #isInDoubt(): boolean {
-    if (this.#reader.isMidFrame || this.#isMidRecord()) return true;
-    return (
-      this.#scheduler.sentFrames > this.#answeredFrames && this.#frameTimer.gapMs(this.clock.now()) >= DOUBT_AFTER_MS
-    );
-  }
-
-  /** Asks the peer for an answer that shows whether the current frame lost bytes (R-LIVE-4). False if that has to wait. */
-  #askForLoss(): boolean {
-    const canAsk = this.isReady && !this.isSuspended && (this.#scheduler.isIdle || !this.#credit.roundTrip.isMeasuring);
-    if (canAsk) this.#reader.expectBehind(this.#credit.ping());
-    return canAsk;
-  }
-
   /** Throws `protocol-error` for a frame of a resumable session if this one is not. */
   #requireContinuity(type: ControlType): Continuity {
     if (this.#continuity !== null) return this.#continuity;
     throw new VproxyError('protocol-error', `${formatFrameType(type)} in a session that is not resumable`);
   }
 
-  /** Throws `internal` for an impossible transition: a defect of this program. */
   #enter(next: SessionPhase): void {
-    if (!(SESSION_STATES[this.#facts.phase] as readonly SessionPhase[]).includes(next)) {
-      throw new VproxyError('internal', `the session goes from ${this.#facts.phase} to ${next}`);
-    }
-    this.#facts.phase = next;
+    this.#facts.phase = nextPhase(this.#facts.phase, next);
   }
 }
 

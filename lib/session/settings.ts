@@ -7,7 +7,7 @@ import { Budget } from '../util/bounds.js';
 import type { SecureLayerFactory } from './opening/auth.js';
 import type { KeptBounds } from './resume/continuity.js';
 import type { KeptSessions } from './resume/kept-sessions.js';
-import type { EstablishedSettings } from './session.js';
+import type { EstablishedSettings } from './session-state.js';
 
 /** How sessions outlive their links. */
 interface ResumeSettings extends KeptBounds {
