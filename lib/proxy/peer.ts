@@ -140,7 +140,7 @@ export class Peer extends EventEmitter<PeerEvents> {
   }
 
   #take(session: Session): void {
-    session.on('stream', (stream) => this.#registry.serve(stream, session));
+    session.server = this.#registry;
     session.on('services', () => this.emit('services', this.services));
     session.start(this.#registry.list());
     if (session.isOver) return;

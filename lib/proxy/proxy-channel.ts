@@ -496,7 +496,7 @@ export class ProxyChannel {
   }
 
   #take(session: Session, isRestored: boolean): void {
-    session.on('stream', (stream) => this.registry.serve(stream, session));
+    session.server = this.registry;
     session.on('measured', (roundTripMs) => this.tally.roundTrips.add(roundTripMs));
     if (isRestored) this.#listed.add(session);
     session.on('services', (services) => {

@@ -29,7 +29,7 @@ interface LivenessOptions {
   readonly isLinked: () => boolean;
   /** Whether the secure layer of its link, if any, has an incomplete record. */
   readonly isMidRecord: () => boolean;
-  readonly onDead: (silentMs: number) => void;
+  readonly onDead: (reason: VproxyError) => void;
 }
 
 /** The state of a {@link Liveness}. */
@@ -124,7 +124,7 @@ export class Liveness {
     state.sent = sent;
 
     if (deadAfterMs !== null && state.silentMs >= deadAfterMs) {
-      onDead(state.silentMs);
+      onDead(new VproxyError('channel-silent', `nothing received for ${Math.round(state.silentMs / 1000)} s`));
       return;
     }
     if (hasReceived) this.#hasAsked = false;
@@ -138,12 +138,17 @@ export class Liveness {
     // lost a wake-up, until a byte comes from this side.
     if (isQuiet || (!hasReceived && state.sincePingMs > 1.5 * this.#tickMs)) {
       state.sincePingMs = 0;
-      this.pingIfIdle();
+      this.#pingIfIdle();
     }
   }
 
+  /** Makes the peer send something, unless an answer is on its way. */
+  ask(): void {
+    if (!this.#options.credit.roundTrip.isMeasuring) this.#pingIfIdle();
+  }
+
   /** While something waits to be written a PING would only queue behind it, and a peer may be paused for days. */
-  pingIfIdle(): void {
+  #pingIfIdle(): void {
     const { credit, isLinked, scheduler } = this.#options;
     if (isLinked() && scheduler.isIdle) credit.ping();
   }

@@ -10,7 +10,7 @@ import type { SecretKey } from './opening/auth.js';
 import type { ContinuityState, KeptBounds } from './resume/continuity.js';
 import type { SchedulerState } from './scheduler.js';
 import type { OwnServicesState, PeerServicesState } from './services.js';
-import type { SessionStream, StreamState } from './stream.js';
+import type { StreamState } from './stream.js';
 import type { StreamSettings, StreamTableState } from './streams.js';
 
 /** Settings that apply once two HELLOs agree. */
@@ -111,8 +111,6 @@ export const factsOf = (agreement: Agreement, nowMs: number, state?: SessionFact
 };
 
 export interface SessionEvents {
-  /** The peer opened a stream to a service of a valid name: attach a local end during the call, or the stream is refused. */
-  stream: [stream: SessionStream];
   /** The session is established and both sides have proved their key, if required: call `start`. */
   ready: [];
   /** The peer's list of services is complete, or has changed. */

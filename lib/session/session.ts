@@ -59,6 +59,8 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly clock: Clock;
   /** Read-only outside the session. */
   readonly streams: StreamTable;
+  /** Serves the peer's streams to services of valid names: attaches a local end during the call, or they are refused. */
+  server: { serve(stream: SessionStream, session: Session): void } | null = null;
   readonly #settings: EstablishedSettings;
   readonly #scheduler: Scheduler;
   readonly #reader: FrameReader;
@@ -88,15 +90,9 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#isMidRecord = isMidRecord;
     this.#continuity = this.#createContinuity(sink, state);
     this.#scheduler = this.#createScheduler(this.#continuity?.backlog ?? sink ?? NOWHERE, state);
-    this.#credit = new InFlightCredit(
-      {
-        clock,
-        firstBytes: agreement.self.limits.inFlight,
-        sendPing: (payload) => this.#scheduler.control(FRAME_TYPE.PING, 0, payload),
-        randomBytes: settings.randomBytes,
-      },
-      state?.credit,
-    );
+    const sendPing = (payload: Buffer): void => this.#scheduler.control(FRAME_TYPE.PING, 0, payload);
+    const creditOptions = { clock, firstBytes: agreement.self.limits.inFlight, randomBytes: settings.randomBytes };
+    this.#credit = new InFlightCredit({ ...creditOptions, sendPing }, state?.credit);
     this.streams = this.#createTable(firstStreamId, state);
     this.#reader = this.#createReader(state);
     this.#leaving = new Leaving(clock, settings.drainTimeoutMs, (reason) => this.end(reason), state?.leaving);
@@ -109,12 +105,11 @@ export class Session extends EventEmitter<SessionEvents> {
   // ---- its parts --------------------------------------------------------------------------------------------------
 
   #createContinuity(sink: ByteSink | null, state?: SessionState): Continuity | null {
-    const { agreement, clock } = this;
     const { resume } = this.#settings;
-    if (resume === null || !isResumable(agreement)) return null;
+    if (resume === null || !isResumable(this.agreement)) return null;
     const receivedBytes = (): number => this.receivedBytes;
     const sendAck = (totalBytes: number): void => this.#scheduler.acknowledge(totalBytes);
-    const options = { ...resume, sink, clock, isOdd: agreement.isOdd, receivedBytes, sendAck };
+    const options = { ...resume, sink, clock: this.clock, isOdd: this.agreement.isOdd, receivedBytes, sendAck };
     return new Continuity(options, state?.continuity ?? undefined);
   }
 
@@ -145,12 +140,9 @@ export class Session extends EventEmitter<SessionEvents> {
         clock: this.clock,
         scheduler: this.#scheduler,
         pace: this.#credit,
-        onOpened: (stream) => this.emit('stream', stream),
         onOver: () => this.#endIfDrained(),
         peerServices: () => this.peerServices.names,
-        askPeer: () => {
-          if (!this.#credit.roundTrip.isMeasuring) this.#liveness.pingIfIdle();
-        },
+        askPeer: () => this.#liveness.ask(),
       },
       state?.table,
       state?.streams,
@@ -180,8 +172,7 @@ export class Session extends EventEmitter<SessionEvents> {
         receivedCount: () => this.#facts.receivedChunks,
         isLinked: () => this.isReady && !this.isSuspended,
         isMidRecord: () => this.#isMidRecord(),
-        onDead: (silentMs) => {
-          const reason = new VproxyError('channel-silent', `nothing received for ${Math.round(silentMs / 1000)} s`);
+        onDead: (reason) => {
           if (this.secret === null) this.end(reason);
           else this.emit('silent', reason);
         },
@@ -445,7 +436,7 @@ export class Session extends EventEmitter<SessionEvents> {
     if (!this.isSuspended) this.#liveness.start();
     this.#leaving.goOn();
     this.#continuity?.goOn();
-    this.streams.goOn();
+    this.streams.goOn((stream) => this.#serve(stream));
     this.#scheduler.resume();
     // A drain event of the channel may have been lost in the hand-over.
     if (this.unwrittenBytes === 0) this.handleDrain();
@@ -599,7 +590,7 @@ export class Session extends EventEmitter<SessionEvents> {
         if (this.#peerServices.receive(payload)) this.emit('services', this.peerServices.names);
         return;
       case FRAME_TYPE.OPEN:
-        this.streams.admit(streamId, this.#decodeOpen(payload), this.isDraining);
+        this.#serve(this.streams.admit(streamId, this.#decodeOpen(payload), this.isDraining));
         return;
       case FRAME_TYPE.PING:
         this.#scheduler.answerPing(requireLength(type, payload, 8));
@@ -638,6 +629,12 @@ export class Session extends EventEmitter<SessionEvents> {
       default:
         return type satisfies never;
     }
+  }
+
+  #serve(stream: SessionStream | null): void {
+    if (stream === null) return;
+    this.server?.serve(stream, this);
+    if (!stream.isAttached) stream.refuse('unknown-service', `service ${stream.service} is not offered`);
   }
 
   #decodeOpen(payload: Buffer): OpenRequest {

@@ -52,8 +52,6 @@ interface StreamTableOptions {
   readonly clock: Clock;
   readonly scheduler: Scheduler;
   readonly pace: Pace;
-  /** Offers a stream of the peer; the service attaches a local end during the call. */
-  readonly onOpened: (stream: SessionStream) => void;
   /** A stream is over for the protocol. */
   readonly onOver: () => void;
   /** The services that the peer offers now. */
@@ -143,14 +141,14 @@ export class StreamTable implements StreamBooks {
     return this.#live.get(id) ?? this.#draining.get(id);
   }
 
-  /** Continues all streams and restarts their answer timeouts. Incoming ones without answer and local end are announced again. */
-  goOn(): void {
+  /** Continues all streams and restarts their answer timeouts. Incoming ones without answer and local end are served again. */
+  goOn(serve: (stream: SessionStream) => void): void {
     this.#retractions.goOn();
     for (const stream of this.listAll()) {
       if (!stream.isIncoming && !stream.isAnswered) this.#startDeadline(stream);
       // A flow may have consumed a part of a message already.
       const isNew = stream.isIncoming && !stream.isAnswered && !stream.isDatagram;
-      if (!stream.isAttached && isNew) this.#announce(stream);
+      if (!stream.isAttached && isNew) serve(stream);
       if (!stream.isAttached) stream.reset('cancelled', 'nothing on this side took the stream over');
       stream.goOn();
     }
@@ -220,10 +218,10 @@ export class StreamTable implements StreamBooks {
   // ---- streams of the peer --------------------------------------------------------------------------------------
 
   /**
-   * Handles the peer's OPEN: announces the stream, or refuses it. Throws `protocol-error` for an id of the wrong parity, or one
-   * not above the last.
+   * Handles the peer's OPEN: returns the stream, or null after refusing it. Throws `protocol-error` for an id of the wrong parity,
+   * or one not above the last.
    */
-  admit(id: number, request: OpenRequest, isDraining: boolean): void {
+  admit(id: number, request: OpenRequest, isDraining: boolean): SessionStream | null {
     if (this.#isOwnId(id)) throw new VproxyError('protocol-error', `OPEN with id ${id}: wrong parity`);
     if (id <= this.#state.lastPeerId)
       throw new VproxyError('protocol-error', `OPEN with id ${id}: not above ${this.#state.lastPeerId}`);
@@ -244,13 +242,9 @@ export class StreamTable implements StreamBooks {
     } else if (!SERVICE_NAME.test(service)) {
       stream.refuse('unknown-service', `"${escapeText(service, 64)}": not a valid service name`);
     } else {
-      this.#announce(stream);
+      return stream;
     }
-  }
-
-  #announce(stream: SessionStream): void {
-    this.#options.onOpened(stream);
-    if (!stream.isAttached) stream.refuse('unknown-service', `service ${stream.service} is not offered`);
+    return null;
   }
 
   /**

@@ -99,10 +99,12 @@ function openSide(t: ExecutionContext, channel: ChannelAddress): Promise<Session
 
 test('sessions run on it, and streams in them', async (t) => {
   const [a, b] = await Promise.all([openSide(t, toyChannel('here')), openSide(t, toyChannel('here', 'piece=3'))]);
-  b.on('stream', (stream) => {
-    const served = MuxStream.accept(b, stream);
-    served.pipe(served);
-  });
+  b.server = {
+    serve: (stream) => {
+      const served = MuxStream.accept(b, stream);
+      served.pipe(served);
+    },
+  };
   const stream = MuxStream.open(a, 'echo');
   const sent = randomBytes(50_000);
   stream.end(sent);

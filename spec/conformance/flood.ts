@@ -114,9 +114,11 @@ test('R-FLOW-6: a storm of retracted opens is not a flood to a peer that stood s
   const pair = new SessionPair();
   let announced = 0;
   pair.b.onSession = (session) =>
-    session.on('stream', (stream) => {
-      announced += 1;
-      stream.attach(new RecordingSink());
+    (session.server = {
+      serve: (stream) => {
+        announced += 1;
+        stream.attach(new RecordingSink());
+      },
     });
   pair.establish();
   for (const isStalled of [true, false, true, false]) {

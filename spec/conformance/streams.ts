@@ -22,8 +22,7 @@ test('R-STREAM-5: RESET frees a slot for an OPEN in the same write, even if a so
   const forward = new IncomingForward(spec, { registry, log: () => undefined, clock: peer.clock, maxStreams: 2 });
   t.teardown(() => forward.stop());
   await forward.start();
-  peer.session.removeAllListeners('stream');
-  peer.session.on('stream', (stream) => registry.serve(stream, peer.session));
+  peer.session.server = registry;
   for (const frames of ['OPEN 1, OPEN 3', 'RESET 1, RESET 3, OPEN 5, OPEN 7']) {
     peer.write(Buffer.concat(framesOf(frames).map((frame) => peer.frame(...frame))));
     const texts: string[] = [];

@@ -64,8 +64,7 @@ const CASES: readonly (readonly [string, readonly Buffer[], RegExp, isEnd?: true
 function framedCall(runner: TestRunner): { peer: FramePeer; stream: MuxStream } {
   const peer = FramePeer.established({ limits: { streamCredit: 2 ** 20 } });
   const opened: MuxStream[] = [];
-  peer.session.removeAllListeners('stream');
-  peer.session.on('stream', (incoming) => opened.push(MuxStream.accept(peer.session, incoming)));
+  peer.session.server = { serve: (incoming) => opened.push(MuxStream.accept(peer.session, incoming)) };
   peer.sendOpen(1);
   const [stream] = opened as [MuxStream];
   runner.runner.serve(stream);

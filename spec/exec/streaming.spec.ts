@@ -123,7 +123,7 @@ test('over a session: a stream reset and the end of the session end the command'
   const runner = new TestRunner(t);
   const pair = new SessionPair();
   pair.establish();
-  pair.b.session.on('stream', (stream) => runner.runner.serve(MuxStream.accept(pair.b.session, stream)));
+  pair.b.session.server = { serve: (stream) => runner.runner.serve(MuxStream.accept(pair.b.session, stream)) };
   const open = () => new ExecCaller(MuxStream.open(pair.a.session, 'exec', 'here'));
   const [first, second] = [open(), open()];
   for (const caller of [first, second]) caller.start({ argv: ['sleep', '1000'] });

@@ -24,7 +24,7 @@ function setUp(policy: ServicePolicy) {
       mux.pipe(mux);
     });
   }
-  pair.b.onSession = (session) => session.on('stream', (stream) => registry.serve(stream, session));
+  pair.b.onSession = (session) => (session.server = registry);
   pair.establish();
   return { pair, registry, denied };
 }
@@ -92,7 +92,7 @@ test('streams that were open before the rule count, too', async (t) => {
   const { pair, registry } = setUp({});
   const { stream } = await open(pair);
   // One that this side opened, to the peer's service of that name, does not.
-  pair.a.session.once('stream', (own) => MuxStream.accept(pair.a.session, own).on('error', () => undefined));
+  pair.a.session.server = { serve: (own) => MuxStream.accept(pair.a.session, own).on('error', () => undefined) };
   MuxStream.open(pair.b.session, 'echo').on('error', () => undefined);
   await carryOn(pair);
   for (const streams of [1, 2]) {
@@ -115,8 +115,7 @@ function refusalMicros(openCount: number): number {
     stream.attach(new RecordingSink());
     stream.accept();
   });
-  peer.session.removeAllListeners('stream');
-  peer.session.on('stream', (stream) => registry.serve(stream, peer.session));
+  peer.session.server = registry;
   for (let opened = 0; opened < openCount; opened += 1) peer.sendOpen(2 * opened + 1, 'echo');
   let id = 2 * openCount + 1;
   const rounds = Array.from({ length: 5 }, () => {

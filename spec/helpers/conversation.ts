@@ -106,7 +106,7 @@ class Conversation {
     this.peer = opening ? FramePeer.opening(all) : FramePeer.established(all);
     this.#hellos = this.peer.log.hellos.length;
     this.peer.onStream = holds ? () => undefined : serve;
-    if (serves === 'nothing') this.peer.session.removeAllListeners('stream');
+    if (serves === 'nothing') this.peer.session.server = null;
   }
 
   /** A step of the peer, or an action of the side under test. */

@@ -65,7 +65,13 @@ export class EgressScene {
     );
     this.pair = pair;
     this.target = target;
-    pair.b.session.on('stream', (stream) => this.streams.push(stream));
+    const { server } = pair.b.session;
+    pair.b.session.server = {
+      serve: (stream, session) => {
+        this.streams.push(stream);
+        server?.serve(stream, session);
+      },
+    };
     t.teardown(() => {
       this.#isOver = true;
       this.target.stop();

@@ -57,7 +57,7 @@ export class FramePeer extends FrameMaker {
     this.loop = new SessionLoop(this.outbound, this.clock, this.settings);
     this.loop.on('session', (session) => {
       this.sessions.push(session);
-      session.on('stream', (stream) => this.#attach(stream));
+      session.server = { serve: (stream) => this.#attach(stream) };
       session.start(options.services ?? []);
     });
     this.loop.on('ended', (_session, reason) => this.endings.push(reason));

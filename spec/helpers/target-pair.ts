@@ -25,7 +25,7 @@ export function targetPair<T extends { serve(stream: SessionStream): void }>(
     ...more,
   });
   pair.b.services = [service];
-  pair.b.onSession = (session) => session.on('stream', (stream) => target.serve(stream));
+  pair.b.onSession = (session) => (session.server = { serve: (stream) => target.serve(stream) });
   pair.establish();
   return { pair, target };
 }

@@ -35,7 +35,7 @@ export class Traffic {
     this.pair = pair;
     for (const side of [pair.a, pair.b]) {
       side.onSession = (session) => {
-        session.on('stream', (stream) => this.#take(session, stream));
+        session.server = { serve: (stream) => this.#take(session, stream) };
       };
     }
   }

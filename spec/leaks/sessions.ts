@@ -76,18 +76,20 @@ class SessionLoad {
   }
 
   #serve(session: Session): void {
-    session.on('stream', (stream) => {
-      const way = WAYS.find((name) => name === stream.service);
-      if (way === undefined || way === 'unknown') return;
-      const end = this.#end(way);
-      end.stream = stream;
-      stream.attach(end);
-      if (way === 'refuse') stream.refuse('denied', 'this service is refused');
-      else stream.accept();
-      if (way !== 'target-stops') return;
-      stream.stop('local-error', 'the target reads no more');
-      stream.finish();
-    });
+    session.server = {
+      serve: (stream) => {
+        const way = WAYS.find((name) => name === stream.service);
+        if (way === undefined || way === 'unknown') return;
+        const end = this.#end(way);
+        end.stream = stream;
+        stream.attach(end);
+        if (way === 'refuse') stream.refuse('denied', 'this service is refused');
+        else stream.accept();
+        if (way !== 'target-stops') return;
+        stream.stop('local-error', 'the target reads no more');
+        stream.finish();
+      },
+    };
   }
 
   #end(way: Way): End {

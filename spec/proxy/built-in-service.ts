@@ -13,7 +13,7 @@ function setUp(permission: string | null = 'a') {
   const pair = new SessionPair();
   const failed: unknown[] = [];
   const registry = new ServiceRegistry({ onFailed: (_stream, error) => failed.push(error) });
-  pair.b.onSession = (session) => session.on('stream', (stream) => registry.serve(stream, session));
+  pair.b.onSession = (session) => (session.server = registry);
   pair.establish();
   /** The loaded servers, by permission. */
   const loads: string[] = [];

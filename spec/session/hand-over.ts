@@ -33,8 +33,8 @@ class HoldingSink extends RecordingSink {
 /** A pair in which `b` treats each stream as `serve` says; `a` opens one, and has sent on it. */
 function withStream(serve: (stream: SessionStream) => void) {
   const pair = new ResumePair();
-  pair.b.session.removeAllListeners('stream').on('stream', serve);
-  pair.b.onSession = (session) => void session.on('stream', serve);
+  pair.b.session.server = { serve };
+  pair.b.onSession = (session) => (session.server = { serve });
   const opener = new RecordingSink();
   const stream = pair.a.session.open('sink', null, opener);
   opener.releases = stream;

@@ -15,7 +15,7 @@ import { carryOn, carryUntil, type PairOptions, SessionPair } from '../helpers/s
 async function join(options: PairOptions = {}) {
   const pair = SessionPair.established(options);
   const accepted = new Promise<MuxStream>((resolve) => {
-    pair.b.session.once('stream', (stream) => resolve(MuxStream.accept(pair.b.session, stream)));
+    pair.b.session.server = { serve: (stream) => resolve(MuxStream.accept(pair.b.session, stream)) };
   });
   const near = MuxStream.open(pair.a.session, 'x', '127.0.0.1:5');
   const far = await carryUntil(pair, accepted);
@@ -41,10 +41,12 @@ test('a stream has its service, id and origin, and reports when the peer has acc
   t.is(pair.a.session.streams.size + pair.b.session.streams.size, 0);
 
   const events: string[] = [];
-  pair.b.session.once('stream', (stream) => {
-    events.push('accepted');
-    MuxStream.accept(pair.b.session, stream).resume();
-  });
+  pair.b.session.server = {
+    serve: (stream) => {
+      events.push('accepted');
+      MuxStream.accept(pair.b.session, stream).resume();
+    },
+  };
   const other = MuxStream.open(pair.a.session, 'x').on('connect', () => events.push('connect'));
   await carryUntil(pair, once(other, 'connect'));
   t.deepEqual(events, ['accepted', 'connect']);
@@ -183,11 +185,13 @@ test('the end of the session destroys every stream with its reason, also one tha
 /** A stream that the peer accepts and stops; `serve` does the rest. */
 function stopped(code: string, message: string, serve: (far: MuxStream) => void) {
   const pair = SessionPair.established();
-  pair.b.session.once('stream', (stream) => {
-    const far = MuxStream.accept(pair.b.session, stream);
-    stream.stop(code, message);
-    serve(far);
-  });
+  pair.b.session.server = {
+    serve: (stream) => {
+      const far = MuxStream.accept(pair.b.session, stream);
+      stream.stop(code, message);
+      serve(far);
+    },
+  };
   return { pair, stream: MuxStream.open(pair.a.session, 'x') };
 }
 
@@ -292,7 +296,7 @@ async function writeSingly(pair: SessionPair, stream: MuxStream, bytes: Buffer):
 test.serial('unread bytes take about their size in memory, even in frames of one byte each', async (t) => {
   const { pair, near, far } = await join();
   const remote: MuxStream[] = [far];
-  pair.b.session.on('stream', (stream) => remote.push(MuxStream.accept(pair.b.session, stream)));
+  pair.b.session.server = { serve: (stream) => remote.push(MuxStream.accept(pair.b.session, stream)) };
   const streams = [near, ...Array.from({ length: 9 }, () => MuxStream.open(pair.a.session, 'x'))];
   const bytes = pattern(60_000);
   // The memory of a stream itself is not counted.

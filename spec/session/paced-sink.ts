@@ -37,12 +37,14 @@ class Scene {
       stream.attach(sink);
       stream.accept();
     });
-    this.pair.b.onSession = (session) => session.on('stream', (stream) => registry.serve(stream, session));
+    this.pair.b.onSession = (session) => (session.server = registry);
     this.pair.a.onSession = (session) => {
-      session.on('stream', (stream) => {
-        stream.attach(new RecordingSink());
-        stream.accept();
-      });
+      session.server = {
+        serve: (stream) => {
+          stream.attach(new RecordingSink());
+          stream.accept();
+        },
+      };
     };
     this.pair.establish();
     t.teardown(() => this.streams.forEach((stream) => stream.reset('cancelled', 'the test is over')));

@@ -59,10 +59,12 @@ for (const sleeper of ['a', 'b'] as const) {
       for (let silenceMs = 0; silenceMs <= 12_000; silenceMs += 500) {
         const port = established(t, sleeper, { capacityBytes });
         const got = new RecordingSink();
-        port.waker.session.on('stream', (stream) => {
-          stream.attach(got);
-          stream.accept();
-        });
+        port.waker.session.server = {
+          serve: (stream) => {
+            stream.attach(got);
+            stream.accept();
+          },
+        };
         port.run(() => false, silenceMs);
         const bytes = randomBytes(5000);
         port.sleeper.session.open('sink', null, new RecordingSink()).send(bytes, 0, bytes.length, false);

@@ -27,10 +27,12 @@ async function started(
   const pair = new SessionPair({ settings, capacityBytes, settingsOfB });
   pair.b.services = ['echo'];
   pair.b.onSession = (session) =>
-    session.on('stream', (stream) => {
-      const mux = MuxStream.accept(session, stream);
-      mux.on('error', () => undefined);
-      mux.pipe(mux);
+    (session.server = {
+      serve: (stream) => {
+        const mux = MuxStream.accept(session, stream);
+        mux.on('error', () => undefined);
+        mux.pipe(mux);
+      },
     });
   pair.start();
   // When one side ends TLS, the other may notice only at the next handshake.

@@ -64,7 +64,7 @@ export class AttackedPair extends SessionPair {
     super(options);
     for (const side of this.sides) {
       side.services = ['echo'];
-      side.onSession = (session) => session.on('stream', ({ service }) => this.reached.push(service));
+      side.onSession = (session) => (session.server = { serve: ({ service }) => this.reached.push(service) });
       this.#standBefore(side);
     }
   }

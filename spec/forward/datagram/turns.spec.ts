@@ -18,8 +18,7 @@ async function setUp(t: ExecutionContext, flowCount: number) {
   const forward = new IncomingForward(spec, { registry, log: () => undefined, clock: peer.clock, maxStreams: 1000 });
   t.teardown(() => forward.stop());
   await forward.start();
-  peer.session.removeAllListeners('stream');
-  peer.session.on('stream', (stream) => registry.serve(stream, peer.session));
+  peer.session.server = registry;
   const ids = Array.from({ length: flowCount }, (_, index) => 2 * index + 1);
   for (const id of ids) peer.sendOpenFlow(id, 'log');
   let accepted = 0;
