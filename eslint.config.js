@@ -12,10 +12,8 @@ const LAYERS = [
   'channel',
   'forward',
   'storage',
-  'exec',
-  'copy',
   'status',
-  'info',
+  'services',
   'proxy',
   'settings',
   'control',
@@ -72,14 +70,17 @@ export default defineConfig(
   {
     // `net.isIP` and `net.isIPv6` compile an expression for 10 ms at their first call, even for an IPv4 address.
     files: ['lib/**/*.ts', 'cli/**/*.ts'],
-    ignores: ['lib/util/addresses.ts'],
+    ignores: ['lib/util/addresses/host-port.ts'],
     rules: {
       'no-restricted-syntax': [
         'error',
         ...[
           "MemberExpression[object.name='net'] > .property",
           "ImportDeclaration[source.value='node:net'] .imported",
-        ].map((place) => ({ selector: `${place}[name=/^isIP(v6)?$/]`, message: 'Use that of lib/util/addresses.ts.' })),
+        ].map((place) => ({
+          selector: `${place}[name=/^isIP(v6)?$/]`,
+          message: 'Use that of lib/util/addresses/host-port.ts.',
+        })),
       ],
     },
   },

@@ -24,7 +24,7 @@ interface FieldTypes {
 type FieldTable = Readonly<Record<string, keyof FieldTypes>>;
 
 /**
- * The rate limit of an event of a channel (lib/proxy/log-limit.ts). `let-happen`: something the peer was allowed to do,
+ * The rate limit of an event of a channel (lib/proxy/channel/log-limit.ts). `let-happen`: something the peer was allowed to do,
  * and its outcome; no number of refusals crowds it out. `session`, `session-end`: the start and end of a session, which a
  * peer can repeat without limit. `refused`: everything else.
  */

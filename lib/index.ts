@@ -25,27 +25,27 @@ export type {
 } from './control/client/requests.js';
 export type { ProcessControl, UpgradeRequest } from './control/context/context.js';
 export { ControlServer, type ControlServerOptions } from './control/server/control-server.js';
-export type { CopyPermission } from './copy/copy-service.js';
 export { ERROR_CODES, type ErrorCode, type ErrorRow, type ErrorScope, VproxyError } from './errors.js';
 export type { LogEvent, LogEventName, LogLevel } from './events.js';
-export type { ExecRules } from './exec/decide-command.js';
-export { type CommandEnd, type CommandOutput, collectOutput, ExecCall, runCommand } from './exec/exec-call.js';
-export type { ExecRequest, ExecResult, TerminalRequest, TerminalSize } from './exec/exec-messages.js';
 export type { EgressTexts } from './forward/egress/rules.js';
 export type { Direction } from './forward/endpoint-kind.js';
 export type { Endpoint } from './forward/endpoint-kinds.js';
 export { type ForwardSpec, formatForwardSpec, parseForwardSpec } from './forward/spec.js';
-export type { ChannelEgress } from './proxy/channel-egress.js';
+export { connectPeer, type Peer, type PeerEvents, type PeerOptions, type ServiceStreamHandler } from './peer.js';
 export type {
   ChannelOptions,
   ChannelPolicies,
   ChannelPolicy,
   ForwardTemplate,
   StorageOptions,
-} from './proxy/channel-options.js';
-export { connectPeer, type Peer, type PeerEvents, type PeerOptions, type ServiceStreamHandler } from './proxy/peer.js';
+} from './proxy/channel/channel-options.js';
+export type { ChannelEgress } from './proxy/channel-egress.js';
 export type { PortForwarding } from './proxy/ports/port-rules.js';
 export { Proxy, type ProxyEvents, type ProxyOptions, type RemoveOptions } from './proxy/proxy.js';
+export type { CopyPermission } from './services/copy/copy-service.js';
+export type { ExecRules } from './services/exec/decide-command.js';
+export { type CommandEnd, type CommandOutput, collectOutput, ExecCall, runCommand } from './services/exec/exec-call.js';
+export type { ExecRequest, ExecResult, TerminalRequest, TerminalSize } from './services/exec/exec-messages.js';
 export type { StreamWait } from './session/local-end.js';
 export { MuxStream } from './session/mux-stream.js';
 export type * from './status/types.js';
@@ -59,5 +59,5 @@ export {
 export type { StorageRequest, StorageResult } from './storage/wire.js';
 export type { FileAccess, ListenAddress } from './system/sockets/listen-address.js';
 export type { InheritedSocket } from './system/sockets/listening.js';
-export type { HostPort, PortRange } from './util/addresses.js';
+export type { HostPort, PortRange } from './util/addresses/host-port.js';
 export type { CancelTimer, Clock } from './util/clock.js';

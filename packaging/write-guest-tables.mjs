@@ -9,7 +9,7 @@ import { FRAME_TYPE } from '../dist/lib/codec/header.js';
 import { MAGIC, PSK_METHOD } from '../dist/lib/codec/hello.js';
 import * as limits from '../dist/lib/codec/limits.js';
 import { ERROR_CODES } from '../dist/lib/errors.js';
-import * as exec from '../dist/lib/exec/exec-messages.js';
+import * as exec from '../dist/lib/services/exec/exec-messages.js';
 import { MAX_SERVICES } from '../dist/lib/session/services.js';
 import { MAX_REPLY_BYTES, MAX_REQUEST_BYTES } from '../dist/lib/storage/wire.js';
 

@@ -12,11 +12,13 @@ import {
 /** The parts of the API in the order of the navigation, by the folders of `lib/` that they come from. */
 const API_PARTS: Record<string, string> = {
   proxy: 'Proxy and peer',
+  peer: 'Proxy and peer',
+  channel: 'Proxy and peer',
   session: 'Streams',
   forward: 'Forwards',
   control: 'Control',
   status: 'Status',
-  exec: 'Commands',
+  services: 'Services',
   storage: 'Storage',
   errors: 'Errors',
   events: 'Values',

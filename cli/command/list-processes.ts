@@ -6,7 +6,7 @@ import { type ControlPlace, isControlName } from '../../lib/control/socket-paths
 import { systemAccounts } from '../../lib/system/accounts.js';
 import { readText } from '../../lib/system/files/optional-files.js';
 import { listPids, programOf, readOf, statOf } from '../../lib/system/proc/proc.js';
-import { splitAtCommas } from '../../lib/util/addresses.js';
+import { splitAtCommas } from '../../lib/util/addresses/comma-options.js';
 import { controlFolders, listControlSockets } from '../control-folders.js';
 import { PROCESS_NAME } from '../run/process-name.js';
 

@@ -1,6 +1,6 @@
 /** `vproxy check FILE`: reports all problems of a configuration file, or prints its channels. */
 import { describeForward } from '../../lib/forward/spec.js';
-import { findObstacle, findTwins } from '../../lib/proxy/check-options.js';
+import { findObstacle, findTwins } from '../../lib/proxy/channel/check-channel.js';
 import type { Configuration, FlagLayer } from '../../lib/settings/configuration.js';
 import { inspectConfiguration } from '../../lib/settings/file/read-configuration.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';

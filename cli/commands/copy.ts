@@ -1,11 +1,11 @@
 /** `vproxy copy`: copies files and folders to or from the peer of a channel. */
 import type { Duplex } from 'node:stream';
 import { isatty } from 'node:tty';
-import { fetchFiles, putFiles } from '../../lib/copy/copy-call.js';
-import { COPY_SERVICE } from '../../lib/copy/copy-messages.js';
-import { CopyProgress } from '../../lib/copy/copy-progress.js';
 import { VproxyError } from '../../lib/errors.js';
 import { makeEvent } from '../../lib/events.js';
+import { fetchFiles, putFiles } from '../../lib/services/copy/copy-call.js';
+import { COPY_SERVICE } from '../../lib/services/copy/copy-messages.js';
+import { CopyProgress } from '../../lib/services/copy/copy-progress.js';
 import { escapeText, formatJson } from '../../lib/util/escape.js';
 import { isLabel } from '../../lib/util/labels.js';
 import { type Arguments, badArgument } from '../command/arguments.js';

@@ -1,6 +1,6 @@
 /** `vproxy info`: shows the machine of a peer, as it reports it, and its clock compared with the local one. */
 
-import { judgeBoot } from '../../lib/info/judge-boot.js';
+import { judgeBoot } from '../../lib/services/info/judge-boot.js';
 import type { Disk, MachineInfo, NetworkInterface } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { formatCount } from '../../lib/util/units.js';

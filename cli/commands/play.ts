@@ -3,14 +3,14 @@ import { createReadStream } from 'node:fs';
 import { constants } from 'node:os';
 import { isatty } from 'node:tty';
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
-import type { TerminalSize } from '../../lib/exec/exec-messages.js';
+import type { TerminalSize } from '../../lib/services/exec/exec-messages.js';
 import {
   CAST_CODE,
   type CastEvent,
   type CastHeader,
   parseCastEvent,
   parseCastHeader,
-} from '../../lib/exec/recording/asciicast.js';
+} from '../../lib/services/exec/recording/asciicast.js';
 import { MAX_TIMER_MS, pause, systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { type Arguments, badArgument } from '../command/arguments.js';

@@ -2,10 +2,10 @@
 import { once } from 'node:events';
 import { toVproxyError } from '../../lib/errors.js';
 import { createStorageEmulator } from '../../lib/storage/emulator.js';
-import { formatStorageAddress } from '../../lib/storage/listen.js';
 import { readReplies } from '../../lib/storage/replies.js';
 import type { ListenAddress } from '../../lib/system/sockets/listen-address.js';
-import { parseHostPort } from '../../lib/util/addresses.js';
+import { formatListenAddress } from '../../lib/system/sockets/listen-at.js';
+import { parseHostPort } from '../../lib/util/addresses/host-port.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { badArgument } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
@@ -51,12 +51,12 @@ export const command: Command = {
     const emulator = createStorageEmulator((request) => replies.answer(request));
     try {
       for (const address of listen) {
-        log(`storage emulator listening on ${formatStorageAddress(await emulator.listen(address))}`);
+        log(`storage emulator listening on ${formatListenAddress(await emulator.listen(address))}`);
       }
       let lastFailure = '';
       emulator.on('connected', (address) => {
         lastFailure = '';
-        log(`storage emulator connected to ${formatStorageAddress(address)}`);
+        log(`storage emulator connected to ${formatListenAddress(address)}`);
       });
       emulator.on('request', ({ argv, vm }) => {
         lastFailure = '';

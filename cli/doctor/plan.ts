@@ -5,7 +5,7 @@ import { egressOf, resolveEgress } from '../../lib/proxy/channel-egress.js';
 import { describeEgressRules } from '../../lib/proxy/test-egress.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import type { EgressStatus, ForwardStatus } from '../../lib/status/types.js';
-import { formatHostPort } from '../../lib/util/addresses.js';
+import { formatHostPort } from '../../lib/util/addresses/host-port.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Diagnosis } from './diagnosis.js';
 import type { Finding } from './findings.js';

@@ -1,8 +1,8 @@
 /** Joins a command's terminal to that of this process, if it has one. */
 import { isatty } from 'node:tty';
 import { VproxyError } from '../../lib/errors.js';
-import type { ExecCall } from '../../lib/exec/exec-call.js';
-import type { TerminalRequest } from '../../lib/exec/exec-messages.js';
+import type { ExecCall } from '../../lib/services/exec/exec-call.js';
+import type { TerminalRequest } from '../../lib/services/exec/exec-messages.js';
 import { LocalTerminal } from '../ui/local-terminal.js';
 
 /** Whether standard input and output are both terminals. */

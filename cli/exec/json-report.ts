@@ -1,6 +1,6 @@
 /** The JSON object that `vproxy exec --json` prints. */
 import type { VproxyError } from '../../lib/errors.js';
-import type { CommandOutput } from '../../lib/exec/exec-call.js';
+import type { CommandOutput } from '../../lib/services/exec/exec-call.js';
 
 /** Makes the object for a command that ended or could not be run, or for a failure of vproxy. */
 export function reportOf(outcome: CommandOutput | VproxyError, startedAt: Date): Readonly<Record<string, unknown>> {

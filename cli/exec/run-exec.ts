@@ -7,13 +7,19 @@ import { constants } from 'node:os';
 import { Readable } from 'node:stream';
 import { isatty } from 'node:tty';
 import { ERROR_CODES, toVproxyError, VproxyError } from '../../lib/errors.js';
-import { type CommandEnd, type CommandOutput, type ExecCall, openError, runCommand } from '../../lib/exec/exec-call.js';
+import {
+  type CommandEnd,
+  type CommandOutput,
+  type ExecCall,
+  openError,
+  runCommand,
+} from '../../lib/services/exec/exec-call.js';
 import {
   DEFAULT_KILL_AFTER_MS,
   EXEC_SERVICE,
   type ExecRequest,
   type ExecResult,
-} from '../../lib/exec/exec-messages.js';
+} from '../../lib/services/exec/exec-messages.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { openService } from '../command/open-service.js';
 import { paintFor } from '../ui/color.js';
@@ -65,7 +71,7 @@ async function run(args: ExecArguments): Promise<number> {
 }
 
 async function runForJson(args: ExecArguments): Promise<number> {
-  const { collectOutput } = await import('../../lib/exec/exec-call.js');
+  const { collectOutput } = await import('../../lib/services/exec/exec-call.js');
   const { reportOf } = await import('./json-report.js');
   const { formatJson } = await import('../../lib/util/escape.js');
   const startedAt = new Date();

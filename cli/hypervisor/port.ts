@@ -1,12 +1,8 @@
 /** A virtio-serial port for a hypervisor: its name and the host's end, the options for them, and vproxy's channels. */
 import { badArgument, naming, type VproxyError } from '../../lib/errors.js';
-import {
-  formatHostPort,
-  formatPath,
-  joinWithCommas,
-  parseHostPort,
-  parseSocketPath,
-} from '../../lib/util/addresses.js';
+import { joinWithCommas } from '../../lib/util/addresses/comma-options.js';
+import { formatHostPort, parseHostPort } from '../../lib/util/addresses/host-port.js';
+import { formatPath, parseSocketPath } from '../../lib/util/addresses/paths.js';
 import { escapeText, quoteWord } from '../../lib/util/escape.js';
 import { parseDuration } from '../../lib/util/units.js';
 import type { Arguments } from '../command/arguments.js';

@@ -13,7 +13,7 @@ import { processExists } from '../../lib/system/proc/proc.js';
 import { resolveAddress } from '../../lib/system/sockets/listen-address.js';
 import { isKept } from '../../lib/system/sockets/listener-store.js';
 import { isAnswered, isSameFile } from '../../lib/system/sockets/listening.js';
-import { formatHostPort, type HostPort } from '../../lib/util/addresses.js';
+import { formatHostPort, type HostPort } from '../../lib/util/addresses/host-port.js';
 import { escapeText } from '../../lib/util/escape.js';
 
 /** A socket to create. */

@@ -2,7 +2,7 @@
 import { placeOf } from '../../lib/channel/address/address.js';
 import { askStatus } from '../../lib/control/client/plain-http.js';
 import type { ControlPlace } from '../../lib/control/socket-paths.js';
-import type { Rival, RivalQuery } from '../../lib/proxy/rival.js';
+import type { Rival, RivalQuery } from '../../lib/proxy/channel/rival.js';
 import type { ControlStatus } from '../../lib/status/types.js';
 import { findOpener, isOpenIn, processExists, programOf } from '../../lib/system/proc/proc.js';
 import { addressOfRunning } from '../channel-address.js';

@@ -2,8 +2,8 @@
 
 import type { ControlPlace } from '../../lib/control/socket-paths.js';
 import { type Log, type LogEvent, makeEvent } from '../../lib/events.js';
-import { requireAccess } from '../../lib/proxy/check-options.js';
-import type { FindRival } from '../../lib/proxy/rival.js';
+import { requireAccess } from '../../lib/proxy/channel/check-channel.js';
+import type { FindRival } from '../../lib/proxy/channel/rival.js';
 import type { Configuration, ProcessConfiguration } from '../../lib/settings/configuration.js';
 import { BadFileError } from '../../lib/settings/problem.js';
 import { closeInheritedOnExec } from '../../lib/system/descriptors.js';

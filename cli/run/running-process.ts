@@ -7,7 +7,7 @@ import type { ProcessControl, UpgradeRequest } from '../../lib/control/context/c
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
 import { type Log, type LogEvent, type LogLevel, makeEvent } from '../../lib/events.js';
 import type { AuditLog } from '../../lib/proxy/audit-log.js';
-import type { ParsedOptions } from '../../lib/proxy/channel-options.js';
+import type { ParsedOptions } from '../../lib/proxy/channel/channel-options.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
 import {
   type Configuration,
@@ -20,7 +20,7 @@ import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';
 import type { ChannelChanges, ForwardStatus, ReloadAnswer, UpgradeAnswer } from '../../lib/status/types.js';
 import { hasOtherUsers } from '../../lib/system/accounts.js';
 import type { ListenerStore } from '../../lib/system/sockets/listener-store.js';
-import { isLoopback, parseHostPort } from '../../lib/util/addresses.js';
+import { isLoopback, parseHostPort } from '../../lib/util/addresses/host-port.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { EXIT_OK, exitStatusOf } from '../exit.js';

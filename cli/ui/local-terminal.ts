@@ -1,7 +1,7 @@
 /** The user's terminal, while a remote command uses it. */
 
 import type tty from 'node:tty';
-import type { TerminalRequest, TerminalSize } from '../../lib/exec/exec-messages.js';
+import type { TerminalRequest, TerminalSize } from '../../lib/services/exec/exec-messages.js';
 import { runToolNow } from '../../lib/system/processes/run-tool.js';
 
 /** Their default is to end the process; SIGKILL cannot be handled. */

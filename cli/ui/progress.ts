@@ -1,6 +1,6 @@
 /** The progress of a copy, on stderr if that is a terminal: one line that is redrawn; and its outcome. */
 
-import type { CopyProgress } from '../../lib/copy/copy-progress.js';
+import type { CopyProgress } from '../../lib/services/copy/copy-progress.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { formatCount } from '../../lib/util/units.js';
 import { formatAge, formatBytes, formatDuration, formatRate } from './print.js';

@@ -5,7 +5,7 @@ import { DEFAULT_LIMITS } from '../codec/limits.js';
 import type { VproxyError } from '../errors.js';
 import type { Link, LinkState } from '../link/link.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
-import type { HostPort } from '../util/addresses.js';
+import type { HostPort } from '../util/addresses/host-port.js';
 
 /** How TLS authenticates the peer: by a shared key, or by certificates on both sides. */
 type TlsMode = 'psk' | 'cert';

@@ -10,7 +10,7 @@ import { channelError, type Link, requireWanted } from '../link/link.js';
 import { openHalves, restoreSocketLink, SocketLink } from '../link/socket-link.js';
 import { canonicalPath, withPinnedFile } from '../system/files/guarded-files.js';
 import { describeToolFailure, runTool } from '../system/processes/run-tool.js';
-import { formatPath, parsePath } from '../util/addresses.js';
+import { formatPath, parsePath } from '../util/addresses/paths.js';
 import { describeError, escapeText } from '../util/escape.js';
 import { type DialKind, VM_TRAITS } from './kind.js';
 

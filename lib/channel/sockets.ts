@@ -13,12 +13,11 @@ import { descriptorOf, type OnRead, readBuffered } from '../system/sockets/node-
 import {
   canonicalHost,
   formatHostPort,
-  formatPath,
   type HostPort,
   isLoopback,
   parseHostPort,
-  parseSocketPath,
-} from '../util/addresses.js';
+} from '../util/addresses/host-port.js';
+import { formatPath, parseSocketPath } from '../util/addresses/paths.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { describeError, escapeText } from '../util/escape.js';

@@ -16,7 +16,7 @@ import {
   type ToolLimits,
   type ToolResult,
 } from '../system/processes/run-tool.js';
-import { formatPath, parsePath } from '../util/addresses.js';
+import { formatPath, parsePath } from '../util/addresses/paths.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { type DialKind, type OptionFor, VM_TRAITS } from './kind.js';

@@ -6,7 +6,7 @@ import { systemCode, VproxyError } from '../errors.js';
 import { DEVICE_SLAB_BYTES, openDeviceLink, restoreDeviceLink } from '../link/device-link.js';
 import { channelError, openingCancelled } from '../link/link.js';
 import { canonicalPath } from '../system/files/guarded-files.js';
-import { formatPath, parsePath, parsePathOrName } from '../util/addresses.js';
+import { formatPath, parsePath, parsePathOrName } from '../util/addresses/paths.js';
 import { Backoff, type Clock, pause, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { type DialContext, type DialKind, VM_TRAITS } from './kind.js';

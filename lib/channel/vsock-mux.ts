@@ -8,7 +8,7 @@ import { channelError, openingCancelled } from '../link/link.js';
 import { restoreSocketLink, SocketLink } from '../link/socket-link.js';
 import { canonicalPath } from '../system/files/guarded-files.js';
 import { FirstLine, type OnRead } from '../system/sockets/node-sockets.js';
-import { parseSocketPath } from '../util/addresses.js';
+import { parseSocketPath } from '../util/addresses/paths.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';

@@ -4,8 +4,9 @@ import { VproxyError } from '../errors.js';
 import type { Session } from '../session/session.js';
 import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
-import { escapeText } from '../util/escape.js';
-import type { KnownStream } from './connection.js';
+
+/** Default time that a local connection waits for a session, in milliseconds. */
+export const DEFAULT_WAIT_MS = 10_000;
 
 type Waiter = (session: Session) => void;
 
@@ -78,43 +79,4 @@ export class SessionSource {
       signal.removeEventListener('abort', onAbort);
     }
   }
-}
-
-/** Measures the round trip through the peer, in milliseconds. Rejects with `no-session`, after `timeoutMs` at the latest. */
-export async function measureRoundTrip(session: Session, timeoutMs: number): Promise<number> {
-  const answer = deferred<number>();
-  const fail = (why: string) => answer.reject(new VproxyError('no-session', why));
-  const onEnd = (reason: VproxyError) => fail(`the session ended: ${escapeText(reason.message)} (${reason.code})`);
-  const cancel = session.clock.schedule(timeoutMs, () => fail(`no answer within ${timeoutMs / 1000} s`));
-  const onMeasured = (roundTripMs: number) => answer.resolve(roundTripMs);
-  session.once('measured', onMeasured).once('end', onEnd);
-  session.measure();
-  try {
-    return await answer.promise;
-  } finally {
-    cancel();
-    session.off('measured', onMeasured).off('end', onEnd);
-  }
-}
-
-/*
- * The fields of a stream's events. Each object is written out, with at most one other spread last: one that begins as a copy
- * and is extended takes fifty times as long to create, and there are two for each stream.
- */
-
-/** How a stream ended: with an error code, or without one in order. */
-export interface StreamEnding {
-  readonly code?: string | null;
-}
-
-/** For events without a stream. */
-export const NO_STREAM = { stream: null } as const;
-
-/** The stream's number and origin. */
-export const streamFields = ({ id, from }: KnownStream) => ({ stream: id, from });
-
-/** The same, with its byte counts, its age at `nowMs`, and its code or null. */
-export function endedStreamFields(nowMs: number, stream: KnownStream, { code = null }: StreamEnding) {
-  const { id, from, sentBytes, receivedBytes, openedAtMs } = stream;
-  return { stream: id, from, sentBytes, receivedBytes, durationMs: Math.round(nowMs - openedAtMs), code };
 }

@@ -4,7 +4,7 @@ import { badArgument, toVproxyError, type VproxyError } from '../errors.js';
 import type { MessageCounts } from '../session/stream.js';
 import type { KeepDescriptor } from '../system/descriptors.js';
 import { type FileAccess, resolveSocketAccess } from '../system/sockets/listen-address.js';
-import { isIP } from '../util/addresses.js';
+import { isIP } from '../util/addresses/host-port.js';
 import { closestWord } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import type { ConnectionState, IndexOfStream, Inheritance } from './connection.js';

@@ -2,14 +2,20 @@
 
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { ForwardSpec } from '../forward/spec.js';
+import { changedPermissions, permittedNames } from '../services/permitted.js';
 import type { ChannelChanges } from '../status/types.js';
 import { haveEqualValues } from '../util/equality.js';
+import {
+  ADOPTED_OPTIONS,
+  changedPolicies,
+  labelTaken,
+  type ParsedOptions,
+  writeOptions,
+} from './channel/channel-options.js';
+import { type CheckedChannel, findSame } from './channel/check-channel.js';
+import type { ProxyChannel } from './channel/proxy-channel.js';
 import { changedEgress } from './channel-egress.js';
-import { ADOPTED_OPTIONS, changedPolicies, labelTaken, type ParsedOptions, writeOptions } from './channel-options.js';
-import { type CheckedChannel, findSame } from './check-options.js';
 import type { ForwardEntry } from './forward-table.js';
-import type { ProxyChannel } from './proxy-channel.js';
-import { changedPermissions, permittedNames } from './services/permitted.js';
 
 /** The operations on a proxy that applying channels needs. */
 interface ChannelHolder {

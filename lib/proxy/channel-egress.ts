@@ -11,7 +11,7 @@ import {
 } from '../forward/egress/rules.js';
 import { describeForward, type ForwardSpec } from '../forward/spec.js';
 import { fillTemplate, PLACEHOLDER, sampleOfTemplate } from '../forward/template.js';
-import { formatHostPort } from '../util/addresses.js';
+import { formatHostPort } from '../util/addresses/host-port.js';
 import { suggestOrList } from '../util/closest-word.js';
 import { haveEqualValues } from '../util/equality.js';
 import { escapeText } from '../util/escape.js';

@@ -25,11 +25,11 @@ import type { SessionStream } from '../session/stream.js';
 import { describeMessages } from '../status/describe.js';
 import type { DatagramCounts, ForwardStatus } from '../status/types.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
-import { addressesOverlap, type HostPort } from '../util/addresses.js';
+import { addressesOverlap, type HostPort } from '../util/addresses/host-port.js';
 import { Backoff, type CancelTimer, type Clock } from '../util/clock.js';
 import { type Deferred, deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
-import { DEFAULT_LABEL } from './channel-options.js';
+import { DEFAULT_LABEL } from './channel/channel-options.js';
 
 /** Back-off between attempts to resume a forward. */
 const RESUMING = { firstMs: 100, maxMs: 5000 } as const;

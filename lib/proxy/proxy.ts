@@ -6,6 +6,7 @@ import { EventEmitter } from 'eventemitter3';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { type LogEvent, makeEvent } from '../events.js';
 import type { ForwardSpec } from '../forward/spec.js';
+import { acceptedStream } from '../peer.js';
 import type { MuxStream } from '../session/mux-stream.js';
 import { listInsteadOf } from '../session/services.js';
 import { PROCESS_BUDGET_BYTES, PROCESS_KEPT_BYTES } from '../session/settings.js';
@@ -27,7 +28,7 @@ import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
 import { chooseChannel } from '../util/labels.js';
 import { applyChannels, requireFreePlaces } from './apply.js';
-import { requireEgress } from './channel-egress.js';
+import type { ProxyChannelContext, ProxyChannelState, Restored } from './channel/channel-context.js';
 import {
   type ChannelOptions,
   labelTaken,
@@ -35,17 +36,17 @@ import {
   parseOptions,
   type WrittenOptions,
   writeOptions,
-} from './channel-options.js';
-import type { ChannelSessions } from './channel-sessions.js';
-import { type CheckedChannel, checkChannel } from './check-options.js';
+} from './channel/channel-options.js';
+import type { ChannelSessions } from './channel/channel-sessions.js';
+import { type CheckedChannel, checkChannel } from './channel/check-channel.js';
+import { jsonLineBytes } from './channel/log-limit.js';
+import { ProxyChannel } from './channel/proxy-channel.js';
+import type { FindRival } from './channel/rival.js';
+import { requireEgress } from './channel-egress.js';
 import { ForwardAddresses, type ForwardTable } from './forward-table.js';
 import { type ChannelGroup, type GroupState, OwnFolders } from './groups/channel-group.js';
 import { isGroup } from './groups/group-pattern.js';
 import { GroupTable } from './groups/group-table.js';
-import { jsonLineBytes } from './log-limit.js';
-import { acceptedStream } from './peer.js';
-import { ProxyChannel, type ProxyChannelContext, type ProxyChannelState, type Restored } from './proxy-channel.js';
-import type { FindRival } from './rival.js';
 import type { ProgramSocket } from './services/program-streams.js';
 import { parseEgressDestination } from './test-egress.js';
 
@@ -563,7 +564,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     return new ProxyChannel(channel, this.#context);
   }
 
-  #fail(channel: ProxyChannel, reason: VproxyError): void {
+  #fail(channel: Pick<ProxyChannel, 'label'>, reason: VproxyError): void {
     const channels = [...this.#channels.values()];
     // A group may find a socket that works.
     if (this.#groups.isEmpty && channels.every(({ sessions }) => sessions.record.state.name === 'failed'))
@@ -626,7 +627,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     }
   }
 
-  #logFailure({ label: channel }: ProxyChannel, { code, message }: VproxyError): void {
+  #logFailure({ label: channel }: Pick<ProxyChannel, 'label'>, { code, message }: VproxyError): void {
     this.emit('log', makeEvent('channel-failed', `${channel}: ${message}`, { channel, code }));
   }
 

@@ -6,7 +6,7 @@ import { Refusal } from '../forward/egress/refusal.js';
 import { type EgressRules, formatEgressRules } from '../forward/egress/rules.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import type { EgressStatus, EgressTest } from '../status/types.js';
-import { formatHostPort, isIPv6 } from '../util/addresses.js';
+import { formatHostPort, isIPv6 } from '../util/addresses/host-port.js';
 import type { Clock } from '../util/clock.js';
 import { suggestOrList } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';

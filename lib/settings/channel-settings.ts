@@ -1,7 +1,8 @@
 /** The settings of a channel. */
 import { type ChannelAddress, parseChannel } from '../channel/address/address.js';
 import { badArgument } from '../errors.js';
-import { DEFAULT_WAIT_MS, type StorageOptions } from '../proxy/channel-options.js';
+import { DEFAULT_WAIT_MS } from '../forward/session-source.js';
+import type { StorageOptions } from '../proxy/channel/channel-options.js';
 import { BUFFER_RANGE, DEFAULT_BUFFER_BYTES } from '../system/sockets/socket-buffer.js';
 import { mergeNamedTables } from './named-tables.js';
 import { copyPermission, execPermission, portAnnouncement, portForwarding } from './permissions.js';

@@ -4,7 +4,7 @@ import type { ChannelAddress } from '../channel/address/address.js';
 import type { LogLevel } from '../events.js';
 import type { Direction } from '../forward/endpoint-kind.js';
 import { describeForward, type ForwardSpec } from '../forward/spec.js';
-import type { ParsedOptions } from '../proxy/channel-options.js';
+import type { ParsedOptions } from '../proxy/channel/channel-options.js';
 import { formatJson } from '../util/escape.js';
 import { type LogFormat, PROCESS_SETTINGS } from './process-settings.js';
 import { type SettingsOf, writeTable } from './setting.js';

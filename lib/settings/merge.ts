@@ -2,7 +2,7 @@
 import { badArgument } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
 import { describeForward, type ForwardSpec, formatEndpoint } from '../forward/spec.js';
-import type { ParsedOptions } from '../proxy/channel-options.js';
+import type { ParsedOptions } from '../proxy/channel/channel-options.js';
 import { isGroup } from '../proxy/groups/group-pattern.js';
 import { byLabel } from '../util/labels.js';
 import { parseForwardArgument } from './arguments.js';

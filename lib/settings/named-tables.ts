@@ -4,7 +4,7 @@
  */
 import { SERVICE_NAME } from '../codec/limits.js';
 import { badArgument, naming } from '../errors.js';
-import { splitAtCommas } from '../util/addresses.js';
+import { splitAtCommas } from '../util/addresses/comma-options.js';
 import { suggestOrList } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import {

@@ -1,15 +1,16 @@
 /** Permissions of a peer that can change this machine, and the ports announced to or by it, in files, requests and options. */
 import { normalize } from 'node:path/posix';
-import type { CopyPermission } from '../copy/copy-service.js';
 import { badArgument } from '../errors.js';
-import type { ExecRules } from '../exec/decide-command.js';
 import {
   formatPortForwarding,
   type PortForwarding,
   parsePortForwarding,
   parsePortRanges,
 } from '../proxy/ports/port-rules.js';
-import { formatPortRanges, joinWithCommas, type PortRange, splitAtCommas } from '../util/addresses.js';
+import type { CopyPermission } from '../services/copy/copy-service.js';
+import type { ExecRules } from '../services/exec/decide-command.js';
+import { joinWithCommas, splitAtCommas } from '../util/addresses/comma-options.js';
+import { formatPortRanges, type PortRange } from '../util/addresses/host-port.js';
 import { escapeText } from '../util/escape.js';
 import { understood, type ValueType } from './value-type.js';
 

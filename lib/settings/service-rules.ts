@@ -3,8 +3,8 @@
  * `[egress.internet]`: what their targets let the peers reach.
  */
 import { badArgument } from '../errors.js';
+import { type ChannelPolicies, type ChannelPolicy, parseLabel } from '../proxy/channel/channel-options.js';
 import { type ChannelEgress, checkEgressEntry, checkUpstream } from '../proxy/channel-egress.js';
-import { type ChannelPolicies, type ChannelPolicy, parseLabel } from '../proxy/channel-options.js';
 import { type NamedTables, namedTables, parseNamedTables } from './named-tables.js';
 import { requireFolder } from './permissions.js';
 import type { GivenOptions, SettingWithin } from './setting.js';
@@ -18,7 +18,7 @@ const label = parsed('the label of a channel or a group', parseLabel, (value) =>
 const folder = parsed('the absolute path of a folder', requireFolder, (value) => value);
 
 /** The service that has terminals; its module is not loaded for that. */
-const EXEC_SERVICE: typeof import('../exec/exec-messages.js').EXEC_SERVICE = 'exec';
+const EXEC_SERVICE: typeof import('../services/exec/exec-messages.js').EXEC_SERVICE = 'exec';
 
 /** In an option it has a value, like every key there. */
 const trueOrFalse: ValueType<boolean> = {

@@ -2,7 +2,7 @@
 
 import type { ChannelTraits } from '../channel/kind.js';
 import { badArgument, naming, type VproxyError } from '../errors.js';
-import type { ADOPTED_OPTIONS, ChannelOptions } from '../proxy/channel-options.js';
+import type { ADOPTED_OPTIONS, ChannelOptions } from '../proxy/channel/channel-options.js';
 import type * as zod from '../status/zod.js';
 import { suggestOrList } from '../util/closest-word.js';
 import { NO_VALUE } from '../util/option-value.js';

@@ -7,12 +7,12 @@ import type { Duplex } from 'node:stream';
 import { EventEmitter } from 'eventemitter3';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { descriptorShortage } from '../system/descriptors.js';
+import { listenAt } from '../system/sockets/listen-at.js';
 import { descriptorOf } from '../system/sockets/node-sockets.js';
 import { Budget } from '../util/bounds.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { type EmulatorLink, type LinkOutcome } from './emulator-link.js';
 import { EmulatorPool, NO_PEER_SERVICE, type StorageEmulatorChange, type StoragePeerService } from './emulator-pool.js';
-import { listenAt } from './listen.js';
 import { encodeFailure, encodeRequest } from './wire.js';
 import { WrapperCall } from './wrapper-call.js';
 

@@ -3,10 +3,10 @@ import { createConnection, createServer, type Server, type Socket } from 'node:n
 import { EventEmitter } from 'eventemitter3';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
 import type { ListenAddress } from '../system/sockets/listen-address.js';
+import { formatListenAddress, listenAt } from '../system/sockets/listen-at.js';
 import { JsonScanner } from '../util/bytes/json-scanner.js';
 import { Backoff, type CancelTimer, type Clock, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import { formatStorageAddress, listenAt } from './listen.js';
 import { decodeRequest, encodeReply, MAX_REQUEST_BYTES, type StorageRequest, type StorageResult } from './wire.js';
 
 /** The events of a `StorageEmulator`. The emulator continues after a failure. */
@@ -128,7 +128,7 @@ export function createStorageEmulator(handler: StorageHandler, options?: Storage
 
 function failureAt(address: ListenAddress, cause: unknown): VproxyError {
   const reason = systemCode(cause) || (cause instanceof Error ? cause.message : String(cause));
-  const message = `storage emulator at ${formatStorageAddress(address)}: ${reason}`;
+  const message = `storage emulator at ${formatListenAddress(address)}: ${reason}`;
   return new VproxyError('storage-unavailable', message, { cause });
 }
 

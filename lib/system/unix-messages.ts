@@ -8,7 +8,7 @@
 
 import { closeSync } from 'node:fs';
 import { constants, endianness } from 'node:os';
-import { MAX_SOCKET_PATH_BYTES } from '../util/addresses.js';
+import { MAX_SOCKET_PATH_BYTES } from '../util/addresses/paths.js';
 import { MAX_TIMER_MS } from '../util/clock.js';
 import { type Libc, loadLibc, type NativeCall, systemError } from './libc.js';
 

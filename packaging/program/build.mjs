@@ -14,9 +14,11 @@ const description = JSON.parse(readFileSync('package.json', 'utf8'));
 const { version, engines, bin } = description;
 
 /** The modules of the program, and those whose exports are the package's; the parts with them have their names. */
-const SHARED = { vproxy: 'cli/vproxy.ts', library: 'lib/index.ts' };
+const SHARED = { vproxy: 'cli/vproxy.ts', library: 'lib/index.ts', peer: 'lib/peer.ts' };
 const PROGRAM_PART = './vproxy.js';
-const LIBRARY_PART = './library.js';
+
+/** The files that `exports` of package.json names. */
+const LIBRARY_PARTS = ['library', 'peer'];
 
 /** The module that runs a proxy: its part is marked for the loader. */
 const PROXY_MODULE = 'cli/run/run-proxy.ts';
@@ -70,9 +72,9 @@ async function divide() {
   return { parts, metafile };
 }
 
-/** The parts that one may need, now or later. */
-function partsBehind(start, parts) {
-  const seen = new Set([start]);
+/** The parts that these may need, now or later. */
+function partsBehind(starts, parts) {
+  const seen = new Set(starts);
   for (const name of seen) for (const next of parts.get(name).needs) seen.add(next);
   return seen;
 }
@@ -101,15 +103,18 @@ function join(parts, names) {
   return { text: `${text}};\n`, map: JSON.stringify({ version: 3, sections }), places };
 }
 
-/** Makes the ES module that exports the library. */
-function makeLibrary(parts) {
-  const { exports } = parts.get(LIBRARY_PART);
-  return `import library from './vproxy.cjs';\nexport const { ${exports.join(', ')} } = library;\n`;
+/** Makes the ES module that exports a part of the library. */
+function makeLibrary(parts, name) {
+  const { exports } = parts.get(`./${name}.js`);
+  return `import requirePart from './vproxy.cjs';\nexport const { ${exports.join(', ')} } = requirePart('./${name}.js');\n`;
 }
 
 /** Makes the program's first file, and the files of the parts: those that the library may need, and the others. */
 function makeShared(parts, { outputs }) {
-  const ofLibrary = partsBehind(LIBRARY_PART, parts);
+  const ofLibrary = partsBehind(
+    LIBRARY_PARTS.map((name) => `./${name}.js`),
+    parts,
+  );
   const files = [
     { name: 'library', ...join(parts, ofLibrary) },
     {
@@ -128,7 +133,7 @@ function makeShared(parts, { outputs }) {
     .replace('const PARTS = {};', `const PARTS = ${JSON.stringify(Object.fromEntries(places))};`)
     .replace('const FILES = [];', `const FILES = [${rows}];`)
     .replace("const PROXY_PART = '';", `const PROXY_PART = './${basename(proxyPath)}';`);
-  const end = `if(isProgram)requirePart('${PROGRAM_PART}');else module.exports=requirePart('${LIBRARY_PART}');\n`;
+  const end = `if(isProgram)requirePart('${PROGRAM_PART}');else module.exports=requirePart;\n`;
   return [{ name: 'vproxy', text: `${SHEBANG}${loader}\n${end}`, map: null }, ...files];
 }
 
@@ -161,7 +166,7 @@ for (const { name, text, map } of [...makeShared(parts, metafile), ...single.fil
   written.set(`${name}.cjs`, text);
   if (map !== null) written.set(`${name}.cjs.map`, map);
 }
-written.set('library.js', makeLibrary(parts));
+for (const name of LIBRARY_PARTS) written.set(`${name}.js`, makeLibrary(parts, name));
 // The first file is written last, as it lists the parts of the others.
 for (const [name, text] of [...written].reverse()) {
   const path = `${OUTPUT}/${name}`;

@@ -9,8 +9,8 @@ import { type DialKind, type OptionFor, VM_TRAITS } from '../../lib/channel/kind
 import { VproxyError } from '../../lib/errors.js';
 import { SessionSource } from '../../lib/forward/session-source.js';
 import { DuplexLink } from '../../lib/link/duplex-link.js';
-import { ChannelSessions } from '../../lib/proxy/channel-sessions.js';
-import { supervise } from '../../lib/proxy/listen-supervisor.js';
+import { ChannelSessions } from '../../lib/proxy/channel/channel-sessions.js';
+import { supervise } from '../../lib/proxy/channel/listen-supervisor.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import type { Session } from '../../lib/session/session.js';
 import { sessionSettings } from '../../lib/session/settings.js';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { formatOutcome, formatProgress } from '../../cli/ui/progress.js';
 import { textWidth } from '../../cli/ui/table.js';
-import { CopyProgress } from '../../lib/copy/copy-progress.js';
+import { CopyProgress } from '../../lib/services/copy/copy-progress.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
 import { openTerminal } from '../helpers/terminals.js';

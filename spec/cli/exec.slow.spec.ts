@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { encodeExit } from '../../lib/exec/exec-messages.js';
+import { encodeExit } from '../../lib/services/exec/exec-messages.js';
 import { SUCCESS } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { execPair } from '../helpers/process-pair.js';

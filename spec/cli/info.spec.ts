@@ -2,9 +2,9 @@
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { formatMachine } from '../../cli/commands/info.js';
-import { encodeTime, encodeTold } from '../../lib/info/info-messages.js';
-import { InfoService } from '../../lib/info/info-service.js';
-import type { MachineSources } from '../../lib/info/this-machine.js';
+import { encodeTime, encodeTold } from '../../lib/services/info/info-messages.js';
+import { InfoService } from '../../lib/services/info/info-service.js';
+import type { MachineSources } from '../../lib/services/info/this-machine.js';
 import type { BootState, MachineInfo } from '../../lib/status/types.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { temporaryFolder } from '../helpers/files.js';

@@ -4,7 +4,7 @@ import { appendFileSync, mkdirSync, readdirSync, renameSync, symlinkSync, trunca
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type CopyFiles, SYSTEM_FILES } from '../../lib/copy/system-files.js';
+import { type CopyFiles, SYSTEM_FILES } from '../../lib/services/copy/system-files.js';
 import {
   type CopyPair,
   type CopyPairOptions,

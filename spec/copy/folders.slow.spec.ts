@@ -3,9 +3,9 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
-import { KeptLists } from '../../lib/copy/kept-list.js';
-import { findSources, walkSources } from '../../lib/copy/sources.js';
-import { removeTree } from '../../lib/copy/system-files.js';
+import { KeptLists } from '../../lib/services/copy/kept-list.js';
+import { findSources, walkSources } from '../../lib/services/copy/sources.js';
+import { removeTree } from '../../lib/services/copy/system-files.js';
 import { heapBytes } from '../helpers/measures.js';
 
 const COUNT = 20_000;

@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { COPY_KIND, encodeMessage } from '../../lib/copy/copy-messages.js';
+import { COPY_KIND, encodeMessage } from '../../lib/services/copy/copy-messages.js';
 import { encodeRecord } from '../../lib/util/bytes/records.js';
 import { describeTree } from '../helpers/copy-pair.js';
 import { temporaryFolder } from '../helpers/files.js';

@@ -1,5 +1,6 @@
 /** The messages of a copy, encoded and decoded, and invalid ones. */
 import test from 'ava';
+import { VproxyError } from '../../lib/errors.js';
 import {
   COPY_KIND,
   decodeCompared,
@@ -11,9 +12,8 @@ import {
   decodeWarning,
   encodeError,
   encodeMessage,
-} from '../../lib/copy/copy-messages.js';
-import { MAX_PATH_BYTES } from '../../lib/copy/tar/names.js';
-import { VproxyError } from '../../lib/errors.js';
+} from '../../lib/services/copy/copy-messages.js';
+import { MAX_PATH_BYTES } from '../../lib/services/copy/tar/names.js';
 import { RECORD_HEADER_BYTES } from '../../lib/util/bytes/records.js';
 
 /** A SHA-256 as in a STAGED. */

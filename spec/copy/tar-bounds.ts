@@ -1,9 +1,9 @@
 /** Headers between the entries of a tar, found wherever they are, but not in file contents resembling them; names and links. */
 import test from 'ava';
 import fc from 'fast-check';
-import { compareNames, isLinkInside, isPlainName } from '../../lib/copy/tar/names.js';
-import { MAX_HEADER_BYTES, MAX_PAX_KEYS, TarBounds } from '../../lib/copy/tar/tar-bounds.js';
 import { VproxyError } from '../../lib/errors.js';
+import { compareNames, isLinkInside, isPlainName } from '../../lib/services/copy/tar/names.js';
+import { MAX_HEADER_BYTES, MAX_PAX_KEYS, TarBounds } from '../../lib/services/copy/tar/tar-bounds.js';
 import { type HostileEntry, makeTar, paxOf, rawEntry } from '../helpers/hostile-copy.js';
 
 /** The result for bytes cut into pieces of these sizes, repeatedly: a message, or null. */

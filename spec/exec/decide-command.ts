@@ -2,8 +2,13 @@
 import { chmodSync, mkdirSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type CommandDecision, decideCommand, type ExecSystem, thisSystem } from '../../lib/exec/decide-command.js';
-import type { ExecRequest } from '../../lib/exec/exec-messages.js';
+import {
+  type CommandDecision,
+  decideCommand,
+  type ExecSystem,
+  thisSystem,
+} from '../../lib/services/exec/decide-command.js';
+import type { ExecRequest } from '../../lib/services/exec/exec-messages.js';
 import { Accounts } from '../../lib/system/accounts.js';
 import { TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';

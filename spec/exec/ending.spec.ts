@@ -3,7 +3,7 @@
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
-import type { ExecRequest } from '../../lib/exec/exec-messages.js';
+import type { ExecRequest } from '../../lib/services/exec/exec-messages.js';
 import { GroupEnder, type ProcessEnd } from '../../lib/system/processes/children.js';
 import { MAX_TIMER_MS } from '../../lib/util/clock.js';
 import { deferred } from '../../lib/util/concurrency.js';

@@ -9,7 +9,7 @@ import {
   encodeResize,
   encodeStart,
   STDIN_CREDIT_BYTES,
-} from '../../lib/exec/exec-messages.js';
+} from '../../lib/services/exec/exec-messages.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { encodeRecord, encodeRecordHeader, RECORD_HEADER_BYTES } from '../../lib/util/bytes/records.js';
 import { gatedPipes, TestRunner } from '../helpers/exec-peers.js';

@@ -18,7 +18,7 @@ import {
   encodeStart,
   MAX_ARGUMENTS_AND_VARIABLES,
   MAX_REQUEST_BYTES,
-} from '../../lib/exec/exec-messages.js';
+} from '../../lib/services/exec/exec-messages.js';
 import { RECORD_HEADER_BYTES } from '../../lib/util/bytes/records.js';
 
 const payloadOf = (record: Buffer): Buffer => record.subarray(RECORD_HEADER_BYTES);

@@ -2,7 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
-import { EXEC_KIND, STDIN_CREDIT_BYTES } from '../../lib/exec/exec-messages.js';
+import { EXEC_KIND, STDIN_CREDIT_BYTES } from '../../lib/services/exec/exec-messages.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { encodeRecordHeader } from '../../lib/util/bytes/records.js';
 import { ExecCaller, TestRunner } from '../helpers/exec-peers.js';

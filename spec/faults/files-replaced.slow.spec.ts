@@ -9,7 +9,7 @@ import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { describeAgent } from '../../cli/package-info.js';
 import { connectControl } from '../../lib/control/client/client.js';
-import { collectOutput } from '../../lib/exec/exec-call.js';
+import { collectOutput } from '../../lib/services/exec/exec-call.js';
 import { ask, openStream, routeRequests, startControl } from '../helpers/control.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { ask as askEcho, echo, endsInOrder, localServer, startProxy } from '../helpers/proxies.js';
@@ -150,9 +150,9 @@ test('nothing else in the library is loaded late', (t) => {
     // Loaded for the first connection; a failure is a log line and the answer 500.
     'control/server/control-server.js',
     // Loaded if permitted; a failure is a log line and a refused stream.
-    'proxy/services/permitted.js',
     // Loaded if terminals are recorded; a failure is a log line.
     'proxy/services/recordings.js',
+    'services/permitted.js',
     // Loaded with its user: the service exec, or an AF_VSOCK channel, which waits or fails without it.
     'system/libc.js',
   ]);

@@ -73,7 +73,7 @@ const linesFrom = (from: readonly number[]) =>
 
 const lineCounts = () => [pair.host.lines.length, pair.guest.lines.length];
 
-/** Asserts that the lines of one event since then are no more than the limit of the log lets through (lib/proxy/log-limit.ts). */
+/** Asserts that the lines of one event since then are no more than the limit of the log lets through (lib/proxy/channel/log-limit.ts). */
 function assertLimited(t: ExecutionContext, lines: readonly string[], sinceMs: number): void {
   const bytes = lines.reduce((sum, line) => sum + Buffer.byteLength(line) + 1, 0);
   const mostBytes = BURST_BYTES + (BYTES_PER_SECOND * (performance.now() - sinceMs)) / 1000;

@@ -10,9 +10,9 @@ import { LocalWriter } from '../../lib/forward/local-writer.js';
 import { RequestLabeller } from '../../lib/storage/request-labeller.js';
 import { Budget } from '../../lib/util/bounds.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { IncomingScene, MIB } from './forward-scene.js';
 import { localServer } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
+import { IncomingScene, MIB } from './forward-scene.js';
 
 /** Passes lines on, each with this many times its length. Refuses a line that begins with `!`. */
 class LineFilter implements InputFilter {

@@ -2,7 +2,7 @@
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { EXEC_KIND, type ExecRequest, encodeStart } from '../../lib/exec/exec-messages.js';
+import { EXEC_KIND, type ExecRequest, encodeStart } from '../../lib/services/exec/exec-messages.js';
 import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
 import { ExecCaller } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';

@@ -13,7 +13,7 @@ import { Refusal, type RefusalReason } from '../../lib/forward/egress/refusal.js
 import type { EgressRules } from '../../lib/forward/egress/rules.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import type { SessionStream } from '../../lib/session/stream.js';
-import { formatHostPort } from '../../lib/util/addresses.js';
+import { formatHostPort } from '../../lib/util/addresses/host-port.js';
 import { localServer, localSocket, readToEnd } from './proxies.js';
 import { type PairOptions, SessionPair } from './session-pair.js';
 import { targetPair } from './target-pair.js';

@@ -15,8 +15,8 @@ import {
   encodeEof,
   encodeExit,
   encodeStart,
-} from '../../lib/exec/exec-messages.js';
-import { ExecRunner, type ExecRunnerOptions } from '../../lib/exec/exec-runner.js';
+} from '../../lib/services/exec/exec-messages.js';
+import { ExecRunner, type ExecRunnerOptions } from '../../lib/services/exec/exec-runner.js';
 import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
 import { encodeRecord, RecordReader } from '../../lib/util/bytes/records.js';
 import { systemClock } from '../../lib/util/clock.js';

@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import type os from 'node:os';
 import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { type MachineSources, thisMachine } from '../../lib/info/this-machine.js';
+import { type MachineSources, thisMachine } from '../../lib/services/info/this-machine.js';
 import type { ToolResult } from '../../lib/system/processes/run-tool.js';
 import { temporaryFolder } from './files.js';
 

@@ -10,7 +10,7 @@ import type { LogEvent, LogEventName } from '../../lib/events.js';
 import type { Direction } from '../../lib/forward/endpoint-kind.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { StreamTally } from '../../lib/forward/stream-tally.js';
-import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
+import type { ChannelOptions } from '../../lib/proxy/channel/channel-options.js';
 import { Proxy, type ProxyOptions } from '../../lib/proxy/proxy.js';
 import type { ForwardStatus } from '../../lib/status/types.js';
 import type { Tally } from '../../lib/util/tally.js';

@@ -8,7 +8,7 @@ import { boundYoungGeneration } from '../../cli/engine.js';
 import { exitOnDefect } from '../../cli/exit.js';
 import { Output } from '../../cli/run/output.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
-import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
+import type { ChannelOptions } from '../../lib/proxy/channel/channel-options.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
 
 export interface ProxyProgram {

@@ -5,9 +5,9 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
-import type { LoadTerminalCalls } from '../../lib/exec/pty/pseudo-terminal.js';
-import { spawnInTerminal } from '../../lib/exec/pty/spawn-in-terminal.js';
-import type { CommandOptions } from '../../lib/exec/running-command.js';
+import type { LoadTerminalCalls } from '../../lib/services/exec/pty/pseudo-terminal.js';
+import { spawnInTerminal } from '../../lib/services/exec/pty/spawn-in-terminal.js';
+import type { CommandOptions } from '../../lib/services/exec/running-command.js';
 import { eventually } from './time.js';
 
 interface TerminalCommandOptions extends Partial<CommandOptions> {

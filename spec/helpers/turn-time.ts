@@ -5,10 +5,12 @@ import koffi from 'koffi';
 /** From time.h. */
 const CLOCK_THREAD_CPUTIME_ID = 3;
 
-const clockGetTime = koffi.load(null).func('clock_gettime', 'int', [
-  'int',
-  koffi.out(koffi.pointer(koffi.struct({ seconds: 'long', nanoseconds: 'long' }))),
-]) as (clock: number, time: { seconds: number; nanoseconds: number }) => number;
+const clockGetTime = koffi
+  .load(null)
+  .func('clock_gettime', 'int', [
+    'int',
+    koffi.out(koffi.pointer(koffi.struct({ seconds: 'long', nanoseconds: 'long' }))),
+  ]) as (clock: number, time: { seconds: number; nanoseconds: number }) => number;
 
 function processorMs(): number {
   const time = { seconds: 0, nanoseconds: 0 };

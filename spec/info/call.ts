@@ -2,11 +2,11 @@
 import type { Duplex } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
-import { askBoot, askMachine } from '../../lib/info/info-call.js';
-import { encodeAsk, encodeTime, encodeTold, INFO_KIND } from '../../lib/info/info-messages.js';
-import { InfoService } from '../../lib/info/info-service.js';
-import { MachineReader } from '../../lib/info/machine-reader.js';
-import type { MachineSources } from '../../lib/info/this-machine.js';
+import { askBoot, askMachine } from '../../lib/services/info/info-call.js';
+import { encodeAsk, encodeTime, encodeTold, INFO_KIND } from '../../lib/services/info/info-messages.js';
+import { InfoService } from '../../lib/services/info/info-service.js';
+import { MachineReader } from '../../lib/services/info/machine-reader.js';
+import type { MachineSources } from '../../lib/services/info/this-machine.js';
 import { encodeRecord, encodeRecordHeader, RecordReader } from '../../lib/util/bytes/records.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { duplexPair } from '../helpers/channel-pair.js';

@@ -1,9 +1,9 @@
 /** Facts about a machine and its boot progress: from files, tools and the system. */
 import test from 'ava';
-import { readBoot } from '../../lib/info/boot.js';
-import { judgeBoot } from '../../lib/info/judge-boot.js';
-import { MachineReader } from '../../lib/info/machine-reader.js';
-import { thisMachine } from '../../lib/info/this-machine.js';
+import { readBoot } from '../../lib/services/info/boot.js';
+import { judgeBoot } from '../../lib/services/info/judge-boot.js';
+import { MachineReader } from '../../lib/services/info/machine-reader.js';
+import { thisMachine } from '../../lib/services/info/this-machine.js';
 import { machineSchema } from '../../lib/status/machine-schemas.js';
 import type { BootState, BootStatus } from '../../lib/status/types.js';
 import { systemClock } from '../../lib/util/clock.js';

@@ -11,7 +11,7 @@ const FOLDER = join(PROJECT_ROOT, 'dist/program');
 
 /** What only some commands need, and no proxy: yargs, zod, the control requests, commands and copies for the peer, the doctor. */
 const LARGE =
-  /^node_modules\/(yargs|zod|tar-stream)|^lib\/(control\/(routes\/(?!request-error)|client\/(?!plain-http))|exec\/pty|copy)\/|^cli\/(commands\/(?!run)|doctor)/;
+  /^node_modules\/(yargs|zod|tar-stream)|^lib\/(control\/(routes\/(?!request-error)|client\/(?!plain-http))|services\/(exec\/pty|copy))\/|^cli\/(commands\/(?!run)|doctor)/;
 
 /** The carrying of streams, which no command needs. */
 const CARRYING = /^lib\/(proxy\/proxy|session\/(session|stream)|forward\/(splice|incoming)|link\/link-runner)\.ts/;

@@ -5,7 +5,7 @@ import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { toVproxyError } from '../../lib/errors.js';
-import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
+import type { ChannelOptions } from '../../lib/proxy/channel/channel-options.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
 import { type Clock, systemClock } from '../../lib/util/clock.js';
 import { temporaryFolder, writeKeyFile } from '../helpers/files.js';

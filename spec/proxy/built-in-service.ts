@@ -3,7 +3,7 @@ import test from 'ava';
 import { toVproxyError } from '../../lib/errors.js';
 import type { LogEvent } from '../../lib/events.js';
 import { ServiceRegistry } from '../../lib/forward/service-registry.js';
-import { BuiltInService, type StreamServer } from '../../lib/proxy/services/built-in.js';
+import { BuiltInService, type StreamServer } from '../../lib/services/built-in.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { type Deferred, deferred } from '../../lib/util/concurrency.js';
 import { carryOn, SessionPair } from '../helpers/session-pair.js';

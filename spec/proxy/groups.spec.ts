@@ -7,7 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import type { LogEvent } from '../../lib/events.js';
 import { formatForwardSpec } from '../../lib/forward/spec.js';
-import type { ForwardTemplate, ParsedOptions } from '../../lib/proxy/channel-options.js';
+import type { ForwardTemplate, ParsedOptions } from '../../lib/proxy/channel/channel-options.js';
 import { ChannelGroup } from '../../lib/proxy/groups/channel-group.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
 import type { ChannelStatus } from '../../lib/status/types.js';

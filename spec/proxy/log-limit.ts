@@ -9,7 +9,7 @@ import {
   LogLimit,
   logPart,
   type PartOf,
-} from '../../lib/proxy/log-limit.js';
+} from '../../lib/proxy/channel/log-limit.js';
 import { formatJsonLine } from '../../lib/util/escape.js';
 import { ManualClock } from '../helpers/time.js';
 

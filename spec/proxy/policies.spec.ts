@@ -1,9 +1,9 @@
 /** Service rules, keys and egresses of channels and groups, and how they change during a session. */
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { type ChannelPolicies, resolvePolicy } from '../../lib/proxy/channel/channel-options.js';
+import { findRefusal } from '../../lib/proxy/channel/check-channel.js';
 import { type ChannelEgress, checkEgressEntry, resolveEgress } from '../../lib/proxy/channel-egress.js';
-import { type ChannelPolicies, resolvePolicy } from '../../lib/proxy/channel-options.js';
-import { findRefusal } from '../../lib/proxy/check-options.js';
 import { parseEgressDestination, testEgress } from '../../lib/proxy/test-egress.js';
 import { SecretKey } from '../../lib/session/opening/auth.js';
 import { systemClock } from '../../lib/util/clock.js';

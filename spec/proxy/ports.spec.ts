@@ -20,7 +20,7 @@ import {
   requireNoPortService,
 } from '../../lib/proxy/ports/port-rules.js';
 import type { ListeningPort } from '../../lib/system/proc/listening-ports.js';
-import { formatPortRanges, isInRanges } from '../../lib/util/addresses.js';
+import { formatPortRanges, isInRanges } from '../../lib/util/addresses/host-port.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { freePort } from '../helpers/ports.js';
 import { incoming, localServer, outgoing } from '../helpers/proxies.js';

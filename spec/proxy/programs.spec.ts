@@ -8,7 +8,7 @@ import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { toVproxyError, type VproxyError } from '../../lib/errors.js';
-import { connectPeer, type Peer, type PeerOptions } from '../../lib/proxy/peer.js';
+import { connectPeer, type Peer, type PeerOptions } from '../../lib/peer.js';
 import type { MuxStream } from '../../lib/session/mux-stream.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { duplexPair } from '../helpers/channel-pair.js';

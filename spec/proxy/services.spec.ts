@@ -2,13 +2,13 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { putFiles } from '../../lib/copy/copy-call.js';
-import { CopyProgress } from '../../lib/copy/copy-progress.js';
 import { toVproxyError } from '../../lib/errors.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
-import { askBoot } from '../../lib/info/info-call.js';
-import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
+import type { ChannelOptions } from '../../lib/proxy/channel/channel-options.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
+import { putFiles } from '../../lib/services/copy/copy-call.js';
+import { CopyProgress } from '../../lib/services/copy/copy-progress.js';
+import { askBoot } from '../../lib/services/info/info-call.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { ExecCaller } from '../helpers/exec-peers.js';
 import { PROJECT_ROOT, staticImports, temporaryFolder } from '../helpers/files.js';
@@ -199,7 +199,7 @@ for (const [what, end] of [
 test('a proxy loads nothing of commands and copies before a channel allows them', (t) => {
   const loaded = [...staticImports([join(PROJECT_ROOT, 'dist/lib/proxy/proxy.js')])];
   const found = loaded.filter((path) => /\/services\/permitted\.js$|\/lib\/(exec|copy|info)\//.test(path));
-  t.is(found.map((path) => path.replace(/.*\/lib\//, '')).join(), 'proxy/services/permitted.js');
+  t.is(found.map((path) => path.replace(/.*\/lib\//, '')).join(), 'services/permitted.js');
 });
 
 // Copies.

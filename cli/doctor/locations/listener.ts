@@ -4,7 +4,13 @@ import { constants } from 'node:fs';
 import os from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { isAnswered } from '../../../lib/system/sockets/listening.js';
-import { addressesOverlap, formatHostPort, type HostPort, isEveryAddress, isIP } from '../../../lib/util/addresses.js';
+import {
+  addressesOverlap,
+  formatHostPort,
+  type HostPort,
+  isEveryAddress,
+  isIP,
+} from '../../../lib/util/addresses/host-port.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';

@@ -6,7 +6,7 @@ import type { LocationOf } from '../../../lib/channel/kind.js';
 import { systemCode } from '../../../lib/errors.js';
 import type { ListedSocket } from '../../../lib/system/proc/proc-net.js';
 import { runTool } from '../../../lib/system/processes/run-tool.js';
-import { addressesOverlap, formatHostPort, type HostPort, isIP } from '../../../lib/util/addresses.js';
+import { addressesOverlap, formatHostPort, type HostPort, isIP } from '../../../lib/util/addresses/host-port.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';

@@ -1,6 +1,6 @@
 /** A channel: its location, by kind, and whether its options are accepted. */
 import type { ChannelAddress } from '../../../lib/channel/address/address.js';
-import { findObstacle } from '../../../lib/proxy/check-options.js';
+import { findObstacle } from '../../../lib/proxy/channel/check-channel.js';
 import { isGroup } from '../../../lib/proxy/groups/group-pattern.js';
 import type { Configuration } from '../../../lib/settings/configuration.js';
 import { escapeText } from '../../../lib/util/escape.js';

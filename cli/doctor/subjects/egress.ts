@@ -8,7 +8,7 @@ import {
   type HostPort,
   isLoopback,
   parseHostPort,
-} from '../../../lib/util/addresses.js';
+} from '../../../lib/util/addresses/host-port.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';

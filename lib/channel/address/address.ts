@@ -1,6 +1,6 @@
 /** The text form of a channel: `KIND:ADDRESS[,key=value…]`, where `,,` is a literal comma; a URI; or a QEMU chardev. */
 import { badArgument, naming } from '../../errors.js';
-import { joinWithCommas, splitAtCommas } from '../../util/addresses.js';
+import { joinWithCommas, splitAtCommas } from '../../util/addresses/comma-options.js';
 import { closestWord, suggestOrList } from '../../util/closest-word.js';
 import { escapeText } from '../../util/escape.js';
 import { isLabel } from '../../util/labels.js';

@@ -3,7 +3,9 @@
  * means the other end of that device: if QEMU listens, this side connects; if QEMU connects, this side listens.
  */
 import { badArgument, VproxyError } from '../../errors.js';
-import { dialableHost, formatHostPort, formatPath, splitAtCommas } from '../../util/addresses.js';
+import { splitAtCommas } from '../../util/addresses/comma-options.js';
+import { dialableHost, formatHostPort } from '../../util/addresses/host-port.js';
+import { formatPath } from '../../util/addresses/paths.js';
 import { escapeText } from '../../util/escape.js';
 import type { ChannelParts } from './uri.js';
 

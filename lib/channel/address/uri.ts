@@ -1,6 +1,7 @@
 /** Channels as URIs: `unix:///run/vm1.sock`, `tcp://[::1]:9000?frame=4096`, `ssh://host/run/vm1.sock` (docs/channels.md). */
 import { badArgument, VproxyError } from '../../errors.js';
-import { formatPath, isIPv6 } from '../../util/addresses.js';
+import { isIPv6 } from '../../util/addresses/host-port.js';
+import { formatPath } from '../../util/addresses/paths.js';
 import { quoteWord } from '../../util/escape.js';
 
 /** A URI in the parts of the short form. */

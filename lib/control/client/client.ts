@@ -2,8 +2,8 @@
 import type http from 'node:http';
 import { type ErrorCode, toVproxyError, VproxyError } from '../../errors.js';
 import type { LogLevel } from '../../events.js';
-import { type ExecCall, openError, runCommand } from '../../exec/exec-call.js';
-import { EXEC_SERVICE, type ExecRequest } from '../../exec/exec-messages.js';
+import { type ExecCall, openError, runCommand } from '../../services/exec/exec-call.js';
+import { EXEC_SERVICE, type ExecRequest } from '../../services/exec/exec-messages.js';
 import type {
   BootStatus,
   ChannelStatus,

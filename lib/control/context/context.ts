@@ -1,6 +1,6 @@
 /** The context of requests: the proxy, its process, and state that the control server keeps between requests. */
 import type { LogLevel } from '../../events.js';
-import type { ChannelOptions } from '../../proxy/channel-options.js';
+import type { ChannelOptions } from '../../proxy/channel/channel-options.js';
 import type { Proxy } from '../../proxy/proxy.js';
 import type { LostLines } from '../../status/channel-tally.js';
 import type { ReloadAnswer, UpgradeAnswer } from '../../status/types.js';

@@ -3,7 +3,7 @@
  * words, never text from a peer, which could create any number of series. Loads no schemas, as `--metrics` needs none.
  */
 import type { StreamTally } from '../../forward/stream-tally.js';
-import type { ChannelMeasures } from '../../proxy/channel-sessions.js';
+import type { ChannelMeasures } from '../../proxy/channel/channel-sessions.js';
 import type { MeasuredChannel } from '../../proxy/proxy.js';
 import type { Session } from '../../session/session.js';
 import type { ChannelTally } from '../../status/channel-tally.js';

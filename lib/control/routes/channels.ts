@@ -1,5 +1,5 @@
 /** Routes of channels: list, add, remove. */
-import type { ChannelOptions } from '../../proxy/channel-options.js';
+import type { ChannelOptions } from '../../proxy/channel/channel-options.js';
 import { formatKeyPath, type Problem } from '../../settings/problem.js';
 import { mergeSettings, readNested, readTable, type SettingsOf, tableSchema } from '../../settings/setting.js';
 import { FILE_CHANNEL_SETTINGS, OWN_SETTINGS } from '../../settings/settings-table.js';

@@ -1,7 +1,7 @@
 /** Routes of the peer's machine: information and boot progress. */
-import { askBoot, askMachine, type InfoCallOptions } from '../../info/info-call.js';
-import { INFO_SERVICE } from '../../info/info-messages.js';
-import { judgeBoot } from '../../info/judge-boot.js';
+import { askBoot, askMachine, type InfoCallOptions } from '../../services/info/info-call.js';
+import { INFO_SERVICE } from '../../services/info/info-messages.js';
+import { judgeBoot } from '../../services/info/judge-boot.js';
 import type { MuxStream } from '../../session/mux-stream.js';
 import { bootStatusSchema, machineInfoSchema } from '../../status/machine-schemas.js';
 import * as z from '../../status/zod.js';

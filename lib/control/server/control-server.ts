@@ -4,7 +4,7 @@ import type { Proxy } from '../../proxy/proxy.js';
 import type { KeepDescriptor, TakeDescriptor } from '../../system/descriptors.js';
 import type { ListenAddress } from '../../system/sockets/listen-address.js';
 import type { InheritedSocket } from '../../system/sockets/listening.js';
-import type { HostPort } from '../../util/addresses.js';
+import type { HostPort } from '../../util/addresses/host-port.js';
 import { type Clock, systemClock } from '../../util/clock.js';
 import type { ControlContext, ProcessControl } from '../context/context.js';
 import { EventLoopDelay } from '../context/event-loop-delay.js';

@@ -1,6 +1,6 @@
 /** `udp:ADDR:PORT` and `udp:PORT`: UDP datagrams received or sent there; one socket per flow, which hears only its target. */
 import { UdpSocket } from '../../system/datagrams/udp.js';
-import { formatHostPort, type HostPort } from '../../util/addresses.js';
+import { formatHostPort, type HostPort } from '../../util/addresses/host-port.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import type { EndpointKind } from '../endpoint-kind.js';
 import { parseAddress } from '../endpoints/socket-endpoint.js';

@@ -1,7 +1,8 @@
 /** Decides whether the rules of an egress allow a destination. */
-import { formatAddress, isInRanges, parseAddress } from '../../util/addresses.js';
+
+import { readHostName } from '../../util/addresses/host-names.js';
+import { formatAddress, isInRanges, parseAddress } from '../../util/addresses/host-port.js';
 import { escapeText } from '../../util/escape.js';
-import { readHostName } from '../../util/host-names.js';
 import { contains, embeddedAddress, type FoundRange, isWide, specialRangeOf } from './networks.js';
 import { Refusal } from './refusal.js';
 import { type EgressEntry, type EgressHost, type EgressRules, type Verdict } from './rules.js';

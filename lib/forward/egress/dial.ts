@@ -5,7 +5,7 @@ import type net from 'node:net';
 import { systemCode } from '../../errors.js';
 import { lookUpName } from '../../system/dns/lookup.js';
 import { connectToFirst, type RaceWinner } from '../../system/sockets/race.js';
-import { formatAddress, formatHostPort, type HostPort, parseAddress } from '../../util/addresses.js';
+import { formatAddress, formatHostPort, type HostPort, parseAddress } from '../../util/addresses/host-port.js';
 import type { Clock } from '../../util/clock.js';
 import { deferred, Turns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';

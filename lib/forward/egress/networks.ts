@@ -1,7 +1,7 @@
 /** Networks, special-purpose ranges, and the addresses of this machine. */
 import { type NetworkInterfaceInfo, networkInterfaces } from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
-import { formatAddress, parseAddress } from '../../util/addresses.js';
+import { formatAddress, parseAddress } from '../../util/addresses/host-port.js';
 import type { Clock } from '../../util/clock.js';
 
 // Networks: an address and a prefix length.

@@ -1,7 +1,7 @@
 /** Connections to the origin servers of one conversation in absolute form, each kept for its next request. */
 import type net from 'node:net';
 import { hiddenReset } from '../../system/sockets/node-sockets.js';
-import { formatHostPort } from '../../util/addresses.js';
+import { formatHostPort } from '../../util/addresses/host-port.js';
 import { Change } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
 import type { Destination } from './admission.js';

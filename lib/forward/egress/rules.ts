@@ -1,5 +1,6 @@
 /** The rules of an egress, and the syntax of its entries (docs/egress.md). */
 import { badArgument, VproxyError } from '../../errors.js';
+import { readHostName } from '../../util/addresses/host-names.js';
 import {
   formatAddress,
   formatHostPort,
@@ -8,9 +9,8 @@ import {
   type PortRange,
   parseAddress,
   parseHostPort,
-} from '../../util/addresses.js';
+} from '../../util/addresses/host-port.js';
 import { escapeText } from '../../util/escape.js';
-import { readHostName } from '../../util/host-names.js';
 import { type Network, networkAround } from './networks.js';
 
 /** The verdict of the rules on a destination, or on one of its addresses. */

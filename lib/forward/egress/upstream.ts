@@ -1,6 +1,6 @@
 /** Asks an HTTP proxy for a tunnel: CONNECT (RFC 9110, section 9.3.6). */
 import type net from 'node:net';
-import { formatHostPort, type HostPort } from '../../util/addresses.js';
+import { formatHostPort, type HostPort } from '../../util/addresses/host-port.js';
 
 /** Limit on a proxy's answer: the heads of all its responses together. */
 const MAX_ANSWER_BYTES = 16_384;

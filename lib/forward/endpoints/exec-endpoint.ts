@@ -12,9 +12,9 @@ import type { CancelTimer, Clock } from '../../util/clock.js';
 import { deferred } from '../../util/concurrency.js';
 import { describeError, escapeText } from '../../util/escape.js';
 import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
+import { streamFields } from '../forward-log.js';
 import type { InputFilter } from '../input-filter.js';
 import { LocalWriter } from '../local-writer.js';
-import { streamFields } from '../session-source.js';
 
 export interface ExecEndpoint {
   readonly kind: 'exec';

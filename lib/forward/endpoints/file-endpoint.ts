@@ -7,12 +7,12 @@ import { makeEvent } from '../../events.js';
 import type { LocalEnd } from '../../session/local-end.js';
 import type { SessionStream } from '../../session/stream.js';
 import { LogFile, type Rotation } from '../../system/files/log-file.js';
-import { joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../../util/addresses.js';
+import { joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../../util/addresses/comma-options.js';
 import { ByteQueue } from '../../util/bytes/byte-queue.js';
 import { describeError, escapeText } from '../../util/escape.js';
 import { formatCount, formatUnits, parseUnits, type Units } from '../../util/units.js';
 import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
-import { NO_STREAM } from '../session-source.js';
+import { NO_STREAM } from '../forward-log.js';
 
 export interface FileEndpoint {
   readonly kind: 'file';

@@ -16,14 +16,8 @@ import {
   type SocketAccess,
 } from '../../system/sockets/listen-address.js';
 import { FirstLine, type OnRead, readBuffered } from '../../system/sockets/node-sockets.js';
-import {
-  formatPath,
-  joinWithCommas,
-  parseKeyValues,
-  parseSocketPath,
-  requireKnown,
-  splitAtCommas,
-} from '../../util/addresses.js';
+import { joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../../util/addresses/comma-options.js';
+import { formatPath, parseSocketPath } from '../../util/addresses/paths.js';
 import { escapeText } from '../../util/escape.js';
 import type { Caller, KnownStream } from '../connection.js';
 import type { EndpointKind, Entrance, EntranceContext } from '../endpoint-kind.js';

@@ -2,7 +2,7 @@
 
 import type { DnsMessage } from '../../system/dns/dns-message.js';
 import { addressesIn, type DnsRecord } from '../../system/dns/resource-records.js';
-import { formatAddress } from '../../util/addresses.js';
+import { formatAddress } from '../../util/addresses/host-port.js';
 import type { LoopTurns } from '../../util/concurrency.js';
 import { decidingPorts, judgeAddress } from '../egress/admission.js';
 import type { EgressRules, Verdict } from '../egress/rules.js';

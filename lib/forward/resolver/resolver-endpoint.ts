@@ -6,7 +6,8 @@ import type { SessionStream } from '../../session/stream.js';
 import { rcodeName } from '../../system/dns/dns-message.js';
 import { DNS_PORT, hostFiles, MAX_SERVERS } from '../../system/dns/host-files.js';
 import { NameServers } from '../../system/dns/name-servers.js';
-import { formatHostPort, type HostPort, isIP, isIPv6, joinWithCommas, splitAtCommas } from '../../util/addresses.js';
+import { joinWithCommas, splitAtCommas } from '../../util/addresses/comma-options.js';
+import { formatHostPort, type HostPort, isIP, isIPv6 } from '../../util/addresses/host-port.js';
 import { Budget, TokenBucket } from '../../util/bounds.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { escapeText } from '../../util/escape.js';
@@ -14,7 +15,7 @@ import { DatagramFlow } from '../datagram/datagram-flow.js';
 import { FlowBook } from '../datagram/flow-book.js';
 import { OwnAddresses } from '../egress/networks.js';
 import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
-import { streamFields } from '../session-source.js';
+import { streamFields } from '../forward-log.js';
 import { QuestionStream } from './question-stream.js';
 import { type Asker, type RefusedQuestion, Resolver } from './resolver.js';
 

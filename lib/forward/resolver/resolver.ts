@@ -18,7 +18,7 @@ import {
 import { formatName, hostOf, keyOf } from '../../system/dns/domain-names.js';
 import { type ServerQuestion, UDP_BYTES } from '../../system/dns/name-servers.js';
 import { CLASS_IN, RECORD_TYPE, typeName } from '../../system/dns/resource-records.js';
-import { parseAddress } from '../../util/addresses.js';
+import { parseAddress } from '../../util/addresses/host-port.js';
 import type { Clock } from '../../util/clock.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { judgeName } from '../egress/admission.js';

@@ -9,9 +9,9 @@ import type { ChannelStatus } from '../../status/types.js';
 import { makeSocketFolder } from '../../system/sockets/listening.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { describeError, escapeText } from '../../util/escape.js';
-import { type ChannelOptions, DEFAULT_LABEL, type ParsedOptions, writeOptions } from '../channel-options.js';
-import { checkGroup } from '../check-options.js';
-import { LogLimit } from '../log-limit.js';
+import { type ChannelOptions, DEFAULT_LABEL, type ParsedOptions, writeOptions } from '../channel/channel-options.js';
+import { checkGroup } from '../channel/check-channel.js';
+import { LogLimit } from '../channel/log-limit.js';
 import { type GroupPattern, memberLabelProblem, memberOptions } from './group-pattern.js';
 
 /** How often the folder is read without an event: events can get lost, and the folder may not exist yet. */

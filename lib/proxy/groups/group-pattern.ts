@@ -3,10 +3,10 @@ import { type ChannelAddress, formatChannel } from '../../channel/address/addres
 import { VproxyError } from '../../errors.js';
 import { parseForwardSpec } from '../../forward/spec.js';
 import { fillTemplate } from '../../forward/template.js';
-import { withoutFinalSlashes } from '../../util/addresses.js';
+import { withoutFinalSlashes } from '../../util/addresses/paths.js';
 import { escapeText } from '../../util/escape.js';
 import { isPlainLabel, LABEL_RULE } from '../../util/labels.js';
-import { DEFAULT_LABEL, type ParsedOptions } from '../channel-options.js';
+import { DEFAULT_LABEL, type ParsedOptions } from '../channel/channel-options.js';
 
 const STAR = '*';
 

@@ -4,8 +4,8 @@ import { VproxyError } from '../../errors.js';
 import type { ChannelStatus } from '../../status/types.js';
 import type { Clock } from '../../util/clock.js';
 import { haveEqualValues } from '../../util/equality.js';
-import { labelTaken, type ParsedOptions, writeOptions } from '../channel-options.js';
-import { checkGroup } from '../check-options.js';
+import { labelTaken, type ParsedOptions, writeOptions } from '../channel/channel-options.js';
+import { checkGroup } from '../channel/check-channel.js';
 import { ChannelGroup, type GroupHost, type GroupState } from './channel-group.js';
 import { isGroup, memberLabelProblem } from './group-pattern.js';
 

@@ -3,7 +3,7 @@ import type { ServiceRegistry } from '../../forward/service-registry.js';
 import type { SessionSource } from '../../forward/session-source.js';
 import type { PortStatus } from '../../status/types.js';
 import { ListeningPorts } from '../../system/proc/listening-ports.js';
-import type { ChannelOptions } from '../channel-options.js';
+import type { ChannelOptions } from '../channel/channel-options.js';
 import type { ForwardEntry } from '../forward-table.js';
 import { type OwnPorts, PortAnnouncer } from './port-announcer.js';
 import { type PeerPortsState, PortForwarder, type PortForwarderOptions } from './port-forwarder.js';

@@ -5,7 +5,7 @@ import { type AnnouncedPort } from '../../codec/payloads.js';
 import { type Log, makeEvent } from '../../events.js';
 import type { ServiceRegistry } from '../../forward/service-registry.js';
 import type { ListeningPort } from '../../system/proc/listening-ports.js';
-import { isInRanges, type PortRange } from '../../util/addresses.js';
+import { isInRanges, type PortRange } from '../../util/addresses/host-port.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
 import type { ForwardEntry, ForwardTable } from '../forward-table.js';

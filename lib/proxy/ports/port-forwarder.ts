@@ -8,7 +8,7 @@ import { systemCode, toVproxyError, VproxyError } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
 import type { ForwardSpec } from '../../forward/spec.js';
 import { isKept } from '../../system/sockets/listener-store.js';
-import { formatHostPort, type HostPort, isInRanges } from '../../util/addresses.js';
+import { formatHostPort, type HostPort, isInRanges } from '../../util/addresses/host-port.js';
 import { TokenBucket } from '../../util/bounds.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';

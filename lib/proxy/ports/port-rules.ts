@@ -3,17 +3,9 @@ import { PORT_SERVICE } from '../../codec/limits.js';
 import { VproxyError } from '../../errors.js';
 import type { ForwardSpec } from '../../forward/spec.js';
 import { fillTemplate } from '../../forward/template.js';
-import {
-  formatPortRanges,
-  isIP,
-  joinWithCommas,
-  type PortRange,
-  parseKeyValues,
-  parseSocketPath,
-  requireKnown,
-  splitAtCommas,
-  withoutFinalSlashes,
-} from '../../util/addresses.js';
+import { joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../../util/addresses/comma-options.js';
+import { formatPortRanges, isIP, type PortRange } from '../../util/addresses/host-port.js';
+import { parseSocketPath, withoutFinalSlashes } from '../../util/addresses/paths.js';
 import { escapeText } from '../../util/escape.js';
 
 /** Where to listen for the peer's ports. */

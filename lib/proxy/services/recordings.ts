@@ -2,15 +2,15 @@
 
 import { toVproxyError, VproxyError } from '../../errors.js';
 import type { Log } from '../../events.js';
-import type { RecordingRule, TerminalRecorder } from '../../exec/recording/terminal-recorder.js';
-import type { TerminalRecorders } from '../../exec/served-call.js';
+import type { RecordingRule, TerminalRecorder } from '../../services/exec/recording/terminal-recorder.js';
+import type { TerminalRecorders } from '../../services/exec/served-call.js';
 import type { StreamObserver } from '../../session/mux-stream.js';
 import { requireOwnFolder } from '../../system/files/guarded-files.js';
 import { type Clock, settledWithin } from '../../util/clock.js';
-import type { ChannelOptions } from '../channel-options.js';
+import type { ChannelOptions } from '../channel/channel-options.js';
 
 /** The service that has terminals; its module is not loaded for its name. */
-export const EXEC_SERVICE: typeof import('../../exec/exec-messages.js').EXEC_SERVICE = 'exec';
+export const EXEC_SERVICE: typeof import('../../services/exec/exec-messages.js').EXEC_SERVICE = 'exec';
 
 /** How long a stop waits for unwritten data, in milliseconds. */
 const STOP_MS = 250;
@@ -51,7 +51,7 @@ export class Recordings {
   async observer(): Promise<StreamObserver | null> {
     const found = await this.find();
     if (found === null) return null;
-    const { RecordedCall } = await import('../../exec/recording/recorded-call.js');
+    const { RecordedCall } = await import('../../services/exec/recording/recorded-call.js');
     return new RecordedCall({ ...found, log: this.#options.log });
   }
 
@@ -62,7 +62,7 @@ export class Recordings {
   }
 
   async #load(rule: RecordingRule): Promise<TerminalRecorder> {
-    const { TerminalRecorder } = await import('../../exec/recording/terminal-recorder.js');
+    const { TerminalRecorder } = await import('../../services/exec/recording/terminal-recorder.js');
     const recorder = new TerminalRecorder(this.#options);
     await recorder.prepare(rule);
     return recorder;

@@ -14,7 +14,7 @@ import type { KeepDescriptor, TakeDescriptor } from '../../system/descriptors.js
 import { Budget } from '../../util/bounds.js';
 import type { Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
-import { DEFAULT_LABEL, type ParsedOptions, type StorageOptions } from '../channel-options.js';
+import { DEFAULT_LABEL, type ParsedOptions, type StorageOptions } from '../channel/channel-options.js';
 
 /** The name of the service, on both sides. */
 export const STORAGE_SERVICE = 'storage';

@@ -1,7 +1,7 @@
 /** Reads the values of configuration files, and reports all their problems at once. */
 import type { Direction } from '../../forward/endpoint-kind.js';
 import { type ForwardSpec, formatEndpoint } from '../../forward/spec.js';
-import { parseLabel } from '../../proxy/channel-options.js';
+import { parseLabel } from '../../proxy/channel/channel-options.js';
 import { isGroup } from '../../proxy/groups/group-pattern.js';
 import type { FileChannel, FileLayer } from '../configuration.js';
 import { parseForwardFor } from '../forward-settings.js';

@@ -2,7 +2,7 @@
 import dgram from 'node:dgram';
 import { once } from 'node:events';
 import { systemCode, VproxyError } from '../../errors.js';
-import { type HostPort, isIP, isIPv6 } from '../../util/addresses.js';
+import { type HostPort, isIP, isIPv6 } from '../../util/addresses/host-port.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
 import { shareLookUp } from '../dns/lookup.js';

@@ -1,7 +1,7 @@
 /** Name configuration of this machine: the servers and domains in /etc/resolv.conf, and the addresses in /etc/hosts. */
 import { statSync } from 'node:fs';
 import { systemCode } from '../../errors.js';
-import { type HostPort, isIP } from '../../util/addresses.js';
+import { type HostPort, isIP } from '../../util/addresses/host-port.js';
 import { type Clock, systemClock } from '../../util/clock.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { wholeLines } from '../files/whole-lines.js';

@@ -6,7 +6,7 @@ import dgram from 'node:dgram';
 import { once } from 'node:events';
 import type { LookupFunction } from 'node:net';
 import { systemCode } from '../../errors.js';
-import { formatAddress, type HostPort, isIP } from '../../util/addresses.js';
+import { formatAddress, type HostPort, isIP } from '../../util/addresses/host-port.js';
 import { systemClock } from '../../util/clock.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { RCODE } from './dns-message.js';

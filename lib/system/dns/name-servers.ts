@@ -4,7 +4,7 @@ import dgram from 'node:dgram';
 import { once, setMaxListeners } from 'node:events';
 import net from 'node:net';
 import { VproxyError } from '../../errors.js';
-import { formatHostPort, type HostPort, isIPv6 } from '../../util/addresses.js';
+import { formatHostPort, type HostPort, isIPv6 } from '../../util/addresses/host-port.js';
 import type { Clock } from '../../util/clock.js';
 import { LoopTurns, Turns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';

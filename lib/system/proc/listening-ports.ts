@@ -1,6 +1,6 @@
 /** Watches the TCP listeners of other processes: their ports, where to dial them, and their programs. */
 import os from 'node:os';
-import { isEveryAddress } from '../../util/addresses.js';
+import { isEveryAddress } from '../../util/addresses/host-port.js';
 import { listPids, openFiles, processorLimit, programOf } from './proc.js';
 import { findTcpListeners, type TcpListener } from './proc-net.js';
 

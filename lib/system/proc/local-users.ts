@@ -1,6 +1,6 @@
 /** The users at the other ends of local connections, from Linux's /proc/net. */
 import type net from 'node:net';
-import { isLoopback } from '../../util/addresses.js';
+import { isLoopback } from '../../util/addresses/host-port.js';
 import { processorLimit } from './proc.js';
 import { parseHexAddress, readTable } from './proc-net.js';
 

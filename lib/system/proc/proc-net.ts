@@ -1,6 +1,6 @@
 /** The sockets of this machine, from Linux's /proc/net, and their owners. */
 import { endianness } from 'node:os';
-import { addressesOverlap, formatAddress, type HostPort } from '../../util/addresses.js';
+import { addressesOverlap, formatAddress, type HostPort } from '../../util/addresses/host-port.js';
 import { escapeText } from '../../util/escape.js';
 import { wholeLines } from '../files/whole-lines.js';
 import { findHolder, listPids, processorLimit, programOf } from './proc.js';

@@ -1,6 +1,6 @@
 /** Addresses to listen on, and the access to a socket file: `mode=0660,user=NAME,group=NAME`. */
 import { badArgument, toVproxyError } from '../../errors.js';
-import type { HostPort } from '../../util/addresses.js';
+import type { HostPort } from '../../util/addresses/host-port.js';
 import { escapeText } from '../../util/escape.js';
 import { type Accounts, systemAccounts } from '../accounts.js';
 

@@ -2,7 +2,7 @@
 import { linkSync, lstatSync, renameSync, rmSync } from 'node:fs';
 import type net from 'node:net';
 import { resolve } from 'node:path';
-import { formatHostPort } from '../../util/addresses.js';
+import { formatHostPort } from '../../util/addresses/host-port.js';
 import type { ListenAddress } from './listen-address.js';
 import { descriptorOf } from './node-sockets.js';
 

@@ -5,7 +5,7 @@ import { lstatSync, mkdirSync, type Stats, unlinkSync } from 'node:fs';
 import net from 'node:net';
 import { dirname } from 'node:path';
 import { systemCode, VproxyError } from '../../errors.js';
-import { formatHostPort } from '../../util/addresses.js';
+import { formatHostPort } from '../../util/addresses/host-port.js';
 import { meaningOf } from '../../util/errno.js';
 import { describeError, escapeText } from '../../util/escape.js';
 import { type PinnedFile, withPinnedFile } from '../files/guarded-files.js';

@@ -1,6 +1,6 @@
 /** Connects to the first of several addresses that answers: Happy Eyeballs, version 2 (RFC 8305). */
 import net from 'node:net';
-import { isIPv6 } from '../../util/addresses.js';
+import { isIPv6 } from '../../util/addresses/host-port.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { guardDescriptor } from '../descriptors.js';
 

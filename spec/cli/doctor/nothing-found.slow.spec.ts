@@ -13,7 +13,7 @@ import { checkChannel } from '../../../cli/doctor/subjects/channel.js';
 import { checkProxySettings } from '../../../cli/doctor/subjects/egress.js';
 import { checkMachine } from '../../../cli/doctor/subjects/machine-facts.js';
 import { parseChannel } from '../../../lib/channel/address/address.js';
-import { parseOptions } from '../../../lib/proxy/channel-options.js';
+import { parseOptions } from '../../../lib/proxy/channel/channel-options.js';
 import type { Configuration } from '../../../lib/settings/configuration.js';
 import { callVproxy } from '../../helpers/call-vproxy.js';
 import { makeFifos } from '../../helpers/channel-pair.js';

@@ -1,5 +1,5 @@
 /** The service `exec`, which only a program can be asked for: a session in process runs no commands. */
-import { EXEC_KIND, encodeStart } from '../../../lib/exec/exec-messages.js';
+import { EXEC_KIND, encodeStart } from '../../../lib/services/exec/exec-messages.js';
 import { encodeRecord } from '../../../lib/util/bytes/records.js';
 import type { Conversations } from '../../helpers/script.js';
 

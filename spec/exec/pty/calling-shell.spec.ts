@@ -4,8 +4,8 @@ import { once } from 'node:events';
 import { closeSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import test from 'ava';
-import { callProgram } from '../../../lib/exec/pty/calling-shell.js';
-import { loadTerminalCalls, openPseudoTerminal } from '../../../lib/exec/pty/pseudo-terminal.js';
+import { callProgram } from '../../../lib/services/exec/pty/calling-shell.js';
+import { loadTerminalCalls, openPseudoTerminal } from '../../../lib/services/exec/pty/pseudo-terminal.js';
 import { testWith } from '../../helpers/test-with.js';
 
 const SAY_ARGUMENTS = ['-e', 'console.log(JSON.stringify([process.argv0, ...process.argv.slice(1)]))', '--'];

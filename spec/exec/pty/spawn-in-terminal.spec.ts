@@ -2,9 +2,9 @@
 import { readdirSync, readlinkSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../../lib/errors.js';
-import { type LoadTerminalCalls, loadTerminalCalls } from '../../../lib/exec/pty/pseudo-terminal.js';
-import { spawnInTerminal } from '../../../lib/exec/pty/spawn-in-terminal.js';
-import { spawnWithScript } from '../../../lib/exec/pty/spawn-with-script.js';
+import { type LoadTerminalCalls, loadTerminalCalls } from '../../../lib/services/exec/pty/pseudo-terminal.js';
+import { spawnInTerminal } from '../../../lib/services/exec/pty/spawn-in-terminal.js';
+import { spawnWithScript } from '../../../lib/services/exec/pty/spawn-with-script.js';
 import { statOf } from '../../helpers/exec-peers.js';
 import { runInTerminal, startInTerminal } from '../../helpers/terminals.js';
 import { testWith } from '../../helpers/test-with.js';

@@ -8,7 +8,7 @@ import {
   parseCastEvent,
   parseCastHeader,
   parseCastSize,
-} from '../../../lib/exec/recording/asciicast.js';
+} from '../../../lib/services/exec/recording/asciicast.js';
 
 const SIZE = { columns: 101, rows: 33 };
 

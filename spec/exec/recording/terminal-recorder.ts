@@ -7,8 +7,8 @@ import {
   type RecordingRule,
   TerminalRecorder,
   type TerminalRecorderOptions,
-} from '../../../lib/exec/recording/terminal-recorder.js';
-import { TerminalRecording } from '../../../lib/exec/recording/terminal-recording.js';
+} from '../../../lib/services/exec/recording/terminal-recorder.js';
+import { TerminalRecording } from '../../../lib/services/exec/recording/terminal-recording.js';
 import { temporaryFolder } from '../../helpers/files.js';
 import { testWith } from '../../helpers/test-with.js';
 import { eventually, ManualClock } from '../../helpers/time.js';

@@ -11,7 +11,7 @@ import {
 } from '../../../lib/forward/egress/admission.js';
 import { specialRangeOf } from '../../../lib/forward/egress/networks.js';
 import { Refusal } from '../../../lib/forward/egress/refusal.js';
-import { parseAddress } from '../../../lib/util/addresses.js';
+import { parseAddress } from '../../../lib/util/addresses/host-port.js';
 import { rulesOf } from '../../helpers/dns.js';
 import { fixtureRows } from '../../helpers/files.js';
 

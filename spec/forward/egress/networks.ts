@@ -16,7 +16,7 @@ import {
   SPECIAL_RANGES,
   specialRangeOf,
 } from '../../../lib/forward/egress/networks.js';
-import { formatAddress, parseAddress } from '../../../lib/util/addresses.js';
+import { formatAddress, parseAddress } from '../../../lib/util/addresses/host-port.js';
 import { PROJECT_ROOT } from '../../helpers/files.js';
 import { testWith } from '../../helpers/test-with.js';
 import { ManualClock } from '../../helpers/time.js';

@@ -5,7 +5,7 @@ import { VproxyError } from '../../../lib/errors.js';
 import { SPECIAL_RANGES } from '../../../lib/forward/egress/networks.js';
 import { ANSWERS } from '../../../lib/forward/egress/refusal.js';
 import { type EgressHost, parseEgressEntry, parseUpstream } from '../../../lib/forward/egress/rules.js';
-import { isInRanges } from '../../../lib/util/addresses.js';
+import { isInRanges } from '../../../lib/util/addresses/host-port.js';
 import { readDocument } from '../../documents/document-list.js';
 import { fixtureRows } from '../../helpers/files.js';
 

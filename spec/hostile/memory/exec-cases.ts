@@ -1,9 +1,9 @@
 /** The most that callers of the service `exec` can make the side that runs commands keep, without limit for each kind. */
 import { Duplex } from 'node:stream';
 import type { Log } from '../../../lib/events.js';
-import * as exec from '../../../lib/exec/exec-messages.js';
-import { ExecRunner, type ExecRunnerOptions } from '../../../lib/exec/exec-runner.js';
-import { spawnInTerminal } from '../../../lib/exec/pty/spawn-in-terminal.js';
+import * as exec from '../../../lib/services/exec/exec-messages.js';
+import { ExecRunner, type ExecRunnerOptions } from '../../../lib/services/exec/exec-runner.js';
+import { spawnInTerminal } from '../../../lib/services/exec/pty/spawn-in-terminal.js';
 import { type OpenPipes, openSystemPipes } from '../../../lib/system/processes/pipes.js';
 import { encodeRecord } from '../../../lib/util/bytes/records.js';
 import { systemClock } from '../../../lib/util/clock.js';

@@ -1,0 +1,107 @@
+/** A service that vproxy itself serves where it is allowed; its code is loaded only there. */
+import { isDeepStrictEqual } from 'node:util';
+import { VproxyError } from '../errors.js';
+import { type Log, makeEvent } from '../events.js';
+import type { ServiceHandler, ServiceRegistry } from '../forward/service-registry.js';
+import { MuxStream } from '../session/mux-stream.js';
+import { describeError, escapeText } from '../util/escape.js';
+
+/** Serves the streams of a service. */
+export interface StreamServer {
+  /** Takes over an accepted stream. */
+  serve(stream: MuxStream): void;
+  /** Whether work that a stream requested is still running, even if the stream has closed. Default: none outlives its stream. */
+  isServing?(stream: MuxStream): boolean;
+  /** Ends all requested work within half a second. */
+  stop(): Promise<void>;
+}
+
+interface BuiltInServiceOptions<P> {
+  readonly name: string;
+  readonly registry: ServiceRegistry;
+  readonly log: Log;
+  /** Loads the code and creates a server with this permission. */
+  readonly load: (permission: P) => Promise<StreamServer>;
+}
+
+/** A service of one channel. Call `start` once, then `stop` once; the permission `P` may change at any time. */
+export class BuiltInService<P> {
+  readonly #options: BuiltInServiceOptions<P>;
+  readonly #servers = new Set<Promise<StreamServer>>();
+  #permission: P | null = null;
+  /** The server for the current permission. */
+  #server: Promise<StreamServer> | null = null;
+  #isStarted = false;
+  #isStopped = false;
+
+  constructor(options: BuiltInServiceOptions<P>) {
+    this.#options = options;
+  }
+
+  /**
+   * Returns a function that applies a permission by `allow`, and cannot fail if called in the same turn. Throws
+   * `bad-argument` if another service has the name.
+   */
+  prepare(permission: P | null): () => void {
+    const { name, registry } = this.#options;
+    if (permission !== null && this.#permission === null) registry.requireFree(name);
+    return () => this.allow(permission);
+  }
+
+  /** Applies a permission to future streams; null withdraws the service. Throws `bad-argument` if another service has its name. */
+  allow(permission: P | null): void {
+    const { name, registry } = this.#options;
+    if (isDeepStrictEqual(permission, this.#permission)) return;
+    if (permission === null) registry.remove(name, this.#serve);
+    else if (this.#permission === null) registry.add(name, this.#serve);
+    this.#permission = permission;
+    this.#server = null;
+    if (this.#isStarted) void this.#load();
+  }
+
+  /** Loads the code if there is a permission. The first stream would be too late: a newer version may be installed by then. */
+  start(): void {
+    this.#isStarted = true;
+    void this.#load();
+  }
+
+  /** Ends the requested work, including that of earlier permissions. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    const nothing = () => undefined;
+    await Promise.all([...this.#servers].map((server) => server.then((found) => found.stop(), nothing)));
+  }
+
+  #load(): Promise<StreamServer> | null {
+    if (this.#permission === null || this.#isStopped) return null;
+    if (this.#server !== null) return this.#server;
+    const server = this.#options.load(this.#permission);
+    this.#server = server;
+    this.#servers.add(server);
+    server.catch((error: unknown) => this.#fail(server, error));
+    return server;
+  }
+
+  readonly #serve: ServiceHandler = (incoming, session) => {
+    const stream = MuxStream.accept(session, incoming);
+    const refuse = () => stream.destroy(new VproxyError('internal', `service ${this.#options.name} cannot be served`));
+    const server = this.#load();
+    if (server === null) refuse();
+    return server?.then((found) => {
+      if (this.#isStopped) refuse();
+      else if (!stream.destroyed) {
+        incoming.isServed = () => found.isServing?.(stream) ?? false;
+        found.serve(stream);
+      }
+    }, refuse);
+  };
+
+  /** The next stream retries. */
+  #fail(server: Promise<StreamServer>, error: unknown): void {
+    const { name, log } = this.#options;
+    this.#servers.delete(server);
+    if (this.#server === server) this.#server = null;
+    const message = `service ${name} cannot be served: ${escapeText(describeError(error), 200)}`;
+    log(makeEvent('service-failed', message, { service: name }));
+  }
+}

@@ -1,0 +1,332 @@
+/** The caller's end of a command on the peer: its input and outputs as streams, and its result. */
+import { type Duplex, Readable, type Writable } from 'node:stream';
+import { toVproxyError, VproxyError } from '../../errors.js';
+import { encodeRecord, RecordReader } from '../../util/bytes/records.js';
+import { deferred, LoopTurns } from '../../util/concurrency.js';
+import { escapeText } from '../../util/escape.js';
+import { StdinSender } from './command-streams.js';
+import {
+  decodeCredit,
+  decodeEof,
+  decodeExit,
+  decodeStarted,
+  EXEC_KIND,
+  type ExecRequest,
+  type ExecResult,
+  encodeEof,
+  encodeResize,
+  encodeStart,
+  type TerminalSize,
+} from './exec-messages.js';
+
+/** How a command ended. */
+export interface CommandEnd extends ExecResult {
+  /** Its process id on the peer; null if it was not run. */
+  readonly pid: number | null;
+}
+
+/** Bytes of an output buffered here before back-pressure stops the command. */
+const OUTPUT_BYTES = 65_536;
+
+/** Records whose payload is passed on as it arrives. */
+const PIECES: ReadonlySet<number> = new Set([EXEC_KIND.STDOUT, EXEC_KIND.STDERR]);
+
+/**
+ * Runs a command on a stream to a peer's service `exec`, from `ControlClient.connect('exec')` or a `MuxStream`. The call
+ * then owns the stream. Throws `bad-argument` for a request that is too long.
+ */
+export function runCommand(stream: Duplex, request: ExecRequest): ExecCall {
+  return new ExecCall(stream, request);
+}
+
+/**
+ * A running command. As with a child process, read both outputs: the command blocks once 64 KiB of an unread one wait
+ * (`stderr.resume()` discards it). Destroying an output closes it on the peer: a command that still writes to it gets SIGPIPE.
+ */
+export class ExecCall {
+  /** Standard input, buffered until the command reads it; `end()` sends EOF. Never fails: unread input is dropped. */
+  readonly stdin: Writable;
+  /** Standard output; with a terminal, everything that the command writes. Fails with the error of `result`. */
+  readonly stdout: Readable;
+  /** Standard error; empty with a terminal. Fails with the error of `result`. */
+  readonly stderr: Readable;
+  /**
+   * How the command ended, including why it could not be run (`error`). Resolves once the outputs have been read to
+   * their end. Rejects with `exec-unavailable` if the stream failed or ended without a result, and with `command-denied`
+   * if the peer refuses. An unhandled rejection is harmless.
+   */
+  readonly result: Promise<CommandEnd>;
+  /**
+   * Resolves when the peer has ended the stream, right after the command's result, or when the stream has failed. A caller
+   * that exits before that seems lost: its stream is reset, and the log reports it.
+   */
+  readonly streamEnd: Promise<void>;
+
+  readonly #stream: Duplex;
+  readonly #input: StdinSender;
+  readonly #result = deferred<CommandEnd>();
+  /** Outputs that are full for now. */
+  readonly #full = new Set<Readable>();
+  readonly #ended = new Set<Readable>();
+  readonly #turns = new LoopTurns();
+  /** Whether received data waits for a later turn. */
+  #hasRest = false;
+  /** The end of the stream, if it came meanwhile. */
+  #behindRest: (() => void) | null = null;
+  #hasBegun = false;
+  #isOver = false;
+  #pid: number | null = null;
+
+  /** See {@link runCommand}. */
+  constructor(stream: Duplex, request: ExecRequest) {
+    const start = encodeStart(request);
+    this.#stream = stream;
+    this.#input = new StdinSender(stream);
+    this.stdin = this.#input;
+    this.stdout = this.#output(1);
+    this.stderr = this.#output(2);
+    this.result = this.#result.promise;
+    this.result.catch(() => undefined);
+    this.streamEnd = new Promise((resolve) => stream.once('end', resolve).once('close', resolve));
+    if (request.hasInput === false) {
+      this.#input.close();
+      this.#input.end();
+    }
+    const reader = new RecordReader({
+      pieces: PIECES,
+      onRecord: (kind, payload) => this.#handleRecord(kind, payload),
+      onPiece: (kind, bytes) => this.#push(kind === EXEC_KIND.STDOUT ? this.stdout : this.stderr, bytes),
+      isFull: () => this.#turns.isOver,
+    });
+    stream.on('data', (chunk: Buffer) => this.#read(reader, chunk));
+    stream
+      .once('end', () => this.#afterRest(() => this.#handleEnd()))
+      .once('close', () => this.#afterRest(() => this.#fail(stream.errored)))
+      .on('error', (error) => this.#afterRest(() => this.#fail(error)));
+    // A `MuxStream` emits `stop` when its peer stops reading; only the stream's end ends the call.
+    stream.on('stop', () => undefined);
+    stream.write(start);
+  }
+
+  /** The process id on the peer; null before the command runs. */
+  get pid(): number | null {
+    return this.#pid;
+  }
+
+  /** Signals the process group of the command: `SIGINT`. No effect once it has ended. */
+  signal(name: string): void {
+    if (!this.#isOver) this.#stream.write(encodeRecord(EXEC_KIND.SIGNAL, name));
+  }
+
+  /** Resizes the command's terminal. */
+  resize(size: TerminalSize): void {
+    if (!this.#isOver) this.#stream.write(encodeResize(size));
+  }
+
+  /** Cancels the command: the peer sends SIGHUP and SIGTERM, later SIGKILL. `result` rejects with `exec-unavailable`. */
+  cancel(): void {
+    this.#stop(new VproxyError('cancelled', 'the call was cancelled'));
+  }
+
+  #output(fd: 1 | 2): Readable {
+    const output = new Readable({ highWaterMark: OUTPUT_BYTES, read: () => this.#resume(output) });
+    // Without a listener the failure is still reported by `result`.
+    output.on('error', () => undefined);
+    output.once('close', () => {
+      this.#resume(output);
+      if (!this.#isOver && !this.#ended.has(output)) this.#stream.write(encodeEof(fd));
+    });
+    return output;
+  }
+
+  #read(reader: RecordReader, chunk: Buffer): void {
+    if (this.#isOver) return;
+    try {
+      const readBytes = reader.push(chunk);
+      if (readBytes < chunk.length) this.#readLater(reader, chunk.subarray(readBytes));
+    } catch (error) {
+      this.#stop(error as Error);
+    }
+  }
+
+  /** The turn is over: pauses the stream until the rest has been read. */
+  #readLater(reader: RecordReader, rest: Buffer): void {
+    this.#hasRest = true;
+    this.#stream.pause();
+    this.#turns.later(() => {
+      this.#hasRest = false;
+      this.#read(reader, rest);
+      this.#goOn();
+    });
+  }
+
+  #goOn(): void {
+    if (this.#hasRest) return;
+    this.#behindRest?.();
+    this.#flow();
+  }
+
+  /** Resumes the stream unless an output is full; after EXIT none can be. */
+  #flow(): void {
+    if ((this.#isOver || this.#full.size === 0) && !this.#hasRest) this.#stream.resume();
+  }
+
+  #handleRecord(kind: number, payload: Buffer): void {
+    this.#hasBegun = true;
+    // Unknown kinds come from a newer peer.
+    if (this.#isOver) return;
+    if (kind === EXEC_KIND.STARTED) this.#pid = decodeStarted(payload);
+    else if (kind === EXEC_KIND.CREDIT) this.#input.grant(decodeCredit(payload));
+    else if (kind === EXEC_KIND.EOF) this.#handleEof(decodeEof(payload));
+    else if (kind === EXEC_KIND.EXIT) this.#handleExit(decodeExit(payload));
+  }
+
+  #handleEof(fd: 0 | 1 | 2): void {
+    if (fd === 0) this.#input.close();
+    else this.#end(fd === 1 ? this.stdout : this.stderr);
+  }
+
+  #handleExit(exit: ExecResult): void {
+    this.#isOver = true;
+    this.#input.close();
+    this.#end(this.stdout);
+    this.#end(this.stderr);
+    // Only the end of the stream follows: outputs need no back-pressure.
+    this.#stream.resume();
+    void Promise.all([delivered(this.stdout), delivered(this.stderr)]).then(() => {
+      this.#result.resolve({ ...exit, pid: this.#pid });
+    });
+  }
+
+  /** After EXIT, let the peer close first: simultaneous closes look like a reset. */
+  #handleEnd(): void {
+    if (this.#isOver) this.#stream.end();
+    else this.#stop(null);
+  }
+
+  #push(output: Readable, bytes: Buffer): void {
+    this.#hasBegun = true;
+    if (this.#ended.has(output)) throw new VproxyError('protocol-error', 'exec: output after its EOF');
+    if (output.destroyed || output.push(bytes)) return;
+    this.#full.add(output);
+    this.#stream.pause();
+  }
+
+  #resume(output: Readable): void {
+    if (this.#full.delete(output)) this.#flow();
+  }
+
+  #end(output: Readable): void {
+    if (this.#ended.has(output)) return;
+    this.#ended.add(output);
+    output.push(null);
+  }
+
+  /** Fails the call and resets the stream. */
+  #stop(error: Error | null): void {
+    if (this.#isOver) return;
+    this.#fail(error);
+    this.#stream.destroy();
+  }
+
+  /** Handles the end of the stream after all data before it, which may contain the result. */
+  #afterRest(end: () => void): void {
+    if (this.#hasRest) this.#behindRest ??= end;
+    else end();
+  }
+
+  #fail(error: Error | null): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    const reason = lostError(error, this.#hasBegun);
+    this.#input.close();
+    this.stdout.destroy(reason);
+    this.stderr.destroy(reason);
+    this.#result.reject(reason);
+  }
+}
+
+/** Resolves when an output has been read to its end; at once if nothing reads it yet. */
+function delivered(output: Readable): Promise<void> {
+  if (output.readableFlowing === null || output.readableEnded || output.destroyed) return Promise.resolve();
+  return new Promise((resolve) => output.once('end', resolve).once('close', resolve));
+}
+
+/** For a peer that does not offer `exec`, or not to this side. */
+const NOT_ALLOWED = 'the peer does not allow commands; start vproxy there with --allow-exec';
+
+/**
+ * The error for a stream to `exec` that could not be opened: `command-denied` if the peer does not offer or denies it,
+ * else `exec-unavailable` with the message of `error`.
+ */
+export function openError(error: unknown): VproxyError {
+  return isRefusal(error) ? denied(error) : unavailable(toVproxyError(error).message, error);
+}
+
+/** The error for a stream that failed, or ended (null), before the result; `hasBegun`: something had been received. */
+function lostError(error: Error | null, hasBegun: boolean): VproxyError {
+  if (!hasBegun && isRefusal(error)) return denied(error);
+  const unknown = hasBegun ? 'the result of the command is unknown' : 'it is unknown whether the command ran';
+  return unavailable(`${unknown}: ${error === null ? 'closed by the peer' : error.message}`, error);
+}
+
+/** An error with a cause means that the system denied access to the control socket. */
+const isRefusal = (error: unknown): boolean =>
+  error instanceof VproxyError &&
+  (error.code === 'unknown-service' || (error.code === 'denied' && error.cause === undefined));
+
+const denied = (cause: unknown): VproxyError => new VproxyError('command-denied', NOT_ALLOWED, { cause });
+
+const unavailable = (message: string, cause: unknown): VproxyError =>
+  new VproxyError('exec-unavailable', escapeText(message, 1000), { cause });
+
+/** Bytes kept of each output by default. */
+export const MAX_COLLECTED_BYTES = 67_108_864;
+
+/** The result of a command and its outputs. */
+export interface CommandOutput extends CommandEnd {
+  /** Standard output; of a command in a terminal, everything. */
+  readonly stdout: Buffer;
+  /** Standard error. */
+  readonly stderr: Buffer;
+  /** Whether `stdout` is incomplete. */
+  readonly stdoutTruncated: boolean;
+  /** Whether `stderr` is incomplete. */
+  readonly stderrTruncated: boolean;
+}
+
+/**
+ * Reads both outputs of a command to their end. Keeps `maxBytes` (default 64 MiB) of each and discards the rest, so that
+ * the command never blocks. Rejects as `ExecCall.result` does.
+ */
+export async function collectOutput(
+  call: ExecCall,
+  { maxBytes = MAX_COLLECTED_BYTES }: { readonly maxBytes?: number } = {},
+): Promise<CommandOutput> {
+  const stdout = keep(call.stdout, maxBytes);
+  const stderr = keep(call.stderr, maxBytes);
+  const end = await call.result;
+  return {
+    ...end,
+    stdout: Buffer.concat(stdout.chunks),
+    stderr: Buffer.concat(stderr.chunks),
+    stdoutTruncated: stdout.isTruncated,
+    stderrTruncated: stderr.isTruncated,
+  };
+}
+
+interface Kept {
+  readonly chunks: Buffer[];
+  isTruncated: boolean;
+}
+
+function keep(output: Readable, maxBytes: number): Kept {
+  const kept: Kept = { chunks: [], isTruncated: false };
+  let leftBytes = maxBytes;
+  output.on('data', (chunk: Buffer) => {
+    kept.isTruncated ||= chunk.length > leftBytes;
+    if (leftBytes > 0) kept.chunks.push(chunk.subarray(0, leftBytes));
+    leftBytes -= Math.min(leftBytes, chunk.length);
+  });
+  return kept;
+}

@@ -1,0 +1,123 @@
+/** The service `exec`: runs commands for callers that open streams to it (docs/exec.md). */
+import { promises as fs } from 'node:fs';
+import { systemCode, VproxyError } from '../../errors.js';
+import { type Log, makeEvent } from '../../events.js';
+import { loadSystemPipes, type OpenPipes, openSystemPipes } from '../../system/processes/pipes.js';
+import { Budget } from '../../util/bounds.js';
+import type { Clock } from '../../util/clock.js';
+import { LoopTurns } from '../../util/concurrency.js';
+import { escapeText } from '../../util/escape.js';
+import { decideCommand, type ExecRules, type ExecSystem, thisSystem } from './decide-command.js';
+import type { TerminalRequest } from './exec-messages.js';
+import type { CommandOptions, RunningCommand } from './running-command.js';
+import { type CallHost, type CallStream, ServedCall, type TerminalRecorders } from './served-call.js';
+import { spawnWithPipes } from './spawn-with-pipes.js';
+
+export type { ExecRules } from './decide-command.js';
+
+/** Runs a command in a terminal. */
+export type SpawnInTerminal = (options: CommandOptions, terminal: TerminalRequest) => Promise<RunningCommand>;
+
+export interface ExecRunnerOptions {
+  readonly rules: ExecRules;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Limit on commands at once. Default 256. */
+  readonly maxCommands?: number;
+  /** Limit on bytes of STARTs whose commands are not running yet, over all calls. Default 16 MiB. */
+  readonly maxStartBytes?: number;
+  /** `PATH` and `LANG` of commands, the user of this process, and the account files. Default: this machine. */
+  readonly system?: Partial<ExecSystem>;
+  /** Opens the pipes of commands. Default: this machine's, with koffi. */
+  readonly openPipes?: OpenPipes;
+  /** Default: commands in a terminal are refused. */
+  readonly spawnInTerminal?: SpawnInTerminal;
+  /** Finds the recorder for the terminal of a starting command; null: not recorded. Default: never recorded. */
+  readonly findRecorder?: () => Promise<TerminalRecorders | null>;
+}
+
+const MAX_COMMANDS = 256;
+const MAX_START_BYTES = 16_777_216;
+
+export class ExecRunner {
+  readonly #options: ExecRunnerOptions;
+  readonly #host: CallHost;
+  readonly #calls = new Set<ServedCall>();
+  readonly #callOf = new WeakMap<CallStream, ServedCall>();
+  #isStopped = false;
+
+  constructor(options: ExecRunnerOptions) {
+    const { rules, clock, log, openPipes = openSystemPipes, maxStartBytes = MAX_START_BYTES } = options;
+    const system = { ...thisSystem(), ...options.system };
+    this.#options = options;
+    this.#host = {
+      clock,
+      log,
+      startBudget: new Budget(maxStartBytes),
+      admit: (call) => this.#admit(call),
+      decide: (request) => decideCommand(request, rules, system),
+      spawn: ({ options: command }, { terminal }) =>
+        terminal === undefined ? spawnWithPipes(command, openPipes) : this.#spawnInTerminal(command, terminal),
+      findRecorder: options.findRecorder ?? noRecorder,
+      turns: new LoopTurns(),
+      onOver: (call) => this.#calls.delete(call),
+    };
+    // Load now, so that the first command starts fast, and with the koffi that belongs to this version.
+    if (options.openPipes === undefined) void loadSystemPipes();
+  }
+
+  /** Commands that are starting, running or ending. */
+  get runningCount(): number {
+    return this.#calls.size;
+  }
+
+  /**
+   * Serves a call; the runner then owns the stream. A protocol violation destroys it with `protocol-error`. If it is
+   * destroyed before EXIT was written, its command is ended.
+   */
+  serve(stream: CallStream): void {
+    this.#callOf.set(stream, new ServedCall(stream, this.#host));
+  }
+
+  /** Whether the command of a stream is starting, running or ending, even if the stream has closed. */
+  isServing(stream: CallStream): boolean {
+    const call = this.#callOf.get(stream);
+    return call !== undefined && this.#calls.has(call);
+  }
+
+  /** Ends every command within 0.4 s by the clock, and refuses new ones. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    await Promise.all([...this.#calls].map((call) => call.stop(stopped())));
+  }
+
+  #admit(call: ServedCall): VproxyError | null {
+    if (this.#isStopped) return stopped();
+    const { maxCommands = MAX_COMMANDS } = this.#options;
+    if (this.#calls.size >= maxCommands) {
+      return new VproxyError('command-failed', `too many commands running (max ${maxCommands})`);
+    }
+    this.#calls.add(call);
+    return null;
+  }
+
+  #spawnInTerminal(options: CommandOptions, terminal: TerminalRequest): Promise<RunningCommand> {
+    const { spawnInTerminal } = this.#options;
+    if (spawnInTerminal === undefined) throw new VproxyError('command-failed', 'no terminals available here');
+    return spawnInTerminal(options, terminal);
+  }
+}
+
+const noRecorder = (): Promise<null> => Promise.resolve(null);
+
+const stopped = (): VproxyError => new VproxyError('command-failed', 'shutting down');
+
+/** Logs the allowed programs that do not exist. Not an error: they may be installed later. */
+export async function warnOfMissing({ commands }: ExecRules, log: Log): Promise<void> {
+  for (const path of commands === 'any' ? [] : commands) {
+    await fs.access(path).catch((error: unknown) => {
+      if (!['ENOENT', 'ENOTDIR'].includes(systemCode(error))) return;
+      log(makeEvent('exec-missing', `allowed command ${escapeText(path)}: does not exist`, { path }));
+    });
+  }
+}

@@ -1,0 +1,135 @@
+/** Runs a command in a terminal made by script(1) of util-linux, where this process cannot make one. */
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { readFileSync, realpathSync } from 'node:fs';
+import path from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+import { VproxyError } from '../../../errors.js';
+import { ProcessGroup, signalGroup, spawned, startTurns } from '../../../system/processes/children.js';
+import { runTool } from '../../../system/processes/run-tool.js';
+import { escapeText, quoteWord } from '../../../util/escape.js';
+import type { TerminalRequest } from '../exec-messages.js';
+import type { CommandOptions, RunningCommand } from '../running-command.js';
+import { spawnFailure } from '../spawn-failure.js';
+import { callProgram, typedInput } from './calling-shell.js';
+
+const RESIZE_MS = 5000;
+
+const SCRIPT_FILES = ['/usr/bin/script', '/bin/script'];
+
+/**
+ * Starts a command as `spawnInTerminal` does, with these differences: `pid` is that of script; death by a signal is
+ * reported as the status 128 plus its number; `stdout` ends when script does. If `scriptFiles` has no such script, rejects
+ * with `command-failed`, which names what to install.
+ */
+export async function spawnWithScript(
+  options: CommandOptions,
+  terminal: TerminalRequest,
+  scriptFiles: readonly string[] = SCRIPT_FILES,
+): Promise<RunningCommand> {
+  const script = scriptFiles.find(isUtilLinux);
+  if (script === undefined) {
+    const needed = 'the optional package koffi (npm install koffi) or script(1) of util-linux';
+    throw new VproxyError('command-failed', `${escapeText(options.file, 200)}: a terminal needs ${needed}`);
+  }
+  const child = await start(script, options, terminal);
+  const { pid, ended } = new ProcessGroup(child);
+  let isOver = false;
+  void ended.then(() => {
+    isOver = true;
+  });
+  for (const emitter of [child.stdin, child.stdout]) emitter.on('error', () => undefined);
+  const stdin = typedInput((bytes, done) => {
+    if (child.stdin.writable) child.stdin.write(bytes, () => done());
+    else done();
+  });
+  return {
+    pid,
+    stdin,
+    stdout: child.stdout,
+    stderr: null,
+    ended,
+    resize: ({ columns, rows }) => {
+      const device = isOver ? null : terminalOf(pid);
+      if (device === null) return;
+      const words = ['stty', '-F', device, 'columns', String(columns), 'rows', String(rows)];
+      runTool(words, { timeoutMs: RESIZE_MS, hasOwnSession: false }).catch(() => undefined);
+    },
+    signal: (name) => {
+      // Signal the command, not script, which still has to relay its last output. Before the command runs, signal script.
+      if (!isOver) signalGroup(leaderBelow(pid) ?? pid, name);
+    },
+    release: () => {
+      // Killing script hangs the terminal up; it ignores other signals.
+      if (!isOver) signalGroup(pid, 'SIGKILL');
+      for (const stream of [stdin, child.stdin, child.stdout]) stream.destroy();
+    },
+  };
+}
+
+type ScriptProcess = ChildProcessByStdio<Writable, Readable, null>;
+
+async function start(
+  script: string,
+  options: CommandOptions,
+  { columns, rows }: TerminalRequest,
+): Promise<ScriptProcess> {
+  const { file, argv, cwd, env, uid, gid, owner } = options;
+  const { SHELL: shell } = env;
+  const preparation = [
+    shell === undefined ? 'unset SHELL' : `SHELL=${quoteWord(shell)}`,
+    `stty echo iutf8 columns ${columns} rows ${rows} 2>/dev/null`,
+    ...(owner === undefined ? [] : [`chown ${owner.uid} "$(tty)" 2>/dev/null`]),
+  ].join('\n');
+  const call = callProgram(file, argv, { script: preparation });
+  const line = ['exec', ...[call.file, ...call.args].map(quoteWord)].join(' ');
+  const ids = { ...(uid !== undefined && { uid }), ...(gid !== undefined && { gid }) };
+  try {
+    // script would run the user's shell, which may not be one.
+    const own = { cwd, env: { ...env, SHELL: '/bin/sh' }, ...ids, detached: true };
+    return await startTurns.run(() =>
+      spawned<ScriptProcess>(
+        spawn(script, ['-qefc', line, '/dev/null'], { ...own, stdio: ['pipe', 'pipe', 'ignore'] }),
+      ),
+    );
+  } catch (error) {
+    throw spawnFailure(error, options);
+  }
+}
+
+/** Excludes busybox's script, which does not report how the command ended. */
+function isUtilLinux(file: string): boolean {
+  try {
+    return path.basename(realpathSync(file)) === 'script';
+  } catch {
+    return false;
+  }
+}
+
+/** The PID of the command, which leads its own session; null before it has started. */
+function leaderBelow(pid: number): number | null {
+  const [child] = readProcess(`${pid}/task/${pid}/children`).split(' ');
+  const isLeader = child !== undefined && statOf(child)[3] === child;
+  return isLeader ? Number(child) : null;
+}
+
+/** The terminal of the command: `/dev/pts/7`; null if it has none. */
+function terminalOf(pid: number): string | null {
+  const leader = leaderBelow(pid);
+  const device = leader === null ? 0 : Number(statOf(String(leader))[4] ?? 0);
+  return device === 0 ? null : `/dev/pts/${(device & 0xff) | ((device >> 12) & 0xfff00)}`;
+}
+
+/** State, parent, group, session, terminal …: the fields after the name, which may contain anything. */
+function statOf(pid: string): string[] {
+  const text = readProcess(`${pid}/stat`);
+  return text.slice(text.lastIndexOf(')') + 2).split(' ');
+}
+
+/** Empty if the process has exited. */
+function readProcess(file: string): string {
+  try {
+    return readFileSync(`/proc/${file}`, 'utf8');
+  } catch {
+    return '';
+  }
+}

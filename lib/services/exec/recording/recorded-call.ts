@@ -1,0 +1,122 @@
+/** Records a terminal on the calling side, from the bytes of the stream to the service `exec`. */
+import type { Log } from '../../../events.js';
+import type { StreamObserver } from '../../../session/mux-stream.js';
+import { ByteQueue } from '../../../util/bytes/byte-queue.js';
+import { RecordReader } from '../../../util/bytes/records.js';
+import { commandFacts, logRecorded } from '../command-log.js';
+import {
+  decodeResize,
+  decodeStart,
+  decodeStarted,
+  EXEC_KIND,
+  type ExecRequest,
+  type TerminalSize,
+} from '../exec-messages.js';
+import type { RecordingRule, TerminalRecorder } from './terminal-recorder.js';
+import type { TerminalRecording } from './terminal-recording.js';
+
+interface RecordedCallOptions {
+  readonly recorder: TerminalRecorder;
+  readonly rule: RecordingRule;
+  readonly log: Log;
+}
+
+/** Records one call. Invalid records only end the recording: the two ends of the call report them. */
+export class RecordedCall implements StreamObserver {
+  readonly #options: RecordedCallOptions;
+  readonly #sent: RecordReader;
+  readonly #received: RecordReader;
+  #request: ExecRequest | null = null;
+  #size: TerminalSize | null = null;
+  #recording: TerminalRecording | null = null;
+  #hasBegun = false;
+  #isOver = false;
+  /** The bytes of one chunk, joined into one event of the recording: each event costs more than its bytes. */
+  readonly #typed = new ByteQueue();
+  readonly #shown = new ByteQueue();
+
+  constructor(options: RecordedCallOptions) {
+    this.#options = options;
+    this.#sent = new RecordReader({
+      pieces: new Set([EXEC_KIND.STDIN]),
+      onRecord: (kind, payload) => this.#handleSent(kind, payload),
+      onPiece: (_kind, bytes) => {
+        if (this.#recording !== null) this.#typed.pushCopy(bytes);
+      },
+    });
+    this.#received = new RecordReader({
+      pieces: new Set([EXEC_KIND.STDOUT, EXEC_KIND.STDERR]),
+      onRecord: (kind, payload) => this.#handleReceived(kind, payload),
+      onPiece: (_kind, bytes) => this.#show(bytes),
+    });
+  }
+
+  handleSent(bytes: Buffer): void {
+    this.#read(this.#sent, bytes);
+  }
+
+  handleReceived(bytes: Buffer): void {
+    this.#read(this.#received, bytes);
+  }
+
+  handleClose(): void {
+    this.#isOver = true;
+    this.#request = null;
+    this.#recording?.end();
+  }
+
+  #read(reader: RecordReader, bytes: Buffer): void {
+    if (this.#isOver) return;
+    try {
+      reader.push(bytes);
+      this.#record();
+    } catch {
+      this.#record();
+      this.handleClose();
+    }
+  }
+
+  #record(): void {
+    if (this.#typed.byteCount > 0) this.#recording?.input(this.#typed.shiftAll());
+    if (this.#shown.byteCount > 0) this.#recording?.output(this.#shown.shiftAll());
+    this.#typed.clear();
+    this.#shown.clear();
+  }
+
+  #handleSent(kind: number, payload: Buffer): void {
+    if (kind === EXEC_KIND.START) {
+      this.#request = decodeStart(payload);
+      // A command without a terminal is not recorded.
+      this.#isOver = this.#request.terminal === undefined;
+    } else if (kind === EXEC_KIND.RESIZE) {
+      this.#size = decodeResize(payload);
+      this.#record();
+      this.#recording?.resize(this.#size);
+    }
+  }
+
+  #handleReceived(kind: number, payload: Buffer): void {
+    if (kind === EXEC_KIND.STARTED) this.#begin(decodeStarted(payload));
+    else if (kind === EXEC_KIND.EXIT) {
+      this.#record();
+      this.handleClose();
+    }
+  }
+
+  /** Begins the recording even if the peer sent no STARTED. */
+  #show(bytes: Buffer): void {
+    this.#begin(null);
+    if (this.#recording !== null) this.#shown.pushCopy(bytes);
+  }
+
+  #begin(pid: number | null): void {
+    if (this.#hasBegun) return;
+    this.#hasBegun = true;
+    const { argv, user = null, cwd = null, terminal } = this.#request ?? { argv: [] };
+    if (terminal === undefined) return;
+    const { recorder, rule, log } = this.#options;
+    const facts = commandFacts({ argv, user, cwd, from: null });
+    this.#recording = recorder.begin(rule, facts, { ...terminal, ...this.#size });
+    if (this.#recording !== null) logRecorded(log, facts, pid, this.#recording.path);
+  }
+}

@@ -1,0 +1,347 @@
+/** The runner's end of a call: reads the request, starts the command and reports its result. */
+import { constants } from 'node:os';
+import type { Duplex } from 'node:stream';
+import { toVproxyError, VproxyError } from '../../errors.js';
+import type { Log } from '../../events.js';
+import type { Budget } from '../../util/bounds.js';
+import { encodeRecord, RecordReader } from '../../util/bytes/records.js';
+import { type CancelTimer, type Clock, settledWithin } from '../../util/clock.js';
+import type { LoopTurns } from '../../util/concurrency.js';
+import { type CommandFacts, commandFacts, logEnded, logRefused, logStarted } from './command-log.js';
+import { StdinReceiver } from './command-streams.js';
+import type { CommandDecision } from './decide-command.js';
+import {
+  CALLER_RECORD_BYTES,
+  DEFAULT_KILL_AFTER_MS,
+  decodeEof,
+  decodeResize,
+  decodeSignal,
+  decodeStart,
+  EXEC_KIND,
+  type ExecRequest,
+  type ExecResult,
+  encodeCredit,
+  encodeExit,
+  type TerminalSize,
+} from './exec-messages.js';
+import { Execution } from './execution.js';
+import type { RecordingRule, TerminalRecorder } from './recording/terminal-recorder.js';
+import type { TerminalRecording } from './recording/terminal-recording.js';
+import type { RunningCommand } from './running-command.js';
+
+/** A terminal recorder and the rule to record by. */
+export interface TerminalRecorders {
+  readonly recorder: TerminalRecorder;
+  readonly rule: RecordingRule;
+}
+
+/** A stream that a caller has opened to the service. */
+export type CallStream = Duplex & { readonly from?: string | null };
+
+/** Shared by all calls of a channel. */
+export interface CallHost {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Counts the bytes of each START from its header until its command has started or failed to. */
+  readonly startBudget: Budget;
+  /** Reserves a slot for the command of a call; returns null, or the reason for a refusal. */
+  readonly admit: (call: ServedCall) => VproxyError | null;
+  readonly decide: (request: ExecRequest) => Promise<CommandDecision>;
+  readonly spawn: (decision: CommandDecision, request: ExecRequest) => Promise<RunningCommand>;
+  /** Finds the recorder for the terminal of a starting command; null: not recorded. */
+  readonly findRecorder: () => Promise<TerminalRecorders | null>;
+  /** Limits the work per turn of the event loop. */
+  readonly turns: LoopTurns;
+  /** The command is over, or was not run: frees its slot. */
+  readonly onOver: (call: ServedCall) => void;
+}
+
+/** A stream without a complete START is reset after this time. */
+const START_MS = 10_000;
+
+/** On shutdown, wait this long for a command to start, then end it when it does: its lookup may hang on a file system. */
+const START_AT_STOP_MS = 100;
+
+export class ServedCall {
+  readonly #stream: CallStream;
+  readonly #host: CallHost;
+  readonly #reader: RecordReader;
+  /** Whether received data waits for a later turn; the stream is paused meanwhile. */
+  #hasRest = false;
+  /** Whether the caller has ended its direction. */
+  #hasEnded = false;
+  readonly #input: StdinReceiver;
+  readonly #cancelDeadline: CancelTimer;
+  /** This call's share of the START budget. */
+  #startBytes = 0;
+  /** `started` once START is complete; `answered` once EXIT is written and further input is ignored. */
+  #state: 'opened' | 'started' | 'answered' = 'opened';
+  #starting: Promise<void> = Promise.resolve();
+  #hasInput = true;
+  #hasCallerGone = false;
+  #stopReason: VproxyError | null = null;
+  #command: RunningCommand | null = null;
+  #execution: Execution | null = null;
+  #recording: TerminalRecording | null = null;
+  /** Requests that arrived before the command had started. */
+  readonly #earlyClosed = new Set<1 | 2>();
+  readonly #earlySignals = new Set<NodeJS.Signals>();
+  #earlySize: TerminalSize | null = null;
+
+  /** Takes over the stream. */
+  constructor(stream: CallStream, host: CallHost) {
+    this.#stream = stream;
+    this.#host = host;
+    this.#input = new StdinReceiver((bytes) => this.#write(encodeCredit(bytes)));
+    this.#reader = new RecordReader({
+      pieces: new Set([EXEC_KIND.STDIN]),
+      onHeader: (kind, payloadBytes) => this.#judge(kind, payloadBytes),
+      onRecord: (kind, payload) => this.#take(kind, payload),
+      onPiece: (_kind, bytes) => this.#takeInput(bytes),
+      isFull: () => host.turns.isOver,
+    });
+    stream.on('error', () => undefined);
+    stream.on('data', (chunk: Buffer) => this.#guard(() => this.#read(chunk)));
+    stream.once('end', () => {
+      this.#hasEnded = true;
+      if (!this.#hasRest) this.#guard(() => this.#callerEnded());
+    });
+    stream.once('close', () => this.#callerGone());
+    // A caller that stopped reading cannot receive the result.
+    stream.once('stop', (reason: VproxyError) => stream.destroy(reason));
+    this.#cancelDeadline = host.clock.schedule(START_MS, () => this.#expire());
+  }
+
+  /** Ends the command soon; resolves when it is over. */
+  async stop(reason: VproxyError): Promise<void> {
+    this.#stopReason = reason;
+    await settledWithin(this.#host.clock, START_AT_STOP_MS, this.#starting);
+    await this.#execution?.stop();
+  }
+
+  /** Resets the stream if START is late, unless it has arrived and waits for a turn. */
+  #expire(): void {
+    if (this.#state !== 'opened') return;
+    if (this.#hasRest) this.#host.turns.later(() => this.#expire());
+    else this.#reset(unfinished());
+  }
+
+  /** Reads as much as the turn allows. */
+  #read(chunk: Buffer): void {
+    const readBytes = this.#reader.push(chunk);
+    if (readBytes === chunk.length) return;
+    this.#hasRest = true;
+    this.#stream.pause();
+    this.#host.turns.later(() => {
+      this.#hasRest = false;
+      if (!this.#stream.destroyed) this.#guard(() => this.#read(chunk.subarray(readBytes)));
+      this.#goOn();
+    });
+  }
+
+  #goOn(): void {
+    if (this.#hasRest) return;
+    if (this.#hasEnded) this.#guard(() => this.#callerEnded());
+    this.#stream.resume();
+  }
+
+  /** Resets the stream on an error of the caller, which ends its command. */
+  #guard(read: () => void): void {
+    if (this.#state === 'answered') return;
+    try {
+      read();
+    } catch (error) {
+      this.#reset(toVproxyError(error));
+    }
+  }
+
+  /** No effect after EXIT, which may have answered earlier records of the same chunk. */
+  #reset(reason: VproxyError): void {
+    if (this.#state !== 'answered') this.#stream.destroy(reason);
+  }
+
+  /** Rejects a record by its header, before its payload is buffered. */
+  #judge(kind: number, payloadBytes: number): void {
+    const isStart = kind === EXEC_KIND.START;
+    if (!isStart && this.#state === 'opened') throw wrong(`${nameOf(kind)} before START`);
+    if (isStart && this.#state !== 'opened') throw wrong('a second START');
+    if (kind === EXEC_KIND.STDIN) return;
+    const mostBytes = CALLER_RECORD_BYTES.get(kind);
+    if (mostBytes === undefined) throw wrong(`unknown record kind ${kind}`);
+    if (payloadBytes > mostBytes) {
+      throw wrong(`${nameOf(kind)} too long: ${payloadBytes} bytes (max ${mostBytes})`);
+    }
+    if (isStart) this.#reserve(payloadBytes);
+  }
+
+  #reserve(bytes: number): void {
+    const { startBudget } = this.#host;
+    if (!startBudget.reserve(bytes)) {
+      throw new VproxyError(
+        'too-many-streams',
+        `exec: no room for a START of ${bytes} bytes: others use ${startBudget.usedBytes} of ${startBudget.limitBytes}`,
+      );
+    }
+    this.#startBytes = bytes;
+  }
+
+  /** Releases this call's share of the budget. */
+  #letGo(): void {
+    this.#host.startBudget.release(this.#startBytes);
+    this.#startBytes = 0;
+  }
+
+  #take(kind: number, payload: Buffer): void {
+    if (this.#state === 'answered') return;
+    switch (kind) {
+      case EXEC_KIND.START: {
+        const request = decodeStart(payload);
+        this.#state = 'started';
+        this.#cancelDeadline();
+        this.#starting = this.#start(request).finally(() => this.#letGo());
+        break;
+      }
+      case EXEC_KIND.SIGNAL:
+        this.#signal(decodeSignal(payload));
+        break;
+      case EXEC_KIND.RESIZE:
+        this.#resize(decodeResize(payload));
+        break;
+      case EXEC_KIND.EOF:
+        this.#close(decodeEof(payload));
+        break;
+    }
+  }
+
+  /** Ends the input, or closes an output that the caller no longer reads. */
+  #close(fd: 0 | 1 | 2): void {
+    if (fd === 0) this.#input.end();
+    else if (this.#execution === null) this.#earlyClosed.add(fd);
+    else this.#execution.closeOutput(fd);
+  }
+
+  #takeInput(bytes: Buffer): void {
+    if (this.#state === 'answered') return;
+    if (!this.#hasInput) throw wrong('STDIN for a command without input');
+    this.#recording?.input(bytes);
+    this.#input.push(bytes);
+  }
+
+  #signal(name: string): void {
+    if (!isSignal(name)) throw wrong(`unknown signal ${name}`);
+    if (this.#command === null) this.#earlySignals.add(name);
+    else this.#command.signal(name);
+  }
+
+  #resize(size: TerminalSize): void {
+    this.#recording?.resize(size);
+    if (this.#command === null) this.#earlySize = size;
+    else this.#command.resize(size);
+  }
+
+  /** The caller has half-closed: it sends no more, but still reads. */
+  #callerEnded(): void {
+    if (this.#state === 'opened') throw wrong('the stream ended before START');
+    if (this.#reader.isWithinRecord) throw wrong('the stream ended within a record');
+    if (!this.#input.isEnded) this.#input.end();
+  }
+
+  #callerGone(): void {
+    this.#hasCallerGone = true;
+    this.#cancelDeadline();
+    if (this.#state === 'opened') this.#letGo();
+    this.#input.drop();
+    if (this.#state !== 'answered') this.#execution?.vanish();
+  }
+
+  async #start(request: ExecRequest): Promise<void> {
+    const { admit, decide, findRecorder, spawn, onOver } = this.#host;
+    const from = this.#stream.from ?? null;
+    const { argv, user = null, cwd = null } = request;
+    const asked = commandFacts({ argv, user, cwd, from });
+    this.#hasInput = request.hasInput ?? true;
+    const full = admit(this);
+    if (full !== null) {
+      this.#refuse(full, asked);
+      return;
+    }
+    try {
+      const decision = await decide(request);
+      const recorder = request.terminal === undefined ? null : await findRecorder();
+      if (this.#stopReason !== null) throw this.#stopReason;
+      if (this.#hasCallerGone) throw new VproxyError('command-failed', 'the caller has disconnected');
+      const command = await spawn(decision, request);
+      const facts = commandFacts({ argv, user: decision.user, cwd: decision.options.cwd, from });
+      this.#record(recorder, request, facts);
+      this.#run(command, request, facts);
+    } catch (error) {
+      onOver(this);
+      this.#refuse(toVproxyError(error, 'command-failed'), asked);
+    }
+  }
+
+  #record(by: TerminalRecorders | null, { terminal }: ExecRequest, facts: CommandFacts): void {
+    if (by === null || terminal === undefined) return;
+    this.#recording = by.recorder.begin(by.rule, facts, { ...terminal, ...this.#earlySize });
+  }
+
+  #run(command: RunningCommand, { timeoutMs = 0, killAfterMs }: ExecRequest, facts: CommandFacts): void {
+    const { clock, log, onOver } = this.#host;
+    const { pid } = command;
+    const recording = this.#recording;
+    const recordedAt = recording?.path ?? null;
+    this.#command = command;
+    logStarted(log, facts, pid, recordedAt);
+    this.#write(encodeRecord(EXEC_KIND.STARTED, JSON.stringify({ pid })));
+    const execution = new Execution({
+      command,
+      stream: this.#stream,
+      clock,
+      timeoutMs: timeoutMs === 0 ? null : timeoutMs,
+      killAfterMs: killAfterMs ?? DEFAULT_KILL_AFTER_MS,
+      onOutput: recording === null ? null : (bytes) => recording.output(bytes),
+      onEnd: (result) => {
+        const { sentBytes: outputBytes } = execution;
+        const amounts = { inputBytes: this.#input.receivedBytes, outputBytes };
+        recording?.end();
+        logEnded(log, facts, pid, recordedAt, result, amounts);
+        this.#exit(result);
+      },
+      onOver: () => onOver(this),
+    });
+    this.#execution = execution;
+    if (this.#earlySize !== null) command.resize(this.#earlySize);
+    for (const name of this.#earlySignals) command.signal(name);
+    for (const fd of this.#earlyClosed) execution.closeOutput(fd);
+    if (command.stdin === null) this.#input.drop();
+    else this.#input.attach(command.stdin);
+    if (this.#stopReason !== null) void execution.stop();
+    else if (this.#hasCallerGone) execution.vanish();
+  }
+
+  #refuse(error: VproxyError, facts: CommandFacts): void {
+    logRefused(this.#host.log, facts, error);
+    const { code, message } = error;
+    this.#exit({ status: null, signal: null, timedOut: false, durationMs: 0, error: { code, message } });
+  }
+
+  #exit(result: ExecResult): void {
+    this.#input.drop();
+    this.#write(encodeExit(result));
+    this.#state = 'answered';
+    this.#stream.end();
+  }
+
+  #write(record: Buffer): void {
+    if (this.#state !== 'answered' && !this.#stream.destroyed) this.#stream.write(record);
+  }
+}
+
+const isSignal = (name: string): name is NodeJS.Signals => Object.hasOwn(constants.signals, name);
+
+const unfinished = (): VproxyError => new VproxyError('stalled', `exec: no complete START within ${START_MS / 1000} s`);
+
+const nameOf = (kind: number): string =>
+  Object.entries(EXEC_KIND).find(([, value]) => value === kind)?.[0] ?? `a record of kind ${kind}`;
+
+const wrong = (what: string): VproxyError => new VproxyError('protocol-error', `exec: ${what}`);

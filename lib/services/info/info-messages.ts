@@ -1,0 +1,111 @@
+/** The records on a stream of the service `info` (docs/info.md). */
+import type { Duplex } from 'node:stream';
+import { VproxyError } from '../../errors.js';
+import { decodeJsonRecord, encodeRecord, RecordReader } from '../../util/bytes/records.js';
+import { LoopTurns } from '../../util/concurrency.js';
+
+/** The name of the service. */
+export const INFO_SERVICE = 'info';
+
+/** The version of requests and answers. Increases when the meaning of a field changes, not when fields are added. */
+export const INFO_VERSION = 1;
+
+/** The kinds of records. */
+export const INFO_KIND = {
+  /** Client: a request, `{"version": 1, "about": "machine"}`, or `"boot"`. */
+  ASK: 1,
+  /** Client: a request for the time of day; empty. */
+  TIME: 2,
+  /** Answer to ASK: `{"version": 1, "machine": {…}}`, or `"boot"`. */
+  TOLD: 16,
+  /** Answer to TIME: `{"timeMs": N}`, milliseconds since 1970. */
+  TIME_TOLD: 17,
+} as const;
+
+/** The subjects of requests. */
+export type InfoSubject = 'machine' | 'boot';
+
+/** The longest payload of a client's record, in bytes. */
+export const MAX_ASK_BYTES = 256;
+
+/** The longest payload of an answer, in bytes: more than one with every text and list at its bound. */
+export const MAX_TOLD_BYTES = 524_288;
+
+/** Encodes an ASK record. */
+export const encodeAsk = (about: InfoSubject): Buffer =>
+  encodeRecord(INFO_KIND.ASK, JSON.stringify({ version: INFO_VERSION, about }));
+
+/** Decodes the subject of an ASK. Throws `protocol-error`, also for an unknown subject. */
+export function decodeAsk(payload: Buffer): InfoSubject {
+  const { about } = decodeJsonRecord(payload, 'info: ASK');
+  if (about === 'machine' || about === 'boot') return about;
+  throw new VproxyError('protocol-error', `info: ASK: unknown subject (supported version: ${INFO_VERSION})`);
+}
+
+/** Encodes the answer to an ASK. */
+export const encodeTold = (about: InfoSubject, value: object): Buffer =>
+  encodeRecord(INFO_KIND.TOLD, JSON.stringify({ version: INFO_VERSION, [about]: value }));
+
+/** Decodes the unvalidated value of a TOLD. Throws `protocol-error`, also for another version. */
+export function decodeTold(payload: Buffer, about: InfoSubject): unknown {
+  const { version, [about]: value } = decodeJsonRecord(payload, 'info: the answer');
+  if (version === INFO_VERSION) return value;
+  const other = typeof version === 'number' && Number.isInteger(version) ? version : 'unknown';
+  const what = `info: unsupported version of the answer: ${other} (supported: ${INFO_VERSION})`;
+  throw new VproxyError('protocol-error', what);
+}
+
+/** Encodes the answer to a TIME. */
+export const encodeTime = (timeMs: number): Buffer =>
+  encodeRecord(INFO_KIND.TIME_TOLD, JSON.stringify({ timeMs: Math.round(timeMs) }));
+
+/** The largest time of day, in milliseconds since 1970: the limit of `Date`. */
+const MAX_TIME_MS = 8.64e15;
+
+/** Decodes the time of a TIME_TOLD. Throws `protocol-error`. */
+export function decodeTime(payload: Buffer): number {
+  const { timeMs } = decodeJsonRecord(payload, 'info: the time');
+  if (typeof timeMs === 'number' && Math.abs(timeMs) <= MAX_TIME_MS) return timeMs;
+  throw new VproxyError('protocol-error', 'info: invalid time');
+}
+
+/** A received record. */
+interface InfoRecord {
+  readonly kind: number;
+  readonly payload: Buffer;
+}
+
+/**
+ * Yields the records of a stream: reads no more while one is being processed, nor when a turn is over. Ends with the other
+ * side's direction. Rejects with the error of the stream, and with `protocol-error` for a header that announces more than
+ * `maxBytes`.
+ */
+export async function* readRecords(
+  stream: Duplex,
+  maxBytes: number,
+  turns = new LoopTurns(),
+): AsyncGenerator<InfoRecord, void> {
+  const found: InfoRecord[] = [];
+  const reader = new RecordReader({
+    pieces: new Set(),
+    onHeader: (kind, bytes) => {
+      if (bytes <= maxBytes) return;
+      throw new VproxyError(
+        'protocol-error',
+        `info: record of kind ${kind} too long: ${bytes} bytes (max ${maxBytes})`,
+      );
+    },
+    onRecord: (kind, payload) => void found.push({ kind, payload }),
+    onPiece: () => undefined,
+    isFull: () => found.length > 0,
+  });
+  for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    for (let at = 0; at < chunk.length; ) {
+      at += reader.push(chunk.subarray(at));
+      for (const record of found.splice(0)) {
+        await turns.next();
+        yield record;
+      }
+    }
+  }
+}

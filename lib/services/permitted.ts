@@ -1,0 +1,168 @@
+/** vproxy's own services: which there are, where they are offered, and how their permissions change. */
+import { statSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
+import type { ChannelAddress } from '../channel/address/address.js';
+import { VproxyError } from '../errors.js';
+import type { Log } from '../events.js';
+import type { ServiceRegistry } from '../forward/service-registry.js';
+import type { ForwardSpec } from '../forward/spec.js';
+import type { Clock } from '../util/clock.js';
+import { escapeText } from '../util/escape.js';
+import { BuiltInService, type StreamServer } from './built-in.js';
+import type { CopyPermission } from './copy/copy-service.js';
+import type { ExecRules } from './exec/decide-command.js';
+import type { TerminalRecorders } from './exec/served-call.js';
+
+/** What a channel lets its peer do, by service. */
+export interface Permissions {
+  /** The commands that the peer may run on this side; null to not offer the service. Default null. */
+  readonly exec?: ExecRules | null;
+  /** The files of this side that the peer may read and write; null to not offer the service. Default null. */
+  readonly copy?: CopyPermission | null;
+  /** Whether the peer may query this machine: name, system, memory, disks, addresses. Default: if the channel leads to a host. */
+  readonly info?: boolean;
+}
+
+/** The options of a channel that decide whether a permission may be given. */
+interface PermittingOptions extends Permissions {
+  readonly address: ChannelAddress;
+  readonly forwards?: readonly ForwardSpec[];
+  readonly keyFiles?: readonly string[];
+  readonly insecure?: boolean;
+}
+
+/** What a channel gives to the servers of its services. */
+interface ChannelParts {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Finds what records the terminals of commands. */
+  readonly findRecorder: () => Promise<TerminalRecorders | null>;
+}
+
+interface OwnService<P> {
+  /** Also the name of the channel option that permits it. */
+  readonly name: keyof Permissions;
+  /** The option of the command line. */
+  readonly flag: string;
+  /** What the options permit the peer; null: the service is not offered. */
+  permit(options: PermittingOptions): P | null;
+  /** Loads the code. The modules of services are not imported otherwise. */
+  load(permission: P, parts: ChannelParts): Promise<StreamServer>;
+}
+
+const row = <P>(service: OwnService<P>): OwnService<unknown> => service;
+
+const OWN_SERVICES: readonly OwnService<unknown>[] = [
+  row<ExecRules>({
+    name: 'exec' satisfies typeof import('./exec/exec-messages.js').EXEC_SERVICE,
+    flag: '--allow-exec',
+    permit: ({ exec = null }) => exec,
+    async load(rules, { clock, log, findRecorder }) {
+      const [{ ExecRunner, warnOfMissing }, { spawnInTerminal }] = await Promise.all([
+        import('./exec/exec-runner.js'),
+        import('./exec/pty/spawn-in-terminal.js'),
+      ]);
+      await warnOfMissing(rules, log);
+      return new ExecRunner({ rules, clock, log, spawnInTerminal, findRecorder });
+    },
+  }),
+  row<CopyPermission>({
+    name: 'copy' satisfies typeof import('./copy/copy-messages.js').COPY_SERVICE,
+    flag: '--allow-copy',
+    permit: ({ copy = null }) => copy,
+    async load({ root }, { clock, log }) {
+      const { CopyService } = await import('./copy/copy-service.js');
+      return new CopyService({ root, clock, log });
+    },
+  }),
+  row<true>({
+    name: 'info' satisfies typeof import('./info/info-messages.js').INFO_SERVICE,
+    flag: '--info',
+    /** By default if the peer is a host, unless a forward has the name of the service. */
+    permit({ info, forwards = [], address: { traits } }) {
+      const isTaken = forwards.some(({ direction, service }) => direction === 'incoming' && service === 'info');
+      return (info ?? traits.leadsToHost) && !isTaken ? true : null;
+    },
+    async load(_permission, { clock }) {
+      const { InfoService } = await import('./info/info-service.js');
+      return new InfoService({ clock });
+    },
+  }),
+];
+
+interface PermittedServicesOptions extends ChannelParts {
+  readonly registry: ServiceRegistry;
+}
+
+/** Offers the permitted services. Call `start` once, then `stop` once. */
+export class PermittedServices {
+  readonly #offers: readonly { readonly row: OwnService<unknown>; readonly service: BuiltInService<unknown> }[];
+
+  constructor(options: PermittedServicesOptions) {
+    this.#offers = OWN_SERVICES.map((row) => ({
+      row,
+      service: new BuiltInService({ ...options, name: row.name, load: (permission) => row.load(permission, options) }),
+    }));
+  }
+
+  /** Returns a function that applies the permissions: see {@link BuiltInService.prepare}. Throws as that does. */
+  prepare(options: PermittingOptions): () => void {
+    const steps = this.#offers.map(({ row, service }) => service.prepare(row.permit(options)));
+    return () => {
+      for (const step of steps) step();
+    };
+  }
+
+  /** Loads the code of the offered services. */
+  start(): void {
+    for (const { service } of this.#offers) service.start();
+  }
+
+  /** Ends commands, copies and answers, within half a second. */
+  async stop(): Promise<void> {
+    await Promise.all(this.#offers.map(({ service }) => service.stop()));
+  }
+}
+
+/** The names of the services that are offered. */
+export const permittedNames = (options: PermittingOptions): string[] =>
+  OWN_SERVICES.filter((row) => row.permit(options) !== null).map(({ name }) => name);
+
+/** The services whose permissions differ. */
+export const changedPermissions = (one: Permissions, other: Permissions): string[] =>
+  OWN_SERVICES.map(({ name }) => name).filter((name) => !isDeepStrictEqual(one[name] ?? null, other[name] ?? null));
+
+/**
+ * Throws `bad-argument` if a channel allows commands, copies or `info` to a peer that could be a stranger, if a forward has
+ * the name of such a service, or if the folder for copies is missing.
+ */
+export function requireAllowable(options: PermittingOptions): void {
+  for (const row of OWN_SERVICES) if (options[row.name] ?? false) requireAllowed(row, options);
+  const root = options.copy?.root ?? null;
+  if (root !== null && !isFolder(root)) {
+    throw new VproxyError('bad-argument', `--allow-copy=${escapeText(root)}: no such folder`);
+  }
+}
+
+function isFolder(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
+}
+
+function requireAllowed({ flag, name }: OwnService<unknown>, options: PermittingOptions): void {
+  const { address: channel, forwards = [], keyFiles = [], insecure = false } = options;
+  const { kind, address, text, traits } = channel;
+  const isKnown = traits.tls !== null || keyFiles.length > 0 || insecure;
+  const strangers = kind.strangers?.(address) ?? null;
+  if (!isKnown && strangers !== null) {
+    const what = `the peer could be ${strangers}; give both sides a --key FILE, or this one --insecure`;
+    throw new VproxyError('bad-argument', `channel "${escapeText(text)}": ${flag}: ${what}`);
+  }
+  if (forwards.some((spec) => spec.direction === 'incoming' && spec.service === name)) {
+    const what = `service ${name} is offered twice; ${flag} offers it, and so does an -i`;
+    throw new VproxyError('bad-argument', `channel "${escapeText(text)}": ${what}`);
+  }
+}
