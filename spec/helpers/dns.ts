@@ -1,7 +1,9 @@
 /** DNS messages for specs, and a server on loopback that answers by UDP and TCP on the same port as a spec says. */
 import dgram from 'node:dgram';
 import { once } from 'node:events';
+import type net from 'node:net';
 import type { ExecutionContext } from 'ava';
+import { systemCode } from '../../lib/errors.js';
 import { type EgressRules, parseEgressEntry } from '../../lib/forward/egress/rules.js';
 import { type DnsMessage, type DnsQuestion, formatMessage, parseMessage } from '../../lib/system/dns/dns-message.js';
 import { type DomainName, formatName, parseName } from '../../lib/system/dns/domain-names.js';
@@ -109,7 +111,7 @@ export async function dnsServer(t: ExecutionContext, script: Script) {
     ports.push(port);
     return script(message, transport).map((one) => (Buffer.isBuffer(one) ? one : bytesOf(one)));
   };
-  const tcp = await localServer(t, (socket) => {
+  const serve = (socket: net.Socket): void => {
     const frames = new MessageFrames();
     socket.on('data', (bytes: Buffer) => {
       frames.push(bytes);
@@ -117,14 +119,27 @@ export async function dnsServer(t: ExecutionContext, script: Script) {
         for (const one of answer(message, 'tcp', socket.remotePort ?? 0)) socket.write(frameMessage(one));
       }
     });
-  });
-  // The system assigned the port for TCP; another owner of the UDP port would have had to ask for this very one.
-  const udp = dgram.createSocket('udp4');
+  };
+  const { udp, port: own } = await bindBeside(() => localServer(t, serve));
   t.teardown(() => new Promise<void>((resolve) => udp.close(() => resolve())));
   udp.on('message', (bytes, { port }) => {
     for (const one of answer(bytes, 'udp', port)) udp.send(one, port, '127.0.0.1');
   });
-  udp.bind(tcp.port, '127.0.0.1');
-  await once(udp, 'listening');
-  return { port: tcp.port, asked, queries, ports };
+  return { port: own, asked, queries, ports };
+}
+
+/** A UDP socket on the port of a TCP server that `listen` starts, on one after another: either may be another program's. */
+export async function bindBeside(
+  listen: () => Promise<{ readonly port: number }>,
+): Promise<{ readonly udp: dgram.Socket; readonly port: number }> {
+  for (;;) {
+    const { port } = await listen();
+    const udp = dgram.createSocket('udp4').bind(port, '127.0.0.1');
+    try {
+      await once(udp, 'listening');
+      return { udp, port };
+    } catch (error) {
+      if (systemCode(error) !== 'EADDRINUSE') throw error;
+    }
+  }
 }

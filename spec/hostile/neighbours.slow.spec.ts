@@ -57,7 +57,9 @@ const BOUND =
 async function listener(t: ExecutionContext, words: readonly string[]) {
   const child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'ignore'] });
   t.teardown(() => child.kill('SIGKILL'));
-  const [port] = (await once(child.stdout, 'data')) as [Buffer];
+  const gone = once(child, 'exit').then(() => Promise.reject(new Error(`${words.join(' ')} has exited`)));
+  gone.catch(() => undefined);
+  const [port] = (await Promise.race([once(child.stdout, 'data'), gone])) as [Buffer];
   return { child, port: Number(port) };
 }
 
