@@ -69,7 +69,7 @@ const NAMES = new Map<number, string>(Object.entries(FRAME_TYPE).map(([name, typ
 
 /** Others up to 7F are unassigned (R-FRAME-5). */
 export const isControlType = (type: number): type is ControlType =>
-  type > FRAME_TYPE.HELLO && type <= FRAME_TYPE.ACK && type !== FRAME_TYPE.DATA;
+  type !== FRAME_TYPE.DATA && type !== FRAME_TYPE.HELLO && NAMES.has(type);
 
 /** The name of a type, or its two hex digits if it has none. */
 export function formatFrameType(type: number): string {
