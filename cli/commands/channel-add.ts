@@ -33,8 +33,7 @@ function isForAll(wanted: string): boolean {
 
 function additionOption(option: Option): CommandOption {
   const { help, ofAddition = {} } = option;
-  const describe = ofAddition.help ?? help.replace(/; repeatable$| \[default: .*\]$/, '');
-  return { ...option, group: 'Options:', forms: [], describe };
+  return { ...option, group: 'Options:', forms: [], describe: ofAddition.help ?? help };
 }
 
 const CHANNEL_IS_OPERAND =

@@ -37,12 +37,12 @@ export const RUN_OPTIONS: CommandOptions = Object.fromEntries(
 );
 
 function commandOption(option: Option): CommandOption {
-  const { help, forms } = option;
-  const said = help.replace(/; repeatable$| \(required\)| \[default.*\]$/g, '');
+  const { help, byDefault, forms } = option;
+  const described = byDefault === undefined ? help : `${help} [default: ${byDefault}]`;
   return {
     ...option,
-    describe: forms === undefined ? help.replace(/; repeatable$/, '') : capitalize(help),
-    expected: forms === undefined ? said : `${listWords(forms)}: ${said}`,
+    describe: forms === undefined ? described : capitalize(described),
+    expected: forms === undefined ? help : `${listWords(forms)}: ${help}`,
   };
 }
 

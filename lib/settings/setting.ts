@@ -71,6 +71,8 @@ export interface Option {
   /** Its heading in the help. */
   readonly group: OptionGroup;
   readonly help: string;
+  /** Its default, as the help shows it. Default: none is shown. */
+  readonly byDefault?: string;
   /** The forms of its value. Default: none are listed. */
   readonly forms?: readonly string[];
   /** A different name or help for adding a channel to a running process. */
