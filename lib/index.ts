@@ -5,6 +5,7 @@
  * @module vproxy
  */
 
+export { type ChannelAddress, parseChannel } from './channel/address/address.js';
 export type {
   BootRequest,
   CommandRequest,
@@ -38,14 +39,17 @@ export type {
   ChannelPolicy,
   ForwardTemplate,
   StorageOptions,
+  WrittenOptions,
 } from './proxy/channel/channel-options.js';
 export type { ChannelEgress } from './proxy/channel-egress.js';
 export type { PortForwarding } from './proxy/ports/port-rules.js';
-export { Proxy, type ProxyEvents, type ProxyOptions, type RemoveOptions } from './proxy/proxy.js';
+export { Proxy } from './proxy/proxy.js';
+export type { ProxyEvents, ProxyOptions, RemoveOptions } from './proxy/proxy-options.js';
 export type { CopyPermission } from './services/copy/copy-service.js';
 export type { ExecRules } from './services/exec/decide-command.js';
 export { type CommandEnd, type CommandOutput, collectOutput, ExecCall, runCommand } from './services/exec/exec-call.js';
 export type { ExecRequest, ExecResult, TerminalRequest, TerminalSize } from './services/exec/exec-messages.js';
+export type { Permissions } from './services/permitted.js';
 export type { StreamWait } from './session/local-end.js';
 export { MuxStream } from './session/mux-stream.js';
 export type * from './status/types.js';

@@ -4,7 +4,7 @@ import { DefaultDeserializer, DefaultSerializer } from 'node:v8';
 import type { ListenerCapture } from '../../lib/control/server/control-server.js';
 import { VproxyError } from '../../lib/errors.js';
 import { type LogEvent, makeEvent } from '../../lib/events.js';
-import type { ProxyState } from '../../lib/proxy/proxy.js';
+import type { ProxyState } from '../../lib/proxy/proxy-options.js';
 import type { ProcessConfiguration } from '../../lib/settings/configuration.js';
 import { copyAlone } from '../../lib/util/bytes/byte-queue.js';
 import { formatCount } from '../../lib/util/units.js';

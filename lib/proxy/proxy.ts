@@ -4,13 +4,12 @@ import { randomBytes } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { EventEmitter } from 'eventemitter3';
 import { toVproxyError, VproxyError } from '../errors.js';
-import { type LogEvent, makeEvent } from '../events.js';
+import { makeEvent } from '../events.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { acceptedStream } from '../peer.js';
 import type { MuxStream } from '../session/mux-stream.js';
 import { listInsteadOf } from '../session/services.js';
 import { PROCESS_BUDGET_BYTES, PROCESS_KEPT_BYTES } from '../session/settings.js';
-import type { ChannelTally } from '../status/channel-tally.js';
 import type {
   ChannelChanges,
   ChannelStatus,
@@ -23,12 +22,13 @@ import type {
 } from '../status/types.js';
 import type { KeepDescriptor } from '../system/descriptors.js';
 import { Budget, FairBudget } from '../util/bounds.js';
-import { type Clock, systemClock } from '../util/clock.js';
+import { systemClock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
 import { chooseChannel } from '../util/labels.js';
 import { applyChannels, requireFreePlaces } from './apply.js';
-import type { ProxyChannelContext, ProxyChannelState, Restored } from './channel/channel-context.js';
+import { ChangeQueue } from './change-queue.js';
+import type { ProxyChannelContext, Restored } from './channel/channel-context.js';
 import {
   type ChannelOptions,
   labelTaken,
@@ -37,97 +37,20 @@ import {
   type WrittenOptions,
   writeOptions,
 } from './channel/channel-options.js';
-import type { ChannelSessions } from './channel/channel-sessions.js';
 import { type CheckedChannel, checkChannel } from './channel/check-channel.js';
 import { jsonLineBytes } from './channel/log-limit.js';
 import { ProxyChannel } from './channel/proxy-channel.js';
-import type { FindRival } from './channel/rival.js';
 import { requireEgress } from './channel-egress.js';
-import { ForwardAddresses, type ForwardTable } from './forward-table.js';
-import { type ChannelGroup, type GroupState, OwnFolders } from './groups/channel-group.js';
+import { ForwardAddresses } from './forward-table.js';
+import { type ChannelGroup, OwnFolders } from './groups/channel-group.js';
 import { isGroup } from './groups/group-pattern.js';
 import { GroupTable } from './groups/group-table.js';
+import type { MeasuredChannel, ProxyEvents, ProxyOptions, ProxyState, RemoveOptions } from './proxy-options.js';
 import type { ProgramSocket } from './services/program-streams.js';
 import { parseEgressDestination } from './test-egress.js';
 
-/** Options for {@link Proxy}. */
-export interface ProxyOptions {
-  /** Channels, and groups of channels. */
-  readonly channels: readonly ChannelOptions[];
-  /** Program and version, sent to the peers. */
-  readonly agent: string;
-  /** Default `systemClock`. */
-  readonly clock?: Clock;
-  /** Returns the bytes that an event takes in the log, for its rate limits. Default: the size of its JSON. */
-  readonly lineBytes?: (event: LogEvent) => number;
-  /**
-   * Looks for another process of this machine that has a session on the same channel, or its device open. Called when
-   * another connection displaced ours, when a device is busy, or when the peer does not answer. Default: finds none.
-   *
-   * @internal
-   */
-  readonly findRival?: FindRival;
-  /**
-   * A predecessor's state, used instead of `channels`; then call `goOn` instead of `start`. Default: none.
-   *
-   * @internal
-   */
-  readonly restored?: Restored<ProxyState>;
-}
-
-/** State of a proxy for a successor process: plain data that only the same version understands. */
-export interface ProxyState {
-  readonly instance: string;
-  readonly forwardCount: number;
-  readonly channels: readonly ProxyChannelState[];
-  readonly groups: readonly GroupState[];
-  /** The folders that were created for channels, by label. */
-  readonly folders: Map<string, Set<string>>;
-}
-
-/** The events of a `Proxy`. */
-export interface ProxyEvents {
-  /** A line for the log. */
-  log: [event: LogEvent];
-  /** A line for the audit log: who opened what, with what outcome. `log-limited` counts suppressed lines. */
-  audit: [event: LogEvent];
-  /**
-   * A session of a channel ended and no other replaced it; or a channel that this side opens cannot have one, because the two
-   * sides reject each other or have no protocol version in common. The proxy keeps retrying.
-   */
-  ended: [label: string, reason: VproxyError];
-  /**
-   * A channel gained or lost its session, its peer changed its services, it waits for something else, or it can never work:
-   * see `listChannels`.
-   */
-  changed: [];
-  /** An outgoing forward is listening. */
-  listening: [forward: ForwardStatus];
-  /** No channel is left that could ever work: stop the proxy and exit with the status of the code. */
-  fatal: [reason: VproxyError];
-}
-
-/** Options for removing a forward or a channel. */
-export interface RemoveOptions {
-  /** Whether open streams may finish. Default true. */
-  readonly isDraining?: boolean;
-}
-
 /** Default timeout of a ping, in milliseconds. */
 const PING_TIMEOUT_MS = 5000;
-
-/**
- * What the metrics show of a channel, read on request.
- *
- * @internal
- */
-export interface MeasuredChannel {
-  readonly label: string;
-  readonly sessions: Pick<ChannelSessions, 'measure'>;
-  readonly forwards: Pick<ForwardTable, 'count' | 'listMessages'>;
-  readonly ports: { list(): PortStatus[] };
-  readonly tally: ChannelTally;
-}
 
 /** Composes and runs all layers. Call `start` once, then `stop` once; channels and forwards may change in between. */
 export class Proxy extends EventEmitter<ProxyEvents> {
@@ -136,10 +59,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   readonly #folders: OwnFolders;
   readonly #context: ProxyChannelContext;
   readonly #stopping = new AbortController();
-  /** Changes of channels and forwards, one at a time. */
-  #changes: Promise<unknown> = Promise.resolve();
-  /** The number of changes in progress or waiting, also for streams to end. */
-  #changeCount = 0;
+  readonly #changes = new ChangeQueue(this.#stopping.signal);
   #forwardCount: number;
 
   /** Throws `bad-argument` for a channel or a forward that is invalid or not allowed. */
@@ -183,7 +103,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     this.#groups = new GroupTable(
       {
         find: (label) => this.#channels.get(label)?.status() ?? null,
-        change: (work) => this.#change(work),
+        change: (work) => this.#changes.run(work),
         add: (options) => this.#begin(this.#create(checkChannel(options))),
         remove: (label) => this.#end(this.#find(label)),
         log: this.#context.log,
@@ -234,7 +154,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     this.#stopping.abort();
     this.#groups.stop();
     // A change in progress rolls back whatever no channel owns yet.
-    await Promise.all([...[...this.#channels.values()].map((channel) => channel.stop()), this.#changes]);
+    await Promise.all([...[...this.#channels.values()].map((channel) => channel.stop()), this.#changes.settled]);
     this.#folders.removeAll();
   }
 
@@ -246,7 +166,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
    * @internal
    */
   obstacles(): string[] {
-    const changes = this.#changeCount === 0 ? [] : ['channels or forwards are being changed'];
+    const changes = this.#changes.isIdle ? [] : ['channels or forwards are being changed'];
     return [...changes, ...[...this.#channels.values()].flatMap((channel) => channel.obstacles())];
   }
 
@@ -314,7 +234,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 
   /** Adds a channel, not a group. Rejects with `bad-argument` or `address-…` codes without changing anything. */
   addChannel(options: ChannelOptions): Promise<ChannelStatus> {
-    return this.#change(async () => {
+    return this.#changes.run(async () => {
       const channel = this.#create(checkChannel(options));
       channel.isDeclared = false;
       await this.#begin(channel);
@@ -327,9 +247,9 @@ export class Proxy extends EventEmitter<ProxyEvents> {
    * `not-found`.
    */
   async removeChannel(label: string, { isDraining = true }: RemoveOptions = {}): Promise<void> {
-    const channel = await this.#change(() => Promise.resolve(this.#find(label)));
-    if (isDraining) await this.#count(channel.drain('the channel was removed'));
-    await this.#change(async () => {
+    const channel = await this.#changes.run(() => Promise.resolve(this.#find(label)));
+    if (isDraining) await this.#changes.count(channel.drain('the channel was removed'));
+    await this.#changes.run(async () => {
       // Another channel may have replaced it by now.
       if (this.#channels.get(label) === channel) await this.#end(channel);
     });
@@ -340,7 +260,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
    * sessions and streams. Rejects with `bad-argument` or `address-…` codes without changing anything.
    */
   async apply(channels: readonly ChannelOptions[]): Promise<ChannelChanges> {
-    const [changes, newGroups] = await this.#change(async () => {
+    const [changes, newGroups] = await this.#changes.run(async () => {
       const plan = this.#groups.plan(channels.map(parseOptions), this.listChannels());
       let begun: ChannelGroup[] = [];
       const done = await applyChannels(plan.channels.map(checkChannel), {
@@ -366,7 +286,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 
   /** Adds a forward to a channel; `label` is optional if there is only one channel. Rejects as `addChannel` does. */
   addForward(spec: ForwardSpec, label?: string): Promise<ForwardStatus> {
-    return this.#change(async () => {
+    return this.#changes.run(async () => {
       const channel = this.#find(label);
       requireEgress(spec, Object.keys(channel.options.egress ?? {}));
       const entry = channel.forwards.create(spec, false);
@@ -605,26 +525,6 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     if (this.#channels.get(channel.label) === channel) this.#channels.delete(channel.label);
     await channel.stop('the channel was removed');
     this.#folders.remove(channel.label);
-  }
-
-  /** Serializes changes, so that none sees another half done. */
-  #change<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#changes.then(() => {
-      if (this.#stopping.signal.aborted) throw new VproxyError('shutdown', 'shutting down');
-      return work();
-    });
-    this.#changes = done.catch(() => undefined);
-    return this.#count(done);
-  }
-
-  /** Counts a change until it settles. */
-  async #count<T>(change: Promise<T>): Promise<T> {
-    this.#changeCount += 1;
-    try {
-      return await change;
-    } finally {
-      this.#changeCount -= 1;
-    }
   }
 
   #logFailure({ label: channel }: Pick<ProxyChannel, 'label'>, { code, message }: VproxyError): void {

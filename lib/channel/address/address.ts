@@ -12,11 +12,21 @@ import { CHANNEL_SCHEMES, type ChannelParts, parseChannelUri, shortName } from '
 
 /** A parsed channel. */
 export interface ChannelAddress {
+  /** @internal */
   readonly kind: ChannelKind;
+  /** The name of the kind, such as `unix-connect`. */
   readonly kindName: string;
-  /** The result of `kind.parse` with the kind's own options; for `kind.dial` or `kind.listen`. */
+  /**
+   * The result of `kind.parse` with the kind's own options; for `kind.dial` or `kind.listen`.
+   *
+   * @internal
+   */
   readonly address: unknown;
-  /** The traits of the kind, with the options applied. */
+  /**
+   * The traits of the kind, with the options applied.
+   *
+   * @internal
+   */
   readonly traits: ChannelTraits;
   /** The canonical text, which `parseChannel` can read; the same for all texts with the same meaning. */
   readonly text: string;

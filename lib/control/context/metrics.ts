@@ -4,7 +4,7 @@
  */
 import type { StreamTally } from '../../forward/stream-tally.js';
 import type { ChannelMeasures } from '../../proxy/channel/channel-sessions.js';
-import type { MeasuredChannel } from '../../proxy/proxy.js';
+import type { MeasuredChannel } from '../../proxy/proxy-options.js';
 import type { Session } from '../../session/session.js';
 import type { ChannelTally } from '../../status/channel-tally.js';
 import { CHANNEL_STATES } from '../../status/describe.js';

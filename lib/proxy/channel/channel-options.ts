@@ -65,7 +65,7 @@ export interface ChannelOptions extends Permissions {
   readonly label?: string;
   /** The label of the group that it is made for, or null. Default null. */
   readonly group?: string | null;
-  /** The text of the channel, `KIND:ADDRESS[,key=value…]`, or a URI; or the same, parsed. */
+  /** The text of the channel, `KIND:ADDRESS[,key=value…]`, or a URI; or the result of `parseChannel`. */
   readonly address: string | ChannelAddress;
   /** The forwards of a channel. Default: none. */
   readonly forwards?: readonly ForwardSpec[];
