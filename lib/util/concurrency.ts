@@ -162,16 +162,20 @@ export class LoopTurns {
 
   /** Runs indivisible work, in the order of the calls: at once, or in a later turn. Settles with its result. */
   run<T>(work: () => T | Promise<T>): Promise<T> {
+    if (this.#waiting.length > 0 || this.isOver) return this.queue(work);
+    return new Promise((resolve) => resolve(work()));
+  }
+
+  /** The same, but always in a later turn: for work of which a turn should do no more than one. */
+  queue<T>(work: () => T | Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
-      const begin = (): void => {
+      this.later(() => {
         try {
           resolve(work());
         } catch (error) {
           reject(error instanceof Error ? error : new Error(String(error)));
         }
-      };
-      if (this.#waiting.length === 0 && !this.isOver) begin();
-      else this.later(begin);
+      });
     });
   }
 

@@ -73,7 +73,7 @@ export class ExecTarget implements Target {
     });
     this.#children.add(sink);
     stream.attach(sink);
-    void startTurns.run(() => {
+    void startTurns.queue(() => {
       if (!stream.isOver) this.#start(stream, sink);
     });
   }

@@ -27,7 +27,7 @@ export async function spawnWithPipes(
     });
     return running(piped);
   };
-  return startTurns.run(start).catch((error: unknown) => {
+  return startTurns.queue(start).catch((error: unknown) => {
     throw spawnFailure(error, options);
   });
 }

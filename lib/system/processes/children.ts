@@ -152,7 +152,7 @@ const TERM_MS = 250;
  * Rejects with a system error.
  */
 export async function startChild(command: string, clock: Clock): Promise<Child> {
-  const child = await startTurns.run(() =>
+  const child = await startTurns.queue(() =>
     spawned<ChildProcessByStdio<Writable, Readable, null>>(
       spawn('/bin/sh', ['-c', command], { stdio: ['pipe', 'pipe', 'inherit'], detached: true }),
     ),

@@ -92,7 +92,7 @@ export function runTool(words: readonly string[], limits: ToolLimits): Promise<T
     child.once('close', (status, killedBy) => finish(killedBy ?? status ?? 0));
   };
   // In the context of the call, though another's callback starts it.
-  return startTurns.run(AsyncResource.bind(() => new Promise<ToolResult>(run)));
+  return startTurns.queue(AsyncResource.bind(() => new Promise<ToolResult>(run)));
 }
 
 /** The error output of a failed tool in one line, or else how it ended. */

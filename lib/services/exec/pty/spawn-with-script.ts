@@ -86,7 +86,7 @@ async function start(
   try {
     // script would run the user's shell, which may not be one.
     const own = { cwd, env: { ...env, SHELL: '/bin/sh' }, ...ids, detached: true };
-    return await startTurns.run(() =>
+    return await startTurns.queue(() =>
       spawned<ScriptProcess>(
         spawn(script, ['-qefc', line, '/dev/null'], { ...own, stdio: ['pipe', 'pipe', 'ignore'] }),
       ),
