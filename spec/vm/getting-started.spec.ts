@@ -12,7 +12,7 @@ import { DEBIAN_GUEST } from '../documents/scenes/debian-guest.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
 import { buildPackages } from './rig/make-package.js';
 
-const MAKE_MS = 600_000;
+const MAKE_MS = 300_000;
 const SCENE_MS = 600_000;
 
 const linesIn = (path: string): string[] =>
