@@ -72,7 +72,7 @@ export class LocalWriter {
     this.#target = target;
     this.#onTaken = onTaken;
     this.#filter = filter;
-    this.#portions = new Portions(portions);
+    this.#portions = filter === null ? NO_PORTIONS : new Portions(portions);
     this.#waiting.restore(unwritten);
     this.#isEnding = isEnding;
     target.once('close', () => {
@@ -262,3 +262,6 @@ export class LocalWriter {
 }
 
 const NO_BYTES = Buffer.alloc(0);
+
+/** Of writers without a filter, which ask nothing of it. */
+const NO_PORTIONS = new Portions();
