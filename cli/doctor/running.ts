@@ -104,12 +104,9 @@ export interface RunningChannel {
 }
 
 export function channelsOf(sockets: readonly ControlSocket[]): RunningChannel[] {
-  return sockets.flatMap(({ running }) =>
-    (running?.status.channels ?? []).map((channel) => ({
-      vproxy: running as RunningVproxy,
-      channel,
-      address: addressOfRunning(channel.address),
-    })),
+  const running = sockets.flatMap((socket) => socket.running ?? []);
+  return running.flatMap((vproxy) =>
+    vproxy.status.channels.map((channel) => ({ vproxy, channel, address: addressOfRunning(channel.address) })),
   );
 }
 
