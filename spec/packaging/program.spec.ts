@@ -1,10 +1,12 @@
 /** The files of dist/program, which the packages run: they behave as the single modules, and load only what they need. */
+import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { newReceiveWindow, ReceiveWindow } from '../../lib/session/flow.js';
 import { Budget } from '../../lib/util/bounds.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, staticImports, temporaryFolder } from '../helpers/files.js';
 import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 const FOLDER = join(PROJECT_ROOT, 'dist/program');
@@ -87,6 +89,20 @@ test('specs assert invariants, and the programs do not pay for that', (t) => {
   t.throws(release, { code: 'internal', message: /^receive window: invariant 1 of 3: \{.*"releasedBytes":1/ });
   for (const name of readdirSync(FOLDER))
     t.notRegex(readFileSync(join(FOLDER, name), 'utf8'), /INVARIANT|: invariant |util\/invariant/, name);
+});
+
+test('vproxy/peer is the peer of the library, without its channels and its proxy', async (t) => {
+  const script =
+    "import * as all from 'vproxy'; import { connectPeer } from 'vproxy/peer'; console.log(all.connectPeer === connectPeer)";
+  const words = ['--input-type=module', '--eval', script];
+  const { stdout } = await promisify(execFile)(process.execPath, words, { cwd: PROJECT_ROOT });
+  t.is(stdout, 'true\n');
+  const modules = [...staticImports([join(PROJECT_ROOT, 'dist/lib/peer.js')])];
+  t.true(modules.length > 30);
+  t.deepEqual(
+    modules.filter((name) => /\/dist\/lib\/(proxy\/|channel\/(?!kind\.js))/.test(name)),
+    [],
+  );
 });
 
 test('the licences of the packages in it are beside it', (t) => {
