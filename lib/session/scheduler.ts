@@ -168,7 +168,7 @@ export class Scheduler {
     return this.#queue.isCongested;
   }
 
-  /** Time in which nothing was sent although something waited, in milliseconds; waits of less than a second do not count. */
+  /** How long data has waited while nothing was sent, in milliseconds, without waits of less than a second. */
   get stallMs(): number {
     return this.#state.stalledMs + this.#currentStallMs;
   }

@@ -137,7 +137,7 @@ export interface SessionCounters {
   /** Frames of every type except HELLO. */
   readonly sentFrames: number;
   readonly receivedFrames: number;
-  /** Time in which nothing was sent although something waited, in milliseconds; waits of less than a second do not count. */
+  /** How long data has waited while nothing was sent, in milliseconds, without waits of less than a second. */
   readonly stallMs: number;
   /** Streams opened by either side. */
   readonly streamsOpened: number;

@@ -36,7 +36,7 @@ interface NameServersOptions {
   readonly servers: () => readonly HostPort[];
   /** Limit on questions in flight; further ones wait. Default 100. */
   readonly maxInFlight?: number;
-  /** The turns in which questions are sent and given up, and answers parsed. Default: its own. */
+  /** Its questions are sent and given up, and answers parsed, in these turns. Default: its own. */
   readonly turns?: LoopTurns;
 }
 
