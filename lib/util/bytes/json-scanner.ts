@@ -1,16 +1,10 @@
 /** Splits a byte stream into messages: JSON objects, however they are fragmented, joined or terminated. */
 import { type ErrorCode, VproxyError } from '../../errors.js';
 
-const TAB = 0x09;
 const LINE_FEED = 0x0a;
-const CARRIAGE_RETURN = 0x0d;
-const SPACE = 0x20;
 const QUOTE = 0x22;
-const BACKSLASH = 0x5c;
 const OPENING_BRACE = 0x7b;
 const CLOSING_BRACE = 0x7d;
-const OPENING_BRACKET = 0x5b;
-const COMMA = 0x2c;
 
 /**
  * Limit on commas, opening braces and opening brackets in an object, outside strings, whatever its length. A value of three bytes
@@ -21,6 +15,17 @@ export const MAX_SIGNS = 65_536;
 
 /** The scanner's position: between messages, in an object, in a string, after a backslash in one, or in a line. */
 type ScannerState = 'between' | 'object' | 'string' | 'escape' | 'line';
+
+/**
+ * The next byte that means something in each state, as latin1. A loop over the bytes would be slow in a process that has just
+ * started, such as the wrapper, which reads replies of hundreds of kilobytes.
+ */
+const NEXT: Readonly<Record<Exclude<ScannerState, 'string'>, RegExp>> = {
+  between: /[^ \t\r\n]/g,
+  object: /["{}[,]/g,
+  escape: /[^]/g,
+  line: /\n/g,
+};
 
 /**
  * An incremental scanner. A message ends with the brace that closes a top-level object (which may span lines), otherwise at the
@@ -36,6 +41,11 @@ export class JsonScanner {
   #start = 0;
   #position = 0;
   #length = 0;
+  /** The bytes from `#textStart` on that were pushed last. */
+  #text = '';
+  #textStart = 0;
+  /** The next line feed in `#text`; -1: none. */
+  #lineEnd = -1;
   #state: ScannerState = 'between';
   #depth = 0;
   #signCount = 0;
@@ -73,51 +83,66 @@ export class JsonScanner {
     }
     this.#buffer.set(chunk, held);
     this.#length = needed;
+    this.#textStart = this.#position;
+    this.#text = this.#buffer.toString('latin1', this.#position, needed);
+    this.#lineEnd = this.#text.indexOf('\n');
   }
 
   /** The next complete message (the caller owns it), or undefined while none is complete. */
   next(): Buffer | undefined {
-    while (this.#position < this.#length) {
+    while (this.#find()) {
       const byte = this.#buffer[this.#position];
       switch (this.#state) {
         case 'between':
-          if (byte === SPACE || byte === LINE_FEED || byte === CARRIAGE_RETURN || byte === TAB) {
-            this.#start = this.#position + 1;
-          } else if (byte === OPENING_BRACE) {
-            this.#state = 'object';
-            this.#depth = 1;
-            this.#signCount = 1;
-          } else {
-            this.#state = 'line';
-          }
+          this.#start = this.#position;
+          this.#state = byte === OPENING_BRACE ? 'object' : 'line';
+          this.#depth = 1;
+          this.#signCount = 1;
           break;
         case 'object':
           if (byte === QUOTE) this.#state = 'string';
-          else if (byte === COMMA || byte === OPENING_BRACKET) this.#countSign();
-          else if (byte === OPENING_BRACE) {
-            this.#depth += 1;
+          else if (byte !== CLOSING_BRACE) {
+            if (byte === OPENING_BRACE) this.#depth += 1;
             this.#countSign();
-          } else if (byte === CLOSING_BRACE && --this.#depth === 0) return this.#take(this.#position + 1);
+          } else if (--this.#depth === 0) return this.#take(this.#position + 1);
           break;
         case 'string':
           // Valid JSON has no raw line feed in a string: it ends a broken message, and the next one can be read.
           if (byte === LINE_FEED) return this.#take(this.#position);
-          if (byte === QUOTE) this.#state = 'object';
-          else if (byte === BACKSLASH) this.#state = 'escape';
+          this.#state = 'object';
           break;
         case 'escape':
           if (byte === LINE_FEED) return this.#take(this.#position);
           this.#state = 'string';
           break;
         case 'line':
-          if (byte === LINE_FEED) return this.#take(this.#position);
-          break;
+          return this.#take(this.#position);
       }
       this.#position += 1;
     }
+    if (this.#state === 'between') this.#start = this.#length;
     this.#check(this.#length);
     if (this.#start === this.#length) this.#forget();
     return undefined;
+  }
+
+  /** Moves to the next byte that means something. False, at the end, if there is none. */
+  #find(): boolean {
+    const from = this.#position - this.#textStart;
+    const found = this.#state === 'string' ? this.#findStringEnd(from) : search(NEXT[this.#state], this.#text, from);
+    this.#position = found === -1 ? this.#length : this.#textStart + found;
+    return found !== -1;
+  }
+
+  /** Finds the quote that ends a string, or a line feed before it. A backslash at the end leaves its state. */
+  #findStringEnd(from: number): number {
+    const text = this.#text;
+    if (this.#lineEnd !== -1 && this.#lineEnd < from) this.#lineEnd = text.indexOf('\n', from);
+    let quote = text.indexOf('"', from);
+    while (quote !== -1 && isEscaped(text, quote, from)) quote = text.indexOf('"', quote + 1);
+    if (this.#lineEnd !== -1 && (quote === -1 || this.#lineEnd < quote)) return this.#lineEnd;
+    if (quote === -1 && isEscaped(text, text.length, from)) this.#state = 'escape';
+    return quote;
   }
 
   /** At the end of the stream: the rest as a last message, or undefined. Call it after `next` returned undefined. */
@@ -149,6 +174,19 @@ export class JsonScanner {
   /** Releases a buffer that one long message made large. */
   #forget(): void {
     this.#buffer = Buffer.alloc(0);
+    this.#text = '';
     this.#start = this.#position = this.#length = 0;
   }
+}
+
+function search(pattern: RegExp, text: string, from: number): number {
+  pattern.lastIndex = from;
+  return pattern.test(text) ? pattern.lastIndex - 1 : -1;
+}
+
+/** Whether an odd number of backslashes is in front of the position. */
+function isEscaped(text: string, position: number, from: number): boolean {
+  let start = position;
+  while (start > from && text[start - 1] === '\\') start -= 1;
+  return (position - start) % 2 === 1;
 }

@@ -1,7 +1,9 @@
 /** The scanner: where messages end, however their bytes were split. */
 import test from 'ava';
+import fc from 'fast-check';
 import { VproxyError } from '../../../lib/errors.js';
 import { JsonScanner, MAX_SIGNS } from '../../../lib/util/bytes/json-scanner.js';
+import { searchRuns } from '../../helpers/searches.js';
 
 /** The result of a scanner for these chunks: its messages, then `error` if it threw. */
 function scan(chunks: readonly Uint8Array[], maxBytes = 1000): string[] {
@@ -73,4 +75,35 @@ test('a scanner is empty only between messages', (t) => {
   t.truthy(scanner.next());
   t.is(scanner.next(), undefined);
   t.true(scanner.isEmpty);
+});
+
+/** Where messages end, one byte after the other. */
+function split(text: string): string[] {
+  const messages: string[] = [];
+  let [held, state, depth] = ['', 'between', 0];
+  for (const sign of text) {
+    if (state === 'between' && ' \t\r\n'.includes(sign)) continue;
+    const endsLine = sign === '\n' && (state === 'line' || state === 'string' || state === 'escape');
+    if (!endsLine) held += sign;
+    if (state === 'between') [state, depth] = [sign === '{' ? 'object' : 'line', 1];
+    else if (state === 'string') state = { '"': 'object', '\\': 'escape' }[sign] ?? 'string';
+    else if (state === 'escape') state = 'string';
+    else if (state === 'object' && sign === '"') state = 'string';
+    else if (state === 'object') depth += { '{': 1, '}': -1 }[sign] ?? 0;
+    if (!endsLine && !(state === 'object' && depth === 0)) continue;
+    messages.push(held);
+    [held, state] = ['', 'between'];
+  }
+  return held === '' ? messages : [...messages, held];
+}
+
+test('any text has the same messages as one byte after the other, in any pieces', (t) => {
+  const pieces = fc.array(fc.string({ unit: fc.constantFrom(...Array.from('{}"\\\n ax')) }), { maxLength: 12 });
+  fc.assert(
+    fc.property(pieces, (texts) => {
+      const chunks = texts.map((text) => Buffer.from(text));
+      t.deepEqual(scan(chunks, 1_000_000), split(texts.join('')));
+    }),
+    { numRuns: searchRuns(3000) },
+  );
 });
