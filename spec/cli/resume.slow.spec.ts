@@ -15,11 +15,8 @@ const OFFERS = /\bthe peer offers: /;
 
 /** Two processes with a session through a relay; the guest allows commands and copies. */
 async function setUp(t: ExecutionContext) {
-  const folder = temporaryFolder(t);
-  const [near, far] = [join(folder, 'near'), join(folder, 'far')];
-  const relay = new CuttingRelay();
-  await relay.start(t, near, far);
-  const { host, guest, env, sessions } = await processPair(t, {
+  const { relay, near, far } = await CuttingRelay.between(t);
+  const { host, guest, env, sessions, folder } = await processPair(t, {
     ...{ control: 'host', hostPath: `${far},resume=60s`, guestPath: `${near},resume=60s` },
     ...{ host: ['-v'], guest: ['-v', '--allow-exec', '--allow-copy'] },
   });

@@ -1,11 +1,9 @@
 /** A side, or the channel, is lost or stalls in the middle of transfers: each is complete, or a prefix followed by a reset. */
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { INTEGRITY_LEVELS } from '../../lib/codec/header.js';
-import { temporaryFolder } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
 import { ask, echo, endsInOrder, localServer, localSocket, openEcho } from '../helpers/proxies.js';
 import { CuttingRelay } from '../helpers/relays.js';
@@ -81,13 +79,10 @@ for (const killed of ['host', 'guest'] as const) {
 
 for (const integrity of INTEGRITY_LEVELS) {
   test(`a channel cut at a random byte ends each transfer complete, or with a reset after a prefix; integrity ${integrity}`, async (t) => {
-    const folder = temporaryFolder(t);
-    const [hostPath, guestPath] = [join(folder, 'host.sock'), join(folder, 'guest.sock')];
-    const relay = new CuttingRelay();
-    await relay.start(t, guestPath, hostPath);
+    const { relay, near, far: hostPath } = await CuttingRelay.between(t);
     const { target, run } = await startTransfers(t);
     const pair = await processPair(t, {
-      ...{ hostPath: `${hostPath},integrity=${integrity}`, guestPath },
+      ...{ hostPath: `${hostPath},integrity=${integrity}`, guestPath: near },
       ...{ host: ['-o', 'x:0'], guest: ['-i', target] },
     });
     const { host, guest } = pair;

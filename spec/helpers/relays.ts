@@ -1,7 +1,9 @@
 /** A relay between two unix sockets that can be cut after a given number of bytes, wherever in a frame that is. */
 import net, { type Socket } from 'node:net';
+import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { bothWays } from './channel-pair.js';
+import { temporaryFolder } from './files.js';
 import { localServer } from './proxies.js';
 
 export class CuttingRelay {
@@ -12,11 +14,20 @@ export class CuttingRelay {
   #stalled = new WeakSet<Socket>();
   readonly #sockets = new Set<Socket>();
 
+  /** A relay from `near` to `far`, two paths of its own. */
+  static async between(t: ExecutionContext) {
+    const folder = temporaryFolder(t);
+    const [near, far] = [join(folder, 'near'), join(folder, 'far')];
+    const relay = new CuttingRelay();
+    await relay.start(t, near, far);
+    return { relay, near, far };
+  }
+
   /** Listens at `nearPath`, and connects to `farPath` for each connection. */
   async start(t: ExecutionContext, nearPath: string, farPath: string): Promise<void> {
     t.teardown(() => this.#sockets.forEach((socket) => socket.destroy()));
-    const join = (near: Socket): void => this.#join(near, net.connect({ path: farPath, allowHalfOpen: true }));
-    await localServer(t, join, { path: nearPath });
+    const accept = (near: Socket): void => this.#join(near, net.connect({ path: farPath, allowHalfOpen: true }));
+    await localServer(t, accept, { path: nearPath });
   }
 
   cut(): void {
@@ -124,7 +135,7 @@ export class TcpRelay {
 
   async start(t: ExecutionContext, farPort: number): Promise<number> {
     t.teardown(() => this.#joined.forEach(({ far }) => far.destroy()));
-    const join = (near: Socket): void => {
+    const accept = (near: Socket): void => {
       const far = net.connect({ host: '127.0.0.1', port: farPort, allowHalfOpen: true });
       const joined = { near, far };
       this.#joined.add(joined);
@@ -138,7 +149,7 @@ export class TcpRelay {
         });
       }
     };
-    return (await localServer(t, join)).port;
+    return (await localServer(t, accept)).port;
   }
 
   fail(fault: TcpFault): void {

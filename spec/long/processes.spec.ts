@@ -28,11 +28,8 @@ const WAVE_LIMIT_BYTES = 48 * 2 ** 20;
 const SIDES = ['host', 'guest'] as const;
 
 test.serial(`${RESTARTS} sessions, each cut with open streams, leave no memory or descriptors behind`, async (t) => {
-  const folder = temporaryFolder(t);
-  const [hostPath, guestPath] = [join(folder, 'host.sock'), join(folder, 'guest.sock')];
-  const relay = new CuttingRelay();
-  await relay.start(t, guestPath, hostPath);
-  const { pair, port, descriptors } = await startEcho(t, { hostPath, guestPath });
+  const { relay, near, far } = await CuttingRelay.between(t);
+  const { pair, port, descriptors } = await startEcho(t, { hostPath: far, guestPath: near });
   const samples = { host: [] as number[], guest: [] as number[] };
   for (let done = 1; done <= RESTARTS; done += 1) {
     const open = await Promise.all([openEcho(port), openEcho(port)]);

@@ -123,9 +123,7 @@ test('without an answer, the line names the process that has the channel', async
 });
 
 test('after a short session that the other side closed, the line names the process that has the channel', async (t) => {
-  const [near, far] = ['near', 'far'].map((name) => join(temporaryFolder(t), name)) as [string, string];
-  const relay = new CuttingRelay();
-  await relay.start(t, near, far);
+  const { relay, near, far } = await CuttingRelay.between(t);
   await startProxy(t, `unix-listen:${far}`);
   const side = await startProxy(t, `unix-connect:${near}`, { findRival: new FakeRival().find });
   await side.event('session-established');

@@ -295,12 +295,9 @@ test('one service can have streams and datagrams, each with its own forward', as
 });
 
 test('a flow continues with the session on another channel', async (t) => {
-  const folder = temporaryFolder(t);
-  const [near, far] = [join(folder, 'near.sock'), join(folder, 'far.sock')];
+  const { relay, near, far } = await CuttingRelay.between(t);
   const target = await UdpProgram.openEcho(t);
   const a = await startProxy(t, `unix-listen:${far},resume=60s`, { outgoing: ['dns:udp:0'] });
-  const relay = new CuttingRelay();
-  await relay.start(t, near, far);
   await startProxy(t, `unix-connect:${near},resume=60s`, { incoming: [`dns:udp:${target.port}`] });
   await a.event('session-established');
   const client = await UdpProgram.open(t);
