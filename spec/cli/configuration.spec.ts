@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
+import { runVproxy, spawnControlled, spawnVproxy } from '../helpers/vproxy-process.js';
 
 function file(t: ExecutionContext, text: string | Buffer, name = 'vproxy.toml'): string {
   const path = join(temporaryFolder(t), name);
@@ -85,13 +85,12 @@ test('--print-config shows the effective configuration of file and flags, and it
 
 test.serial('another name, or other metrics, take effect at the next start, and a reload reports it', async (t) => {
   const folder = temporaryFolder(t);
-  const [config, control] = [join(folder, 'vproxy.toml'), join(folder, 'control.sock')];
+  const config = join(folder, 'vproxy.toml');
   const write = (head: string, ownName = '') =>
     writeFileSync(config, `${head}\n[channels.vm1]\naddress = "unix-listen:${folder}/channel"\n${ownName}`);
   write('name = "one"');
-  const host = spawnVproxy(t, ['--config', config, '--control', control]);
-  await host.waitForLine(TAKING_CONTROL);
-  const run = async (...words: string[]) => (await callVproxy([...words, '--socket', control])).stdout;
+  const { socket } = await spawnControlled(t, ['--config', config]);
+  const run = async (...words: string[]) => (await callVproxy([...words, '--socket', socket])).stdout;
   write('name = "two"\nmetrics = "127.0.0.1:0"');
   t.is(await run('reload'), 'takes effect at the next start: name\ntakes effect at the next start: metrics\n');
   t.like(JSON.parse(await run('status', '--json')), { process: { name: 'one' } });

@@ -5,7 +5,7 @@ import test from 'ava';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { fixtureRows, temporaryFolder } from '../helpers/files.js';
 import { steeredPair } from '../helpers/proxies.js';
-import { spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
+import { spawnControlled } from '../helpers/vproxy-process.js';
 
 const EGRESS = {
   internet: { allow: ['deb.debian.org:80,443', '{channel}.internal:443', '192.0.2.0/24:80'], deny: ['192.0.2.9:*'] },
@@ -60,13 +60,12 @@ test.serial('whether a destination may be reached, and which entry decides: of a
 
 test.serial('a reload applies other rules at once, and an added channel has them, with its own', async (t) => {
   const folder = temporaryFolder(t);
-  const [file, control] = [join(folder, 'host.toml'), join(folder, 'control')];
+  const file = join(folder, 'host.toml');
   const write = (rules: string) =>
     writeFileSync(file, `[egress.internet]\n${rules}\n[channels.vm1]\naddress = "unix-listen:${folder}/1"\n`);
   write('allow = ["192.0.2.0/24:80"]');
-  const host = spawnVproxy(t, ['--config', file, '--control', control]);
-  await host.waitForLine(TAKING_CONTROL);
-  const run = (...args: readonly string[]) => callVproxy([...args, '--socket', control]);
+  const { vproxy: host, socket } = await spawnControlled(t, ['--config', file]);
+  const run = (...args: readonly string[]) => callVproxy([...args, '--socket', socket]);
   write('allow = ["deb.debian.org:80,443"]\ndeny = ["10.0.0.0/8:*"]');
   t.deepEqual(await run('reload'), { code: 0, stdout: 'egress changed: vm1/internet\n', stderr: '' });
   await host.waitForLine(/reloaded: egresses changed: vm1\/internet$/);

@@ -10,7 +10,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { execPair } from '../helpers/process-pair.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { eventually } from '../helpers/time.js';
-import { isRunning, type PipedCommand, runPiped, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
+import { isRunning, type PipedCommand, runPiped, spawnControlled } from '../helpers/vproxy-process.js';
 
 const TERMINAL_NEEDED = 'vproxy: error: -t: the input is not a terminal; use -tt to run the command in one anyway\n';
 
@@ -105,10 +105,8 @@ for (const [what, ends] of [
   ['does not wait for ever for a peer that never ends its stream', false],
 ] as const) {
   test.serial(`a caller ${what}`, async (t) => {
-    const folder = temporaryFolder(t);
-    const [channel, socket] = [join(folder, 'c'), join(folder, 'control.sock')];
-    const host = spawnVproxy(t, ['-c', `unix-listen:${channel}`, '--control', socket]);
-    await host.waitForLine(TAKING_CONTROL);
+    const channel = join(temporaryFolder(t), 'c');
+    const { socket } = await spawnControlled(t, ['-c', `unix-listen:${channel}`]);
     const peer = await SocketPeer.established(channel);
     t.teardown(() => peer.close());
     const { child, ended } = runPiped(t, ['exec', '-n', 'false'], { VPROXY_SOCKET: socket });

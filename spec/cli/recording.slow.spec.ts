@@ -6,7 +6,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { openFiles } from '../helpers/measures.js';
 import { runInTerminal } from '../helpers/terminals.js';
 import { eventually, within } from '../helpers/time.js';
-import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL, VPROXY } from '../helpers/vproxy-process.js';
+import { ESTABLISHED, runVproxy, spawnControlled, spawnVproxy, VPROXY } from '../helpers/vproxy-process.js';
 
 const jsonLines = (path: string): unknown[] => {
   // Each line is whole.
@@ -23,7 +23,7 @@ const textOf = (path: string | undefined, code = 'o'): string => {
 /** A host, and a guest that allows commands, each with a rule for `exec`; `FOLDER` stands for a folder of its own. */
 async function setUp(t: ExecutionContext, rules: { readonly host?: string; readonly guest?: string }) {
   const folder = temporaryFolder(t);
-  const [socket, path] = [join(folder, 'control.sock'), join(folder, 'channel.sock')];
+  const path = join(folder, 'channel.sock');
   const prepare = (side: 'host' | 'guest', table: string) => {
     const recordings = join(folder, side);
     mkdirSync(recordings, { mode: 0o700 });
@@ -45,8 +45,7 @@ async function setUp(t: ExecutionContext, rules: { readonly host?: string; reado
   };
   const here = prepare('host', `[channels.vm1]\naddress = "unix-listen:${path}"\n`);
   const there = prepare('guest', `[channels.host]\naddress = "unix-connect:${path}"\n`);
-  const host = spawnVproxy(t, ['--config', here.file, '--control', socket]);
-  await host.waitForLine(TAKING_CONTROL);
+  const { vproxy: host, socket } = await spawnControlled(t, ['--config', here.file]);
   const guest = spawnVproxy(t, ['--config', there.file]);
   await host.waitForLine(ESTABLISHED);
   const env = { PATH: process.env['PATH'] ?? '', LC_ALL: 'C.UTF-8', VPROXY_SOCKET: socket };

@@ -8,7 +8,7 @@ import { openDatagramManager } from '../helpers/datagram-manager.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { eventually, within } from '../helpers/time.js';
 import { isBlocked, runUpgrade, upgrade } from '../helpers/upgrades.js';
-import { isRunning, type RunResult, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
+import { isRunning, type RunResult, spawnControlled } from '../helpers/vproxy-process.js';
 
 const VPROXY = join(PROJECT_ROOT, 'dist/program/vproxy.cjs');
 
@@ -17,12 +17,11 @@ type Scene = Awaited<ReturnType<typeof makeScene>>;
 /** A process and its upgrade: the running processes, and the successor, or its program. */
 async function makeScene(t: ExecutionContext, env: Readonly<Record<string, string>> = {}) {
   const folder = temporaryFolder(t);
-  const [config, socket] = [join(folder, 'vproxy.toml'), join(folder, 'control.sock')];
+  const config = join(folder, 'vproxy.toml');
   writeFileSync(config, `[channels.vm1]\naddress = "unix-listen:${folder}/channel.sock"\n`);
-  const vproxy = spawnVproxy(t, ['--config', config, '--control', socket], { env: { ...env, SCENE: folder } });
   const processes = () => marked(`SCENE=${folder}`);
   t.teardown(() => processes().forEach((pid) => process.kill(pid, 'SIGKILL')));
-  await vproxy.waitForLine(TAKING_CONTROL);
+  const { vproxy, socket } = await spawnControlled(t, ['--config', config], { env: { ...env, SCENE: folder } });
   const successor = () => processes().find((pid) => pid !== vproxy.pid) ?? 0;
   return { folder, socket, client: connectControl(socket), vproxy, processes, successor };
 }

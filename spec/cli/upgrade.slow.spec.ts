@@ -21,7 +21,7 @@ import { SocketPeer } from '../helpers/socket-peer.js';
 import { type Behaviour, FieldEmulator } from '../helpers/storage.js';
 import { eventually } from '../helpers/time.js';
 import { runUpgrade, upgrade } from '../helpers/upgrades.js';
-import { ESTABLISHED, isRunning, spawnVproxy, TAKING_CONTROL, type VproxyProcess } from '../helpers/vproxy-process.js';
+import { ESTABLISHED, isRunning, spawnControlled, spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 
 const connect = async (t: ExecutionContext, side: VproxyProcess, service: string): Promise<net.Socket> =>
   localSocket(t, { port: await side.listeningPort(service) });
@@ -77,7 +77,7 @@ test.serial('nothing is lost or refused in upgrades of both sides: busy, new and
 test.serial('the successor has the group with its folders, manual changes, and what a reload may remove', async (t) => {
   const folder = temporaryFolder(t);
   const at = (name: string) => join(folder, name);
-  const [config, socket] = [at('vproxy.toml'), at('control.sock')];
+  const config = at('vproxy.toml');
   mkdirSync(at('vms'));
   const declare = (service: string) =>
     writeFileSync(
@@ -86,8 +86,7 @@ test.serial('the successor has the group with its folders, manual changes, and w
         `[channels.vm1]\naddress = "unix-listen:${at('vm1.sock')}"\noutgoing = ["${service}:127.0.0.1:0"]\n`,
     );
   declare('a');
-  const host = spawnVproxy(t, ['--control', socket], { env: { VPROXY_CONFIG: config } });
-  await host.waitForLine(TAKING_CONTROL);
+  const { vproxy: host, socket } = await spawnControlled(t, [], { env: { VPROXY_CONFIG: config } });
   const target = await localServer(t, echo);
   const startGuest = async (vm: string) => {
     const guest = spawnVproxy(t, ['-c', `unix-listen:${at('vms')}/${vm}.sock`, '-i', `echo:${target.port}`]);
@@ -164,12 +163,9 @@ test.serial('storage calls and metrics are answered at the same address; upgrade
 });
 
 test.serial('a session with TLS loses its link at an upgrade; one without a link resumes on the next', async (t) => {
-  const folder = temporaryFolder(t);
-  const [near, far] = [join(folder, 'near'), join(folder, 'far')];
-  const relay = new CuttingRelay();
-  await relay.start(t, near, far);
+  const { relay, near, far } = await CuttingRelay.between(t);
   const exchanges = await Exchanges.start(t);
-  const key = ['--key', writeKeyFile(folder, 'key', '5a')];
+  const key = ['--key', writeKeyFile(temporaryFolder(t), 'key', '5a')];
   const { host, guest, sockets, clients, sessions } = await processPair(t, {
     control: 'both',
     ...{ hostPath: `${far},tls=psk,resume=60s`, guestPath: `${near},tls=psk,resume=60s` },
@@ -272,7 +268,6 @@ const MIB = 2 ** 20;
 
 test.serial('buffered data is handed over without a second copy in either process', async (t) => {
   const folder = temporaryFolder(t);
-  const socket = join(folder, 'control.sock');
   const target = await localServer(t, (local) => {
     const fill = (): void => {
       while (local.write(Buffer.alloc(65_536)));
@@ -281,8 +276,7 @@ test.serial('buffered data is handed over without a second copy in either proces
     fill();
   });
   const words = ['-c', `unix-listen:${folder}/channel.sock,resume=600s`, '-i', `x:${target.port}`];
-  const vproxy = spawnVproxy(t, [...words, '--control', socket]);
-  await vproxy.waitForLine(TAKING_CONTROL);
+  const { vproxy, socket } = await spawnControlled(t, words);
   const peer = await SocketPeer.established(join(folder, 'channel.sock'), { features: ['resume'] });
   t.teardown(() => peer.socket.destroy());
   const emptyBytes = residentBytes(vproxy.pid);

@@ -8,7 +8,7 @@ import type { Readable, Writable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
 import { type Deferred, deferred } from '../../lib/util/concurrency.js';
-import { PROJECT_ROOT } from './files.js';
+import { PROJECT_ROOT, temporaryFolder } from './files.js';
 import { Deadline, within } from './time.js';
 
 /** The words of the command line for a shell. */
@@ -163,6 +163,14 @@ export function spawnVproxy(
   const vproxy = new VproxyProcess(args, options);
   t.teardown(() => vproxy.stop());
   return vproxy;
+}
+
+/** A command line with a control socket of its own, once it answers requests there. */
+export async function spawnControlled(t: ExecutionContext, args: readonly string[], options: SpawnOptions = {}) {
+  const socket = join(temporaryFolder(t), 'control.sock');
+  const vproxy = spawnVproxy(t, [...args, '--control', socket], options);
+  await vproxy.waitForLine(TAKING_CONTROL);
+  return { vproxy, socket };
 }
 
 // The real command line of vproxy, run to its end.

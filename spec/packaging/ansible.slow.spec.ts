@@ -13,7 +13,14 @@ import { PROJECT_ROOT, sha256, temporaryFolder } from '../helpers/files.js';
 import { hasNeed } from '../helpers/needs.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
-import { ESTABLISHED, isRunning, spawnVproxy, TAKING_CONTROL, type VproxyProcess } from '../helpers/vproxy-process.js';
+import {
+  ESTABLISHED,
+  isRunning,
+  spawnControlled,
+  spawnVproxy,
+  TAKING_CONTROL,
+  type VproxyProcess,
+} from '../helpers/vproxy-process.js';
 
 const TEST_MS = 300_000;
 /** Serial: each test keeps a processor busy. */
@@ -36,10 +43,9 @@ interface GuestSetup {
 /** A host with a channel for each label, and a session with each guest; null: nothing is behind that channel. */
 async function startWorld(t: ExecutionContext, setups: Readonly<Record<string, GuestSetup | null>>) {
   const folder = temporaryFolder(t);
-  const socket = join(folder, 'control.sock');
   const path = (label: string): string => join(folder, `channel-${label}`);
   const channels = Object.keys(setups).flatMap((label) => ['-c', `${label}=unix-listen:${path(label)}`]);
-  await spawnVproxy(t, [...channels, '--control', socket]).waitForLine(TAKING_CONTROL);
+  const { socket } = await spawnControlled(t, channels);
   const guests = new Map<string, VproxyProcess>();
   for (const [label, setup] of Object.entries(setups)) {
     if (setup === null) continue;

@@ -13,7 +13,7 @@ import { pretend } from '../../helpers/machines.js';
 import { ONE_SESSION, processPair } from '../../helpers/process-pair.js';
 import { ask, localServer } from '../../helpers/proxies.js';
 import { testWith } from '../../helpers/test-with.js';
-import { runVproxy, spawnVproxy, TAKING_CONTROL } from '../../helpers/vproxy-process.js';
+import { runVproxy, spawnControlled } from '../../helpers/vproxy-process.js';
 import { listening } from './cases/sockets.js';
 
 const doctor = (...args: readonly string[]) => callVproxy(['doctor', ...args]);
@@ -130,11 +130,10 @@ test('--timeout is the time of a check, more than half of it for virsh; the defa
 });
 
 test('any value of --timeout yields valid times for every part of a check', async (t) => {
-  const control = join(temporaryFolder(t), 'control.sock');
-  await spawnVproxy(t, ['-c', `unix-listen:${control}.channel`, '--control', control]).waitForLine(TAKING_CONTROL);
+  const { socket } = await spawnControlled(t, ['-c', `unix-listen:${temporaryFolder(t)}/channel`]);
   // A thousand times the first is a little less than 32,001 in floating point, and half of that is not a whole number.
   for (const seconds of ['32.001', '600']) {
-    const { stdout } = await doctor('--timeout', seconds, '--socket', control);
+    const { stdout } = await doctor('--timeout', seconds, '--socket', socket);
     t.regex(stdout, /^ok {3}control socket: .* answers on /m, seconds);
   }
 });

@@ -22,7 +22,7 @@ import { fakeMachine, fakeMachineWithProc, portFiles, pretend } from '../../help
 import { incoming, localServer, outgoing } from '../../helpers/proxies.js';
 import { openPty } from '../../helpers/terminals.js';
 import { serialTestWith } from '../../helpers/test-with.js';
-import { spawnVproxy, TAKING_CONTROL } from '../../helpers/vproxy-process.js';
+import { spawnControlled } from '../../helpers/vproxy-process.js';
 import { session, sessionAfter } from './cases/peers.js';
 import { listening } from './cases/sockets.js';
 
@@ -221,9 +221,8 @@ test('the targets of a channel are checked for that channel', async (t) => {
   const folder = temporaryFolder(t);
   const channels = ['-c', `a=unix-listen:${folder}/a`, '-c', `b=unix-listen:${folder}/b`];
   const forwards = ['-i', `a/web:${folder}/web`, '-i', `b/log:${folder}/log`, '-o', `a/ssh:${folder}/ssh`];
-  const control = join(folder, 'control');
-  await spawnVproxy(t, [...channels, ...forwards, '--control', control]).waitForLine(TAKING_CONTROL);
-  const { findings } = await diagnose(['--socket', control]);
+  const { socket } = await spawnControlled(t, [...channels, ...forwards]);
+  const { findings } = await diagnose(['--socket', socket]);
   t.deepEqual(
     findings.filter(({ check }) => check === 'target').map(({ subject }) => subject.replace(/ of .* -i/, ' -i')),
     [`channel a -i web:unix:${folder}/web`, `channel b -i log:unix:${folder}/log`],

@@ -12,7 +12,7 @@ import { temporaryFolder, writeKeyFile } from '../../../helpers/files.js';
 import { type FakeMachine, fakeMachine } from '../../../helpers/machines.js';
 import { processPair } from '../../../helpers/process-pair.js';
 import { localServer, type ProxySetup, steeredPair } from '../../../helpers/proxies.js';
-import { ESTABLISHED, spawnVproxy, TAKING_CONTROL } from '../../../helpers/vproxy-process.js';
+import { ESTABLISHED, spawnControlled, spawnVproxy, TAKING_CONTROL } from '../../../helpers/vproxy-process.js';
 import { doctor, doctorWithoutRights, finds } from './case.js';
 import { staleSocket } from './sockets.js';
 
@@ -59,11 +59,9 @@ export const sessionAfter = (
 
 /** Runs the command beside a process without a session. */
 async function withoutSession(t: ExecutionContext, args: readonly string[], happened: RegExp | Promise<unknown>) {
-  const control = join(temporaryFolder(t), 'control');
-  const vproxy = spawnVproxy(t, [...args, '--control', control]);
-  const is = happened instanceof RegExp ? vproxy.waitForLine(happened) : happened;
-  await Promise.all([vproxy.waitForLine(TAKING_CONTROL), is]);
-  return doctor(t, ['--socket', control]);
+  const { vproxy, socket } = await spawnControlled(t, args);
+  await (happened instanceof RegExp ? vproxy.waitForLine(happened) : happened);
+  return doctor(t, ['--socket', socket]);
 }
 
 export const PEER_CASES = [
@@ -116,15 +114,13 @@ export const PEER_CASES = [
     'the link is lost, and there is no other yet',
     /^a session for .*: session on .* lost; waiting to resume \(0 streams\)$/,
     async (t) => {
-      const folder = temporaryFolder(t);
-      const channel = `${folder}/c,resume=60s`;
-      const host = spawnVproxy(t, ['-c', `unix-listen:${channel}`, '--control', `${folder}/control`, '-v']);
-      await host.waitForLine(TAKING_CONTROL);
+      const channel = `${temporaryFolder(t)}/c,resume=60s`;
+      const { vproxy: host, socket } = await spawnControlled(t, ['-c', `unix-listen:${channel}`, '-v']);
       const guest = spawnVproxy(t, ['-c', `unix-connect:${channel}`]);
       await host.waitForLine(/the peer offers/);
       guest.kill('SIGKILL');
       await host.waitForLine(/lost; waiting to resume/);
-      return doctor(t, ['--socket', `${folder}/control`]);
+      return doctor(t, ['--socket', socket]);
     },
   ),
   finds('resume-one-sided', 'the peer has no resume=', /^resume= is set here, but not at the peer$/, (t) =>
