@@ -25,26 +25,6 @@ for (const [name, parity, integrity, options, wants = []] of [
   });
 }
 
-withPython('streams that cannot be opened get the documented codes', async (t) => {
-  const { vproxy, peer } = pair(t, {
-    forwards: ['-o', 'no:0', '-o', 'nothing:0', '-i', 'dead:/nonexistent/socket'],
-    peer: ['--service', 'no=refuse'],
-  });
-  await peer.next('established');
-  for (const [service, code] of Object.entries({ no: 'denied', nothing: 'unknown-service' })) {
-    t.is((await failureOf(await connectTo(t, vproxy, service))).code, 'ECONNRESET');
-    await vproxy.waitForLine(new RegExp(`\\(${service}\\) was reset: .*\\(${code}\\)`));
-  }
-  for (const [service, code] of [
-    ['dead', 'connect-refused'],
-    ['nothing', 'unknown-service'],
-    ['No Name', 'unknown-service'],
-  ] as const) {
-    peer.do('open', { key: service, service });
-    t.is((await peer.next('stream-refused', { key: service })).code, code);
-  }
-});
-
 withPython('a reset arrives with its code, both ways; after a stop the other direction continues', async (t) => {
   const atTarget: net.Socket[] = [];
   const server = await localServer(t, (socket) => void atTarget.push(socket));
@@ -79,11 +59,4 @@ withPython('a reset arrives with its code, both ways; after a stop the other dir
   peer.do('send', { key: 'b', count: MIB });
   peer.do('fin', { key: 'b' });
   t.is((await peer.next('stream-ended', { key: 'b' })).sentHash, sha256(await got));
-});
-
-withPython('two sides without a common version tell each other', async (t) => {
-  const { vproxy, peer } = pair(t, { peer: ['--version', '2'] });
-  const { code, message } = await peer.next('session-ended');
-  t.deepEqual([code, message], ['version-mismatch', '2 to 2 here, 1 to 1 there']);
-  await vproxy.waitForLine(/1–1 here, 2–2 at the peer.*code="version-mismatch"/);
 });
