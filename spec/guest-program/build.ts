@@ -12,6 +12,9 @@ const FOLDER = mkdtempSync(join(os.tmpdir(), 'vproxy-guest-'));
 /** The program, once the tests of the file begin. */
 export const GUEST = join(FOLDER, 'vproxy-guest');
 
+/** For a process of a command line, or of a pair: it is this program, which has no control socket. */
+export const AS_GUEST = { program: [GUEST], hasDefaultControl: true } as const;
+
 /** Compiles the program to `path`. */
 export function compileGuest(path: string): void {
   const { CGO_ENABLED = '0', GOFLAGS = '-mod=mod' } = process.env;

@@ -10,7 +10,7 @@ import { startProxy } from '../helpers/proxies.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
-import { buildGuest, GUEST } from './build.js';
+import { AS_GUEST, buildGuest } from './build.js';
 
 const withGo = serialTestWith('go');
 
@@ -19,12 +19,10 @@ buildGuest();
 /** A host in this process, with a guest that runs commands. */
 async function start(t: ExecutionContext, launcher: readonly string[] = []) {
   const path = join(temporaryFolder(t), 'channel');
-  const { proxy, event } = await hostAt(t, path);
-  const guest = spawnVproxy(t, ['-c', `unix-connect:${path}`, '--allow-exec'], {
-    ...{ program: [GUEST], hasDefaultControl: true, launcher },
-  });
-  await event;
-  const open = () => proxy.connect('exec');
+  const host = await startProxy(t, `unix-listen:${path}`);
+  const guest = spawnVproxy(t, ['-c', `unix-connect:${path}`, '--allow-exec'], { ...AS_GUEST, launcher });
+  await host.event('session-established');
+  const open = () => host.proxy.connect('exec');
   const call = async (request: Partial<ExecRequest>) => new ExecCaller(await open()).start({ argv: [], ...request });
   const output = async (...argv: readonly string[]): Promise<string> => {
     const caller = await call({ argv });
@@ -32,11 +30,6 @@ async function start(t: ExecutionContext, launcher: readonly string[] = []) {
     return caller.stdout;
   };
   return { guest, open, call, output };
-}
-
-async function hostAt(t: ExecutionContext, path: string) {
-  const host = await startProxy(t, `unix-listen:${path}`);
-  return { proxy: host.proxy, event: host.event('session-established') };
 }
 
 const inNamespace = ['unshare', '--pid', '--fork', '--mount-proc', '--kill-child'];
@@ -62,28 +55,22 @@ for (const [where, launcher] of [
   });
 }
 
-withGo('a timeout holds, although a zombie of another session stays in the group', async (t) => {
-  const { call } = await start(t);
-  const script = '(sleep 0.1 & exec setsid sleep 30) & exec sleep 1000';
-  const caller = await call({
-    argv: ['sh', '-c', script],
-    timeoutMs: 2000,
-    killAfterMs: 200,
+for (const [what, timeoutMs, script, shown] of [
+  ['zombie of another session stays in the group', 2000, '(sleep 0.1 & exec setsid sleep 30) & exec sleep 1000', /^$/],
+  [
+    'process of another session writes on',
+    300,
+    'setsid sh -c "while echo x; do sleep 0.05; done" 2> /dev/null & echo begin; exec sleep 1000',
+    /begin/,
+  ],
+] as const) {
+  withGo(`a timeout holds, although a ${what}`, async (t) => {
+    const { call } = await start(t);
+    const caller = await call({ argv: ['sh', '-c', script], timeoutMs, killAfterMs: 200 });
+    t.like(await caller.exit, { timedOut: true, signal: 'SIGTERM' });
+    t.regex(caller.stdout, shown);
   });
-  t.like(await caller.exit, { timedOut: true, signal: 'SIGTERM' });
-});
-
-withGo('a timeout holds, although a process of another session writes on', async (t) => {
-  const { call } = await start(t);
-  const script = 'setsid sh -c "while echo x; do sleep 0.05; done" 2> /dev/null & echo begin; exec sleep 1000';
-  const caller = await call({
-    argv: ['sh', '-c', script],
-    timeoutMs: 300,
-    killAfterMs: 200,
-  });
-  t.like(await caller.exit, { timedOut: true, signal: 'SIGTERM' });
-  t.regex(caller.stdout, /begin/);
-});
+}
 
 withGo('a signal gets past 70,000 records of input that the command does not read', async (t) => {
   const { call } = await start(t);

@@ -16,16 +16,13 @@ import { serialTestWith } from '../helpers/test-with.js';
 import { eventually, within } from '../helpers/time.js';
 import { outcomeOf } from '../helpers/traffic.js';
 import { ENDED, isRunning, runProgram, runVproxy } from '../helpers/vproxy-process.js';
-import { buildGuest, GUEST } from './build.js';
+import { AS_GUEST, buildGuest, GUEST } from './build.js';
 
 const withGo = serialTestWith('go');
 
-/** For the pair: the guest is this program, which has no control socket. */
-const guestOptions = { program: [GUEST], hasDefaultControl: true } as const;
-
 buildGuest();
 
-const guestPair = (t: ExecutionContext, setup: PairSetup) => processPair(t, { ...setup, guestOptions });
+const guestPair = (t: ExecutionContext, setup: PairSetup) => processPair(t, { ...setup, guestOptions: AS_GUEST });
 
 /** A target that answers all that it got with its hash, after the end. */
 const hashing = (socket: net.Socket): void =>
@@ -187,7 +184,7 @@ withGo('beside 300 targets that do not read, a busy stream costs the processor t
 });
 
 withGo('commands have input, output, a status, signals and a terminal', async (t) => {
-  const { exec, start, script, env } = await execPair(t, ['--allow-exec', '--info'], { guestOptions });
+  const { exec, start, script, env } = await execPair(t, ['--allow-exec', '--info'], { guestOptions: AS_GUEST });
   const input = 'x'.repeat(2_000_000);
   const { code, stdout, stderr } = await exec(['sh', '-c', 'cat; echo done >&2; exit 3'], input);
   t.deepEqual([code, stdout === input, stderr], [3, true, 'done\n']);

@@ -14,7 +14,7 @@ import { searchRuns } from '../helpers/searches.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
-import { buildGuest, GUEST } from './build.js';
+import { AS_GUEST, buildGuest } from './build.js';
 import { BUFFERED_BYTES, type End, SERVICES, startPrograms } from './programs.js';
 
 const OPERATIONS = Number(process.env['OPERATIONS'] ?? searchRuns(3000));
@@ -50,7 +50,7 @@ serialTestWith('go')(`${OPERATIONS} operations at random: no wrong byte, and non
   const launch = (): void => {
     const address = `unix-listen:${join(folder, 'guest')}${random.pick(CHANNEL_OPTIONS)}`;
     const words = ['-c', address, '-o', 'down:0', '-i', `up:${up?.port}`];
-    const launched = spawnVproxy(t, words, { program: [GUEST], hasDefaultControl: true });
+    const launched = spawnVproxy(t, words, AS_GUEST);
     now.guest = launched;
     ledger.countLaunch('guest');
     void launched.exited.then(() => now.guest === launched && ledger.problem(launched.lines.slice(-50).join('\n')));

@@ -10,7 +10,7 @@ import { type Decide, FieldEmulator, runWrapper } from '../helpers/storage.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
-import { buildGuest, GUEST } from './build.js';
+import { AS_GUEST, buildGuest, GUEST } from './build.js';
 
 const withGo = serialTestWith('go');
 
@@ -22,13 +22,9 @@ async function start(t: ExecutionContext, forwards: { outgoing?: string[]; incom
   const path = join(folder, 'storage.sock');
   symlinkSync(GUEST, join(folder, 'storcli64'));
   const host = await startProxy(t, `unix-listen:${join(folder, 'channel')}`, forwards);
-  const isEstablished = host.event('session-established');
   const words = ['-c', `unix-connect:${join(folder, 'channel')}`, '--storage-socket', path, '-v'];
-  const guest = spawnVproxy(t, words, {
-    program: [GUEST],
-    hasDefaultControl: true,
-  });
-  await isEstablished;
+  const guest = spawnVproxy(t, words, AS_GUEST);
+  await host.event('session-established');
   /** A call without the wrapper: it need not read its answer. */
   const begin = (word: string) => {
     const socket = localSocket(t, path).pause();
@@ -48,9 +44,7 @@ const decide: Decide = ([, word = '']) => {
 
 withGo('a caller that does not read its answer holds up no other', async (t) => {
   const emulator = await FieldEmulator.readline(t, decide);
-  const { begin, call } = await start(t, {
-    incoming: [`storage:${emulator.port}`],
-  });
+  const { begin, call } = await start(t, { incoming: [`storage:${emulator.port}`] });
   begin('2000000');
   await eventually(() => emulator.requests.length === 1);
   t.is(await call('other'), 'other');
@@ -58,9 +52,7 @@ withGo('a caller that does not read its answer holds up no other', async (t) => 
 
 withGo('an emulator that hangs holds up its own call, for 30 s', async (t) => {
   t.timeout(90_000);
-  const { host, guest, begin, call } = await start(t, {
-    outgoing: ['storage:0'],
-  });
+  const { host, guest, begin, call } = await start(t, { outgoing: ['storage:0'] });
   const emulators = [1, 2].map(() => FieldEmulator.dialing(t, host.port('storage'), decide));
   await eventually(() => guest.lines.filter((line) => /emulator .* attached/.test(line)).length === 2);
   const hanging = begin('hang');
@@ -69,9 +61,7 @@ withGo('an emulator that hangs holds up its own call, for 30 s', async (t) => {
   let answer = '';
   hanging.on('data', (bytes: Buffer) => (answer += String(bytes))).resume();
   await eventually(() => answer.endsWith('\n'), { timeoutMs: 60_000 });
-  t.deepEqual(JSON.parse(answer), {
-    error: { code: 'storage-timeout', message: 'no answer within 30 s' },
-  });
+  t.deepEqual(JSON.parse(answer), { error: { code: 'storage-timeout', message: 'no answer within 30 s' } });
   await guest.waitForLine(/emulator .* detached: storage call cancelled/);
   t.is(await call('four'), 'four');
 });
@@ -91,9 +81,7 @@ withGo('calls wait, in order, for an emulator that does not listen yet', async (
 
 withGo('a reply of 4 MiB takes less than 64 MB, and a longer one fails', async (t) => {
   const emulator = await FieldEmulator.readline(t, decide);
-  const { folder, guest, call } = await start(t, {
-    incoming: [`storage:${emulator.port}`],
-  });
+  const { folder, guest, call } = await start(t, { incoming: [`storage:${emulator.port}`] });
   t.is((await call('4190000')).length, 4_190_000);
   const { stderr, status } = await runWrapper(folder, ['60000000']);
   t.is(status, 126);
@@ -105,13 +93,8 @@ withGo('a reply of 4 MiB takes less than 64 MB, and a longer one fails', async (
 
 withGo('standard error has a reader, although standard output has none', async (t) => {
   const emulator = await FieldEmulator.readline(t, decide);
-  const { folder } = await start(t, {
-    incoming: [`storage:${emulator.port}`],
-  });
-  const env = {
-    ...process.env,
-    VPROXY_STORAGE_SOCKET: join(folder, 'storage.sock'),
-  };
+  const { folder } = await start(t, { incoming: [`storage:${emulator.port}`] });
+  const env = { ...process.env, VPROXY_STORAGE_SOCKET: join(folder, 'storage.sock') };
   const script = '{ "$0" 100000; echo " $?" >&2; } | head -0';
   const { stderr } = await promisify(execFile)('sh', ['-c', script, join(folder, 'storcli64')], { env });
   t.is(stderr, 'error 3\n');
