@@ -19,7 +19,16 @@ import { channelError, type Link } from '../../lib/link/link.js';
 import { SocketLink, type SocketLinkOptions } from '../../lib/link/socket-link.js';
 import { openPipeHandle, pipeSocket, pollAgain } from '../../lib/system/handles.js';
 import type { Clock } from '../../lib/util/clock.js';
-import { DEVICE_FLAGS, dial, dialKind, LinkRecorder, makeFifo, patiently, record } from '../helpers/channel-pair.js';
+import {
+  DEVICE_FLAGS,
+  dial,
+  dialKind,
+  LinkRecorder,
+  makeFifo,
+  patiently,
+  record,
+  refuses,
+} from '../helpers/channel-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { openFiles } from '../helpers/measures.js';
 import { openPty, openPtyPair } from '../helpers/terminals.js';
@@ -111,13 +120,8 @@ test.serial('a bug that crashes the process leaves the settings as they were', a
   t.true(await isAsBefore());
 });
 
-async function refuses(t: ExecutionContext, attempt: Promise<Link>, channel: string, code: string, says: string) {
-  const { message } = await t.throwsAsync(attempt, { instanceOf: VproxyError, code });
-  t.true(message.startsWith(channel) && message.includes(says), message);
-}
-
 const refusesTty = (t: ExecutionContext, device: string, code: string, says: string, kind = ttyOpen) =>
-  refuses(t, dialKind(t, kind, kind.parse(device)), `tty-open:${device}`, code, says);
+  refuses(t, dialKind(t, kind, kind.parse(device)), code, says, `tty-open:${device}`);
 
 test('anything but a terminal line is refused and not changed', async (t) => {
   const folder = temporaryFolder(t);
@@ -171,7 +175,7 @@ function dialPort(t: ExecutionContext, address: string, guest = makeGuest(t)): P
 }
 
 const refusesPort = (t: ExecutionContext, address: string, guest: Guest, code: string, says: string) =>
-  refuses(t, dialPort(t, address, guest), `virtserial-open:${address}`, code, says);
+  refuses(t, dialPort(t, address, guest), code, says, `virtserial-open:${address}`);
 
 function openPollingLink(t: ExecutionContext, device: string): Link {
   const link = new PollingLink('polling', openSync(device, DEVICE_FLAGS));

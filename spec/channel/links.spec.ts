@@ -8,7 +8,6 @@ import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { ttyKind } from '../../lib/channel/tty-open.js';
 import { virtserialKind } from '../../lib/channel/virtserial.js';
-import { vsockConnectKind, vsockListenKind } from '../../lib/channel/vsock.js';
 import { vsockMuxConnectKind } from '../../lib/channel/vsock-mux.js';
 import type { ErrorCode, VproxyError } from '../../lib/errors.js';
 import { PollingLink } from '../../lib/link/device-link.js';
@@ -28,13 +27,12 @@ import {
   duplexPair,
   LinkRecorder,
   listen,
-  loopbackVsock,
   makeFifos,
   makePipe,
   record,
+  vsockPair,
 } from '../helpers/channel-pair.js';
 import { sha256, temporaryFolder } from '../helpers/files.js';
-import { freePort } from '../helpers/ports.js';
 import { localServer } from '../helpers/proxies.js';
 import { openPtyPair } from '../helpers/terminals.js';
 import { ManualClock } from '../helpers/time.js';
@@ -78,16 +76,8 @@ const RELAY = fileURLToPath(new URL('./socket-relay.js', import.meta.url));
 const exec = sockets((folder) => [`unix-listen:${folder}/c`, `exec:exec ${process.execPath} ${RELAY} ${folder}/c`]);
 
 const vsock: Open = async (t) => {
-  const [accepted, port] = [deferred<Link>(), await freePort()];
-  const listener = await vsockListenKind(loopbackVsock).listen(port, {
-    onLink: (link) => accepted.resolve(link),
-    onFailed: (error) => t.fail(error.message),
-  });
-  t.teardown(() => listener.close());
+  const { near, far, port, listener } = await vsockPair(t);
   t.is(listener.description, `vsock-listen:${port}`);
-  const near = await dialKind(t, vsockConnectKind(loopbackVsock), { cid: 1, port });
-  const far = await accepted.promise;
-  t.teardown(() => far.destroy());
   return { near, far };
 };
 

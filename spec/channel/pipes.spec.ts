@@ -9,9 +9,17 @@ import test, { type ExecutionContext } from 'ava';
 import { fdKind } from '../../lib/channel/inherited.js';
 import { createFifos } from '../../lib/channel/pipe-open.js';
 import { VproxyError } from '../../lib/errors.js';
-import type { Link } from '../../lib/link/link.js';
 import { MAX_TIMER_MS } from '../../lib/util/clock.js';
-import { DEVICE_FLAGS, dial, dialFd, dialStdio, makeFifos, makePipe, record } from '../helpers/channel-pair.js';
+import {
+  DEVICE_FLAGS,
+  dial,
+  dialFd,
+  dialStdio,
+  makeFifos,
+  makePipe,
+  record,
+  refuses,
+} from '../helpers/channel-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { openPty } from '../helpers/terminals.js';
 import { eventually } from '../helpers/time.js';
@@ -91,11 +99,6 @@ test('an inherited terminal that is hung up is closed for good', async (t) => {
   t.true(['channel-ended', 'channel-lost'].includes(code), message);
 });
 
-async function refuses(t: ExecutionContext, attempt: Promise<Link>, code: string, channel: string, says: string) {
-  const { message } = await t.throwsAsync(attempt, { instanceOf: VproxyError, code });
-  t.true(message.startsWith(channel) && message.includes(says), message);
-}
-
 test('a descriptor that cannot carry bytes both ways is refused and not changed', async (t) => {
   const file = join(temporaryFolder(t), 'regular');
   writeFileSync(file, 'precious');
@@ -107,13 +110,13 @@ test('a descriptor that cannot carry bytes both ways is refused and not changed'
     [openSync('/dev/null', 'r+'), 'neither a terminal nor'],
     [999_999, 'not an open descriptor of this process'],
   ] as const) {
-    await refuses(t, dialFd(t, fd), 'channel-unusable', `fd:${fd}: `, says);
+    await refuses(t, dialFd(t, fd), 'channel-unusable', says, `fd:${fd}: `);
   }
   for (const [input, output, says] of [
     [openSync(file, 'r+'), pipe.in, 'standard input is a file'],
     [pipe.out, openSync('/dev/null', 'r+'), 'standard output is a device'],
   ] as const) {
-    await refuses(t, dialStdio(t, input, output), 'channel-unusable', 'stdio:', says);
+    await refuses(t, dialStdio(t, input, output), 'channel-unusable', says, 'stdio:');
   }
   t.is(readFileSync(file, 'utf8'), 'precious');
 });
@@ -203,7 +206,7 @@ test('close waits only for its own writes', async (t) => {
 
 test('missing FIFOs are waited for; anything else is refused', async (t) => {
   const file = join(temporaryFolder(t), 'pipe');
-  const isRefused = (code: string, says: string) => refuses(t, dial(t, `pipe-open:${file}`), code, 'pipe-open:', says);
+  const isRefused = (code: string, says: string) => refuses(t, dial(t, `pipe-open:${file}`), code, says, 'pipe-open:');
   await isRefused('channel-missing', `${file}.out`);
   execFileSync('mkfifo', [`${file}.out`]);
   await isRefused('channel-missing', `${file}.in`);

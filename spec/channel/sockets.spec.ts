@@ -15,21 +15,15 @@ import {
   vsockListenKind,
 } from '../../lib/channel/vsock.js';
 import { vsockMuxConnectKind } from '../../lib/channel/vsock-mux.js';
-import { type ErrorCode, VproxyError } from '../../lib/errors.js';
+import { VproxyError } from '../../lib/errors.js';
 import type { Link } from '../../lib/link/link.js';
 import { deferred } from '../../lib/util/concurrency.js';
-import { dial, listen, loopbackVsock, patiently, record } from '../helpers/channel-pair.js';
+import { dial, listen, loopbackVsock, patiently, record, refuses, vsockPair } from '../helpers/channel-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { answering, firecracker, inPieces } from '../helpers/hybrid-vsock.js';
 import { freePort } from '../helpers/ports.js';
 import { localServer } from '../helpers/proxies.js';
 import { advanceUntil, eventually, ManualClock } from '../helpers/time.js';
-
-async function rejects(t: ExecutionContext, attempt: Promise<unknown>, code: ErrorCode, says: string): Promise<void> {
-  const { message } = await t.throwsAsync(attempt, { instanceOf: VproxyError, code });
-  t.true(message.includes(says), message);
-  t.false(message.includes('\n'));
-}
 
 /** A process that listens on a socket file. */
 async function listener(t: ExecutionContext, file: string, backlog = 511) {
@@ -68,13 +62,13 @@ test('a socket can be dialled, also behind a permitted link; anything else has i
   await once(child, 'exit');
   await unix('link');
   await unix('socket', false);
-  await rejects(t, unix('link', false), 'channel-unusable', 'a symbolic link');
+  await refuses(t, unix('link', false), 'channel-unusable', 'a symbolic link');
   for (const isFollowed of [true, false]) {
-    await rejects(t, unix('regular', isFollowed), 'channel-unusable', 'not a socket');
-    await rejects(t, unix('none', isFollowed), 'channel-missing', at('none'));
-    await rejects(t, unix('stale', isFollowed), 'channel-refused', at('stale'));
+    await refuses(t, unix('regular', isFollowed), 'channel-unusable', 'not a socket');
+    await refuses(t, unix('none', isFollowed), 'channel-missing', at('none'));
+    await refuses(t, unix('stale', isFollowed), 'channel-refused', at('stale'));
   }
-  await rejects(t, dial(t, `tcp-connect:127.0.0.1:${await freePort()}`), 'channel-refused', '127.0.0.1:');
+  await refuses(t, dial(t, `tcp-connect:127.0.0.1:${await freePort()}`), 'channel-refused', '127.0.0.1:');
   // After these, another one is certain to be accepted.
   await unix('socket');
   await eventually(() => accepted === 3, { what: 'the third' });
@@ -85,12 +79,12 @@ test('a socket can be dialled, also behind a permitted link; anything else has i
 
 test('cancelled dialling rejects with shutdown, before and during the attempt', async (t) => {
   const aborted = { ...patiently(), signal: AbortSignal.abort() };
-  await rejects(t, dial(t, 'tcp-connect:127.0.0.1:1', aborted), 'shutdown', 'cancelled');
+  await refuses(t, dial(t, 'tcp-connect:127.0.0.1:1', aborted), 'shutdown', 'cancelled');
   const abort = new AbortController();
   const { description } = await listen(t, 'tcp-listen:127.0.0.1:0');
   const attempt = dial(t, description.replace('listen', 'connect'), { ...patiently(), signal: abort.signal });
   abort.abort();
-  await rejects(t, attempt, 'shutdown', 'cancelled');
+  await refuses(t, attempt, 'shutdown', 'cancelled');
 });
 
 test.serial('creating a socket file does not change the umask', async (t) => {
@@ -120,8 +114,8 @@ test('a socket file whose listener is too busy to answer is not stolen', async (
   const fill = async () => {
     for (;;) await dial(t, `unix-connect:${file}`);
   };
-  await rejects(t, fill(), 'channel-busy', 'accept backlog is full');
-  await rejects(t, listen(t, `unix-listen:${file}`), 'address-in-use', 'already in use by ');
+  await refuses(t, fill(), 'channel-busy', 'accept backlog is full');
+  await refuses(t, listen(t, `unix-listen:${file}`), 'address-in-use', 'already in use by ');
 });
 
 test('a file that is not a socket is neither replaced nor removed, and a symbolic link is not followed', async (t) => {
@@ -129,7 +123,7 @@ test('a file that is not a socket is neither replaced nor removed, and a symboli
   writeFileSync(join(folder, 'notes'), 'precious');
   symlinkSync('notes', join(folder, 'link'));
   for (const name of ['notes', 'link'])
-    await rejects(t, listen(t, `unix-listen:${folder}/${name}`), 'address-in-use', 'not a socket');
+    await refuses(t, listen(t, `unix-listen:${folder}/${name}`), 'address-in-use', 'not a socket');
   t.is(readFileSync(join(folder, 'notes'), 'utf8'), 'precious');
 });
 
@@ -137,11 +131,11 @@ test('an address in use and an unavailable one have codes of their own', async (
   const folder = temporaryFolder(t);
   const { description } = await listen(t, 'tcp-listen:127.0.0.1:0');
   await listen(t, `unix-listen:${folder}/live`);
-  await rejects(t, listen(t, description), 'address-in-use', '127.0.0.1:');
-  await rejects(t, listen(t, `unix-listen:${folder}/live`), 'address-in-use', 'already in use by this process');
+  await refuses(t, listen(t, description), 'address-in-use', '127.0.0.1:');
+  await refuses(t, listen(t, `unix-listen:${folder}/live`), 'address-in-use', 'already in use by this process');
   await dial(t, `unix-connect:${folder}/live`);
-  await rejects(t, listen(t, 'tcp-listen:192.0.2.1:0'), 'address-unavailable', '192.0.2.1');
-  await rejects(t, listen(t, `unix-listen:${folder}/none/c`), 'address-unavailable', 'its folder');
+  await refuses(t, listen(t, 'tcp-listen:192.0.2.1:0'), 'address-unavailable', '192.0.2.1');
+  await refuses(t, listen(t, `unix-listen:${folder}/none/c`), 'address-unavailable', 'its folder');
 });
 
 test('closing a listener removes its socket file and leaves its links', async (t) => {
@@ -197,15 +191,7 @@ test('a port in use and one without a listener have codes of their own, and no d
 });
 
 test('a connection to vsock-listen has the CID of its other end as its origin', async (t) => {
-  const [accepted, port] = [deferred<Link>(), await freePort()];
-  const listener = await vsockListenKind(loopbackVsock).listen(port, {
-    ...HANDLERS,
-    onLink: (link) => accepted.resolve(link),
-  });
-  t.teardown(() => listener.close());
-  const near = await vsockConnectKind(loopbackVsock).dial({ cid: 1, port }, patiently());
-  const far = await accepted.promise;
-  t.teardown(() => [near, far].forEach((link) => link.destroy()));
+  const { far } = await vsockPair(t);
   // In an address of IPv4 there are zeros at this place.
   t.is(far.origin, 'CID 0');
 });
@@ -223,13 +209,9 @@ const fakeSystem = (changes: Partial<VsockSystem>) => () =>
   });
 
 const { ECONNRESET, ENODEV, EAFNOSUPPORT, EACCES } = constants.errno;
+const reset = { isWritable: () => true, pendingError: () => ECONNRESET };
 for (const [what, changes, code, message] of [
-  [
-    'nobody listens',
-    { isWritable: () => true, pendingError: () => ECONNRESET },
-    'channel-refused',
-    /connection refused/,
-  ],
+  ['nobody listens', reset, 'channel-refused', /connection refused/],
   ['no such machine', { connect: () => -ENODEV }, 'channel-missing', /no machine with that CID/],
   ['no vsock', { socket: () => -EAFNOSUPPORT }, 'channel-failed', /AF_VSOCK is missing/],
   ['no permission', { connect: () => -EACCES }, 'channel-denied', /EACCES/],
@@ -283,19 +265,10 @@ test('the line is one write, an answer may come in pieces, and data after it bel
   t.deepEqual(requests, [{ line: 'CONNECT 7\n', early: '' }]);
 });
 
+const NOBODY = /connection refused: no listener on port 7$/;
 for (const [what, answer, code, message] of [
-  [
-    'a bare close',
-    (socket: net.Socket) => socket.destroy(),
-    'channel-refused',
-    /connection refused: no listener on port 7$/,
-  ],
-  [
-    'an orderly end',
-    (socket: net.Socket) => socket.end(),
-    'channel-refused',
-    /connection refused: no listener on port 7$/,
-  ],
+  ['a bare close', (socket: net.Socket) => socket.destroy(), 'channel-refused', NOBODY],
+  ['an orderly end', (socket: net.Socket) => socket.end(), 'channel-refused', NOBODY],
   ['another answer', (socket: net.Socket) => socket.write('\u001b[2J\n'), 'channel-failed', /answered "\\x1b\[2J"/],
   ['an endless answer', (socket: net.Socket) => socket.write('OK'.repeat(99)), 'channel-failed', /more than a line/],
 ] as const) {

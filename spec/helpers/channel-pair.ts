@@ -7,11 +7,12 @@ import type { ExecutionContext } from 'ava';
 import { parseChannel } from '../../lib/channel/address/address.js';
 import { fdKind, stdioKind } from '../../lib/channel/inherited.js';
 import type { ChannelListener, DialContext, DialKind, ListenHandlers } from '../../lib/channel/kind.js';
-import { loadSocketSystem, type VsockSystem } from '../../lib/channel/vsock.js';
-import type { VproxyError } from '../../lib/errors.js';
+import { loadSocketSystem, type VsockSystem, vsockConnectKind, vsockListenKind } from '../../lib/channel/vsock.js';
+import { VproxyError } from '../../lib/errors.js';
 import type { Link, LinkHandler } from '../../lib/link/link.js';
 import { type Deferred, deferred } from '../../lib/util/concurrency.js';
 import { temporaryFolder } from './files.js';
+import { freePort } from './ports.js';
 
 /** A context for dialling that waits forever and reports nothing. */
 export const patiently = (): DialContext => ({
@@ -34,6 +35,14 @@ export async function dial(t: ExecutionContext, text: string, context = patientl
   const { kind, address } = parseChannel(text);
   if (kind.mode !== 'dial') throw new Error(`${text} is not dialled`);
   return dialKind(t, kind, address, context);
+}
+
+/** Dialling or listening fails with this code, and one line that begins so and says this; the line. */
+export async function refuses(t: ExecutionContext, attempt: Promise<unknown>, code: string, says: string, start = '') {
+  const { message } = await t.throwsAsync(attempt, { instanceOf: VproxyError, code });
+  t.true(message.startsWith(start) && message.includes(says), message);
+  t.notRegex(message, /[\n\u001b]/);
+  return message;
 }
 
 /** Listens on the channel that a text describes; the listener ends with the test. */
@@ -90,6 +99,20 @@ export const loopbackVsock = (): Promise<VsockSystem> =>
       return address;
     },
   });
+
+/** Both ends of a connection of vsock, by these calls. */
+export async function vsockPair(t: ExecutionContext) {
+  const [accepted, port] = [deferred<Link>(), await freePort()];
+  const listener = await vsockListenKind(loopbackVsock).listen(port, {
+    onLink: (link) => accepted.resolve(link),
+    onFailed: (error) => t.fail(error.message),
+  });
+  t.teardown(() => listener.close());
+  const near = await dialKind(t, vsockConnectKind(loopbackVsock), { cid: 1, port });
+  const far = await accepted.promise;
+  t.teardown(() => far.destroy());
+  return { near, far, port, listener };
+}
 
 // Two joined in-memory streams: bytes written to one are read from the other. Node has such a pair, in which `destroy` of one end
 // differs between versions.
