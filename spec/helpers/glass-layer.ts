@@ -1,5 +1,6 @@
 /** A layer in place of TLS that protects nothing: its bytes can be seen, and made by hand. */
 import type { SecureLayerFactory, SecureLayerHandler } from '../../lib/session/opening/auth.js';
+import { FramePeer } from './frame-peer.js';
 
 const NOTHING = Buffer.alloc(0);
 
@@ -25,4 +26,19 @@ export function glassLayer(
       destroy: () => undefined,
     };
   };
+}
+
+/** A peer whose HELLO in clear and HELLO inside a layer are sent; the second one has the fields that `fields` makes of both nonces. */
+export function peerInsideLayer(
+  fields: (nonces: [own: string, other: string]) => Readonly<Record<string, unknown>>,
+  onMade?: (handler: SecureLayerHandler) => void,
+): FramePeer {
+  const peer = FramePeer.opening({ settings: { secure: glassLayer(onMade) } });
+  const inner = fields([peer.nonce, peer.otherNonce]);
+  peer.write(peer.hello({ ack: peer.otherNonce, tls: true }));
+  peer.renew();
+  // The first byte only establishes the layer.
+  peer.write(Buffer.from([0]));
+  peer.write(peer.hello({ ack: peer.otherNonce, ...inner }));
+  return peer;
 }

@@ -11,7 +11,7 @@ import type { SecureLayerHandler } from '../../lib/session/opening/auth.js';
 import { sessionSettings } from '../../lib/session/settings.js';
 import { creditPayload, framesOf } from '../helpers/frame-maker.js';
 import { FramePeer } from '../helpers/frame-peer.js';
-import { glassLayer } from '../helpers/glass-layer.js';
+import { peerInsideLayer } from '../helpers/glass-layer.js';
 import { searchRuns } from '../helpers/searches.js';
 import { seededIdentity } from '../helpers/session-pair.js';
 import { eventually, ManualClock } from '../helpers/time.js';
@@ -67,16 +67,8 @@ test('a session that ends between two turns leaves the rest of the chunk to the 
 });
 
 /** A peer whose session is inside a layer, as with TLS. */
-function insideLayer(onMade?: Parameters<typeof glassLayer>[0]): FramePeer {
-  const peer = FramePeer.opening({ settings: { secure: glassLayer(onMade) } });
-  const outer = [peer.nonce, peer.otherNonce];
-  peer.write(peer.hello({ ack: peer.otherNonce, tls: true }));
-  peer.renew();
-  // The first byte only establishes the layer.
-  peer.write(Buffer.from([0]));
-  peer.write(peer.hello({ ack: peer.otherNonce, features: outer.map((nonce) => `outer:${nonce}`) }));
-  return peer;
-}
+const insideLayer = (onMade?: (handler: SecureLayerHandler) => void): FramePeer =>
+  peerInsideLayer((nonces) => ({ features: nonces.map((nonce) => `outer:${nonce}`) }), onMade);
 
 test('the output of a layer is read in several turns, in order, before later input', (t) => {
   const peer = insideLayer();

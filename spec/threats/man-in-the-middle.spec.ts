@@ -11,8 +11,7 @@ import { type TlsCertificates, tlsWithCertificates, tlsWithKeys } from '../../li
 import { SecretKey } from '../../lib/session/opening/auth.js';
 import type { SessionSettings } from '../../lib/session/settings.js';
 import { makeCertificate } from '../helpers/certificates.js';
-import { FramePeer } from '../helpers/frame-peer.js';
-import { glassLayer } from '../helpers/glass-layer.js';
+import { peerInsideLayer } from '../helpers/glass-layer.js';
 import { RecordingSink } from '../helpers/local-ends.js';
 import { carryOn, type PairOptions } from '../helpers/session-pair.js';
 import { ResumePair } from '../session/resume-pair.js';
@@ -221,18 +220,11 @@ for (const [what, features, fields, end] of [
   ['another version', (nonces: string[]) => nonces, { version: { min: 2, max: 2 } }, 'version-mismatch'],
 ] as const) {
   test(`a HELLO inside TLS with ${what} is ${end ?? 'the beginning of a session'}`, (t) => {
-    const peer = new FramePeer({ settings: { secure: glassLayer() } });
-    peer.loop.start();
-    peer.pump();
-    const texts = features([peer.nonce, peer.otherNonce]).map((nonce) => `outer:${nonce ?? ''}`);
-    peer.write(peer.hello({ ack: peer.otherNonce, tls: true }));
-    peer.renew();
-    // The first byte only establishes the layer.
-    peer.write(Buffer.from([0]));
-    peer.write(peer.hello({ ack: peer.otherNonce, features: texts, ...fields }));
+    const peer = peerInsideLayer((nonces) => {
+      return { features: features(nonces).map((nonce) => `outer:${nonce ?? ''}`), ...fields };
+    });
     t.is(peer.sessions.length, end === null ? 1 : 0);
-    const codes = peer.endings.map(({ code }) => code);
-    t.deepEqual(codes, end === null ? [] : [end]);
+    t.deepEqual(peer.codes, end === null ? [] : [end]);
   });
 }
 
