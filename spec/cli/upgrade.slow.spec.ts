@@ -19,7 +19,7 @@ import { ask, echo, failureOf, localServer, localSocket, openEcho, readToEnd } f
 import { CuttingRelay } from '../helpers/relays.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { type Behaviour, FieldEmulator } from '../helpers/storage.js';
-import { eventually } from '../helpers/time.js';
+import { eventually, untilStill } from '../helpers/time.js';
 import { runUpgrade, upgrade } from '../helpers/upgrades.js';
 import { ESTABLISHED, isRunning, spawnControlled, spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 
@@ -43,12 +43,7 @@ test.serial('nothing is lost or refused in upgrades of both sides: busy, new and
   const bytes = Buffer.alloc(20_000_000, 'some bytes of it');
   const near = (await connect(t, host, 'silent')).end(bytes);
   // The windows are full, and so is the socket.
-  let before = -1;
-  await eventually(async () => {
-    const last = before;
-    before = (await clients[1].streams())[0]?.receivedBytes ?? 0;
-    return before > 0 && before === last;
-  });
+  await untilStill(async () => (await clients[1].streams())[0]?.receivedBytes);
   await exchanges.open(20);
   let isOver = false;
   const port = await host.listeningPort('echo');

@@ -5,7 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import type { StreamEnd } from '../../lib/status/types.js';
 import { askForStream, openStream } from '../helpers/control.js';
 import { echo, localServer, localSocket, readToEnd, steeredPair } from '../helpers/proxies.js';
-import { eventually } from '../helpers/time.js';
+import { eventually, untilStill } from '../helpers/time.js';
 
 async function setUp(t: ExecutionContext, target: ((socket: net.Socket) => void) | string) {
   const endpoint = typeof target === 'string' ? target : `127.0.0.1:${(await localServer(t, target)).port}`;
@@ -117,15 +117,7 @@ test('a client that does not read blocks only its own stream', async (t) => {
   });
   const socket = await openStream(t, setup.path, 'service=x');
   socket.pause();
-  let last = -1;
-  await eventually(
-    () => {
-      const isStill = writtenBytes === last;
-      last = writtenBytes;
-      return isStill && writtenBytes > 0;
-    },
-    { intervalMs: 200, what: 'the target to be stopped' },
-  );
+  await untilStill(() => writtenBytes, { intervalMs: 200, what: 'the target to be stopped' });
   t.true(writtenBytes < 16 * 1024 * 1024, String(writtenBytes));
   t.is((await setup.ask('GET', '/v1/channels')).status, 200);
 });

@@ -8,7 +8,7 @@ import { encodeRecordHeader } from '../../lib/util/bytes/records.js';
 import { ExecCaller, TestRunner } from '../helpers/exec-peers.js';
 import { sha256 } from '../helpers/files.js';
 import { carryOn, carryUntil, SessionPair } from '../helpers/session-pair.js';
-import { eventually } from '../helpers/time.js';
+import { eventually, untilStill } from '../helpers/time.js';
 import { isRunning } from '../helpers/vproxy-process.js';
 
 const MEGABYTE = 2 ** 20;
@@ -90,13 +90,7 @@ test('a caller that does not read blocks the command, and this process buffers l
   caller.start({ argv: ['head', '-c', String(16 * MEGABYTE), '/dev/zero'] });
   await caller.started;
   caller.stream.pause();
-  let before = -1;
-  // Wait until nothing moves between two checks.
-  await eventually(() => {
-    const isStill = produced > 65_536 && produced === before;
-    before = produced;
-    return isStill;
-  });
+  await untilStill(() => produced > 65_536 && produced);
   t.true(produced < MEGABYTE, `${produced} bytes were written for a caller that reads none`);
   t.true(caller.stream.readableLength + far.writableLength < MEGABYTE);
   caller.stream.resume();

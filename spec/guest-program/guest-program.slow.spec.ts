@@ -13,7 +13,7 @@ import { execPair, type PairSetup, processPair } from '../helpers/process-pair.j
 import { ask, echo as echoBack, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 import { FieldEmulator, runWrapper } from '../helpers/storage.js';
 import { serialTestWith } from '../helpers/test-with.js';
-import { eventually, within } from '../helpers/time.js';
+import { eventually, untilStill, within } from '../helpers/time.js';
 import { outcomeOf } from '../helpers/traffic.js';
 import { ENDED, isRunning, runProgram, runVproxy } from '../helpers/vproxy-process.js';
 import { AS_GUEST, buildGuest, GUEST } from './build.js';
@@ -173,9 +173,8 @@ withGo('beside 300 targets that do not read, a busy stream costs the processor t
   const unread = await pair.host.listeningPort('deaf');
   // More than a socket and its window hold.
   for (let count = 0; count < 300; count += 1) localSocket(t, unread).write(Buffer.alloc(2 ** 20));
-  let before = 0;
-  const isFull = () => residentBytes(pid) > 300 * 65_536 && before === (before = processorMs(pid));
-  await eventually(isFull, { intervalMs: 500, timeoutMs: 60_000 });
+  const workWhenFull = () => residentBytes(pid) > 300 * 65_536 && processorMs(pid);
+  await untilStill(workWhenFull, { intervalMs: 500, timeoutMs: 60_000 });
   const besideMs = await cost();
   t.log({ aloneMs, besideMs, peakBytes: peakBytes(pid) });
   t.true(besideMs <= 3 * aloneMs, `${besideMs} ms instead of ${aloneMs}`);

@@ -12,7 +12,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { localServer, startProxy } from '../helpers/proxies.js';
 import { searchRuns } from '../helpers/searches.js';
 import { serialTestWith } from '../helpers/test-with.js';
-import { eventually } from '../helpers/time.js';
+import { eventually, untilStill } from '../helpers/time.js';
 import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 import { AS_GUEST, buildGuest } from './build.js';
 import { BUFFERED_BYTES, type End, SERVICES, startPrograms } from './programs.js';
@@ -130,9 +130,7 @@ serialTestWith('go')(`${OPERATIONS} operations at random: no wrong byte, and non
   const settle = async (): Promise<void> => {
     const unread = SERVICES.map(open);
     for (const end of unread) end.send(BUFFERED_BYTES);
-    let before = '';
-    const areStuck = () => before === (before = unread.map(({ socket }) => unwrittenBytesOf(socket)).join());
-    await eventually(areStuck, { intervalMs: 200 });
+    await untilStill(() => unread.map(({ socket }) => unwrittenBytesOf(socket)).join(), { intervalMs: 200 });
     const areOver = () => ([...ends].forEach((end) => end.finish()), ends.size === 0);
     await eventually(areOver, { timeoutMs: RECOVERY_MS }).catch(() => ledger.problem(`${ends.size} ends do not end`));
     if (!(await work())) ledger.problem('no echo at the end');

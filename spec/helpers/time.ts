@@ -99,6 +99,16 @@ export async function eventually<T>(
   }
 }
 
+/** Waits until `look` has the same value twice in a row, which is not false, 0, empty or missing: nothing moves any more. */
+export async function untilStill(look: () => unknown, options?: EventuallyOptions): Promise<void> {
+  let before: unknown;
+  await eventually(async () => {
+    const last = before;
+    before = await look();
+    return Boolean(before) && before === last;
+  }, options);
+}
+
 /** The result of `promise`, or a rejection that names `what` if it takes longer than a {@link Deadline} of `timeoutMs`. */
 export async function within<T>(timeoutMs: number, what: string, promise: Promise<T>): Promise<T> {
   let deadline: Deadline | undefined;

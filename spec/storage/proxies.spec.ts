@@ -10,7 +10,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { firecracker } from '../helpers/hybrid-vsock.js';
 import { answerTo, echo, localServer, localSocket, portOf, startProxy, type TestProxy } from '../helpers/proxies.js';
 import { callsAt, FieldEmulator } from '../helpers/storage.js';
-import { eventually, within } from '../helpers/time.js';
+import { eventually, untilStill, within } from '../helpers/time.js';
 
 const MACHINES = ['vm1', 'vm2'];
 
@@ -159,15 +159,7 @@ test('unread requests of a machine cause back-pressure', async (t) => {
   };
   stream.on('drain', write);
   write();
-  let last = -1;
-  await eventually(
-    () => {
-      const isStill = writtenBytes === last;
-      last = writtenBytes;
-      return isStill;
-    },
-    { intervalMs: 500 },
-  );
+  await untilStill(() => writtenBytes, { intervalMs: 500 });
   t.true(writtenBytes < 32 * 2 ** 20, `${writtenBytes}`);
   await t.notThrowsAsync(setup.connect('vm2'));
 });

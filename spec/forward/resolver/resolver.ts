@@ -1,4 +1,5 @@
 import test from 'ava';
+import { Random } from '../../../bench/soak/random.js';
 import type { EgressRules } from '../../../lib/forward/egress/rules.js';
 import { type RefusedQuestion, Resolver } from '../../../lib/forward/resolver/resolver.js';
 import { type DnsMessage, formatMessage, parseMessage } from '../../../lib/system/dns/dns-message.js';
@@ -374,11 +375,8 @@ test('a refusal fits in 512 bytes, whatever the name', async (t) => {
 });
 
 test('30,000 random or randomly changed messages are each answered, or dropped', async (t) => {
-  let state = 0x1234567;
-  const random = (below: number): number => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
+  const generator = new Random(1);
+  const random = (below: number) => generator.integer(0, below - 1);
   const { ask } = setup();
   const good = [query('example.org'), query('no.example.com', 'MX'), query('www.example.org', 'HTTPS')].map(bytesOf);
   const codes = new Map<number | null, number>();

@@ -11,7 +11,7 @@ import { deferred } from '../../../lib/util/concurrency.js';
 import { duplexPair } from '../../helpers/channel-pair.js';
 import { ExecCaller, statOf } from '../../helpers/exec-peers.js';
 import { heapBytes } from '../../helpers/measures.js';
-import { eventually } from '../../helpers/time.js';
+import { eventually, untilStill } from '../../helpers/time.js';
 import type { MemoryCase } from './memory-case.js';
 
 const { EXEC_KIND, STDIN_CREDIT_BYTES } = exec;
@@ -92,15 +92,12 @@ const repeat = (record: Buffer, bytes: number): Buffer =>
   Buffer.concat(Array.from({ length: Math.floor(bytes / record.length) }, () => record));
 
 /** Resolves when a process waits twice in a row: its output is not read. */
-async function blocked(pid: number): Promise<void> {
-  let before = '';
-  const isBlocked = (): boolean => {
+function blocked(pid: number): Promise<void> {
+  const waiting = () => {
     const [state, ...facts] = statOf(pid);
-    const last = before;
-    before = `${state} ${facts.slice(10, 12).join(' ')}`;
-    return state === 'S' && before === last;
+    return state === 'S' && facts.slice(10, 12).join(' ');
   };
-  await eventually(isBlocked, { what: 'a command that is blocked' });
+  return untilStill(waiting, { what: 'a command that is blocked' });
 }
 
 /** The bytes held for commands that write single bytes until they block. */

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'ava';
+import { Random } from '../../../bench/soak/random.js';
 import { type DnsMessage, formatMessage, isSameQuestion, parseMessage } from '../../../lib/system/dns/dns-message.js';
 import { formatName, hostOf, keyOf, parseName, readName } from '../../../lib/system/dns/domain-names.js';
 import {
@@ -190,14 +191,9 @@ test('the negative TTL is the smaller of the SOA’s two', (t) => {
 });
 
 test('30,000 messages, random or randomly changed, are parsed as a whole or not at all', (t) => {
-  // A seeded random generator: the same messages each time.
-  let state = 0x2545f491;
-  const random = (below: number): number => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
+  // The same messages each time.
+  const generator = new Random(1);
+  const random = (below: number) => generator.integer(0, below - 1);
   const [text, target] = [hex('0568656c6c6f'), nameOf('example.org')];
   const data = { MX: '000a', SRV: '0001000201bb', NAPTR: '0064000a01750353495000', TXT: '' } as const;
   const records = (Object.keys(data) as (keyof typeof data)[]).map((type) =>
