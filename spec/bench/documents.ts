@@ -9,7 +9,7 @@ import { compareWithBars } from '../../bench/report/bars.js';
 import { Results } from '../../bench/results.js';
 import { parseVmOptions } from '../../bench/vm/options.js';
 import { reportVm } from '../../bench/vm/report.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { projectText, temporaryFolder } from '../helpers/files.js';
 
 const MACHINE = { node: 'v20.1.2', cpu: 'a', cpuCount: 2, memoryBytes: 4, kernel: 'Linux 6.1', commit: null };
 
@@ -91,7 +91,7 @@ test('the documents have exactly the markers of all parts, with the current colu
   const parts = [...benchParts(findings(new Results())), ...guest];
   t.is(parts.filter(({ name }) => name === 'figures').length, 2);
   for (const file of new Set(parts.map((part) => part.file))) {
-    const text = readFileSync(join(PROJECT_ROOT, file), 'utf8');
+    const text = projectText(file);
     const own = parts.filter((part) => part.file === file);
     const marks = [...text.matchAll(/^<!-- bench:((?:begin|end) \S+) -->$/gm)].map(([, mark]) => mark);
     t.deepEqual(marks.sort(), own.flatMap(({ name }) => [`begin ${name}`, `end ${name}`]).sort());

@@ -9,9 +9,7 @@ import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import { ERROR_CODES } from '../../lib/errors.js';
 import { LOG_EVENT_NAMES, LOG_EVENTS } from '../../lib/events.js';
 import { listDocuments } from '../documents/document-list.js';
-import { PROJECT_ROOT } from '../helpers/files.js';
-
-const read = (path: string): string => readFileSync(join(PROJECT_ROOT, path), 'utf8');
+import { PROJECT_ROOT, projectText } from '../helpers/files.js';
 
 /** Each option as in the table: `-c, --channel CHANNEL`. */
 const optionsInTable = (command: Parameters<typeof optionsOf>[0]): string[] =>
@@ -30,7 +28,7 @@ const optionsInText = (text: string): string[] =>
 
 test('docs/cli.md lists the commands of the tables, and no others', (t) => {
   const rows = [
-    ...read('docs/cli.md').matchAll(/^\| \[`vproxy ([a-z -]+)`\]\(commands\/([a-z-]+)\.md\) \| (.*) \|$/gm),
+    ...projectText('docs/cli.md').matchAll(/^\| \[`vproxy ([a-z -]+)`\]\(commands\/([a-z-]+)\.md\) \| (.*) \|$/gm),
   ];
   t.deepEqual(
     rows.map(([, ...cells]) => cells),
@@ -45,7 +43,7 @@ test('docs/cli.md and docs/commands/ define the options and usages of the tables
   for (const command of await loadCommands()) {
     const { name, usage } = command;
     const page = name === '' ? 'docs/cli.md' : `docs/commands/${name.replaceAll(' ', '-')}.md`;
-    const text = read(page).replaceAll('`, `', ', ');
+    const text = projectText(page).replaceAll('`, `', ', ');
     // docs/cli.md has a table of the options that all commands for a running process have.
     const common = name === '' ? [] : name in LOCAL_COMMANDS ? ['-h'] : ['-h', '--socket', '--name', '--json'];
     const expected = optionsInTable(command).filter((option) => !common.includes(option.replace(/[, ].*/, '')));
@@ -57,13 +55,13 @@ test('docs/cli.md and docs/commands/ define the options and usages of the tables
 });
 
 test('docs/cli.md has every kind of channel, and no other', (t) => {
-  const rows = read('docs/cli.md').matchAll(/^\| `([a-z]+(?:-[a-z]+)*):/gm);
+  const rows = projectText('docs/cli.md').matchAll(/^\| `([a-z]+(?:-[a-z]+)*):/gm);
   const kinds = [...rows].map(([, kind]) => kind);
   t.deepEqual(kinds, [...CHANNEL_KINDS.keys(), QEMU_WORD]);
 });
 
 test('docs/errors.md has the current table of codes', (t) => {
-  const rows = [...read('docs/errors.md').matchAll(/^\| `([a-z-]+)` \| (.*) \|$/gm)];
+  const rows = [...projectText('docs/errors.md').matchAll(/^\| `([a-z-]+)` \| (.*) \|$/gm)];
   const word = (isSo: boolean) => (isSo ? 'yes' : 'no');
   t.deepEqual(
     rows.map(([, code, row]) => [code, row]),
@@ -75,14 +73,14 @@ test('docs/errors.md has the current table of codes', (t) => {
 });
 
 test('docs/errors.md explains every exit status', (t) => {
-  const documented = [...read('docs/errors.md').matchAll(/^\| (\d+) \|/gm)].map(([, status]) => Number(status));
+  const documented = [...projectText('docs/errors.md').matchAll(/^\| (\d+) \|/gm)].map(([, status]) => Number(status));
   for (const { exit } of Object.values(ERROR_CODES)) t.true(documented.includes(exit), String(exit));
 });
 
 for (const document of listDocuments()) {
   test(`the links of ${document} lead to existing files`, (t) => {
     const folder = join(PROJECT_ROOT, document, '..');
-    for (const [, target = ''] of read(document).matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)) {
+    for (const [, target = ''] of projectText(document).matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)) {
       t.notThrows(() => readFileOrFolder(join(folder, target)), `${document}: ${target}`);
     }
     t.pass();
@@ -95,7 +93,7 @@ function readFileOrFolder(path: string): void {
 }
 
 test('docs/troubleshooting.md explains each event once, and no other, with its level and whether it is audited', (t) => {
-  const [, section = ''] = /^## Lines of the log\n(.*?)^## /ms.exec(read('docs/troubleshooting.md')) ?? [];
+  const [, section = ''] = /^## Lines of the log\n(.*?)^## /ms.exec(projectText('docs/troubleshooting.md')) ?? [];
   const rows = [...section.matchAll(/^\| (`[^|]*`) \| ([^|]*) \| (yes )?\|/gm)].flatMap(
     ([, first = '', levels = '', yes]) => {
       const names = first.split(', ').map((name) => name.replaceAll('`', ''));

@@ -1,5 +1,4 @@
 /** The help as users see it, and suggestions for words of other programs. */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import type { CommandDescription } from '../../cli/command/command.js';
@@ -12,7 +11,7 @@ import { checkCommandLine } from '../documents/check-command-line.js';
 import { vproxyCallsIn } from '../documents/commands-of.js';
 import { shellWords } from '../documents/shell-words.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { projectText, temporaryFolder } from '../helpers/files.js';
 import { steeredPair } from '../helpers/proxies.js';
 import { runInTerminal } from '../helpers/terminals.js';
 import { runVproxy, VPROXY } from '../helpers/vproxy-process.js';
@@ -123,7 +122,7 @@ test('vproxy --help begins with the usage and every command; vproxy help channel
 });
 
 test('--version prints program, protocol and Node, and nothing else', async (t) => {
-  const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string };
+  const { version } = JSON.parse(projectText('package.json')) as { version: string };
   const stdout = `vproxy ${version} (protocol 1, node ${process.version})\n`;
   t.deepEqual(await runVproxy(['--version']), { code: 0, stdout, stderr: '' });
 });

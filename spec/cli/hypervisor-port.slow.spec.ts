@@ -5,10 +5,9 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
-import { readDocument } from '../documents/document-list.js';
 import { parseDocument } from '../documents/parse-document.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText, temporaryFolder } from '../helpers/files.js';
 import { formatDomain, type Libvirtd, startLibvirtd } from '../helpers/libvirt.js';
 import { openFiles } from '../helpers/measures.js';
 import { freePort } from '../helpers/ports.js';
@@ -71,7 +70,7 @@ withQemu('QEMU accepts ports of each kind side by side, and vproxy reaches it on
 withQemu('a port is added to a running QEMU as in docs/libvirt.md, used by a vproxy, and removed', async (t) => {
   const folder = temporaryFolder(t);
   const document = 'docs/libvirt.md';
-  const blocks = parseDocument(document, readDocument(document)).blocks.filter(({ language }) => language === 'json');
+  const blocks = parseDocument(document, projectText(document)).blocks.filter(({ language }) => language === 'json');
   const [plug = [], unplug = []] = blocks.map(({ text }) => {
     const lines = text.replaceAll('/run/', `${folder}/`).trim().split('\n');
     return lines.map((line) => JSON.parse(line) as { execute: string; arguments?: Record<string, unknown> });

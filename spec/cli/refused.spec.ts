@@ -1,18 +1,15 @@
 /** Commands that are refused, as a transcript: status 64, and one line with what is wrong and, where it can be known, what was meant. */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { shellWords } from '../documents/shell-words.js';
 import { parseTranscript } from '../documents/transcript.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { projectText, temporaryFolder } from '../helpers/files.js';
 import { steeredPair } from '../helpers/proxies.js';
 import { runVproxy } from '../helpers/vproxy-process.js';
 
 // Serial, because some ask getent(1), which must answer in 5 s: a busy machine needs longer for all commands together.
-for (const { command, output } of parseTranscript(
-  readFileSync(join(PROJECT_ROOT, 'spec/fixtures/refused-commands.txt'), 'utf8'),
-)) {
+for (const { command, output } of parseTranscript(projectText('spec/fixtures/refused-commands.txt'))) {
   test.serial(`refused: ${command.slice(0, 120)}`, async (t) => {
     const [, ...words] = shellWords(command);
     t.deepEqual(await callVproxy(words), { code: 64, stdout: '', stderr: `${output.join('\n')}\n` });

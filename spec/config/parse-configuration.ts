@@ -10,12 +10,12 @@ import { parseConfiguration } from '../../lib/settings/file/parse-configuration.
 import { formatProblem } from '../../lib/settings/problem.js';
 import { EGRESS_SETTINGS, RULE_SETTINGS } from '../../lib/settings/service-rules.js';
 import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../lib/settings/settings-table.js';
-import { fixtureRows, PROJECT_ROOT } from '../helpers/files.js';
+import { fixtureRows, PROJECT_ROOT, projectText } from '../helpers/files.js';
 
 const problemsOf = (text: string, name = 'f'): string[] =>
   parseConfiguration([parseDocument(text, name)]).problems.map(formatProblem);
 
-const SCHEMA = readFileSync(join(PROJECT_ROOT, 'docs/config.schema.json'), 'utf8');
+const SCHEMA = projectText('docs/config.schema.json');
 const editor = z.fromJSONSchema(JSON.parse(SCHEMA) as z.core.JSONSchema.JSONSchema);
 
 /** Whether an editor accepts a text by the schema. */
@@ -152,7 +152,7 @@ test('the example configurations are valid, also in an editor, which marks fault
 });
 
 test('docs/config.md shows a valid file, and its table has every key', (t) => {
-  const document = readFileSync(join(PROJECT_ROOT, 'docs/config.md'), 'utf8');
+  const document = projectText('docs/config.md');
   const [, example = ''] = /```toml\n(.*?)```/s.exec(document) ?? [];
   t.deepEqual([problemsOf(example), isAccepted(example)], [[], true]);
   const rows = [...document.matchAll(/^\| (`.*?) \|/gm)].flatMap(([, keys = '']) => keys.match(/[a-z-]+(?=`)/g) ?? []);

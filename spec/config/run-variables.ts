@@ -1,11 +1,9 @@
 /** The environment variables of a run. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import test from 'ava';
 import { parseRunFlags } from '../../cli/run/run-options.js';
 import { RUN_VARIABLES, takeRunVariables } from '../../cli/run/run-variables.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
-import { PROJECT_ROOT } from '../helpers/files.js';
+import { projectText } from '../helpers/files.js';
 import { givenIn } from '../helpers/given-options.js';
 
 /** Each variable, its option with the same meaning and with another one, and a bad value with its error. */
@@ -53,7 +51,7 @@ test('children of vproxy do not see them, and docs/cli.md lists them', (t) => {
   const taken = Object.fromEntries(VARIABLES.map(([name, value]) => [`VPROXY_${name}`, value]));
   const environment: NodeJS.ProcessEnv = { ...taken, VPROXY_SOCKET: '/s' };
   t.deepEqual([takeRunVariables(environment), environment], [taken, { VPROXY_SOCKET: '/s' }]);
-  const rows = readFileSync(join(PROJECT_ROOT, 'docs/cli.md'), 'utf8').matchAll(/^\| `(VPROXY_\w+)` \| (.*) \|$/gm);
+  const rows = projectText('docs/cli.md').matchAll(/^\| `(VPROXY_\w+)` \| (.*) \|$/gm);
   const told = Array.from(rows, ([, name, about = '']) => [name, about.replaceAll('`', '')]);
   t.deepEqual(told.slice(0, -1), RUN_VARIABLES);
 });

@@ -1,5 +1,4 @@
 /** The table of settings compared with the documents, and each setting of a channel in every place that accepts it. */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { ADDITION_OPTIONS, readAddition } from '../../cli/commands/channel-add.js';
@@ -10,7 +9,7 @@ import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';
 import { EGRESS_SETTINGS, RULE_SETTINGS } from '../../lib/settings/service-rules.js';
 import { keyIn, type Setting } from '../../lib/settings/setting.js';
 import { FILE_CHANNEL_SETTINGS } from '../../lib/settings/settings-table.js';
-import { PROJECT_ROOT } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText } from '../helpers/files.js';
 import { givenIn } from '../helpers/given-options.js';
 
 const RELOADS = { now: 'at once', channel: 'by restarting the channel', start: 'at the next start' } as const;
@@ -35,7 +34,7 @@ test('docs/config.md says for each setting where it can be set, and when it take
     ...inner('services', RULE_SETTINGS),
     ...inner('egress', EGRESS_SETTINGS),
   ].join('\n');
-  const document = readFileSync(join(PROJECT_ROOT, 'docs/config.md'), 'utf8');
+  const document = projectText('docs/config.md');
   t.true(document.includes(`\n\n${table}\n\n`), `it should have this table:\n${table}`);
 });
 
@@ -43,7 +42,7 @@ test('docs/config.schema.json is current: npm run config-schema writes it', asyn
   const { describeConfiguration } = (await import(join(PROJECT_ROOT, 'packaging/config-schema.mjs'))) as {
     describeConfiguration: () => object;
   };
-  const text = readFileSync(join(PROJECT_ROOT, 'docs/config.schema.json'), 'utf8');
+  const text = projectText('docs/config.schema.json');
   t.deepEqual(JSON.parse(text), describeConfiguration());
 });
 

@@ -1,14 +1,12 @@
 /** docs/control.md compared with the server: its routes, statuses, limits and figures. A scene plays its examples. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import test from 'ava';
 import { ROUTES } from '../../lib/control/routes/table.js';
 import { MAX_CONNECTIONS, REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
 import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
-import { PROJECT_ROOT } from '../helpers/files.js';
+import { projectText } from '../helpers/files.js';
 import { steeredPair } from '../helpers/proxies.js';
 
-const text = readFileSync(join(PROJECT_ROOT, 'docs/control.md'), 'utf8');
+const text = projectText('docs/control.md');
 
 const sections = text.split(/^###? /m).filter((section) => /^(GET|POST|PUT|DELETE) /.test(section));
 

@@ -1,7 +1,7 @@
 /** The control server: HTTP requests and their answers. */
 
 import { once } from 'node:events';
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import * as z from 'zod';
@@ -22,7 +22,7 @@ import {
   startControl,
   type TestRequest,
 } from '../helpers/control.js';
-import { PROJECT_ROOT, staticImports, temporaryFolder, writeKeyFile } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText, staticImports, temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { echo, localServer, openEcho, steeredPair, TestProxy } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
@@ -275,7 +275,7 @@ interface Description {
 
 type Content = Readonly<Record<string, { readonly schema: Record<string, unknown> }>>;
 
-const text = readFileSync(join(PROJECT_ROOT, 'docs/openapi.json'), 'utf8');
+const text = projectText('docs/openapi.json');
 const description = JSON.parse(text) as Description;
 
 test('docs/openapi.json matches the table of routes: npm run openapi writes it', (t) => {

@@ -1,7 +1,7 @@
 /** The documents to test: all that users read, relative to the project's folder. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { PROJECT_ROOT } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText } from '../helpers/files.js';
 import { type Block, parseDocument } from './parse-document.js';
 
 /** Documents that are generated from the code, and not committed. */
@@ -16,10 +16,6 @@ export function listDocuments(): string[] {
   return ['README.md', 'CONTRIBUTING.md', ...inDocs, 'examples/README.md'];
 }
 
-export function readDocument(path: string): string {
-  return readFileSync(join(PROJECT_ROOT, path), 'utf8');
-}
-
 /** A folder whose documents are played as one: most have a command or two. */
 const PLAYED_AS_ONE = 'docs/commands';
 
@@ -31,5 +27,5 @@ export const listPlayed = (): string[] => [
 /** The blocks of what is played. `text` replaces that of a document. */
 export function blocksPlayed(path: string, text?: string): readonly Block[] {
   const paths = path === PLAYED_AS_ONE ? listDocuments().filter((one) => one.startsWith(`${path}/`)) : [path];
-  return paths.flatMap((one) => parseDocument(one, text ?? readDocument(one)).blocks);
+  return paths.flatMap((one) => parseDocument(one, text ?? projectText(one)).blocks);
 }

@@ -5,17 +5,17 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import test from 'ava';
-import { PROJECT_ROOT } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText } from '../helpers/files.js';
 import { checkCommandLine, isCommandName } from './check-command-line.js';
 import { commandLinesOf, hasPlaceholder, vproxyCallsIn } from './commands-of.js';
-import { listDocuments, readDocument } from './document-list.js';
+import { listDocuments } from './document-list.js';
 import { parseMarker } from './marker.js';
 import { COMMAND_LANGUAGES, parseDocument, scenesOf } from './parse-document.js';
 import { SCENES } from './scenes/index.js';
 import { shellWords } from './shell-words.js';
 import { matchesTranscript, parseTranscript } from './transcript.js';
 
-const documents = listDocuments().map((path) => parseDocument(path, readDocument(path)));
+const documents = listDocuments().map((path) => parseDocument(path, projectText(path)));
 
 for (const document of documents) {
   const { path, blocks } = document;
@@ -85,7 +85,7 @@ test('every scene belongs to a document', (t) => {
 test('the README of the examples has a command for each, and each imports only the public API of vproxy', (t) => {
   const folder = join(PROJECT_ROOT, 'examples');
   const names = readdirSync(folder).filter((name) => name.endsWith('.ts'));
-  const commands = [...readDocument('examples/README.md').matchAll(/^node dist\/examples\/([a-z-]+)\.js/gm)];
+  const commands = [...projectText('examples/README.md').matchAll(/^node dist\/examples\/([a-z-]+)\.js/gm)];
   t.deepEqual(commands.map(([, name]) => `${name}.ts`).sort(), names.sort());
   for (const name of names) {
     const imports = [...readFileSync(join(folder, name), 'utf8').matchAll(/ from '([^']+)'/g)].map(([, from]) => from);

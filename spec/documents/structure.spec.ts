@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import test from 'ava';
 import ts from 'typescript';
-import { PROJECT_ROOT } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText } from '../helpers/files.js';
 import { listDocuments } from './document-list.js';
 
 const { judgeTitle } = (await import(join(PROJECT_ROOT, 'packaging/commit-titles.mjs'))) as {
@@ -34,7 +34,7 @@ const textsOf = (...folders: readonly string[]): ReadonlyMap<string, string> =>
           .filter((name) => name.endsWith('.ts'))
           .map((name) => `${folder}/${name}`),
       )
-      .map((file) => [file, readFileSync(join(PROJECT_ROOT, file), 'utf8')]),
+      .map((file) => [file, projectText(file)]),
   );
 
 const texts = textsOf('lib', 'cli');
@@ -137,10 +137,7 @@ const IDIOMS: Readonly<Record<string, RegExp>> = {
 };
 
 test('comments, messages and documents avoid idioms that are not English', (t) => {
-  const documents = listDocuments().map((path): [string, string] => [
-    path,
-    readFileSync(join(PROJECT_ROOT, path), 'utf8'),
-  ]);
+  const documents = listDocuments().map((path): [string, string] => [path, projectText(path)]);
   for (const [file, text] of [...texts, ...documents]) {
     // A comment continues on the next line.
     const read = text.replace(/\s*\n\s*(?:\*|\/\/)?\s*/g, ' ');

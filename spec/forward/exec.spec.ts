@@ -15,19 +15,10 @@ import { carryUntil } from '../helpers/session-pair.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { targetPair } from '../helpers/target-pair.js';
 import { eventually, ManualClock } from '../helpers/time.js';
+import { isRunning } from '../helpers/vproxy-process.js';
 
 const running = (t: ExecutionContext, command: string, b: ProxySetup = {}) =>
   proxyPair(t, { targets: `run:exec:${command}`, b });
-
-const isAlive = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0);
-    // A killed process stays a zombie until its parent waits for it.
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  } catch {
-    return false;
-  }
-};
 
 test('processes have pipes and are independent: they end, read, write and answer in any order, and no byte is lost', async (t) => {
   const { connect, b } = await proxyPair(t, {
@@ -112,12 +103,12 @@ test('a process and its children are terminated with their stream, and killed if
   const [first] = (await once(socket, 'data')) as [Buffer];
   const pids = first.toString().trim().split(' ').map(Number);
   t.is(pids.length, 2);
-  t.true(pids.every(isAlive));
+  t.true(pids.every(isRunning));
   socket.resetAndDestroy();
   await eventually(() => b.events.some(({ event }) => event === 'stream-opened') && clock.pending > 0);
   await eventually(() => {
     clock.advance(5000);
-    return !pids.some(isAlive);
+    return !pids.some(isRunning);
   });
   await b.event('stream-reset');
 });
@@ -137,7 +128,7 @@ test('a rule counts processes until they have exited: with opens and resets in a
     existsSync(started) ? readFileSync(started, 'utf8').trim().split('\n').map(Number) : [];
   // Time stands still for those still running at the end.
   t.teardown(() => {
-    for (const pid of pids().filter(isAlive)) process.kill(-pid, 'SIGKILL');
+    for (const pid of pids().filter(isRunning)) process.kill(-pid, 'SIGKILL');
   });
   let running = 0;
   const attempt = async (peer: SocketPeer): Promise<string> => {
@@ -164,12 +155,12 @@ test('a rule counts processes until they have exited: with opens and resets in a
   const second = await connect();
   for (let turn = 0; turn < 10; turn += 1) t.regex(await attempt(second), /^REFUSE \d+ denied$/);
   t.is(pids().length, 1);
-  t.true(pids().every(isAlive));
+  t.true(pids().every(isRunning));
 
   // SIGKILL is sent, and the place becomes free.
   clock.advance(5000);
   await eventually(async () => (await attempt(second)).startsWith('ACCEPT'));
-  t.deepEqual(pids().map(isAlive), [false, true]);
+  t.deepEqual(pids().map(isRunning), [false, true]);
 });
 
 test('stopping the proxy ends all processes, even those that ignore SIGTERM', async (t) => {
@@ -179,7 +170,7 @@ test('stopping the proxy ends all processes, even those that ignore SIGTERM', as
   const pid = Number(first);
   socket.on('error', () => undefined);
   await b.proxy.stop();
-  t.false(isAlive(pid));
+  t.false(isRunning(pid));
 });
 
 test.serial(

@@ -11,12 +11,15 @@ import { eventually } from './time.js';
 /** The project's folder, without a trailing slash. */
 export const PROJECT_ROOT = fileURLToPath(new URL('../../..', import.meta.url)).replace(/\/$/, '');
 
+/** A text file of the project. */
+export const projectText = (path: string): string => readFileSync(join(PROJECT_ROOT, path), 'utf8');
+
 /**
  * The rows of a table in `spec/fixtures`: a text, and the indented lines below it. A line in double quotes is a string of JSON;
  * lines that begin with # are comments.
  */
 export function fixtureRows(name: string): (readonly [text: string, ...below: string[]])[] {
-  const table = readFileSync(join(PROJECT_ROOT, 'spec/fixtures', name), 'utf8').replace(/^#.*\n/gm, '');
+  const table = projectText(`spec/fixtures/${name}`).replace(/^#.*\n/gm, '');
   const read = (line: string): string => (/^".*"$/.test(line) ? (JSON.parse(line) as string) : line);
   return table.split(/(?<=^ {2}.*)\n(?!$| )/m).map((row) => {
     const [text = '', ...below] = row.trimEnd().split(/\n {2}/);

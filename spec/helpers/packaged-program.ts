@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
 import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/command/table.js';
-import { PROJECT_ROOT, temporaryFolder } from './files.js';
+import { PROJECT_ROOT, projectText, temporaryFolder } from './files.js';
 import { localServer } from './local-server.js';
 import { eventually } from './time.js';
 import { ESTABLISHED, type RunResult, runProgram, spawnVproxy, TAKING_CONTROL } from './vproxy-process.js';
@@ -26,7 +26,7 @@ const REPLIES = join(PROJECT_ROOT, 'spec/fixtures/storage-replies.json');
 
 /** The words of the two commands of the README's quick start, without the leading `vproxy`. */
 function readmeCommands(): { guest: string[]; host: string[] } {
-  const readme = readFileSync(join(PROJECT_ROOT, 'README.md'), 'utf8');
+  const readme = projectText('README.md');
   const find = (channel: string): string[] => {
     const line = new RegExp(`^vproxy (-c ${channel}:.*)$`, 'm').exec(readme)?.[1];
     if (line === undefined) throw new Error(`the README has no command with a channel ${channel}`);
@@ -128,7 +128,7 @@ export async function checkCommands(t: ExecutionContext, program: PackagedProgra
     t.is(code, 0, `${line}: ${stderr}`);
   }
   t.regex(readFileSync(key, 'utf8'), /^[0-9a-f]{64}\n$/);
-  const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string };
+  const { version } = JSON.parse(projectText('package.json')) as { version: string };
   t.true((await run(program, ['--version'])).stdout.startsWith(`vproxy ${version} (protocol 1, node v`));
 }
 

@@ -14,7 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText, temporaryFolder } from '../helpers/files.js';
 import { endHolder, startHolder } from '../helpers/namespaces.js';
 import { hasNeed } from '../helpers/needs.js';
 import { serialTestWith } from '../helpers/test-with.js';
@@ -96,7 +96,7 @@ withPodman('there is nothing in it but the executable, its libraries, accounts a
   t.is(config['User'], '65532:65532');
   t.deepEqual(config['Entrypoint'], ['/usr/bin/vproxy']);
   t.false('Healthcheck' in config);
-  const text = readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8');
+  const text = projectText('package.json');
   const { version, description } = JSON.parse(text) as Record<string, string>;
   const expectedFacts = { title: 'vproxy', version, description, licenses: 'MIT', source: SOURCE };
   for (const facts of [config.Labels, manifest.annotations]) {

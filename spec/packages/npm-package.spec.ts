@@ -4,7 +4,7 @@ import { cpSync, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, w
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText, temporaryFolder } from '../helpers/files.js';
 import { checkCommands, checkEverydayUse, type PackagedProgram } from '../helpers/packaged-program.js';
 
 const MAX_INSTALLED_BYTES = 17_000_000;
@@ -151,7 +151,7 @@ const NEWEST = { typescript: '7.0.2', '@types/node': '26.6.6' };
  */
 async function checkFreshProject(t: ExecutionContext, tarball: string): Promise<void> {
   const folder = temporaryFolder(t);
-  const readme = readFileSync(join(PROJECT_ROOT, 'examples/README.md'), 'utf8');
+  const readme = projectText('examples/README.md');
   const [, block = ''] = /```sh\n(npm init [^`]*)```/.exec(readme) ?? [];
   const newest = Object.entries(NEWEST).map((entry) => entry.join('@'));
   const commands = block
@@ -164,7 +164,7 @@ async function checkFreshProject(t: ExecutionContext, tarball: string): Promise<
   t.regex(output, /^web:127\.0\.0\.1:0 answers: a page of the guest$/m);
   t.regex(await run(folder, 'node', 'embedded-session.js'), /^5 sums at once: all right$/m);
 
-  const manual = readFileSync(join(PROJECT_ROOT, 'docs/programs.md'), 'utf8');
+  const manual = projectText('docs/programs.md');
   const blocks = [...manual.matchAll(/```ts\n([^`]*)```/g)].map(([, text = '']) => text);
   t.true(blocks.length >= 2);
   const given = "declare const duplex: import('node:stream').Duplex;";
@@ -192,7 +192,7 @@ async function checkTypes(t: ExecutionContext, root: string): Promise<void> {
     mkdirSync(join(root, 'node_modules/@types'), { recursive: true });
     symlinkSync(join(PROJECT_ROOT, 'node_modules', name), join(root, 'node_modules', name));
   }
-  const names = [...readFileSync(join(PROJECT_ROOT, 'lib/index.ts'), 'utf8').matchAll(/export (type )?\{([^}]*)\}/g)];
+  const names = [...projectText('lib/index.ts').matchAll(/export (type )?\{([^}]*)\}/g)];
   const values = names.flatMap(([, isType, list = '']) =>
     isType === undefined
       ? list

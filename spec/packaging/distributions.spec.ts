@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText, temporaryFolder } from '../helpers/files.js';
 import { testWith } from '../helpers/test-with.js';
 
 const SPEC = join(PROJECT_ROOT, 'packaging/rpm/vproxy.spec');
@@ -14,7 +14,7 @@ const SPEC = join(PROJECT_ROOT, 'packaging/rpm/vproxy.spec');
 testWith('rpm')('rpmspec accepts the RPM spec', (t) => {
   const args = ['--query', '--queryformat', '%{name} %{version}', SPEC];
   const { status, stdout, stderr } = spawnSync('rpmspec', args, { encoding: 'utf8' });
-  const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string };
+  const { version } = JSON.parse(projectText('package.json')) as { version: string };
   t.deepEqual([status, stdout], [0, `vproxy ${version}`], stderr);
 });
 

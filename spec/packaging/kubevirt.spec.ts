@@ -1,9 +1,9 @@
 /** The hook sidecar for KubeVirt: the effect of its hook on a domain, and the manifest that uses it. */
 import { spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText, temporaryFolder } from '../helpers/files.js';
 import { channelsOf } from '../helpers/given-options.js';
 import { testWith } from '../helpers/test-with.js';
 import { runVproxy } from '../helpers/vproxy-process.js';
@@ -11,7 +11,7 @@ import { runVproxy } from '../helpers/vproxy-process.js';
 const HOOK = join(PROJECT_ROOT, 'packaging/container/kubevirt/onDefineDomain');
 
 /** As KubeVirt's encoder writes them: no element closes itself, quotes are double, levels are tabs. */
-const DOMAIN = readFileSync(join(PROJECT_ROOT, 'spec/fixtures/kubevirt-domain.xml'), 'utf8').trimEnd();
+const DOMAIN = projectText('spec/fixtures/kubevirt-domain.xml').trimEnd();
 
 interface HookRun {
   readonly shell?: readonly [string, ...string[]];
@@ -84,7 +84,7 @@ test('on an error the hook fails with one line and prints nothing, so the VM doe
 });
 
 test('the manifest requests the sidecar in the form KubeVirt reads, with valid options', (t) => {
-  const manifest = readFileSync(join(PROJECT_ROOT, 'packaging/kubernetes/kubevirt.yaml'), 'utf8');
+  const manifest = projectText('packaging/kubernetes/kubevirt.yaml');
   const [, text = ''] = /hookSidecars: >-\n((?: {10,}.*\n)+)/.exec(manifest) ?? [];
   const sidecars = JSON.parse(text) as { image: string; args: string[] }[];
   t.is(sidecars.length, 1);

@@ -1,6 +1,6 @@
 /** The manual pages: they cover the whole program, and the tools that display pages accept them. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type NamedOption, optionsOf } from '../../cli/command/command.js';
@@ -10,7 +10,7 @@ import { ERROR_CODES } from '../../lib/errors.js';
 import { STORAGE_SETTINGS } from '../../lib/settings/channel-settings.js';
 import { EGRESS_SETTINGS, RULE_SETTINGS } from '../../lib/settings/service-rules.js';
 import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../lib/settings/settings-table.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText, temporaryFolder } from '../helpers/files.js';
 import { testWith } from '../helpers/test-with.js';
 
 interface Page {
@@ -22,8 +22,6 @@ interface Page {
 const commandPage = (name: string): string => `vproxy-${name.replaceAll(' ', '-')}.1`;
 const COMMAND_PAGES = Object.keys(NAMED_COMMANDS).map(commandPage);
 const PAGES = ['vproxy.1', ...COMMAND_PAGES, 'vproxy-storage.1', 'vproxy.conf.5', 'vproxy-protocol.7'];
-
-const read = (path: string): string => readFileSync(join(PROJECT_ROOT, path), 'utf8');
 
 async function formatPages(): Promise<readonly Page[]> {
   const path = join(PROJECT_ROOT, 'packaging/manual/format-manuals.mjs');
@@ -55,7 +53,7 @@ function writePages(t: ExecutionContext): string {
 
 test('a build makes the pages, and lists them in package.json', (t) => {
   t.deepEqual(readdirSync(join(PROJECT_ROOT, 'dist/man')).sort(), [...PAGES].sort());
-  const { man } = JSON.parse(read('package.json')) as { man: string[] };
+  const { man } = JSON.parse(projectText('package.json')) as { man: string[] };
   t.is(man.join(), PAGES.map((page) => `./dist/man/${page}`).join());
 });
 
@@ -135,14 +133,16 @@ test('vproxy.conf.5 has every key of the tables, with its type', (t) => {
 
 test('vproxy-storage.1 has the variables and the statuses of the wrapper', (t) => {
   const text = plainPage('vproxy-storage.1');
-  const source = read('cli/storage-wrapper.ts');
+  const source = projectText('cli/storage-wrapper.ts');
   for (const [name] of source.matchAll(/VPROXY_STORAGE_[A-Z]+/g)) t.true(text.includes(`\n.TP\n${name}\n`), name);
   for (const [, status = ''] of source.matchAll(/\b(12\d)\b/g)) t.true(text.includes(`\n.TP\n${status}\n`), status);
 });
 
 test('vproxy-protocol.7 has every rule of docs/protocol.md', (t) => {
   const text = formatted.find(({ file }) => file === 'vproxy-protocol.7')?.text.replaceAll('\\-', '-') ?? '';
-  const rules = [...read('docs/protocol.md').matchAll(/^\*\*(R-[A-Z]+-\d+\.)\*\*/gm)].map(([, rule = '']) => rule);
+  const rules = [...projectText('docs/protocol.md').matchAll(/^\*\*(R-[A-Z]+-\d+\.)\*\*/gm)].map(
+    ([, rule = '']) => rule,
+  );
   t.true(rules.length > 50);
   const shown = [...text.matchAll(/^\\fB(R-[A-Z]+-\d+\.)\\fR/gm)].map(([, rule]) => rule);
   t.deepEqual(shown, rules);

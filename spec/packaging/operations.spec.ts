@@ -3,7 +3,7 @@
  * Prometheus accepts, and to existing commands.
  */
 import { spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { legendOf, parseDashboard, substitute } from '../../bench/dashboard/dashboard.js';
@@ -11,24 +11,22 @@ import { findProgram } from '../../bench/process/find-program.js';
 import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/command/table.js';
 import { ERROR_CODES } from '../../lib/errors.js';
 import { CHANNEL_STATES } from '../../lib/status/describe.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText, temporaryFolder } from '../helpers/files.js';
 import { channelsOf } from '../helpers/given-options.js';
 import { processPair } from '../helpers/process-pair.js';
 import { eventually } from '../helpers/time.js';
 
-const read = (path: string): string => readFileSync(join(PROJECT_ROOT, path), 'utf8');
-
-const TEXT = read('packaging/grafana/vproxy.json');
-const ALERTS = read('packaging/prometheus/alerts.yml');
+const TEXT = projectText('packaging/grafana/vproxy.json');
+const ALERTS = projectText('packaging/prometheus/alerts.yml');
 const { panels, variables } = parseDashboard(TEXT);
 const queries = panels.flatMap(({ targets }) => targets.map(({ query }) => query));
 
-const operations = read('docs/operations.md');
-const sidecar = read('packaging/kubernetes/sidecar.yaml');
+const operations = projectText('docs/operations.md');
+const sidecar = projectText('packaging/kubernetes/sidecar.yaml');
 
 /** The metrics in docs/control.md, which another spec compares with the server, with their labels. */
 const DOCUMENTED = [
-  ...read('docs/control.md').matchAll(/^\| `([a-z_]+)` \| (gauge|counter|histogram) \|(.*)\|$/gm),
+  ...projectText('docs/control.md').matchAll(/^\| `([a-z_]+)` \| (gauge|counter|histogram) \|(.*)\|$/gm),
 ].map(([, name = '', type, text = '']): [string, Set<string>] => {
   const labels = [...text.matchAll(/`([a-z]+)`/g)].map(([, label = '']) => label);
   return type === 'histogram' ? [`${name}_bucket`, new Set([...labels, 'le'])] : [name, new Set(labels)];
@@ -165,7 +163,7 @@ test('Grafana can import the dashboard: panel ids, positions and variables are v
 });
 
 test('the document and its picture have every panel', (t) => {
-  const picture = read('docs/img/dashboard.svg');
+  const picture = projectText('docs/img/dashboard.svg');
   const rows = [...operations.matchAll(/^\| ([^|`]+) \|/gm)].flatMap(([, cell = '']) => [cell, ...cell.split(', ')]);
   for (const { title } of panels) {
     t.true(rows.includes(title), title);

@@ -4,7 +4,7 @@ import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test from 'ava';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText, temporaryFolder } from '../helpers/files.js';
 import { checkCommands, checkEverydayUse, type PackagedProgram } from '../helpers/packaged-program.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
@@ -40,7 +40,7 @@ test('a trace names source lines', async (t) => {
     vproxy.kill('SIGTERM');
     t.deepEqual(await vproxy.exited, { code: 70, signal: null });
     const [, line = ''] = /\/cli\/run\/proxy-process\.ts:(\d+):\d+\)/.exec(vproxy.lines.join('\n')) ?? [];
-    const source = readFileSync(join(PROJECT_ROOT, 'cli/run/proxy-process.ts'), 'utf8').split('\n')[Number(line) - 1];
+    const source = projectText('cli/run/proxy-process.ts').split('\n')[Number(line) - 1];
     t.regex(source ?? '', /process\.off\('SIGINT'/, vproxy.lines.join('\n'));
   }
 });

@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { newReceiveWindow, ReceiveWindow } from '../../lib/session/flow.js';
 import { Budget } from '../../lib/util/bounds.js';
-import { PROJECT_ROOT, staticImports, temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText, staticImports, temporaryFolder } from '../helpers/files.js';
 import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 const FOLDER = join(PROJECT_ROOT, 'dist/program');
@@ -113,7 +113,7 @@ test('the licences of the packages in it are beside it', (t) => {
 });
 
 test('the program prints its version', async (t) => {
-  const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string };
+  const { version } = JSON.parse(projectText('package.json')) as { version: string };
   t.true((await runVproxy(['--version'])).stdout.startsWith(`vproxy ${version} (`));
 });
 

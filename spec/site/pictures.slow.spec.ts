@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { wordsOfScreen } from '../../site/pictures/screen.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText, temporaryFolder } from '../helpers/files.js';
 import { testWith } from '../helpers/test-with.js';
 
 testWith(
@@ -18,7 +18,7 @@ testWith(
   for (const name of ['session.svg', 'top.svg']) {
     const recorded = wordsOfScreen(readFileSync(join(folder, name), 'utf8'));
     t.true(recorded.length > 10, `${name}: ${recorded.join('\n')}`);
-    const shown = wordsOfScreen(readFileSync(join(PROJECT_ROOT, 'docs/img', name), 'utf8'));
+    const shown = wordsOfScreen(projectText(`docs/img/${name}`));
     t.deepEqual(recorded, shown, `${name} is out of date: npm run pictures`);
   }
 });

@@ -5,18 +5,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { commandLinesOf } from '../documents/commands-of.js';
-import { readDocument } from '../documents/document-list.js';
 import { parseDocument } from '../documents/parse-document.js';
 import { play } from '../documents/runner/play.js';
 import { DEBIAN_GUEST } from '../documents/scenes/debian-guest.js';
-import { PROJECT_ROOT } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText } from '../helpers/files.js';
 import { buildPackages } from './rig/make-package.js';
 
 const MAKE_MS = 300_000;
 const SCENE_MS = 600_000;
 
 const linesIn = (path: string): string[] =>
-  parseDocument(path, readDocument(path))
+  parseDocument(path, projectText(path))
     .blocks.flatMap(commandLinesOf)
     .map(({ text }) => text);
 const guide = linesIn('docs/getting-started.md');
@@ -46,7 +45,7 @@ test.serial('the guest boots, and does what the document shows', async (t) => {
 });
 
 test('the document contains the part in README.md', (t) => {
-  const [, section = ''] = /^## Try it: .*?\n(.*?)^## /ms.exec(readDocument('README.md')) ?? [];
+  const [, section = ''] = /^## Try it: .*?\n(.*?)^## /ms.exec(projectText('README.md')) ?? [];
   const lines = parseDocument('README.md', section).blocks.flatMap(commandLinesOf);
   t.true(lines.length > 5);
   for (const { text } of lines) t.true(guide.includes(text), text);

@@ -6,9 +6,8 @@ import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { MachineInfo } from '../../lib/status/types.js';
-import { readDocument } from '../documents/document-list.js';
 import { parseDocument } from '../documents/parse-document.js';
-import { PROJECT_ROOT } from '../helpers/files.js';
+import { projectText } from '../helpers/files.js';
 import { eventually } from '../helpers/time.js';
 import { ENDED, ESTABLISHED, runProgram, VPROXY, VproxyProcess } from '../helpers/vproxy-process.js';
 import { eventuallyInGuest } from './rig/agent.js';
@@ -287,7 +286,7 @@ test.serial('the services of a host run in their sandboxes; a request starts the
 /** The blocks of the recipe with this title. */
 function readRecipe(title: string): string[] {
   const path = 'docs/recipes.md';
-  const text = readDocument(path);
+  const text = projectText(path);
   const begin = text.indexOf(`\n## ${title}`);
   const from = text.slice(0, begin).split('\n').length;
   const to = text.slice(0, text.indexOf('\n## ', begin + 1)).split('\n').length;
@@ -308,7 +307,7 @@ test.serial('with a host as in a recipe, which may run commands as root, the gue
   await host.waitForLine(ESTABLISHED, { timeoutMs: START_MS });
   await write('/etc/default/vproxy-guest', 'VPROXY_OPTIONS=--allow-exec\n');
   // The guest does not have the files of packages in /usr/share/doc.
-  await write(DROP_IN, readFileSync(join(PROJECT_ROOT, 'packaging/systemd/drop-ins/guest-exec.conf'), 'utf8'));
+  await write(DROP_IN, projectText('packaging/systemd/drop-ins/guest-exec.conf'));
   await withNewSession(() => run(`systemctl daemon-reload; systemctl restart ${UNIT}`));
   t.deepEqual(await onHost('vproxy wait --booted --timeout 60'), { code: 0, stdout: '', stderr: '' });
   await run('systemd-run --quiet --unit=broken false');

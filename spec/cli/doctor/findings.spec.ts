@@ -1,9 +1,7 @@
 /** Findings of `vproxy doctor` except on sockets and peers, which are slow. Each has a case, and a row in docs/doctor.md. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import test from 'ava';
 import { FINDINGS, type FindingId } from '../../../cli/doctor/findings.js';
-import { PROJECT_ROOT } from '../../helpers/files.js';
+import { projectText } from '../../helpers/files.js';
 import { runCases } from './cases/case.js';
 import { DOMAIN_CASES } from './cases/domains.js';
 import { EGRESS_CASES } from './cases/egress.js';
@@ -26,7 +24,7 @@ test('each finding is provoked by a case', (t) => {
 });
 
 test('docs/doctor.md lists each finding: its level, a sentence on its meaning, its remedy', (t) => {
-  const text = readFileSync(join(PROJECT_ROOT, 'docs/doctor.md'), 'utf8');
+  const text = projectText('docs/doctor.md');
   const rows = [...text.matchAll(/^\| `([a-z-]+-[a-z-]+)` \| (\w+) \| ([A-Z].*?\.) \| (|.*?[^.]) ?\|$/gm)];
   t.deepEqual(
     rows.map(([, id, level, , remedy]) => [id, level, remedy]).sort(),

@@ -1,5 +1,4 @@
 /** Dialling by rules: one lookup, each address judged, and a connection to a judged one, or a tunnel of an HTTP proxy. */
-import { once } from 'node:events';
 import type net from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
@@ -11,7 +10,7 @@ import { systemClock } from '../../../lib/util/clock.js';
 import { rulesOf } from '../../helpers/dns.js';
 import { EgressScene } from '../../helpers/egress.js';
 import { freePort, hangingPort } from '../../helpers/ports.js';
-import { localServer } from '../../helpers/proxies.js';
+import { localServer, readToEnd } from '../../helpers/proxies.js';
 import { eventually, ManualClock, within } from '../../helpers/time.js';
 
 interface Setting extends Partial<EgressDialerOptions> {
@@ -351,14 +350,6 @@ async function scriptedProxy(t: ExecutionContext, answer: (socket: net.Socket) =
 const behind = (t: ExecutionContext, port: number, host = '127.0.0.1') =>
   world(t, { allow: ['*:443', '[::1]:443'], upstream: { host, port }, isOwn, answer: () => ['127.0.0.1'] });
 
-/** Everything up to EOF, as text. */
-async function textOf(socket: net.Socket): Promise<string> {
-  const chunks: Buffer[] = [];
-  socket.on('data', (chunk: Buffer) => chunks.push(chunk));
-  await within(20_000, 'the end', once(socket.resume(), 'end'));
-  return Buffer.concat(chunks).toString();
-}
-
 test('a proxy gets the name, which is not looked up here, unlike its own; the tunnel follows', async (t) => {
   const proxy = await scriptedProxy(t, (socket) => {
     socket.write('HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n');
@@ -371,7 +362,7 @@ test('a proxy gets the name, which is not looked up here, unlike its own; the tu
   t.regex(address, new RegExp(`:${proxy.port}$`));
   t.true(socket.isPaused());
   socket.write('hello');
-  t.is(await textOf(socket), 'you said hello');
+  t.is(String(await readToEnd(socket.resume())), 'you said hello');
 });
 
 test('a destination that is not allowed never reaches the proxy, by name or address; IPv6 is sent in brackets', async (t) => {
@@ -410,7 +401,8 @@ for (const [what, [pieces, rest]] of Object.entries(OPENED)) {
       }
       socket.end();
     });
-    t.is(await textOf((await behind(t, proxy.port).dial('example.org', 443)).socket), rest);
+    const { socket: tunnel } = await behind(t, proxy.port).dial('example.org', 443);
+    t.is(String(await readToEnd(tunnel.resume())), rest);
   });
 }
 

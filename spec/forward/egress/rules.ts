@@ -6,8 +6,7 @@ import { SPECIAL_RANGES } from '../../../lib/forward/egress/networks.js';
 import { ANSWERS } from '../../../lib/forward/egress/refusal.js';
 import { type EgressHost, parseEgressEntry, parseUpstream } from '../../../lib/forward/egress/rules.js';
 import { isInRanges } from '../../../lib/util/addresses/host-port.js';
-import { readDocument } from '../../documents/document-list.js';
-import { fixtureRows } from '../../helpers/files.js';
+import { fixtureRows, projectText } from '../../helpers/files.js';
 
 const name = (text: string): EgressHost => ({ kind: 'name', name: text });
 const below = (suffix: string): EgressHost => ({ kind: 'below', suffix });
@@ -116,7 +115,7 @@ test('an upstream is a host and a port, with or without http:// in front; errors
 
 /** The cells of the table below a heading. */
 function rowsOf(heading: string): string[][] {
-  const section = new RegExp(`^## ${heading}$[^]*?(?=^##)`, 'm').exec(readDocument('docs/egress.md'))?.[0] ?? '';
+  const section = new RegExp(`^## ${heading}$[^]*?(?=^##)`, 'm').exec(projectText('docs/egress.md'))?.[0] ?? '';
   const rows = section.split('\n').filter((line) => line.startsWith('| ') && !line.startsWith('| ---'));
   return rows.slice(1).map((line) =>
     line

@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { basename, join, posix } from 'node:path';
 
-import { PROJECT_ROOT } from '../../helpers/files.js';
+import { PROJECT_ROOT, projectText } from '../../helpers/files.js';
 import { CpioWriter } from './cpio.js';
 import { type GuestSystem, PORT_NAME } from './guest-options.js';
 import { GUEST_PORTS } from './guest-ports.js';
@@ -131,7 +131,7 @@ interface LockFile {
  * ones only those that are installed.
  */
 function listProductionModules(): string[] {
-  const lock = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package-lock.json'), 'utf8')) as LockFile;
+  const lock = JSON.parse(projectText('package-lock.json')) as LockFile;
   return Object.entries(lock.packages)
     .filter(([path, entry]) => path !== '' && entry.dev !== true)
     .filter(([path, entry]) => entry.optional !== true || existsSync(join(PROJECT_ROOT, path)))

@@ -1,8 +1,7 @@
 /** docs/recipes.md, ssh without a port: the system's ssh, sshd, scp, sftp, rsync, sshfs and ssh-agent, with the scene's keys. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { PROJECT_ROOT } from '../../../helpers/files.js';
+import { projectText } from '../../../helpers/files.js';
 import type { Scene } from '../../runner/scene.js';
 import { SAME_MACHINE, standInForPort } from './same-machine.js';
 
@@ -36,7 +35,7 @@ export const ssh: Scene = {
   needs: ['curl', 'python', 'rsync', 'sshd'],
   ...withKeys,
   check() {
-    const packaged = readFileSync(join(PROJECT_ROOT, 'packaging/ssh_config.d/30-vproxy.conf'), 'utf8');
+    const packaged = projectText('packaging/ssh_config.d/30-vproxy.conf');
     assert.equal(readFileSync('/etc/ssh/ssh_config.d/30-vproxy.conf', 'utf8'), packaged);
     return Promise.resolve();
   },
