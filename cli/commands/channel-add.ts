@@ -1,6 +1,7 @@
 /** `vproxy channel add`: adds a channel to a running process, with every setting that a file can have. */
 import {
   type GivenOptions,
+  listOptions,
   type Option,
   REPLACED,
   readOptions,
@@ -16,11 +17,11 @@ import { printAnswer } from '../ui/print.js';
 
 /** The options of the settings. `--no-…` overrides the setting for all channels of the process. */
 export const ADDITION_OPTIONS: CommandOptions = Object.fromEntries(
-  (ADDITION_SETTINGS as readonly Setting[]).flatMap(({ field, type, options = [] }) =>
-    options.flatMap((option) => {
+  ADDITION_SETTINGS.flatMap((setting: Setting) =>
+    listOptions(setting).flatMap((option) => {
       const name = option.ofAddition?.name ?? option.name;
       const describe = `Without --${name}, even if the process has it for all channels`;
-      const isRefusable = type.none !== undefined && isForAll(field) && !name.startsWith('no-');
+      const isRefusable = setting.type.none !== undefined && isForAll(setting.field) && !name.startsWith('no-');
       return [[name, additionOption(option)], ...(isRefusable ? [[`no-${name}`, { describe }] as const] : [])];
     }),
   ),

@@ -1,5 +1,5 @@
 /** The options of the run command: those of the settings, and a few of its own. */
-import { OPTION_GROUPS, type Option, type Setting } from '../../lib/settings/setting.js';
+import { listOptions, OPTION_GROUPS, type Option, type Setting } from '../../lib/settings/setting.js';
 import { OPTION_SETTINGS } from '../../lib/settings/settings-table.js';
 import { text } from '../../lib/settings/value-type.js';
 import type { CommandOption, CommandOptions } from '../command/command.js';
@@ -11,14 +11,11 @@ export const CONFIG = {
   type: text('the path of a file or a folder'),
   about: 'The configuration',
   variable: 'VPROXY_CONFIG',
-  options: [
-    {
-      name: 'config',
-      value: 'FILE',
-      group: 'Configuration:',
-      help: 'FILE with the configuration, TOML or JSON, or a folder of such files; the command line overrides it',
-    },
-  ],
+  options: {
+    value: 'FILE',
+    group: 'Configuration:',
+    help: 'FILE with the configuration, TOML or JSON, or a folder of such files; the command line overrides it',
+  },
   reload: 'start',
 } as const satisfies Setting;
 
@@ -30,7 +27,7 @@ const PRINT_OPTIONS: readonly Option[] = [
 
 /** All options by long name. `parseRunFlags` validates the values. A spec compares docs/cli.md with them. */
 export const RUN_OPTIONS: CommandOptions = Object.fromEntries(
-  [...optionsOf([CONFIG, ...OPTION_SETTINGS]), ...PRINT_OPTIONS]
+  [...[CONFIG, ...OPTION_SETTINGS].flatMap(listOptions), ...PRINT_OPTIONS]
     .filter(({ isOfAdditionOnly = false }) => !isOfAdditionOnly)
     .sort((a, b) => OPTION_GROUPS.indexOf(a.group) - OPTION_GROUPS.indexOf(b.group))
     .map((option) => [option.name, commandOption(option)]),
@@ -53,8 +50,4 @@ function capitalize(text: string): string {
 /** Formats `a, b or c`. */
 function listWords(words: readonly string[]): string {
   return words.join(', ').replace(/, (?=[^,]*$)/, ' or ');
-}
-
-function optionsOf(rows: readonly Setting[]): Option[] {
-  return rows.flatMap(({ options = [] }) => options);
 }

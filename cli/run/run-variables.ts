@@ -1,6 +1,6 @@
 /** The environment variables of the run command, for containers: those of the settings that have one. */
 import { ADDRESS } from '../../lib/settings/channel-settings.js';
-import type { Environment, Setting } from '../../lib/settings/setting.js';
+import { type Environment, listOptions, type Setting } from '../../lib/settings/setting.js';
 import { OPTION_SETTINGS } from '../../lib/settings/settings-table.js';
 import { CONFIG } from './options.js';
 
@@ -11,10 +11,10 @@ const VARIABLE_ROWS = ([CONFIG, ...OPTION_SETTINGS] as readonly Setting[]).flatM
 
 /** The variables, each with its meaning: `as --config`, or the accepted words. */
 export const RUN_VARIABLES: readonly (readonly [name: string, about: string])[] = VARIABLE_ROWS.map(
-  ({ variable, type, options: [option] = [] }) => [
-    variable,
-    option?.value === undefined ? type.expected : `as --${option.name}`,
-  ],
+  ({ variable, type, ...row }) => {
+    const [option] = listOptions(row);
+    return [variable, option?.value === undefined ? type.expected : `as --${option.name}`];
+  },
 );
 
 /** Whether the environment alone says what to run; an empty variable of a container is a mistake, not a request for help. */

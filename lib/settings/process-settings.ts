@@ -104,14 +104,11 @@ export const PROCESS_SETTINGS = [
     field: 'audit',
     type: auditPlace,
     about: 'The file of the audit log, /path[,rotate=10M][,keep=5]: who opened what, as lines of JSON',
-    options: [
-      {
-        name: 'audit',
-        value: 'FILE[,rotate=10M][,keep=5]',
-        group: 'Log:',
-        help: '/path[,rotate=10M][,keep=5] of an audit log: who opened what, as lines of JSON',
-      },
-    ],
+    options: {
+      value: 'FILE[,rotate=10M][,keep=5]',
+      group: 'Log:',
+      help: '/path[,rotate=10M][,keep=5] of an audit log: who opened what, as lines of JSON',
+    },
     reload: 'start',
   },
   {
@@ -120,13 +117,7 @@ export const PROCESS_SETTINGS = [
     type: yesOrNo,
     fallback: false,
     about: 'Whether to exit when the first session ends, or when one side rejects the other',
-    options: [
-      {
-        name: 'once',
-        group: 'Channel:',
-        help: 'Exit when the first session ends, or when one side rejects the other',
-      },
-    ],
+    options: { group: 'Channel:', help: 'Exit when the first session ends, or when one side rejects the other' },
     reload: 'start',
   },
   {
@@ -135,7 +126,7 @@ export const PROCESS_SETTINGS = [
     type: parsed('ADDR:PORT', (value) => parseHostPort(value, 0), formatHostPort),
     about: 'ADDR:PORT to also serve metrics on',
     variable: 'VPROXY_METRICS',
-    options: [{ name: 'metrics', value: 'ADDR:PORT', group: 'Control:', help: 'ADDR:PORT to also serve metrics on' }],
+    options: { value: 'ADDR:PORT', group: 'Control:', help: 'ADDR:PORT to also serve metrics on' },
     reload: 'start',
   },
   {
@@ -144,15 +135,12 @@ export const PROCESS_SETTINGS = [
     type: ready,
     fallback: 'any',
     about: 'How many channels must have a session for /readyz of the metrics address: any, all, or a number',
-    options: [
-      {
-        name: 'ready',
-        value: 'any|all|N',
-        group: 'Control:',
-        help: 'How many channels must have a session for /readyz of --metrics',
-        byDefault: 'any',
-      },
-    ],
+    options: {
+      value: 'any|all|N',
+      group: 'Control:',
+      help: 'How many channels must have a session for /readyz of --metrics',
+      byDefault: 'any',
+    },
     reload: 'now',
   },
   {
@@ -187,15 +175,7 @@ export const PROCESS_SETTINGS = [
     fallback: 'text',
     about: 'The format of the log: text, or one JSON object per line',
     variable: 'VPROXY_LOG_FORMAT',
-    options: [
-      {
-        name: 'log-format',
-        value: 'text|json',
-        group: 'Log:',
-        help: 'text, or json: one object per line',
-        byDefault: 'text',
-      },
-    ],
+    options: { value: 'text|json', group: 'Log:', help: 'text, or json: one object per line', byDefault: 'text' },
     reload: 'now',
   },
   {

@@ -23,8 +23,8 @@ export interface Setting<T = unknown> {
   readonly isRequired?: boolean;
   /** Whether its value is a table, which is read after its sibling keys. Default false. */
   readonly isNested?: boolean;
-  /** The options that set it. Default: none, only files and requests set it. */
-  readonly options?: readonly Option[];
+  /** The option that sets it, or several; see {@link listOptions}. Default: none, only files and requests set it. */
+  readonly options?: RowOption | readonly RowOption[];
   /** The environment variable that sets it, for containers. Default: none. */
   readonly variable?: Variable;
   /** Derives the value from the options, if it is more than the value of a single one. Throws `bad-argument`. */
@@ -79,6 +79,14 @@ export interface Option {
   readonly ofAddition?: { readonly name?: string; readonly help?: string };
   /** Whether only adding a channel takes it. Default false. */
   readonly isOfAdditionOnly?: boolean;
+}
+
+/** An option in a row. Without a name it has the key of the row. */
+type RowOption = Omit<Option, 'name'> & Partial<Pick<Option, 'name'>>;
+
+/** The options of a row. */
+export function listOptions({ key, options = [] }: Pick<Setting, 'key' | 'options'>): Option[] {
+  return [options].flat().map((option) => ({ name: key, ...option }));
 }
 
 /** The headings of the help, in order. */
@@ -235,11 +243,11 @@ export function readOptions<R extends readonly Setting[]>(rows: R, given: GivenO
 
 function readSetting(row: Setting, given: GivenOptions, form: Form): unknown {
   if (row.fromOptions !== undefined) return row.fromOptions(given, form);
-  const { type, options = [] } = row;
-  const [option] = options;
+  const [option] = listOptions(row);
   if (option === undefined) return undefined;
   const name = (form === 'request' ? option.ofAddition?.name : undefined) ?? option.name;
   const isRefused = form === 'request' && given(`no-${name}`).length > 0;
+  const { type } = row;
   const value = readOption(type, option, name, given, form);
   if (!isRefused) return value;
   if (value !== undefined) throw notAllowedWith(`--no-${name}`, `--${name}`);

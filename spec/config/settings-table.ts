@@ -7,7 +7,7 @@ import { parseDocument } from '../../lib/settings/file/document.js';
 import { parseConfiguration } from '../../lib/settings/file/parse-configuration.js';
 import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';
 import { EGRESS_SETTINGS, RULE_SETTINGS } from '../../lib/settings/service-rules.js';
-import { keyIn, type Setting } from '../../lib/settings/setting.js';
+import { keyIn, listOptions, type Setting } from '../../lib/settings/setting.js';
 import { FILE_CHANNEL_SETTINGS } from '../../lib/settings/settings-table.js';
 import { PROJECT_ROOT, projectText } from '../helpers/files.js';
 import { givenIn } from '../helpers/given-options.js';
@@ -15,8 +15,8 @@ import { givenIn } from '../helpers/given-options.js';
 const RELOADS = { now: 'at once', channel: 'by restarting the channel', start: 'at the next start' } as const;
 
 function row(prefix: string, setting: Setting): string {
-  const { key, options = [], reload } = setting;
-  const names = options
+  const { key, reload } = setting;
+  const names = listOptions(setting)
     .filter(({ isOfAdditionOnly = false }) => !isOfAdditionOnly || prefix !== '')
     .map(({ name, ofAddition }) => `\`--${prefix === '' ? name : (ofAddition?.name ?? name)}\``);
   const field = prefix === '' ? '' : `\`${keyIn('request', setting)}\``;
