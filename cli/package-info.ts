@@ -7,7 +7,6 @@ import { print } from './ui/print.js';
 /** Defined in the single-file program, which has no package.json beside it: see packaging/bundle.mjs. */
 declare const VPROXY_VERSION: string | undefined;
 
-/** The version in package.json. */
 export function packageVersion(): string {
   if (typeof VPROXY_VERSION === 'string') return VPROXY_VERSION;
   const file = new URL('../../package.json', import.meta.url);

@@ -30,7 +30,6 @@ type FieldTable = Readonly<Record<string, keyof FieldTypes>>;
  */
 export type EventRate = 'let-happen' | 'session' | 'session-end' | 'refused';
 
-/** One row of the table of events. */
 interface EventRow {
   /** Its level; where there are several, the caller chooses one. */
   readonly level: LogLevel | readonly LogLevel[];
@@ -282,7 +281,6 @@ export function makeEvent<Name extends LogEventName>(
   return { level: typeof level === 'string' ? level : (chosen as LogLevel), event, message, fields };
 }
 
-/** The rate limit that applies to an event. */
 export function rateOf({ event, level }: LogEvent): EventRate {
   const { rate, refusedAt } = LOG_EVENTS[event];
   return level === refusedAt ? 'refused' : rate;

@@ -80,7 +80,6 @@ function takenValue(value: string): NamedOption['takes'] {
   return { called: isOptional ? value.slice(2, -1) : value, isOptional };
 }
 
-/** The options of every such command. */
 export const commonOptions = ({ isLocal = false }: Pick<CommandDescription, 'isLocal'>): CommandOptions =>
   isLocal ? HELP_OPTION : { ...PROCESS_OPTIONS, ...HELP_OPTION };
 

@@ -101,7 +101,6 @@ export async function listProcesses(answerMs: number): Promise<{ name: string; s
   return running.map(({ path, status }) => ({ name: basename(path, '.sock'), status }));
 }
 
-/** Lists the processes that answer. */
 async function listRunning(paths: readonly string[], answerMs?: number) {
   const answers = await Promise.all(paths.map(async (path) => ({ path, status: await askStatus(path, answerMs) })));
   return answers.flatMap(({ path, status }) => (status === null ? [] : [{ path, status }]));

@@ -7,7 +7,6 @@ import type { ChannelStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { findSocket } from './find-process.js';
 
-/** Which service, of which process. */
 export interface ServiceRequest {
   /** `--socket` and `--name`. */
   readonly socket: string | undefined;

@@ -20,12 +20,10 @@ export interface ReadWords {
   readonly operands: readonly string[];
 }
 
-/** Reads plain words. */
 export type WordReader = (words: PlainWords, options: readonly NamedOption[]) => ReadWords;
 
 /** An option of a command line. */
 interface FoundOption {
-  /** The index of its word. */
   readonly index: number;
   readonly spelling: string;
   /** Undefined for an unknown option. */

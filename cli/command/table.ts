@@ -118,7 +118,6 @@ export async function loadCommands(): Promise<LoadedCommand[]> {
   return Promise.all(entries.map(async ([name, entry]) => ({ ...(await entry.load()), name, summary: entry.summary })));
 }
 
-/** The command that a command line names. */
 export interface FoundCommand {
   readonly name: string;
   /** Null if `name` is the first word of several commands, and no second word selects one. */
@@ -148,7 +147,6 @@ export function secondWords(first: string): string[] {
   );
 }
 
-/** All first words of commands. */
 export function firstWords(): string[] {
   return [...new Set(Object.keys(NAMED_COMMANDS).map((name) => name.replace(/ .*/, '')))];
 }

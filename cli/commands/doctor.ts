@@ -65,6 +65,5 @@ export const command: Command = {
 /** The status if a check fails. */
 const EXIT_FAILS = 1;
 
-/** The bounds of --timeout. */
 const MIN_TIMEOUT_S = 0.1;
 const MAX_TIMEOUT_S = 600;

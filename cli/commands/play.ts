@@ -63,7 +63,6 @@ const CTRL_C = 0x03;
 /** Handled: their default would end the process before the terminal is restored. */
 const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const;
 
-/** Plays one recording. */
 class Player {
   readonly #speed: number;
   readonly #idleLimitS: number;

@@ -3,9 +3,7 @@ import { formatCount } from '../../lib/util/units.js';
 import { type Paint, paintNothing, type Tone } from '../ui/color.js';
 import type { Finding, Level } from './findings.js';
 
-/** A finding with the check that made it and its subject. */
 export interface Diagnosis extends Finding {
-  /** The name of the check. */
   readonly check: string;
   /** What it is about, such as `channel vm1`. */
   readonly subject: string;

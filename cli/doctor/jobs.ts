@@ -4,9 +4,7 @@ import { describeError, escapeText } from '../../lib/util/escape.js';
 import type { Diagnosis } from './diagnosis.js';
 import { type Finding, finding } from './findings.js';
 
-/** One check of one subject. */
 export interface Job {
-  /** The name of the check. */
   readonly check: string;
   /** What it is about, such as `channel vm1`. */
   readonly subject: string;

@@ -28,7 +28,6 @@ export interface RunningVproxy {
 /** Why there was no answer. `missing`: there is no such socket. */
 export type Silence = 'missing' | 'stale' | 'silent' | 'denied';
 
-/** A control socket, and the result of querying it. */
 export interface ControlSocket {
   readonly path: string;
   readonly running: RunningVproxy | null;
@@ -95,7 +94,6 @@ export function formatRunning({ status }: RunningVproxy): string {
   return name === null ? `vproxy, process ${pid}` : `vproxy ${escapeText(name, 80)} (process ${pid})`;
 }
 
-/** A channel of a running vproxy. */
 export interface RunningChannel {
   readonly vproxy: RunningVproxy;
   readonly channel: ChannelStatus;

@@ -21,7 +21,6 @@ type HostEnd =
   /** The FIFOs `PATH.in` and `PATH.out`. */
   | { readonly kind: 'pipe'; readonly path: string };
 
-/** One port. */
 export interface HypervisorPort {
   /** The name by which the guest finds it. */
   readonly name: string;
@@ -138,7 +137,6 @@ function hostChannel({ name, end }: HypervisorPort): string {
   return `${kind}:${joinWithCommas([address])}`;
 }
 
-/** The channel of the guest's vproxy. */
 function guestChannel({ name }: HypervisorPort): string {
   return `virtserial-open:${name}`;
 }

@@ -5,12 +5,9 @@ import { runTool } from '../../lib/system/processes/run-tool.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { type HypervisorPort, isDialed } from './port.js';
 
-/** The properties of a QEMU device. */
 type DeviceProperties = Readonly<Record<string, string | number>>;
 
-/** The parts of a port. */
 export interface QemuPort {
-  /** The value of `-chardev`. */
   readonly chardev: string;
   /** The controller, which must come first, and the port. */
   readonly controller: DeviceProperties;

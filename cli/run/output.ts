@@ -12,7 +12,6 @@ import { type Paint, paintFor, paintNothing, type Tone } from '../ui/color.js';
 import { formatLocalTime } from '../ui/print.js';
 import { sourceTrace } from './trace.js';
 
-/** What to log, and how. */
 export interface OutputOptions {
   readonly format: LogFormat;
   /** The least important level to log. */

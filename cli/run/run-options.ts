@@ -18,7 +18,6 @@ import { CONFIG } from './options.js';
 
 /** The parsed command line and environment. */
 export interface RunFlags extends FlagLayer {
-  /** The configuration file, or null. */
   readonly file: string | null;
   /** Whether to only print the resulting configuration. */
   readonly isPrinted: boolean;

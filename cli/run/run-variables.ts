@@ -4,7 +4,6 @@ import { type Environment, listOptions, type Setting } from '../../lib/settings/
 import { OPTION_SETTINGS } from '../../lib/settings/settings-table.js';
 import { CONFIG } from './options.js';
 
-/** The rows with a variable. */
 const VARIABLE_ROWS = ([CONFIG, ...OPTION_SETTINGS] as readonly Setting[]).flatMap(({ variable, ...row }) =>
   variable === undefined ? [] : [{ ...row, variable }],
 );

@@ -34,7 +34,6 @@ interface RunningProcessOptions {
   readonly configuration: ProcessConfiguration;
   /** `$XDG_RUNTIME_DIR`, for the storage broker. */
   readonly runtimeDirectory: string | null;
-  /** The audit log; null: none. */
   readonly audit: AuditLog | null;
   /** Reads the new configuration; null without a file. */
   readonly load: ((running: ProcessConfiguration) => Promise<Configuration>) | null;
@@ -99,7 +98,6 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     return { log: output.lostTotal, audit: audit?.lostTotal ?? 0 };
   }
 
-  /** Defaults for channels that are added later. */
   get channelDefaults() {
     const { channelDefaults: settings } = this.#configuration;
     const { runtimeDirectory } = this.#options;

@@ -18,7 +18,6 @@ export function sourceTrace(stack: string): string {
   });
 }
 
-/** The map of a file, or null. */
 function readMap(file: string): SourceMap | null {
   try {
     return new SourceMap(JSON.parse(readFileSync(`${file}.map`, 'utf8')) as SourceMapPayload);

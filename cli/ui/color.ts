@@ -42,7 +42,6 @@ export function hasColors(stream: Output, environment: NodeJS.ProcessEnv = proce
   return obeysEscapes(stream, environment);
 }
 
-/** The paint for output to `stream`. */
 export const paintFor = (stream: Output): Paint => painter(hasColors(stream));
 
 /** The tones of the states of channels and of forwards. */

@@ -4,7 +4,6 @@ import { writeSync } from 'node:fs';
 const ENTER = '\u001b[?1049h\u001b[?25l';
 const LEAVE = '\u001b[?25h\u001b[?1049l';
 
-/** The meaning of a key. */
 export type ScreenKey = 'quit' | 'up' | 'down' | 'page-up' | 'page-down' | 'top' | 'bottom';
 
 const KEYS: Readonly<Record<string, ScreenKey>> = {

@@ -6,7 +6,6 @@ import { describeError } from '../../lib/util/escape.js';
 import type { SuccessorCommand } from './program.js';
 import { PROGRAM_DESCRIPTORS } from './starting.js';
 
-/** A started process. */
 export interface StartedProcess {
   /** Resolves with its PID; null if it could not be started. */
   readonly pid: Promise<number | null>;
@@ -20,7 +19,6 @@ export interface StartedProcess {
 /** The path by which a process executes its own descriptor. */
 const byDescriptor = (fd: number): string => `/proc/self/fd/${fd}`;
 
-/** Starts a child of this process. */
 export function startChild({ file, args, descriptor }: SuccessorCommand, env: NodeJS.ProcessEnv): StartedProcess {
   const program = descriptor ?? 'ignore';
   const stdio: StdioOptions = ['inherit', 'inherit', 'inherit', 'pipe', program];

@@ -75,7 +75,6 @@ interface OpenReport {
   waiting(what: string): void;
 }
 
-/** The context of a `dial`, besides the address. */
 export interface DialContext {
   /** Cancels: `dial` then rejects with `shutdown`. */
   readonly signal: AbortSignal;
@@ -135,7 +134,6 @@ export interface DialKind<A> extends KindOf<A> {
   dial(address: A, context: DialContext): Promise<Link>;
 }
 
-/** The callbacks of a listener. */
 export interface ListenHandlers {
   readonly onLink: (link: Link) => void;
   /** The listener failed (`channel-failed`) and is closed; it can be reopened. Called at most once. */
@@ -154,7 +152,6 @@ export interface ListenKind<A> extends KindOf<A> {
   listen(address: A, handlers: ListenHandlers, descriptor?: number): Promise<ChannelListener>;
 }
 
-/** An open listener of a `ListenKind`. */
 export interface ChannelListener {
   /** The bound address, with the chosen port if 0 was requested. */
   readonly description: string;

@@ -338,7 +338,6 @@ const MEANINGS: readonly { readonly pattern: RegExp; readonly code: ErrorCode; r
   },
 ];
 
-/** Joins its error lines into one. */
 function joinErrors(stderr: string): string {
   const lines = stderr.split('\n').map((line) => line.trim().replace(/^error: */, ''));
   return lines.filter((line) => line !== '').join(': ');

@@ -53,7 +53,6 @@ function openFifo(file: string): number {
 
 // Creating the FIFOs of QEMU's pipe chardev, with owner, mode and SELinux type.
 
-/** Options for {@link createFifos}. */
 export interface FifoOptions {
   /** `USER` or `USER:GROUP`, names or numbers; null keeps the owner, or uses that of this process for new FIFOs. */
   readonly owner: string | null;

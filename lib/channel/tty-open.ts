@@ -85,7 +85,6 @@ function checkDevice(device: string, sys: string, description: string): void {
   throw unusable(description, `the kernel writes its own messages to the console ${name}`);
 }
 
-/** Opens a descriptor of the terminal. */
 function openTerminal(device: string, description: string): number {
   const fd = openSync(device, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY);
   if (tty.isatty(fd)) return fd;

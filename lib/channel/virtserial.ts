@@ -12,7 +12,6 @@ import { escapeText } from '../util/escape.js';
 import { type DialContext, type DialKind, VM_TRAITS } from './kind.js';
 import { type DeviceFolders, listVirtioPorts, readPortAddress, whyNoPort } from './virtio-ports.js';
 
-/** Options for {@link virtserialKind}. */
 interface VirtserialOptions extends Partial<DeviceFolders> {
   /** Default `systemClock`. */
   readonly clock?: Clock;

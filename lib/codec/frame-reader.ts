@@ -51,7 +51,6 @@ export interface FrameReaderOptions {
 
 const never = (): boolean => false;
 
-/** The position of a {@link FrameReader}. */
 export interface FrameReaderState {
   phase: Phase;
   /** Of the next header. */
@@ -416,7 +415,6 @@ const MAX_FRAME_MS = 30_000;
 /** Longer gaps between bytes do not count: a paused VM is not slow. */
 const MAX_GAP_MS = 15_000;
 
-/** The state of a {@link FrameTimer}. */
 export interface FrameTimerState {
   /** When bytes came last. */
   atMs: number;

@@ -30,7 +30,6 @@ export interface ByteSink {
 /** Payloads up to this size are copied after their header: cheaper than several parts. */
 const COPY_BYTES = 4096;
 
-/** The counters of a {@link FrameWriter}. */
 export interface FrameWriterState {
   /** The sequence number of the next frame. */
   sequence: number;

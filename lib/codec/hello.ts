@@ -18,7 +18,6 @@ interface AuthDemand {
   readonly keys: readonly string[];
 }
 
-/** A side's HELLO. */
 export interface Hello {
   readonly version: { readonly min: number; readonly max: number };
   /** 32 lowercase hex digits, fresh for every attempt. */
@@ -44,7 +43,6 @@ const HEX_32 = /^[0-9a-f]{32}$/;
 /** The only method of authentication so far (R-AUTH-2). */
 export const PSK_METHOD = 'psk-sha256';
 
-/** The id of a key. */
 const KEY_ID = /^[0-9a-f]{8}$/;
 
 /** Magic and HELLO frame, ready to be written. */

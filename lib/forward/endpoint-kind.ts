@@ -57,7 +57,6 @@ export interface Entrance {
   receive(accepted: net.Socket, onCaller: (caller: Caller) => void): void;
 }
 
-/** The context that a forward gives its entrance. */
 export interface EntranceContext {
   /** The service of the forward; `*` if clients name it. */
   readonly service: string;
@@ -94,7 +93,6 @@ export interface Target {
   endedByPeer?(): number[];
 }
 
-/** The context that a forward gives its target. */
 export interface TargetContext {
   /** The endpoint, human-readable: `127.0.0.1:22`. */
   readonly endpoint: string;

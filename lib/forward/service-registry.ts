@@ -35,7 +35,6 @@ type Offer = Partial<Record<Kind, ServiceHandler>>;
 
 const kindsOf = (takes: Takes): readonly Kind[] => (takes === 'both' ? ['streams', 'datagrams'] : [takes]);
 
-/** Why a stream has no handler. */
 function whyUnserved({ service, isDatagram }: SessionStream, offer: Offer | undefined): string {
   if (offer === undefined) return `service ${service} is not offered`;
   return isDatagram

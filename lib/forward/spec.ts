@@ -136,7 +136,6 @@ export interface ForwardText {
   readonly text: string;
 }
 
-/** A forward as its option. */
 export const describeForward = (spec: ForwardSpec): ForwardText => ({
   direction: spec.direction,
   text: formatForwardSpec(spec),

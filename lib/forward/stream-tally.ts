@@ -11,9 +11,7 @@ export class StreamTally {
   readonly connecting = new Histogram(LATENCY_SECONDS);
   /** Questions to a resolver. */
   readonly questions = new CallTally();
-  /** The number of streams that were opened. */
   opened = 0;
-  /** Bytes of closed streams. */
   readonly #closed = { sentBytes: 0, receivedBytes: 0 };
   readonly #open = new Set<KnownStream>();
 

@@ -2,7 +2,6 @@
 
 export const PLACEHOLDER = '{channel}';
 
-/** Fills in the label of a channel. */
 export function fillTemplate(text: string, label: string): string {
   return text.replaceAll(PLACEHOLDER, label);
 }

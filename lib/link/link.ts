@@ -7,7 +7,6 @@ import type { KeepDescriptor } from '../system/descriptors.js';
 import { meaningOf } from '../util/errno.js';
 import { describeError, escapeText } from '../util/escape.js';
 
-/** The callbacks of a link. */
 export interface LinkHandler {
   /**
    * Bytes came. They are lent for the duration of the call: the buffer is reused afterwards, unless the handler
@@ -119,7 +118,6 @@ function folderOf(error: unknown): string | undefined {
   return existsSync(dirname(String(error.path))) ? undefined : ': its folder does not exist';
 }
 
-/** The error of an open that its caller cancelled. */
 export function openingCancelled(description: string): VproxyError {
   return new VproxyError('shutdown', `${description}: open cancelled`);
 }

@@ -12,7 +12,6 @@ const SLAB_BYTES = 147_456;
 const SMALL_RECORDS = 4;
 const SMALL_BYTES = 4096;
 
-/** Reads a TLS socket. */
 export class TlsReader {
   readonly #onBytes: (bytes: Buffer) => boolean;
   #slab: Buffer = Buffer.allocUnsafeSlow(RECORD_BYTES);

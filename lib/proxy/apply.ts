@@ -33,7 +33,6 @@ interface ChannelHolder {
   end(channel: ProxyChannel): Promise<void>;
 }
 
-/** A forward to add or remove, with its channel. */
 interface ForwardChange {
   readonly channel: ProxyChannel;
   readonly entry: ForwardEntry;

@@ -17,12 +17,10 @@ const MAX_WAITING_BYTES: Readonly<Record<EventRate, number>> = {
   refused: 8 * 2 ** 20,
 };
 
-/** Overhead of a waiting line, in bytes. */
 const LINE_OVERHEAD_BYTES = 256;
 
 export interface AuditLogOptions {
   readonly path: string;
-  /** Null for no rotation. */
   readonly rotation: Rotation | null;
   readonly clock: Clock;
   /** Receives events when writing fails, recovers, or has lost lines. */

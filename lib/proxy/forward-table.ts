@@ -53,7 +53,6 @@ interface ForwardTableOptions {
   readonly filters: InputFilters;
   /** Returns the services that the peer offers; null while not known. */
   readonly offered: () => ReadonlySet<string> | null;
-  /** The counters of a service. */
   readonly tallyOf: (direction: Direction, service: string) => StreamTally;
   /** Returns ids that are unique in the process. */
   readonly nextId: () => string;
@@ -63,7 +62,6 @@ interface ForwardTableOptions {
   readonly onListening: (forward: ForwardStatus) => void;
 }
 
-/** A forward with its id. */
 export interface ForwardEntry {
   readonly id: string;
   /** The forward as `-o` or `-i` takes it. */
@@ -77,7 +75,6 @@ export interface ForwardEntry {
   readonly over: Deferred<void>;
 }
 
-/** State of a forward for a successor process. */
 export interface ForwardEntryState extends Pick<ForwardEntry, 'id' | 'isDeclared' | 'isDraining'> {
   readonly spec: ForwardSpec;
   readonly forward: ForwardState;
@@ -250,7 +247,6 @@ export class ForwardTable {
     return [...this.#entries.values()].map((entry) => this.describe(entry));
   }
 
-  /** The status of a forward. */
   describe({ id, text, forward, isDraining }: ForwardEntry): ForwardStatus {
     return {
       id,

@@ -12,7 +12,6 @@ import { suggestOrList } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import { egressOf } from './channel-egress.js';
 
-/** The egresses of a channel, by name. */
 interface EgressesOf {
   /** The label of the channel. */
   readonly channel: string;

@@ -6,7 +6,6 @@ import type { ServiceHandler, ServiceRegistry } from '../forward/service-registr
 import { MuxStream } from '../session/mux-stream.js';
 import { describeError, escapeText } from '../util/escape.js';
 
-/** Serves the streams of a service. */
 export interface StreamServer {
   /** Takes over an accepted stream. */
   serve(stream: MuxStream): void;

@@ -124,11 +124,9 @@ export class PermittedServices {
   }
 }
 
-/** The names of the services that are offered. */
 export const permittedNames = (options: PermittingOptions): string[] =>
   OWN_SERVICES.filter((row) => row.permit(options) !== null).map(({ name }) => name);
 
-/** The services whose permissions differ. */
 export const changedPermissions = (one: Permissions, other: Permissions): string[] =>
   OWN_SERVICES.map(({ name }) => name).filter((name) => !isDeepStrictEqual(one[name] ?? null, other[name] ?? null));
 

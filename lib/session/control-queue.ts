@@ -33,7 +33,6 @@ interface QueuedFrame {
   readonly payload: Buffer;
 }
 
-/** The state of a {@link ControlQueue}. */
 export interface ControlQueueState {
   frames: QueuedFrame[];
   /** The most streams that were open at once since the queue was last empty. */

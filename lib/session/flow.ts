@@ -4,7 +4,6 @@ import type { Budget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
 import { assertInvariants } from '../util/invariant.js';
 
-/** The largest window of a stream, in bytes. */
 const MAX_WINDOW_BYTES = 32 * 2 ** 20;
 
 /** A window grows when half of it left the receiver within this many round trips. */
@@ -113,10 +112,8 @@ function assertWindow(state: ReceiveWindowState, firstBytes: number): void {
   );
 }
 
-/** The largest in-flight credit, in bytes. */
 const MAX_IN_FLIGHT_BYTES = 64 * 2 ** 20;
 
-/** The state of an {@link InFlightCredit}. */
 export interface InFlightCreditState {
   windowBytes: number;
   /** DATA that the peer may have sent in this session, and has sent, in bytes. */

@@ -32,7 +32,6 @@ interface LivenessOptions {
   readonly onDead: (reason: VproxyError) => void;
 }
 
-/** The state of a {@link Liveness}. */
 export interface LivenessState {
   /** When the last check was made. */
   tickedAtMs: number;
@@ -172,7 +171,6 @@ export class Liveness {
 /** When the stream ids run out, the session is renewed after this time at the latest. */
 const RENEW_MS = 3_600_000;
 
-/** The reason and the deadline of a {@link Leaving}. */
 export interface LeavingState {
   drainReason: Reason | null;
   renewReason: Reason | null;

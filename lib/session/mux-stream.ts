@@ -19,9 +19,7 @@ const BLOCK_BYTES = 4096;
 
 /** Observes the bytes of a stream without taking them. Bytes are valid during the call; must not throw. */
 export interface StreamObserver {
-  /** Bytes sent by the program. */
   handleSent(bytes: Buffer): void;
-  /** Bytes received for the program. */
   handleReceived(bytes: Buffer): void;
   /** No more bytes follow. */
   handleClose(): void;

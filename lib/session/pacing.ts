@@ -33,7 +33,6 @@ export interface PaceLimit {
   forget(callback: () => void): void;
 }
 
-/** No limit. */
 export const UNLIMITED: PaceLimit = {
   turnBytes: Number.POSITIVE_INFINITY,
   availableBytes: Number.POSITIVE_INFINITY,
@@ -154,7 +153,6 @@ export class PacedEnd implements LocalEnd {
     else this.#finish();
   }
 
-  /** The number of waiting bytes. */
   get waitingBytes(): number {
     return this.#queue.byteCount;
   }

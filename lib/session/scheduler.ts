@@ -69,7 +69,6 @@ interface SchedulerOptions {
   readonly onFlood: (reason: VproxyError) => void;
 }
 
-/** The state of a {@link Scheduler}. */
 export interface SchedulerState {
   readonly writer: FrameWriterState;
   readonly queue: ControlQueueState;
@@ -371,7 +370,6 @@ export class Scheduler {
  */
 const SMALL_TURNS = 32;
 
-/** The state of a {@link TurnOrder}. */
 interface TurnOrderState {
   /** The ids in both FIFOs, in order: only while the order is handed over. Flows are not included. */
   small: readonly number[];

@@ -13,7 +13,6 @@ export const SENT = {
 } as const;
 export type Sent = (typeof SENT)[keyof typeof SENT];
 
-/** The state of a {@link SendBuffer}. */
 export interface SendBufferState {
   /** The newest total granted by the peer. */
   creditBytes: number;

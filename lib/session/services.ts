@@ -8,7 +8,6 @@ import type { Scheduler } from './scheduler.js';
 /** The longest list accepted from a peer (R-SERVICES-2). */
 export const MAX_SERVICES = 4096;
 
-/** The state of an {@link OwnServices}. */
 export interface OwnServicesState {
   /** Names and ports as last sent to the peer, as one text; null before the first list. */
   announced: string | null;
@@ -62,7 +61,6 @@ export class OwnServices {
   }
 }
 
-/** The state of a {@link PeerServices}. */
 export interface PeerServicesState {
   names: ReadonlySet<string>;
   /** Names of a list that is not complete. */
@@ -86,7 +84,6 @@ export function listServices(names: ReadonlySet<string>): string {
 export const listInsteadOf = (service: string, offered: ReadonlySet<string>): string =>
   listServices(offered) + suggestWord(service, [...offered]);
 
-/** The services of the peer. */
 export class PeerServices {
   readonly state: PeerServicesState;
   readonly #timeOfDay: (() => number) | null;

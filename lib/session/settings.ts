@@ -34,10 +34,8 @@ export interface SessionSettings extends EstablishedSettings {
   readonly isTaken: (peer: Hello) => boolean;
 }
 
-/** The receive budget of a channel, in bytes. */
 export const CHANNEL_BUDGET_BYTES = 64 * 2 ** 20;
 
-/** The receive budget of a process, in bytes. */
 export const PROCESS_BUDGET_BYTES = 512 * 2 ** 20;
 
 /** The bytes that all sessions of a process keep for resumption; a channel may keep at most half of it. */

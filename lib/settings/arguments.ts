@@ -9,7 +9,6 @@ import { suggestOrList } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import { parseForwardFor } from './forward-settings.js';
 
-/** A channel as `-c` names it. */
 interface ChannelArgument {
   readonly label: string;
   readonly address: ChannelAddress;
@@ -30,7 +29,6 @@ export function parseChannelArgument(text: string): ChannelArgument {
 
 // The text of a forward that may name its channel: `vm1/ssh:127.0.0.1:9022`.
 
-/** A forward and the label of the channel that it is for. */
 interface ForwardArgument {
   readonly label: string;
   readonly spec: ForwardSpec;

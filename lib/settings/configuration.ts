@@ -16,7 +16,6 @@ type ProcessSettings = SettingsOf<typeof PROCESS_SETTINGS>;
 /** Settings of one channel, or of all; the fields are those of `ChannelOptions`. */
 export type ChannelSettings = SettingsOf<typeof CHANNEL_SETTINGS>;
 
-/** One channel of a file. */
 export interface FileChannel extends ChannelSettings {
   readonly label: string;
   readonly address: ChannelAddress;

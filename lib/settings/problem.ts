@@ -20,7 +20,6 @@ export interface FileProblem {
   readonly message: string;
 }
 
-/** The path of a file in a message. */
 export const showFile = (path: string): string => escapeText(path, 1024);
 
 /** `FILE:LINE:COLUMN: …`, `FILE: channels.vm1.outgoing[0]: …`, or `FILE: …`. */

@@ -12,7 +12,6 @@ import { NAME } from './channel-settings.js';
 import { notAllowedWith, onlyValue, type Setting } from './setting.js';
 import { oneOf, parsed, type ValueType, yesOrNo } from './value-type.js';
 
-/** The format of a line of the log. */
 export type LogFormat = 'text' | 'json';
 
 /** Where the audit log is. */
@@ -70,7 +69,6 @@ const ready: ValueType<Ready> = {
 const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const satisfies readonly LogLevel[];
 const LOG_FORMATS = ['text', 'json'] as const satisfies readonly LogFormat[];
 
-/** Settings of the process itself. */
 export const PROCESS_SETTINGS = [
   { ...NAME, reload: 'start' },
   {

@@ -26,7 +26,6 @@ const trueOrFalse: ValueType<boolean> = {
   parse: (text, form) => oneOf(['true', 'false'], 'is not true or false').parse?.(text, form) === 'true',
 };
 
-/** The keys of a rule. */
 export const RULE_SETTINGS = [
   {
     key: 'channels',
@@ -99,7 +98,6 @@ function requireFitting(service: string, { recordFolder, recordsInput }: Channel
   throw badArgument(`${key}: only the service ${EXEC_SERVICE} has terminals to record`);
 }
 
-/** Rules by service name. */
 export const serviceRules: ValueType<ChannelPolicies> = namedTables(SERVICES);
 
 /** Parses `--rule SERVICE:KEY=VALUE[,KEY=VALUE…]`. Throws `bad-argument`. */
@@ -116,7 +114,6 @@ const entries = list(
   'a list of entries, such as ["deb.debian.org:80,443"]',
 );
 
-/** The keys of an egress. */
 export const EGRESS_SETTINGS = [
   {
     key: 'allow',
@@ -155,7 +152,6 @@ const EGRESSES = {
   },
 } as const satisfies NamedTables<typeof EGRESS_SETTINGS>;
 
-/** Rules by egress name. */
 export const egressRules: ValueType<ChannelEgress> = namedTables(EGRESSES);
 
 /** Parses `--egress NAME:KEY=VALUE[,KEY=VALUE…]`. Throws `bad-argument`. */

@@ -56,7 +56,6 @@ export type ChannelSetting<O extends keyof ChannelOptions = keyof ChannelOptions
   [K in O]-?: SettingWithin<K, Exclude<ChannelOptions[K], undefined>> & { readonly field: K };
 }[O];
 
-/** One option. */
 export interface Option {
   /** Its long name. */
   readonly name: string;

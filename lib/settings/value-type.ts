@@ -14,7 +14,6 @@ import type { KeyPath, Problem } from './problem.js';
 /** Where a setting is set; the command line has the form of a file. */
 export type Form = 'file' | 'request';
 
-/** The package zod. */
 export type Zod = typeof zod;
 
 /** A type of values; `T` in a configuration. */
@@ -34,7 +33,6 @@ export interface ValueType<T> {
    * for a command to a running process. Throws `bad-argument`, without the name of the option.
    */
   parse?(text: string | null, form: Form): T;
-  /** The schema of a value. */
   schema(z: Zod, form: Form): zod.ZodType;
 }
 
@@ -55,7 +53,6 @@ export class Place {
     this.path = path;
   }
 
-  /** A place within this one. */
   at(...keys: KeyPath): Place {
     return new Place(this.form, this.problems, [...this.path, ...keys]);
   }

@@ -57,7 +57,6 @@ const PORTS = 'port.*';
 /** The service under which requests for services that no configuration names are counted. */
 const UNKNOWN = 'other';
 
-/** The counters of one channel. */
 export class ChannelTally {
   readonly roundTrips = new Histogram(LATENCY_SECONDS);
   readonly calls: Readonly<Record<CallKind, CallTally>>;

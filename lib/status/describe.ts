@@ -24,7 +24,6 @@ export function describeMessages(messages: MessageCounts | null = null): Datagra
   return { sent, sendDropped, received, receiveDropped };
 }
 
-/** The status of a session on a channel with these traits. */
 export function describeSession(session: Session, { tls }: ChannelTraits): SessionStatus {
   const { peer, integrity, version } = session.agreement;
   return {
@@ -43,7 +42,6 @@ export function describeSession(session: Session, { tls }: ChannelTraits): Sessi
   };
 }
 
-/** The status of each stream of a session on `channel`. */
 export function describeStreams(channel: string, session: Session): StreamStatus[] {
   const { sendCreditBytes } = session;
   const nowMs = session.clock.now();

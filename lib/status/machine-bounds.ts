@@ -21,5 +21,4 @@ export const SYSTEMD_STATES = [
   'unknown',
 ] as const;
 
-/** The progress of cloud-init. */
 export const CLOUD_INIT_STATES = ['not-started', 'running', 'done', 'degraded', 'error', 'disabled'] as const;

@@ -6,14 +6,12 @@ import { JsonScanner } from '../util/bytes/json-scanner.js';
 import { escapeText } from '../util/escape.js';
 import { decodeReply, MAX_REPLY_BYTES } from './wire.js';
 
-/** The outcome of a request. */
 export type LinkOutcome =
   /** The raw reply, and the exit status in it. */
   | { readonly kind: 'reply'; readonly message: Buffer; readonly status: number }
   /** The request failed; `isUnread` if certainly no emulator has read any of it. */
   | { readonly kind: 'failure'; readonly error: VproxyError; readonly isUnread: boolean };
 
-/** A request in flight. */
 interface LinkRequest {
   readonly message: Buffer;
   /** Bounds the bytes of the reply. */

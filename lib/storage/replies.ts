@@ -5,7 +5,6 @@ import { VproxyError } from '../errors.js';
 import { describeError, escapeText } from '../util/escape.js';
 import { decodeBase64, isStatus, type StorageRequest, type StorageResult } from './wire.js';
 
-/** Recorded replies. */
 interface RecordedReplies {
   /** The number of replies, not counting the default. */
   readonly count: number;

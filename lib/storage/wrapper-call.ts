@@ -6,16 +6,12 @@ import { JsonScanner } from '../util/bytes/json-scanner.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { decodeRequest, encodeFailure, MAX_REQUEST_BYTES } from './wire.js';
 
-/** Timeout for receiving a request. */
 const REQUEST_TIMEOUT_MS = 10_000;
-/** Timeout for delivering an answer. */
 const ANSWER_TIMEOUT_MS = 60_000;
 /** Interval of probes to a half-closed wrapper. */
 const PROBE_INTERVAL_MS = 1000;
 
-/** The events of a call, for the broker. */
 export interface WrapperCallEvents {
-  /** The request is complete. */
   onRequest(call: WrapperCall): void;
   /** The request was invalid; the wrapper has been answered with this error. */
   onBadRequest(error: VproxyError): void;
@@ -65,7 +61,6 @@ export class WrapperCall {
     this.#socket.end(message);
   }
 
-  /** Answers with a failure. */
   fail(error: VproxyError): void {
     this.answer(encodeFailure(error));
   }

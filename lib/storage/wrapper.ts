@@ -7,7 +7,6 @@ import { systemCode, VproxyError } from '../errors.js';
 import { JsonScanner } from '../util/bytes/json-scanner.js';
 import { decodeAnswer, encodeRequest, MAX_REPLY_BYTES, type StorageReply } from './wire.js';
 
-/** A call to the storage broker. */
 export interface StorageCallOptions {
   /** The command line; `argv[0]` is the path by which the utility was called. */
   readonly argv: readonly string[];

@@ -24,7 +24,6 @@ const MAX_SPARE = 32;
 /** A use must leave free the reserve divided by this: streams of a peer, links opened by peers, and control requests. */
 const LEAVES = { ordinary: 1, channel: 2, operator: 8 } as const;
 
-/** What a descriptor is used for. */
 export type DescriptorUse = keyof typeof LEAVES;
 
 /** `ulimit -n` as last read; null before the first read, or if the system does not report it. */

@@ -123,7 +123,6 @@ export class ReadableHandle {
 
 // Accepting connections on a Node handle, for socket families that `net.Server` does not support.
 
-/** The callbacks of a listening handle. */
 interface ListeningHandlers {
   /** A connection; the callee owns its handle. */
   readonly onAccepted: (handle: PipeHandle) => void;

@@ -28,7 +28,6 @@ const MAX_DOCUMENT_BYTES = 2 ** 31;
 /** Limit on the descriptors of a parcel. */
 const MAX_DESCRIPTORS = 65_536;
 
-/** Limit on a message. */
 const MAX_MESSAGE_BYTES = 65_536;
 
 /** What a process hands to its successor. */

@@ -12,7 +12,6 @@ import { MAX_SOCKET_PATH_BYTES } from '../util/addresses/paths.js';
 import { MAX_TIMER_MS } from '../util/clock.js';
 import { type Libc, loadLibc, type NativeCall, systemError } from './libc.js';
 
-/** Limit on the descriptors of a message. */
 export const MAX_MESSAGE_DESCRIPTORS = 253;
 
 /** The result of receiving one message, or the part of it that fitted. */

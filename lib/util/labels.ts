@@ -29,7 +29,6 @@ export function cutLabel(
   return isLabel(label) ? { label, rest: text.slice(at + 1) } : null;
 }
 
-/** Indexes things by their labels. */
 export function byLabel<T extends { readonly label: string }>(things: readonly T[]): Map<string, T> {
   return new Map(things.map((one) => [one.label, one]));
 }

@@ -3,7 +3,6 @@
 /** Units, the largest first; the last applies to a number without a unit. */
 export type Units = readonly (readonly [name: string, factor: number])[];
 
-/** Sizes in bytes. */
 export const SIZES: Units = [
   ['GiB', 2 ** 30],
   ['MiB', 2 ** 20],

@@ -11,7 +11,6 @@ import { checkGroup } from '../locations/unix-socket.js';
 import type { Machine } from '../machine.js';
 import { heldBy } from '../running.js';
 
-/** A channel of a configuration. */
 export type Channel = Configuration['channels'][number];
 
 /** Findings for errors in a file or in the arguments as a whole. */

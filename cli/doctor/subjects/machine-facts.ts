@@ -54,7 +54,6 @@ export async function checkTerminals({ options }: Machine): Promise<Finding[]> {
   return (await options.hasKoffi()) ? [] : [finding('koffi-missing', 'koffi cannot be loaded')];
 }
 
-/** Maximum number of QEMUs to list. */
 const MAX_LISTED_QEMUS = 32;
 
 /** Lists the QEMUs of this machine, which identify it as a host, with the sockets of their chardevs. */

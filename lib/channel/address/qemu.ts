@@ -110,7 +110,6 @@ export const QEMU_OPTIONS = {
 const FLAGS: readonly string[] = QEMU_OPTIONS.flags;
 const VALUES: readonly string[] = QEMU_OPTIONS.values;
 
-/** The QEMU options of a chardev. */
 class QemuOptions {
   readonly #values: ReadonlyMap<string, string>;
 

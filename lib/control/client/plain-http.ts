@@ -20,7 +20,6 @@ export function formatTarget(template: string, params: Values = {}, query: Value
   return pairs.length === 0 ? path : `${path}?${new URLSearchParams(pairs).toString()}`;
 }
 
-/** The head of an answer. */
 export interface AnswerHead {
   readonly status: number;
   /** By lower-case name. */
@@ -29,7 +28,6 @@ export interface AnswerHead {
   readonly rest: Buffer;
 }
 
-/** The longest head. */
 const MAX_HEAD_BYTES = 16_384;
 
 /** A request without its headers. */

@@ -17,7 +17,6 @@ import type { ControlContext } from './context.js';
 import { labelText, METRICS_TYPE, type Metric, MetricsText } from './metrics-text.js';
 import { addProcessMetrics } from './process-metrics.js';
 
-/** The source of the metrics. */
 interface MetricsContext {
   readonly proxy: { listMeasured(): readonly MeasuredChannel[] };
   readonly process: Pick<ControlContext['process'], 'version' | 'lostLines'>;

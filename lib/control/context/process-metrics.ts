@@ -65,7 +65,6 @@ const PROCESS_METRICS: readonly ProcessMetric[] = [
 
 const NO_LINES = { log: 0, audit: 0 };
 
-/** Adds the metrics of this process. */
 export function addProcessMetrics(
   text: MetricsText,
   { version, lostLines = NO_LINES }: Pick<ProcessControl, 'version' | 'lostLines'>,

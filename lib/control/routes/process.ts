@@ -166,7 +166,6 @@ export const statusRoutes = [
   }),
 ];
 
-/** The status of this process. */
 function describeProcess(control: ProcessControl, eventLoopDelay: LoopDelay | null): ProcessStatus {
   const { rss, heapUsed, external } = process.memoryUsage();
   return {

@@ -36,7 +36,6 @@ export function inField<T>(field: string, work: () => T): T {
   }
 }
 
-/** The answer for a thrown value. */
 export function answerError(thrown: unknown) {
   const error = toVproxyError(thrown);
   const { code, message } = error;

@@ -2,7 +2,6 @@
 import * as z from '../../status/zod.js';
 import { LABEL, LABEL_RULE } from '../../util/labels.js';
 
-/** The label of a channel. */
 export const label = () =>
   z
     .string()

@@ -44,14 +44,12 @@ export interface HttpServiceOptions {
   load(): Promise<HttpHandlers>;
 }
 
-/** Handlers of requests. */
 export interface HttpHandlers {
   readonly onRequest: (request: IncomingMessage, response: ServerResponse) => void;
   /** Takes the socket over. Without it, an upgrade request is answered like any other. */
   readonly onUpgrade?: (request: IncomingMessage, socket: Socket) => void;
 }
 
-/** An HTTP connection. */
 interface Connection {
   /** The current answer, or the last one. */
   response: ServerResponse | null;

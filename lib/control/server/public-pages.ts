@@ -5,7 +5,6 @@ import type { ControlContext } from '../context/context.js';
 import { answerHealth, answerReadiness } from '../context/health.js';
 import { MetricsPage } from '../context/metrics.js';
 
-/** The answer of a page. */
 export interface PageAnswer {
   readonly status: number;
   /** The Content-Type. */

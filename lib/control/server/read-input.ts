@@ -6,7 +6,6 @@ import type * as z from '../../status/zod.js';
 import { escapeText } from '../../util/escape.js';
 import { RequestError } from '../routes/request-error.js';
 
-/** The longest body. */
 const MAX_BODY_BYTES = 65_536;
 
 const utf8 = new TextDecoder('utf-8', { fatal: true });

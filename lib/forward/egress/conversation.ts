@@ -14,13 +14,11 @@ import type { KeptTogether, OriginEnding } from './origin.js';
 import type { Refusal } from './refusal.js';
 import type { EgressRules } from './rules.js';
 
-/** The context that a target gives its conversations. */
 export interface ConversationContext {
   /** The current rules; changed rules are another object. */
   rules(): EgressRules | null;
   /** Rejects with a {@link Refusal}, or if the program has gone away. */
   dial(destination: Destination): Promise<Reached>;
-  /** A request is refused. */
   onRefused(refusal: Refusal): void;
   /** A connection to an origin server is closed. */
   onLeft(reached: Reached, ending: OriginEnding): void;
@@ -84,7 +82,6 @@ export class Conversation implements LocalEnd, ByteSource {
     return this.#gone.signal;
   }
 
-  /** Unread bytes. */
   get unreadBytes(): number {
     return this.#waiting.byteCount;
   }

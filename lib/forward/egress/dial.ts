@@ -15,7 +15,6 @@ import { Refusal, type RefusalOptions, type RefusalReason } from './refusal.js';
 import type { EgressRules, Verdict } from './rules.js';
 import { askForTunnel } from './upstream.js';
 
-/** A connection to a destination. */
 export interface EgressConnection {
   /** Paused, with `allowHalfOpen` and `noDelay`; bytes that it holds are from the destination. */
   readonly socket: net.Socket;

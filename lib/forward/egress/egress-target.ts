@@ -24,7 +24,6 @@ export interface EgressEndpoint {
   readonly name: string;
 }
 
-/** The kind `egress`. */
 export const egressEndpoint: EndpointKind<EgressEndpoint> = {
   form: { incoming: 'egress:[NAME]' },
   parse(text, _direction, sampleOf) {

@@ -6,7 +6,6 @@
 /** An invalid message; the text tells what is wrong without repeating any of it. */
 export class BadMessage extends Error {}
 
-/** A message of an unsupported HTTP version. */
 export class BadVersion extends BadMessage {}
 
 /** A head exceeds its limit. */

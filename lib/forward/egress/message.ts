@@ -59,7 +59,6 @@ function framingOf(fields: readonly Field[], minor: 0 | 1): Framing | null {
   return { kind: 'chunked' };
 }
 
-/** A source of bytes. */
 export interface ByteSource {
   /** The next bytes, valid until the next call; null at the end. */
   read(): Promise<Buffer | null>;
@@ -262,7 +261,6 @@ function digitOf(byte = 0): number {
   return letter >= 0x61 && letter <= 0x66 ? letter - 0x57 : -1;
 }
 
-/** A piece of a body as one chunk. */
 export function chunkOf(piece: Buffer): Buffer {
   return Buffer.concat([Buffer.from(`${piece.length.toString(16)}\r\n`), piece, Buffer.from('\r\n')]);
 }

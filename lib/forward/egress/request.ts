@@ -79,7 +79,6 @@ function checkHost({ fields, method, minor }: RequestHead, { host, port }: Desti
     throw new BadMessage('the Host field differs from the request target');
 }
 
-/** The head for the origin server. */
 export function originRequestHead({ head, destination, framing, isPersistent, originTarget }: ProxyRequest): Buffer {
   const { fields, method, minor } = head;
   const kept = endToEnd(fields).filter(({ name }) => name.toLowerCase() !== 'host');

@@ -22,7 +22,6 @@ export interface ExecEndpoint {
   readonly command: string;
 }
 
-/** The kind `exec`. */
 export const execEndpoint: EndpointKind<ExecEndpoint> = {
   form: { incoming: 'exec:COMMAND' },
   parse(command) {

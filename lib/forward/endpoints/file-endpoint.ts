@@ -33,7 +33,6 @@ const ROTATE_UNITS: Units = [
   ['', 1],
 ];
 
-/** The kind `file`. */
 export const fileEndpoint: EndpointKind<FileEndpoint> = {
   form: { incoming: 'file:/path[,rotate=10M][,keep=5]' },
   parse: parseFileEndpoint,

@@ -19,7 +19,6 @@ const PREFIX = Buffer.from('fd7670726f787900', 'hex');
 
 /** The origin of a connection. The peer controls none of it. */
 interface ProxiedStream {
-  /** The label of the channel. */
   readonly label: string;
   /** The number of the stream in its session. */
   readonly streamId: number;

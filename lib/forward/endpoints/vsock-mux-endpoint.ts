@@ -34,7 +34,6 @@ export interface VsockMuxEndpoint {
   readonly access?: SocketAccess;
 }
 
-/** The kind `vsock-mux`. */
 export const vsockMuxEndpoint: EndpointKind<VsockMuxEndpoint> = {
   form: {
     outgoing: 'vsock-mux:/path[,PORT=SERVICE…][,mode=0660][,user=NAME][,group=NAME]',

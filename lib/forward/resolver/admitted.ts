@@ -10,10 +10,8 @@ import type { EgressRules, Verdict } from '../egress/rules.js';
 /** Limit on addresses judged per answer; a SVCB or HTTPS record may have thousands. */
 const MAX_ADDRESSES = 512;
 
-/** Records by section. */
 type Sections = Pick<DnsMessage, 'answers' | 'authorities'>;
 
-/** The admitted records. */
 export interface AdmittedRecords extends Sections {
   /** Why the first missing record was refused; null if none is missing. */
   readonly refused: Verdict | null;

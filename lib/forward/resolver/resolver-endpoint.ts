@@ -27,7 +27,6 @@ export interface ResolverEndpoint {
   readonly servers?: readonly HostPort[];
 }
 
-/** The kind `resolver`. */
 export const resolverEndpoint: EndpointKind<ResolverEndpoint> = {
   form: { incoming: 'resolver:[EGRESS][,server=ADDR[:PORT]]' },
   parse(text, _direction, sampleOf) {
@@ -76,7 +75,6 @@ const MAX_LOGGED = 300;
 class ResolverTarget implements Target {
   readonly takes = 'both';
   readonly messages: FlowBook;
-  /** The name of the egress. */
   readonly #egress: string;
   readonly #context: TargetContext;
   readonly #bucket: TokenBucket;

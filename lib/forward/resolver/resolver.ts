@@ -26,7 +26,6 @@ import type { EgressRules, Verdict } from '../egress/rules.js';
 import { admitRecords, judgeAtSomePort } from './admitted.js';
 import { AnswerCache, boundTimes } from './cache.js';
 
-/** The origin of a question. */
 export interface Asker {
   /** How the question came; over UDP it limits the size of the answer. */
   readonly transport: 'udp' | 'tcp';
@@ -95,7 +94,6 @@ interface JudgedAnswer extends Reply {
   readonly own: ReadonlySet<string>;
 }
 
-/** A query for records. */
 type Query = DnsMessage & { readonly question: DnsQuestion };
 
 /** An answer from a server or from /etc/hosts. */
@@ -279,7 +277,6 @@ function failure(text: string): Reply {
   return { rcode: RCODE.SERVFAIL, errors: [{ code: EXTENDED_ERROR.NETWORK_ERROR, text }] };
 }
 
-/** Encodes the reply to a query. */
 function formatReply(query: DnsMessage, reply: Reply, maxBytes: number): Buffer {
   const { edns } = query;
   const wantsDnssec = edns?.wantsDnssec ?? false;

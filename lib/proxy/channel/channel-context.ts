@@ -18,7 +18,6 @@ import type { SupervisorState } from './supervisor.js';
 /** The channel that calls back. */
 type ChannelName = Pick<CheckedChannel, 'label' | 'options'>;
 
-/** What a proxy provides to its channels. */
 export interface ProxyChannelContext {
   readonly identity: ProcessIdentity;
   readonly clock: Clock;
@@ -38,13 +37,11 @@ export interface ProxyChannelContext {
   readonly onEnded: (channel: ChannelName, reason: VproxyError) => void;
   /** The session, its peer's services, or the state of the channel changed. */
   readonly onChanged: (channel: ChannelName) => void;
-  /** An outgoing forward is listening. */
   readonly onListening: (forward: ForwardStatus) => void;
   /** The channel can never work, or never again. */
   readonly onFatal: (channel: ChannelName, reason: VproxyError) => void;
 }
 
-/** State of a channel for a successor process. */
 export interface ProxyChannelState {
   readonly options: WrittenOptions;
   readonly isDeclared: boolean;

@@ -143,7 +143,6 @@ export function parseLabel(text: string): string {
   throw new VproxyError('bad-argument', `channel label "${escapeText(text, 80)}": must be ${LABEL_RULE}`);
 }
 
-/** The error for a duplicate label. */
 export const labelTaken = (label: string): VproxyError =>
   new VproxyError('bad-argument', `channel ${label} already exists; give each channel its own label`);
 

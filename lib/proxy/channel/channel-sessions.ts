@@ -38,7 +38,6 @@ export interface Whereabouts {
   readonly suspendedAtMs: number | null;
 }
 
-/** A channel in numbers. */
 export interface ChannelMeasures {
   readonly record: Pick<ChannelRecordState, 'name' | 'sessions' | 'ends'>;
   readonly totals: ChannelTotals;
@@ -302,7 +301,6 @@ export class ChannelRecord {
     this.state = state;
   }
 
-  /** Records the state of the channel. */
   enter(name: ChannelState, detail: string | null = null, nextTryMs: number | null = null): void {
     const { state } = this;
     if (name !== state.name) state.since = new Date().toISOString();

@@ -61,7 +61,6 @@ function requireDistinctPorts({
   if (folder !== null) socketPathOf(folder, label, 65_535);
 }
 
-/** A group whose options passed all checks. */
 interface CheckedGroup {
   readonly options: ParsedOptions;
   readonly pattern: GroupPattern;

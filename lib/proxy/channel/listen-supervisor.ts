@@ -11,7 +11,6 @@ import { Backoff, type CancelTimer } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
 import { ChannelSupervisor, DialSupervisor, RETRY, type SupervisorOptions } from './supervisor.js';
 
-/** Creates the supervisor for a kind of channel. */
 export function supervise(options: SupervisorOptions): ChannelSupervisor {
   const { kind } = options.channel;
   return kind.mode === 'dial' ? new DialSupervisor(kind, options) : new ListenSupervisor(kind, options);

@@ -298,7 +298,6 @@ function cutText(text: string, maxBytes: number): string {
 const jsonBytes = (value: unknown): number => Buffer.byteLength(formatJsonLine(value));
 
 interface ChannelLogOptions {
-  /** The channel's label. */
   readonly label: string;
   readonly clock: Clock;
   /** Returns the bytes that an event takes in the log. */
@@ -332,7 +331,6 @@ export class ChannelLog {
     this.#log.log(event);
   };
 
-  /** The number of suppressed lines of each log. */
   get suppressed() {
     return { log: this.#log.suppressedCount, audit: this.#audit.suppressedCount };
   }

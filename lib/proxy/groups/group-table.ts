@@ -19,7 +19,6 @@ export interface GroupTableHost extends GroupHost {
 export interface GroupPlan {
   /** Individually configured channels, and the existing channels of the groups. */
   readonly channels: readonly ParsedOptions[];
-  /** The labels of the groups. */
   readonly labels: readonly string[];
   /** Activates the groups, and returns those to start. Never throws. */
   commit(): ChannelGroup[];

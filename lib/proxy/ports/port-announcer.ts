@@ -27,7 +27,6 @@ interface PortAnnouncerOptions {
   readonly hasPeer: () => boolean;
 }
 
-/** An announced port. */
 interface OwnPort extends ListeningPort {
   /** The id of the incoming forward that dials it. */
   readonly forward: string;

@@ -26,7 +26,6 @@ const MAX_TRIES = 64;
 const RETRY_MS = 5000;
 
 export interface PortForwarderOptions {
-  /** The label of the channel. */
   readonly label: string;
   readonly forwards: ForwardTable;
   /** The addresses of all forwards of the process. */

@@ -143,7 +143,6 @@ class JoinedSocket extends Splice {
   readonly stream: SessionStream;
   readonly #options: JoinedOptions;
 
-  /** `open` opens the stream. */
   constructor(open: (end: Splice) => SessionStream, options: JoinedOptions) {
     super({ clock: options.clock, onDone: () => undefined });
     this.#options = options;

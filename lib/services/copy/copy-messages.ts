@@ -114,7 +114,6 @@ export function encodeMessage(kind: number, value: object): Buffer {
 export const tooManyPaths = (): VproxyError =>
   new VproxyError('bad-argument', 'the paths of all sources together are too long; copy their folder instead');
 
-/** A CHECKS record. */
 export function encodeChecks(checks: readonly number[]): Buffer {
   const payload = Buffer.allocUnsafe(4 * checks.length);
   checks.forEach((check, index) => payload.writeUInt32BE(check, 4 * index));

@@ -168,7 +168,6 @@ const FILES = { what: 'files without a check', maxCount: 65_536, maxBytes: 16_77
 /** The size of a check in an array of numbers, in bytes. */
 const CHECK_BYTES = 8;
 
-/** Bounds on checks without a file. */
 const CHECKS = { what: 'checks without a file', maxCount: 65_536, maxBytes: 65_536 * CHECK_BYTES };
 
 /** Compares the checks of received files with those sent, in tar order, whichever of the two is known first. */

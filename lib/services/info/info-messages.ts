@@ -4,7 +4,6 @@ import { VproxyError } from '../../errors.js';
 import { decodeJsonRecord, encodeRecord, RecordReader } from '../../util/bytes/records.js';
 import { LoopTurns } from '../../util/concurrency.js';
 
-/** The name of the service. */
 export const INFO_SERVICE = 'info';
 
 /** The version of requests and answers. Increases when the meaning of a field changes, not when fields are added. */
@@ -22,7 +21,6 @@ export const INFO_KIND = {
   TIME_TOLD: 17,
 } as const;
 
-/** The subjects of requests. */
 export type InfoSubject = 'machine' | 'boot';
 
 /** The longest payload of a client's record, in bytes. */
@@ -31,7 +29,6 @@ export const MAX_ASK_BYTES = 256;
 /** The longest payload of an answer, in bytes: more than one with every text and list at its bound. */
 export const MAX_TOLD_BYTES = 524_288;
 
-/** Encodes an ASK record. */
 export const encodeAsk = (about: InfoSubject): Buffer =>
   encodeRecord(INFO_KIND.ASK, JSON.stringify({ version: INFO_VERSION, about }));
 
@@ -69,7 +66,6 @@ export function decodeTime(payload: Buffer): number {
   throw new VproxyError('protocol-error', 'info: invalid time');
 }
 
-/** A received record. */
 interface InfoRecord {
   readonly kind: number;
   readonly payload: Buffer;

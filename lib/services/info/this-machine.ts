@@ -13,7 +13,6 @@ export interface FileSystemSize {
   readonly bavail: number;
 }
 
-/** The sources of facts about a machine. */
 export interface MachineSources {
   readonly os: Pick<
     typeof os,

@@ -7,7 +7,6 @@ import { VproxyError } from '../../errors.js';
 import { escapeText } from '../../util/escape.js';
 import type { Agreement } from './agreement.js';
 
-/** Length of a key in bytes. */
 const KEY_BYTES = 32;
 
 /** The text of a key file: 64 hex digits and an optional newline. */
@@ -148,7 +147,6 @@ export interface SecureLayer {
   destroy(): void;
 }
 
-/** The callbacks of a layer. */
 export interface SecureLayerHandler {
   /** The layer is ready: `sink` takes the bytes to protect. Called at most once, before `onBytes`. */
   onReady(sink: ByteSink): void;

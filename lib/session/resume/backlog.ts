@@ -101,7 +101,6 @@ export class Backlog implements ByteSink {
     return this.#totalBytes;
   }
 
-  /** Bytes kept. */
   get keptBytes(): number {
     return this.#totalBytes - this.#state.acknowledgedBytes;
   }

@@ -58,7 +58,6 @@ const newState = (): Omit<ContinuityState, 'backlog'> => ({
   ackDueAtMs: null,
 });
 
-/** The continuity of one session. */
 export class Continuity {
   /** The sink of the session, on any link. */
   readonly backlog: Backlog;

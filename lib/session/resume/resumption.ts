@@ -20,7 +20,6 @@ import type { ResumeSecret } from './secret.js';
 const RESUME_BYTES = TOTAL_BYTES + 32;
 
 interface ResumptionOptions {
-  /** The session to resume. */
   readonly session: Session;
   /** Reports what happens to the session meanwhile. */
   readonly kept: KeptSessions;

@@ -18,7 +18,6 @@ const POINTER_16 = 0xc000;
 /** The largest offset that fits in a pointer. */
 const MAX_POINTED = 0x3fff;
 
-/** The error for a malformed DNS message. */
 export const malformed = (what: string): VproxyError =>
   new VproxyError('protocol-error', `malformed DNS message: ${what}`);
 
@@ -96,7 +95,6 @@ export function parseName(text: string): DomainName | null {
   return name.length > MAX_NAME_BYTES ? null : name;
 }
 
-/** Writes a message. */
 export class MessageWriter {
   readonly #pieces: Buffer[] = [];
   #byteCount = 0;

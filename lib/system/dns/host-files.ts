@@ -9,7 +9,6 @@ import { wholeLines } from '../files/whole-lines.js';
 const RESOLV_CONF = '/etc/resolv.conf';
 const HOSTS = '/etc/hosts';
 
-/** The DNS port. */
 export const DNS_PORT = 53;
 
 /** As in resolv.conf(5): further servers are ignored, and the default is this machine. */
@@ -135,7 +134,6 @@ export class HostFiles {
   }
 }
 
-/** The contents of /etc/resolv.conf. */
 export interface ResolvConf {
   readonly servers: readonly HostPort[];
   readonly search: SearchList;

@@ -22,7 +22,6 @@ import {
 } from './dns-message.js';
 import { frameMessage, MessageFrames } from './message-frames.js';
 
-/** A question with its flags. */
 export interface ServerQuestion extends DnsQuestion {
   /** DO. */
   readonly wantsDnssec: boolean;
@@ -50,7 +49,6 @@ interface AskOptions {
   readonly shared?: ServerSocket;
 }
 
-/** A UDP socket to a server. */
 export interface ServerSocket {
   readonly socket: dgram.Socket;
   readonly connected: Promise<unknown>;

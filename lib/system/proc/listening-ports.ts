@@ -4,7 +4,6 @@ import { isEveryAddress } from '../../util/addresses/host-port.js';
 import { listPids, openFiles, processorLimit, programOf } from './proc.js';
 import { findTcpListeners, type TcpListener } from './proc-net.js';
 
-/** A port with a listener. */
 export interface ListeningPort {
   readonly port: number;
   /** The address to dial from this machine. */

@@ -81,7 +81,6 @@ export async function* readTable(path: string, maxBytes?: number): AsyncGenerato
   }
 }
 
-/** A listening TCP socket. */
 export interface TcpListener {
   readonly inode: string;
   readonly address: HostPort;

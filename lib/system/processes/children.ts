@@ -68,7 +68,6 @@ export function signalGroup(groupId: number, signal: NodeJS.Signals | 0): boolea
 /** How often to check whether a group whose leader has exited is gone. */
 const LOOK_MS = 50;
 
-/** The state of a group for a {@link GroupEnder}. */
 type GroupState = 'running' | 'ending' | 'killed' | 'gone';
 
 /** Ends a whole process group: signals it, and kills it after a while. */

@@ -38,7 +38,6 @@ export async function loadSystemPipes(): Promise<boolean> {
   return pipe2 !== null;
 }
 
-/** Opens pipes of this machine. */
 export const openSystemPipes: OpenPipes = async (count, owner) => {
   await loadSystemPipes();
   return openLoadedPipes(count, owner);

@@ -20,7 +20,6 @@ export interface ToolLimits {
   readonly clock?: Clock;
 }
 
-/** The result of a tool. */
 export interface ToolResult {
   /** Its exit status, the signal that ended it, or the reason why it was killed. */
   readonly end: number | NodeJS.Signals | 'too-slow' | 'too-long' | 'given-up';

@@ -83,7 +83,6 @@ LOOPBACK.addAddress('::1', 'ipv6');
 /** A range of ports, both ends included. */
 export type PortRange = readonly [first: number, last: number];
 
-/** Whether a port is in one of the ranges. */
 export const isInRanges = (ranges: readonly PortRange[], port: number): boolean =>
   ranges.some(([first, last]) => first <= port && port <= last);
 

@@ -2,7 +2,6 @@
 import { VproxyError } from '../../errors.js';
 import { JsonScanner } from './json-scanner.js';
 
-/** The size of a record's header, in bytes. */
 export const RECORD_HEADER_BYTES = 5;
 
 /** Limit on the payload of a record, in bytes, whatever its length says. */

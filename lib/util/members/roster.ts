@@ -26,7 +26,6 @@ export class Roster<T extends object> {
     this.#freeSeats.push(seat);
   }
 
-  /** The current members. */
   list(): T[] {
     return this.#members.filter((member) => member !== null);
   }
