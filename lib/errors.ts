@@ -146,6 +146,10 @@ const UNKNOWN_CODE = onWire('stream', 69, 'A code that this version does not kno
 export const badArgument = (message: string, options?: ErrorOptions): VproxyError =>
   new VproxyError('bad-argument', message, options);
 
+/** The error `protocol-error`, for anything that a peer must not send. */
+export const protocolError = (message: string, options?: ErrorOptions): VproxyError =>
+  new VproxyError('protocol-error', message, options);
+
 /** The system's error code (`ECONNREFUSED`, …) of a Node error, or an empty text. */
 export function systemCode(error: unknown): string {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';

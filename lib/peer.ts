@@ -4,7 +4,7 @@ import type { Duplex } from 'node:stream';
 import { EventEmitter } from 'eventemitter3';
 import { VM_TRAITS } from './channel/kind.js';
 import { DEFAULT_LIMITS, LIMIT_RANGES, SERVICE_NAME } from './codec/limits.js';
-import { VproxyError } from './errors.js';
+import { badArgument, VproxyError } from './errors.js';
 import { ServiceRegistry } from './forward/service-registry.js';
 import { DEFAULT_WAIT_MS, SessionSource } from './forward/session-source.js';
 import { DuplexLink } from './link/duplex-link.js';
@@ -160,13 +160,13 @@ export function connectPeer(duplex: Duplex, options?: PeerOptions): Peer {
 function requireServiceName(service: string): void {
   if (SERVICE_NAME.test(service)) return;
   const rule = '1 to 64 of a-z, 0-9, dot, underscore and hyphen, starting with a letter or digit';
-  throw new VproxyError('bad-argument', `service "${escapeText(service, 80)}": a name must be ${rule}`);
+  throw badArgument(`service "${escapeText(service, 80)}": a name must be ${rule}`);
 }
 
 function parseStreams(streams: number): number {
   const [min, max] = LIMIT_RANGES.streams;
   if (Number.isInteger(streams) && streams >= min && streams <= max) return streams;
-  throw new VproxyError('bad-argument', `streams ${streams}: must be a whole number from ${min} to ${max}`);
+  throw badArgument(`streams ${streams}: must be a whole number from ${min} to ${max}`);
 }
 
 /**

@@ -45,9 +45,7 @@ async function play(args: Arguments): Promise<number> {
   const speed = args.number('speed', null, 0.01, 1000) ?? 1;
   const idleLimitS = args.seconds('idle-limit', 0, MAX_SECONDS) ?? MAX_SECONDS;
   if (args.has('raw')) return writeAll(path);
-  if (!isatty(1)) {
-    throw badArgument('play: standard output is not a terminal; --raw writes all output at once');
-  }
+  if (!isatty(1)) throw badArgument('play: standard output is not a terminal; --raw writes all output at once');
   return new Player(speed, idleLimitS).play(path);
 }
 

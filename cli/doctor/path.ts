@@ -17,9 +17,7 @@ export type PathLook =
 /** Examines a path, following links. Never rejects. */
 export async function lookAtPath(machine: Machine, path: string): Promise<PathLook> {
   const remote = remoteMountOf(machine, resolve(path));
-  if (remote !== null) {
-    return { problem: finding('path-remote', `${escapeText(path)} is on ${remote}: not checked`) };
-  }
+  if (remote !== null) return { problem: finding('path-remote', `${escapeText(path)} is on ${remote}: not checked`) };
   try {
     return { stats: await stat(path), problem: null };
   } catch (error) {
@@ -76,9 +74,7 @@ function isSearchable(folder: string): boolean {
 /** The uppermost folder above `path` that this user cannot search. */
 function firstClosed(path: string): string {
   let closed = dirname(resolve(path));
-  for (let folder = closed; folder !== '/'; folder = dirname(folder)) {
-    if (!isSearchable(folder)) closed = folder;
-  }
+  for (let folder = closed; folder !== '/'; folder = dirname(folder)) if (!isSearchable(folder)) closed = folder;
   return closed;
 }
 

@@ -116,9 +116,7 @@ function parsePath(option: string, path: string): string {
 function parseReconnect(args: Arguments, end: HostEnd): number {
   const text = args.text('reconnect');
   if (text === undefined) return 1;
-  if (end.kind === 'pipe' || end.mode !== 'connect') {
-    throw badArgument('--reconnect: only allowed with --mode connect');
-  }
+  if (end.kind === 'pipe' || end.mode !== 'connect') throw badArgument('--reconnect: only allowed with --mode connect');
   const seconds = /^\d{1,4}$/.test(text) ? Number(text) : (parseDuration(text) ?? 0) / 1000;
   if (!Number.isInteger(seconds) || seconds < 1 || seconds > 3600) {
     throw bad('reconnect', text, 'is not a whole number of seconds from 1 to 3600');

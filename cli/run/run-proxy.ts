@@ -36,9 +36,7 @@ export async function runFlags(flags: RunFlags, variables: ProcessStart['variabl
   } catch (error) {
     if (!(error instanceof BadFileError)) throw error;
     const output = new Output();
-    for (const message of error.problems) {
-      output.log(makeEvent('failed', message, { code: error.code }));
-    }
+    for (const message of error.problems) output.log(makeEvent('failed', message, { code: error.code }));
     return exitStatusOf(error);
   }
   if (flags.isPrinted) {

@@ -1,5 +1,5 @@
 /** Messages within the bytes of a stream, each preceded by its length (R-DGRAM-3): the content of a flow of datagrams. */
-import { VproxyError } from '../errors.js';
+import { protocolError } from '../errors.js';
 import type { Budget } from '../util/bounds.js';
 import { copyAlone } from '../util/bytes/byte-queue.js';
 
@@ -77,7 +77,7 @@ export class MessageReader {
     this.#highByte = null;
     const length = high * 256 + low;
     if (length > MAX_DATAGRAM_BYTES)
-      throw new VproxyError('protocol-error', `datagram too long: ${length} bytes (max ${MAX_DATAGRAM_BYTES})`);
+      throw protocolError(`datagram too long: ${length} bytes (max ${MAX_DATAGRAM_BYTES})`);
     const start = lowAt + 1;
     const end = start + length;
     if (end <= bytes.length) {

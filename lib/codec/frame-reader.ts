@@ -2,7 +2,7 @@
  * Cuts the bytes of an established session into frames, and checks every header before anything is buffered
  * (R-FRAME-1 to R-FRAME-8, R-OPEN-14). DATA is handed on as views of the bytes read.
  */
-import { VproxyError } from '../errors.js';
+import { protocolError, VproxyError } from '../errors.js';
 import { crc32 } from './crc32.js';
 import {
   type ControlType,
@@ -316,9 +316,7 @@ export class FrameReader {
 
   /** Adds a piece to a body that must be complete before any of it is handed on. */
   #assemble(chunk: Buffer, from: number, end: number): void {
-    if (this.#assembly === null || this.#assembly.length < this.#state.bodyBytes) {
-      this.#assembly = this.#newAssembly();
-    }
+    if (this.#assembly === null || this.#assembly.length < this.#state.bodyBytes) this.#assembly = this.#newAssembly();
     chunk.copy(this.#assembly, this.#state.bodyBytes - this.#state.left, from, end);
     this.#state.left -= end - from;
     const assembly = this.#assembly;
@@ -408,7 +406,7 @@ const describe = (type: number, streamId: number): string =>
   streamId === 0 ? formatFrameType(type) : `${formatFrameType(type)} on stream ${streamId}`;
 
 const violation = (type: number, streamId: number, what: string): VproxyError =>
-  new VproxyError('protocol-error', `${describe(type, streamId)} ${what}`);
+  protocolError(`${describe(type, streamId)} ${what}`);
 
 const MAX_FRAME_MS = 30_000;
 

@@ -1,6 +1,6 @@
 /** HELLO, by which a side introduces itself in the handshake, and the magic before it (R-OPEN-2 to R-OPEN-5). */
 
-import { VproxyError } from '../errors.js';
+import { protocolError, VproxyError } from '../errors.js';
 import { crc32 } from './crc32.js';
 import { encodeFrame, FRAME_TYPE, headerCheck, type Integrity, isIntegrity } from './header.js';
 import { decodeObject, isObject } from './json.js';
@@ -128,8 +128,7 @@ function optional<T>(object: Record<string, unknown>, key: string, absent: T, is
 
 const isVersion = (value: unknown): value is number => Number.isInteger(value) && (value as number) >= 0;
 const isTextList = (value: unknown): boolean => Array.isArray(value) && value.every((item) => typeof item === 'string');
-const invalid = (field: string): VproxyError =>
-  new VproxyError('protocol-error', `HELLO: "${field}" is missing or invalid`);
+const invalid = (field: string): VproxyError => protocolError(`HELLO: "${field}" is missing or invalid`);
 
 const NOTHING = Buffer.alloc(0);
 

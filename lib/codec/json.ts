@@ -1,5 +1,5 @@
 /** JSON payloads: strict UTF-8, an object, and fields of the specified form (R-FRAME-7). */
-import { VproxyError } from '../errors.js';
+import { protocolError, VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
 import { MAX_MESSAGE_BYTES } from './limits.js';
 
@@ -11,9 +11,9 @@ export function decodeObject(payload: Uint8Array, what: string): Record<string, 
   try {
     value = JSON.parse(utf8.decode(payload));
   } catch (cause) {
-    throw new VproxyError('protocol-error', `${what}: payload is not valid UTF-8 JSON`, { cause });
+    throw protocolError(`${what}: payload is not valid UTF-8 JSON`, { cause });
   }
-  if (!isObject(value)) throw new VproxyError('protocol-error', `${what}: payload is not a JSON object`);
+  if (!isObject(value)) throw protocolError(`${what}: payload is not a JSON object`);
   return value;
 }
 
@@ -38,11 +38,8 @@ const CODE = /^[a-z0-9-]{1,64}$/;
 /** The code and message of a REFUSE, STOP, RESET or GOAWAY. */
 export function decodeReason(object: Record<string, unknown>, what: string): Reason {
   const { code, message } = object;
-  if (typeof code !== 'string' || !CODE.test(code)) {
-    throw new VproxyError('protocol-error', `${what}: "code" is missing or invalid`);
-  }
-  if (typeof message !== 'string')
-    throw new VproxyError('protocol-error', `${what}: "message" is missing or not a string`);
+  if (typeof code !== 'string' || !CODE.test(code)) throw protocolError(`${what}: "code" is missing or invalid`);
+  if (typeof message !== 'string') throw protocolError(`${what}: "message" is missing or not a string`);
   return { code, message: escapeText(message, MAX_MESSAGE_BYTES) };
 }
 

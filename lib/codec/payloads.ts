@@ -1,5 +1,5 @@
 /** The payloads of control frames: bytes ⇄ values. HELLO has its own file. */
-import { VproxyError } from '../errors.js';
+import { protocolError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
 import { type ControlType, formatFrameType } from './header.js';
 import { boundedMessage, decodeObject, decodeReason, isObject, type Reason } from './json.js';
@@ -30,13 +30,12 @@ export function encodeOpen({ service, from, isDatagram = false }: OpenRequest): 
 /** The service is any text here: an invalid name is refused per stream and does not end the session. */
 export function decodeOpen(payload: Uint8Array): OpenRequest {
   const { service, from, datagram } = decodeObject(payload, 'OPEN');
-  if (typeof service !== 'string')
-    throw new VproxyError('protocol-error', 'OPEN: "service" is missing or not a string');
+  if (typeof service !== 'string') throw protocolError('OPEN: "service" is missing or not a string');
   if (from !== undefined && from !== null && typeof from !== 'string') {
-    throw new VproxyError('protocol-error', 'OPEN: "from" is not a string');
+    throw protocolError('OPEN: "from" is not a string');
   }
   if (datagram !== undefined && datagram !== null && typeof datagram !== 'boolean') {
-    throw new VproxyError('protocol-error', 'OPEN: "datagram" is not a boolean');
+    throw protocolError('OPEN: "datagram" is not a boolean');
   }
   return { service, from: from ?? null, isDatagram: datagram ?? false };
 }
@@ -57,7 +56,7 @@ export function encodeGoaway({ code, message, last }: Goaway): Buffer {
 export function decodeGoaway(payload: Uint8Array): Goaway {
   const object = decodeObject(payload, 'GOAWAY');
   const { last } = object;
-  if (!isUnsigned32(last)) throw new VproxyError('protocol-error', 'GOAWAY: "last" is not a stream id');
+  if (!isUnsigned32(last)) throw protocolError('GOAWAY: "last" is not a stream id');
   return { ...decodeReason(object, 'GOAWAY'), last };
 }
 
@@ -121,18 +120,18 @@ export function decodeServices(payload: Uint8Array): ServiceList {
   const { services, more = false, time = null, ports = null } = decodeObject(payload, 'SERVICES');
   const isName = (name: unknown): name is string => typeof name === 'string' && SERVICE_NAME.test(name);
   if (!Array.isArray(services) || !services.every(isName)) {
-    throw new VproxyError('protocol-error', 'SERVICES: "services" is not a list of service names');
+    throw protocolError('SERVICES: "services" is not a list of service names');
   }
-  if (typeof more !== 'boolean') throw new VproxyError('protocol-error', 'SERVICES: "more" is not a boolean');
+  if (typeof more !== 'boolean') throw protocolError('SERVICES: "more" is not a boolean');
   if (time !== null && !(Number.isSafeInteger(time) && (time as number) >= 0)) {
-    throw new VproxyError('protocol-error', 'SERVICES: "time" is not a time in milliseconds');
+    throw protocolError('SERVICES: "time" is not a time in milliseconds');
   }
   return { services, more, timeMs: time as number | null, ports: ports === null ? null : decodePorts(ports) };
 }
 
 function decodePorts(value: unknown): AnnouncedPort[] {
   const fail = (): never => {
-    throw new VproxyError('protocol-error', `SERVICES: "ports" is not a list of at most ${MAX_ANNOUNCED_PORTS} ports`);
+    throw protocolError(`SERVICES: "ports" is not a list of at most ${MAX_ANNOUNCED_PORTS} ports`);
   };
   if (!Array.isArray(value) || value.length > MAX_ANNOUNCED_PORTS) return fail();
   const ports = new Map<number, AnnouncedPort>();
@@ -150,7 +149,7 @@ function decodePorts(value: unknown): AnnouncedPort[] {
 /** Checks a payload of fixed size: ACCEPT and FIN are empty, PING and PONG have 8 bytes. Throws `protocol-error`. */
 export function requireLength(type: ControlType, payload: Buffer, bytes: number): Buffer {
   if (payload.length === bytes) return payload;
-  throw new VproxyError('protocol-error', `${formatFrameType(type)} of ${payload.length} bytes instead of ${bytes}`);
+  throw protocolError(`${formatFrameType(type)} of ${payload.length} bytes instead of ${bytes}`);
 }
 
 /** Writes a total of bytes (u64) at `offset`. Totals above 2^53−1 cannot occur: 2^53 bytes are nine petabytes. */

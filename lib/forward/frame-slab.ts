@@ -40,9 +40,7 @@ export class FrameSlab {
       this.#spare = null;
       this.#view = null;
     }
-    if (this.#view?.length !== bytes) {
-      this.#view = this.#slab.subarray(HEADER_BYTES, HEADER_BYTES + bytes);
-    }
+    if (this.#view?.length !== bytes) this.#view = this.#slab.subarray(HEADER_BYTES, HEADER_BYTES + bytes);
     return this.#view;
   }
 

@@ -65,9 +65,7 @@ function parse(direction: Direction, text: string, sampleOf: NameSample): Forwar
     );
   }
   const form = kind.form[direction];
-  if (form === undefined) {
-    throw fail(`cannot ${direction === 'outgoing' ? 'listen on' : 'serve streams with'} ${name}`);
-  }
+  if (form === undefined) throw fail(`cannot ${direction === 'outgoing' ? 'listen on' : 'serve streams with'} ${name}`);
   const isAny = kind.namesService === true && direction === 'outgoing';
   const expected = isNamed ? `${isAny ? ANY_SERVICE : 'SERVICE'}:${form}` : undefined;
   if (isAny !== (service === ANY_SERVICE)) {

@@ -94,9 +94,7 @@ class Preparation {
       await channel.listen();
       requireRunning(holder);
     }
-    for (const channel of comingChannels) {
-      if (!isReplacement(channel, this.#plan)) await channel.open();
-    }
+    for (const channel of comingChannels) if (!isReplacement(channel, this.#plan)) await channel.open();
   }
 
   #pause({ channel, entry }: ForwardChange): void {

@@ -1,6 +1,6 @@
 /** The egresses of a channel: their definitions, and the resulting rules for the channel. */
 import { SERVICE_NAME } from '../codec/limits.js';
-import { toVproxyError, VproxyError } from '../errors.js';
+import { badArgument, toVproxyError, VproxyError } from '../errors.js';
 import {
   type EgressEntry,
   type EgressRules,
@@ -45,7 +45,7 @@ export function resolveEgress(egress: ChannelEgress, label: string): ReadonlyMap
 function resolveRules(name: string, texts: EgressTexts, label: string): EgressRules {
   if (!SERVICE_NAME.test(name)) {
     const rule = '1 to 64 of a-z, 0-9, dot, underscore and hyphen, starting with a letter or digit';
-    throw new VproxyError('bad-argument', `egress "${escapeText(name, 80)}": a name must be ${rule}`);
+    throw badArgument(`egress "${escapeText(name, 80)}": a name must be ${rule}`);
   }
   return readEgressRules(texts, `egress.${name}`, (text) => resolveEntry(text, label));
 }
@@ -60,10 +60,7 @@ function resolveEntry(text: string, label: string): EgressEntry {
 
 function requireName({ host }: EgressEntry, text: string): void {
   if (host.kind !== 'network') return;
-  throw new VproxyError(
-    'bad-argument',
-    `"${escapeText(text, 120)}": {channel} is allowed in names only, not in addresses`,
-  );
+  throw badArgument(`"${escapeText(text, 120)}": {channel} is allowed in names only, not in addresses`);
 }
 
 /** The egress that a forward leads to, or resolves names for; null if none. */
@@ -78,10 +75,7 @@ export function requireEgress(spec: ForwardSpec, known: Iterable<string>): void 
   const names = [...known];
   if (name === null || names.includes(name)) return;
   const shown = describeForward(spec).text.replace(/:$/, '');
-  throw new VproxyError(
-    'bad-argument',
-    `-i ${shown}: no [egress.${name}] section; ${suggestOrList(name, names, 'defined')}`,
-  );
+  throw badArgument(`-i ${shown}: no [egress.${name}] section; ${suggestOrList(name, names, 'defined')}`);
 }
 
 /** The names of the egresses whose definitions differ. */

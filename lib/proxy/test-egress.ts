@@ -1,5 +1,5 @@
 /** Describes the egresses of a channel, and tests a destination against their rules. */
-import { VproxyError } from '../errors.js';
+import { badArgument, VproxyError } from '../errors.js';
 import { type Destination, parseDestination } from '../forward/egress/admission.js';
 import { EgressDialer } from '../forward/egress/dial.js';
 import { Refusal } from '../forward/egress/refusal.js';
@@ -38,14 +38,13 @@ export function parseEgressDestination(text: string): Destination {
   try {
     return parseDestination(bracketed ?? plain, Number(digits));
   } catch (error) {
-    if (error instanceof Refusal) throw new VproxyError('bad-argument', error.message, { cause: error });
+    if (error instanceof Refusal) throw badArgument(error.message, { cause: error });
     throw error;
   }
 }
 
 const noDestination = (text: string): VproxyError =>
-  new VproxyError(
-    'bad-argument',
+  badArgument(
     `"${escapeText(text, 120)}" is not DESTINATION:PORT, such as example.org:443 (an IPv6 address in brackets)`,
   );
 

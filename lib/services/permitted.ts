@@ -2,7 +2,7 @@
 import { statSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import type { ChannelAddress } from '../channel/address/address.js';
-import { VproxyError } from '../errors.js';
+import { badArgument } from '../errors.js';
 import type { Log } from '../events.js';
 import type { ServiceRegistry } from '../forward/service-registry.js';
 import type { ForwardSpec } from '../forward/spec.js';
@@ -137,9 +137,7 @@ export const changedPermissions = (one: Permissions, other: Permissions): string
 export function requireAllowable(options: PermittingOptions): void {
   for (const row of OWN_SERVICES) if (options[row.name] ?? false) requireAllowed(row, options);
   const root = options.copy?.root ?? null;
-  if (root !== null && !isFolder(root)) {
-    throw new VproxyError('bad-argument', `--allow-copy=${escapeText(root)}: no such folder`);
-  }
+  if (root !== null && !isFolder(root)) throw badArgument(`--allow-copy=${escapeText(root)}: no such folder`);
 }
 
 function isFolder(path: string): boolean {
@@ -157,10 +155,10 @@ function requireAllowed({ flag, name }: OwnService<unknown>, options: Permitting
   const strangers = kind.strangers?.(address) ?? null;
   if (!isKnown && strangers !== null) {
     const what = `the peer could be ${strangers}; give both sides a --key FILE, or this one --insecure`;
-    throw new VproxyError('bad-argument', `channel "${escapeText(text)}": ${flag}: ${what}`);
+    throw badArgument(`channel "${escapeText(text)}": ${flag}: ${what}`);
   }
   if (forwards.some((spec) => spec.direction === 'incoming' && spec.service === name)) {
     const what = `service ${name} is offered twice; ${flag} offers it, and so does an -i`;
-    throw new VproxyError('bad-argument', `channel "${escapeText(text)}": ${what}`);
+    throw badArgument(`channel "${escapeText(text)}": ${what}`);
   }
 }

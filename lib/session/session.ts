@@ -17,7 +17,7 @@ import {
   type OpenRequest,
   requireLength,
 } from '../codec/payloads.js';
-import { toVproxyError, VproxyError } from '../errors.js';
+import { protocolError, toVproxyError, VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { InFlightCredit } from './flow.js';
 import { Leaving, Liveness } from './liveness.js';
@@ -610,9 +610,9 @@ export class Session extends EventEmitter<SessionEvents> {
         this.#scheduler.flush();
         return;
       case FRAME_TYPE.RESUME:
-        throw new VproxyError('protocol-error', 'RESUME within a session');
+        throw protocolError('RESUME within a session');
       case FRAME_TYPE.AUTH:
-        throw new VproxyError('protocol-error', 'unexpected or duplicate AUTH');
+        throw protocolError('unexpected or duplicate AUTH');
       case FRAME_TYPE.CREDIT: {
         const totalBytes = decodeTotal(type, payload);
         if (streamId === 0) this.#scheduler.raiseCredit(totalBytes);
@@ -640,7 +640,7 @@ export class Session extends EventEmitter<SessionEvents> {
   #decodeOpen(payload: Buffer): OpenRequest {
     const request = decodeOpen(payload);
     if (!request.isDatagram || this.hasDatagrams) return request;
-    throw new VproxyError('protocol-error', 'OPEN of a datagram flow: not supported by both sides');
+    throw protocolError('OPEN of a datagram flow: not supported by both sides');
   }
 
   #handlePong(payload: Buffer): void {
@@ -657,9 +657,7 @@ export class Session extends EventEmitter<SessionEvents> {
     }
     // Drain first: the slot of a stream that ends below must not go to an open that was held back.
     if (!this.isDraining) this.#startDraining(reason);
-    for (const stream of this.streams.list()) {
-      if (!stream.isIncoming && stream.id > last) stream.handleEnd(reason);
-    }
+    for (const stream of this.streams.list()) if (!stream.isIncoming && stream.id > last) stream.handleEnd(reason);
   }
 
   /** Whether a HELLO in the middle of the session is from the current peer, or an echo of our own. */
@@ -684,7 +682,7 @@ export class Session extends EventEmitter<SessionEvents> {
   /** Throws `protocol-error` for a frame of a resumable session if this one is not. */
   #requireContinuity(type: ControlType): Continuity {
     if (this.#continuity !== null) return this.#continuity;
-    throw new VproxyError('protocol-error', `${formatFrameType(type)} in a session that is not resumable`);
+    throw protocolError(`${formatFrameType(type)} in a session that is not resumable`);
   }
 
   #enter(next: SessionPhase): void {
@@ -692,5 +690,4 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 }
 
-const beforeProof = (type: FrameType): VproxyError =>
-  new VproxyError('protocol-error', `${formatFrameType(type)} before AUTH`);
+const beforeProof = (type: FrameType): VproxyError => protocolError(`${formatFrameType(type)} before AUTH`);

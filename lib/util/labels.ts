@@ -37,9 +37,7 @@ export function byLabel<T extends { readonly label: string }>(things: readonly T
 export function chooseChannel<T>(channels: ReadonlyMap<string, T>, label?: string): T {
   const labels = [...channels.keys()];
   const meant = label ?? (labels.length === 1 ? labels[0] : undefined);
-  if (meant === undefined) {
-    throw badArgument(`missing channel label; ${suggestOrList('', labels)}`);
-  }
+  if (meant === undefined) throw badArgument(`missing channel label; ${suggestOrList('', labels)}`);
   const found = channels.get(meant);
   if (found !== undefined) return found;
   throw new VproxyError('not-found', `no channel "${escapeText(meant, 80)}"; ${suggestOrList(meant, labels)}`);

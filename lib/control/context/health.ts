@@ -1,6 +1,6 @@
 /** The health of a process, for probes: whether it answers, and whether its channels have sessions. Loads no schemas. */
 import { SERVICE_NAME } from '../../codec/limits.js';
-import { VproxyError } from '../../errors.js';
+import { badArgument, VproxyError } from '../../errors.js';
 import { suggestOrList } from '../../util/closest-word.js';
 import { escapeText } from '../../util/escape.js';
 import { answerError } from '../routes/request-error.js';
@@ -32,7 +32,7 @@ export const answerReadiness = (context: HealthContext, query: string) => answer
 function judge({ proxy, process: { ready = 'any', isDraining = false } }: HealthContext, query: string): Verdict {
   const { channel, service } = readQuery(query, 'channel', 'service');
   if (service !== undefined && !SERVICE_NAME.test(service))
-    throw new VproxyError('bad-argument', `service: "${escapeText(service, 80)}" is not a valid service name`);
+    throw badArgument(`service: "${escapeText(service, 80)}" is not a valid service name`);
   const all = proxy.listReady(service ?? null);
   const asked = channel === undefined ? all : all.filter(({ label }) => label === channel);
   if (channel !== undefined && asked.length === 0)
@@ -53,7 +53,7 @@ function readQuery<Key extends string>(query: string, ...known: readonly Key[]):
   const values = parseQueryText(query);
   const unknown = Object.keys(values).find((key) => !known.some((each) => each === key));
   if (unknown === undefined) return values as { readonly [K in Key]?: string };
-  throw new VproxyError('bad-argument', `${escapeText(unknown, 80)}: unknown field; ${suggestOrList(unknown, known)}`);
+  throw badArgument(`${escapeText(unknown, 80)}: unknown field; ${suggestOrList(unknown, known)}`);
 }
 
 function answer(find: () => Verdict) {

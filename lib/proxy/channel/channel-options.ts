@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { type ChannelAddress, parseChannel } from '../../channel/address/address.js';
 import type { ChannelTraits } from '../../channel/kind.js';
 import { DEFAULT_LIMITS } from '../../codec/limits.js';
-import { toVproxyError, VproxyError } from '../../errors.js';
+import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
 import type { Direction } from '../../forward/endpoint-kind.js';
 import type { ServicePolicy } from '../../forward/service-registry.js';
 import type { ForwardSpec } from '../../forward/spec.js';
@@ -140,16 +140,15 @@ export const ADOPTED_OPTIONS = [
 /** Returns the label. Throws `bad-argument` for a text that is not a label. */
 export function parseLabel(text: string): string {
   if (isLabel(text)) return text;
-  throw new VproxyError('bad-argument', `channel label "${escapeText(text, 80)}": must be ${LABEL_RULE}`);
+  throw badArgument(`channel label "${escapeText(text, 80)}": must be ${LABEL_RULE}`);
 }
 
 export const labelTaken = (label: string): VproxyError =>
-  new VproxyError('bad-argument', `channel ${label} already exists; give each channel its own label`);
+  badArgument(`channel ${label} already exists; give each channel its own label`);
 
 /** The error for a channel that is the same as another one of the process. */
 export const placeTaken = (label: string, address: string, other: string): VproxyError =>
-  new VproxyError(
-    'bad-argument',
+  badArgument(
     `channel ${label}: ${escapeText(address)} is already in use by channel ${other}; a process can open it only once`,
   );
 
@@ -157,8 +156,7 @@ export const placeTaken = (label: string, address: string, other: string): Vprox
 export function requirePrivacy({ address: channel, insecure = false }: ParsedOptions): void {
   const { kind, address, text, traits } = channel;
   if (kind.mode === 'dial' || insecure || traits.tls !== null || kind.isPrivate(address)) return;
-  throw new VproxyError(
-    'bad-argument',
+  throw badArgument(
     `channel "${text}": listening where other machines can connect needs TLS (tls=psk or tls=cert) or --insecure; 127.0.0.1 or [::1] does not`,
   );
 }
@@ -233,8 +231,7 @@ function readKey(path: string): SecretKey {
   }
 }
 
-const bad = (channel: string, what: string): VproxyError =>
-  new VproxyError('bad-argument', `channel "${escapeText(channel)}": ${what}`);
+const bad = (channel: string, what: string): VproxyError => badArgument(`channel "${escapeText(channel)}": ${what}`);
 
 // The service rules of a channel.
 

@@ -1,7 +1,7 @@
 /** Validates the options of a channel or of a group before anything is created from them. */
 
 import { type ChannelAddress, placeOf } from '../../channel/address/address.js';
-import { toVproxyError, VproxyError } from '../../errors.js';
+import { badArgument, toVproxyError, type VproxyError } from '../../errors.js';
 import type { EgressRules } from '../../forward/egress/rules.js';
 import { checkAccess, checkForward } from '../../forward/spec.js';
 import { fillTemplate } from '../../forward/template.js';
@@ -71,9 +71,7 @@ export function checkGroup(given: ChannelOptions): CheckedGroup {
   const options = parseOptions(given);
   const { label, address, forwards = [], template = [] } = options;
   const pattern = new GroupPattern(address);
-  if (forwards.length > 0) {
-    throw new VproxyError('bad-argument', `channel ${label}: a group takes a template in place of forwards`);
-  }
+  if (forwards.length > 0) throw badArgument(`channel ${label}: a group takes a template in place of forwards`);
   // Validates the template, the egresses, the keys and the permissions before any socket appears.
   const member = memberOptions(options, pattern, 'a');
   const egress = resolveEgress(member.egress ?? {}, 'a');

@@ -1,6 +1,6 @@
 /** The address of a group of channels, `unix-connect:` and a path whose last part has a `*`, and the options of its channels. */
 import { type ChannelAddress, formatChannel } from '../../channel/address/address.js';
-import { VproxyError } from '../../errors.js';
+import { badArgument, type VproxyError } from '../../errors.js';
 import { parseForwardSpec } from '../../forward/spec.js';
 import { fillTemplate } from '../../forward/template.js';
 import { withoutFinalSlashes } from '../../util/addresses/paths.js';
@@ -20,10 +20,8 @@ export function isGroup({ kindName, address, text }: ChannelAddress): boolean {
 
 /** Throws `bad-argument` unless these are the options of a single channel: not of a group, and without a template. */
 export function requireChannel({ label, address, template = [] }: ParsedOptions): void {
-  if (isGroup(address)) {
-    throw new VproxyError('bad-argument', `channel ${label}: a group cannot be added at run time, only by a reload`);
-  }
-  if (template.length > 0) throw new VproxyError('bad-argument', `channel ${label}: only a group has a template`);
+  if (isGroup(address)) throw badArgument(`channel ${label}: a group cannot be added at run time, only by a reload`);
+  if (template.length > 0) throw badArgument(`channel ${label}: only a group has a template`);
 }
 
 /** Matches the sockets of a group, and gives the addresses of their channels. */
@@ -94,5 +92,5 @@ export function memberLabelProblem(part: string): string | null {
 }
 
 function bad(text: string, what: string): VproxyError {
-  return new VproxyError('bad-argument', `channel "${escapeText(text)}": ${what}`);
+  return badArgument(`channel "${escapeText(text)}": ${what}`);
 }

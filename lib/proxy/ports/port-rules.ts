@@ -1,6 +1,6 @@
 /** The options of automatic port forwarding: ranges, and where to listen for the peer's ports. */
 import { PORT_SERVICE } from '../../codec/limits.js';
-import { VproxyError } from '../../errors.js';
+import { badArgument, type VproxyError } from '../../errors.js';
 import type { ForwardSpec } from '../../forward/spec.js';
 import { fillTemplate } from '../../forward/template.js';
 import { joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../../util/addresses/comma-options.js';
@@ -87,4 +87,4 @@ function parseRange(text: string): PortRange {
   throw bad(`"${escapeText(text, 64)}": not a port or a range FROM-TO, from ${LOWEST_PORT} to ${HIGHEST_PORT}`);
 }
 
-const bad = (what: string): VproxyError => new VproxyError('bad-argument', what);
+const bad = (what: string): VproxyError => badArgument(what);

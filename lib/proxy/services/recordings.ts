@@ -1,6 +1,6 @@
 /** Recordings of a channel's terminals, for commands run here and calls to the peer, if the rule of `exec` asks for it (docs/exec.md). */
 
-import { toVproxyError, VproxyError } from '../../errors.js';
+import { badArgument, toVproxyError } from '../../errors.js';
 import type { Log } from '../../events.js';
 import type { RecordingRule, TerminalRecorder } from '../../services/exec/recording/terminal-recorder.js';
 import type { TerminalRecorders } from '../../services/exec/served-call.js';
@@ -81,6 +81,6 @@ export function requireRecordable(options: Pick<ChannelOptions, 'policies'>): vo
   try {
     requireOwnFolder(rule.folder);
   } catch (error) {
-    throw new VproxyError('bad-argument', `[services.exec] record: ${toVproxyError(error).message}`, { cause: error });
+    throw badArgument(`[services.exec] record: ${toVproxyError(error).message}`, { cause: error });
   }
 }

@@ -1,6 +1,6 @@
 /** The messages of the service `copy`, as records (docs/copy.md). */
 import { isObject } from '../../codec/json.js';
-import { VproxyError } from '../../errors.js';
+import { badArgument, protocolError, VproxyError } from '../../errors.js';
 import { decodeJsonRecord, encodeRecord, MAX_RECORD_BYTES } from '../../util/bytes/records.js';
 import { escapeText } from '../../util/escape.js';
 import type { KeptBounds } from './kept-list.js';
@@ -112,7 +112,7 @@ export function encodeMessage(kind: number, value: object): Buffer {
 }
 
 export const tooManyPaths = (): VproxyError =>
-  new VproxyError('bad-argument', 'the paths of all sources together are too long; copy their folder instead');
+  badArgument('the paths of all sources together are too long; copy their folder instead');
 
 export function encodeChecks(checks: readonly number[]): Buffer {
   const payload = Buffer.allocUnsafe(4 * checks.length);
@@ -169,7 +169,7 @@ export function decodeStaged(payload: Buffer): StagedFile[] {
     requireLength('STAGED', 'name', Buffer.byteLength(name), MAX_PATH_BYTES);
     if (sha256.length !== HASH_LENGTH) {
       const found = `hash of ${sha256.length} characters, expected ${HASH_LENGTH}`;
-      throw new VproxyError('protocol-error', `copy: STAGED: ${found}`);
+      throw protocolError(`copy: STAGED: ${found}`);
     }
     if (!/^[0-9a-f]*$/.test(sha256)) throw wrong('STAGED', 'hash');
     return [name, bytes, sha256];
@@ -216,7 +216,7 @@ const decode = (payload: Buffer, what: string): Record<string, unknown> => decod
 
 function requireLength(what: string, field: string, bytes: number, mostBytes: number): void {
   if (bytes <= mostBytes) return;
-  throw new VproxyError('protocol-error', `copy: ${what}: ${field} too long: ${bytes} bytes (max ${mostBytes})`);
+  throw protocolError(`copy: ${what}: ${field} too long: ${bytes} bytes (max ${mostBytes})`);
 }
 
 function decodeList(value: unknown, what: string, field: string, most: number): unknown[] {
@@ -231,5 +231,4 @@ const isName = (value: unknown): value is string => isPlainName(value) && Buffer
 
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
-const wrong = (what: string, field: string): VproxyError =>
-  new VproxyError('protocol-error', `copy: ${what}: ${field} is not valid`);
+const wrong = (what: string, field: string): VproxyError => protocolError(`copy: ${what}: ${field} is not valid`);

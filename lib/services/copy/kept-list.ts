@@ -1,6 +1,6 @@
 /** Bounds, in number and in bytes, on every list of a copy that grows with the peer's input; and warnings. */
 
-import { VproxyError } from '../../errors.js';
+import { protocolError, VproxyError } from '../../errors.js';
 import { Budget } from '../../util/bounds.js';
 
 /** Bound on all lists of all copies of a channel, in bytes. */
@@ -82,7 +82,7 @@ export class KeptCount {
     if (!this.hasRoom(bytes)) {
       const { what, maxCount, maxBytes } = this.#bounds;
       const found = `too many ${what}: ${this.#count + 1}, ${this.#bytes + bytes} bytes`;
-      throw new VproxyError('protocol-error', `copy: ${found} (max ${maxCount}, ${maxBytes} bytes)`);
+      throw protocolError(`copy: ${found} (max ${maxCount}, ${maxBytes} bytes)`);
     }
     this.#lists.take(bytes);
     this.#count += 1;

@@ -8,7 +8,7 @@
  */
 import { lstat, realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve, sep } from 'node:path';
-import { systemCode, toVproxyError, VproxyError } from '../../errors.js';
+import { badArgument, systemCode, toVproxyError, VproxyError } from '../../errors.js';
 import type { Accounts, UserAccount } from '../../system/accounts.js';
 import { withoutFinalSlashes } from '../../util/addresses/paths.js';
 import type { CopySource } from './copy-messages.js';
@@ -21,14 +21,14 @@ export const isFromHome = (path: string): boolean => !path.startsWith('/');
 export function requireNameable(path: string): void {
   const bytes = Buffer.byteLength(path);
   if (bytes <= MAX_PATH_BYTES) return;
-  throw new VproxyError('bad-argument', `path too long: ${bytes} bytes (max ${MAX_PATH_BYTES})`);
+  throw badArgument(`path too long: ${bytes} bytes (max ${MAX_PATH_BYTES})`);
 }
 
 /** A local path as a source, made absolute. Throws `bad-argument` if it has no name of its own, such as `/`. */
 export function nameSource(path: string): CopySource {
   const absolute = resolve(path);
   const name = basename(absolute);
-  if (!isPlainName(name)) throw new VproxyError('bad-argument', `${showPath(path)}: no name to copy it under`);
+  if (!isPlainName(name)) throw badArgument(`${showPath(path)}: no name to copy it under`);
   return { path: absolute, name };
 }
 
@@ -41,11 +41,9 @@ export function nameRemoteSource(path: string): CopySource {
   if (/^(?:~[^/]*)?$/.test(plain)) {
     const what =
       'a home directory has no name to copy it under; name a file in it, such as vm1:notes.txt, or use its absolute path';
-    throw new VproxyError('bad-argument', `"${showPath(path)}": ${what}`);
+    throw badArgument(`"${showPath(path)}": ${what}`);
   }
-  if (!isPlainName(name)) {
-    throw new VproxyError('bad-argument', `"${showPath(path)}": no name to copy it under`);
-  }
+  if (!isPlainName(name)) throw badArgument(`"${showPath(path)}": no name to copy it under`);
   return { path: plain, name };
 }
 

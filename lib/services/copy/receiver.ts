@@ -1,5 +1,5 @@
 /** The receiving side of a copy. */
-import { VproxyError } from '../../errors.js';
+import { protocolError } from '../../errors.js';
 import { COPY_KIND, type CopyPlan, decodePlan, encodeMessage } from './copy-messages.js';
 import { ComparisonCount } from './copy-progress.js';
 import { Warnings } from './kept-list.js';
@@ -75,9 +75,7 @@ function requireNames({ roots }: CopyPlan, names: readonly string[] | null): voi
     if (before !== undefined && compareNames(name, before.name) <= 0) throw refused(name, 'sent twice or out of order');
     if (names !== null && !names.includes(name)) throw refused(name, 'not requested');
   });
-  if (names !== null && names.length !== roots.length) {
-    throw new VproxyError('protocol-error', 'copy: some requested files were not sent');
-  }
+  if (names !== null && names.length !== roots.length) throw protocolError('copy: some requested files were not sent');
 }
 
 /** The paths that copies of this process are writing to. */

@@ -1,6 +1,6 @@
 /** Both directions of a stream as records: messages in sequence, and the bytes of the tar between them. */
 import type { Duplex } from 'node:stream';
-import { toVproxyError, VproxyError } from '../../errors.js';
+import { protocolError, toVproxyError, VproxyError } from '../../errors.js';
 import { RecordReader } from '../../util/bytes/records.js';
 import { type Deferred, deferred } from '../../util/concurrency.js';
 import { COPY_KIND, decodeError, encodeError } from './copy-messages.js';
@@ -20,7 +20,7 @@ const LOST = 'connection lost before the copy was complete';
 export class RecordStream {
   /** Takes the tar's bytes; false stops them until {@link resume}. If it throws, the stream fails. */
   onData: (bytes: Buffer) => boolean = () => {
-    throw new VproxyError('protocol-error', 'copy: unexpected DATA');
+    throw protocolError('copy: unexpected DATA');
   };
   readonly #stream: Duplex;
   readonly #reader: RecordReader;
@@ -91,7 +91,7 @@ export class RecordStream {
   async expect(expected: number): Promise<Buffer> {
     const { kind, payload } = await this.next();
     if (kind === expected) return payload;
-    throw new VproxyError('protocol-error', `copy: record of kind ${kind}, expected ${expected}`);
+    throw protocolError(`copy: record of kind ${kind}, expected ${expected}`);
   }
 
   /** Writes; the stream owns the buffer. False when full: wait for {@link drained}. */

@@ -1,7 +1,7 @@
 /** The sending side of a copy. */
 import { lstat } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
-import { systemCode, VproxyError } from '../../errors.js';
+import { protocolError, systemCode } from '../../errors.js';
 import { lookAhead, Turns } from '../../util/concurrency.js';
 import {
   COPY_KIND,
@@ -82,7 +82,7 @@ async function readReady({ records, lists, progress }: CopyRun): Promise<{ targe
     }
     if (kind === COPY_KIND.COMPARED) progress.compare({ ...decodeCompared(payload), side: 'there' });
     else if (kind === COPY_KIND.STAGED) for (const file of decodeStaged(payload)) staged.add(file);
-    else throw new VproxyError('protocol-error', `copy: unexpected record of kind ${kind} before READY`);
+    else throw protocolError(`copy: unexpected record of kind ${kind} before READY`);
   }
 }
 

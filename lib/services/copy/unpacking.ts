@@ -1,7 +1,7 @@
 /** Unpacks files, folders and links from a tar, next to their targets. */
 import { lstat } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
-import { toVproxyError, VproxyError } from '../../errors.js';
+import { protocolError, toVproxyError, VproxyError } from '../../errors.js';
 import { Turns } from '../../util/concurrency.js';
 import { COPY_KIND, decodeCompared, decodeWarning } from './copy-messages.js';
 import type { CopyRun } from './copy-progress.js';
@@ -141,7 +141,7 @@ export class Unpacking implements EntryHandler {
       if (kind === COPY_KIND.CHECKS) this.#checks.addExpected(payload);
       else if (kind === COPY_KIND.COMPARED) progress.compare({ ...decodeCompared(payload), side: 'there' });
       else if (kind === COPY_KIND.WARNING) warn(decodeWarning(payload));
-      else throw new VproxyError('protocol-error', `copy: unexpected record of kind ${kind} in the tar`);
+      else throw protocolError(`copy: unexpected record of kind ${kind} in the tar`);
     }
   }
 
@@ -199,9 +199,7 @@ export class CheckList {
   }
 
   finish(): void {
-    if (this.#received.length + this.#expected.length > 0) {
-      throw new VproxyError('protocol-error', 'copy: files and checks do not match');
-    }
+    if (this.#received.length + this.#expected.length > 0) throw protocolError('copy: files and checks do not match');
   }
 
   #compare(): void {

@@ -1,6 +1,6 @@
 /** The client side of the service `info`: validates the peer's answers. */
 import type { Duplex } from 'node:stream';
-import { toVproxyError, VproxyError } from '../../errors.js';
+import { protocolError, toVproxyError, VproxyError } from '../../errors.js';
 import { bootStateSchema, machineSchema } from '../../status/machine-schemas.js';
 import type { BootState, Machine, MachineInfo } from '../../status/types.js';
 import type * as z from '../../status/zod.js';
@@ -120,7 +120,7 @@ class InfoCall {
     const [issue] = error.issues;
     const where = escapeText((issue?.path ?? []).join('.'), 80);
     const what = `info: invalid answer: ${where}: ${escapeText(issue?.message ?? '', 200)}`;
-    throw new VproxyError('protocol-error', what);
+    throw protocolError(what);
   }
 
   /** Assumes, as NTP does, that the peer's time was read halfway through the round trip; the error is at most half of it. */
@@ -148,8 +148,7 @@ class InfoCall {
     this.#stream.write(question);
     for (;;) {
       const next = await this.#records.next();
-      if (next.done === true)
-        throw new VproxyError('protocol-error', 'info: the peer ended the stream without an answer');
+      if (next.done === true) throw protocolError('info: the peer ended the stream without an answer');
       if (next.value.kind === kind) return next.value.payload;
     }
   }

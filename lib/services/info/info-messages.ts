@@ -1,6 +1,6 @@
 /** The records on a stream of the service `info` (docs/info.md). */
 import type { Duplex } from 'node:stream';
-import { VproxyError } from '../../errors.js';
+import { protocolError } from '../../errors.js';
 import { decodeJsonRecord, encodeRecord, RecordReader } from '../../util/bytes/records.js';
 import { LoopTurns } from '../../util/concurrency.js';
 
@@ -36,7 +36,7 @@ export const encodeAsk = (about: InfoSubject): Buffer =>
 export function decodeAsk(payload: Buffer): InfoSubject {
   const { about } = decodeJsonRecord(payload, 'info: ASK');
   if (about === 'machine' || about === 'boot') return about;
-  throw new VproxyError('protocol-error', `info: ASK: unknown subject (supported version: ${INFO_VERSION})`);
+  throw protocolError(`info: ASK: unknown subject (supported version: ${INFO_VERSION})`);
 }
 
 /** Encodes the answer to an ASK. */
@@ -49,7 +49,7 @@ export function decodeTold(payload: Buffer, about: InfoSubject): unknown {
   if (version === INFO_VERSION) return value;
   const other = typeof version === 'number' && Number.isInteger(version) ? version : 'unknown';
   const what = `info: unsupported version of the answer: ${other} (supported: ${INFO_VERSION})`;
-  throw new VproxyError('protocol-error', what);
+  throw protocolError(what);
 }
 
 /** Encodes the answer to a TIME. */
@@ -63,7 +63,7 @@ const MAX_TIME_MS = 8.64e15;
 export function decodeTime(payload: Buffer): number {
   const { timeMs } = decodeJsonRecord(payload, 'info: the time');
   if (typeof timeMs === 'number' && Math.abs(timeMs) <= MAX_TIME_MS) return timeMs;
-  throw new VproxyError('protocol-error', 'info: invalid time');
+  throw protocolError('info: invalid time');
 }
 
 interface InfoRecord {
@@ -86,10 +86,7 @@ export async function* readRecords(
     pieces: new Set(),
     onHeader: (kind, bytes) => {
       if (bytes <= maxBytes) return;
-      throw new VproxyError(
-        'protocol-error',
-        `info: record of kind ${kind} too long: ${bytes} bytes (max ${maxBytes})`,
-      );
+      throw protocolError(`info: record of kind ${kind} too long: ${bytes} bytes (max ${maxBytes})`);
     },
     onRecord: (kind, payload) => void found.push({ kind, payload }),
     onPiece: () => undefined,

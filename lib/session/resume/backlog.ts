@@ -1,6 +1,6 @@
 /** What a session has sent and its peer has not acknowledged: kept, and sent again on the next link (R-RESUME-5). */
 import type { ByteSink } from '../../codec/frame-writer.js';
-import { VproxyError } from '../../errors.js';
+import { protocolError } from '../../errors.js';
 import { FairBudget } from '../../util/bounds.js';
 import { isAlone } from '../../util/bytes/byte-queue.js';
 import { giveSlab, SLAB_BYTES, takeSlab } from '../../util/bytes/slabs.js';
@@ -230,7 +230,7 @@ export class Backlog implements ByteSink {
   #requirePossible(totalBytes: number, mostBytes: number): void {
     if (totalBytes >= this.#state.acknowledgedBytes && totalBytes <= mostBytes) return;
     const range = `${this.#state.acknowledgedBytes} to ${mostBytes}`;
-    throw new VproxyError('protocol-error', `the peer acknowledges ${totalBytes} bytes, but can have ${range}`);
+    throw protocolError(`the peer acknowledges ${totalBytes} bytes, but can have ${range}`);
   }
 
   #keep(bytes: Buffer): void {

@@ -5,7 +5,7 @@
 import type { ByteSink } from '../../codec/frame-writer.js';
 import { HEADER_BYTES } from '../../codec/limits.js';
 import { TOTAL_BYTES } from '../../codec/payloads.js';
-import { VproxyError } from '../../errors.js';
+import { protocolError, VproxyError } from '../../errors.js';
 import type { FairBudget } from '../../util/bounds.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { Backlog, type BacklogState } from './backlog.js';
@@ -100,7 +100,7 @@ export class Continuity {
   /** Takes the peer's part of the secret, which completes it. Throws `protocol-error` for a second one. */
   takeSecret(part: Buffer): void {
     const own = this.#state.ownPart;
-    if (own === null) throw new VproxyError('protocol-error', 'duplicate SECRET frame');
+    if (own === null) throw protocolError('duplicate SECRET frame');
     this.#state.ownPart = null;
     this.#secret = this.#options.isOdd ? ResumeSecret.of(own, part) : ResumeSecret.of(part, own);
   }

@@ -8,7 +8,7 @@ import { type ByteSink, FrameWriter } from '../../codec/frame-writer.js';
 import { type ControlType, DataCheck, FRAME_TYPE, formatFrameType } from '../../codec/header.js';
 import { HEADER_BYTES } from '../../codec/limits.js';
 import { decodeGoaway, readTotal, requireLength, TOTAL_BYTES, writeTotal } from '../../codec/payloads.js';
-import { toVproxyError, VproxyError } from '../../errors.js';
+import { protocolError, toVproxyError, VproxyError } from '../../errors.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import type { Agreement } from '../opening/agreement.js';
 import { PROOF_MS, Proof, type SecretKey } from '../opening/auth.js';
@@ -58,7 +58,7 @@ export class Resumption implements SessionClaim {
     this.#reader = new FrameReader({
       handler: {
         handleData: () => {
-          throw new VproxyError('protocol-error', 'DATA before RESUME');
+          throw protocolError('DATA before RESUME');
         },
         handleFrame: (type, _streamId, payload) => this.#handleFrame(type, payload),
         handleHello: ({ nonce }) => nonce === peer.nonce || nonce === self.nonce,
@@ -138,7 +138,7 @@ export class Resumption implements SessionClaim {
       throw new VproxyError(code, message);
     }
     if (type !== FRAME_TYPE.RESUME || !this.#isPeerTrusted)
-      throw new VproxyError('protocol-error', `${formatFrameType(type)} while a session is resumed`);
+      throw protocolError(`${formatFrameType(type)} while a session is resumed`);
     const received = this.#verify(requireLength(type, payload, RESUME_BYTES));
     // RESUME has been sent by now.
     session.suspend();

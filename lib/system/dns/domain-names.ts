@@ -1,5 +1,5 @@
 /** Domain names in wire format (RFC 1035, sections 3.1 and 4.1.4), and a writer of messages that compresses names. */
-import { VproxyError } from '../../errors.js';
+import { protocolError, type VproxyError } from '../../errors.js';
 
 /** A name in wire form, without pointers and in its original spelling: labels with length bytes, and a zero. 1 to 255 bytes. */
 export type DomainName = Buffer;
@@ -18,8 +18,7 @@ const POINTER_16 = 0xc000;
 /** The largest offset that fits in a pointer. */
 const MAX_POINTED = 0x3fff;
 
-export const malformed = (what: string): VproxyError =>
-  new VproxyError('protocol-error', `malformed DNS message: ${what}`);
+export const malformed = (what: string): VproxyError => protocolError(`malformed DNS message: ${what}`);
 
 /** Reads the name at `start`. A pointer must lead to before the labels it follows, so none can loop. Throws `protocol-error`. */
 export function readName(message: Buffer, start: number): { readonly name: DomainName; readonly end: number } {

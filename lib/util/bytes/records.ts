@@ -1,5 +1,5 @@
 /** Records: how built-in services frame a stream. `u8 kind, u32 length (big-endian), payload`. */
-import { VproxyError } from '../../errors.js';
+import { protocolError } from '../../errors.js';
 import { JsonScanner } from './json-scanner.js';
 
 export const RECORD_HEADER_BYTES = 5;
@@ -36,7 +36,7 @@ export function decodeJsonRecord(payload: Buffer, what: string): Record<string, 
   } catch {
     // Reported below.
   }
-  throw new VproxyError('protocol-error', `${what} is not a JSON object`);
+  throw protocolError(`${what} is not a JSON object`);
 }
 
 const OPENING_BRACE = 0x7b;
@@ -101,10 +101,7 @@ export class RecordReader {
     const kind = this.#header.readUInt8(0);
     this.#leftBytes = this.#header.readUInt32BE(1);
     if (this.#leftBytes > MAX_RECORD_BYTES) {
-      throw new VproxyError(
-        'protocol-error',
-        `record of kind ${kind} too long: ${this.#leftBytes} bytes (max ${MAX_RECORD_BYTES})`,
-      );
+      throw protocolError(`record of kind ${kind} too long: ${this.#leftBytes} bytes (max ${MAX_RECORD_BYTES})`);
     }
     this.#handler.onHeader?.(kind, this.#leftBytes);
     const isWhole = !this.#handler.pieces.has(kind);

@@ -1,7 +1,7 @@
 /** A file that is being received. */
 import fs from 'node:fs';
 import { lstat } from 'node:fs/promises';
-import { systemCode, VproxyError } from '../../../errors.js';
+import { protocolError, systemCode } from '../../../errors.js';
 import { type CopyFiles, removeTree, secondsOf, withPath } from '../system-files.js';
 import type { CopyEntry } from '../tar/entry.js';
 
@@ -118,7 +118,7 @@ async function create(files: CopyFiles, path: string): Promise<number> {
 async function openAt(files: CopyFiles, path: string, offset: number): Promise<number> {
   const stats = await lstat(path).catch(() => null);
   if (stats?.isFile() !== true || stats.size !== offset || stats.nlink !== 1) {
-    throw new VproxyError('protocol-error', 'copy: the peer resumes a file that does not exist here');
+    throw protocolError('copy: the peer resumes a file that does not exist here');
   }
   return files.open(path, O_WRONLY | O_NOFOLLOW);
 }

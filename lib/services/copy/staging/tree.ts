@@ -1,7 +1,7 @@
 /** The received part of a copy, staged next to its target: nothing leaves the staging folder until everything is complete. */
 import type { BigIntStats } from 'node:fs';
 import { chmod, lstat, lutimes, rmdir, utimes } from 'node:fs/promises';
-import { systemCode, VproxyError } from '../../../errors.js';
+import { protocolError, systemCode } from '../../../errors.js';
 import type { Turns } from '../../../util/concurrency.js';
 import { type FolderItem, FolderStack, readAny, readSorted } from '../folders.js';
 import { type KeptCount, type KeptLists, keptBytes } from '../kept-list.js';
@@ -105,8 +105,7 @@ export class StagedTree {
     await this.#closeUpTo([]);
     await this.#jobs.idle();
     await this.#settleClosed();
-    if (this.#rootCount < this.#targets.size)
-      throw new VproxyError('protocol-error', 'copy: some announced files were not sent');
+    if (this.#rootCount < this.#targets.size) throw protocolError('copy: some announced files were not sent');
   }
 
   #placeRoot(name: string, kind: CopyEntry['kind']): Place {

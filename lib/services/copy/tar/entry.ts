@@ -1,6 +1,6 @@
 /** An entry of a copy, and its header in the tar. */
 import type { Headers } from 'tar-stream';
-import { VproxyError } from '../../../errors.js';
+import { protocolError } from '../../../errors.js';
 import { escapeText } from '../../../util/escape.js';
 import { refused } from '../system-files.js';
 import { isLinkInside, isPlainName, MAX_PATH_BYTES, showPath } from './names.js';
@@ -77,7 +77,7 @@ export function parseHeader(header: TarHeader): CopyEntry {
     (kind !== 'file' && size !== 0) ||
     !Number.isSafeInteger(size + offset)
   ) {
-    throw new VproxyError('protocol-error', `copy: ${escapeText(name)}: size is not valid`);
+    throw protocolError(`copy: ${escapeText(name)}: size is not valid`);
   }
   const mtimeNs = parseTime(pax?.['mtime']) ?? BigInt(header.mtime?.getTime() || 0) * 1_000_000n;
   return {
@@ -116,5 +116,5 @@ const BILLION = 1_000_000_000n;
 function parseOffset(text: string | undefined, kind: CopyEntry['kind']): number {
   if (text === undefined) return 0;
   if (kind === 'file' && /^\d{1,16}$/.test(text) && Number.isSafeInteger(Number(text))) return Number(text);
-  throw new VproxyError('protocol-error', 'copy: offset is not valid');
+  throw protocolError('copy: offset is not valid');
 }

@@ -1,5 +1,5 @@
 /** Checks the headers of a tar before tar-stream sees them: tar-stream parses and buffers as much as any length says. */
-import { VproxyError } from '../../../errors.js';
+import { protocolError, type VproxyError } from '../../../errors.js';
 
 const BLOCK_BYTES = 512;
 
@@ -141,4 +141,4 @@ function readPaxSize(text: string): number {
 
 const wholeBlocks = (bytes: number): number => Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES;
 
-const refused = (why: string): VproxyError => new VproxyError('protocol-error', `copy: the tar is not valid: ${why}`);
+const refused = (why: string): VproxyError => protocolError(`copy: the tar is not valid: ${why}`);

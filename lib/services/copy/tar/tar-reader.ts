@@ -2,7 +2,7 @@
 
 import type { EventEmitter } from 'node:events';
 import tar from 'tar-stream';
-import { toVproxyError, VproxyError } from '../../../errors.js';
+import { protocolError, toVproxyError, type VproxyError } from '../../../errors.js';
 import { describeError, escapeText } from '../../../util/escape.js';
 import type { RecordStream } from '../record-stream.js';
 import { type CopyEntry, parseHeader, type TarHeader } from './entry.js';
@@ -53,7 +53,7 @@ export class TarReader {
       this.#extract.once('finish', resolve);
       this.#extract.once('error', (error: Error) => {
         const message = `copy: the tar is not valid: ${escapeText(describeError(error))}`;
-        this.#fail(new VproxyError('protocol-error', message));
+        this.#fail(protocolError(message));
         resolve();
       });
       this.#extract.once('close', resolve);
@@ -123,7 +123,7 @@ export class TarReader {
         busy.then(() => body.resume(), reject);
       });
       body.once('end', resolve);
-      body.once('close', () => reject(new VproxyError('protocol-error', 'copy: the tar ended within a file')));
+      body.once('close', () => reject(protocolError('copy: the tar ended within a file')));
     });
   }
 
