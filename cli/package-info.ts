@@ -1,7 +1,9 @@
 /** Version and location of this program. */
+
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { PROTOCOL_VERSION } from '../lib/codec/limits.js';
+import { orElse } from '../lib/util/or-else.js';
 import { print } from './ui/print.js';
 
 /** Defined in the single-file program, which has no package.json beside it: see packaging/bundle.mjs. */
@@ -20,13 +22,7 @@ export function documentsFolder(): string | null {
 }
 
 /** The folder of the running file, with links resolved. */
-function programFolder(): string {
-  try {
-    return dirname(realpathSync(process.argv[1] ?? ''));
-  } catch {
-    return '/';
-  }
-}
+const programFolder = (): string => orElse('/', () => dirname(realpathSync(process.argv[1] ?? '')));
 
 /** Prints program, protocol and Node, for `--version`. */
 export function printVersion(): void {

@@ -6,6 +6,7 @@ import { makeEvent } from '../../lib/events.js';
 import type { ForwardStatus } from '../../lib/status/types.js';
 import { closestWord } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { orElse } from '../../lib/util/or-else.js';
 import { formatCount } from '../../lib/util/units.js';
 import { badArgument } from '../command/arguments.js';
 import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
@@ -95,13 +96,9 @@ async function canonicalSpecs(text: string): Promise<string[]> {
   const { rest } = splitLabel(text);
   if (!rest.includes(':')) return [];
   const { parseForwardSpec, formatForwardSpec } = await import('../../lib/forward/spec.js');
-  return (['outgoing', 'incoming'] as const).flatMap((direction) => {
-    try {
-      return [formatForwardSpec(parseForwardSpec(direction, rest))];
-    } catch {
-      return [];
-    }
-  });
+  return (['outgoing', 'incoming'] as const).flatMap((direction) =>
+    orElse([], () => [formatForwardSpec(parseForwardSpec(direction, rest))]),
+  );
 }
 
 /** Finds the forward that is meant. Throws `not-found`, or `bad-argument` if several match. */

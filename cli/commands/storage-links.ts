@@ -5,6 +5,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { systemCode, VproxyError } from '../../lib/errors.js';
 import { isExecutable } from '../../lib/system/processes/find-program.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
+import { orElse } from '../../lib/util/or-else.js';
 import { badArgument } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 import { print } from '../ui/print.js';
@@ -72,13 +73,7 @@ interface WrapperPlaces {
 /** The absolute path of the wrapper; its own links are not followed. Throws `not-found`. */
 export function findWrapper({ searchPath, programs }: WrapperPlaces): string {
   const folders = searchPath.split(':').filter((folder) => folder.startsWith('/'));
-  const besides = programs.flatMap((program) => {
-    try {
-      return [dirname(realpathSync(program))];
-    } catch {
-      return [];
-    }
-  });
+  const besides = programs.flatMap((program) => orElse([], () => [dirname(realpathSync(program))]));
   const paths = [
     ...folders.map((folder) => join(folder, 'vproxy-storage')),
     ...besides.flatMap((folder) => WRAPPER_NAMES.map((name) => join(folder, name))),

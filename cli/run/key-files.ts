@@ -1,7 +1,8 @@
 /** Resolves key files: those given, and the credentials that systemd passes to a service. */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ChannelSettings, FileLayer, FlagLayer } from '../../lib/settings/configuration.js';
+import { listFolder } from '../../lib/system/files/optional-files.js';
 
 /** Names of files in `$CREDENTIALS_DIRECTORY` that are used as keys by default. */
 const OWN_NAME = /^vproxy\.key(\..+)?$/;
@@ -38,12 +39,6 @@ function findFile(path: string, folder: string): string {
 }
 
 function listKeys(folder: string): string[] {
-  try {
-    return readdirSync(folder)
-      .filter((name) => OWN_NAME.test(name))
-      .sort()
-      .map((name) => join(folder, name));
-  } catch {
-    return [];
-  }
+  const names = (listFolder(folder) ?? []).filter((name) => OWN_NAME.test(name));
+  return names.sort().map((name) => join(folder, name));
 }

@@ -23,6 +23,7 @@ import type { ListenerStore } from '../../lib/system/sockets/listener-store.js';
 import { isLoopback, parseHostPort } from '../../lib/util/addresses/host-port.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { orElse } from '../../lib/util/or-else.js';
 import { EXIT_OK, exitStatusOf } from '../exit.js';
 import { describeAgent } from '../package-info.js';
 import type { Output } from './output.js';
@@ -314,10 +315,4 @@ export function warnOfOpenPort(proxy: Proxy, { userId, passwdFile }: Neighbours,
   proxy.on('listening', look);
 }
 
-function isLoopbackPort(endpoint: string): boolean {
-  try {
-    return isLoopback(parseHostPort(endpoint, 0).host);
-  } catch {
-    return false;
-  }
-}
+const isLoopbackPort = (endpoint: string): boolean => orElse(false, () => isLoopback(parseHostPort(endpoint, 0).host));

@@ -1,7 +1,9 @@
 /** Maps stack traces back to source lines: the program runs from a few bundled files. */
+
 import { readFileSync } from 'node:fs';
 import { SourceMap, type SourceMapPayload } from 'node:module';
 import { dirname, join } from 'node:path';
+import { orElse } from '../../lib/util/or-else.js';
 
 /** A location in a trace: file, line and column, both from 1. */
 const PLACE = /(?<![^\s():])(\/[^\s():]+\.[cm]?js):(\d+):(\d+)/g;
@@ -18,10 +20,5 @@ export function sourceTrace(stack: string): string {
   });
 }
 
-function readMap(file: string): SourceMap | null {
-  try {
-    return new SourceMap(JSON.parse(readFileSync(`${file}.map`, 'utf8')) as SourceMapPayload);
-  } catch {
-    return null;
-  }
-}
+const readMap = (file: string): SourceMap | null =>
+  orElse(null, () => new SourceMap(JSON.parse(readFileSync(`${file}.map`, 'utf8')) as SourceMapPayload));

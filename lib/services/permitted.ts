@@ -1,4 +1,5 @@
 /** vproxy's own services: which there are, where they are offered, and how their permissions change. */
+
 import { statSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import type { ChannelAddress } from '../channel/address/address.js';
@@ -8,6 +9,7 @@ import type { ServiceRegistry } from '../forward/service-registry.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
+import { orElse } from '../util/or-else.js';
 import { BuiltInService, type StreamServer } from './built-in.js';
 import type { CopyPermission } from './copy/copy-service.js';
 import type { ExecRules } from './exec/decide-command.js';
@@ -140,13 +142,7 @@ export function requireAllowable(options: PermittingOptions): void {
   if (root !== null && !isFolder(root)) throw badArgument(`--allow-copy=${escapeText(root)}: no such folder`);
 }
 
-function isFolder(path: string): boolean {
-  try {
-    return statSync(path).isDirectory();
-  } catch {
-    return false;
-  }
-}
+const isFolder = (path: string): boolean => orElse(false, () => statSync(path).isDirectory());
 
 function requireAllowed({ flag, name }: OwnService<unknown>, options: PermittingOptions): void {
   const { address: channel, forwards = [], keyFiles = [], insecure = false } = options;

@@ -7,6 +7,7 @@ import type { ForwardSpec } from '../forward/spec.js';
 import { DEFAULT_LABEL, parseLabel } from '../proxy/channel/channel-options.js';
 import { suggestOrList } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
+import { orElse } from '../util/or-else.js';
 import { parseForwardFor } from './forward-settings.js';
 
 interface ChannelArgument {
@@ -68,9 +69,6 @@ function labelBehind(direction: Direction, text: string, channels: KnownChannels
   const label = text.slice(colon + 1);
   const hasStar = channels.get(label);
   if (colon === -1 || hasStar === undefined || /^(\d+|-)$/.test(label)) return null;
-  try {
-    return parseForwardFor(hasStar, direction, text.slice(0, colon)).endpoint.kind === 'exec' ? null : label;
-  } catch {
-    return null;
-  }
+  const forward = orElse(null, () => parseForwardFor(hasStar, direction, text.slice(0, colon)));
+  return forward === null || forward.endpoint.kind === 'exec' ? null : label;
 }

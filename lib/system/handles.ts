@@ -4,7 +4,9 @@
  * A socket over a character device: `net.Socket({ fd })` refuses those, but the handle below it, which Node uses for unix
  * sockets, works with any descriptor that epoll accepts. No other module knows about it.
  */
+
 import net from 'node:net';
+import { orElse } from '../util/or-else.js';
 import type { OnRead } from './sockets/node-sockets.js';
 
 /** Node's handle for a descriptor that epoll accepts. */
@@ -72,11 +74,7 @@ function constructorOfServer(): PipeConstructor | null {
 
 function constructorOfBinding(): PipeConstructor | null {
   const { binding } = process as { binding?: (name: string) => { readonly Pipe?: unknown } };
-  try {
-    return asPipeConstructor(binding?.('pipe_wrap').Pipe);
-  } catch {
-    return null;
-  }
+  return orElse(null, () => asPipeConstructor(binding?.('pipe_wrap').Pipe));
 }
 
 function asPipeConstructor(value: unknown): PipeConstructor | null {

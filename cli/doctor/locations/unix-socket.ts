@@ -10,6 +10,7 @@ import { GroupPattern } from '../../../lib/proxy/groups/group-pattern.js';
 import type { ListedSocket } from '../../../lib/system/proc/proc-net.js';
 import { isAnswered } from '../../../lib/system/sockets/listening.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';
+import { orElse } from '../../../lib/util/or-else.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { describeKind, formatAccess, isAllowed, lookAtPath, nearName } from '../path.js';
@@ -60,13 +61,7 @@ function isAt(socket: ListedSocket, path: string): boolean {
   return basename(socket.path) === basename(path) && realPath(socket.path) === realPath(path);
 }
 
-const realPath = (path: string): string => {
-  try {
-    return realpathSync(path);
-  } catch {
-    return path;
-  }
-};
+const realPath = (path: string): string => orElse(path, () => realpathSync(path));
 
 /** Connects to find out: the listener may be in another network namespace, whose sockets are not listed here. */
 async function askWhoAnswers(path: string, isChannel: boolean): Promise<Finding> {

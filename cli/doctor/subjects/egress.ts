@@ -1,4 +1,5 @@
 /** Egresses: whether they let anything out, and whether the proxies that local programs are configured to use exist. */
+
 import { join } from 'node:path';
 import type { EgressStatus } from '../../../lib/status/types.js';
 import { listFolder, readText } from '../../../lib/system/files/optional-files.js';
@@ -10,6 +11,7 @@ import {
   parseHostPort,
 } from '../../../lib/util/addresses/host-port.js';
 import { escapeText } from '../../../lib/util/escape.js';
+import { orElse } from '../../../lib/util/or-else.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { formatHolders } from '../process-list.js';
@@ -62,13 +64,7 @@ function listensAt(endpoint: string, address: HostPort): boolean {
   return own !== null && addressesOverlap(own, address);
 }
 
-function hostPortOf(text: string): HostPort | null {
-  try {
-    return parseHostPort(text);
-  } catch {
-    return null;
-  }
-}
+const hostPortOf = (text: string): HostPort | null => orElse(null, () => parseHostPort(text));
 
 /** Variables that curl(1), wget(1) and apt read. */
 const VARIABLES = ['http_proxy', 'https_proxy', 'all_proxy', 'ftp_proxy'];

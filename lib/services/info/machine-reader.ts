@@ -1,7 +1,9 @@
 /** Facts about this machine: names, memory, disks and addresses. What cannot be determined is null or omitted. */
+
 import { MAX_ADDRESSES, MAX_DISKS, MAX_INTERFACES, MAX_TEXT_LENGTH } from '../../status/machine-bounds.js';
 import type { Disk, Machine, NetworkInterface } from '../../status/types.js';
 import { type Clock, settledWithin } from '../../util/clock.js';
+import { orElse } from '../../util/or-else.js';
 import { readBoot } from './boot.js';
 import type { FileSystemSize, MachineSources } from './this-machine.js';
 
@@ -111,13 +113,8 @@ export class MachineReader {
   }
 
   #listInterfaces(): NetworkInterface[] {
-    let found: ReturnType<MachineSources['os']['networkInterfaces']>;
-    try {
-      found = this.#sources.os.networkInterfaces();
-    } catch {
-      // A sandbox without AF_NETLINK.
-      return [];
-    }
+    // It throws in a sandbox without AF_NETLINK.
+    const found = orElse({}, () => this.#sources.os.networkInterfaces());
     const named = Object.entries(found).slice(0, MAX_INTERFACES);
     return named.map(([name, addresses = []]) => {
       const mac = addresses[0]?.mac ?? NO_MAC;

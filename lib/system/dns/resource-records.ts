@@ -1,4 +1,5 @@
 /** Resource records: types, and the layout of their data, which may contain compressed domain names. */
+import { orElse } from '../../util/or-else.js';
 import { type DomainName, MessageWriter, malformed, readName } from './domain-names.js';
 
 /** Types by name (IANA registry); all others are passed on as well. */
@@ -125,11 +126,7 @@ const HINTS: ReadonlyMap<number, number> = new Map([
 export function addressesIn({ type, data }: DnsRecord): readonly Buffer[] | null {
   if (type === RECORD_TYPE.A || type === RECORD_TYPE.AAAA) return [data];
   if (type !== RECORD_TYPE.SVCB && type !== RECORD_TYPE.HTTPS) return [];
-  try {
-    return readHints(data);
-  } catch {
-    return null;
-  }
+  return orElse(null, () => readHints(data));
 }
 
 /** Throws a Buffer's out-of-range error, or `protocol-error`. */

@@ -1,4 +1,5 @@
 /** Files in places that others can change: pinned files, secrets, new files in a private folder, and canonical paths. */
+
 import {
   chmodSync,
   chownSync,
@@ -13,6 +14,7 @@ import {
 import { basename, dirname, join, resolve } from 'node:path';
 import { systemCode, VproxyError } from '../../errors.js';
 import { describeError, escapeText } from '../../util/escape.js';
+import { orElse } from '../../util/or-else.js';
 
 /** Linux's `O_PATH`, which Node does not define: a descriptor for any kind of file, without opening it. */
 const O_PATH = 0o10000000;
@@ -128,10 +130,4 @@ export function canonicalPath(path: string): string {
 }
 
 /** Null if it is missing or not accessible. */
-function realPathOf(path: string): string | null {
-  try {
-    return realpathSync(path);
-  } catch {
-    return null;
-  }
-}
+const realPathOf = (path: string): string | null => orElse(null, () => realpathSync(path));

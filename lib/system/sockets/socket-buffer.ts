@@ -4,8 +4,10 @@
  * The default is 208 KiB, with which both ends take turns sleeping under load. Node cannot change it, but SO_SNDBUF can, through
  * the optional package koffi. Without koffi the buffer keeps its size.
  */
+
 import { closeSync, fstatSync } from 'node:fs';
 import type net from 'node:net';
+import { orElse } from '../../util/or-else.js';
 import { type Libc, loadLibc } from '../libc.js';
 import { descriptorOf } from './node-sockets.js';
 
@@ -60,13 +62,7 @@ function loadOptions(load: () => Promise<Libc>): Promise<SocketOptions | null> {
 }
 
 /** False for a FIFO or a device. */
-function isSocket(fd: number | null): boolean {
-  try {
-    return fd !== null && fstatSync(fd).isSocket();
-  } catch {
-    return false;
-  }
-}
+const isSocket = (fd: number | null): boolean => fd !== null && orElse(false, () => fstatSync(fd).isSocket());
 
 function resize(options: SocketOptions, fd: number, bytes: number): number | null {
   if (options.get(fd, SO_DOMAIN) !== AF_UNIX) return null;
