@@ -16,99 +16,88 @@ import * as z from './zod.js';
 const amount = () => z.int().min(0);
 const measure = () => z.number().min(0);
 const text = () => z.string().max(MAX_TEXT_LENGTH);
+const named = <S extends z.core.$ZodLooseShape>(id: string, description: string, shape: S) =>
+  z.object(shape).meta({ id, description });
+const part = <S extends z.core.$ZodLooseShape>(description: string, shape: S) => z.object(shape).describe(description);
 
-export const bootStateSchema = z
-  .object({
-    systemd: z
-      .enum(SYSTEMD_STATES)
-      .nullable()
-      .describe('The state of systemd, as printed by `systemctl is-system-running`; null with another init'),
-    systemdError: text().nullable().describe('Why systemd could not be queried, if `unknown`; otherwise null'),
-    failedUnits: z
-      .array(text())
-      .max(MAX_FAILED_UNITS)
-      .describe(`The failed units, if systemd is \`degraded\`; at most ${MAX_FAILED_UNITS}`),
-    cloudInit: z
-      .enum(CLOUD_INIT_STATES)
-      .nullable()
-      .describe('The state of cloud-init; `degraded`: done, with recovered errors; null without cloud-init'),
-    cloudInitError: text().nullable().describe('The first error of cloud-init, or null'),
-  })
-  .meta({ id: 'BootState', description: 'The boot progress of a machine' });
+export const bootStateSchema = named('BootState', 'The boot progress of a machine', {
+  systemd: z
+    .enum(SYSTEMD_STATES)
+    .nullable()
+    .describe('The state of systemd, as printed by `systemctl is-system-running`; null with another init'),
+  systemdError: text().nullable().describe('Why systemd could not be queried, if `unknown`; otherwise null'),
+  failedUnits: z
+    .array(text())
+    .max(MAX_FAILED_UNITS)
+    .describe(`The failed units, if systemd is \`degraded\`; at most ${MAX_FAILED_UNITS}`),
+  cloudInit: z
+    .enum(CLOUD_INIT_STATES)
+    .nullable()
+    .describe('The state of cloud-init; `degraded`: done, with recovered errors; null without cloud-init'),
+  cloudInitError: text().nullable().describe('The first error of cloud-init, or null'),
+});
 
-const diskSchema = z
-  .object({
-    mountPoint: text().describe('The mount point'),
-    device: text().describe('The mounted device: `/dev/vda1`'),
-    type: text().describe('The type of its file system: `ext4`'),
-    sizeBytes: amount().nullable().describe('Its size; null if the system did not answer in time'),
-    freeBytes: amount().nullable().describe('Free space, including what is reserved for root; or null'),
-    availableBytes: amount().nullable().describe('Free space for users other than root; or null'),
-  })
-  .meta({ id: 'Disk', description: 'A mounted local file system of a machine' });
+const diskSchema = named('Disk', 'A mounted local file system of a machine', {
+  mountPoint: text().describe('The mount point'),
+  device: text().describe('The mounted device: `/dev/vda1`'),
+  type: text().describe('The type of its file system: `ext4`'),
+  sizeBytes: amount().nullable().describe('Its size; null if the system did not answer in time'),
+  freeBytes: amount().nullable().describe('Free space, including what is reserved for root; or null'),
+  availableBytes: amount().nullable().describe('Free space for users other than root; or null'),
+});
 
-const interfaceSchema = z
-  .object({
-    name: text().describe('Its name: `eth0`'),
-    mac: text().nullable().describe('Its hardware address, or null'),
-    addresses: z
-      .array(text())
-      .max(MAX_ADDRESSES)
-      .describe(`Its addresses, each with its prefix length: \`192.0.2.7/24\`; at most ${MAX_ADDRESSES}`),
-  })
-  .meta({ id: 'NetworkInterface', description: 'A network interface with an address' });
+const interfaceSchema = named('NetworkInterface', 'A network interface with an address', {
+  name: text().describe('Its name: `eth0`'),
+  mac: text().nullable().describe('Its hardware address, or null'),
+  addresses: z
+    .array(text())
+    .max(MAX_ADDRESSES)
+    .describe(`Its addresses, each with its prefix length: \`192.0.2.7/24\`; at most ${MAX_ADDRESSES}`),
+});
 
-export const machineSchema = z
-  .object({
-    hostName: text().describe('Its host name'),
-    os: z
-      .object({
-        id: text().nullable().describe('`ID` of os-release: `debian`; or null'),
-        versionId: text().nullable().describe('`VERSION_ID`: `13`; or null'),
-        name: text().nullable().describe('`PRETTY_NAME`: `Debian GNU/Linux 13 (trixie)`; or null'),
-      })
-      .nullable()
-      .describe('From /etc/os-release; null if it is missing'),
-    kernel: z
-      .object({
-        name: text().describe('`Linux`'),
-        release: text().describe('Its release, as printed by `uname -r`'),
-        architecture: text().describe('`x86_64`, as printed by `uname -m`'),
-      })
-      .describe('Its kernel'),
-    bootId: text().nullable().describe('The id of this boot, which changes with each; null if unknown'),
-    uptimeS: measure().describe('The time since boot, in seconds'),
-    processors: amount().describe('The number of processors that programs can use'),
-    load: z.array(measure()).length(3).describe('The load averages of the last 1, 5 and 15 minutes'),
-    memory: z
-      .object({
-        totalBytes: amount().describe('Total memory'),
-        availableBytes: amount().describe('Memory available without swapping'),
-        swapTotalBytes: amount().describe('Total swap space'),
-        swapFreeBytes: amount().describe('Free swap space'),
-      })
-      .describe('Its memory'),
-    disks: z.array(diskSchema).max(MAX_DISKS).describe(`Its file systems; at most ${MAX_DISKS}`),
-    interfaces: z
-      .array(interfaceSchema)
-      .max(MAX_INTERFACES)
-      .describe(`Its network interfaces with an address; at most ${MAX_INTERFACES}`),
-    boot: bootStateSchema.describe('Its boot progress'),
-  })
-  .meta({ id: 'Machine', description: 'Facts about a machine' });
+export const machineSchema = named('Machine', 'Facts about a machine', {
+  hostName: text().describe('Its host name'),
+  os: z
+    .object({
+      id: text().nullable().describe('`ID` of os-release: `debian`; or null'),
+      versionId: text().nullable().describe('`VERSION_ID`: `13`; or null'),
+      name: text().nullable().describe('`PRETTY_NAME`: `Debian GNU/Linux 13 (trixie)`; or null'),
+    })
+    .nullable()
+    .describe('From /etc/os-release; null if it is missing'),
+  kernel: part('Its kernel', {
+    name: text().describe('`Linux`'),
+    release: text().describe('Its release, as printed by `uname -r`'),
+    architecture: text().describe('`x86_64`, as printed by `uname -m`'),
+  }),
+  bootId: text().nullable().describe('The id of this boot, which changes with each; null if unknown'),
+  uptimeS: measure().describe('The time since boot, in seconds'),
+  processors: amount().describe('The number of processors that programs can use'),
+  load: z.array(measure()).length(3).describe('The load averages of the last 1, 5 and 15 minutes'),
+  memory: part('Its memory', {
+    totalBytes: amount().describe('Total memory'),
+    availableBytes: amount().describe('Memory available without swapping'),
+    swapTotalBytes: amount().describe('Total swap space'),
+    swapFreeBytes: amount().describe('Free swap space'),
+  }),
+  disks: z.array(diskSchema).max(MAX_DISKS).describe(`Its file systems; at most ${MAX_DISKS}`),
+  interfaces: z
+    .array(interfaceSchema)
+    .max(MAX_INTERFACES)
+    .describe(`Its network interfaces with an address; at most ${MAX_INTERFACES}`),
+  boot: bootStateSchema.describe('Its boot progress'),
+});
 
 const channel = () => z.string().describe('The label of the channel');
 
 export const machineInfoSchema = machineSchema
   .extend({
     channel: channel(),
-    clock: z
-      .object({
-        offsetMs: z.number().describe("How far its time of day is ahead of this side's, in milliseconds"),
-        uncertaintyMs: measure().describe('The maximum error of the offset, either way, in milliseconds'),
-        roundTripMs: measure().describe('The round trip of the measurement, in milliseconds'),
-      })
-      .describe('Its clock, compared with the clock of this side'),
+    clock: part('Its clock, compared with the clock of this side', {
+      offsetMs: z.number().describe("How far its time of day is ahead of this side's, in milliseconds"),
+      uncertaintyMs: measure().describe('The maximum error of the offset, either way, in milliseconds'),
+      roundTripMs: measure().describe('The round trip of the measurement, in milliseconds'),
+    }),
   })
   .meta({ id: 'MachineInfo', description: "Facts about the peer's machine, with a measurement of its clock" });
 
