@@ -22,16 +22,12 @@ export const newChannelSchema = tableSchema(z, FILE_CHANNEL_SETTINGS, 'request')
   });
 
 export const channelRoutes = [
-  jsonRoute({
-    request: 'GET /v1/channels',
-    operation: 'listChannels',
+  jsonRoute('GET /v1/channels', 'listChannels', {
     summary: 'All channels',
     answer: z.array(channelStatusSchema),
     handle: ({ proxy }) => proxy.listChannels(),
   }),
-  jsonRoute({
-    request: 'POST /v1/channels',
-    operation: 'addChannel',
+  jsonRoute('POST /v1/channels', 'addChannel', {
     summary: 'Adds a channel and its forwards',
     body: newChannelSchema,
     status: 201,
@@ -39,18 +35,14 @@ export const channelRoutes = [
     errors: [403, 409, 422],
     handle: (context, { body }) => context.proxy.addChannel(optionsOf(context, body)),
   }),
-  jsonRoute({
-    request: 'GET /v1/channels/{label}',
-    operation: 'getChannel',
+  jsonRoute('GET /v1/channels/{label}', 'getChannel', {
     summary: 'One channel',
     params,
     answer: channelStatusSchema,
     errors: [404],
     handle: ({ proxy }, { params: { label } }) => proxy.channel(label),
   }),
-  jsonRoute({
-    request: 'DELETE /v1/channels/{label}',
-    operation: 'removeChannel',
+  jsonRoute('DELETE /v1/channels/{label}', 'removeChannel', {
     summary: 'Removes a channel and its forwards; answers once they are removed',
     params,
     query: removalQuery,

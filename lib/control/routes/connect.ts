@@ -22,9 +22,7 @@ const switching = (name: string, end: number): string =>
   ].join('\r\n');
 
 export const connectRoutes = [
-  upgradeRoute({
-    request: 'GET /v1/connect',
-    operation: 'connect',
+  upgradeRoute('GET /v1/connect', 'connect', {
     summary: 'Opens a stream to a service; after the answer the connection carries its data both ways',
     query: z.strictObject({
       service: z.string(),
@@ -51,9 +49,7 @@ export const connectRoutes = [
       });
     },
   }),
-  jsonRoute({
-    request: 'GET /v1/connect/{id}',
-    operation: 'getStreamEnd',
+  jsonRoute('GET /v1/connect/{id}', 'getStreamEnd', {
     summary: 'How the stream of a connection ended; the path is Vproxy-End in the answer that opened it',
     params: z.strictObject({ id: numberText(9_999_999_999) }),
     answer: streamEndSchema,

@@ -27,16 +27,12 @@ export const newForwardSchema = z
   .meta({ id: 'NewForward', description: 'A forward to add' });
 
 export const forwardRoutes = [
-  jsonRoute({
-    request: 'GET /v1/forwards',
-    operation: 'listForwards',
+  jsonRoute('GET /v1/forwards', 'listForwards', {
     summary: 'All forwards',
     answer: z.array(forwardStatusSchema),
     handle: ({ proxy }) => proxy.listForwards(),
   }),
-  jsonRoute({
-    request: 'POST /v1/forwards',
-    operation: 'addForward',
+  jsonRoute('POST /v1/forwards', 'addForward', {
     summary: 'Adds a forward to a channel',
     body: newForwardSchema,
     status: 201,
@@ -45,9 +41,7 @@ export const forwardRoutes = [
     handle: ({ proxy }, { body: { direction, spec, channel } }) =>
       proxy.addForward(readForward('spec', direction, spec), channel),
   }),
-  jsonRoute({
-    request: 'DELETE /v1/forwards/{id}',
-    operation: 'removeForward',
+  jsonRoute('DELETE /v1/forwards/{id}', 'removeForward', {
     summary: 'Removes a forward; answers once it is removed',
     params: z.strictObject({ id: z.string() }),
     query: removalQuery,
@@ -57,16 +51,12 @@ export const forwardRoutes = [
     handle: ({ proxy }, { params: { id }, query: { mode } }) =>
       proxy.removeForward(id, { isDraining: mode === 'drain' }),
   }),
-  jsonRoute({
-    request: 'GET /v1/services',
-    operation: 'listServices',
+  jsonRoute('GET /v1/services', 'listServices', {
     summary: 'The services offered to the peers and by them',
     answer: z.array(serviceStatusSchema),
     handle: ({ proxy }) => proxy.listServices(),
   }),
-  jsonRoute({
-    request: 'GET /v1/ports',
-    operation: 'listPorts',
+  jsonRoute('GET /v1/ports', 'listPorts', {
     summary: 'The ports announced to the peers and by them',
     answer: z.array(portStatusSchema),
     handle: ({ proxy }) => proxy.listPorts(),
@@ -90,16 +80,12 @@ export const newEgressTestSchema = z
   .meta({ id: 'NewEgressTest', description: 'A destination to test' });
 
 export const egressRoutes = [
-  jsonRoute({
-    request: 'GET /v1/egress',
-    operation: 'listEgress',
+  jsonRoute('GET /v1/egress', 'listEgress', {
     summary: 'The egresses of all channels, with their rules',
     answer: z.array(egressStatusSchema),
     handle: ({ proxy }) => proxy.listEgress(),
   }),
-  jsonRoute({
-    request: 'POST /v1/egress/test',
-    operation: 'testEgress',
+  jsonRoute('POST /v1/egress/test', 'testEgress', {
     summary: 'Tests whether an egress would allow a connection; resolves the name, but does not connect',
     body: newEgressTestSchema,
     answer: egressTestSchema,
@@ -110,16 +96,12 @@ export const egressRoutes = [
 ];
 
 export const streamRoutes = [
-  jsonRoute({
-    request: 'GET /v1/streams',
-    operation: 'listStreams',
+  jsonRoute('GET /v1/streams', 'listStreams', {
     summary: 'All streams, with their rates; takes 0.2 s unless a client asked within the last 3 s',
     answer: z.array(streamWithRatesSchema),
     handle: ({ rates }) => rates.measure(),
   }),
-  jsonRoute({
-    request: 'DELETE /v1/streams/{channel}/{id}',
-    operation: 'closeStream',
+  jsonRoute('DELETE /v1/streams/{channel}/{id}', 'closeStream', {
     summary: 'Resets a stream',
     params: z.strictObject({ channel: z.string(), id: numberText(0xffff_ffff) }),
     status: 204,

@@ -13,9 +13,7 @@ import { onlyChannel } from './values.js';
 const query = z.strictObject({ channel: onlyChannel() });
 
 export const machineRoutes = [
-  jsonRoute({
-    request: 'GET /v1/info',
-    operation: 'getInfo',
+  jsonRoute('GET /v1/info', 'getInfo', {
     summary: 'Information that the machine of a peer reports about itself, and its clock offset',
     query,
     answer: machineInfoSchema,
@@ -25,9 +23,7 @@ export const machineRoutes = [
       return { channel: label, ...value };
     },
   }),
-  jsonRoute({
-    request: 'GET /v1/boot',
-    operation: 'getBoot',
+  jsonRoute('GET /v1/boot', 'getBoot', {
     summary: 'Boot progress of the machine of a peer',
     query,
     answer: bootStatusSchema,

@@ -32,9 +32,7 @@ const UPGRADE_WAIT_S = 10;
 const MAX_S = 86_400;
 
 export const sessionRoutes = [
-  jsonRoute({
-    request: 'POST /v1/ping',
-    operation: 'ping',
+  jsonRoute('POST /v1/ping', 'ping', {
     summary: 'Measures the round trip to the peer of a channel',
     body: z.strictObject({ channel: onlyChannel() }),
     answer: pingAnswerSchema,
@@ -44,9 +42,7 @@ export const sessionRoutes = [
       return { channel: label, roundTripMs: await proxy.ping(channel) };
     },
   }),
-  jsonRoute({
-    request: 'GET /v1/wait',
-    operation: 'waitFor',
+  jsonRoute('GET /v1/wait', 'waitFor', {
     summary: 'Waits until a channel has a session, and its peer offers the service',
     query: z.strictObject({
       service: z.string().optional().describe('Default: a session is enough'),
@@ -61,9 +57,7 @@ export const sessionRoutes = [
 ];
 
 export const processRoutes = [
-  jsonRoute({
-    request: 'PUT /v1/log-level',
-    operation: 'setLogLevel',
+  jsonRoute('PUT /v1/log-level', 'setLogLevel', {
     summary: 'Sets the level of the log',
     body: logLevelAnswerSchema,
     answer: logLevelAnswerSchema,
@@ -72,16 +66,12 @@ export const processRoutes = [
       return { level };
     },
   }),
-  jsonRoute({
-    request: 'GET /v1/config',
-    operation: 'getConfig',
+  jsonRoute('GET /v1/config', 'getConfig', {
     summary: 'The configuration in effect, in the form of a configuration file',
     answer: z.unknown(),
     handle: ({ process }): unknown => process.config,
   }),
-  jsonRoute({
-    request: 'POST /v1/reload',
-    operation: 'reload',
+  jsonRoute('POST /v1/reload', 'reload', {
     summary: 'Reloads the configuration and applies the changes; an invalid one changes nothing',
     answer: reloadAnswerSchema,
     errors: [403, 409, 422],
@@ -95,9 +85,7 @@ export const processRoutes = [
       }
     },
   }),
-  jsonRoute({
-    request: 'POST /v1/upgrade',
-    operation: 'upgrade',
+  jsonRoute('POST /v1/upgrade', 'upgrade', {
     summary: 'Hands everything over to a successor and ends the process; a failure changes nothing',
     body: z.strictObject({
       program: z
@@ -126,9 +114,7 @@ export const processRoutes = [
       return process.upgrade({ program, waitMs: waitS * 1000, isForced: force }, answerAtOnce);
     },
   }),
-  jsonRoute({
-    request: 'POST /v1/drain',
-    operation: 'drain',
+  jsonRoute('POST /v1/drain', 'drain', {
     summary: 'Opens no more streams, and ends the process when all open streams have ended',
     body: z.strictObject({
       timeoutS: z.number().min(0).max(MAX_S).optional().describe(`The longest time to wait; default ${DRAIN_S}`),
@@ -138,9 +124,7 @@ export const processRoutes = [
     handle: ({ process }, { body: { timeoutS = DRAIN_S }, afterAnswer }) =>
       afterAnswer(() => process.drain(timeoutS * 1000)),
   }),
-  jsonRoute({
-    request: 'POST /v1/stop',
-    operation: 'stop',
+  jsonRoute('POST /v1/stop', 'stop', {
     summary: 'Shuts the process down now',
     status: 202,
     answer: null,
@@ -149,9 +133,7 @@ export const processRoutes = [
 ];
 
 export const statusRoutes = [
-  jsonRoute({
-    request: 'GET /v1/status',
-    operation: 'getStatus',
+  jsonRoute('GET /v1/status', 'getStatus', {
     summary: 'The process and its channels',
     answer: controlStatusSchema,
     handle: ({ proxy, process, eventLoopDelay }) => {
@@ -191,9 +173,7 @@ const query = z.strictObject({
 });
 
 export const eventRoutes = [
-  textRoute({
-    request: 'GET /v1/events',
-    operation: 'listEvents',
+  textRoute('GET /v1/events', 'listEvents', {
     summary: 'Past and new events, one JSON object a line',
     query,
     contentType: 'application/x-ndjson',
@@ -204,9 +184,7 @@ export const eventRoutes = [
 ];
 
 export const metricsRoutes = [
-  textRoute({
-    request: 'GET /metrics',
-    operation: 'getMetrics',
+  textRoute('GET /metrics', 'getMetrics', {
     summary: 'Metrics of the process and its channels, in the text format of Prometheus',
     contentType: METRICS_TYPE,
     answer: null,

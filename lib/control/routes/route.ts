@@ -98,10 +98,7 @@ export interface Contract<Name extends string, P, Q, B, Answer> {
   readonly contract?: { readonly name: Name; readonly given: Given<P, Q, B>; readonly answer: Answer };
 }
 
-interface RouteOptions<Name extends RouteName, P extends Schema, Q extends Schema, B extends Schema> {
-  /** Method and path, which identify the row for clients. */
-  readonly request: Name;
-  readonly operation: string;
+interface RouteOptions<P extends Schema, Q extends Schema, B extends Schema> {
   readonly summary: string;
   readonly params?: P;
   readonly query?: Q;
@@ -111,7 +108,10 @@ interface RouteOptions<Name extends RouteName, P extends Schema, Q extends Schem
 
 type RouteName = `${Method} /${string}`;
 
-/** A row that answers with JSON; its handler is typed by its schemas, and its answer's schema by its handler. */
+/**
+ * A row that answers with JSON; its handler is typed by its schemas, and its answer's schema by its handler. `request` is the
+ * method and the path, which identify the row for clients.
+ */
 export function jsonRoute<
   Name extends RouteName,
   A,
@@ -119,19 +119,23 @@ export function jsonRoute<
   Q extends Schema = null,
   B extends Schema = null,
 >(
-  options: RouteOptions<Name, P, Q, B> & {
+  request: Name,
+  operation: string,
+  options: RouteOptions<P, Q, B> & {
     /** Default 200. */
     readonly status?: JsonRoute['status'];
     readonly answer: z.ZodType<NoInfer<A>> | null;
     handle(context: ControlContext, input: RouteInput<Output<P>, Output<Q>, Output<B>>): A | Promise<A>;
   },
 ): JsonRoute & Contract<Name, P, Q, B, A> {
-  return { ...NOTHING_GIVEN, status: 200, ...options, ...splitName(options.request), kind: 'json' };
+  return { ...NOTHING_GIVEN, status: 200, ...options, ...splitName(request), operation, kind: 'json' };
 }
 
 /** A row that writes its answer itself. */
 export function textRoute<Name extends RouteName, Q extends Schema = null>(
-  options: RouteOptions<Name, null, Q, null> & {
+  request: Name,
+  operation: string,
+  options: RouteOptions<null, Q, null> & {
     readonly contentType: string;
     readonly answer: z.ZodType | null;
     send(
@@ -141,17 +145,19 @@ export function textRoute<Name extends RouteName, Q extends Schema = null>(
     ): void | Promise<void>;
   },
 ): TextRoute & Contract<Name, null, Q, null, string> {
-  return { ...NOTHING_GIVEN, ...options, ...splitName(options.request), kind: 'text' };
+  return { ...NOTHING_GIVEN, ...options, ...splitName(request), operation, kind: 'text' };
 }
 
 /** A row that takes the connection over. */
 export function upgradeRoute<Name extends RouteName, Q extends Schema = null>(
-  options: RouteOptions<Name, null, Q, null> & {
+  request: Name,
+  operation: string,
+  options: RouteOptions<null, Q, null> & {
     readonly protocol: string;
     upgrade(context: ControlContext, input: RouteInput<unknown, Output<Q>, unknown>, socket: Socket): Promise<void>;
   },
 ): UpgradeRoute & Contract<Name, null, Q, null, never> {
-  return { ...NOTHING_GIVEN, ...options, ...splitName(options.request), kind: 'upgrade' };
+  return { ...NOTHING_GIVEN, ...options, ...splitName(request), operation, kind: 'upgrade' };
 }
 
 const NOTHING_GIVEN = { params: null, query: null, body: null, errors: [] } as const;

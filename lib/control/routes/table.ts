@@ -18,9 +18,7 @@ const GROUPS = {
   process: processRoutes,
 } satisfies Record<Tag, readonly unknown[]>;
 
-const OPENAPI = jsonRoute({
-  request: 'GET /v1/openapi.json',
-  operation: 'getOpenapi',
+const OPENAPI = jsonRoute('GET /v1/openapi.json', 'getOpenapi', {
   summary: 'This description',
   answer: z.unknown(),
   handle: (): unknown => describeRoutes(ROUTES),
