@@ -5,52 +5,45 @@ import { channelError, type Link, requireWanted } from '../link/link.js';
 import { SocketLink } from '../link/socket-link.js';
 import { type Child, startChild } from '../system/processes/children.js';
 import { copyIntoBuffers } from '../system/sockets/node-sockets.js';
-import { type Clock, systemClock } from '../util/clock.js';
+import { systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { BREAKABLE_TRAITS, type DialKind } from './kind.js';
 
-/** Creates the kind `exec`; `clock` times the wait for a command to exit. */
-export function execKind(clock: Clock = systemClock): DialKind<string> {
-  return {
-    mode: 'dial',
-    traits: BREAKABLE_TRAITS,
-    parse(text) {
-      if (text.trim() !== '' && !text.includes('\0')) return text;
-      throw badArgument('missing command, such as ssh HOST vproxy -c stdio:');
-    },
-    format: (command) => command,
-    place: () => null,
-    locate: (command) => ({ is: 'command', command }),
-    async dial(command, { signal }) {
-      const description = `exec:${escapeText(command, 80)}`;
-      requireWanted(signal, description);
-      const child = await startChild(command, clock).catch((error: unknown) => {
-        throw channelError(description, error);
-      });
-      const link = openLink(description, child, clock);
-      if (signal.aborted) link.destroy();
-      requireWanted(signal, description);
-      return link;
-    },
-  };
-}
-
-export const exec: DialKind<string> = execKind();
+export const exec: DialKind<string> = {
+  mode: 'dial',
+  traits: BREAKABLE_TRAITS,
+  parse(text) {
+    if (text.trim() !== '' && !text.includes('\0')) return text;
+    throw badArgument('missing command, such as ssh HOST vproxy -c stdio:');
+  },
+  format: (command) => command,
+  place: () => null,
+  locate: (command) => ({ is: 'command', command }),
+  async dial(command, { signal }) {
+    const description = `exec:${escapeText(command, 80)}`;
+    requireWanted(signal, description);
+    const child = await startChild(command, systemClock).catch((error: unknown) => {
+      throw channelError(description, error);
+    });
+    const link = openLink(description, child);
+    if (signal.aborted) link.destroy();
+    requireWanted(signal, description);
+    return link;
+  },
+};
 
 /** How long output may still arrive after a command has exited, and how long it may take to exit after its output ended. */
 const LINGER_MS = 250;
 
-function openLink(description: string, child: Child, clock: Clock): Link {
+function openLink(description: string, child: Child): Link {
   const { input, output } = child;
   if (!(input instanceof net.Socket && output instanceof net.Socket)) {
     throw new VproxyError('internal', `${description}: a child's stdin and stdout are not sockets`);
   }
-  const link = new SocketLink(description, (onread) => ({ input: copyIntoBuffers(output, onread), output: input }), {
-    clock,
-  });
+  const link = new SocketLink(description, (onread) => ({ input: copyIntoBuffers(output, onread), output: input }));
   // A process that it left running may hold its output open.
   void child.exited.then(() => {
-    const cancel = clock.schedule(LINGER_MS, () => output.destroy(new Error('its command has exited')));
+    const cancel = systemClock.schedule(LINGER_MS, () => output.destroy(new Error('its command has exited')));
     output.once('close', cancel);
   });
   return link.beforeClosed(async (reason) => {

@@ -18,7 +18,7 @@ import {
   parseHostPort,
 } from '../util/addresses/host-port.js';
 import { formatPath, parseSocketPath } from '../util/addresses/paths.js';
-import { type Clock, systemClock } from '../util/clock.js';
+import { systemClock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { describeError, escapeText } from '../util/escape.js';
 import {
@@ -142,7 +142,6 @@ async function dialSocket(
   address: net.NetConnectOpts,
   signal: AbortSignal,
   options: SocketLinkOptions = {},
-  clock: Clock = systemClock,
 ): Promise<SocketLink> {
   if (signal.aborted) throw openingCancelled(description);
   const connected = deferred();
@@ -153,7 +152,7 @@ async function dialSocket(
       .once('error', (error) => connected.reject(error));
   const link = new SocketLink(description, open, options);
   const cancel = () => connected.reject(openingCancelled(description));
-  const cancelTimeout = clock.schedule(CONNECT_TIMEOUT_MS, () =>
+  const cancelTimeout = systemClock.schedule(CONNECT_TIMEOUT_MS, () =>
     connected.reject(
       new VproxyError('channel-failed', `${description}: no answer within ${CONNECT_TIMEOUT_MS / 1000} s`),
     ),

@@ -171,6 +171,9 @@ export class Liveness {
 /** When the stream ids run out, the session is renewed after this time at the latest. */
 const RENEW_MS = 3_600_000;
 
+/** How long streams may continue after GOAWAY `shutdown`. */
+const DRAIN_MS = 30_000;
+
 export interface LeavingState {
   drainReason: Reason | null;
   renewReason: Reason | null;
@@ -182,20 +185,17 @@ export interface LeavingState {
 export class Leaving {
   readonly state: LeavingState;
   readonly #clock: Clock;
-  readonly #drainTimeoutMs: number;
   readonly #onTimeout: (reason: VproxyError) => void;
   #cancel: CancelTimer | null = null;
 
   /** `onTimeout`: everything still open must end. With the `state` of another one, call `goOn` next. */
   constructor(
     clock: Clock,
-    drainTimeoutMs: number,
     onTimeout: (reason: VproxyError) => void,
     state: LeavingState = { drainReason: null, renewReason: null, endsAtMs: null },
   ) {
     this.state = state;
     this.#clock = clock;
-    this.#drainTimeoutMs = drainTimeoutMs;
     this.#onTimeout = onTimeout;
   }
 
@@ -213,7 +213,7 @@ export class Leaving {
   /** Stops opening streams; the open ones have the drain timeout. */
   drain(reason: VproxyError): void {
     this.state.drainReason = toReason(reason);
-    this.#setDeadline(this.#drainTimeoutMs, reason);
+    this.#setDeadline(DRAIN_MS, reason);
   }
 
   /** Stream ids are not reused: the session ends as soon as it is idle, or after an hour. */

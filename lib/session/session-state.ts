@@ -21,8 +21,6 @@ export interface EstablishedSettings extends StreamSettings {
   readonly deadAfterMs: number | null;
   /** How sessions outlive their links; null: they do not (R-RESUME-1). Default null. */
   readonly resume: KeptBounds | null;
-  /** How long streams may continue after GOAWAY `shutdown`. */
-  readonly drainTimeoutMs: number;
   /** The time of day in milliseconds since 1970, sent to the peer (R-SERVICES-1); null: not sent. Default null. */
   readonly timeOfDay: (() => number) | null;
   /** Random bytes for nonces. */

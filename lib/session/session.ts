@@ -95,7 +95,7 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#credit = new InFlightCredit({ ...creditOptions, sendPing }, state?.credit);
     this.streams = this.#createTable(firstStreamId, state);
     this.#reader = this.#createReader(state);
-    this.#leaving = new Leaving(clock, settings.drainTimeoutMs, (reason) => this.end(reason), state?.leaving);
+    this.#leaving = new Leaving(clock, (reason) => this.end(reason), state?.leaving);
     this.#ownServices = new OwnServices(this.#scheduler, settings.timeOfDay, state?.ownServices);
     this.#peerServices = new PeerServices(settings.timeOfDay, state?.peerServices);
     this.#liveness = this.#createLiveness(state);

@@ -57,7 +57,6 @@ export function sessionSettings(
     deadAfterMs: null,
     isTaken: () => false,
     openTimeoutMs: 30_000,
-    drainTimeoutMs: 30_000,
     receiveBudget: new Budget(CHANNEL_BUDGET_BYTES),
     ...given,
   };

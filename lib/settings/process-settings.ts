@@ -152,7 +152,6 @@ export const PROCESS_SETTINGS = [
       {
         name: 'verbose',
         short: 'v',
-        isCounted: true,
         group: 'Log:',
         help: 'Log more: -v every stream and call, -vv also the details of every line',
       },

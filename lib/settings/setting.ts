@@ -65,8 +65,6 @@ export interface Option {
   readonly value?: string;
   /** Whether it may be repeated. Default false. */
   readonly isRepeatable?: boolean;
-  /** Whether it is a flag whose occurrences are counted. Default false. */
-  readonly isCounted?: boolean;
   /** Its heading in the help. */
   readonly group: OptionGroup;
   readonly help: string;

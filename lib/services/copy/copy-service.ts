@@ -21,6 +21,9 @@ import { type CopyFiles, SYSTEM_FILES } from './system-files.js';
 /** How long the caller may take to end its stream after the outcome. */
 const END_MS = 10_000;
 
+/** How many copies may run at once. */
+const MAX_COPIES = 64;
+
 /** The files that the peer may read and write. */
 export interface CopyPermission {
   /** The folder that copies are confined to, an absolute path; null: anywhere. */
@@ -30,8 +33,6 @@ export interface CopyPermission {
 export interface CopyServiceOptions extends CopyPermission {
   readonly clock: Clock;
   readonly log: Log;
-  /** Limit on concurrent copies; further ones are refused with `too-many-streams`. Default 64. */
-  readonly maxCopies?: number;
   readonly files?: CopyFiles;
   /** For home directories. Default: those of this machine. */
   readonly accounts?: Accounts;
@@ -57,8 +58,8 @@ export class CopyService {
   /** Serves a stream that the peer opened, and takes ownership of it. */
   serve(stream: Duplex): void {
     const records = new RecordStream(stream);
-    if (this.#isStopped || this.#running.size >= (this.#options.maxCopies ?? 64)) {
-      const error = new VproxyError('too-many-streams', `too many copies (max ${this.#options.maxCopies ?? 64})`);
+    if (this.#isStopped || this.#running.size >= MAX_COPIES) {
+      const error = new VproxyError('too-many-streams', `too many copies (max ${MAX_COPIES})`);
       this.#end(records, stream, error);
       return;
     }
