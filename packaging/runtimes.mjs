@@ -1,5 +1,5 @@
 // Fetches versions of Node, and koffi's native library, as npm packages with one binary each, into a folder of this user outside
-// the project.
+// the project. Run as a program, prints the folder of the Node that ships, for a PATH.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
@@ -78,3 +78,5 @@ function fetchPackage(name, integrity) {
   }
   return folder;
 }
+
+if (process.argv[1] === import.meta.filename) console.log(join(fetchRuntime(EMBEDDED), 'bin'));
