@@ -160,6 +160,7 @@ export const FINDINGS = {
   'control-stale': warn('remove it, or start the vproxy of that name'),
   'control-silent': fail('inspect that process; kill -ABRT dumps core'),
   'control-denied': note('run as that user, or as root'),
+  'node-slower': note('install Node 24, or use the single executable or a package, which have it'),
   'version-here': note('restart it after an upgrade'),
   'name-twice': warn('give each its own --name'),
   'channel-contested': fail('stop all of them but one'),

@@ -4,6 +4,9 @@ import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { type ControlSocket, formatRunning } from '../running.js';
 
+/** Older versions of Node take more processor time for the same: the one that ships, in the executable and the packages. */
+const FAST_NODE = 24;
+
 /** Reports the vproxy that answers on one socket, or why none does. */
 export function checkControlSocket({ options }: Machine, { path, running, silence }: ControlSocket): Finding[] {
   const shown = escapeText(path);
@@ -16,6 +19,9 @@ export function checkControlSocket({ options }: Machine, { path, running, silenc
         'vproxy-runs',
         `${formatRunning(running)} answers on ${shown}, ${version}, Node ${escapeText(process.node, 32)}`,
       ),
+      ...(Number.parseInt(process.node, 10) >= FAST_NODE
+        ? []
+        : [finding('node-slower', `${formatRunning(running)} runs on Node ${escapeText(process.node, 32)}`)]),
       ...(process.version === own
         ? []
         : [finding('version-here', `${formatRunning(running)} is ${version}, this program is ${own}`)]),

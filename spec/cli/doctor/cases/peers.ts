@@ -4,7 +4,7 @@ import { chmodSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { runDoctor } from '../../../../cli/doctor/plan.js';
-import { channelsOf, type RunningChannel } from '../../../../cli/doctor/running.js';
+import { askControlSockets, channelsOf, type RunningChannel } from '../../../../cli/doctor/running.js';
 import { checkControlFolder, checkControlSocket } from '../../../../cli/doctor/subjects/control-socket.js';
 import { planRivals } from '../../../../cli/doctor/subjects/rivals.js';
 import { checkSession } from '../../../../cli/doctor/subjects/session.js';
@@ -90,6 +90,17 @@ export const PEER_CASES = [
     const { control } = await steeredPair(t);
     chmodSync(control.path, 0);
     return doctorWithoutRights(t, '--socket', control.path);
+  }),
+  finds('node-slower', 'it runs on Node 20', /^vproxy host1 \(process \d+\) runs on Node 20\.19\.0$/, async (t) => {
+    const [socket] = await askControlSockets(null, [(await steeredPair(t)).control.path], 5000);
+    const running = socket?.running;
+    if (!running) throw new Error('no answer');
+    const old = { ...running.status, process: { ...running.status.process, node: '20.19.0' } };
+    return checkControlSocket(fakeMachine(t), {
+      path: '/run/old',
+      running: { ...running, status: old },
+      silence: null,
+    });
   }),
   finds('version-here', 'it was upgraded meanwhile', /is vproxy test, this program is vproxy 9\.9\.9/, async (t) =>
     askSocket(t, (await steeredPair(t)).control.path, { version: '9.9.9' }),
