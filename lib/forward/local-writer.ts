@@ -4,7 +4,7 @@ import type { Writable } from 'node:stream';
 import { toVproxyError } from '../errors.js';
 import { unwrittenBytesOf } from '../system/sockets/node-sockets.js';
 import { DEFAULT_BUFFER_BYTES, enlargeBuffer } from '../system/sockets/socket-buffer.js';
-import { ByteQueue, copyAlone, dropView, keepView } from '../util/bytes/byte-queue.js';
+import { ByteQueue, copyAlone, dropView, keepView, lendView } from '../util/bytes/byte-queue.js';
 import { LastPieces, lastOf } from '../util/bytes/last-pieces.js';
 import { type FilterState, type InputFilter, type Portion, Portions } from './input-filter.js';
 
@@ -128,7 +128,8 @@ export class LocalWriter {
   #put(bytes: Buffer): boolean {
     const target = this.#target;
     if (this.#isWriting) return this.#waiting.push(bytes);
-    const isView = keepView(bytes);
+    // A socket that is not connected yet, or still holds a preamble, takes nothing at once.
+    const isView = target.writableLength > 0 || this.#isConnecting ? keepView(bytes) : lendView();
     const piece = isView ? bytes : copyAlone(bytes);
     this.#write(piece, isView);
     this.#tellTaken();
@@ -195,6 +196,10 @@ export class LocalWriter {
   /** Whether the target still holds a write of ours. Other writes, such as a preamble, do not count. */
   get #isWriting(): boolean {
     return this.#takenBytes < this.#writtenBytes || this.#waiting.byteCount > 0;
+  }
+
+  get #isConnecting(): boolean {
+    return this.#target instanceof net.Socket && this.#target.connecting;
   }
 
   #write(bytes: Buffer, isView: boolean): void {

@@ -17,6 +17,7 @@ import { localServer, localSocket } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { ForwardScene, IncomingScene, MIB } from './forward-scene.js';
 import './input-filter.js';
+import './local-writer.js';
 
 /** Enough turns of the event loop for sockets to be read. */
 async function turns(): Promise<void> {

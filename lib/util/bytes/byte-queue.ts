@@ -17,11 +17,14 @@ const MAX_VIEWS = 32;
 let viewCount = 0;
 
 /**
- * Reserves a place for a view of `bytes`. False if the bytes must be copied, because they are few or all places are taken. Return
- * the place with {@link dropView}.
+ * Reserves a place for a view of `bytes` that has to wait. False if the bytes must be copied, because they are few or all places
+ * are taken. Return the place with {@link dropView}.
  */
-export function keepView(bytes: Buffer): boolean {
-  if (bytes.length < SMALLEST_VIEW_BYTES || viewCount >= MAX_VIEWS) return false;
+export const keepView = (bytes: Buffer): boolean => bytes.length >= SMALLEST_VIEW_BYTES && lendView();
+
+/** The same for bytes that are written now, which the system usually takes at once: even a few are not copied. */
+export function lendView(): boolean {
+  if (viewCount >= MAX_VIEWS) return false;
   viewCount += 1;
   return true;
 }
