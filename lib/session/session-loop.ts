@@ -596,12 +596,24 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
  */
 const TURN_MS = 0.1;
 
+/**
+ * The same if no other channel has begun a turn for `ALONE_MS`: then only sockets of this one wait. A read holds fifty frames when
+ * fifty connections have small messages, and to end the turn among them costs as much as many of them.
+ */
+const TURN_ALONE_MS = 1;
+const ALONE_MS = 100;
+
 /** The clock is checked once per this many headers and payloads: that is four frames. */
 const PARTS_PER_LOOK = 8;
+
+/** The channel of the process that began the latest turn, and when. */
+const latest: { turn: Turn | null; atMs: number } = { turn: null, atMs: Number.NEGATIVE_INFINITY };
 
 /** A channel's turn. With a clock that is stopped, as in some tests, it never ends. */
 export class Turn {
   readonly #clock: Clock;
+  /** When another channel last began a turn. */
+  #otherAtMs = Number.NEGATIVE_INFINITY;
   #endsAtMs = 0;
   #parts = 0;
   #isOver = false;
@@ -616,7 +628,11 @@ export class Turn {
   }
 
   begin(): void {
-    this.#endsAtMs = this.#clock.now() + TURN_MS;
+    const nowMs = this.#clock.now();
+    if (latest.turn !== this) this.#otherAtMs = latest.atMs;
+    latest.turn = this;
+    latest.atMs = nowMs;
+    this.#endsAtMs = nowMs + (nowMs - this.#otherAtMs > ALONE_MS ? TURN_ALONE_MS : TURN_MS);
     this.#parts = 0;
     this.#isOver = false;
   }

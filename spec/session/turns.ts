@@ -37,6 +37,28 @@ test('a frame is never cut by the end of a turn; a chunk with few frames, or one
   }
 });
 
+test('a turn is ten times as long once no other channel has had one for 100 ms', (t) => {
+  const clock = new ManualClock();
+  const [peer, neighbour] = [FramePeer.established({ clock }), FramePeer.established({ clock })];
+  const countTurns = (): number => {
+    peer.turns = 0;
+    peer.write(pings(peer, 2000));
+    return peer.turns;
+  };
+  clock.costMs = 0.01;
+  neighbour.write(pings(neighbour, 1));
+  const beside = countTurns();
+  clock.costMs = 0;
+  clock.advance(50);
+  clock.costMs = 0.01;
+  t.true(Math.abs(countTurns() / beside - 1) < 0.1);
+  clock.costMs = 0;
+  clock.advance(101);
+  clock.costMs = 0.01;
+  const alone = countTurns();
+  t.true(beside > 8 * alone, `${beside} turns beside a neighbour, ${alone} alone`);
+});
+
 test('other bytes are searched for a HELLO in several turns, and a HELLO after them establishes the session', (t) => {
   const peer = FramePeer.opening();
   peer.clock.costMs = 1;
