@@ -6,6 +6,18 @@ import { copyAlone } from '../util/bytes/byte-queue.js';
 /** The largest message, in bytes: the maximum of a UDP datagram over IPv4. */
 export const MAX_DATAGRAM_BYTES = 65_507;
 
+/** What a waiting message takes beyond its bytes: empty ones must not be free. */
+const MESSAGE_COST_BYTES = 256;
+
+/** A message's share of the limits below, in bytes. */
+export const costOf = ({ length }: Uint8Array): number => length + MESSAGE_COST_BYTES;
+
+/** What may wait in one direction of a flow: a burst of 2,700 lines of a log, or a tenth of a second at 80 Mbit/s. */
+export const WAITING_BYTES = 2 ** 20;
+
+/** The same for all flows of a session, or of a target, together. */
+export const ALL_WAITING_BYTES = 16 * 2 ** 20;
+
 /** The length before each message, a u16. */
 export const MESSAGE_HEADER_BYTES = 2;
 

@@ -1,4 +1,5 @@
 /** The streams of a session: ids, admission, holds (R-STREAM-1, R-STREAM-3, R-STREAM-5, R-STREAM-6, R-STREAM-11, R-FLOW-6). */
+import { ALL_WAITING_BYTES } from '../codec/datagram-messages.js';
 import { FRAME_TYPE, formatFrameType } from '../codec/header.js';
 import { type Limits, SERVICE_NAME } from '../codec/limits.js';
 import { decodeReasonPayload, type OpenRequest, requireLength } from '../codec/payloads.js';
@@ -31,9 +32,6 @@ const BURST = 300;
 
 /** How often the peer is asked for a sign of life while slots are kept: nothing else may come from it. */
 const ASK_MS = 100;
-
-/** What the flows of a session may hold together, in messages that wait or are incomplete. */
-const DATAGRAM_BUDGET_BYTES = 16 * 2 ** 20;
 
 /** Settings of the streams of a session. */
 export interface StreamSettings {
@@ -90,8 +88,8 @@ const newTable = (nextOwnId: number): Omit<StreamTableState, 'resets' | 'retract
 });
 
 export class StreamTable implements StreamBooks {
-  /** Bounds what all flows hold together. */
-  readonly datagramBudget = new Budget(DATAGRAM_BUDGET_BYTES);
+  /** Bounds what all flows hold together, in messages that wait or are incomplete. */
+  readonly datagramBudget = new Budget(ALL_WAITING_BYTES);
   readonly #options: StreamTableOptions;
   readonly #context: StreamContext;
   readonly #live = new IdTable<SessionStream>();

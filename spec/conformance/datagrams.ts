@@ -183,17 +183,17 @@ test('R-DGRAM-4: incomplete messages are kept only within the bound', (t) => {
 });
 
 for (const [what, sizes, from] of [
-  ['64 messages', Array.from({ length: 200 }, () => 10), 136],
-  ['262,144 bytes', [...Array.from({ length: 10 }, () => 60_000), 10], 6],
+  ['17 of 60,000 bytes', [...Array.from({ length: 20 }, () => 60_000), 10], 3],
+  ['3,640 of 10 bytes', Array.from({ length: 4000 }, () => 10), 360],
 ] as const) {
-  test(`R-DGRAM-5: while the flow has unsent bytes the newest ${what} wait, and the oldest are dropped`, (t) => {
+  test(`R-DGRAM-5: while the flow has unsent bytes the newest messages wait, ${what}, and the oldest are dropped`, (t) => {
     const { peer, flow } = opened({ peerLimits: { streamCredit: 1024 } });
     flow.send(2000);
     peer.pump();
     flow.send(...sizes);
     peer.sendCredit(2, 2 ** 30);
     const [first, ...rest] = sentBy(peer);
-    const waited = [...sizes.keys()].slice(from);
+    const waited = [...sizes.keys()].slice(from).map((index) => index & 0xff);
     t.deepEqual([first?.length, ...rest.map((message) => message[0])], [2000, ...waited]);
     t.deepEqual(flow.counts, [1 + waited.length, from, 0, 0]);
   });

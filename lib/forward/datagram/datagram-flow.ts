@@ -30,7 +30,7 @@ export interface FlowEvents {
 
 /**
  * Sends and receives messages of 0 to 65,507 bytes over a stream. A message is passed to the stream only after the stream has
- * sent all earlier ones; until then the newest 64 messages, up to 256 KiB, wait. All flows of a session share another limit.
+ * sent all earlier ones; until then the newest messages wait, up to 1 MiB. All flows of a session share another limit.
  */
 export class DatagramFlow implements LocalEnd, MessageCounts {
   readonly #events: FlowEvents;

@@ -1,7 +1,6 @@
 /** `udp:ADDR:PORT` and `udp:PORT`: UDP datagrams received or sent there; one socket per flow, which hears only its target. */
-import { UdpSocket } from '../../system/datagrams/udp.js';
+import { SendTurns, UdpSocket } from '../../system/datagrams/udp.js';
 import { formatHostPort, type HostPort } from '../../util/addresses/host-port.js';
-import { LoopTurns } from '../../util/concurrency.js';
 import type { EndpointKind } from '../endpoint-kind.js';
 import { parseAddress } from '../endpoints/socket-endpoint.js';
 import { DatagramTarget } from './datagram-target.js';
@@ -17,7 +16,7 @@ export const udpEndpoint: EndpointKind<UdpEndpoint> = {
   parse: (text, direction, sampleOf) => ({ kind: 'udp', ...parseAddress(text, direction, sampleOf) }),
   format: formatHostPort,
   createTarget({ host, port }, context) {
-    const turns = new LoopTurns();
+    const turns = new SendTurns();
     return new DatagramTarget((events) => UdpSocket.connect({ host, port }, events, turns), context);
   },
   datagramEntrance: ({ host, port }) => ({

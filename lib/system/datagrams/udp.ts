@@ -1,8 +1,10 @@
 /** UDP sockets, bound, connected or taken over. Unsent messages are bounded, and losses are reported. */
 import dgram from 'node:dgram';
 import { once } from 'node:events';
+import { ALL_WAITING_BYTES, costOf, WAITING_BYTES } from '../../codec/datagram-messages.js';
 import { systemCode, VproxyError } from '../../errors.js';
 import { type HostPort, isIP, isIPv6 } from '../../util/addresses/host-port.js';
+import { Budget } from '../../util/bounds.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
 import { shareLookUp } from '../dns/lookup.js';
@@ -17,9 +19,6 @@ import type {
 /** Bytes that the system has not taken yet; beyond this, messages are lost. It takes them at once unless its buffer is full. */
 const MAX_UNSENT_BYTES = 262_144;
 
-/** Messages of one socket deferred to another turn; beyond this, they are lost. Each takes a system call of some 10 µs. */
-const MAX_LATER = 256;
-
 /** The receive buffer requested from the system, which has a maximum of its own (net.core.rmem_max). */
 const RECEIVE_BUFFER_BYTES = 2 ** 20;
 
@@ -29,24 +28,30 @@ interface UdpSource {
   readonly port: number;
 }
 
+/** Sockets send for half a millisecond in a turn, as each message takes a system call of some 10 µs; the rest waits, bounded. */
+export class SendTurns extends LoopTurns {
+  readonly waiting = new Budget(ALL_WAITING_BYTES);
+}
+
 export class UdpSocket implements BoundDatagrams, DatagramConnection {
   readonly #socket: dgram.Socket;
   readonly #onError: (error: Error) => void;
-  readonly #turns: LoopTurns;
-  /** Sends deferred to another turn. */
+  readonly #turns: SendTurns;
+  /** Sends deferred to another turn, and their bytes. */
   readonly #later: (() => void)[] = [];
-  #laterBytes = 0;
+  readonly #waiting: Budget;
   #isConnected = false;
   #isClosed = false;
 
   private constructor(
     socket: dgram.Socket,
-    turns: LoopTurns,
+    turns: SendTurns,
     onMessage: (message: Buffer, source: UdpSource) => void,
     onError: (error: Error) => void,
   ) {
     this.#socket = socket;
     this.#turns = turns;
+    this.#waiting = new Budget(WAITING_BYTES, turns.waiting);
     this.#onError = onError;
     socket.on('message', onMessage);
     socket.on('error', onError);
@@ -61,7 +66,7 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
         answer: (answer, onLost) => bound.#sendTo(answer, { address, port }, onLost),
       });
     };
-    const bound = new UdpSocket(socket, new LoopTurns(), take, onError);
+    const bound = new UdpSocket(socket, new SendTurns(), take, onError);
     return bound;
   }
 
@@ -100,12 +105,12 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
 
   /**
    * A socket that exchanges messages with a single address. `onError` receives ECONNREFUSED if nothing listens there, in reply
-   * to an earlier message. Sockets that share `turns` share the time of a turn. Rejects with a system error.
+   * to an earlier message. Sockets that share `turns` share the time of a turn, and the bound on what waits. Rejects with a system error.
    */
   static async connect(
     address: HostPort,
     { onMessage, onError }: DatagramConnectionEvents,
-    turns: LoopTurns,
+    turns: SendTurns,
   ): Promise<UdpSocket> {
     const { host, type } = await resolve(address.host);
     const socket = newSocket(type);
@@ -149,18 +154,18 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
   }
 
   #sendTo(message: Buffer, target: UdpSource | null, onLost: () => void): void {
-    const unsentBytes = this.#laterBytes + this.#socket.getSendQueueSize();
-    if (this.#isClosed || unsentBytes > MAX_UNSENT_BYTES || this.#later.length >= MAX_LATER) {
-      onLost();
-      return;
-    }
-    if (this.#later.length === 0 && !this.#turns.isOver) {
+    const isFull = this.#isClosed || this.#socket.getSendQueueSize() > MAX_UNSENT_BYTES;
+    if (!isFull && this.#later.length === 0 && !this.#turns.isOver) {
       this.#sendNow(message, target, onLost);
       return;
     }
-    this.#laterBytes += message.length;
+    const bytes = costOf(message);
+    if (isFull || !this.#waiting.reserve(bytes)) {
+      onLost();
+      return;
+    }
     this.#later.push(() => {
-      this.#laterBytes -= message.length;
+      this.#waiting.release(bytes);
       this.#sendNow(message, target, onLost);
     });
     if (this.#later.length === 1) this.#turns.later(this.#sendOn);
