@@ -30,4 +30,5 @@ async function endProcess(pid: number): Promise<void> {
 }
 
 /** Whether a process waits for one descriptor, which an event loop never does: its main thread is in poll(2). */
-export const isBlocked = (pid: number): boolean => /^(?!ep_).*poll/.test(readFileSync(`/proc/${pid}/wchan`, 'utf8'));
+export const isBlocked = (pid: number): boolean =>
+  /^(?!ep_|do_epoll).*poll/.test(readFileSync(`/proc/${pid}/wchan`, 'utf8'));

@@ -18,8 +18,8 @@ const LARGE =
 /** The carrying of streams, which no command needs. */
 const CARRYING = /^lib\/(proxy\/proxy|session\/(session|stream)|forward\/(splice|incoming)|link\/link-runner)\.ts/;
 
-/** Large modules of Node that neither needs. */
-const LARGE_MODULES = ['http', '_http_server', 'https', 'repl', 'readline', 'tls', 'worker_threads', 'zlib'];
+/** Large modules of Node that neither needs. On Node 24, koffi loads `worker_threads`. */
+const LARGE_MODULES = ['http', '_http_server', 'https', 'repl', 'readline', 'tls', 'zlib'];
 
 /** The sources that a command loads to its end. */
 async function sourcesOf(t: ExecutionContext, ...words: string[]): Promise<readonly string[]> {
