@@ -191,7 +191,7 @@ export class MuxStream extends Duplex {
 
   override _destroy(error: Error | null, callback: WriteCallback): void {
     if (error === null) this.#stream.reset('cancelled', 'the program at the other end closed the stream');
-    // Of Node: `text()` and `for await` of a Duplex destroy it when they have read its end.
+    // Of Node: in most versions `text()` and `for await` of a Duplex destroy it when they have read its end.
     else if (error.name === 'AbortError' && !this.writableEnded) {
       this.#stream.reset('cancelled', 'the program at the other end destroyed the stream before it had ended its side');
     } else {

@@ -1,6 +1,6 @@
 import { Buffer } from 'node:buffer';
 import { once } from 'node:events';
-import { PassThrough, Readable, Transform } from 'node:stream';
+import { Duplex, PassThrough, Readable, Transform } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { finished, pipeline } from 'node:stream/promises';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -142,8 +142,16 @@ test('an error without a listener is thrown, as by any stream', async (t) => {
   t.false(near.destroyed);
 });
 
-test('text() destroys a stream that it has read, so its answer is lost, and the caller is told; iterator() can leave it open', async (t) => {
-  for (const isKept of [false, true]) {
+/** Whether `text()` destroys a Duplex that it has read: that of Node 20 and 26 does, that of 24.21 does not. */
+async function destroysWhatItRead(): Promise<boolean> {
+  const duplex = new Duplex({ read: () => undefined });
+  duplex.push(null);
+  await text(duplex);
+  return duplex.destroyed;
+}
+
+test('a stream that text() destroys loses its answer, and the caller is told; iterator() can leave it open', async (t) => {
+  for (const isKept of (await destroysWhatItRead()) ? [false, true] : [true]) {
     const { pair, near, far } = await join();
     near.end('hello');
     const outcome: Promise<string | VproxyError> = isKept
