@@ -20,8 +20,9 @@ async function makeScene(t: ExecutionContext, env: Readonly<Record<string, strin
   const config = join(folder, 'vproxy.toml');
   writeFileSync(config, `[channels.vm1]\naddress = "unix-listen:${folder}/channel.sock"\n`);
   const processes = () => marked(`SCENE=${folder}`);
-  t.teardown(() => processes().forEach((pid) => process.kill(pid, 'SIGKILL')));
   const { vproxy, socket } = await spawnControlled(t, ['--config', config], { env: { ...env, SCENE: folder } });
+  // Called before the end of `vproxy` is awaited: a successor holds its log open.
+  t.teardown(() => processes().forEach((pid) => process.kill(pid, 'SIGKILL')));
   const successor = () => processes().find((pid) => pid !== vproxy.pid) ?? 0;
   return { folder, socket, client: connectControl(socket), vproxy, processes, successor };
 }
