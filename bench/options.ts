@@ -18,7 +18,7 @@ Compares vproxy with its peers, on the same work in the same run.
 
   --rounds N         number of rounds, interleaved over the contenders (5; with --quick 2)
   --megabytes N      size of one bulk transfer over all its streams, in MB (400; with --quick 60)
-  --only REGEX       only work whose name matches: up-1, down-64, echo-1, connections-16, beside-bulk, idle, channels, egress, ansible, …;
+  --only REGEX       only work whose name matches: up-1, down-64, echo-1, connections-16, beside-bulk, idle, channels, egress, ansible, tools, …;
                      with --axis: streams, messages, latency
   --contenders A,B   only these: ${CONTENDER_IDS}
   --quick            everything, in at most three minutes; the report lists what was left out
@@ -90,6 +90,7 @@ const FULL_AMOUNTS: Omit<Amounts, 'bytes'> = {
   storageCalls: 10,
   commands: 21,
   ansibleTasks: 20,
+  toolMs: 3000,
   channels: 200,
   channelsMs: 10_000,
 };
@@ -104,6 +105,7 @@ const QUICK_AMOUNTS: Omit<Amounts, 'bytes'> = {
   storageCalls: 4,
   commands: 5,
   ansibleTasks: 4,
+  toolMs: 1000,
   channels: 200,
   channelsMs: 2000,
 };

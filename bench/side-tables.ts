@@ -9,7 +9,8 @@ import { COMMAND, COMMANDS, CommandTimes } from './work/command.js';
 import { DATAGRAM_LOADS, DATAGRAMS, DatagramLoad } from './work/datagrams.js';
 import { EGRESS, EgressTimes, WAYS_OUT } from './work/egress.js';
 import { STORAGE_CALL, STORAGE_CALLERS, StorageCalls } from './work/storage-call.js';
-import type { Work } from './work/work.js';
+import { TOOL_CONTENDERS, TOOLS_WORK, ToolRuns } from './work/tools.js';
+import { NOT_TRIED, type Work } from './work/work.js';
 
 /** One of them. */
 export interface SideTable {
@@ -116,8 +117,36 @@ const ansible: SideTable = {
   },
 };
 
+const tools: SideTable = {
+  work: TOOLS_WORK,
+  columns: TOOL_CONTENDERS,
+  /** It takes over a minute a round: not with `--quick`. */
+  async measure({ rounds, quick, amounts }, { setting, progress }, results) {
+    if (quick) throw new Error(`${NOT_TRIED}: not with --quick`);
+    const runs = await ToolRuns.start(setting);
+    try {
+      for (let round = 0; round < rounds; round += 1) {
+        for (const contender of TOOL_CONTENDERS) {
+          progress(`round ${round + 1} of ${rounds}: ${TOOLS_WORK.id}, ${contender.id}`);
+          results.add(TOOLS_WORK.id, contender.id, await runs.measure(contender, amounts));
+        }
+      }
+    } finally {
+      runs.stop();
+    }
+  },
+};
+
 /** All of them, in the order of the report. */
-export const SIDE_TABLES: readonly SideTable[] = [commands, storageCalls, manyChannels, waysOut, datagrams, ansible];
+export const SIDE_TABLES: readonly SideTable[] = [
+  commands,
+  storageCalls,
+  manyChannels,
+  waysOut,
+  datagrams,
+  ansible,
+  tools,
+];
 
 /** Measures one of them; a failure is recorded for every row and column, and never ends the run. */
 export async function measureSideTable(

@@ -25,6 +25,8 @@ export interface Amounts {
   readonly commands: number;
   /** Tasks of one play of Ansible. */
   readonly ansibleTasks: number;
+  /** How long each tool loads a contender in one measurement, in milliseconds; the warm-up is longer. */
+  readonly toolMs: number;
   /** Channels of one process. */
   readonly channels: number;
   /** How long they are observed, at rest and then with a trickle on each, in milliseconds. */
