@@ -28,7 +28,7 @@ interface UdpSource {
   readonly port: number;
 }
 
-/** Sockets send for half a millisecond in a turn, as each message takes a system call of some 10 µs; the rest waits, bounded. */
+/** The turns in which the sockets of a target send, at some 10 µs a message, and the bound on what they leave for later ones. */
 export class SendTurns extends LoopTurns {
   readonly waiting = new Budget(ALL_WAITING_BYTES);
 }
@@ -105,7 +105,8 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
 
   /**
    * A socket that exchanges messages with a single address. `onError` receives ECONNREFUSED if nothing listens there, in reply
-   * to an earlier message. Sockets that share `turns` share the time of a turn, and the bound on what waits. Rejects with a system error.
+   * to an earlier message. Sockets that share `turns` share the time of a turn, and the bound on what waits. Rejects with a
+   * system error.
    */
   static async connect(
     address: HostPort,
@@ -154,13 +155,12 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
   }
 
   #sendTo(message: Buffer, target: UdpSource | null, onLost: () => void): void {
-    const isFull = this.#isClosed || this.#socket.getSendQueueSize() > MAX_UNSENT_BYTES;
-    if (!isFull && this.#later.length === 0 && !this.#turns.isOver) {
+    if (!this.#isClosed && this.#later.length === 0 && !this.#turns.isOver) {
       this.#sendNow(message, target, onLost);
       return;
     }
     const bytes = costOf(message);
-    if (isFull || !this.#waiting.reserve(bytes)) {
+    if (this.#isClosed || !this.#waiting.reserve(bytes)) {
       onLost();
       return;
     }
@@ -181,6 +181,10 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
   };
 
   #sendNow(message: Buffer, target: UdpSource | null, onLost: () => void): void {
+    if (this.#socket.getSendQueueSize() > MAX_UNSENT_BYTES) {
+      onLost();
+      return;
+    }
     this.#send(message, target, (error) => {
       if (error === null) return;
       // An earlier message was refused, and this send reports that error.
