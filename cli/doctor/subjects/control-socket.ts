@@ -4,7 +4,7 @@ import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { type ControlSocket, formatRunning } from '../running.js';
 
-/** Older versions of Node take more processor time for the same: the one that ships, in the executable and the packages. */
+/** The Node of the single executable and the packages. Older ones take more processor time for the same work. */
 const FAST_NODE = 24;
 
 /** Reports the vproxy that answers on one socket, or why none does. */

@@ -17,7 +17,7 @@ export const MAX_SIGNS = 65_536;
 type ScannerState = 'between' | 'object' | 'string' | 'escape' | 'line';
 
 /**
- * The next byte that means something in each state, as latin1. A loop over the bytes would be slow in a process that has just
+ * The next byte that matters in each state, as latin1. A loop over the bytes would be slow in a process that has just
  * started, such as the wrapper, which reads replies of hundreds of kilobytes.
  */
 const NEXT: Readonly<Record<Exclude<ScannerState, 'string'>, RegExp>> = {
@@ -126,7 +126,7 @@ export class JsonScanner {
     return undefined;
   }
 
-  /** Moves to the next byte that means something. False, at the end, if there is none. */
+  /** Advances to the next byte that matters in this state. Returns false, at the end of the bytes, if there is none. */
   #find(): boolean {
     const from = this.#position - this.#textStart;
     const found = this.#state === 'string' ? this.#findStringEnd(from) : search(NEXT[this.#state], this.#text, from);
