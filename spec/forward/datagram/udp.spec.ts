@@ -103,6 +103,21 @@ test('messages are lost while 1 MiB waits for later turns, and after the close',
   t.is(lostCount, 4);
 });
 
+test('the sockets of a target share the bound on what waits for later turns', async (t) => {
+  const target = await UdpProgram.open(t);
+  const turns = new SendTurns();
+  const events = { onMessage: () => undefined, onError: () => t.fail() };
+  const address = { host: '127.0.0.1', port: target.port };
+  const sockets = await Promise.all([1, 2].map(() => UdpSocket.connect(address, events, turns)));
+  t.teardown(() => sockets.forEach((socket) => socket.close()));
+  turns.waiting.reserve(turns.waiting.limitBytes - 100_000);
+  sockets[0]?.send(Buffer.alloc(1), () => t.fail());
+  useTurn();
+  const lost: number[] = [];
+  for (const [index, socket] of sockets.entries()) socket.send(Buffer.alloc(60_000), () => void lost.push(index));
+  t.deepEqual(lost, [1]);
+});
+
 test('IPv6 and names work, too', async (t) => {
   // The machine chooses one of its addresses.
   const { address } = await lookup('localhost');
