@@ -24,7 +24,7 @@ type execRequest struct {
 }
 
 func parseExecRequest(payload []byte) (*execRequest, *failure) {
-	if hasManySigns(payload) {
+	if isLargeJSON(payload) {
 		return nil, failf("protocol-error", "exec: START has too many values")
 	}
 	o := parseObject(payload, "exec: START")

@@ -286,18 +286,24 @@ func readRecord(from io.Reader, most func(kind byte) int) (kind byte, payload []
 	return kind, payload, err
 }
 
-// hasManySigns bounds the memory of the values of a JSON text by commas, braces and brackets outside of strings.
-func hasManySigns(text []byte) bool {
-	count, inString := 0, false
-	for at := 0; at < len(text); at++ {
+// isLargeJSON reports whether a JSON text has more values than a message should: 65,536 commas, braces and brackets outside of
+// strings, or 1,000 of the last two open at once.
+func isLargeJSON(text []byte) bool {
+	signs, open, inString := 0, 0, false
+	for at := 0; at < len(text) && signs <= 65536 && open <= 1000; at++ {
 		switch char := text[at]; {
 		case char == '"':
 			inString = !inString
 		case inString && char == '\\':
 			at++
-		case !inString && (char == ',' || char == '{' || char == '['):
-			count++
+		case inString:
+		case char == ',':
+			signs++
+		case char == '{' || char == '[':
+			signs, open = signs+1, open+1
+		case char == '}' || char == ']':
+			open--
 		}
 	}
-	return count > 65536
+	return signs > 65536 || open > 1000
 }

@@ -162,6 +162,10 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+func nested(levels int) string {
+	return strings.Repeat("[", levels) + strings.Repeat("]", levels)
+}
+
 func TestStorageMessages(t *testing.T) {
 	for input, code := range map[string]string{
 		" {\"a\":\"}\",\n\"b\":[{}]}\n\n": "",
@@ -173,6 +177,8 @@ func TestStorageMessages(t *testing.T) {
 		"{}{}":                            "cancelled",
 		`{"a":"` + strings.Repeat("x", 200_000) + `"}`: "storage-bad-reply",
 		`{"a":[` + strings.Repeat("0,", 70000) + `0]}`: "storage-bad-reply",
+		`{"a":` + nested(999) + `}`:                    "",
+		`{"a":` + nested(1000) + `}`:                   "storage-bad-reply",
 	} {
 		_, _, failed := readMessage(strings.NewReader(input), "reply", 150_000)
 		if (failed == nil) != (code == "") || failed != nil && failed.code != code {

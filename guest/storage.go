@@ -388,7 +388,7 @@ func readMessage(from io.Reader, what string, max int) (message []byte, o object
 		failed = toFailure(err, "storage-unavailable")
 	case !isBlank(rest):
 		failed = unasked()
-	case hasManySigns(raw):
+	case isLargeJSON(raw):
 		failed = failf("storage-bad-"+what, "the %s has too many values", what)
 	default:
 		o = parseObject(bytes.ToValidUTF8(raw, []byte("\uFFFD")), "storage "+what)
