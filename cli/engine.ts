@@ -13,7 +13,7 @@ function setFlag(flag: string, firstMajor: number, lastMajor: number): void {
  * (docs/decisions/0007-young-generation.md). Call it once, at the start.
  */
 export function boundYoungGeneration(): void {
-  setFlag('--semi-space-growth-factor=1', 20, 24);
+  setFlag('--semi-space-growth-factor=1', 20, 26);
 }
 
 /** A process that opened this many streams will open more. */
