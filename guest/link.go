@@ -37,7 +37,8 @@ type channel struct {
 	keys       []key
 	changed    chan struct{} // closed at the next session
 	session    *session
-	offered    []string // the peer's services
+	offered    []string   // the peer's services
+	ports      []openPort // that are announced; nil: none yet
 	links      map[*link]bool
 	isStopping bool
 	sockets    []string     // files to be removed at the end

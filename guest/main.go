@@ -71,6 +71,9 @@ func run(o *options) *failure {
 	if err := offer(o, c, commands); err != nil {
 		return toFailure(err, "internal")
 	}
+	if o.announced != nil {
+		go (&announcer{channel: c, ranges: o.announced}).run()
+	}
 	ended := make(chan *failure, 1)
 	go func() { ended <- c.run() }()
 	for {
@@ -118,6 +121,10 @@ func offer(o *options, c *channel, commands *execService) error {
 		if isNamed[f.service] {
 			return failf("bad-argument", "service %s is offered twice", f.service)
 		}
+		if o.announced != nil && portServices.MatchString(f.service) {
+			return failf("bad-argument", "-i %s: not allowed with --announce-ports, which names its services port.NUMBER",
+				f.service)
+		}
 		if isNamed[f.service] = true; f.service != "info" || !o.allowsInfo {
 			c.services[f.service] = f.serve
 		}
@@ -146,6 +153,7 @@ type options struct {
 	logLevel                                                     int
 	allowsExec, allowsInfo, noInfo, noStorage, isHelp, isVersion bool
 	isInsecure                                                   bool
+	announced                                                    []portRange
 }
 
 // option is one that vproxy has, too, with the same meaning.
@@ -183,6 +191,8 @@ func (o *options) table() []option {
 			yes(&o.isInsecure)},
 		{"info", "", false, "let the peer ask about this machine, even if the peer is not a host", yes(&o.allowsInfo)},
 		{"no-info", "", false, "never let the peer ask about this machine [default: a host may]", yes(&o.noInfo)},
+		{"announce-ports", "RANGE[,RANGE...]", false, "announce the listening TCP ports of these ranges to the peer",
+			func(value string) (err error) { o.announced, err = parsePortRanges(value); return err }},
 		{"storage-socket", "PATH", false, "path of the storage broker's socket; runs the broker on any kind of channel",
 			func(value string) (err error) { o.storageSocket, err = parsePath(value); return err }},
 		{"no-storage", "", false, "never run the storage broker", yes(&o.noStorage)},

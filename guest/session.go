@@ -61,17 +61,36 @@ func newSession(l *link, own, peer *hello) *session {
 func (s *session) becomeReady() {
 	s.isReady = true
 	s.link.silence("proof")
+	s.sendServices()
+	s.link.channel.established(s)
+}
+
+// sendServices sends the list of services, and of the ports among them (R-SERVICES-1, R-SERVICES-3).
+func (s *session) sendServices() {
 	// The list may need several frames (R-SERVICES-1): a name has at most 64 characters, two quotes and a comma.
 	const perFrame = (maxControlBytes - 96) / 67
 	names := []string{}
 	for name := range s.link.channel.services {
 		names = append(names, name)
 	}
-	for ; len(names) > perFrame; names = names[perFrame:] {
-		s.control(frameServices, 0, encode(fields{"services": names[:perFrame], "more": true}))
+	last := fields{"time": time.Now().UnixMilli()}
+	if open := s.link.channel.ports; open != nil {
+		ports := []fields{}
+		for _, each := range open {
+			port := fields{"port": each.number}
+			if each.program != "" {
+				port["program"] = each.program
+			}
+			ports = append(ports, port)
+		}
+		last["ports"] = ports
 	}
-	s.control(frameServices, 0, encode(fields{"services": names, "time": time.Now().UnixMilli()}))
-	s.link.channel.established(s)
+	// The ports fill a frame by themselves.
+	for ; len(names) > perFrame || len(names) > 0 && last["ports"] != nil; names = names[least(len(names), perFrame):] {
+		s.control(frameServices, 0, encode(fields{"services": names[:least(len(names), perFrame)], "more": true}))
+	}
+	last["services"] = names
+	s.control(frameServices, 0, encode(last))
 }
 
 // end ends the session, and tells the peer if it would understand that (R-CODE-3).
@@ -275,6 +294,14 @@ func (s *session) handleServices(payload []byte) {
 	hasMore := optional[bool](o, "more")
 	if o.has("time") {
 		o.integer("time", 0, maxInteger)
+	}
+	ports := optional[[]any](o, "ports")
+	o.require(len(ports) <= maxPorts, "ports", "has more than 64 ports")
+	for _, each := range ports {
+		port, _ := each.(map[string]any)
+		p := object{"SERVICES", "protocol-error", port, o.failed}
+		p.integer("port", 1, highestPort)
+		optional[string](p, "program")
 	}
 	switch {
 	case s.isBroken(*o.failed):

@@ -5,11 +5,13 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { ControlClient } from '../../lib/control/client/client.js';
+import { AS_GUEST, buildGuest } from '../guest-program/build.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { freePort } from '../helpers/ports.js';
-import { processPair } from '../helpers/process-pair.js';
+import { type PairSetup, processPair } from '../helpers/process-pair.js';
 import { answerTo, ask, failureOf, localSocket, refusal } from '../helpers/proxies.js';
+import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { upgrade } from '../helpers/upgrades.js';
 
@@ -26,11 +28,11 @@ async function startProgram(t: ExecutionContext, port: number): Promise<ChildPro
 }
 
 /** A host and a guest on one machine: only `port` is announced, so the host listens on another one for it. */
-async function setUp(t: ExecutionContext, forwarding = (port: number): string => String(port)) {
+async function setUp(t: ExecutionContext, forwarding = (port: number): string => String(port), setup: PairSetup = {}) {
   const port = await freePort();
   const announced = ['--announce-ports', String(port)];
   const { host, guest, sockets, clients, env } = await processPair(t, {
-    ...{ control: 'both', host: ['--forward-ports', forwarding(port)], guest: announced },
+    ...{ control: 'both', host: ['--forward-ports', forwarding(port)], guest: announced, ...setup },
   });
   const run = (...words: readonly string[]) => callVproxy(words, { env });
   return { host, guest, sockets, port, run, client: clients[0] };
@@ -50,6 +52,27 @@ const appeared = (client: ControlClient): Promise<string> =>
 const gone = (client: ControlClient) => eventually(async () => (await client.ports()).length === 0);
 
 const numberOf = (endpoint: string): number => Number(/^127\.0\.0\.\d:(\d+)$/.exec(endpoint)?.[1]);
+
+buildGuest();
+
+serialTestWith('go')('vproxy-guest announces a port while a program listens on it', async (t) => {
+  const { port, client, guest } = await setUp(t, String, { control: 'host', guestOptions: AS_GUEST });
+  for (const text of ['one', 'two']) {
+    const program = await startProgram(t, port);
+    t.is(await ask(t, numberOf(await appeared(client)), text), text);
+    program.kill('SIGKILL');
+    await gone(client);
+  }
+  const lines = [
+    `announcing port ${port} (echo-program) to the peer`,
+    `no longer announcing port ${port} (echo-program)`,
+  ];
+  const said = guest.lines.filter((line) => line.includes('announcing'));
+  t.deepEqual(
+    said,
+    [...lines, ...lines].map((line) => `vproxy: ${line}`),
+  );
+});
 
 test.serial('a port with a listener on the peer is served here, and vproxy ports shows it', async (t) => {
   const { port, run, client, sockets, host, guest } = await setUp(t);

@@ -278,6 +278,8 @@ const REFUSED = [
   '-c stdio: -o web:/x,mode=9',
   '-c stdio: --info=yes',
   '-c stdio: --name a --name b',
+  '-c stdio: --announce-ports 80',
+  '-c stdio: --announce-ports 3000 -i port.3001:22',
   '-c stdio: --key /nonexistent/key',
   '-qv -c stdio:',
   '-c tty-open:/dev/null --no-storage',
