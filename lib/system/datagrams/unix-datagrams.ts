@@ -4,8 +4,9 @@
  */
 import { closeSync, lstatSync, type Stats, unlinkSync } from 'node:fs';
 import { constants } from 'node:os';
-import { MAX_DATAGRAM_BYTES } from '../../codec/datagram-messages.js';
+import { ALL_WAITING_BYTES, costOf, MAX_DATAGRAM_BYTES, WAITING_BYTES } from '../../codec/datagram-messages.js';
 import { VproxyError } from '../../errors.js';
+import { Budget } from '../../util/bounds.js';
 import { describeError } from '../../util/escape.js';
 import { type Libc, loadLibc, type NativeCall } from '../libc.js';
 import type { FileAccess } from '../sockets/listen-address.js';
@@ -29,10 +30,6 @@ import { Readiness } from './readiness.js';
 
 /** Messages read from one socket before the others get their turn. */
 const READS_IN_TURN = 32;
-
-/** Messages that wait for room at the receiver; beyond it they are lost. */
-const MAX_WAITING = 64;
-const MAX_WAITING_BYTES = 65_536;
 
 /** After finding no receiver, look for one at most this often. */
 const LOOK_EVERY_MS = 1000;
@@ -71,6 +68,8 @@ interface Received {
 /** The unix datagram sockets of this process. */
 export class UnixDatagrams {
   readonly readiness: Readiness;
+  /** For messages that wait for room at a receiver. */
+  readonly waiting = new Budget(ALL_WAITING_BYTES);
   readonly #libc: Libc;
   readonly #calls: MessageCalls;
   readonly #bind: NativeCall;
@@ -254,14 +253,15 @@ class Connection implements DatagramConnection {
   #fd: number | null = null;
   #isClosed = false;
   #lookedAtMs = Number.NEGATIVE_INFINITY;
-  readonly #waiting: WaitingMessage[] = [];
-  #waitingBytes = 0;
+  readonly #waiting = new Set<WaitingMessage>();
+  readonly #budget: Budget;
 
   constructor(sockets: UnixDatagrams, path: string, nowMs: () => number, events: DatagramConnectionEvents) {
     this.#sockets = sockets;
     this.#path = path;
     this.#nowMs = nowMs;
     this.#events = events;
+    this.#budget = new Budget(WAITING_BYTES, sockets.waiting);
     try {
       this.#fd = this.#connect();
     } catch {
@@ -275,7 +275,7 @@ class Connection implements DatagramConnection {
 
   send(message: Buffer, onLost: () => void): void {
     if (this.#isClosed) onLost();
-    else if (this.#waiting.length > 0 || !this.#sendNow(message, onLost)) this.#wait({ message, onLost });
+    else if (this.#waiting.size > 0 || !this.#sendNow(message, onLost)) this.#wait({ message, onLost });
   }
 
   /** False if there is no room for it now; otherwise it was sent, or its loss was reported. */
@@ -329,35 +329,39 @@ class Connection implements DatagramConnection {
       if (received === null) break;
       this.#events.onMessage(received.message);
     }
-    if (this.#fd === fd && this.#waiting.length > 0) this.#sendWaiting();
+    if (this.#fd === fd && this.#waiting.size > 0) this.#sendWaiting();
   }
 
   #wait(waiting: WaitingMessage): void {
-    const { length } = waiting.message;
-    const isFull = this.#waiting.length >= MAX_WAITING || this.#waitingBytes + length > MAX_WAITING_BYTES;
-    if (isFull) {
+    if (!this.#budget.reserve(costOf(waiting.message))) {
       waiting.onLost();
       return;
     }
-    this.#waiting.push(waiting);
-    this.#waitingBytes += length;
-    if (this.#waiting.length === 1 && this.#fd !== null) this.#sockets.readiness.setWriting(this.#fd, true);
+    this.#waiting.add(waiting);
+    if (this.#waiting.size === 1 && this.#fd !== null) this.#sockets.readiness.setWriting(this.#fd, true);
   }
 
   #sendWaiting(): void {
-    for (let [next] = this.#waiting; next !== undefined; [next] = this.#waiting) {
+    for (const next of this.#waiting) {
       if (!this.#sendNow(next.message, next.onLost)) break;
-      this.#waiting.shift();
-      this.#waitingBytes -= next.message.length;
+      this.#drop(next);
     }
     // The descriptor may have changed.
-    if (this.#fd !== null) this.#sockets.readiness.setWriting(this.#fd, this.#waiting.length > 0);
+    if (this.#fd !== null) this.#sockets.readiness.setWriting(this.#fd, this.#waiting.size > 0);
+  }
+
+  #drop(waiting: WaitingMessage): void {
+    this.#waiting.delete(waiting);
+    this.#budget.release(costOf(waiting.message));
   }
 
   close(): void {
     this.#isClosed = true;
     this.#disconnect();
-    for (const { onLost } of this.#waiting.splice(0)) onLost();
+    for (const waiting of this.#waiting) {
+      this.#drop(waiting);
+      waiting.onLost();
+    }
   }
 }
 

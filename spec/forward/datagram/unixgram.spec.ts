@@ -190,9 +190,9 @@ testWith('python')('a receiver with a short queue gets all of a waiting burst', 
   const { b, log, target } = await setUp(t);
   const server = await UnixgramProgram.open(t, { at: target, isReading: false });
   const client = await UnixgramProgram.open(t);
-  // More than net.unix.max_dgram_qlen (10), and more than two turns.
-  const lines = Array.from({ length: 50 }, (_, index) => `line ${index}`);
-  for (const line of lines) await client.send(line, log);
+  // More than net.unix.max_dgram_qlen (10), and more than a turn.
+  const lines = ['first', 'second', 'third'].flatMap((line) => Array.from({ length: 1000 }, () => line));
+  for (const line of new Set(lines)) await client.send(line, log, 1000);
   await eventually(() => datagramsOf(b).received === lines.length, { what: 'all through the channel' });
   server.read();
   await server.came(lines.length);
