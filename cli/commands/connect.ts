@@ -58,9 +58,9 @@ async function joinStandardStreams(service: ServiceSocket): Promise<void> {
         if (systemCode(error) === 'EPIPE') resolve();
         else reject(new VproxyError('local-error', `standard output: ${describeError(error)}`));
       });
-      if (input instanceof net.Socket) carry(input, socket).once('end', () => socket.end());
+      if (input instanceof net.Socket) carry(input, socket, INPUT_FD).once('end', () => socket.end());
       else input.pipe(socket);
-      carry(socket, output);
+      carry(socket, output, OUTPUT_FD);
     });
     await written(output);
   } finally {
@@ -70,12 +70,19 @@ async function joinStandardStreams(service: ServiceSocket): Promise<void> {
   }
 }
 
-/** The most that is read at once, in bytes. A pipe has fewer, a socket more. */
+/** The most that is read at once, in bytes. */
 const ROOM_BYTES = 262_144;
 
-/** Writes what `from` reads, out of one buffer, which is read into again once its bytes were taken. Returns `from`. */
-function carry(from: net.Socket, to: Writable): net.Socket {
+/** After this many bytes in one direction, a larger pipe is worth the time that it takes to load koffi. */
+const BULK_BYTES = 33_554_432;
+
+/**
+ * Writes what `from` reads, out of one buffer, which is read into again once its bytes were taken. Returns `from`. `ownFd` is the
+ * descriptor of the standard stream among the two.
+ */
+function carry(from: net.Socket, to: Writable, ownFd: number): net.Socket {
   const room = Buffer.allocUnsafeSlow(ROOM_BYTES);
+  let leftBytes = BULK_BYTES;
   const goOn = (): void => {
     if (to.writableLength === 0) from.resume();
   };
@@ -84,12 +91,22 @@ function carry(from: net.Socket, to: Writable): net.Socket {
   readBuffered(from, {
     buffer: () => room,
     callback: (byteCount) => {
+      if (leftBytes > 0) {
+        leftBytes -= byteCount;
+        if (leftBytes <= 0) void enlargeOwnPipe(ownFd);
+      }
       to.write(room.subarray(0, byteCount), goOn);
       return to.writableLength === 0;
     },
   });
   if (to.writableLength > 0) from.pause();
   return from;
+}
+
+/** With the 64 KiB of a new pipe, its two ends take turns sleeping. */
+async function enlargeOwnPipe(fd: number): Promise<void> {
+  const { enlargePipe } = await import('../../lib/system/sockets/socket-buffer.js');
+  await enlargePipe(fd, ROOM_BYTES);
 }
 
 /** Resolves when everything written has been flushed, or cannot be. */
@@ -114,4 +131,5 @@ function openOutput(): Writable {
   return output;
 }
 
+const INPUT_FD = 0;
 const OUTPUT_FD = 1;

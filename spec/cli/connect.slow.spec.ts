@@ -1,9 +1,9 @@
 /** `vproxy connect`: standard input and output as a stream. */
-import { execFile } from 'node:child_process';
+import { execFile, execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, writeFileSync } from 'node:fs';
-import type net from 'node:net';
+import { closeSync, constants, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
 import { dirname, join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { promisify } from 'node:util';
@@ -12,6 +12,7 @@ import { PROJECT_ROOT, staticImports, temporaryFolder } from '../helpers/files.j
 import { echo, localServer, steeredPair } from '../helpers/proxies.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually, ManualClock } from '../helpers/time.js';
+import { roomOfDescriptor } from '../helpers/unix-pair.js';
 import { runPiped, VPROXY } from '../helpers/vproxy-process.js';
 
 const run = promisify(execFile);
@@ -65,6 +66,36 @@ test.serial('a reader that does not read the output blocks the service, but not 
   t.false(command.child.stdout.readableEnded);
   command.child.kill('SIGKILL');
 });
+
+for (const [bytes, wanted] of [
+  [64e6, 262_144],
+  [8e6, 65_536],
+] as const) {
+  test.serial(`after ${bytes / 1e6} MB a pipe holds ${wanted} bytes, and every byte came through it`, async (t) => {
+    const sent = Buffer.alloc(bytes, 'x');
+    const target = await localServer(t, (socket) => socket.end(sent));
+    const { env } = await steeredPair(t, { peer: { incoming: [`x:127.0.0.1:${target.port}`] } });
+    const path = join(temporaryFolder(t), 'pipe');
+    execFileSync('mkfifo', [path]);
+    const output = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
+    t.teardown(() => closeSync(output));
+    const reader = new net.Socket({ fd: openSync(path, constants.O_RDONLY | constants.O_NONBLOCK), writable: false });
+    let gotBytes = 0;
+    reader.on('data', (chunk: Buffer) => {
+      if (chunk.equals(sent.subarray(0, chunk.length))) gotBytes += chunk.length;
+    });
+    const words = [join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), 'connect', 'x'];
+    const child = spawn(process.execPath, words, {
+      stdio: ['ignore', output, 'inherit'],
+      env: { ...process.env, ...env },
+    });
+    t.teardown(() => child.kill('SIGKILL'));
+    t.deepEqual(await once(child, 'exit'), [0, null]);
+    await eventually(() => gotBytes === bytes);
+    reader.destroy();
+    t.is(roomOfDescriptor(output), wanted);
+  });
+}
 
 const RESET = /^vproxy: error: stream \d+ to x was reset: .*\(ECONNRESET\) \(local-error\).*\n$/;
 

@@ -29,8 +29,10 @@ async function pairOf(t: ExecutionContext, address?: { readonly path: string }, 
 }
 
 /** How many bytes the system takes of a socket whose other end does not read; nothing may wait in it. */
-export function roomOf(socket: net.Socket): number {
-  const fd = descriptorOf(socket) ?? -1;
+export const roomOf = (socket: net.Socket): number => roomOfDescriptor(descriptorOf(socket) ?? -1);
+
+/** The same of the descriptor of a socket or a pipe. */
+export function roomOfDescriptor(fd: number): number {
   const block = Buffer.alloc(16_384);
   for (let bytes = 0; ; ) {
     try {

@@ -1,8 +1,8 @@
 /**
- * The system's send buffer of a unix socket: how much may wait for the other end.
+ * The system's send buffer of a unix socket, and the buffer of a pipe: how much may wait for the other end.
  *
- * The default is 208 KiB, with which both ends take turns sleeping under load. Node cannot change it, but SO_SNDBUF can, through
- * the optional package koffi. Without koffi the buffer keeps its size.
+ * The default is 208 KiB, for a pipe 64 KiB, with which both ends take turns sleeping under load. Node cannot change it, but
+ * SO_SNDBUF and F_SETPIPE_SZ can, through the optional package koffi. Without koffi the buffer keeps its size.
  */
 
 import { closeSync, fstatSync } from 'node:fs';
@@ -48,6 +48,14 @@ export async function grantedBuffer(bytes: number): Promise<number | null> {
   }
 }
 
+/** Gives a pipe a buffer of at least `bytes`, if koffi can be loaded and the system grants it. Leaves any other file as it is. */
+export async function enlargePipe(fd: number, bytes: number, load = loadLibc): Promise<void> {
+  const libc = await load().catch(() => null);
+  const fcntl = libc?.declare('int fcntl(int fd, int command, int value)');
+  const size = fcntl?.(fd, F_GETPIPE_SZ, 0) ?? -1;
+  if (size >= 0 && size < bytes) fcntl?.(fd, F_SETPIPE_SZ, bytes);
+}
+
 /** Cached also if koffi is missing: looking for it takes longer than a write. */
 const LOADED = new WeakMap<() => Promise<Libc>, Promise<SocketOptions | null>>();
 
@@ -81,6 +89,8 @@ const SOL_SOCKET = 1;
 const SO_SNDBUF = 7;
 const SO_SNDBUFFORCE = 32;
 const SO_DOMAIN = 39;
+const F_SETPIPE_SZ = 1031;
+const F_GETPIPE_SZ = 1032;
 
 /** The integer options of a socket. */
 class SocketOptions {

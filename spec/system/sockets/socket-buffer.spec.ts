@@ -1,15 +1,18 @@
-/** The send buffer of a unix socket: requesting a size, and how much it then holds. */
+/** The send buffer of a unix socket, and the buffer of a pipe: requesting a size, and how much it then holds. */
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync } from 'node:fs';
 import net from 'node:net';
+import { join } from 'node:path';
 import test from 'ava';
 import { LocalWriter } from '../../../lib/forward/local-writer.js';
 import { SocketLink } from '../../../lib/link/socket-link.js';
 import type { Libc, NativeCall } from '../../../lib/system/libc.js';
-import { enlargeBuffer, grantedBuffer } from '../../../lib/system/sockets/socket-buffer.js';
+import { enlargeBuffer, enlargePipe, grantedBuffer } from '../../../lib/system/sockets/socket-buffer.js';
+import { temporaryFolder } from '../../helpers/files.js';
 import { localServer, localSocket, proxyPair } from '../../helpers/proxies.js';
 import { eventually } from '../../helpers/time.js';
-import { roomOf, unixPair } from '../../helpers/unix-pair.js';
+import { roomOf, roomOfDescriptor, unixPair } from '../../helpers/unix-pair.js';
 
 const ASKED = 1_048_576;
 
@@ -96,6 +99,22 @@ test('without koffi the socket is unchanged, and koffi is looked for once', asyn
   t.is(await enlargeBuffer(near, ASKED, load), null);
   t.is(loads, 1);
   t.true(roomOf(near) <= kernelBytes('wmem_default'));
+});
+
+test('a pipe takes as much as was asked for, and keeps a larger buffer; without koffi it is unchanged', async (t) => {
+  const without = () => Promise.reject(new Error("Cannot find package 'koffi'"));
+  for (const [wanted, load] of [
+    [131_072, undefined],
+    [65_536, without],
+  ] as const) {
+    const path = join(temporaryFolder(t), 'pipe');
+    execFileSync('mkfifo', [path]);
+    const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
+    t.teardown(() => closeSync(fd));
+    await enlargePipe(fd, 131_072, load);
+    await enlargePipe(fd, 65_536, load);
+    t.is(roomOfDescriptor(fd), wanted);
+  }
 });
 
 /** How often a socket was asked for its domain, the first step of changing its buffer. */
