@@ -4,7 +4,15 @@ import type { Writable } from 'node:stream';
 import { toVproxyError } from '../errors.js';
 import { unwrittenBytesOf } from '../system/sockets/node-sockets.js';
 import { DEFAULT_BUFFER_BYTES, enlargeBuffer } from '../system/sockets/socket-buffer.js';
-import { ByteQueue, copyAlone, dropView, keepView, lendView } from '../util/bytes/byte-queue.js';
+import {
+  ByteQueue,
+  copyAlone,
+  dropView,
+  keepView,
+  lendView,
+  type QueuedBlock,
+  recycleBlock,
+} from '../util/bytes/byte-queue.js';
 import { LastPieces, lastOf } from '../util/bytes/last-pieces.js';
 import { type FilterState, type InputFilter, type Portion, Portions } from './input-filter.js';
 
@@ -48,7 +56,9 @@ export class LocalWriter {
   readonly #portions: Portions;
   /** Whether unfiltered input waits for `begin`. */
   #isHeldBack = false;
-  readonly #waiting = new ByteQueue();
+  readonly #waiting = new ByteQueue(true);
+  /** The blocks of `#waiting` that the target holds. */
+  readonly #blocks: QueuedBlock[] = [];
   /** The latest writes, while the target still holds any of their bytes. */
   #written: LastPieces | null = null;
   #writtenBytes = 0;
@@ -226,6 +236,7 @@ export class LocalWriter {
       if (block === null) break;
       this.#write(block.bytes, block.isView);
       this.#keep(block.bytes);
+      this.#blocks.push(block);
       room -= block.bytes.length;
     }
     target.uncork();
@@ -236,8 +247,10 @@ export class LocalWriter {
   /** Returns credit for what the system has taken. */
   #tellTaken(): void {
     const waitingBytes = this.#target.writableLength;
-    if (waitingBytes === 0) this.#releaseWritten();
-    else if (!this.#isBuffered) this.#buffer();
+    if (waitingBytes === 0) {
+      for (const block of this.#blocks) recycleBlock(block);
+      this.#releaseWritten();
+    } else if (!this.#isBuffered) this.#buffer();
     const bytes = this.#writtenBytes - waitingBytes - this.#takenBytes;
     if (bytes <= 0) return;
     this.#takenBytes += bytes;
@@ -263,6 +276,7 @@ export class LocalWriter {
   #releaseWritten(): void {
     for (; this.#views > 0; this.#views -= 1) dropView();
     this.#written = null;
+    this.#blocks.length = 0;
   }
 }
 

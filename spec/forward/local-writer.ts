@@ -48,3 +48,40 @@ test('a small piece behind one that waits, or for a socket that is not connected
   await once(socket, 'connect');
   socket.destroy();
 });
+
+/** A writer whose target takes one piece at each call of `take`. */
+function stepwiseWriter() {
+  const got: Buffer[] = [];
+  let done = (): void => undefined;
+  const target = new Writable({
+    write(chunk: Buffer, _, callback) {
+      got.push(chunk);
+      done = callback;
+    },
+  });
+  return { target, got, take: () => done(), writer: new LocalWriter(target, () => undefined) };
+}
+
+test.serial(
+  'the memory of large pieces that waited is reused once the target has taken them, and not before',
+  async (t) => {
+    const { target, got, take, writer } = stepwiseWriter();
+    const large = (fill: number) => Buffer.alloc(131_072, fill);
+    writer.write(SMALL);
+    for (const fill of [1, 2, 3]) {
+      // Waits for the previous piece, which must not change meanwhile.
+      t.false(writer.write(large(fill)));
+      if (fill > 1) t.true(got.at(-1)?.equals(large(fill - 1)));
+      take();
+    }
+    const [, first, second, third] = got.map(({ buffer }) => buffer);
+    t.not(second, first);
+    t.is(third, first);
+    await once(target.destroy(), 'close');
+    const other = stepwiseWriter();
+    other.writer.write(SMALL);
+    other.writer.write(large(4));
+    other.take();
+    t.not(other.got[1]?.buffer, third);
+  },
+);

@@ -1,9 +1,13 @@
 /** A FIFO of bytes that takes about as much memory as its contents, however small the pieces were. */
+import { giveSlab, SLAB_BYTES, takeSlab } from './slabs.js';
 
 /** The sizes of blocks that gather pieces: an eighth of the queue, within these bounds. */
 const SMALLEST_BLOCK_BYTES = 1024;
 const LARGEST_BLOCK_BYTES = 65_536;
 const BLOCK_SHARE = 8;
+
+/** From this size on, a block is a slab: a frame of the usual largest size, which nearly fills one. */
+const SLAB_BLOCK_BYTES = 131_072;
 
 /** Shorter pieces are copied: that is cheaper than a read buffer that cannot be reused. */
 const SMALLEST_VIEW_BYTES = 16_384;
@@ -45,19 +49,30 @@ export function copyAlone(bytes: Buffer): Buffer {
 export const isAlone = ({ buffer, length }: Buffer): boolean => buffer.byteLength === length;
 
 /** A piece of the queue. */
-interface QueuedBlock {
+export interface QueuedBlock {
   readonly bytes: Buffer;
   /** Whether it holds a place from {@link keepView}, which the caller must now return. */
   readonly isView: boolean;
 }
 
+/** Has the memory of a whole block reused, if it is a slab: nothing may refer to it any longer. */
+export function recycleBlock({ bytes: { buffer }, isView }: QueuedBlock): void {
+  if (!isView && buffer.byteLength === SLAB_BYTES) giveSlab(Buffer.from(buffer));
+}
+
 /** A queue of bytes. It exceeds its contents by at most an eighth, plus a block of 1 KiB. */
 export class ByteQueue {
+  readonly #usesSlabs: boolean;
   readonly #blocks: QueuedBlock[] = [];
   /** The newest block while it has room, and how much of it is used. */
   #open: Buffer | null = null;
   #openBytes = 0;
   #byteCount = 0;
+
+  /** `usesSlabs`: large blocks are slabs, and whoever shifts blocks returns them with {@link recycleBlock}. Default false. */
+  constructor(usesSlabs = false) {
+    this.#usesSlabs = usesSlabs;
+  }
 
   /** The number of queued bytes. */
   get byteCount(): number {
@@ -72,7 +87,8 @@ export class ByteQueue {
 
   /** Appends bytes, lent for the call unless it returns true: then the queue keeps a view of them. */
   push(bytes: Buffer): boolean {
-    const isView = keepView(bytes);
+    // Copying into a slab that is reused costs less than a new read buffer.
+    const isView = !this.#needsSlab(bytes.length) && keepView(bytes);
     if (isView) this.#add({ bytes, isView });
     else this.pushCopy(bytes);
     return isView;
@@ -149,7 +165,13 @@ export class ByteQueue {
     this.#byteCount += block.bytes.length;
   }
 
+  /** Whether the next block is a slab: it must not exceed its share of the contents. */
+  #needsSlab(neededBytes: number): boolean {
+    return this.#usesSlabs && Math.max(neededBytes, this.#byteCount / BLOCK_SHARE) >= SLAB_BLOCK_BYTES;
+  }
+
   #newBlock(neededBytes: number): Buffer {
+    if (this.#needsSlab(neededBytes)) return takeSlab();
     const size = Math.max(SMALLEST_BLOCK_BYTES, neededBytes, Math.floor(this.#byteCount / BLOCK_SHARE));
     // Not from Node's pool, see above.
     return Buffer.allocUnsafeSlow(Math.min(size, LARGEST_BLOCK_BYTES));

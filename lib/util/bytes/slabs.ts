@@ -1,4 +1,4 @@
-/** Buffers for data in flight to a peer: returned here once the peer has the data, and reused. */
+/** Buffers for data in flight to a peer, or waiting for a local end: returned here once that has the data, and reused. */
 
 /** 128 KiB, plus a header and a trailer. */
 export const SLAB_BYTES = 131_092;

@@ -1,7 +1,7 @@
 import { Buffer } from 'node:buffer';
 import test from 'ava';
 import fc from 'fast-check';
-import { ByteQueue, dropView, keepView } from '../../../lib/util/bytes/byte-queue.js';
+import { ByteQueue, dropView, keepView, type QueuedBlock, recycleBlock } from '../../../lib/util/bytes/byte-queue.js';
 import { heapBytes } from '../../helpers/measures.js';
 
 /** Takes everything, and returns the place of each view. */
@@ -69,6 +69,24 @@ test.serial('a cleared queue returns its views', (t) => {
   t.is(queue.byteCount, 0);
   t.is(queue.shift(), null);
   t.is(freeViews(), free);
+});
+
+test.serial('a queue that uses slabs copies what fills one, and reuses their memory; never that of a view', (t) => {
+  const queue = new ByteQueue(true);
+  const shift = () => queue.shift() as QueuedBlock;
+  t.false(queue.push(Buffer.alloc(131_072, 1)));
+  const slab = shift();
+  t.true(slab.bytes.equals(Buffer.alloc(131_072, 1)));
+  recycleBlock(slab);
+  t.false(queue.push(Buffer.alloc(131_072, 2)));
+  t.is(shift().bytes.buffer, slab.bytes.buffer);
+  const readBuffer = Buffer.allocUnsafeSlow(slab.bytes.buffer.byteLength);
+  t.true(queue.push(readBuffer.subarray(0, 20_000)));
+  const view = shift();
+  recycleBlock(view);
+  dropView();
+  t.false(queue.push(Buffer.alloc(131_072)));
+  t.not(shift().bytes.buffer, view.bytes.buffer);
 });
 
 test.serial('the contents are listed in order, and stay queued', (t) => {
