@@ -291,9 +291,10 @@ export class Scheduler {
     else this.#onDrained.push(callback);
   }
 
-  /** If sent bytes are kept for another link: calls back when all that was sent so far is free. Else never. */
+  /** Like `afterDrain`; if sent bytes are kept for another link, when the peer has all that was sent so far. */
   afterKept(callback: () => void): void {
-    this.#sink.afterKept?.(callback);
+    if (this.#sink.afterKept === undefined) this.afterDrain(callback);
+    else this.#sink.afterKept(callback);
   }
 
   // ---- the end --------------------------------------------------------------------------------------------------

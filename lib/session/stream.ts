@@ -295,7 +295,7 @@ export class SessionStream implements Scheduled {
     this.#finish(new VproxyError(code, message));
   }
 
-  /** If the session keeps sent bytes for another link: calls back when all that was sent so far is free. Else never. */
+  /** Calls back when neither the channel nor the session keeps anything of what was sent so far. */
   afterKept(callback: () => void): void {
     this.#context.scheduler.afterKept(callback);
   }

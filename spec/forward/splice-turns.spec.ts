@@ -1,5 +1,7 @@
 /** How much is read from a local socket per turn of the event loop (docs/architecture.md, "Turns and memory"). */
+import net from 'node:net';
 import test, { type ExecutionContext } from 'ava';
+import { LARGE_BYTES } from '../../lib/forward/frame-slab.js';
 import { Splice } from '../../lib/forward/splice.js';
 import { readBuffered } from '../../lib/system/sockets/node-sockets.js';
 import { FramePeer } from '../helpers/frame-peer.js';
@@ -46,4 +48,26 @@ test('beside an interactive stream a local socket is read once per turn, one sma
 
 test('without one it is read as long as there is more', async (t) => {
   t.true(Math.max(...(await bytesPerTurn(t, 0))) > 32_768);
+});
+
+test('memory that the channel kept is reused once it is written', (t) => {
+  const peer = FramePeer.established({ capacityBytes: 64, peerLimits: { streamCredit: 2 ** 20 } });
+  const splice = new Splice({ clock: peer.clock, onDone: () => undefined });
+  peer.onStream = (stream) => {
+    stream.attach(splice);
+    stream.accept();
+  };
+  peer.sendOpen(1);
+  const stream = peer.streams.get(1);
+  if (stream === undefined) throw new Error('there is no stream');
+  splice.join(stream, new net.Socket());
+  const memory: ArrayBufferLike[] = [];
+  while (memory.length < 6) {
+    const room = splice.onread.buffer();
+    if (room.length === LARGE_BYTES) memory.push(room.buffer);
+    splice.onread.callback(room.length, room);
+    t.true(peer.outbound.unwrittenBytes > 0);
+    peer.pump();
+  }
+  t.true(new Set(memory).size <= 2);
 });
