@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,8 +20,10 @@ import (
 type channelSpec struct {
 	text, kind, path string
 	limits           limits
-	isFull           bool   // the integrity that it asks for
-	cid, port, baud  uint32 // of vsock, and of a serial line
+	isFull           bool          // the integrity that it asks for
+	cid, port, baud  uint32        // of vsock, and of a serial line
+	resume           time.Duration // for which a session waits for another link
+	resumeMemory     int           // in bytes, what it keeps for that
 }
 
 const channelKinds = "unix-connect unix-listen virtserial-open tty-open stdio vsock-connect vsock-listen"
@@ -38,7 +41,8 @@ func parseChannel(text string) (*channelSpec, error) {
 	}
 	parts := strings.Split(strings.ReplaceAll(rest, ",,", "\x00"), ",")
 	address := strings.ReplaceAll(parts[0], "\x00", ",")
-	s := &channelSpec{text: kind + ":" + escape(address, 256), kind: kind}
+	s := &channelSpec{text: kind + ":" + escape(address, 256), kind: kind, resumeMemory: 1 << 20,
+		resume: map[bool]time.Duration{true: time.Minute}[strings.HasPrefix(kind, "vsock")]}
 	for index, rule := range limitRules {
 		s.limits[index] = rule.usual
 	}
@@ -51,24 +55,27 @@ func parseChannel(text string) (*channelSpec, error) {
 	for _, part := range parts[1:] {
 		name, value, _ := strings.Cut(part, "=")
 		limit, isLimit := map[string]int{"frame": frameLimit, "in-flight": inFlightLimit, "streams": streamsLimit}[name]
+		isRight, what := false, ""
 		switch {
 		case isLimit:
 			number, err := strconv.Atoi(value)
 			rule, unit := limitRules[limit], map[bool]string{true: " of bytes"}[limit != streamsLimit]
-			if s.limits[limit] = number; err != nil || number < rule.min || number > rule.max {
-				return fail("%s: must be a number%s from %d to %d", escape(part, 64), unit, rule.min, rule.max)
-			}
+			what = fmt.Sprintf("a number%s from %d to %d", unit, rule.min, rule.max)
+			s.limits[limit], isRight = number, err == nil && number >= rule.min && number <= rule.max
 		case name == "integrity":
-			if s.isFull = value == "full"; !s.isFull && value != "frame" {
-				return fail("%s: must be frame or full", escape(part, 64))
-			}
+			s.isFull, isRight, what = value == "full", isWord(value, "frame full"), "frame or full"
+		case name == "resume":
+			isRight, what = parseTime(&s.resume, value), "a time from 0 (off) to 24h: 60s, 5m, 1h30m"
+		case name == "resume-memory":
+			isRight, what = parseSize(&s.resumeMemory, value), "a size from 1MiB to 1GiB"
 		case name == "baud" && kind == "tty-open":
-			if !parseUint32(&s.baud, value) || s.baud == 0 {
-				return fail("%s: must be a speed such as 115200", escape(part, 64))
-			}
+			isRight, what = parseUint32(&s.baud, value) && s.baud != 0, "a speed such as 115200"
 		default:
-			return fail(`unknown option "%s"; available: frame, in-flight, integrity, streams; vproxy has more`,
-				escape(name, 64))
+			return fail(`unknown option "%s"; available: frame, in-flight, integrity, resume, resume-memory, streams; `+
+				"vproxy has more", escape(name, 64))
+		}
+		if !isRight {
+			return fail("%s: must be %s", escape(part, 64), what)
 		}
 	}
 	return s, nil
@@ -99,6 +106,26 @@ func parseUint32(to *uint32, text string) bool {
 	value, err := strconv.ParseUint(text, 10, 32)
 	*to = uint32(value)
 	return err == nil && value < anyCID
+}
+
+// parseTime reads a time of at most a day; a number alone is in seconds.
+func parseTime(to *time.Duration, text string) bool {
+	if strings.Trim(text, "0123456789") == "" {
+		text += "s"
+	}
+	value, err := time.ParseDuration(text)
+	*to = value
+	hasForm := regexp.MustCompile(`^(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$`).MatchString(text)
+	return err == nil && hasForm && value <= 24*time.Hour
+}
+
+// parseSize reads a size from 1 MiB to 1 GiB.
+func parseSize(to *int, text string) bool {
+	parts := append(regexp.MustCompile(`^(\d{1,12})(KiB|MiB|GiB)?$`).FindStringSubmatch(text), "", "", "")
+	value, _ := strconv.ParseFloat(parts[1], 64)
+	value *= map[string]float64{"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}[parts[2]]
+	*to = int(value)
+	return value >= 1<<20 && value <= 1<<30
 }
 
 // leadsToHost: the peer is the host of this machine, as on a virtual device.

@@ -26,7 +26,8 @@ var frameNames = strings.Fields("00 HELLO AUTH SERVICES OPEN ACCEPT REFUSE DATA 
 	"GOAWAY SECRET RESUME ACK")
 
 // frameSizes are those of payloads of one size.
-var frameSizes = map[byte]int{frameAccept: 0, frameCredit: 8, frameFin: 0, framePing: 8, framePong: 8}
+var frameSizes = map[byte]int{frameAccept: 0, frameCredit: 8, frameFin: 0, framePing: 8, framePong: 8,
+	frameSecret: secretBytes, frameResume: 8 + secretBytes, frameAck: 8}
 
 // isExtension tells types that a later version may add, and this one skips.
 func (h header) isExtension() bool { return h.kind >= 0x80 && h.kind <= 0xfe }
@@ -93,8 +94,13 @@ func appendHeader(to []byte, kind byte, stream uint32, length int, crc, sequence
 	binary.BigEndian.PutUint32(header[4:], stream)
 	binary.BigEndian.PutUint32(header[8:], uint32(length))
 	binary.BigEndian.PutUint32(header[12:], crc)
-	binary.BigEndian.PutUint16(header[2:], headerCheck(header[:], sequence))
+	setNumber(header[:], sequence)
 	return append(to, header[:]...)
+}
+
+// setNumber gives the frame that begins with a header its sequence number.
+func setNumber(header []byte, sequence uint32) {
+	binary.BigEndian.PutUint16(header[2:], headerCheck(header, sequence))
 }
 
 // appendFrame appends a frame with the CRC of its payload.

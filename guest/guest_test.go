@@ -92,7 +92,7 @@ func newTestSession(isFull bool) *session {
 func TestWrongFrames(t *testing.T) {
 	for _, each := range vectors.Wrong {
 		s := newTestSession(each.Integrity != "frame")
-		s.read(readerOf(unhex(each.Hex)))
+		s.read(s.link, readerOf(unhex(each.Hex)))
 		if s.over == nil || s.over.code != each.Code {
 			t.Errorf("%s: %v", each.What, s.over)
 		}
@@ -111,7 +111,7 @@ func FuzzRead(f *testing.F) {
 			payload := input[4 : 4+length]
 			frame := appendFrame(nil, input[0], uint32(input[1]), payload, s.sequenceIn)
 			input = input[4+length:]
-			s.read(readerOf(frame))
+			s.read(s.link, readerOf(frame))
 		}
 		s.link.Lock()
 		s.link.close(failf("shutdown", ""))

@@ -44,11 +44,13 @@ type channel struct {
 	sockets    []string     // files to be removed at the end
 	told       atomic.Value // the last state that was logged; no lock guards it
 	refused    string       // the last refusal of a session that was logged
+	serving    int          // streams of the peer
+	budget     int          // for windows to grow
 }
 
 func newChannel(spec *channelSpec, name string) *channel {
 	return &channel{spec: spec, instance: newNonce(), name: name, services: map[string]func(*stream){},
-		changed: make(chan struct{}), links: map[*link]bool{}}
+		changed: make(chan struct{}), links: map[*link]bool{}, budget: growthBudget}
 }
 
 // run serves the channel until it ends for good: when it can never work, or standard input has ended.
@@ -65,6 +67,7 @@ func (c *channel) run() *failure {
 			reason = c.serve(conn)
 		}
 		if c.spec.kind == "stdio" || isWord(reason.code, "channel-unusable channel-denied shutdown") {
+			c.endSuspended(reason) // no other link will come
 			return reason
 		}
 		if time.Since(began) > 2*maxRetry {
@@ -95,7 +98,7 @@ func (c *channel) listen() *failure {
 func (c *channel) makeRoom(newcomer *link) {
 	counts, waiting := map[string]int{newcomer.machine: 1}, []*link{}
 	for l := range c.links { // in random order
-		if c.session == nil || l != c.session.link {
+		if l.session == nil || l.session != c.session {
 			counts[l.machine]++
 			waiting = append(waiting, l)
 		}
@@ -144,8 +147,9 @@ func (c *channel) open(service, from string, wait time.Duration) (*stream, *fail
 	for {
 		c.Lock()
 		s, changed := c.session, c.changed
+		isLinked := s != nil && s.isLinked()
 		c.Unlock()
-		if s != nil {
+		if isLinked {
 			// A session that is over, or drains, is followed by another one.
 			if st, failed := s.open(service, from); failed == nil || !isWord(failed.code, "no-session shutdown") {
 				return st, failed
@@ -171,6 +175,7 @@ func (c *channel) stop() {
 	links := c.links
 	c.isStopping, c.links = true, map[*link]bool{}
 	c.Unlock()
+	c.endSuspended(failf("shutdown", "shutting down"))
 	for l := range links {
 		l.stop(failf("shutdown", "shutting down"))
 	}
@@ -182,19 +187,30 @@ func (c *channel) stop() {
 // ---- what links tell, with the lock held ----
 
 func (c *channel) established(s *session) {
-	if displaced := c.session; displaced != nil && displaced.link != s.link {
+	switch displaced := c.session; {
+	case displaced == nil:
+	case !displaced.isLinked() && displaced.peer.instance == s.peer.instance:
+		displaced.fail("resume-refused", "the peer reconnected without the session")
+	case !displaced.isLinked():
+		displaced.fail("peer-restarted", "the peer restarted")
+	case displaced.link != s.link:
 		// Not now: it takes the lock, and waits.
 		go displaced.link.stop(failf("channel-displaced", "a newer connection replaced this one"))
 	}
 	c.session, c.refused = s, ""
-	c.told.Store("")
-	close(c.changed)
-	c.changed = make(chan struct{})
+	c.announce()
 	peer := escape(s.peer.agent, 80)
 	if s.peer.name != "" {
 		peer = escape(s.peer.name, 80) + ", " + peer
 	}
 	logLine(logInfo, "session established with %s on %s", peer, c.spec.text)
+}
+
+// announce tells those that wait for a session that there is one with a link.
+func (c *channel) announce() {
+	c.told.Store("")
+	close(c.changed)
+	c.changed = make(chan struct{})
 }
 
 func (c *channel) ended(s *session, reason *failure) {
@@ -220,8 +236,8 @@ type link struct {
 	conn    io.ReadWriteCloser
 	machine string // at its other end, if that is known
 
-	*mutex            // of the channel
-	wake   *sync.Cond // for the writer
+	alarms
+	wake *sync.Cond // for the writer
 	// raw has bytes to be written before all frames: flush, HELLOs, the last words of a session.
 	raw       []byte
 	isWriting bool
@@ -229,15 +245,12 @@ type link struct {
 	isLast    bool // no handshake follows the session
 	session   *session
 	opening
-	pauses  backoff
-	next    *hello // counts as the first one of the next attempt (R-OPEN-13)
-	serving int    // streams of the peer
-	budget  int    // for windows to grow
-	alarms  map[string]*time.Timer
+	pauses backoff
+	next   *hello // counts as the first one of the next attempt (R-OPEN-13)
 }
 
 func newLink(c *channel, conn io.ReadWriteCloser) *link {
-	l := &link{channel: c, conn: conn, mutex: &c.mutex, budget: growthBudget, alarms: map[string]*time.Timer{}}
+	l := &link{channel: c, conn: conn, alarms: alarms{&c.mutex, map[string]*time.Timer{}}}
 	l.wake = sync.NewCond(l)
 	return l
 }
@@ -293,8 +306,10 @@ func (l *link) close(err error) {
 	if err == io.EOF || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
 		l.closed = failf("channel-closed", "the other end closed the channel")
 	}
-	if l.session != nil {
-		l.session.leave(l.closed, false)
+	if s := l.session; s != nil && l.channel.spec.kind != "stdio" && s.mayWait() {
+		s.suspend(nil)
+	} else if s != nil {
+		s.leave(l.closed, false)
 	}
 	l.silence()
 	l.wake.Broadcast()
@@ -328,7 +343,7 @@ func (l *link) readAll() error {
 		read, s := l.seekHello, l.session
 		l.Unlock()
 		if s != nil {
-			read = s.read
+			read = func(from *bufio.Reader) (int, error) { return s.read(l, from) }
 		}
 		count, err := read(from)
 		if err != nil {
@@ -373,7 +388,7 @@ func (l *link) writeAll() {
 		batch = append(batch[:0], l.raw...)
 		l.raw = nil
 		if l.session != nil {
-			batch = l.session.fill(batch)
+			batch = l.session.collect(batch)
 		}
 		l.isWriting = true
 		l.Unlock()
@@ -392,26 +407,32 @@ func (l *link) writeAll() {
 	}
 }
 
+// alarms are the timers of a link, or of a session.
+type alarms struct {
+	*mutex // of the channel
+	timers map[string]*time.Timer
+}
+
 // alarm calls a function later, with the lock held, unless it is silenced or replaced by one of the same name before.
-func (l *link) alarm(name string, delay time.Duration, ring func()) {
-	l.silence(name)
+func (a *alarms) alarm(name string, delay time.Duration, ring func()) {
+	a.silence(name)
 	var timer *time.Timer
 	timer = time.AfterFunc(delay, func() {
-		defer l.lock()()
-		if l.alarms[name] == timer {
-			delete(l.alarms, name)
+		defer a.lock()()
+		if a.timers[name] == timer {
+			delete(a.timers, name)
 			ring()
 		}
 	})
-	l.alarms[name] = timer
+	a.timers[name] = timer
 }
 
 // silence stops alarms, all of them if none is named.
-func (l *link) silence(names ...string) {
-	for name, timer := range l.alarms {
+func (a *alarms) silence(names ...string) {
+	for name, timer := range a.timers {
 		if len(names) == 0 || isAmong(name, names) {
 			timer.Stop()
-			delete(l.alarms, name)
+			delete(a.timers, name)
 		}
 	}
 }

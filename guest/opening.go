@@ -24,7 +24,8 @@ type hello struct {
 	minVersion, maxVersion            int64
 	nonce, ack, instance, agent, name string
 	limits                            limits
-	isFull, requiresTLS, isBusy       bool
+	isFull, requiresTLS               bool
+	features                          []string
 	// hasAuth: it requires a proof by method, of one of the keys.
 	hasAuth bool
 	method  string
@@ -38,7 +39,7 @@ func (h *hello) frame() []byte {
 		accepted[rule.name] = h.limits[index]
 	}
 	hello := fields{"version": fields{"min": h.minVersion, "max": h.maxVersion}, "nonce": h.nonce, "ack": orNull(h.ack),
-		"instance": h.instance, "agent": h.agent, "name": orNull(h.name), "limits": accepted, "features": []string{},
+		"instance": h.instance, "agent": h.agent, "name": orNull(h.name), "limits": accepted, "features": h.features,
 		"integrity": map[bool]string{true: "full", false: "frame"}[h.isFull], "auth": nil}
 	if h.hasAuth {
 		hello["auth"] = fields{"method": h.method, "keys": h.keyIDs}
@@ -62,7 +63,7 @@ func parseHello(payload []byte) *hello {
 		h.limits[index] = int(accepted.integer(rule.name, float64(rule.min), float64(rule.max)))
 	}
 	if o.has("features") {
-		h.isBusy = isAmong("busy", o.texts("features", isAny))
+		h.features = o.texts("features", isAny)
 	}
 	if h.hasAuth {
 		auth := o.object("auth")
@@ -133,6 +134,7 @@ func (l *link) attempt(first *hello) {
 		l.own.hasAuth = true
 		l.own.keyIDs = append(l.own.keyIDs, key.id)
 	}
+	l.own.features = c.features(l.own.keyIDs)
 	l.put(make([]byte, c.spec.limits[frameLimit]+headerBytes))
 	l.peerNonce, l.owesAnswer = "", false
 	if first != nil {
@@ -193,30 +195,39 @@ func (l *link) takeHello(peer *hello) {
 	}
 }
 
-// establish begins the session on which two HELLOs agree, or ends it at once. It is ready when its key is proved.
+// establish begins the session on which two HELLOs agree, or ends it at once. It is ready when its key is proved. If both
+// name an earlier session, it only decides whether that one goes on.
 func (l *link) establish(peer *hello) {
-	s := newSession(l, l.own, peer)
+	s, what, known := newSession(l, l.own, peer), "key", l.channel.session
 	l.silence()
 	l.own, l.session = nil, s
-	proof, failed := agree(s.own, peer, l.channel.keys)
+	switch areBoth := func(name string) bool { return isAmong(name, s.own.features) && isAmong(name, peer.features) }; {
+	case known != nil && areBoth(known.id):
+		s.resumes, what = known, "session"
+	case areBoth(resumeFeature):
+		s.limit = l.channel.spec.resumeMemory
+	}
+	proof, failed := s.agree(l.channel.keys)
 	if s.isBroken(failed) {
 		return
 	}
-	l.alarm("look", lookEvery, s.look)
-	if s.proof = proof; proof == nil {
+	s.alarm("look", lookEvery, s.look)
+	s.alarm("proof", proofTime, func() { s.fail("auth-failed", "the peer did not prove its %s within 10 s", what) })
+	if proof == nil {
 		s.becomeReady()
 		return
 	}
+	s.proof = *proof
 	s.control(frameAuth, 0, proof.sent)
-	l.alarm("proof", proofTime, func() { s.fail("auth-failed", "the peer did not prove its key within 10 s") })
 }
 
-// reopen follows the end of a session, at once or after a pause (R-OPEN-12).
-func (l *link) reopen(age time.Duration, code string) {
+// reopen follows a session that was on the link since a time, at once or after a pause (R-OPEN-12).
+func (l *link) reopen(since time.Time, code string) {
 	switch {
+	case l.closed != nil || l.isLast:
 	case isWord(code, "auth-failed version-mismatch"):
 		l.alarm("pause", l.pauses.delay(firstRetry, maxHopelessPause), l.open)
-	case age < shortSession:
+	case time.Since(since) < shortSession:
 		l.alarm("pause", l.pauses.delay(firstRetry, maxRetry), l.open)
 	default:
 		l.pauses = 0
@@ -281,15 +292,17 @@ type proof struct {
 	sent, expected []byte
 }
 
-// agree tells why two HELLOs make no session, or chooses its key: nil if neither side requires one.
-func agree(own, peer *hello, keys []key) (*proof, *failure) {
+// agree returns why two HELLOs make no session, or chooses its key: nil if neither side requires one. A session that is
+// resumed has its own.
+func (s *session) agree(keys []key) (*proof, *failure) {
+	own, peer := s.own, s.peer
 	switch {
 	case peer.minVersion > own.maxVersion || peer.maxVersion < own.minVersion:
 		return nil, failf("version-mismatch", "no common protocol version: %d–%d here, %d–%d at the peer",
 			own.minVersion, own.maxVersion, peer.minVersion, peer.maxVersion)
 	case peer.requiresTLS:
 		return nil, failf("auth-failed", "the peer requires TLS, which vproxy-guest does not have; take vproxy")
-	case peer.isBusy:
+	case isAmong("busy", peer.features) && s.resumes == nil:
 		return nil, failf("channel-busy", "the listener is in use by another peer")
 	case !own.hasAuth && len(keys) > 0:
 		return nil, failf("auth-failed", "this side got a key while the connection waited")
@@ -309,18 +322,25 @@ func agree(own, peer *hello, keys []key) (*proof, *failure) {
 	}
 	for _, id := range preferred {
 		for _, key := range keys {
-			if key.id == id && isAmong(id, other) {
-				return &proof{id, key.prove(own, peer), key.prove(peer, own)}, nil
+			if key.id == id && isAmong(id, other) && (s.resumes == nil || s.resumes.proof.keyID == id) {
+				prove := func(from, to *hello) []byte {
+					return authenticate(key.bytes, []byte("vproxy-auth-v1"), from.payload, to.payload)
+				}
+				return &proof{id, prove(own, peer), prove(peer, own)}, nil
 			}
 		}
+	}
+	if s.resumes != nil {
+		return nil, failf("auth-failed", "the session to resume was proved with another key")
 	}
 	return nil, failf("auth-failed", "no key in common: %s here, %s at the peer",
 		strings.Join(own.keyIDs, ", "), strings.Join(peer.keyIDs, ", "))
 }
 
-func (k key) prove(sender, receiver *hello) []byte {
-	mac := hmac.New(sha256.New, k.bytes)
-	for _, part := range [][]byte{[]byte("vproxy-auth-v1"), sender.payload, receiver.payload} {
+// authenticate returns the HMAC over byte strings, each preceded by its length.
+func authenticate(key []byte, parts ...[]byte) []byte {
+	mac := hmac.New(sha256.New, key)
+	for _, part := range parts {
 		mac.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
 		mac.Write(part)
 	}

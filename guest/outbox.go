@@ -15,7 +15,7 @@ const (
 	slowBytes  = 1024
 )
 
-// outbox is what a session has to send. Its order: control frames, the newest PONG, credits, and then DATA, one frame
+// outbox is what a session has to send. Its order: an ACK, control frames, the newest PONG, credits, and then DATA, one frame
 // per stream in turn (R-FLOW-7).
 type outbox struct {
 	checkOut    dataCheck
@@ -48,8 +48,18 @@ func (s *session) control(kind byte, stream uint32, payload []byte) {
 }
 
 func (s *session) appendControl(kind byte, stream uint32, payload []byte) {
-	s.controls = appendFrame(s.controls, kind, stream, payload, s.nextOut())
+	s.controls = appendFrame(s.controls, kind, stream, payload, 0)
 	s.link.wake.Broadcast()
+}
+
+// takeControls appends the control frames that wait. They get their numbers now, because others may go first.
+func (s *session) takeControls(to []byte) []byte {
+	for rest := s.controls; len(rest) > 0; rest = rest[headerBytes+binary.BigEndian.Uint32(rest[8:]):] {
+		setNumber(rest[:headerBytes], s.nextOut())
+	}
+	to = append(to, s.controls...)
+	s.controls, s.controlCount = nil, 0
+	return to
 }
 
 // raise raises a total of credit by the payload of a CREDIT.
@@ -59,9 +69,9 @@ func raise(total *int64, payload []byte) {
 	}
 }
 
-func (o *outbox) hasFrames() bool {
-	return o.pong != nil || len(o.controls) > 0 || len(o.credits) > 0 || o.creditDue ||
-		o.sentData < o.credit && len(o.ready) > 0
+func (s *session) hasFrames() bool {
+	return s.pong != nil || len(s.controls) > 0 || len(s.credits) > 0 || s.creditDue || s.ackDue || len(s.unwritten()) > 0 ||
+		s.sentData < s.credit && len(s.ready) > 0 && !s.isFull(s.kept)
 }
 
 func (o *outbox) nextOut() uint32 {
@@ -73,25 +83,25 @@ func (o *outbox) nextOut() uint32 {
 
 // fill appends what is to be written next.
 func (s *session) fill(to []byte) []byte {
-	credit := func(id uint32, total int64) {
-		to = appendFrame(to, frameCredit, id, binary.BigEndian.AppendUint64(nil, uint64(total)), s.nextOut())
+	tell := func(kind byte, id uint32, total int64) {
+		to = appendFrame(to, kind, id, binary.BigEndian.AppendUint64(nil, uint64(total)), s.nextOut())
 	}
-	takeControls := func() {
-		to = append(to, s.controls...)
-		s.controls, s.controlCount = nil, 0
+	if s.ackDue {
+		tell(frameAck, 0, s.received)
+		s.noteTold()
 	}
-	takeControls()
+	to = s.takeControls(to)
 	if s.pong != nil {
 		to = appendFrame(to, framePong, 0, s.pong, s.nextOut())
 		s.pong = nil
 	}
 	if s.creditDue {
-		credit(0, s.inFlight)
+		tell(frameCredit, 0, s.inFlight)
 		s.creditDue = false
 	}
 	for _, st := range s.credits {
 		if st.creditDue = false; st.mayRaise() {
-			credit(st.id, st.window.granted)
+			tell(frameCredit, st.id, st.window.granted)
 		}
 	}
 	s.credits = nil
@@ -99,7 +109,7 @@ func (s *session) fill(to []byte) []byte {
 	if s.maxFrame == limitRules[frameLimit].min {
 		batch, largest = slowBytes, slowBytes
 	}
-	for s.sentData < s.credit && len(to) < batch && len(s.ready) > 0 {
+	for end := len(to) + batch; s.sentData < s.credit && len(to) < end && len(s.ready) > 0 && !s.isFull(to); {
 		st := s.ready[0]
 		s.ready, st.isQueued = s.ready[1:], false
 		size := int(least(int64(least(st.sendable(), largest)), s.credit-s.sentData))
@@ -113,7 +123,7 @@ func (s *session) fill(to []byte) []byte {
 		if st.offer(); len(st.out) == 0 {
 			st.changed.Broadcast()
 			st.sendFin()
-			takeControls() // frames go in the order of their numbers
+			to = s.takeControls(to) // a FIN follows its DATA, and frees a place
 		}
 	}
 	return to

@@ -20,7 +20,7 @@ type session struct {
 	own, peer *hello
 	began     time.Time
 	over      *failure
-	proof     *proof
+	proof     proof
 	isReady   bool // the peer has proved its key, if one is required
 	draining  *failure
 
@@ -37,8 +37,10 @@ type session struct {
 	mine, peers counts
 	resets      *tokens // of streams that the peer opened and reset
 
+	alarms
 	outbox
 	liveness
+	continuity
 }
 
 // counts are those of the streams of one side.
@@ -47,7 +49,9 @@ type counts struct{ open, unanswered int }
 func newSession(l *link, own, peer *hello) *session {
 	isFull, now := own.isFull || peer.isFull, time.Now()
 	s := &session{link: l, own: own, peer: peer, began: now, streams: map[uint32]*stream{},
-		checkIn: newDataCheck(isFull, peer.nonce, own.nonce), sequenceIn: 1, inFlight: int64(own.limits[inFlightLimit]),
+		alarms:     alarms{l.mutex, map[string]*time.Timer{}},
+		continuity: continuity{nonces: []string{own.nonce, peer.nonce}, joined: now},
+		checkIn:    newDataCheck(isFull, peer.nonce, own.nonce), sequenceIn: 1, inFlight: int64(own.limits[inFlightLimit]),
 		nextID: 2, resets: newTokens(200, 1000, now), room: sync.NewCond(l), liveness: liveness{arrivedAt: now},
 		outbox: outbox{checkOut: newDataCheck(isFull, own.nonce, peer.nonce), sequenceOut: 1,
 			credit: int64(peer.limits[inFlightLimit]), maxFrame: least(own.limits[frameLimit], peer.limits[frameLimit])},
@@ -59,8 +63,14 @@ func newSession(l *link, own, peer *hello) *session {
 }
 
 func (s *session) becomeReady() {
-	s.isReady = true
-	s.link.silence("proof")
+	if s.isReady = true; s.resumes != nil {
+		s.sendResume()
+		return
+	}
+	if s.silence("proof"); s.limit > 0 {
+		s.part = random(secretBytes)
+		s.control(frameSecret, 0, s.part)
+	}
 	s.sendServices()
 	s.link.channel.established(s)
 }
@@ -93,9 +103,14 @@ func (s *session) sendServices() {
 	s.control(frameServices, 0, encode(last))
 }
 
-// end ends the session, and tells the peer if it would understand that (R-CODE-3).
+// end ends the session, and tells the peer if it would understand that (R-CODE-3). If it lost bytes, it may wait instead.
 func (s *session) end(reason *failure) {
-	s.leave(reason, !isWord(reason.code, "peer-restarted desync"))
+	isLost := isWord(reason.code, "peer-restarted desync")
+	if isLost && s.mayWait() {
+		s.suspend(reason)
+		return
+	}
+	s.leave(reason, !isLost && s.isLinked() && s.resumes == nil)
 }
 
 func (s *session) fail(code, format string, args ...any) { s.end(failf(code, format, args...)) }
@@ -112,10 +127,14 @@ func (s *session) leave(reason *failure, isTold bool) {
 	if s.over != nil {
 		return
 	}
-	l := s.link
+	l, isHere := s.link, s.link.session == s
 	s.over = reason
-	l.session = nil
-	l.silence()
+	if s.silence(); isHere {
+		l.session = nil
+	}
+	for _, probe := range s.probes() {
+		probe.leave(failf(reason.code, "the session to resume has ended: %s", reason.message), false)
+	}
 	for _, stream := range s.streams {
 		if isTold && reason.code == "shutdown" {
 			s.appendControl(stream.resetFrame(), stream.id, encodeReason(reason))
@@ -127,13 +146,13 @@ func (s *session) leave(reason *failure, isTold bool) {
 	}
 	if isTold || reason == s.draining {
 		// A drained session has nothing more to say, but its last FINs may still wait.
-		l.put(s.controls)
-		s.controls = nil
+		l.put(s.takeControls(s.unwritten()))
 	}
+	s.kept = nil
 	s.room.Broadcast()
 	l.channel.ended(s, reason)
-	if l.closed == nil && !l.isLast {
-		l.reopen(time.Since(s.began), reason.code)
+	if isHere {
+		l.reopen(s.began, reason.code)
 	}
 }
 
@@ -146,14 +165,14 @@ func (s *session) sayGoodbye(reason *failure) {
 func (s *session) drain(reason *failure) {
 	if s.draining == nil {
 		s.draining = reason
-		s.link.alarm("leave", drainTime, func() { s.end(reason) })
+		s.alarm("leave", drainTime, func() { s.end(reason) })
 		s.room.Broadcast()
 		s.leaveIfDrained()
 	}
 }
 
 func (s *session) leaveIfDrained() {
-	if s.draining != nil && len(s.streams) == 0 {
+	if s.draining != nil && len(s.streams) == 0 && s.isLinked() {
 		s.leave(s.draining, false)
 	}
 }
@@ -162,7 +181,7 @@ func (s *session) leaveIfDrained() {
 
 // read reads a frame and handles it. It returns how many bytes are done with: none of those that end the session, since
 // a HELLO may be among them.
-func (s *session) read(from *bufio.Reader) (int, error) {
+func (s *session) read(l *link, from *bufio.Reader) (int, error) {
 	start, err := from.Peek(1)
 	if err == nil && start[0] != 0 {
 		start, err = from.Peek(headerBytes)
@@ -170,18 +189,20 @@ func (s *session) read(from *bufio.Reader) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	h, isRight := header{}, false
+	l.Lock()
+	h, isRight, sequence := header{}, false, s.sequenceIn
+	l.Unlock()
 	if len(start) == headerBytes {
-		h, isRight = readHeader(start, s.sequenceIn)
+		h, isRight = readHeader(start, sequence)
 	}
 	failed := h.judge(s.own.limits[frameLimit])
 	switch {
 	case start[0] == 0:
 		failed = failf("peer-restarted", "the peer restarted: it sent a flush")
 	case start[0] == magic[0]:
-		return s.readMagic(from, string(start))
+		return s.readMagic(l, from, string(start))
 	case !isRight:
-		failed = failf("desync", "frame %d: header check failed", s.sequenceIn)
+		failed = failf("desync", "frame %d: header check failed", sequence)
 	}
 	end := headerBytes + int(h.length)
 	if h.kind == frameData {
@@ -200,21 +221,22 @@ func (s *session) read(from *bufio.Reader) (int, error) {
 	}
 	var payload []byte
 	if failed == nil && !h.isExtension() {
-		payload, failed = s.checkIn.verify(h, frame[headerBytes:end], s.sequenceIn)
+		payload, failed = s.checkIn.verify(h, frame[headerBytes:end], sequence)
 	}
-	defer s.link.lock()()
-	if s.isBroken(failed) || s.over != nil {
+	defer l.lock()()
+	if l.session != s || s.isBroken(failed) { // it may have left the link meanwhile
 		return 0, nil
 	}
-	s.sequenceIn, s.doubt = nextSequence(s.sequenceIn), nil
+	s.sequenceIn, s.doubt, s.received = nextSequence(sequence), nil, s.received+int64(end)
 	if s.isMidFrame, s.frameSpent = from.Buffered() > end, 0; !h.isExtension() {
 		s.handle(h, payload)
 	}
+	s.owe()
 	return end, nil
 }
 
 // readMagic reads a magic where a frame should begin (R-OPEN-14).
-func (s *session) readMagic(from *bufio.Reader, start string) (length int, err error) {
+func (s *session) readMagic(l *link, from *bufio.Reader, start string) (length int, err error) {
 	var found *hello
 	failed := failf("desync", "FF without a valid HELLO where a frame should begin")
 	if start == magic {
@@ -222,14 +244,14 @@ func (s *session) readMagic(from *bufio.Reader, start string) (length int, err e
 			return 0, err
 		}
 	}
+	defer l.lock()()
 	if found != nil {
 		failed = failf("peer-restarted", "the peer restarted: it sent another HELLO")
-		if found.nonce == s.peer.nonce || found.nonce == s.own.nonce || found.instance == s.own.instance {
+		if isAmong(found.nonce, s.nonces) || found.instance == s.own.instance {
 			failed = nil
 		}
 	}
-	defer s.link.lock()()
-	if s.isBroken(failed) {
+	if l.session != s || s.isBroken(failed) {
 		return 0, nil
 	}
 	s.isMidFrame, s.frameSpent = from.Buffered() > length, 0
@@ -252,6 +274,10 @@ func (s *session) handle(h header, payload []byte) {
 		s.fail("protocol-error", "%s of %d bytes instead of %d", frameNames[h.kind], len(payload), size)
 		return
 	}
+	if s.resumes != nil && h.kind != frameGoaway {
+		s.handleResume(h, payload)
+		return
+	}
 	switch h.kind {
 	case frameData:
 		s.handleData(h, payload)
@@ -266,7 +292,7 @@ func (s *session) handle(h header, payload []byte) {
 	case frameGoaway:
 		s.handleGoaway(payload)
 	case frameAuth, frameSecret, frameResume, frameAck:
-		s.fail("protocol-error", "unexpected %s", h)
+		s.handleContinuity(h, payload)
 	default:
 		s.handleStream(h, payload)
 	}
@@ -318,7 +344,7 @@ func (s *session) handleGoaway(payload []byte) {
 	if s.isBroken(*o.failed) {
 		return
 	}
-	if reason.code != "shutdown" {
+	if reason.code != "shutdown" || s.resumes != nil {
 		s.leave(reason, false)
 		return
 	}
@@ -350,8 +376,8 @@ func (s *session) handleOpen(id uint32, payload []byte) {
 	o := parseObject(payload, "OPEN")
 	service, _ := o.text("service"), optional[string](o, "from")
 	o.require(!optional[bool](o, "datagram"), "datagram", "in a session without datagrams")
-	l, streams, opens := s.link, s.own.limits[streamsLimit], s.own.limits[opensLimit]
-	serve := l.channel.services[service]
+	c, streams, opens := s.link.channel, s.own.limits[streamsLimit], s.own.limits[opensLimit]
+	serve := c.services[service]
 	var refused *failure
 	switch {
 	case s.isBroken(*o.failed):
@@ -359,7 +385,7 @@ func (s *session) handleOpen(id uint32, payload []byte) {
 	case s.isOwn(id) || id <= s.lastPeerID:
 		s.fail("protocol-error", "OPEN with id %d: not of its opener, or not above %d", id, s.lastPeerID)
 		return
-	case s.peers.open >= streams || s.peers.unanswered >= opens || l.serving >= 2*streams:
+	case s.peers.open >= streams || s.peers.unanswered >= opens || c.serving >= 2*streams:
 		refused = failf("too-many-streams", "too many streams (max %d open, %d unanswered)", streams, opens)
 	case s.draining != nil:
 		refused = failf("shutdown", "the session is shutting down")
@@ -372,13 +398,13 @@ func (s *session) handleOpen(id uint32, payload []byte) {
 		return
 	}
 	stream := newStream(s, id, &s.peers)
-	l.serving++
+	c.serving++
 	go func() {
 		serve(stream)
-		defer l.lock()()
+		defer c.lock()()
 		stream.reset(failf("cancelled", "the program at this end has gone"))
 		stream.leave()
-		l.serving--
+		c.serving--
 	}()
 }
 
@@ -455,7 +481,7 @@ func (s *session) look() {
 	isInDoubt := !s.isAsked && (s.isMidFrame || s.sentFrames > s.answered && time.Since(s.arrivedAt) >= doubtAfter)
 	s.looks++
 	isDue := s.looks >= pingAfter || s.looks >= wakeAfter && time.Since(s.arrivedAt) >= lookEvery
-	if s.isReady && (isInDoubt || isDue && !s.link.isBusy()) {
+	if s.isReady && s.resumes == nil && (isInDoubt || isDue && !s.link.isBusy()) {
 		nonce := random(8) // nobody can know it before
 		if s.looks = 0; isInDoubt {
 			s.isAsked = true
@@ -465,13 +491,13 @@ func (s *session) look() {
 		}
 		s.control(framePing, 0, nonce)
 	}
-	s.link.alarm("look", lookEvery, s.look)
+	s.alarm("look", lookEvery, s.look)
 }
 
 // isLost tells whether an incomplete frame, of which some was seen, has the bytes of a PING: the peer sends them only
 // after it. They may come in parts.
 func (s *session) isLost(frame []byte, seen int) bool {
-	defer s.link.lock()()
+	defer s.lock()()
 	if seen -= len(s.doubt); seen < headerBytes {
 		seen = headerBytes
 	}

@@ -13,7 +13,7 @@ func TestLengths(t *testing.T) {
 	for _, length := range []int{-1 << 31, -1} {
 		s := newTestSession(false)
 		s.isReady = false
-		s.read(readerOf(appendHeader(nil, frameData, 2, length, 0, 1)))
+		s.read(s.link, readerOf(appendHeader(nil, frameData, 2, length, 0, 1)))
 		h, _, _ := readHello(readerOf(appendHeader([]byte(magic), frameHello, 0, length, 0, 0)))
 		start := binary.BigEndian.AppendUint32([]byte{execStdin}, uint32(length))
 		_, _, err := readRecord(readerOf(start), func(byte) int { return 15 })
@@ -34,14 +34,17 @@ func TestTotals(t *testing.T) {
 	st := newStream(s, 2, &s.peers)
 	st.isAnswered, s.lastPeerID, s.receivedData, s.inFlight = true, 2, far, far+1000
 	st.window.received, st.window.released, st.window.granted = far, far, far+1000
+	s.limit, s.acked, s.written = 1000, far, far
 	s.handleData(header{stream: 2}, make([]byte, 1000))
 	st.release(1000)
-	written := s.fill(nil)
+	written := s.collect(nil)
+	isKept := bytes.Equal(s.kept, written) && !s.hasFrames()
+	s.drop(far+20, s.written)
 	raise(&s.credit, u64(far+1000))
 	raise(&st.credit, u64(1<<64-1))
 	raise(&st.credit, u64(5))
 	st.sent, st.out = far, make([]byte, 2000)
-	if s.over != nil || cap(st.in) > st.window.size || s.credit != far+1000 || st.credit != maxInteger || st.sendable() != 2000 ||
+	if s.over != nil || !isKept || !bytes.Equal(s.kept[s.gone:], written[20:]) || cap(st.in) > st.window.size || s.credit != far+1000 || st.credit != maxInteger || st.sendable() != 2000 ||
 		!bytes.Contains(written, u64(far+1000+1<<20)) || !bytes.Contains(written, u64(far+1000+1<<16)) {
 		t.Errorf("%v, %d, %d, %d, %d, %x", s.over, cap(st.in), s.credit, st.credit, st.sendable(), written)
 	}
@@ -50,7 +53,7 @@ func TestTotals(t *testing.T) {
 // TestLateKey: a side that has a key accepts no session without AUTH, also if the key came after its HELLO.
 func TestLateKey(t *testing.T) {
 	s := newTestSession(false)
-	if _, failed := agree(s.own, s.peer, []key{{id: "01234567"}}); failed == nil || failed.code != "auth-failed" {
+	if _, failed := s.agree([]key{{id: "01234567"}}); failed == nil || failed.code != "auth-failed" {
 		t.Error(failed)
 	}
 }
@@ -62,7 +65,7 @@ func TestLostBytes(t *testing.T) {
 		s.isMidFrame, s.sentFrames, s.arrivedAt = isMidFrame, 1, s.arrivedAt.Add(-doubtAfter)
 		s.look()
 		frame := appendFrame(nil, 0x80, 0, append(s.controls[headerBytes:], make([]byte, 100)...), 1)
-		s.read(bufio.NewReader(iotest.OneByteReader(bytes.NewReader(frame))))
+		s.read(s.link, bufio.NewReader(iotest.OneByteReader(bytes.NewReader(frame))))
 		if (s.over != nil) != isMidFrame {
 			t.Error(isMidFrame, s.over)
 		}

@@ -317,7 +317,7 @@ func (st *stream) leave() {
 	if st.hasPlace {
 		st.hasPlace = false
 		st.counts.open--
-		st.session.link.budget += st.window.size - st.window.first
+		st.session.link.channel.budget += st.window.size - st.window.first
 		st.session.room.Broadcast()
 	}
 }
@@ -328,7 +328,7 @@ func (st *stream) mayRaise() bool { return !st.isOver && !st.finCame && st.refus
 // release counts bytes that have left this side, and raises the credit.
 func (st *stream) release(count int) {
 	s := st.session
-	if st.mayRaise() && st.window.release(count, time.Now(), &s.link.budget) && !st.creditDue {
+	if st.mayRaise() && st.window.release(count, time.Now(), &s.link.channel.budget) && !st.creditDue {
 		st.creditDue = true
 		s.credits = append(s.credits, st)
 		s.link.wake.Broadcast()
