@@ -32,6 +32,7 @@ type channel struct {
 	instance, name string
 	// services handle streams of the peer, each in a goroutine of its own: they accept or refuse a stream, and use it.
 	services map[string]func(*stream)
+	retry    chan struct{} // ends a pause before the next attempt
 
 	mutex      // guards what follows, and all of its links
 	keys       []key
@@ -50,7 +51,7 @@ type channel struct {
 
 func newChannel(spec *channelSpec, name string) *channel {
 	return &channel{spec: spec, instance: newNonce(), name: name, services: map[string]func(*stream){},
-		changed: make(chan struct{}), links: map[*link]bool{}, budget: growthBudget}
+		retry: make(chan struct{}, 1), changed: make(chan struct{}), links: map[*link]bool{}, budget: growthBudget}
 }
 
 // run serves the channel until it ends for good: when it can never work, or standard input has ended.
@@ -78,7 +79,10 @@ func (c *channel) run() *failure {
 			what = c.spec.text + ": " + what
 		}
 		c.tell("%s; retrying", what)
-		time.Sleep(pauses.delay(firstRetry, maxRetry))
+		select {
+		case <-time.After(pauses.delay(firstRetry, maxRetry)):
+		case <-c.retry:
+		}
 	}
 }
 

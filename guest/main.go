@@ -94,6 +94,10 @@ func run(o *options) *failure {
 				c.stop()
 				return nil
 			}
+			select {
+			case c.retry <- struct{}{}:
+			default: // it will retry
+			}
 			if failed := c.readKeys(o.keys); failed != nil {
 				logLine(logError, "%s", failed.message)
 			}
