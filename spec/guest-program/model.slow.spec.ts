@@ -1,6 +1,6 @@
 /**
  * Random operations on many streams between vproxy and vproxy-guest, over a channel that breaks: no byte is wrong, and only a
- * reset loses any. `SEED=n` chooses the operations of an earlier run, `OPERATIONS=n` their number.
+ * reset loses any, which no fault of the channel causes with `resume`. `SEED=n` chooses the operations of an earlier run, `OPERATIONS=n` their number.
  */
 import { join } from 'node:path';
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
@@ -20,7 +20,7 @@ import { BUFFERED_BYTES, type End, SERVICES, startPrograms } from './programs.js
 const OPERATIONS = Number(process.env['OPERATIONS'] ?? searchRuns(3000));
 const SEED = Number(process.env['SEED'] ?? Date.now() % 2 ** 32);
 
-const CHANNEL_OPTIONS = ['', ',frame=4096,in-flight=16384', ',streams=24'] as const;
+const CHANNEL_OPTIONS = ['', ',frame=4096,in-flight=16384'] as const;
 const MAX_ENDS = 120;
 /** How long both sides may take to work after a fault, and streams to end. */
 const RECOVERY_MS = 60_000;
@@ -33,22 +33,25 @@ serialTestWith('go')(`${OPERATIONS} operations at random: no wrong byte, and non
   const counts = { operations: 0, faults: 0, kills: 0 };
   const problems: string[] = [];
   const ledger = new Ledger((what) => problems.push(`operation ${counts.operations}: ${what}`));
-  const { ends, ports, open, take, work } = startPrograms(ledger);
+  const now: { guest: VproxyProcess | null; recovery: Promise<void> | null } = { guest: null, recovery: null };
+  const { ends, ports, open, take, work } = startPrograms(ledger, () => now.recovery !== null);
   const folder = temporaryFolder(t);
   const relay = new FaultyRelay(join(folder, 'host'), join(folder, 'guest'));
   t.teardown(() => relay.stop());
   await relay.start();
   const [up, down] = await Promise.all(SERVICES.map((service) => localServer(t, (socket) => take(service, socket))));
-  const isFull = random.fraction() < 0.5;
+  const [isFull, isResumable] = [random.fraction() < 0.5, random.fraction() < 0.7];
+  // In a session that does not end, streams may wait for room until they are given up.
+  const last = isResumable ? ',resume=10m,resume-memory=1MiB' : ',streams=24';
+  const someOptions = (): string => random.pick(CHANNEL_OPTIONS) + (isResumable || random.fraction() < 0.3 ? last : '');
   const channel = `unix-connect:${join(folder, 'host')},integrity=${isFull ? 'full' : 'frame'}`;
-  const host = await startProxy(t, `${channel}${random.pick(CHANNEL_OPTIONS)}`, {
+  const host = await startProxy(t, `${channel}${someOptions()}`, {
     ...{ outgoing: ['up:0'], incoming: [`down:${down?.port}`] },
   });
   ports.up = host.port('up');
-  const now: { guest: VproxyProcess | null; recovery: Promise<void> | null } = { guest: null, recovery: null };
 
   const launch = (): void => {
-    const address = `unix-listen:${join(folder, 'guest')}${random.pick(CHANNEL_OPTIONS)}`;
+    const address = `unix-listen:${join(folder, 'guest')}${someOptions()}`;
     const words = ['-c', address, '-o', 'down:0', '-i', `up:${up?.port}`];
     const launched = spawnVproxy(t, words, AS_GUEST);
     now.guest = launched;
@@ -64,6 +67,7 @@ serialTestWith('go')(`${OPERATIONS} operations at random: no wrong byte, and non
     const killed = now.guest;
     [now.guest, ports.down] = [null, 0];
     counts.kills += 1;
+    ledger.disturb();
     ledger.countKill('guest');
     relay.holdsOpen = waitMs % 2 === 0;
     killed?.kill('SIGKILL');
@@ -92,7 +96,8 @@ serialTestWith('go')(`${OPERATIONS} operations at random: no wrong byte, and non
     // Two changes within a frame may keep its length, and then only checksums would show them.
     if (now.recovery !== null && (isMangling || random.fraction() < 0.7)) return;
     counts.faults += 1;
-    ledger.disturb();
+    if (!isResumable) ledger.disturb();
+    for (const end of ends) end.mayBeRefused = true;
     cause();
     now.recovery ??= recover();
   };

@@ -30,6 +30,8 @@ export class End {
   hasFinished = false;
   /** Whether it broke the connection off. */
   hasLeft = false;
+  /** Whether its connection may be refused, until it has come to its target: the session has or had no link. */
+  mayBeRefused = false;
 
   constructor(socket: net.Socket, key: number) {
     this.socket = socket;
@@ -61,8 +63,8 @@ export class End {
   }
 }
 
-/** The programs at both sides, judged by a ledger. */
-export function startPrograms(ledger: Ledger) {
+/** The programs at both sides, judged by a ledger; `isBroken`: the session may have no link. */
+export function startPrograms(ledger: Ledger, isBroken: () => boolean) {
   const ends = new Set<End>();
   const ports = { up: 0, down: 0 };
   /** Openers whose connections have not come to a target, by number. */
@@ -75,11 +77,12 @@ export function startPrograms(ledger: Ledger) {
     ends.add(end);
     end.socket.once('close', () => ends.delete(end));
     const how = await endOf(end.socket);
-    const { key, other, receivedBytes, hasLeft } = end;
+    const { key, other, receivedBytes, hasLeft, mayBeRefused } = end;
     // The system connected a dial that was given up: its opener is judged.
     if (key === 0 && (how === 'reset' || receivedBytes === 0)) return void end.socket.destroy();
     const isComplete = other?.hasFinished === true && receivedBytes === other.sentBytes;
-    const disturbances = hasLeft || other?.hasLeft === true ? Number.NaN : ticket.disturbances;
+    const isExcused = hasLeft || other?.hasLeft === true || (other === null && mayBeRefused);
+    const disturbances = isExcused ? Number.NaN : ticket.disturbances;
     ledger.judge(service, { ...ticket, disturbances }, { end: how, isPrefix: true, isComplete, receivedBytes });
   };
 
@@ -96,6 +99,7 @@ export function startPrograms(ledger: Ledger) {
     const end = new End(net.connect({ port: ports[service], allowHalfOpen: true }), 2 * connections);
     end.socket.write(Buffer.from(BigUint64Array.of(BigInt(connections)).buffer));
     end.sentBytes = HEAD_BYTES;
+    end.mayBeRefused = isBroken();
     end.socket.on('data', (chunk: Buffer) => check(end, chunk));
     coming.set(connections, end);
     void follow(end, service, SIDES[service][0]);
