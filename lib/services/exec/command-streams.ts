@@ -1,21 +1,29 @@
 /** The input and outputs of a command as records; the receiver bounds what may be in flight. */
 import { type Duplex, type Readable, Writable } from 'node:stream';
+import { HEADER_BYTES } from '../../codec/limits.js';
 import { VproxyError } from '../../errors.js';
+import { FrameSlab } from '../../forward/frame-slab.js';
+import { LocalWriter } from '../../forward/local-writer.js';
+import { enlargePipe } from '../../system/processes/pipes.js';
+import { readBuffered } from '../../system/sockets/node-sockets.js';
 import { ByteQueue } from '../../util/bytes/byte-queue.js';
-import { encodeRecord, encodeRecordHeader } from '../../util/bytes/records.js';
+import { encodeRecordHeader, RECORD_HEADER_BYTES } from '../../util/bytes/records.js';
 import { EXEC_KIND, encodeEof, STDIN_CREDIT_BYTES } from './exec-messages.js';
-
-/** The longest output record, in bytes. */
-const MAX_PIECE_BYTES = 65_536;
-
-/** Payloads up to this size are copied behind their header: cheaper than a second write. */
-const COPY_BYTES = 4096;
 
 /** The output is not read while this many bytes wait in the stream. */
 const MAX_WAITING_BYTES = 131_072;
 
 /** Nor while this many pieces wait, however short: meanwhile the pipe coalesces what the command writes. */
 const MAX_WAITING_PIECES = 16;
+
+/**
+ * When this many reads in a row had to wait for less than this, in milliseconds, the command writes all the time. Unless a read
+ * brings that much, the next one waits for a while then: a record costs the same, however short it is.
+ */
+const QUICK_READS = 8;
+const QUICK_MS = 10;
+const GATHERED_BYTES = 32_768;
+const GATHER_MS = 1;
 
 interface OutputSenderOptions {
   readonly source: Readable;
@@ -31,26 +39,37 @@ interface OutputSenderOptions {
 /** The runner's side of an output: sends what the command writes, then EOF. */
 export class OutputSender {
   readonly #options: OutputSenderOptions;
+  readonly #slab = new FrameSlab();
   #sentBytes = 0;
+  /** Writes that the stream still holds. */
   #waitingPieces = 0;
   #isHeldUp = false;
   #wasHeldUp = false;
   #isEnded = false;
+  /** Reads in a row that had data at once, and when the next one began to wait. */
+  #quickReads = 0;
+  #readableSinceMs = 0;
 
   readonly #onWritten = (): void => {
     this.#waitingPieces -= 1;
-    this.#resume();
+    if (this.#waitingPieces > 0) return;
+    this.#slab.returned(true);
+    if (this.#isHeldUp) this.#readOn();
+  };
+
+  readonly #readOn = (): void => {
+    this.#isHeldUp = false;
+    this.#readableSinceMs = performance.now();
+    this.#options.source.resume();
   };
 
   constructor(options: OutputSenderOptions) {
     this.#options = options;
-    const { source, stream } = options;
-    stream.on('drain', () => this.#resume());
-    // Not `data`: when a process exits, Node makes its output flow, even if paused.
-    source.on('readable', () => this.#pump());
+    const { source } = options;
     source.once('end', () => this.end());
     // A failed source emits no `end`.
     source.once('close', () => this.end());
+    readBuffered(source, { buffer: () => this.#slab.room(0), callback: (byteCount) => this.#take(byteCount) });
   }
 
   get sentBytes(): number {
@@ -62,6 +81,11 @@ export class OutputSender {
     const was = this.#wasHeldUp;
     this.#wasHeldUp = this.#isHeldUp;
     return was;
+  }
+
+  /** The command got input: what it answers must not be gathered. */
+  hurry(): void {
+    this.#quickReads = 0;
   }
 
   /** Closes the pipe to the command; EOF follows. */
@@ -79,45 +103,35 @@ export class OutputSender {
     onEnd();
   }
 
-  #pump(): void {
-    const { source } = this.#options;
-    while (!this.#isEnded) {
-      this.#isHeldUp = this.#isFull();
-      this.#wasHeldUp ||= this.#isHeldUp;
-      if (this.#isHeldUp) return;
-      const bytes = source.read() as Buffer | null;
-      if (bytes === null) return;
-      this.#send(bytes);
+  /** Sends what was read, even while an earlier piece waits: when a process exits, Node makes its output flow. */
+  #take(byteCount: number): boolean {
+    const { stream, source, fd, onBytes } = this.#options;
+    const slab = this.#slab.take(byteCount);
+    if (this.#isEnded || stream.destroyed) return true;
+    const isQuick = performance.now() - this.#readableSinceMs < QUICK_MS;
+    if (!isQuick) this.#quickReads = 0;
+    else if (!this.#slab.wasFull) this.#quickReads += 1;
+    onBytes?.(slab.subarray(HEADER_BYTES, HEADER_BYTES + byteCount));
+    const header = encodeRecordHeader(fd === 1 ? EXEC_KIND.STDOUT : EXEC_KIND.STDERR, byteCount);
+    header.copy(slab, HEADER_BYTES - RECORD_HEADER_BYTES);
+    this.#sentBytes += byteCount;
+    this.#waitingPieces += 1;
+    stream.write(slab.subarray(HEADER_BYTES - RECORD_HEADER_BYTES, HEADER_BYTES + byteCount), this.#onWritten);
+    this.#isHeldUp = this.#isFull();
+    this.#wasHeldUp ||= this.#isHeldUp;
+    if (this.#isHeldUp) return false;
+    if (this.#quickReads >= QUICK_READS && byteCount < GATHERED_BYTES && !this.#slab.wasFull) {
+      if (this.#quickReads === QUICK_READS) enlargePipe(source);
+      setTimeout(this.#readOn, GATHER_MS);
+      return false;
     }
-  }
-
-  #resume(): void {
-    if (this.#isHeldUp) this.#pump();
+    this.#readableSinceMs = performance.now();
+    return true;
   }
 
   #isFull(): boolean {
     const { writableNeedDrain, writableLength } = this.#options.stream;
     return this.#waitingPieces >= MAX_WAITING_PIECES || (writableNeedDrain && writableLength >= MAX_WAITING_BYTES);
-  }
-
-  #send(bytes: Buffer): void {
-    const { stream, fd, onBytes } = this.#options;
-    if (stream.destroyed) return;
-    onBytes?.(bytes);
-    const kind = fd === 1 ? EXEC_KIND.STDOUT : EXEC_KIND.STDERR;
-    this.#sentBytes += bytes.length;
-    for (let at = 0; at < bytes.length; at += MAX_PIECE_BYTES) {
-      const piece = bytes.subarray(at, at + MAX_PIECE_BYTES);
-      const header = encodeRecordHeader(kind, piece.length);
-      this.#waitingPieces += 1;
-      if (piece.length <= COPY_BYTES) stream.write(Buffer.concat([header, piece]), this.#onWritten);
-      else {
-        stream.cork();
-        stream.write(header);
-        stream.write(piece, this.#onWritten);
-        stream.uncork();
-      }
-    }
   }
 }
 
@@ -175,10 +189,13 @@ export class StdinSender extends Writable {
     if (count === 0) return;
     this.#creditBytes -= count;
     this.#isSending = true;
-    this.#stream.write(encodeRecord(EXEC_KIND.STDIN, this.#chunk.subarray(0, count)), () => {
+    this.#stream.cork();
+    this.#stream.write(encodeRecordHeader(EXEC_KIND.STDIN, count));
+    this.#stream.write(this.#chunk.subarray(0, count), () => {
       this.#isSending = false;
       this.#pump();
     });
+    this.#stream.uncork();
     this.#chunk = this.#chunk.subarray(count);
   }
 
@@ -195,12 +212,12 @@ const CREDIT_STEP_BYTES = STDIN_CREDIT_BYTES / 2;
 /** The runner's side of standard input: buffers it until the command runs; drops it once the command no longer reads. */
 export class StdinReceiver {
   readonly #sendCredit: (bytes: number) => void;
-  #stdin: Writable | null = null;
-  readonly #waiting = new ByteQueue();
+  #writer: LocalWriter | null = null;
+  /** What came before the command ran. */
+  readonly #early = new ByteQueue();
   #creditBytes = STDIN_CREDIT_BYTES;
   #takenBytes = 0;
   #receivedBytes = 0;
-  #isWriting = false;
   #isEnded = false;
   #isDropped = false;
 
@@ -229,46 +246,31 @@ export class StdinReceiver {
     this.#creditBytes -= bytes.length;
     this.#receivedBytes += bytes.length;
     if (this.#isDropped) this.#taken(bytes.length);
-    else if (this.#stdin !== null && !this.#isWriting) this.#write(bytes);
-    else this.#waiting.pushCopy(bytes);
+    else if (this.#writer === null) this.#early.pushCopy(bytes);
+    else this.#writer.write(bytes);
   }
 
   /** Takes EOF. Throws `protocol-error` the second time. */
   end(): void {
     if (this.#isEnded) throw new VproxyError('protocol-error', 'exec: second EOF for STDIN');
     this.#isEnded = true;
-    this.#next();
+    this.#writer?.end();
   }
 
   /** Connects the command, which gets the buffered input first. */
   attach(stdin: Writable): void {
-    this.#stdin = stdin;
-    stdin.once('close', () => this.drop());
-    this.#next();
+    if (this.#isDropped) return;
+    this.#writer = new LocalWriter(stdin, (bytes) => this.#taken(bytes));
+    if (this.#early.byteCount > 0) this.#writer.write(this.#early.shiftAll());
+    if (this.#isEnded) this.#writer.end();
   }
 
   /** Drops buffered and later input. */
   drop(): void {
     this.#isDropped = true;
-    const bytes = this.#waiting.byteCount;
-    this.#waiting.clear();
+    const bytes = this.#early.byteCount;
+    this.#early.clear();
     this.#taken(bytes);
-  }
-
-  #next(): void {
-    if (this.#stdin === null || this.#isWriting || this.#isDropped) return;
-    const block = this.#waiting.shift();
-    if (block !== null) this.#write(block.bytes);
-    else if (this.#isEnded) this.#stdin.end();
-  }
-
-  #write(bytes: Buffer): void {
-    this.#isWriting = true;
-    this.#stdin?.write(bytes, () => {
-      this.#isWriting = false;
-      this.#taken(bytes.length);
-      this.#next();
-    });
   }
 
   #taken(bytes: number): void {

@@ -76,6 +76,11 @@ export class Execution {
     return this.#outputs.reduce((sum, output) => sum + output.sentBytes, 0);
   }
 
+  /** The command got input: its answer must not wait. */
+  hurry(): void {
+    for (const output of this.#outputs) output.hurry();
+  }
+
   /** Closes an output that the caller no longer reads: writing raises SIGPIPE; a terminal, with one output, is hung up. */
   closeOutput(fd: 1 | 2): void {
     this.#outputs[fd - 1]?.close();

@@ -224,6 +224,7 @@ export class ServedCall {
     if (this.#state === 'answered') return;
     if (!this.#hasInput) throw wrong('STDIN for a command without input');
     this.#recording?.input(bytes);
+    this.#execution?.hurry();
     this.#input.push(bytes);
   }
 

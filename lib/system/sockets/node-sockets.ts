@@ -7,6 +7,7 @@
 
 import { readSync, writeSync } from 'node:fs';
 import net from 'node:net';
+import type { Readable } from 'node:stream';
 import { systemCode } from '../../errors.js';
 
 /**
@@ -19,13 +20,13 @@ export interface OnRead {
 }
 
 /**
- * Makes `socket`, which must have a handle, read into the buffers of `onread` from now on; call `pause()` in the same turn to
+ * Makes `socket` read into the buffers of `onread` from now on; call `pause()` in the same turn to
  * start later. It emits no `data`, and is otherwise unchanged. Bytes already buffered come first, during which `callback` cannot
  * pause it. Returns the same socket.
  *
- * Without the Node internals that this needs, the bytes are copied into the buffers.
+ * Without the Node internals that this needs, as for any other stream, the bytes are copied into the buffers.
  */
-export function readBuffered(socket: net.Socket, onread: OnRead): net.Socket {
+export function readBuffered<Source extends Readable>(socket: Source, onread: OnRead): Source {
   const { _handle: handle } = socket as Internals;
   const keys = readKeysOf(socket);
   if (!canReadInto(handle) || keys === null) return copyIntoBuffers(socket, onread);
@@ -48,7 +49,7 @@ export function readBuffered(socket: net.Socket, onread: OnRead): net.Socket {
 }
 
 /** The fallback of {@link readBuffered}, with the same contract. */
-export function copyIntoBuffers(socket: net.Socket, onread: OnRead): net.Socket {
+export function copyIntoBuffers<Source extends Readable>(socket: Source, onread: OnRead): Source {
   let buffer = onread.buffer();
   socket.on('data', (chunk: Buffer) => {
     let offset = 0;
@@ -88,7 +89,7 @@ type ReadKeys = readonly [buffer: symbol, callback: symbol, generator: symbol];
 let readKeys: ReadKeys | null = null;
 
 /** Null if Node's internals differ from what is expected. */
-function readKeysOf(socket: net.Socket): ReadKeys | null {
+function readKeysOf(socket: Readable): ReadKeys | null {
   if (readKeys !== null) return readKeys;
   const symbols = Object.getOwnPropertySymbols(socket);
   const found = READ_NAMES.map((name) => symbols.find(({ description }) => description === name));
