@@ -9,12 +9,18 @@ import { describeError } from '../../lib/util/escape.js';
 /** The delay before retrying a terminal or a file that would block, in milliseconds. */
 const RETRY_MS = 5;
 
+export interface RelayedOutput {
+  /** Whether nothing waits, so that the memory of everything received is free. */
+  readonly isIdle: () => boolean;
+  /** Waits until everything received is written, or there is no reader. */
+  readonly written: () => Promise<void>;
+}
+
 /**
  * Writes all of `source` to a descriptor of this process, opened with the first byte. Calls `onFailure` if it cannot be written
- * to; destroys `source` if the reader has closed it. The returned function waits until everything received is written, or there
- * is no reader.
+ * to; destroys `source` if the reader has closed it.
  */
-export function relayOutput(source: Readable, fd: 1 | 2, onFailure: (error: Error) => void): () => Promise<void> {
+export function relayOutput(source: Readable, fd: 1 | 2, onFailure: (error: Error) => void): RelayedOutput {
   let output: Writable | null = null;
   const abandoned = deferred();
   const fail = (error: Error): void => {
@@ -29,15 +35,18 @@ export function relayOutput(source: Readable, fd: 1 | 2, onFailure: (error: Erro
     source.pause();
     output.once('drain', () => source.resume());
   });
-  return () => {
-    const written = deferred();
-    if (output === null) written.resolve();
-    // `fail` reports a failure.
-    else
-      output.write('', (error) => {
-        if (!error) written.resolve();
-      });
-    return Promise.race([written.promise, abandoned.promise]);
+  return {
+    isIdle: () => source.readableLength === 0 && (output === null || output.writableLength === 0),
+    written: () => {
+      const written = deferred();
+      if (output === null) written.resolve();
+      // `fail` reports a failure.
+      else
+        output.write('', (error) => {
+          if (!error) written.resolve();
+        });
+      return Promise.race([written.promise, abandoned.promise]);
+    },
   };
 }
 

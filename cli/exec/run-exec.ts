@@ -2,10 +2,11 @@
  * `vproxy exec` and `vproxy shell`, from their words to the end of the process. Loads as little as possible, as late as
  * possible.
  */
-import { writeSync } from 'node:fs';
+import { fstatSync, read, writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { Readable } from 'node:stream';
 import { isatty } from 'node:tty';
+import { ServiceStream } from '../../lib/control/client/connect-service.js';
 import { ERROR_CODES, toVproxyError, VproxyError } from '../../lib/errors.js';
 import {
   type CommandEnd,
@@ -20,12 +21,13 @@ import {
   type ExecRequest,
   type ExecResult,
 } from '../../lib/services/exec/exec-messages.js';
+import { readBuffered } from '../../lib/system/sockets/node-sockets.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
-import { openService } from '../command/open-service.js';
+import { openServiceSocket } from '../command/open-service.js';
 import { paintFor } from '../ui/color.js';
 import { EXEC_COMMAND, type ExecArguments, readExecArguments, SHELL_COMMAND } from './exec-arguments.js';
 import type { JoinedTerminal } from './join-terminal.js';
-import { relayOutput } from './relay-output.js';
+import { type RelayedOutput, relayOutput } from './relay-output.js';
 
 /** How long to wait for the end of the stream after that of its command, in milliseconds. */
 const STREAM_END_MS = 500;
@@ -51,14 +53,15 @@ export async function runExec(words: readonly string[]): Promise<never> {
 
 async function run(args: ExecArguments): Promise<number> {
   const terminal = await terminalFor(args);
-  const call = await open(args, terminal);
+  let outputs: RelayedOutput[] = [];
+  const call = await open(args, terminal, () => outputs.length > 0 && outputs.every((output) => output.isIdle()));
   try {
     const end = await new Promise<CommandEnd>((resolve, reject) => {
-      const outputs = [relayOutput(call.stdout, 1, reject), relayOutput(call.stderr, 2, reject)];
+      outputs = [relayOutput(call.stdout, 1, reject), relayOutput(call.stderr, 2, reject)];
       if (terminal?.isLocal === true) terminal.start(call, reject);
       else relayAll(call, args, reject);
       call.result.then(async (result) => {
-        await Promise.all(outputs.map((written) => written()));
+        await Promise.all(outputs.map((output) => output.written()));
         resolve(result);
       }, reject);
     });
@@ -78,7 +81,7 @@ async function runForJson(args: ExecArguments): Promise<number> {
   const outcome = await runCollected().catch((error: unknown) => toVproxyError(error));
   const report = Readable.from([Buffer.from(`${formatJson(reportOf(outcome, startedAt))}\n`)]);
   await new Promise<void>((resolve, reject) => {
-    const written = relayOutput(report, 1, reject);
+    const { written } = relayOutput(report, 1, reject);
     report.once('close', () => void written().then(resolve));
   });
   return outcome instanceof VproxyError ? statusOfCode(outcome.code) : statusOfEnd(outcome);
@@ -103,7 +106,8 @@ async function terminalFor(args: ExecArguments): Promise<JoinedTerminal | null> 
   return wantsTerminal === true || isAtTerminal() ? joinTerminal(hasInput) : null;
 }
 
-async function open(args: ExecArguments, terminal: JoinedTerminal | null): Promise<ExecCall> {
+/** `isFree`: see {@link ServiceStream}; default: never. */
+async function open(args: ExecArguments, terminal: JoinedTerminal | null, isFree?: () => boolean): Promise<ExecCall> {
   const { argv, cwd, env, user, hasInput, timeoutMs, killAfterMs } = args;
   const request: ExecRequest = {
     argv,
@@ -117,8 +121,8 @@ async function open(args: ExecArguments, terminal: JoinedTerminal | null): Promi
   };
   try {
     const { socket, name, channel } = args;
-    const stream = await openService({ socket, name, service: EXEC_SERVICE, channel, isAttached: true });
-    return runCommand(stream, request);
+    const service = await openServiceSocket({ socket, name, service: EXEC_SERVICE, channel, isAttached: true });
+    return runCommand(new ServiceStream(service, isFree), request);
   } catch (error) {
     const { code, message } = openError(error);
     throw new VproxyError(code, `${message}${await (await firstWord()).suggestCommand(args)}`, { cause: error });
@@ -135,11 +139,32 @@ const firstWord = () => import('./first-word.js');
 function relayAll(call: ExecCall, { hasInput, killAfterMs }: ExecArguments, onFailure: (error: Error) => void): void {
   relaySignals(call, killAfterMs);
   if (!hasInput) return;
-  process.stdin.on('error', (error) =>
-    onFailure(new VproxyError('local-error', `standard input: ${describeError(error)}`)),
-  );
-  process.stdin.pipe(call.stdin);
+  const { stdin } = process;
+  const room = Buffer.allocUnsafeSlow(INPUT_BYTES);
+  const send = (byteCount: number, goOn: () => void) => call.stdin.write(room.subarray(0, byteCount), goOn);
+  const fail = (error: Error) => onFailure(new VproxyError('local-error', `standard input: ${describeError(error)}`));
+  const readFile = (): void =>
+    read(0, room, (error, byteCount) => {
+      if (error !== null) fail(error);
+      else if (byteCount === 0) call.stdin.end();
+      else send(byteCount, readFile);
+    });
+  if (fstatSync(0).isFile()) {
+    readFile();
+    return;
+  }
+  stdin.on('error', fail).once('end', () => call.stdin.end());
+  readBuffered(stdin, {
+    buffer: () => room,
+    callback: (byteCount) => {
+      send(byteCount, () => stdin.resume());
+      return false;
+    },
+  });
 }
+
+/** The most that is read of standard input at once. */
+const INPUT_BYTES = 262_144;
 
 /** Resolves when this process can exit without being taken for lost, or has waited long enough. */
 function untilEnded({ streamEnd }: ExecCall): Promise<void> {
