@@ -23,6 +23,16 @@ const (
 	killAfterUsual = 5 * time.Second
 	maxKillAfter   = 30 * time.Second
 	killAtStop     = 250 * time.Millisecond
+
+	// When so many reads of an output in a row had to wait for less than quickTime, the command writes all the time. Unless
+	// a read brings gathered bytes, the next one waits for gatherTime then: a record costs the same, however short it is.
+	quickReads = 8
+	quickTime  = 10 * time.Millisecond
+	gathered   = 32768
+	gatherTime = time.Millisecond
+
+	recordHeaderBytes = 5
+	outputBytes       = 65536 // two frames
 )
 
 // execService runs commands for the peer (docs/exec.md).
@@ -42,7 +52,8 @@ type execCall struct {
 	outputs  [2]*os.File // this side's ends of standard output and error; a terminal has one
 	stdin    *os.File    // nil: none
 	credit   atomic.Int64
-	input    chan []byte // for stdin: what waits, so that the caller's other records are read meanwhile; nil: it has ended
+	quick    atomic.Int32 // quick reads of outputs in a row
+	input    chan []byte  // for stdin: what waits, so that the caller's other records are read meanwhile; nil: it has ended
 
 	writing  mutex // one record at a time
 	timedOut atomic.Bool
@@ -176,12 +187,16 @@ func (e *execService) stop() {
 }
 
 func (c *execCall) write(kind byte, payload []byte) error {
+	return c.writeRecord(record(kind, payload))
+}
+
+func (c *execCall) writeRecord(record []byte) error {
 	defer c.writing.lock()()
 	if c.isOver.Load() {
 		return io.ErrClosedPipe
 	}
-	_, err := c.stream.Write(record(kind, payload))
-	if kind == execExit {
+	_, err := c.stream.Write(record)
+	if record[0] == execExit {
 		c.isOver.Store(true)
 		c.stream.CloseWrite()
 	}
@@ -274,41 +289,63 @@ func (c *execCall) send(index int, sending *sync.WaitGroup) {
 		return
 	}
 	defer output.Close()
-	buffer := make([]byte, 32768)
+	from := newQuick(output)
+	buffer := make([]byte, outputBytes)
 	left, patience := int32(-1), outputGrace // in bytes and in time spent on reading; -1: the command has not ended
 	for left != 0 {
-		began, most := time.Now(), len(buffer)
+		began, most := time.Now(), outputBytes-recordHeaderBytes
 		if left > 0 {
 			output.SetReadDeadline(began.Add(patience))
 			most = least(int(left), most)
 		}
-		count, err := output.Read(buffer[:most])
+		count, err := from.Read(buffer[recordHeaderBytes:][:most])
+		spent := time.Since(began)
 		if left < 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 			if left = terminalBytes; c.terminal == nil {
 				ioctl(output, syscall.TIOCINQ, &left)
 			}
 			continue
 		} else if left > 0 {
-			left, patience = left-int32(count), patience-time.Since(began)
+			left, patience = left-int32(count), patience-spent
 		}
-		if count > 0 && c.write(execStdout+byte(index), buffer[:count]) != nil {
+		buffer[0] = execStdout + byte(index)
+		binary.BigEndian.PutUint32(buffer[1:], uint32(count))
+		if count > 0 && c.writeRecord(buffer[:recordHeaderBytes+count]) != nil {
 			return // the caller has gone: what the command writes from now on fails
 		}
 		if err != nil {
 			break
 		}
+		if spent >= quickTime {
+			c.quick.Store(0)
+		} else if quick := c.quick.Add(1); quick >= quickReads && count < gathered {
+			if quick == quickReads {
+				enlargePipe(output)
+			}
+			time.Sleep(gatherTime)
+		}
 	}
 	c.write(execEof, []byte{byte(index) + 1})
+}
+
+// enlargePipe makes room for more in a pipe, if the system allows it.
+func enlargePipe(pipe *os.File) {
+	const setPipeSize, largePipe = 1031, 262144
+	raw, _ := pipe.SyscallConn() // as in ioctl
+	raw.Control(func(fd uintptr) { syscall.Syscall(syscall.SYS_FCNTL, fd, setPipeSize, largePipe) })
 }
 
 // feed gives the command its input. What it does not read is dropped, and raises the caller's credit like the rest.
 func (c *execCall) feed(input <-chan []byte) {
 	isBroken, consumed := c.stdin == nil, 0
+	to := newQuick(c.stdin)
 	for part := range input {
 		if !isBroken {
-			_, err := c.stdin.Write(part)
+			_, err := to.Write(part)
 			isBroken = err != nil
 		}
+		used := part
+		memory.Put(&used)
 		if consumed += len(part); consumed >= execCreditBytes/2 {
 			c.credit.Add(int64(consumed))
 			c.write(execCredit, binary.BigEndian.AppendUint32(nil, uint32(consumed)))
@@ -355,10 +392,13 @@ func (c *execCall) handle(kind byte, payload []byte) bool {
 	isEof := kind == execEof && len(payload) == 1
 	switch {
 	case kind == execStdin && c.input != nil:
+		c.quick.Store(0) // what the command answers must not be gathered
 		c.credit.Add(-int64(len(payload)))
 		select {
 		case waiting := <-c.input:
-			payload = append(waiting, payload...)
+			part := payload
+			payload = append(waiting, part...)
+			memory.Put(&part)
 		default:
 		}
 		c.input <- payload // has room: nobody else sends

@@ -287,7 +287,7 @@ func readRecord(from io.Reader, most func(kind byte) int) (kind byte, payload []
 	if length > uint32(most(kind)) {
 		return 0, nil, failf("protocol-error", "a record of kind %d and %d bytes is too long", kind, length)
 	}
-	payload = make([]byte, length)
+	payload = room(int(length))
 	_, err = io.ReadFull(from, payload)
 	return kind, payload, err
 }

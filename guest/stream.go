@@ -37,7 +37,7 @@ type stream struct {
 	onStop                       func()
 
 	// From the peer to this side.
-	in                 []byte
+	in, memory         []byte // memory is where in began
 	finCame, creditDue bool
 	refusing           *failure // STOP was sent
 	window             window
@@ -153,7 +153,11 @@ func (st *stream) Read(to []byte) (int, error) {
 		return 0, err
 	}
 	count := copy(to, st.in)
-	st.in = st.in[count:]
+	if st.in = st.in[count:]; len(st.in) == 0 {
+		used := st.memory
+		memory.Put(&used)
+		st.in = nil
+	}
 	st.release(count)
 	return count, nil
 }
@@ -165,6 +169,16 @@ func (st *stream) received() int64 {
 
 // memory is for bytes that come; new memory for each burst would keep the collector busy.
 var memory = sync.Pool{New: func() any { return new([]byte) }}
+
+// room returns memory for bytes that come; memory.Put gives it back.
+func room(bytes int) []byte {
+	for tries := 0; tries < 2 && bytes > 4096; tries++ {
+		if used := *memory.Get().(*[]byte); cap(used) >= bytes {
+			return used[:bytes]
+		}
+	}
+	return make([]byte, bytes)
+}
 
 // writeTo writes all that comes to a writer, until the end. A stream without bytes keeps no memory.
 func (st *stream) writeTo(to io.Writer) error {
@@ -352,6 +366,7 @@ func (st *stream) handleData(h header, payload []byte) {
 			larger = make([]byte, 0, least(2*need, st.window.size))
 		}
 		st.in = append(larger[:0], st.in...)
+		st.memory = larger
 	}
 	st.in = append(st.in, payload...)
 	st.changed.Broadcast()
