@@ -1,11 +1,12 @@
 /** The input and outputs of a command as records; the receiver bounds what may be in flight. */
+import net from 'node:net';
 import { type Duplex, type Readable, Writable } from 'node:stream';
 import { HEADER_BYTES } from '../../codec/limits.js';
 import { VproxyError } from '../../errors.js';
 import { FrameSlab } from '../../forward/frame-slab.js';
 import { LocalWriter } from '../../forward/local-writer.js';
-import { enlargePipe } from '../../system/processes/pipes.js';
-import { readBuffered } from '../../system/sockets/node-sockets.js';
+import { descriptorOf, readBuffered } from '../../system/sockets/node-sockets.js';
+import { enlargePipe } from '../../system/sockets/socket-buffer.js';
 import { ByteQueue } from '../../util/bytes/byte-queue.js';
 import { encodeRecordHeader, RECORD_HEADER_BYTES } from '../../util/bytes/records.js';
 import { EXEC_KIND, encodeEof, STDIN_CREDIT_BYTES } from './exec-messages.js';
@@ -24,6 +25,8 @@ const QUICK_READS = 8;
 const QUICK_MS = 10;
 const GATHERED_BYTES = 32_768;
 const GATHER_MS = 1;
+/** The pipe of such a command. */
+const PIPE_BYTES = 262_144;
 
 interface OutputSenderOptions {
   readonly source: Readable;
@@ -105,7 +108,7 @@ export class OutputSender {
 
   /** Sends what was read, even while an earlier piece waits: when a process exits, Node makes its output flow. */
   #take(byteCount: number): boolean {
-    const { stream, source, fd, onBytes } = this.#options;
+    const { stream, fd, onBytes } = this.#options;
     const slab = this.#slab.take(byteCount);
     if (this.#isEnded || stream.destroyed) return true;
     const isQuick = performance.now() - this.#readableSinceMs < QUICK_MS;
@@ -121,12 +124,18 @@ export class OutputSender {
     this.#wasHeldUp ||= this.#isHeldUp;
     if (this.#isHeldUp) return false;
     if (this.#quickReads >= QUICK_READS && byteCount < GATHERED_BYTES && !this.#slab.wasFull) {
-      if (this.#quickReads === QUICK_READS) enlargePipe(source);
+      if (this.#quickReads === QUICK_READS) this.#enlargePipe();
       setTimeout(this.#readOn, GATHER_MS);
       return false;
     }
     this.#readableSinceMs = performance.now();
     return true;
+  }
+
+  #enlargePipe(): void {
+    const { source } = this.#options;
+    const fd = source instanceof net.Socket ? descriptorOf(source) : null;
+    if (fd !== null) void enlargePipe(fd, PIPE_BYTES);
   }
 
   #isFull(): boolean {

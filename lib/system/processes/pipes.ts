@@ -9,7 +9,6 @@ import net, { type SocketConstructorOpts } from 'node:net';
 import type { Readable, ReadableOptions, Writable } from 'node:stream';
 import { shortageAt, shortageOfNext } from '../descriptors.js';
 import { loadLibc, type NativeCall } from '../libc.js';
-import { descriptorOf } from '../sockets/node-sockets.js';
 import { loadRealTimeSignals } from './real-time-signals.js';
 
 /** The two ends of a pipe, as descriptors that children do not inherit by default. */
@@ -31,7 +30,6 @@ const O_CLOEXEC = 0o2000000;
 
 let loading: Promise<NativeCall | null> | null = null;
 let pipe2: NativeCall | null = null;
-let fcntl: NativeCall | null = null;
 
 /** Loads the support for pipes (10 ms, once per process); false if it is missing. */
 export async function loadSystemPipes(): Promise<boolean> {
@@ -68,16 +66,7 @@ export function openLoadedPipes(count: number, owner?: PipeOwner): PipeEnds[] | 
 async function load(): Promise<NativeCall> {
   const libc = await loadLibc();
   loadRealTimeSignals(libc);
-  fcntl = libc.declare('int fcntl(int fd, int command, int value)');
   return libc.declare('int pipe2(void *fds, int flags)');
-}
-
-const F_SETPIPE_SZ = 1031;
-const LARGE_PIPE_BYTES = 262_144;
-
-/** Makes room for more in the pipe that a socket reads, if the system allows it. */
-export function enlargePipe(source: Readable): void {
-  fcntl?.((source instanceof net.Socket && descriptorOf(source)) || -1, F_SETPIPE_SZ, LARGE_PIPE_BYTES);
 }
 
 /** A child with its own input and outputs. */
