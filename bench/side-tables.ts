@@ -5,7 +5,7 @@ import type { Column } from './report/figures-table.js';
 import type { Results } from './results.js';
 import type { RunSetting } from './run-table.js';
 import { ANSIBLE, ANSIBLE_CONNECTIONS, AnsiblePlays } from './work/ansible.js';
-import { COMMAND, COMMANDS, CommandTimes } from './work/command.js';
+import { COMMAND, COMMANDS, CommandTimes, REMOTE_COMMAND, REMOTE_COMMANDS } from './work/command.js';
 import { DATAGRAM_LOADS, DATAGRAMS, DatagramLoad } from './work/datagrams.js';
 import { EGRESS, EgressTimes, WAYS_OUT } from './work/egress.js';
 import { STORAGE_CALL, STORAGE_CALLERS, StorageCalls } from './work/storage-call.js';
@@ -25,11 +25,30 @@ const commands: SideTable = {
   work: COMMAND,
   columns: COMMANDS,
   async measure({ rounds, amounts }, { setting, progress }, results) {
-    const times = await CommandTimes.start(setting.programs, setting.folder);
+    const times = await CommandTimes.start(setting.programs, setting.folder, COMMANDS);
     try {
       for (let round = 0; round < rounds; round += 1) {
         progress(`round ${round + 1} of ${rounds}: ${COMMAND.id}`);
         for (const [id, outcomes] of await times.measure(amounts.commands)) results.add(COMMAND.id, id, outcomes);
+      }
+    } finally {
+      await times.stop();
+    }
+  },
+};
+
+const remoteCommands: SideTable = {
+  work: REMOTE_COMMAND,
+  columns: REMOTE_COMMANDS,
+  /** It takes half a minute a round: not with `--quick`. */
+  async measure({ rounds, quick, amounts }, { setting, progress }, results) {
+    if (quick) throw new Error(`${NOT_TRIED}: not with --quick`);
+    const times = await CommandTimes.start(setting.programs, setting.folder, REMOTE_COMMANDS);
+    try {
+      for (let round = 0; round < rounds; round += 1) {
+        progress(`round ${round + 1} of ${rounds}: ${REMOTE_COMMAND.id}`);
+        for (const part of [await times.measure(amounts.commands), await times.measureParallel()])
+          for (const [id, outcomes] of part) results.add(REMOTE_COMMAND.id, id, outcomes);
       }
     } finally {
       await times.stop();
@@ -140,6 +159,7 @@ const tools: SideTable = {
 /** All of them, in the order of the report. */
 export const SIDE_TABLES: readonly SideTable[] = [
   commands,
+  remoteCommands,
   storageCalls,
   manyChannels,
   waysOut,

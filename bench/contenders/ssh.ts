@@ -103,6 +103,11 @@ function formatSshdConfig(port: number, keys: string): string {
     // Without it, sshd refuses an account whose password is locked, as root's often is; a user's sshd cannot use it.
     `UsePAM ${isRoot() ? 'yes' : 'no'}`,
     'StrictModes no',
+    // By default, sshd refuses some of 40 commands that start at a time.
+    'MaxStartups 100',
+    'MaxSessions 100',
+    // Otherwise bash runs the user's .bashrc before each command.
+    'SetEnv SHLVL=1',
     'Subsystem sftp internal-sftp',
     'PidFile none',
   ];
