@@ -14,7 +14,7 @@ async function run(command: LoadCommand): Promise<LoadFigures> {
   const to = (address: Address): Connect => connectSocket.bind(null, address);
   switch (command.kind) {
     case 'rate':
-      return { rate: await held.moveBytes(command.direction, command.streams, command.bytes, to(command.address)) };
+      return { rate: await held.moveBytes(command, to(command.address)) };
     case 'echo':
       return { ...(await measureEcho(command.bytes, command, to(command.address))) };
     case 'connections':

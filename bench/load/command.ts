@@ -1,11 +1,12 @@
 /** The commands and answers of the near end of the load. */
 import type { Address } from './connection.js';
+import type { Transfer } from './held.js';
 import type { Direction } from './rate.js';
 
 /** One command. Those without a figure resolve with an empty object. */
 export type LoadCommand =
   /** Figure: `rate`, MB/s. The connections stay open until `release`. */
-  | { readonly kind: 'rate'; address: Address; direction: Direction; streams: number; bytes: number }
+  | ({ readonly kind: 'rate'; address: Address } & Transfer)
   /** Figures: those of `EchoTimes`. */
   | { readonly kind: 'echo'; address: Address; bytes: number; messages: number; forMs?: number }
   /** Figure: `perSecond`. */

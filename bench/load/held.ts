@@ -7,6 +7,15 @@ const ENDLESS_BYTES = Number.MAX_SAFE_INTEGER;
 /** Connections opened at once: below the backlog of every listener, and below yamux's of 256 streams. */
 const OPENING_AT_ONCE = 64;
 
+/** Bytes over each of some connections. */
+export interface Transfer {
+  readonly direction: Direction;
+  readonly streams: number;
+  readonly bytes: number;
+  /** The size of a write, up; default: that of a chunk. */
+  readonly writtenBytes?: number;
+}
+
 /** The held connections, and the bytes that their bulk has moved. */
 export class HeldConnections {
   #connections: Connection[] = [];
@@ -20,9 +29,8 @@ export class HeldConnections {
   }
 
   /** Opens `streams` connections, moves `bytes` over each and keeps them; millions of bytes per second. */
-  async moveBytes(direction: Direction, streams: number, bytes: number, connect: Connect): Promise<number> {
-    const connections = await this.#open(streams, connect);
-    return measureRate(direction, connections, bytes);
+  async moveBytes({ direction, streams, bytes, writtenBytes }: Transfer, connect: Connect): Promise<number> {
+    return measureRate(direction, await this.#open(streams, connect), bytes, writtenBytes);
   }
 
   /** Begins to move bytes over `streams` connections, until `release`. */

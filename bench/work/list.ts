@@ -4,10 +4,20 @@ import { connections } from './connections.js';
 import { echoes } from './echo.js';
 import { idle } from './idle.js';
 import { neverRead } from './never-read.js';
-import { rates } from './rates.js';
+import { messages, rates } from './rates.js';
 import { rest } from './rest.js';
 import { start } from './start.js';
 import type { Work } from './work.js';
 
 /** Every piece of work that each contender does. */
-export const WORK: readonly Work[] = [start, rest, ...rates, ...echoes, ...connections, besideBulk, neverRead, idle];
+export const WORK: readonly Work[] = [
+  start,
+  rest,
+  ...rates,
+  messages,
+  ...echoes,
+  ...connections,
+  besideBulk,
+  neverRead,
+  idle,
+];
