@@ -6,6 +6,7 @@ import type { Results } from './results.js';
 import type { RunSetting } from './run-table.js';
 import { ANSIBLE, ANSIBLE_CONNECTIONS, AnsiblePlays } from './work/ansible.js';
 import { COMMAND, COMMANDS, CommandTimes, REMOTE_COMMAND, REMOTE_COMMANDS } from './work/command.js';
+import { DATAGRAM_CONTENDERS, DATAGRAM_TOOLS, measureDatagramTools } from './work/datagram-tools.js';
 import { DATAGRAM_LOADS, DATAGRAMS, DatagramLoad } from './work/datagrams.js';
 import { EGRESS, EgressTimes, WAYS_OUT } from './work/egress.js';
 import { STORAGE_CALL, STORAGE_CALLERS, StorageCalls } from './work/storage-call.js';
@@ -119,6 +120,20 @@ const datagrams: SideTable = {
   },
 };
 
+const datagramTools: SideTable = {
+  work: DATAGRAM_TOOLS,
+  columns: DATAGRAM_CONTENDERS,
+  /** It takes half a minute a round: not with `--quick`. */
+  async measure({ rounds, quick, amounts }, { setting, progress }, results) {
+    if (quick) throw new Error(`${NOT_TRIED}: not with --quick`);
+    for (let round = 0; round < rounds; round += 1) {
+      progress(`round ${round + 1} of ${rounds}: ${DATAGRAM_TOOLS.id}`);
+      for (const contender of DATAGRAM_CONTENDERS)
+        results.add(DATAGRAM_TOOLS.id, contender.id, await measureDatagramTools(contender, setting, amounts));
+    }
+  },
+};
+
 const ansible: SideTable = {
   work: ANSIBLE,
   columns: ANSIBLE_CONNECTIONS,
@@ -164,6 +179,7 @@ export const SIDE_TABLES: readonly SideTable[] = [
   manyChannels,
   waysOut,
   datagrams,
+  datagramTools,
   ansible,
   tools,
 ];

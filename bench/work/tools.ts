@@ -34,7 +34,8 @@ interface Tool {
   readonly count: RegExp;
 }
 
-const seconds = (ms: number): number => Math.max(1, Math.round(ms / 1000));
+/** What a tool is given: whole seconds. */
+export const seconds = (ms: number): number => Math.max(1, Math.round(ms / 1000));
 
 /** redis-benchmark is given a number of requests, not a time: some, for each millisecond. */
 const REDIS_REQUESTS_PER_MS = 15;
@@ -179,13 +180,15 @@ export class ToolRuns {
 }
 
 const START_MS = 20_000;
+/** A tool that is stuck fails then. */
+export const TOOL_TIMEOUT_MS = 120_000;
 const execute = promisify(execFile);
 
 /** Runs a tool; resolves with the number of its operations, or 0 if it failed. */
 async function run(tool: Tool, port: number, ms: number): Promise<number> {
   const [, program] = tool.needs;
   try {
-    const { stdout } = await execute(find(program) ?? program, [...tool.args(port, ms)]);
+    const { stdout } = await execute(find(program) ?? program, [...tool.args(port, ms)], { timeout: TOOL_TIMEOUT_MS });
     return Number(tool.count.exec(stdout)?.[1] ?? 0);
   } catch {
     return 0;
