@@ -8,8 +8,10 @@ import { writeDocuments } from './documents/parts.js';
 import { UsageError } from './options.js';
 import { Results } from './results.js';
 import { COMMANDS_WORK, measureCommands } from './vm/commands.js';
+import { installInGuest } from './vm/guest-programs.js';
 import { runGuestRounds } from './vm/guest-rounds.js';
 import { parseVmOptions, VM_HELP, type VmBenchOptions } from './vm/options.js';
+import { measurePauses, PAUSES_WORK } from './vm/pauses.js';
 import { reportVm } from './vm/report.js';
 import { BAUDS, measureSerial, SERIAL_VARIANTS, serialRows, serialWork } from './vm/serial-line.js';
 import { VM_WORK } from './vm/work.js';
@@ -25,11 +27,17 @@ function progress(line: string): void {
 /** Resolves with the accelerator; undefined if nothing has to be measured in a guest. */
 async function measureGuest({ rounds, only, amounts }: VmBenchOptions, results: Results): Promise<string | undefined> {
   const works = VM_WORK.filter(({ id }) => only.test(id));
-  if (works.length === 0 && !only.test(COMMANDS_WORK)) return undefined;
+  const [hasCommands, hasPauses] = [COMMANDS_WORK, PAUSES_WORK].map((id) => only.test(id));
+  if (works.length === 0 && !hasCommands && !hasPauses) return undefined;
   const guest = await bootGuest(() => ({ processors: 2 }));
   try {
+    if (works.length > 0 || hasPauses) await installInGuest(guest);
     if (works.length > 0) await runGuestRounds({ guest, rounds, works, amounts, progress }, results);
-    if (only.test(COMMANDS_WORK)) {
+    if (hasPauses) {
+      progress('pauses of the guest');
+      await measurePauses(guest, rounds, results);
+    }
+    if (hasCommands) {
       progress('commands in the guest');
       await measureCommands(guest, rounds, results);
     }

@@ -1,6 +1,7 @@
 /** The ways to carry bytes through a guest's port. */
 import { eventually, within } from '../../spec/helpers/time.js';
 import type { Guest } from '../../spec/vm/rig/guest.js';
+import type { Address } from '../load/connection.js';
 import { exchangeOneByte } from '../load/connections.js';
 import { startProgram } from '../load/program.js';
 import { GUEST_CHANNEL, startInGuest, TARGET_PORT, VPROXY_PROGRAM } from './guest-programs.js';
@@ -85,8 +86,9 @@ const raw: VmContender = {
 /** Each multiplexing contender, followed by the plain one that it is compared with. */
 export const VM_CONTENDERS: readonly VmContender[] = [vproxy, relay, mux, raw];
 
-async function carriesOneByte(port: number): Promise<true> {
-  await within(TRY_TIMEOUT_MS, 'an echo', exchangeOneByte(port));
+/** Resolves when a byte has come back through a contender. Rejects when its connection closes before. */
+export async function carriesOneByte(address: Address): Promise<true> {
+  await within(TRY_TIMEOUT_MS, 'an echo', exchangeOneByte(address));
   return true;
 }
 

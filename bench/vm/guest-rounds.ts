@@ -2,7 +2,6 @@
 import type { Guest } from '../../spec/vm/rig/guest.js';
 import type { Results } from '../results.js';
 import { type RunningVmContender, VM_CONTENDERS, type VmContender } from './contenders.js';
-import { installInGuest } from './guest-programs.js';
 import { measureInGuest, type VmAmounts, type VmWork } from './work.js';
 
 /** What to measure. */
@@ -15,9 +14,8 @@ export interface GuestRoundsOptions {
   readonly progress: (line: string) => void;
 }
 
-/** Runs all rounds, and records the outcomes in `results`. A failing contender never ends the run. */
+/** Runs all rounds in a guest that has the programs of `installInGuest`, and records the outcomes in `results`. A failing contender never ends the run. */
 export async function runGuestRounds(options: GuestRoundsOptions, results: Results): Promise<void> {
-  await installInGuest(options.guest);
   for (let round = 0; round < options.rounds; round += 1) {
     for (const contender of VM_CONTENDERS) {
       options.progress(`round ${round + 1} of ${options.rounds}: ${contender.title}`);

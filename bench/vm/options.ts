@@ -7,13 +7,14 @@ import type { VmAmounts } from './work.js';
 export const VM_HELP = `npm run bench:vm -- [OPTIONS]
 
 Measures vproxy in a real guest under QEMU, through one virtio-serial port: a forward and a plain relay from the port to
-the same target, a stream inside the process and the raw port, a command by vproxy exec and by ssh with a ControlMaster.
+the same target, a stream inside the process and the raw port, the first byte after the guest was stopped or put back to a
+snapshot, a command by vproxy exec and by ssh with a ControlMaster.
 Also measures, outside the guest, a keystroke next to a bulk stream on a simulated serial line of 9,600 to 115,200 baud,
 because QEMU does not limit its own lines to their speed.
 
   --rounds N      number of rounds, interleaved over the contenders (5)
   --megabytes N   size of one transfer, in MB (48)
-  --only REGEX    only work whose name matches: up, down, echo, beside-bulk, commands, serial-9600, …;
+  --only REGEX    only work whose name matches: up, down, echo, beside-bulk, pauses, commands, serial-9600, …;
                   with ^serial, no guest is booted
   --documents     write the figures into docs/performance.md: the tables that were measured completely
   --json FILE     the file of the figures (bench-vm.json)

@@ -11,6 +11,7 @@ import type { RunReport } from '../run-table.js';
 import { COMMANDS_BARS, COMMANDS_CONTENDERS, COMMANDS_ROWS } from './commands.js';
 import { VM_CONTENDERS } from './contenders.js';
 import type { VmBenchOptions } from './options.js';
+import { PAUSES_CONTENDERS, PAUSES_ROWS } from './pauses.js';
 import { BAUDS, SERIAL_LEAD_ROWS, SERIAL_VARIANTS, serialRows } from './serial-line.js';
 import { VM_BARS, VM_WORK } from './work.js';
 
@@ -21,13 +22,14 @@ export function reportVm(options: VmBenchOptions, results: Results, accelerator:
   const lineRows = BAUDS.flatMap(serialRows);
   const ofWork = ({ work }: ResultRow): boolean => only.test(work);
   const [shown, shownLines] = [guestRows.filter(ofWork), lineRows.filter(ofWork)];
-  const shownCommands = COMMANDS_ROWS.filter(ofWork);
+  const [shownCommands, shownPauses] = [COMMANDS_ROWS.filter(ofWork), PAUSES_ROWS.filter(ofWork)];
   const bars = compareWithBars(results, [...VM_BARS, ...COMMANDS_BARS]);
   const columns = [...VM_CONTENDERS, ...COMMANDS_CONTENDERS, ...SERIAL_VARIANTS];
   const figuresOf = (rows: readonly ResultRow[], contenders: readonly Column[]): string =>
     formatFigures(rows, contenders, new Set(), results);
   const texts = [
     ...(shown.length > 0 ? [`In the guest, under ${accelerator}:`, figuresOf(shown, VM_CONTENDERS)] : []),
+    ...(shownPauses.length > 0 ? [figuresOf(shownPauses, PAUSES_CONTENDERS)] : []),
     ...(shownCommands.length > 0 ? [figuresOf(shownCommands, COMMANDS_CONTENDERS)] : []),
     formatBars(bars),
     ...(shownLines.length > 0
@@ -40,7 +42,7 @@ export function reportVm(options: VmBenchOptions, results: Results, accelerator:
       `Medians of ${rounds} rounds, with minimum and maximum below. "–": needs several streams, which a relay without a`,
       'multiplexer cannot carry. The serial line is simulated, because QEMU does not limit its own lines to their speed;',
       'its clock ticks every 10 ms, and stops while the machine is busy with something else.',
-      ...formatFailures([...shown, ...shownCommands, ...shownLines], columns, results),
+      ...formatFailures([...shown, ...shownPauses, ...shownCommands, ...shownLines], columns, results),
     ].join('\n'),
   ];
   const shownIn = (name: string, where: string, rows: readonly ResultRow[], ...tables: string[]): VmTable => ({
@@ -53,6 +55,7 @@ export function reportVm(options: VmBenchOptions, results: Results, accelerator:
   const lineFigures = { columns: SERIAL_VARIANTS, missing: new Set<string>(), results };
   const tables = [
     shownIn('guest', inGuest, guestRows, tableOf(guestRows, VM_CONTENDERS), barsOf(VM_BARS)),
+    shownIn('guest-pauses', inGuest, PAUSES_ROWS, tableOf(PAUSES_ROWS, PAUSES_CONTENDERS)),
     shownIn(
       'guest-commands',
       inGuest,
@@ -75,7 +78,7 @@ export function reportVm(options: VmBenchOptions, results: Results, accelerator:
       options: { rounds, only: only.source, accelerator: accelerator ?? null, ...amounts },
       missing: {},
       figures: figureRecords(
-        [...shown, ...shownCommands, ...shownLines],
+        [...shown, ...shownPauses, ...shownCommands, ...shownLines],
         columns.map(({ id }) => id),
         results,
       ),

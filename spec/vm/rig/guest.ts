@@ -320,8 +320,13 @@ export class Guest {
 
   /** Restores a saved state; the sockets on the host stay as they are. */
   async loadSnapshot(name: string): Promise<void> {
-    await this.#qmp.executeJob('snapshot-load', { tag: name, vmstate: SNAPSHOTS, devices: [SNAPSHOTS] });
+    await this.startLoaded(name);
     await this.agent.greet();
+  }
+
+  /** Likewise, without waiting for the agent. */
+  async startLoaded(name: string): Promise<void> {
+    await this.#qmp.executeJob('snapshot-load', { tag: name, vmstate: SNAPSHOTS, devices: [SNAPSHOTS] });
   }
 
   /** The guest's buffers that its devices have taken but not yet returned. */
