@@ -43,6 +43,9 @@ const LEAD_ROWS: readonly LeadRow[] = [
 /** vproxy with its default settings, which is in both tables of all rows. */
 const DEFAULTS = 'vproxy';
 
+/** The oldest version that vproxy runs on. */
+const OLD_NODE = 'v20.';
+
 /** The data of a run for the documents. */
 export interface BenchFindings {
   readonly options: Pick<BenchOptions, 'rounds' | 'amounts' | 'contenders'>;
@@ -52,7 +55,7 @@ export interface BenchFindings {
   readonly machine: MachineFacts;
 }
 
-/** All parts, including those that were not measured. */
+/** All parts, including those that were not measured. A run on Node 20 is only for a table of vproxy itself. */
 export function benchParts({ options, missing, results, bars, machine }: BenchFindings): DocumentPart[] {
   const { rounds, amounts, contenders } = options;
   const works = WORK.map(({ id }) => id);
@@ -68,6 +71,11 @@ export function benchParts({ options, missing, results, bars, machine }: BenchFi
     return `${title}:\n\n${formatMedians(LEAD_ROWS, figures)}\n\n${all}`;
   };
   const isSetting = (id: string): boolean => id.startsWith(`${DEFAULTS}-`);
+  if (machine.node.startsWith(OLD_NODE)) {
+    const columns = contenders.filter(({ id }) => id === DEFAULTS || isSetting(id));
+    const content = `Medians of ${run}.\n\n${formatMedians(LEAD_ROWS, { ...beside, columns })}`;
+    return [{ file: PERFORMANCE, name: 'node-20', works: LEAD_ROWS.map(({ work }) => work), content }];
+  }
   return [
     {
       ...{ file: README, name: 'figures', works: README_ROWS.map(({ work }) => work) },
