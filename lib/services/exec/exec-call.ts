@@ -4,7 +4,6 @@ import { toVproxyError, VproxyError } from '../../errors.js';
 import { encodeRecord, RecordReader } from '../../util/bytes/records.js';
 import { deferred, LoopTurns } from '../../util/concurrency.js';
 import { escapeText } from '../../util/escape.js';
-import { StdinSender } from './command-streams.js';
 import {
   decodeCredit,
   decodeEof,
@@ -18,6 +17,7 @@ import {
   encodeStart,
   type TerminalSize,
 } from './exec-messages.js';
+import { StdinSender } from './stdin-sender.js';
 
 /** How a command ended. */
 export interface CommandEnd extends ExecResult {
