@@ -1,9 +1,11 @@
 /** A service confined to a folder. */
 import { mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
-import { CopyPair, makeTree } from '../helpers/copy-pair.js';
+import type { ExecutionContext } from 'ava';
+import { CopyPair, farSide, makeTree } from '../helpers/copy-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
+
+const test = farSide.testWith();
 
 /** `in` is allowed, `out` and `inside` are not. */
 function setUp(t: ExecutionContext) {
@@ -42,6 +44,7 @@ for (const direction of ['get', 'put'] as const) {
       t.deepEqual([readdirSync(path('mine')), readdirSync(path('out'))], [['new'], ['secret']], name);
       t.deepEqual(readdirSync(path('')).sort(), ['in', 'inside', 'mine', 'out', 'way in'], name);
     }
+    if (farSide.start !== null) return;
     t.deepEqual(
       pair.events.map(({ event, fields }) => `${event} ${String(fields['code'])}`),
       names.map(() => 'copy-refused denied'),
@@ -78,10 +81,13 @@ test('a link that leads out does not expose its target', async (t) => {
   t.deepEqual(readdirSync(path('mine')), ['new']);
 });
 
-test('a missing folder allows nothing', async (t) => {
-  const folder = temporaryFolder(t);
-  writeFileSync(join(folder, 'a'), 'a');
-  const pair = new CopyPair(t, { root: join(folder, 'missing') });
-  await t.throwsAsync(pair.get([join(folder, 'missing/a')], join(folder, 'b')), { code: 'denied' });
-  await t.throwsAsync(pair.put([join(folder, 'a')], join(folder, 'missing/a')), { code: 'denied' });
-});
+// vproxy-guest does not start with one.
+if (farSide.start === null) {
+  test('a missing folder allows nothing', async (t) => {
+    const folder = temporaryFolder(t);
+    writeFileSync(join(folder, 'a'), 'a');
+    const pair = new CopyPair(t, { root: join(folder, 'missing') });
+    await t.throwsAsync(pair.get([join(folder, 'missing/a')], join(folder, 'b')), { code: 'denied' });
+    await t.throwsAsync(pair.put([join(folder, 'a')], join(folder, 'missing/a')), { code: 'denied' });
+  });
+}

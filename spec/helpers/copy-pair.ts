@@ -1,4 +1,4 @@
-/** A caller and the service `copy` on one in-memory stream, and trees to copy. */
+/** A caller and the service `copy`, on a stream in memory or to another program, and trees to copy. */
 import fs from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Duplex } from 'node:stream';
@@ -12,6 +12,8 @@ import type { Accounts } from '../../lib/system/accounts.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { resettingPair } from './channel-pair.js';
 import { sha256, temporaryFolder } from './files.js';
+import { testWith } from './test-with.js';
+import type { SpawnOptions } from './vproxy-process.js';
 
 export interface CopyPairOptions {
   readonly root?: string | null;
@@ -32,13 +34,27 @@ interface CopyOutcome {
   readonly warnings: readonly string[];
 }
 
+/** Starts another program with the service, and returns how a stream to it is opened. */
+export type StartFar = (t: ExecutionContext, root: string | null) => Promise<() => Promise<Duplex>>;
+
+/** The program whose service the tests of a spec file are about: vproxy, whose service runs in this process, if null. */
+export const farSide = {
+  start: null as StartFar | null,
+  program: null as SpawnOptions | null,
+  /** Declares these tests. */
+  testWith,
+};
+
 export class CopyPair {
+  /** What the service logs in this process. */
   readonly events: LogEvent[] = [];
   readonly service: CopyService;
   readonly #options: CopyPairOptions;
+  readonly #far: Promise<() => Promise<Duplex>> | null;
 
   constructor(t: ExecutionContext, options: CopyPairOptions = {}) {
     this.#options = options;
+    this.#far = farSide.start?.(t, options.root ?? null) ?? null;
     this.service = new CopyService({
       root: options.root ?? null,
       clock: systemClock,
@@ -63,7 +79,7 @@ export class CopyPair {
     const { callerFiles, signal, keepsLinks = false, onComparison = null } = this.#options;
     progress.onComparison = onComparison;
     const targets = await run({
-      open: () => Promise.resolve(this.#open()),
+      open: async () => (this.#far === null ? this.#open() : (await this.#far)()),
       isResumed,
       keepsLinks,
       hasTotals: true,

@@ -10,6 +10,7 @@ import { CopyService } from '../../lib/services/copy/copy-service.js';
 import { encodeRecord, RecordReader } from '../../lib/util/bytes/records.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { duplexPair } from './channel-pair.js';
+import { farSide } from './copy-pair.js';
 import { within } from './time.js';
 
 export type HostileEntry = Headers & { readonly body?: string | Buffer; readonly pax?: Record<string, string> };
@@ -46,6 +47,9 @@ export const paxOf = (count: number): Buffer =>
 /** The place of a hostile side: the caller of a service, or the service of a caller. */
 export type HostilePlace = 'put' | 'get';
 
+/** Another program only has the service. */
+export const hostilePlaces = (): readonly HostilePlace[] => (farSide.start === null ? ['put', 'get'] : ['put']);
+
 export interface HostileCopy {
   /** The roots that it announces. Default: a folder `app`. */
   readonly roots?: readonly { readonly name: string; readonly kind: string }[];
@@ -68,7 +72,8 @@ export async function sendHostile(
   target: string,
   { roots = [{ name: 'app', kind: 'folder' }], records, isResumed = false, keepsLinks = false }: HostileCopy,
 ): Promise<string> {
-  const [honest, hostile] = duplexPair();
+  const [honest, near] = duplexPair();
+  const hostile = farSide.start === null ? near : await (await farSide.start(t, null))();
   const plan = encodeMessage(COPY_KIND.PLAN, { roots, totals: null });
   honest.on('error', () => undefined);
   hostile.on('error', () => undefined);
@@ -91,7 +96,7 @@ export async function sendHostile(
   }
   const service = new CopyService({ root: null, clock: systemClock, log: () => undefined });
   t.teardown(() => service.stop());
-  service.serve(honest);
+  if (farSide.start === null) service.serve(honest);
   hostile.write(encodeMessage(COPY_KIND.START, { direction: 'put', target, isResumed, keepsLinks }));
   hostile.write(plan);
   return (await within(30_000, 'an answer', answered)).code;

@@ -2,9 +2,9 @@
 import { randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
-import { CopyPair, copyScene, describeTree, makeTree } from '../helpers/copy-pair.js';
-import { eventually } from '../helpers/time.js';
+import { copyScene, describeTree, farSide, makeTree } from '../helpers/copy-pair.js';
+
+const test = farSide.testWith();
 
 for (const direction of ['put', 'get'] as const) {
   test(`${direction}: parts that differ are sent again, and leftovers are removed`, async (t) => {
@@ -47,25 +47,3 @@ for (const direction of ['put', 'get'] as const) {
     t.deepEqual(describeTree(to).slice(1), describeTree(from).slice(1));
   });
 }
-
-test('an interrupted caller keeps what has arrived, and reports it', async (t) => {
-  const breakOff = new AbortController();
-  let seen = 0;
-  const { to, pair, sources } = copyScene(
-    t,
-    { file: randomBytes(5_000_000) },
-    {
-      signal: breakOff.signal,
-      onStream: (caller) =>
-        caller.on('data', (chunk: Buffer) => {
-          seen += chunk.length;
-          if (seen >= 2_000_000) breakOff.abort();
-        }),
-    },
-  );
-  await t.throwsAsync(pair.get(sources('file'), to), { code: 'cancelled' });
-  t.deepEqual(readdirSync(to), ['.file.vproxy-part']);
-  await eventually(() => pair.events.some(({ event }) => event === 'copy-ended'));
-  const { progress } = await new CopyPair(t).get(sources('file'), to, true);
-  t.true(progress.resumedBytes > 500_000);
-});
