@@ -43,7 +43,7 @@ var errorTexts = map[syscall.Errno]string{
 	syscall.EHOSTUNREACH: "no route to host (EHOSTUNREACH)", syscall.EISDIR: "is a directory (EISDIR)",
 	syscall.EMFILE: "too many open files (EMFILE)", syscall.ENOENT: "no such file or directory (ENOENT)",
 	syscall.ENOTDIR: "not a directory (ENOTDIR)", syscall.EPERM: "operation not permitted (EPERM)",
-	syscall.EPIPE: "broken pipe (EPIPE)",
+	syscall.EPIPE: "broken pipe (EPIPE)", syscall.ENOSPC: "no space left on device (ENOSPC)",
 }
 
 // describe shows an error in one line, one of the system as `permission denied (EACCES)`.

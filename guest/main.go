@@ -107,10 +107,12 @@ func run(o *options) *failure {
 
 // offer starts the services and listeners that the options ask for. A forward replaces a service of the same name.
 func offer(o *options, c *channel, commands *execService) error {
-	if o.channel.kind == "vsock-listen" && len(c.keys) == 0 && !o.isInsecure && (o.allowsExec || o.allowsInfo) {
-		option := map[bool]string{true: "--allow-exec", false: "--info"}[o.allowsExec]
-		return failf("bad-argument", `channel "%s": %s: the peer could be any virtual machine of this host; give both `+
-			"sides a --key FILE, or this one --insecure", o.channel.text, option)
+	risky := map[string]bool{"--allow-exec": o.allowsExec, "--allow-copy": o.copies != nil, "--info": o.allowsInfo}
+	for _, option := range []string{"--allow-exec", "--allow-copy", "--info"} {
+		if o.channel.kind == "vsock-listen" && len(c.keys) == 0 && !o.isInsecure && risky[option] {
+			return failf("bad-argument", `channel "%s": %s: the peer could be any virtual machine of this host; give both `+
+				"sides a --key FILE, or this one --insecure", o.channel.text, option)
+		}
 	}
 	leadsToHost := o.channel.leadsToHost()
 	if leadsToHost && !o.noInfo || o.allowsInfo {
@@ -118,6 +120,9 @@ func offer(o *options, c *channel, commands *execService) error {
 	}
 	if o.allowsExec {
 		c.services["exec"] = commands.serve
+	}
+	if o.copies != nil {
+		c.services["copy"] = o.copies.serve
 	}
 	needsStorage := !o.noStorage && (leadsToHost || o.storageSocket != "")
 	isNamed := map[string]bool{}
@@ -154,6 +159,7 @@ type options struct {
 	incoming, outgoing                                           []*forward
 	name, storageSocket                                          string
 	keys                                                         []string
+	copies                                                       *copyService // nil: not allowed
 	logLevel                                                     int
 	allowsExec, allowsInfo, noInfo, noStorage, isHelp, isVersion bool
 	isInsecure                                                   bool
@@ -191,7 +197,8 @@ func (o *options) table() []option {
 		{"key", "FILE", true, "file with a key that the peer must have too; vproxy genkey makes one",
 			func(value string) error { o.keys = append(o.keys, value); return nil }},
 		{"allow-exec", "", false, "let the peer run commands here", yes(&o.allowsExec)},
-		{"insecure", "", false, "let any machine that reaches vsock-listen run commands or ask, without a key",
+		{"allow-copy", "", false, "let the peer copy files here and from here, with =/DIR only in that folder", o.setCopies},
+		{"insecure", "", false, "let any machine that reaches vsock-listen run commands, copy or ask, without a key",
 			yes(&o.isInsecure)},
 		{"info", "", false, "let the peer ask about this machine, even if the peer is not a host", yes(&o.allowsInfo)},
 		{"no-info", "", false, "never let the peer ask about this machine [default: a host may]", yes(&o.noInfo)},
@@ -259,7 +266,9 @@ func parseOptions(args []string) (*options, error) {
 			args = append([]string{"-" + value}, args...)
 		case each.names == "allow-exec" && hasValue:
 			return nil, failf("bad-argument", "--allow-exec: vproxy-guest allows all programs or none; take vproxy for some")
-		case each.value == "" && hasValue:
+		case each.names == "allow-copy" && hasValue && value == "":
+			return nil, failf("bad-argument", "--allow-copy: empty value")
+		case each.value == "" && hasValue && each.names != "allow-copy":
 			return nil, failf("bad-argument", "%s: takes no value", name)
 		case each.value == "" || hasValue:
 		case len(args) == 0:

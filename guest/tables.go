@@ -12,6 +12,7 @@ const (
 	magic           = "\xff\x00\x56\x50\x52\x4f\x58\x59\x0d\x0a\x1a\x0a\x11\x13\x00\xff"
 	pskMethod       = "psk-sha256"
 
+	copyRecordBytes     = 1048576
 	execCreditBytes     = 262144
 	execRequestBytes    = 1048576
 	storageRequestBytes = 1048576
@@ -29,6 +30,12 @@ const (
 const (
 	execStart, execStdin, execResize, execSignal, execEof, execStarted = 1, 2, 3, 4, 5, 16
 	execStdout, execStderr, execCredit, execExit                       = 17, 18, 19, 20
+)
+
+// The kinds of records of the service copy.
+const (
+	copyStart, copyPlan, copyStaged, copyReady, copyData, copyChecks = 1, 2, 3, 4, 5, 6
+	copyWarning, copyEnd, copyDone, copyError, copyCompared          = 7, 8, 9, 10, 11
 )
 
 // The limits of a HELLO (R-OPEN-4), as indexes of limits.

@@ -9,9 +9,11 @@ import { FRAME_TYPE } from '../dist/lib/codec/header.js';
 import { MAGIC, PSK_METHOD } from '../dist/lib/codec/hello.js';
 import * as limits from '../dist/lib/codec/limits.js';
 import { ERROR_CODES } from '../dist/lib/errors.js';
+import { COPY_KIND } from '../dist/lib/services/copy/copy-messages.js';
 import * as exec from '../dist/lib/services/exec/exec-messages.js';
 import { MAX_SERVICES } from '../dist/lib/session/services.js';
 import { MAX_REPLY_BYTES, MAX_REQUEST_BYTES } from '../dist/lib/storage/wire.js';
+import { MAX_RECORD_BYTES } from '../dist/lib/util/bytes/records.js';
 
 const FILE = new URL('../guest/tables.go', import.meta.url);
 
@@ -67,6 +69,7 @@ const (
 	magic           = "${[...MAGIC].map((byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('')}"
 	pskMethod       = "${PSK_METHOD}"
 
+	copyRecordBytes     = ${MAX_RECORD_BYTES}
 	execCreditBytes     = ${exec.STDIN_CREDIT_BYTES}
 	execRequestBytes    = ${exec.MAX_REQUEST_BYTES}
 	storageRequestBytes = ${MAX_REQUEST_BYTES}
@@ -81,6 +84,11 @@ ${constants('frame', FRAME_TYPE)}
 // The kinds of records of the service exec.
 const (
 ${constants('exec', exec.EXEC_KIND)}
+)
+
+// The kinds of records of the service copy.
+const (
+${constants('copy', COPY_KIND)}
 )
 
 // The limits of a HELLO (R-OPEN-4), as indexes of limits.

@@ -268,7 +268,12 @@ const REFUSED = [
   '-c vsock-connect:a:b',
   '-c vsock-listen:x',
   '-c vsock-listen:1 --allow-exec',
+  '-c vsock-listen:1 --allow-copy',
   '-c vsock-listen:1 --info',
+  '-c stdio: --allow-copy=',
+  '-c stdio: --allow-copy=srv',
+  '-c stdio: --allow-copy=/srv/..',
+  '-c stdio: --allow-copy=/nonexistent/folder',
   '-c stdio:x',
   '-c stdio:,integrity=x',
   '-c stdio:,resume=1.5h',
@@ -302,7 +307,7 @@ withGo('it refuses what vproxy refuses, with the same words and status', async (
     const bare = guest.stderr.replace(/^\d{4}-\S+ \S+ /gm, '');
     t.deepEqual([guest.code, bare], [real.code, real.stderr], line);
   }
-  for (const option of ['--allow-exec=/bin/true', '--allow-copy']) {
+  for (const option of ['--allow-exec=/bin/true', '--announce-ports=3000']) {
     const { code, stderr } = await runProgram([GUEST, '-c', 'stdio:', option]);
     t.deepEqual([code, /^vproxy: error: .*(take vproxy|vproxy has more)/.test(stderr)], [64, true], stderr);
   }

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// findHome makes a path absolute: without a leading slash it starts in a home directory, that of ~NAME or of this user.
+func (s *copyService) findHome(path string) (string, error) {
+	if strings.HasPrefix(path, "/") {
+		return path, nil
+	}
+	name, rest := "", path
+	if strings.HasPrefix(path, "~") {
+		name, rest, _ = strings.Cut(path[1:], "/")
+	}
+	account, failed := findUser(name)
+	switch {
+	case failed == nil && filepath.IsAbs(account.HomeDir):
+		return account.HomeDir + "/" + rest, nil
+	case s.root != "":
+		return "", denied
+	case name != "":
+		return "", refusedCopy("~"+name, "no such user, or the user has no home directory")
+	}
+	return "", failf("copy-failed", "user %s has no home directory; use an absolute path", account.Uid)
+}
+
+var denied = failf("denied", "path not allowed")
+
+// allow returns the path to use for one that the peer named. If copies are confined to a folder, it contains no links:
+// what is checked is what is used.
+func (s *copyService) allow(path string) (string, error) {
+	if s.root == "" {
+		return path, nil
+	}
+	root, err := filepath.EvalSymlinks(s.root)
+	real, missing := filepath.Clean(path), ""
+	for err == nil {
+		found, failed := filepath.EvalSymlinks(real)
+		if failed == nil {
+			real = filepath.Join(found, missing)
+			break
+		}
+		// The target of a dangling link, or anything below an unreadable folder, is unknown.
+		if err = syscall.Lstat(real, new(syscall.Stat_t)); err == nil {
+			err = denied
+		} else if err == syscall.ENOENT {
+			err = nil
+		}
+		real, missing = filepath.Dir(real), filepath.Join(filepath.Base(real), missing)
+	}
+	if err != nil || real != root && !strings.HasPrefix(real, strings.TrimSuffix(root, "/")+"/") {
+		return "", denied
+	}
+	if strings.HasSuffix(path, "/") {
+		real += "/"
+	}
+	return real, nil
+}
+
+// isFileName reports whether a text is the name of a single file in a folder.
+func isFileName(text string) bool {
+	return text != "" && text != "." && text != ".." && !strings.ContainsAny(text, "/\x00") && len(text) <= maxCopyPath
+}
+
+// isLinkInside reports whether a link in a folder so many levels below the top of the copied tree stays within the tree,
+// whatever other links there are: it is relative, and goes up only at its beginning, where each step is a real folder.
+func isLinkInside(target string, depth int) bool {
+	hasName := false
+	for _, part := range strings.Split(target, "/") {
+		if part == ".." {
+			depth--
+		}
+		if depth < 0 || hasName && part == ".." {
+			return false
+		}
+		hasName = hasName || part != "" && part != "." && part != ".."
+	}
+	return target != "" && target[0] != '/'
+}
+
+// checkLink refuses a link that points outside the copied tree, unless such links are kept.
+func (c *copyCall) checkLink(path, target string, depth int) error {
+	if c.keepsLinks || isLinkInside(target, depth) {
+		return nil
+	}
+	return refusedCopy(path, "link points outside the copied tree: "+escape(target, maxCopyPath))
+}
+
+func refusedCopy(path, why string) error {
+	return failf("copy-refused", "%s: %s", escape(path, maxCopyPath), why)
+}
+
+// copyFailed gives an error of the system the code of a copy, and the path. It returns nil and failures as they are.
+func copyFailed(path string, err error) error {
+	var failed *failure
+	if err == nil || errors.As(err, &failed) {
+		return err
+	}
+	return failf("copy-failed", "%s: %s", escape(path, maxCopyPath), describe(err))
+}

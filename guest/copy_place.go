@@ -1,0 +1,202 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+const (
+	maxStagedFiles = 200_000
+	maxStagedBytes = 64 << 20 // as vproxy counts them
+	reportBytes    = 65_536   // of names in a record, which may be six times as long in JSON
+)
+
+// place moves a part into place: files replace files, and a folder that exists is merged. A rehearsal only checks whether
+// everything can be put there.
+func (r *receiver) place(t *target, isRehearsal bool) error {
+	is, err := os.Lstat(t.folder.path(t.part))
+	if err != nil || statOf(is).Ino != t.inode {
+		return failf("copy-failed", "%s: another copy to this path has taken over", escape(t.path, maxCopyPath))
+	}
+	if err := r.checkAlive(); err != nil {
+		return err
+	}
+	from, err := r.service.walk(t.folder, !isRehearsal)
+	defer from.end()
+	if err != nil {
+		return err
+	}
+	to, err := r.service.walk(t.folder, false)
+	defer to.end()
+	if err != nil {
+		return err
+	}
+	merged := []os.FileInfo{} // the folders of the part that the walks are in
+	enter := func(name, newName, path string) error {
+		is, err := os.Lstat(from.path(name))
+		if err != nil {
+			return err
+		}
+		there, err := lookAt(to.path(newName))
+		if err == nil {
+			err = checkReplaceable(path, there, is.Mode().Type())
+		}
+		if err == nil && is.IsDir() && there != nil {
+			merged = append(merged, is)
+			if err = from.down(name); err == nil {
+				err = to.down(newName)
+			}
+		} else if err == nil && !isRehearsal {
+			err = rename(from.path(name), to.path(newName), is)
+		}
+		return copyFailed(path, err)
+	}
+	err = enter(t.part, t.base, t.path)
+	for err == nil && len(from.levels) > 0 {
+		var each step
+		if each, err = from.step(); err == nil && !each.isLeft {
+			names := append([]string{t.path}, to.names()[1:]...)
+			err = enter(each.name, each.name, filepath.Join(append(names, each.name)...))
+			continue
+		}
+		is := merged[len(merged)-1]
+		merged = merged[:len(merged)-1]
+		if err == nil && !isRehearsal {
+			if err = os.Remove(from.path(each.name)); err == nil {
+				err = complete(to.path("."), is.ModTime(), statOf(is).Mode)
+			}
+		}
+		if err == nil {
+			_, err = to.up()
+		}
+	}
+	return copyFailed(t.path, err)
+}
+
+// rename moves an entry into another folder. The system moves a folder only if its owner may write to it.
+func rename(from, to string, is os.FileInfo) error {
+	isLocked := is.IsDir() && is.Mode()&0o200 == 0
+	if isLocked {
+		if err := syscall.Chmod(from, 0o700); err != nil {
+			return err
+		}
+	}
+	err := os.Rename(from, to)
+	if isLocked && err == nil {
+		err = syscall.Chmod(to, statOf(is).Mode)
+	}
+	return err
+}
+
+// checkAlive fails if the sender no longer waits for the end of the copy.
+func (c *copyCall) checkAlive() error {
+	defer c.stream.lock()()
+	if st := c.stream; st.reason != nil {
+		return c.lose(st.reason)
+	} else if st.isOver || st.finCame {
+		return c.lose(nil)
+	}
+	return nil
+}
+
+// partReport finds the files that an earlier copy left.
+type partReport struct {
+	*copyCall
+	isHashing    bool // otherwise what cannot be resumed is removed
+	count, bytes int
+	files        [][]any // of the next record
+	fileBytes    int
+}
+
+// reportParts tells the sender which files the parts contain. All else in the parts is removed.
+func (c *copyCall) reportParts(targets []*target) error {
+	p := &partReport{copyCall: c}
+	for _, p.isHashing = range []bool{false, true} {
+		for _, t := range targets {
+			if err := p.report(t); err != nil {
+				return copyFailed(t.path, err)
+			}
+		}
+		if !p.isHashing {
+			if err := c.compare(0); err != nil {
+				return err
+			}
+		}
+	}
+	return p.flush()
+}
+
+func (p *partReport) flush() error {
+	files := p.files
+	if p.files, p.fileBytes = nil, 0; len(files) == 0 {
+		return nil
+	}
+	return p.send(copyStaged, fields{"files": files})
+}
+
+func (p *partReport) report(t *target) error {
+	is, err := lookAt(t.folder.path(t.part))
+	switch {
+	case is == nil:
+		return err
+	case !isOwn(is) || is.Mode().Type() != t.kind():
+		return p.service.remove(t.folder, t.part)
+	case !t.isFolder:
+		return p.take(t.folder, t.part, t.name)
+	}
+	w, err := p.service.walk(t.folder, true)
+	defer w.end()
+	if err == nil {
+		err = w.down(t.part)
+	}
+	for err == nil && len(w.levels) > 0 {
+		var each step
+		if each, err = w.step(); err != nil {
+			break
+		}
+		if each.isLeft {
+			if len(w.levels) > 0 {
+				os.Remove(w.path(each.name)) // unless it is empty, this fails
+			}
+		} else if each.kind.IsDir() {
+			err = w.down(each.name)
+		} else {
+			names := append([]string{t.name}, w.names()[1:]...)
+			err = p.take(w.folder, each.name, filepath.Join(append(names, each.name)...))
+		}
+	}
+	return err
+}
+
+func isOwn(is os.FileInfo) bool { return int(statOf(is).Uid) == os.Geteuid() }
+
+// take reports a file, unless it cannot be resumed.
+func (p *partReport) take(in folder, name, tarName string) error {
+	if p.isHashing {
+		file, err := os.OpenFile(in.path(name), syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		before := p.compared
+		hash, err := p.hash(file)
+		p.files = append(p.files, []any{tarName, p.compared - before, hash})
+		if p.fileBytes += 100 + len(tarName); err == nil && p.fileBytes > reportBytes {
+			err = p.flush()
+		}
+		return err
+	}
+	is, err := os.Lstat(in.path(name))
+	if err != nil {
+		return err
+	}
+	size := 192 + 2*len(tarName)
+	if !is.Mode().IsRegular() || statOf(is).Nlink != 1 || !isOwn(is) || is.Size() == 0 || len(tarName) > maxCopyPath ||
+		p.count == maxStagedFiles || p.bytes+size > maxStagedBytes {
+		return p.service.remove(in, name)
+	}
+	p.count, p.bytes = p.count+1, p.bytes+size
+	p.toCompare += is.Size()
+	return syscall.Chmod(in.path(name), 0o600)
+}
