@@ -11,6 +11,7 @@ import { sha256, temporaryFolder } from '../helpers/files.js';
 import { peakBytes, residentBytes } from '../helpers/measures.js';
 import { execPair, type PairSetup, processPair } from '../helpers/process-pair.js';
 import { ask, echo as echoBack, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { CuttingRelay } from '../helpers/relays.js';
 import { FieldEmulator, runWrapper } from '../helpers/storage.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually, untilStill, within } from '../helpers/time.js';
@@ -250,6 +251,41 @@ withGo('kill -9 of either side ends its streams, and another session follows', a
   t.deepEqual(await pair.guest.exited, { code: 0, signal: null });
   await pair.host.waitForLine(/\(shutdown\)/, { from: before });
 });
+
+withGo(
+  'a suspended session ends after its time, or when another process takes its place, and its command with it',
+  async (t) => {
+    const { relay, near, far } = await CuttingRelay.between(t);
+    const pair = await execPair(t, ['--allow-exec'], {
+      ...{ hostPath: `${far},resume=60s`, guestPath: `${near},resume=12s`, guestOptions: AS_GUEST },
+    });
+    const startCommand = async (): Promise<number> => {
+      const { child } = pair.start('sh', '-c', 'echo $$; sleep 1000');
+      return Number(String((await once(child.stdout, 'data'))[0]));
+    };
+    const lost = /lost; waiting to resume \(1 stream\)/;
+    const first = await startCommand();
+    relay.leftBytes = 0;
+    relay.cut();
+    await pair.guest.waitForLine(lost);
+    t.true(isRunning(first));
+    await pair.guest.waitForLine(/ended: no new link within 12 s \(resume-expired\)/);
+    await eventually(() => !isRunning(first));
+    let from = pair.guest.lines.length;
+    relay.leftBytes = Number.POSITIVE_INFINITY;
+    await pair.host.waitForLine(/\(resume-refused\)/);
+    await pair.established({ guest: from, host: 2 });
+
+    const second = await startCommand();
+    from = pair.guest.lines.length;
+    pair.host.kill('SIGKILL');
+    await pair.guest.waitForLine(lost, { from });
+    await pair.host.exited;
+    pair.startHost();
+    await pair.guest.waitForLine(/ended: the peer restarted \(peer-restarted\)/, { from });
+    await eventually(() => !isRunning(second));
+  },
+);
 
 withGo('the end of standard input ends it, also while nobody reads its output', async (t) => {
   // Its flush alone is more than a pipe holds.
