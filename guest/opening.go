@@ -195,8 +195,7 @@ func (l *link) takeHello(peer *hello) {
 	}
 }
 
-// establish begins the session on which two HELLOs agree, or ends it at once. It is ready when its key is proved. If both
-// name an earlier session, it only decides whether that one goes on.
+// establish begins the session on which two HELLOs agree, ends it at once, or lets one that both name prove itself.
 func (l *link) establish(peer *hello) {
 	s, what, known := newSession(l, l.own, peer), "key", l.channel.session
 	l.silence()

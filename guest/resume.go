@@ -11,9 +11,8 @@ import (
 const (
 	resumeFeature = "resume"
 	secretBytes   = 32
-	// An ACK follows after so many bytes, or so long after the first of fewer.
-	ackEvery = 131072
-	ackDelay = 200 * time.Millisecond
+	ackEvery      = 131072                 // bytes
+	ackDelay      = 200 * time.Millisecond // after the first of fewer
 	// maxBeyond is how much more than its limit a session keeps before a peer that acknowledges nothing is a flood.
 	maxBeyond = 4 << 20
 )

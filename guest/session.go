@@ -150,7 +150,9 @@ func (s *session) leave(reason *failure, isTold bool) {
 	}
 	s.kept = nil
 	s.room.Broadcast()
-	l.channel.ended(s, reason)
+	if s.resumes == nil || l.closed == nil { // a lost link is no end of what should go on there
+		l.channel.ended(s, reason)
+	}
 	if isHere {
 		l.reopen(s.began, reason.code)
 	}
