@@ -78,6 +78,7 @@ serialTestWith('go')(`${OPERATIONS} operations at random: no wrong byte, and non
 
   /** Sees both sides work again after the last fault. */
   const recover = async (): Promise<void> => {
+    await nextTurn(); // until its promise is kept
     const retry = setInterval(() => host.proxy.retryNow(), 20);
     const hasRecovered = async () => {
       const before = relay.isFaulty ? Number.NaN : counts.faults;
