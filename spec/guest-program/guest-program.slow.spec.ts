@@ -343,7 +343,7 @@ withGo('it refuses what vproxy refuses, with the same words and status', async (
     const bare = guest.stderr.replace(/^\d{4}-\S+ \S+ /gm, '');
     t.deepEqual([guest.code, bare], [real.code, real.stderr], line);
   }
-  for (const option of ['--allow-exec=/bin/true', '--announce-ports=3000']) {
+  for (const option of ['--allow-exec=/bin/true', '--forward-ports=3000']) {
     const { code, stderr } = await runProgram([GUEST, '-c', 'stdio:', option]);
     t.deepEqual([code, /^vproxy: error: .*(take vproxy|vproxy has more)/.test(stderr)], [64, true], stderr);
   }
