@@ -22,6 +22,7 @@ const newSlab = (bytes: number): Buffer => (bytes === SLAB_BYTES ? takeSlab() : 
  * slabs, and nothing is allocated while the channel keeps up.
  */
 export class FrameSlab {
+  readonly #largestBytes: number;
   #sizeBytes = SMALL_BYTES;
   #slab: Buffer | null = null;
   #taken: Buffer | null = null;
@@ -30,6 +31,10 @@ export class FrameSlab {
   #smallReads = 0;
   /** Whether the last read filled its room. */
   wasFull = false;
+
+  constructor(largestBytes = LARGE_BYTES) {
+    this.#largestBytes = largestBytes;
+  }
 
   /** The room for the next read, behind the header: up to `maxBytes` (0: no limit). */
   room(maxBytes: number): Buffer {
@@ -73,7 +78,7 @@ export class FrameSlab {
   #adapt(byteCount: number): void {
     if (this.wasFull && byteCount === this.#sizeBytes) {
       this.#smallReads = 0;
-      this.#sizeBytes = Math.min(GROWTH * this.#sizeBytes, LARGE_BYTES);
+      this.#sizeBytes = Math.min(GROWTH * this.#sizeBytes, this.#largestBytes);
     } else if (this.#sizeBytes > SMALL_BYTES) {
       this.#smallReads = byteCount <= SMALL_BYTES ? this.#smallReads + 1 : 0;
       if (this.#smallReads < SMALL_READS) return;

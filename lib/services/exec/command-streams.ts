@@ -11,8 +11,11 @@ import { ByteQueue } from '../../util/bytes/byte-queue.js';
 import { encodeRecordHeader, RECORD_HEADER_BYTES } from '../../util/bytes/records.js';
 import { EXEC_KIND, encodeEof, STDIN_CREDIT_BYTES } from './exec-messages.js';
 
-/** The output is not read while this many bytes wait in the stream. */
-const MAX_WAITING_BYTES = 131_072;
+/** The largest read, in bytes. */
+const READ_BYTES = 65_536;
+
+/** The output is not read while it has so many bytes of memory in the stream. */
+const MAX_WAITING_BYTES = 32_768;
 
 /** Nor while this many pieces wait, however short: meanwhile the pipe coalesces what the command writes. */
 const MAX_WAITING_PIECES = 16;
@@ -42,10 +45,12 @@ interface OutputSenderOptions {
 /** The runner's side of an output: sends what the command writes, then EOF. */
 export class OutputSender {
   readonly #options: OutputSenderOptions;
-  readonly #slab = new FrameSlab();
+  readonly #slab = new FrameSlab(READ_BYTES);
   #sentBytes = 0;
   /** Writes that the stream still holds. */
   #waitingPieces = 0;
+  /** The memory of all pieces since none waited. */
+  #waitingBytes = 0;
   #isHeldUp = false;
   #wasHeldUp = false;
   #isEnded = false;
@@ -56,6 +61,7 @@ export class OutputSender {
   readonly #onWritten = (): void => {
     this.#waitingPieces -= 1;
     if (this.#waitingPieces > 0) return;
+    this.#waitingBytes = 0;
     this.#slab.returned(true);
     if (this.#isHeldUp) this.#readOn();
   };
@@ -119,6 +125,7 @@ export class OutputSender {
     header.copy(slab, HEADER_BYTES - RECORD_HEADER_BYTES);
     this.#sentBytes += byteCount;
     this.#waitingPieces += 1;
+    this.#waitingBytes += slab.length;
     stream.write(slab.subarray(HEADER_BYTES - RECORD_HEADER_BYTES, HEADER_BYTES + byteCount), this.#onWritten);
     this.#isHeldUp = this.#isFull();
     this.#wasHeldUp ||= this.#isHeldUp;
@@ -139,8 +146,7 @@ export class OutputSender {
   }
 
   #isFull(): boolean {
-    const { writableNeedDrain, writableLength } = this.#options.stream;
-    return this.#waitingPieces >= MAX_WAITING_PIECES || (writableNeedDrain && writableLength >= MAX_WAITING_BYTES);
+    return this.#waitingPieces >= MAX_WAITING_PIECES || this.#waitingBytes >= MAX_WAITING_BYTES;
   }
 }
 
