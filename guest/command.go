@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -52,8 +53,11 @@ func parseExecRequest(payload []byte) (*execRequest, *failure) {
 
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// command makes a command of the request, and tells the name of its user.
-func (q *execRequest) command() (cmd *exec.Cmd, name string, failed *failure) {
+// command makes a command of the request, and returns the name of its user. If programs is not nil, only they are allowed.
+func (q *execRequest) command(programs []string) (cmd *exec.Cmd, name string, failed *failure) {
+	if failed = q.checkEnv(); failed != nil && programs != nil {
+		return nil, q.user, failed
+	}
 	account, failed := findUser(q.user)
 	if failed != nil {
 		return nil, q.user, failed
@@ -97,7 +101,60 @@ func (q *execRequest) command() (cmd *exec.Cmd, name string, failed *failure) {
 	if cmd.Dir, failed = findFolder(q.cwd, home); failed == nil {
 		cmd.Path, failed = findProgram(program, cmd.Dir, env["PATH"])
 	}
+	if failed == nil && programs != nil {
+		if cmd.Path = findAllowed(programs, cmd.Path); cmd.Path == "" {
+			failed = failf("command-denied", "%s: not an allowed program", escape(program, 200))
+		} else if len(q.argv) > 0 { // the caller must not choose the name that the program is called by
+			cmd.Args = append([]string{cmd.Path}, q.argv[1:]...)
+			if !strings.Contains(program, "/") {
+				cmd.Args[0] = filepath.Base(cmd.Path)
+			}
+		}
+	}
 	return cmd, name, failed
+}
+
+var (
+	harmlessName = regexp.MustCompile(`^(?:TERM|LANG|LC_[A-Z]+|TZ)$`)
+	pathValue    = regexp.MustCompile(`^:?/|\.\.`) // TZ may begin with a colon, and its names have slashes
+)
+
+// checkEnv refuses variables that could make an allowed program run another one, or load code.
+func (q *execRequest) checkEnv() *failure {
+	if q.columns > 0 && q.env["TERM"] == "" && pathValue.MatchString(q.term) {
+		return failf("command-denied", "variable TERM: cannot name a path where only certain programs are allowed")
+	}
+	for name, value := range q.env {
+		what := ""
+		if pathValue.MatchString(value) {
+			what = "cannot name a path"
+		}
+		if !harmlessName.MatchString(name) {
+			what = "cannot be set"
+		}
+		if what != "" {
+			return failf("command-denied", "variable %s: %s where only certain programs are allowed", escape(name, 64), what)
+		}
+	}
+	return nil
+}
+
+// findAllowed returns the allowed program that a path leads to, or an empty text. Folders may be links (/bin to /usr/bin),
+// but the last name must be that of the program: many are links to one file that acts by its name (busybox).
+func findAllowed(programs []string, path string) string {
+	placeOf := func(path string) string {
+		folder, err := filepath.EvalSymlinks(filepath.Dir(path))
+		if err != nil {
+			return path
+		}
+		return filepath.Join(folder, filepath.Base(path))
+	}
+	for _, each := range programs {
+		if each == path || placeOf(each) == placeOf(path) {
+			return each
+		}
+	}
+	return ""
 }
 
 func (q *execRequest) line() string {

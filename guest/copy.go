@@ -127,10 +127,10 @@ func (c *copyCall) run() error {
 		err = c.sendFiles()
 	}
 	if failed := toFailure(err, "copy-failed"); failed != nil {
-		logLine(logWarn, "copy %s: %s (%s)", c.line(), escape(failed.message, 512), failed.code)
+		logLine(logWarn, "copy-refused", "copy %s: %s (%s)", c.line(), escape(failed.message, 512), failed.code)
 	} else {
 		how := fmt.Sprintf("%d files, %d bytes", c.files, c.bytes)
-		logLine(logInfo, "copy %s: %s", c.line(), strings.Replace(" "+how, " 1 files", " 1 file", 1)[1:])
+		logLine(logInfo, "copy-ended", "copy %s: %s", c.line(), strings.Replace(" "+how, " 1 files", " 1 file", 1)[1:])
 	}
 	return err
 }

@@ -70,7 +70,7 @@ func (c *copyCall) receiveFiles(path string) error {
 		return copyFailed(path, err)
 	}
 	defer targets[0].Close()
-	logLine(logInfo, "copy %s: started", c.line())
+	logLine(logInfo, "copy-started", "copy %s: started", c.line())
 	if busy := c.service.claim(targets); busy != nil {
 		return refusedCopy(busy.path, "another copy to this path is in progress")
 	}

@@ -54,7 +54,7 @@ func (c *copyCall) sendFiles() error {
 	if err != nil {
 		return err
 	}
-	logLine(logInfo, "copy %s: started", c.line())
+	logLine(logInfo, "copy-started", "copy %s: started", c.line())
 	var totals any
 	if c.hasTotals {
 		if totals, err = c.count(sources); err != nil {

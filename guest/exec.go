@@ -39,6 +39,7 @@ const (
 type execService struct {
 	mutex
 	calls      map[*execCall]bool // that start or run
+	programs   []string           // that are allowed; nil: any
 	isStopped  bool
 	startBytes atomic.Int32
 }
@@ -79,7 +80,7 @@ func (e *execService) serve(st *stream) {
 	if c == nil {
 		st.Reset(failed.code, "%s", failed.message)
 	} else if failed != nil {
-		logLine(logWarn, "command %s: refused: %s (%s)", c.request.line(), failed.message, failed.code)
+		logLine(logWarn, "exec-refused", "command %s: refused: %s (%s)", c.request.line(), failed.message, failed.code)
 		c.write(execExit, encode(fields{"error": fields{"code": failed.code, "message": failed.message},
 			"status": nil, "signal": nil, "durationMs": 0, "timedOut": false}))
 	}
@@ -123,7 +124,7 @@ func (e *execService) launch(c *execCall) *failure {
 	} else if isFull {
 		return failf("command-failed", "too many commands running (max %d)", maxCommands)
 	}
-	cmd, user, failed := c.request.command()
+	cmd, user, failed := c.request.command(e.programs)
 	if failed != nil {
 		return failed
 	}
@@ -145,7 +146,7 @@ func (e *execService) launch(c *execCall) *failure {
 		c.end(killAtStop)
 	}
 	e.Unlock()
-	logLine(logInfo, "command %s: started as %s, PID %d", c.request.line(), escape(user, 64), c.pid())
+	logLine(logInfo, "exec-started", "command %s: started as %s, PID %d", c.request.line(), escape(user, 64), c.pid())
 	c.write(execStarted, encode(fields{"pid": c.pid()}))
 	return nil
 }
@@ -271,7 +272,7 @@ func (c *execCall) run() {
 	if c.timedOut.Load() {
 		how += ", timed out"
 	}
-	logLine(logInfo, "command %s, PID %d: %s, %d ms", c.request.line(), c.pid(), how, duration.Milliseconds())
+	logLine(logInfo, "exec-ended", "command %s, PID %d: %s, %d ms", c.request.line(), c.pid(), how, duration.Milliseconds())
 	c.write(execExit, encode(result))
 	c.stdin.Close()
 	if c.killer.Load() != nil {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -34,5 +35,33 @@ func TestSignalNames(t *testing.T) {
 		if !status.Signaled() || signalName(status.Signal()) != want {
 			t.Errorf("%d: %s, not %s", number, signalName(status.Signal()), want)
 		}
+	}
+}
+
+// TestAllowed: where only certain programs are allowed, they are found through links of folders, but not by another name;
+// and variables cannot name a path, or make them run another program.
+func TestAllowed(t *testing.T) {
+	folder := t.TempDir()
+	os.MkdirAll(folder+"/usr/bin", 0o700)
+	os.Symlink("usr/bin", folder+"/bin")
+	os.WriteFile(folder+"/usr/bin/box", nil, 0o700)
+	os.Symlink("box", folder+"/usr/bin/uname")
+	os.Symlink("box", folder+"/usr/bin/sh")
+	for path, want := range map[string]bool{"/usr/bin/uname": true, "/bin/uname": true, "/bin/../usr/bin/uname": true,
+		"/usr/bin/sh": false, "/bin/box": false, "/bin/uname/../sh": false, "/gone/uname": false} {
+		if found := findAllowed([]string{folder + "/bin/uname"}, folder+path); (found == folder+"/bin/uname") != want {
+			t.Error(path, found)
+		}
+	}
+	for pair, want := range map[string]bool{"LANG=de_DE.UTF-8": true, "TZ=:Europe/Berlin": true, "LC_ALL=C": true,
+		"TZ=:/tmp/zone": false, "LANG=../x": false, "PATH=/tmp": false, "LC_ALL\n=C": false, "LANGUAGE=de": false} {
+		name, value, _ := strings.Cut(pair, "=")
+		q := &execRequest{env: map[string]string{name: value}}
+		if failed := q.checkEnv(); (failed == nil) != want {
+			t.Error(pair, failed)
+		}
+	}
+	if q := (&execRequest{columns: 80, term: "/tmp/evil"}); q.checkEnv() == nil {
+		t.Error(q.term)
 	}
 }

@@ -160,7 +160,7 @@ func (f *forward) serve(st *stream) {
 			code, what = "connect-timeout", "did not answer within 10 s"
 		}
 		st.Reset(code, "%s: %s", f.name(), what)
-		logLine(logWarn, "%s: %s (%s)", f.name(), what, code)
+		logLine(logWarn, "target-failed", "%s: %s (%s)", f.name(), what, code)
 		return
 	}
 	st.accept()
@@ -175,11 +175,11 @@ func (f *forward) listen(c *channel) error {
 		return err
 	}
 	f.address.text = listener.Addr().String()
-	logLine(logInfo, "listening on %s for %s", f.address.text, f.service)
+	logLine(logInfo, "listening", "listening on %s for %s", f.address.text, f.service)
 	if f.address.network == "unix" {
 		c.sockets = append(c.sockets, f.address.text)
 	} else {
-		logLine(logWarn,
+		logLine(logWarn, "open-port",
 			"every user of this machine can connect to %s; to allow only yours, use a unix socket (-o %s:/path)",
 			f.address.text, f.service)
 	}
@@ -194,7 +194,7 @@ func acceptAll[T any](accept func() (T, error), max int, serve func(T)) {
 		places <- struct{}{}
 		conn, err := accept()
 		if err != nil {
-			logLine(logWarn, "cannot accept: %s", describe(err))
+			logLine(logWarn, "accept-failed", "cannot accept: %s", describe(err))
 			time.Sleep(firstRetry)
 			<-places
 			continue
@@ -214,7 +214,7 @@ func (f *forward) connect(conn socket, c *channel) {
 	st, refused := c.open(f.service, from, sessionWait)
 	if refused != nil {
 		abort(conn)
-		logLine(logWarn, "a connection to %s was reset: %s (%s)", f.name(), refused.message, refused.code)
+		logLine(logWarn, "stream-refused", "a connection to %s was reset: %s (%s)", f.name(), refused.message, refused.code)
 		return
 	}
 	splice(st, conn)

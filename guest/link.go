@@ -62,7 +62,7 @@ func (c *channel) run() *failure {
 	var pauses backoff
 	for {
 		began := time.Now()
-		conn, err := c.spec.dial(func() { c.tell("%s: waiting for the host", c.spec.text) })
+		conn, err := c.spec.dial(func() { c.tell("channel-waiting", "%s: waiting for the host", c.spec.text) })
 		reason := toFailure(err, "channel-failed")
 		if err == nil {
 			reason = c.serve(conn)
@@ -78,7 +78,7 @@ func (c *channel) run() *failure {
 		if !strings.HasPrefix(what, c.spec.text) {
 			what = c.spec.text + ": " + what
 		}
-		c.tell("%s; retrying", what)
+		c.tell("channel-waiting", "%s; retrying", what)
 		select {
 		case <-time.After(pauses.delay(firstRetry, maxRetry)):
 		case <-c.retry:
@@ -91,7 +91,7 @@ func (c *channel) listen() *failure {
 	accept, err := c.spec.listen()
 	if err == nil {
 		c.sockets = append(c.sockets, c.spec.path)
-		c.tell("waiting for the peer on %s", c.spec.text)
+		c.tell("channel-listening", "waiting for the peer on %s", c.spec.text)
 		acceptAll(accept, maxConnections, func(conn io.ReadWriteCloser) { c.serve(conn) })
 	}
 	return toFailure(err, "channel-failed")
@@ -139,9 +139,9 @@ func (c *channel) serve(conn io.ReadWriteCloser) *failure {
 }
 
 // tell logs the state of the channel, unless that was the last line.
-func (c *channel) tell(format string, args ...any) {
+func (c *channel) tell(event, format string, args ...any) {
 	if line := fmt.Sprintf(format, args...); c.told.Swap(line) != line {
-		logLine(logInfo, "%s", line)
+		logLine(logInfo, event, "%s", line)
 	}
 }
 
@@ -207,7 +207,7 @@ func (c *channel) established(s *session) {
 	if s.peer.name != "" {
 		peer = escape(s.peer.name, 80) + ", " + peer
 	}
-	logLine(logInfo, "session established with %s on %s", peer, c.spec.text)
+	logLine(logInfo, "session-established", "session established with %s on %s", peer, c.spec.text)
 }
 
 // announce tells those that wait for a session that there is one with a link.
@@ -228,7 +228,7 @@ func (c *channel) ended(s *session, reason *failure) {
 		}
 		c.refused = reason.message
 	}
-	logLine(level, "session on %s ended: %s (%s)", c.spec.text, reason.message, reason.code)
+	logLine(level, "session-ended", "session on %s ended: %s (%s)", c.spec.text, reason.message, reason.code)
 }
 
 // link is one open channel, with its sessions, one after another, and their streams.

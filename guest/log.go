@@ -111,30 +111,43 @@ const (
 var logLevels = [...]struct{ word, journal string }{
 	{"error: ", "<3>"}, {"warning: ", "<4>"}, {"", "<6>"}, {"debug: ", "<7>"}}
 
+// levelNames are the levels as --log-format json and VPROXY_LOG_LEVEL have them.
+var levelNames = []string{"error", "warn", "info", "debug"}
+
 var log = struct {
 	mutex
 	level   int
-	bounds  map[string]*tokens // by the format of a line
+	isJSON  bool
+	bounds  map[string]*tokens // by event
 	lines   chan string
 	written chan struct{} // closed after the last line
 }{level: logInfo, bounds: map[string]*tokens{}, lines: make(chan string, maxLogLines), written: make(chan struct{})}
 
-// logLine logs something that happened. Foreign text in it must be escaped.
-func logLine(level int, format string, args ...any) {
+// logLine logs an event of vproxy's table (docs/troubleshooting.md). Foreign text in its message must be escaped.
+func logLine(level int, event, format string, args ...any) {
 	defer log.lock()()
 	now := time.Now()
-	if log.bounds[format] == nil {
-		log.bounds[format] = newTokens(logRate, logBurst, now)
+	if log.bounds[event] == nil {
+		log.bounds[event] = newTokens(logRate, logBurst, now)
 	}
-	if level > log.level || level != logError && !log.bounds[format].take(now) {
+	if level > log.level || level != logError && !log.bounds[event].take(now) {
 		return
 	}
-	start := now.Format("2006-01-02 15:04:05.000 ")
-	if isJournal {
-		start = logLevels[level].journal
+	message := fmt.Sprintf(format, args...)
+	line := now.Format("2006-01-02 15:04:05.000 ") + "vproxy: " + logLevels[level].word + message
+	switch {
+	case log.isJSON:
+		line = string(encode(struct {
+			Time    string `json:"time"`
+			Level   string `json:"level"`
+			Event   string `json:"event"`
+			Message string `json:"message"`
+		}{now.UTC().Format("2006-01-02T15:04:05.000Z"), levelNames[level], event, message}))
+	case isJournal:
+		line = logLevels[level].journal + "vproxy: " + logLevels[level].word + message
 	}
 	select {
-	case log.lines <- start + "vproxy: " + logLevels[level].word + fmt.Sprintf(format, args...) + "\n":
+	case log.lines <- line + "\n":
 	default:
 	}
 }

@@ -39,7 +39,7 @@ func main() {
 		go writeLog()
 		failed := run(o)
 		if failed != nil {
-			logLine(logError, "%s", failed.message)
+			logLine(logError, "failed", "%s", failed.message)
 		}
 		log.Lock() // nothing is logged after the last line
 		close(log.lines)
@@ -55,7 +55,7 @@ func main() {
 
 // run serves the channel until a signal, or until it can never work again.
 func run(o *options) *failure {
-	log.level = o.logLevel
+	log.level, log.isJSON = o.logLevel, o.isJSON
 	sealDescriptors()
 	orphans := adoptOrphans()
 	signals := make(chan os.Signal, 4)
@@ -67,12 +67,17 @@ func run(o *options) *failure {
 	if failed := c.readKeys(o.keys); failed != nil {
 		return failed
 	}
-	commands := &execService{calls: map[*execCall]bool{}}
+	commands := &execService{calls: map[*execCall]bool{}, programs: o.programs}
 	if err := offer(o, c, commands); err != nil {
 		return toFailure(err, "internal")
 	}
 	if o.announced != nil {
 		go (&announcer{channel: c, ranges: o.announced}).run()
+	}
+	for _, path := range o.programs {
+		if !exists(path) {
+			logLine(logWarn, "exec-missing", "allowed command %s: does not exist", escape(path, maxFact))
+		}
 	}
 	ended := make(chan *failure, 1)
 	go func() { ended <- c.run() }()
@@ -85,7 +90,7 @@ func run(o *options) *failure {
 			if o.channel.kind != "stdio" || reason.code != "channel-closed" {
 				return reason
 			}
-			logLine(logInfo, "the other end closed %s", o.channel.text)
+			logLine(logInfo, "ended", "the other end closed %s", o.channel.text)
 			return nil
 		case received := <-signals:
 			if received != syscall.SIGHUP {
@@ -99,7 +104,7 @@ func run(o *options) *failure {
 			default: // it will retry
 			}
 			if failed := c.readKeys(o.keys); failed != nil {
-				logLine(logError, "%s", failed.message)
+				logLine(logError, "reload-failed", "%s", failed.message)
 			}
 		}
 	}
@@ -160,7 +165,9 @@ type options struct {
 	name, storageSocket                                          string
 	keys                                                         []string
 	copies                                                       *copyService // nil: not allowed
+	programs                                                     []string     // that the peer may run; nil: any
 	logLevel                                                     int
+	isJSON                                                       bool
 	allowsExec, allowsInfo, noInfo, noStorage, isHelp, isVersion bool
 	isInsecure                                                   bool
 	announced                                                    []portRange
@@ -168,7 +175,7 @@ type options struct {
 
 // option is one that vproxy has, too, with the same meaning.
 type option struct {
-	names, value string // the long one, and a letter; what the value is called, empty: none
+	names, value string // the long one, and a letter; what the value is called, in brackets if it may be absent, empty: none
 	isMany       bool
 	help         string
 	set          func(value string) error
@@ -196,8 +203,9 @@ func (o *options) table() []option {
 			func(value string) error { o.name = value; return nil }},
 		{"key", "FILE", true, "file with a key that the peer must have too; vproxy genkey makes one",
 			func(value string) error { o.keys = append(o.keys, value); return nil }},
-		{"allow-exec", "", false, "let the peer run commands here", yes(&o.allowsExec)},
-		{"allow-copy", "", false, "let the peer copy files here and from here, with =/DIR only in that folder", o.setCopies},
+		{"allow-exec", "[=/PATH,...]", false, "let the peer run commands here, with =/PATH only these programs", o.setPrograms},
+		{"allow-copy", "[=/DIR]", false, "let the peer copy files here and from here, with =/DIR only in that folder",
+			o.setCopies},
 		{"insecure", "", false, "let any machine that reaches vsock-listen run commands, copy or ask, without a key",
 			yes(&o.isInsecure)},
 		{"info", "", false, "let the peer ask about this machine, even if the peer is not a host", yes(&o.allowsInfo)},
@@ -207,6 +215,7 @@ func (o *options) table() []option {
 		{"storage-socket", "PATH", false, "path of the storage broker's socket; runs the broker on any kind of channel",
 			func(value string) (err error) { o.storageSocket, err = parsePath(value); return err }},
 		{"no-storage", "", false, "never run the storage broker", yes(&o.noStorage)},
+		{"log-format", "FORMAT", false, "text or json: how the log is written [default: text]", o.setLogFormat},
 		{"verbose v", "", true, "log every stream and call", level(logDebug)},
 		{"quiet q", "", true, "log only warnings and errors", level(logWarn)},
 		{"version V", "", true, "show the version", yes(&o.isVersion)},
@@ -222,6 +231,53 @@ func (o *options) setChannel(value string) (err error) {
 	return err
 }
 
+// setPrograms lets the peer run commands: any, or these programs with any arguments.
+func (o *options) setPrograms(list string) error {
+	o.allowsExec = true
+	if list == "" {
+		return nil
+	}
+	o.programs = strings.Split(list, ",")
+	for _, path := range o.programs {
+		if !filepath.IsAbs(path) {
+			return failf("bad-argument", `--allow-exec: "%s" is not the absolute path of a program, such as /usr/bin/uname`,
+				escape(path, 256))
+		}
+	}
+	return nil
+}
+
+func (o *options) setLogFormat(format string) error {
+	if o.isJSON = format == "json"; !isWord(format, "json text") {
+		return failf("bad-argument", `--log-format: "%s" is neither text nor json`, escape(format, 64))
+	}
+	return nil
+}
+
+// readVariables sets what no option has set by the variables that vproxy has, too. An empty one counts as unset.
+func (o *options) readVariables(table []option, given map[string]int) error {
+	for variable, names := range map[string]string{"VPROXY_CHANNEL": "channel c", "VPROXY_NAME": "name", "VPROXY_KEY": "key",
+		"VPROXY_LOG_FORMAT": "log-format"} {
+		value := os.Getenv(variable)
+		for _, each := range table {
+			if value == "" || given[names] > 0 || each.names != names {
+				continue
+			}
+			if failed := toFailure(each.set(value), "bad-argument"); failed != nil {
+				return failf(failed.code, "%s: %s", variable, strings.TrimPrefix(failed.message, "--log-format: "))
+			}
+		}
+	}
+	level := os.Getenv("VPROXY_LOG_LEVEL")
+	if level == "" || given["quiet q"]+given["verbose v"] > 0 {
+		return nil
+	}
+	if o.logLevel = indexOf(level, levelNames); o.logLevel < 0 {
+		return failf("bad-argument", `VPROXY_LOG_LEVEL: "%s" is not a log level`, escape(level, 64))
+	}
+	return nil
+}
+
 func usage() string {
 	text := "Usage: vproxy-guest -c CHANNEL [-o FORWARD]... [-i FORWARD]... [options]\n\n" +
 		"Runs the guest's side of a channel, with these options of vproxy. For all others take vproxy.\n\n"
@@ -230,7 +286,7 @@ func usage() string {
 		if letter = "-" + letter + ", "; !hasLetter {
 			letter = "    "
 		}
-		text += fmt.Sprintf("  %s--%-24s %s\n", letter, long+" "+each.value, each.help)
+		text += fmt.Sprintf("  %s--%-24s %s\n", letter, strings.Replace(long+" "+each.value, " [", "[", 1), each.help)
 	}
 	return text +
 		"\nChannels: virtserial-open:NAME or /path, tty-open:/path[,baud=N], unix-connect:/path, unix-listen:/path,\n" +
@@ -258,19 +314,18 @@ func parseOptions(args []string) (*options, error) {
 				each = &table[index]
 			}
 		}
+		isOptional := each != nil && strings.HasPrefix(each.value, "[")
 		switch {
 		case each == nil:
 			return nil, failf("bad-argument", "%s: unknown option; see --help, or take vproxy, which has more",
 				escape(name, 64))
 		case each.value == "" && hasValue && len(name) == 2: // letters in a row, such as -vv
 			args = append([]string{"-" + value}, args...)
-		case each.names == "allow-exec" && hasValue:
-			return nil, failf("bad-argument", "--allow-exec: vproxy-guest allows all programs or none; take vproxy for some")
-		case each.names == "allow-copy" && hasValue && value == "":
-			return nil, failf("bad-argument", "--allow-copy: empty value")
-		case each.value == "" && hasValue && each.names != "allow-copy":
+		case each.value == "" && hasValue:
 			return nil, failf("bad-argument", "%s: takes no value", name)
-		case each.value == "" || hasValue:
+		case isOptional && hasValue && value == "":
+			return nil, failf("bad-argument", "%s: empty value", name)
+		case each.value == "" || hasValue || isOptional:
 		case len(args) == 0:
 			return nil, failf("bad-argument", "%s: missing value; expected %s", name, each.help)
 		default:
@@ -280,6 +335,11 @@ func parseOptions(args []string) (*options, error) {
 			return nil, failf("bad-argument", "%s: given %d times (max 1)", name, given[each.names])
 		}
 		if err := each.set(value); err != nil {
+			return nil, err
+		}
+	}
+	if !o.isHelp && !o.isVersion {
+		if err := o.readVariables(table, given); err != nil {
 			return nil, err
 		}
 	}

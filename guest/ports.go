@@ -131,12 +131,12 @@ func (a *announcer) announce(found []openPort) {
 		target := &forward{port.service(), address{"tcp", net.JoinHostPort(port.host, strconv.Itoa(port.number)), 0}}
 		c.services[port.service()] = target.serve
 		if !isOld {
-			logLine(logInfo, "announcing port %s to the peer", port)
+			logLine(logInfo, "port-announced", "announcing port %s to the peer", port)
 		}
 	}
 	for _, gone := range before {
 		delete(c.services, gone.service())
-		logLine(logInfo, "no longer announcing port %s", gone)
+		logLine(logInfo, "port-withdrawn", "no longer announcing port %s", gone)
 	}
 	if isChanged {
 		c.ports = append([]openPort{}, found...)

@@ -154,7 +154,7 @@ func (s *session) suspend(reason *failure) {
 	if reason != nil {
 		why = "out of step: " + reason.message + " (" + reason.code + ")"
 	}
-	logLine(logInfo, "session on %s %s; waiting to resume (%d %s)", l.channel.spec.text, why, len(s.streams), unit)
+	logLine(logInfo, "session-suspended", "session on %s %s; waiting to resume (%d %s)", l.channel.spec.text, why, len(s.streams), unit)
 	l.session, s.suspended = nil, time.Now()
 	s.silence("look")
 	s.noteTold() // by RESUME
@@ -216,7 +216,7 @@ func (s *session) handleResume(h header, payload []byte) {
 	if known.drop(total, known.reached); known.over != nil {
 		return
 	}
-	logLine(logInfo, "session on %s resumed after %d ms; %d bytes resent", l.channel.spec.text,
+	logLine(logInfo, "session-resumed", "session on %s resumed after %d ms; %d bytes resent", l.channel.spec.text,
 		time.Since(known.suspended).Milliseconds(), known.reached-total)
 	known.silence("expire")
 	known.written, known.nonces, known.suspended, known.joined = total, s.nonces, time.Time{}, time.Now()

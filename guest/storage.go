@@ -74,11 +74,11 @@ func (b *broker) listen(explicit string) error {
 	listener, err := address{network: "unix", text: path}.listen()
 	switch {
 	case err == nil:
-		logLine(logInfo, "listening on %s for storage calls", path)
+		logLine(logInfo, "listening", "listening on %s for storage calls", path)
 		b.channel.sockets = append(b.channel.sockets, path)
 		go acceptAll(listener.Accept, maxStorageCalls, b.serveWrapper)
 	case explicit == "":
-		logLine(logWarn, "not serving storage calls: %s", err)
+		logLine(logWarn, "storage-off", "not serving storage calls: %s", err)
 		return nil
 	}
 	return err
@@ -178,7 +178,7 @@ func (b *broker) findEmulator(c *storageCall) *emulator {
 		failed = st.waitAnswer()
 	}
 	if failed != nil { // it has read nothing
-		logLine(logDebug, "storage emulator %s refused: %s (%s)", e.name, failed.message, failed.code)
+		logLine(logDebug, "storage-emulator", "storage emulator %s refused: %s (%s)", e.name, failed.message, failed.code)
 		e.end()
 		time.Sleep(firstRetry)
 		return nil
@@ -199,13 +199,13 @@ func (b *broker) attach(st *stream) {
 		st.Reset("too-many-streams", "too many emulators (max %d)", maxEmulators)
 		return
 	}
-	logLine(logDebug, "storage emulator %s attached", e.name)
+	logLine(logDebug, "storage-emulator", "storage emulator %s attached", e.name)
 	failed := e.waitUnasked()
 	b.Lock()
 	delete(b.attached, e)
 	b.Unlock()
 	st.Close()
-	logLine(logDebug, "storage emulator %s detached: %s (%s)", e.name, failed.message, failed.code)
+	logLine(logDebug, "storage-emulator", "storage emulator %s detached: %s (%s)", e.name, failed.message, failed.code)
 }
 
 // take reserves the emulator for a call; false if it is asked, or cannot be asked any more.
@@ -269,7 +269,7 @@ func (e *emulator) ask(c *storageCall) {
 	c.expect(nil)
 	e.end()
 	if failed == nil {
-		logLine(logInfo, "storage call %s: status %d, %d ms", c.line(), reply.status, time.Since(c.began).Milliseconds())
+		logLine(logInfo, "storage-call", "storage call %s: status %d, %d ms", c.line(), reply.status, time.Since(c.began).Milliseconds())
 		c.write(append(message, '\n'))
 		return
 	}
@@ -290,7 +290,7 @@ func (c *storageCall) line() string { return escape(strings.Join(c.argv, " "), 2
 
 // fail logs why a call failed, and returns what the wrapper is told.
 func (c *storageCall) fail(why *failure) []byte {
-	logLine(logWarn, "storage call %s: %s (%s), %d ms", c.line(), why.message, why.code,
+	logLine(logWarn, "storage-call", "storage call %s: %s (%s), %d ms", c.line(), why.message, why.code,
 		time.Since(c.began).Milliseconds())
 	return append(encode(fields{"error": fields{"code": why.code, "message": why.message}}), '\n')
 }

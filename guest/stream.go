@@ -100,10 +100,10 @@ func (st *stream) logEnd(target string) {
 	defer st.lock()()
 	count := fmt.Sprintf("%d bytes sent, %d received", st.sent, st.window.received)
 	if st.reason == nil {
-		logLine(logDebug, "stream %d to %s has ended: %s", st.id, target, count)
+		logLine(logDebug, "stream-closed", "stream %d to %s has ended: %s", st.id, target, count)
 		return
 	}
-	logLine(logInfo, "stream %d to %s was reset: %s (%s); %s", st.id, target, st.reason.message, st.reason.code, count)
+	logLine(logInfo, "stream-reset", "stream %d to %s was reset: %s (%s); %s", st.id, target, st.reason.message, st.reason.code, count)
 }
 
 // notify sets functions that are called once, with the lock held: when the peer stops reading, and at the end.

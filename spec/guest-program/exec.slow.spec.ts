@@ -17,10 +17,10 @@ const withGo = serialTestWith('go');
 buildGuest();
 
 /** A host in this process, with a guest that runs commands. */
-async function start(t: ExecutionContext, launcher: readonly string[] = []) {
+async function start(t: ExecutionContext, launcher: readonly string[] = [], permission = '--allow-exec') {
   const path = join(temporaryFolder(t), 'channel');
   const host = await startProxy(t, `unix-listen:${path}`);
-  const guest = spawnVproxy(t, ['-c', `unix-connect:${path}`, '--allow-exec'], { ...AS_GUEST, launcher });
+  const guest = spawnVproxy(t, ['-c', `unix-connect:${path}`, permission], { ...AS_GUEST, launcher });
   await host.event('session-established');
   const open = () => host.proxy.connect('exec');
   const call = async (request: Partial<ExecRequest>) => new ExecCaller(await open()).start({ argv: [], ...request });
@@ -101,6 +101,22 @@ withGo('incomplete requests hold up no others, within 16 MiB', async (t) => {
   const large = new ExecCaller(await open());
   large.stream.write(encodeStart({ argv: ['true', 'x'.repeat(100_000)] }));
   t.is((await large.exit).status, 0);
+});
+
+withGo('with a list of programs, only these run, whatever they are called', async (t) => {
+  const { call, guest } = await start(t, [], '--allow-exec=/bin/echo,/nonexistent/x');
+  for (const [name, ...expected] of [
+    ['echo', 'hello\n'],
+    ['/usr/../bin/echo', 'hello\n'],
+    ['sh', '', 'sh: not an allowed program'],
+  ]) {
+    const caller = await call({ argv: [name ?? '', 'hello'] });
+    const { error } = await caller.exit;
+    t.deepEqual([caller.stdout, ...(error === null ? [] : [error.message])], expected, name);
+  }
+  const caller = await call({ argv: ['echo'], env: { LD_PRELOAD: '/x' } });
+  t.is((await caller.exit).error?.code, 'command-denied');
+  await guest.waitForLine(/allowed command \/nonexistent\/x: does not exist/);
 });
 
 withGo('a script without #! is one of the shell', async (t) => {

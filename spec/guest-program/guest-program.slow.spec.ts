@@ -10,13 +10,21 @@ import type { ExecutionContext } from 'ava';
 import { sha256, temporaryFolder } from '../helpers/files.js';
 import { peakBytes, residentBytes } from '../helpers/measures.js';
 import { execPair, type PairSetup, processPair } from '../helpers/process-pair.js';
-import { ask, echo as echoBack, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import {
+  ask,
+  echo as echoBack,
+  failureOf,
+  localServer,
+  localSocket,
+  readToEnd,
+  startProxy,
+} from '../helpers/proxies.js';
 import { CuttingRelay } from '../helpers/relays.js';
 import { FieldEmulator, runWrapper } from '../helpers/storage.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually, untilStill, within } from '../helpers/time.js';
 import { outcomeOf } from '../helpers/traffic.js';
-import { ENDED, isRunning, runProgram, runVproxy } from '../helpers/vproxy-process.js';
+import { ENDED, isRunning, runProgram, runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 import { AS_GUEST, buildGuest, GUEST } from './build.js';
 
 const withGo = serialTestWith('go');
@@ -297,6 +305,29 @@ withGo('the end of standard input ends it, also while nobody reads its output', 
 });
 
 /** Command lines that both programs refuse, with the same words. */
+withGo('variables stand in for options, and the log can be of JSON', async (t) => {
+  const path = join(temporaryFolder(t), 'channel');
+  const host = await startProxy(t, `unix-listen:${path}`);
+  const env = {
+    VPROXY_CHANNEL: `unix-connect:${path}`,
+    VPROXY_NAME: 'vm7',
+    VPROXY_LOG_FORMAT: 'json',
+    VPROXY_LOG_LEVEL: '',
+  };
+  const guest = spawnVproxy(t, [], { ...AS_GUEST, env });
+  await host.event('session-established');
+  const line = await guest.waitForLine(/"event":"session-established"/);
+  const { time, level, message } = JSON.parse(line.input) as {
+    readonly time: string;
+    readonly level: string;
+    readonly message: string;
+  };
+  t.is(new Date(time).toISOString(), time);
+  t.is(level, 'info');
+  t.regex(message, /^session established with .* on unix-connect:/);
+  t.is(host.proxy.listChannels()[0]?.session?.peer.name, 'vm7');
+});
+
 const REFUSED = [
   '-c unix-connect:x',
   '-c unix-connect:/x,frame=1',
@@ -325,9 +356,16 @@ const REFUSED = [
   '-c stdio: --info=yes',
   '-c stdio: --name a --name b',
   '-c stdio: --announce-ports 80',
+  '-c stdio: --allow-exec=',
+  '-c stdio: --allow-exec=/bin/true,uname',
+  '-c stdio: --log-format xml',
   '-c stdio: --announce-ports 3000 -i port.3001:22',
   '-c stdio: --key /nonexistent/key',
   '-qv -c stdio:',
+  'VPROXY_CHANNEL=stdio:x',
+  'VPROXY_CHANNEL=stdio: VPROXY_LOG_LEVEL=x',
+  'VPROXY_CHANNEL=stdio: VPROXY_LOG_FORMAT=xml',
+  'VPROXY_KEY=/nonexistent/key -c stdio:',
   '-c tty-open:/dev/null --no-storage',
   '-c virtserial-open:/dev/null --no-storage',
 ];
@@ -335,15 +373,22 @@ const REFUSED = [
 withGo('it refuses what vproxy refuses, with the same words and status', async (t) => {
   t.timeout(120_000);
   for (const line of REFUSED) {
-    const words = line.split(' ');
+    const isVariable = (word: string): boolean => word.startsWith('VPROXY_');
+    const words = line.split(' ').filter((word) => !isVariable(word));
+    const env = Object.fromEntries(
+      line
+        .split(' ')
+        .filter(isVariable)
+        .map((word) => word.split('=') as [string, string]),
+    );
     const [real, guest] = await Promise.all([
-      runVproxy(['--no-control', ...words]),
-      runProgram([GUEST, ...words], { timeoutMs: 20_000 }),
+      runVproxy(['--no-control', ...words], { env }),
+      runProgram([GUEST, ...words], { timeoutMs: 20_000, env: { ...process.env, ...env } }),
     ]);
     const bare = guest.stderr.replace(/^\d{4}-\S+ \S+ /gm, '');
     t.deepEqual([guest.code, bare], [real.code, real.stderr], line);
   }
-  for (const option of ['--allow-exec=/bin/true', '--forward-ports=3000']) {
+  for (const option of ['--forward-ports=3000', '--audit=/x']) {
     const { code, stderr } = await runProgram([GUEST, '-c', 'stdio:', option]);
     t.deepEqual([code, /^vproxy: error: .*(take vproxy|vproxy has more)/.test(stderr)], [64, true], stderr);
   }
