@@ -29,7 +29,7 @@ export async function enlargeBuffer(
 ): Promise<number | null> {
   // TCP sockets have a family, and size their own buffers.
   if (socket.remoteFamily !== undefined || !isSocket(descriptorOf(socket))) return null;
-  const options = await loadOptions(load);
+  const options = await loadCalls(load);
   // It may have closed meanwhile, and its descriptor been reused.
   const fd = descriptorOf(socket);
   return options === null || fd === null ? null : resize(options, fd, bytes);
@@ -42,28 +42,30 @@ export async function grantedBuffer(bytes: number): Promise<number | null> {
   const socketpair = libc.declare('int socketpair(int family, int type, int protocol, void *pair)');
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) return null;
   try {
-    return resize(new SocketOptions(libc), pair[0] ?? -1, bytes);
+    return resize(new BufferCalls(libc), pair[0] ?? -1, bytes);
   } finally {
     for (const fd of pair) closeSync(fd);
   }
 }
 
-/** Gives a pipe a buffer of at least `bytes`, if koffi can be loaded and the system grants it. Leaves any other file as it is. */
+/**
+ * Gives a pipe a buffer of at least `bytes`, if koffi can be loaded and the system grants it. Leaves any other file as it is, and
+ * a descriptor that was closed meanwhile: the worst is a larger pipe in its place.
+ */
 export async function enlargePipe(fd: number, bytes: number, load = loadLibc): Promise<void> {
-  const libc = await load().catch(() => null);
-  const fcntl = libc?.declare('int fcntl(int fd, int command, int value)');
-  const size = fcntl?.(fd, F_GETPIPE_SZ, 0) ?? -1;
-  if (size >= 0 && size < bytes) fcntl?.(fd, F_SETPIPE_SZ, bytes);
+  const calls = await loadCalls(load);
+  const size = calls?.fcntl(fd, F_GETPIPE_SZ, 0) ?? -1;
+  if (size >= 0 && size < bytes) calls?.fcntl(fd, F_SETPIPE_SZ, bytes);
 }
 
 /** Cached also if koffi is missing: looking for it takes longer than a write. */
-const LOADED = new WeakMap<() => Promise<Libc>, Promise<SocketOptions | null>>();
+const LOADED = new WeakMap<() => Promise<Libc>, Promise<BufferCalls | null>>();
 
-function loadOptions(load: () => Promise<Libc>): Promise<SocketOptions | null> {
+function loadCalls(load: () => Promise<Libc>): Promise<BufferCalls | null> {
   const loading =
     LOADED.get(load) ??
     load()
-      .then((libc) => new SocketOptions(libc))
+      .then((libc) => new BufferCalls(libc))
       .catch(() => null);
   LOADED.set(load, loading);
   return loading;
@@ -72,7 +74,7 @@ function loadOptions(load: () => Promise<Libc>): Promise<SocketOptions | null> {
 /** False for a FIFO or a device. */
 const isSocket = (fd: number | null): boolean => fd !== null && orElse(false, () => fstatSync(fd).isSocket());
 
-function resize(options: SocketOptions, fd: number, bytes: number): number | null {
+function resize(options: BufferCalls, fd: number, bytes: number): number | null {
   if (options.get(fd, SO_DOMAIN) !== AF_UNIX) return null;
   // The kernel doubles the requested size, which for a unix socket is room for that many bytes, and reports the double.
   const asked = Math.ceil(bytes / 2);
@@ -92,12 +94,14 @@ const SO_DOMAIN = 39;
 const F_SETPIPE_SZ = 1031;
 const F_GETPIPE_SZ = 1032;
 
-/** The integer options of a socket. */
-class SocketOptions {
+/** The integer options of sockets, and fcntl(2). */
+class BufferCalls {
+  readonly fcntl: ReturnType<Libc['declare']>;
   readonly #setsockopt: ReturnType<Libc['declare']>;
   readonly #getsockopt: ReturnType<Libc['declare']>;
 
   constructor(libc: Libc) {
+    this.fcntl = libc.declare('int fcntl(int fd, int command, int value)');
     const words = 'int fd, int level, int option, void *value';
     this.#setsockopt = libc.declare(`int setsockopt(${words}, uint32_t size)`);
     this.#getsockopt = libc.declare(`int getsockopt(${words}, void *size)`);
