@@ -1,5 +1,5 @@
-// vproxy-guest is the guest's side of vproxy in a few megabytes: one channel, forwards, commands, storage calls and
-// facts about the machine. It speaks the protocol of docs/protocol.md, without TLS and datagrams.
+// vproxy-guest is the guest's side of vproxy in a few megabytes: one channel, forwards, announced ports, commands, copies,
+// storage calls and facts about the machine. It speaks the protocol of docs/protocol.md, without TLS and datagrams.
 package main
 
 import (

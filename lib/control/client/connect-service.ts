@@ -90,8 +90,8 @@ export class ServiceStream extends Duplex {
   readonly #service: ServiceSocket;
 
   /**
-   * Takes the socket over. With `isFree`, which tells whether the program is done with all that this stream has emitted, it reads
-   * into the same memory again and again then: that takes half of the time.
+   * Takes the socket over. `isFree` reports whether the program no longer uses anything that this stream emitted; while it does
+   * so, the stream reuses its read buffer, which halves the time. Default: never.
    */
   constructor(service: ServiceSocket, isFree?: () => boolean) {
     super({ allowHalfOpen: true });

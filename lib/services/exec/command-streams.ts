@@ -14,10 +14,10 @@ import { EXEC_KIND, encodeEof, STDIN_CREDIT_BYTES } from './exec-messages.js';
 /** The largest read, in bytes. */
 const READ_BYTES = 65_536;
 
-/** The output is not read while it has so many bytes of memory in the stream. */
+/** The limit on the memory of an output's unwritten pieces, in bytes. At the limit, reading pauses. */
 const MAX_WAITING_BYTES = 32_768;
 
-/** Nor while this many pieces wait, however short: meanwhile the pipe coalesces what the command writes. */
+/** The limit on their number, however short: meanwhile the pipe coalesces what the command writes. */
 const MAX_WAITING_PIECES = 16;
 
 /**

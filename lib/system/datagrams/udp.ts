@@ -28,7 +28,7 @@ interface UdpSource {
   readonly port: number;
 }
 
-/** The turns in which the sockets of a target send, at some 10 µs a message, and the bound on what they leave for later ones. */
+/** Limits how long the sockets of a target send in one turn (some 10 µs a message), and how much they defer to later turns. */
 export class SendTurns extends LoopTurns {
   readonly waiting = new Budget(ALL_WAITING_BYTES);
 }

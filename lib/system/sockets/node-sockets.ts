@@ -20,9 +20,9 @@ export interface OnRead {
 }
 
 /**
- * Makes `socket` read into the buffers of `onread` from now on; call `pause()` in the same turn to
- * start later. It emits no `data`, and is otherwise unchanged. Bytes already buffered come first, during which `callback` cannot
- * pause it. Returns the same socket.
+ * Makes `socket` read into the buffers of `onread` from now on; call `pause()` in the same turn to start later. It emits no
+ * `data`, and is otherwise unchanged. Bytes already buffered come first, during which `callback` cannot pause it. Returns the
+ * same socket.
  *
  * Without the Node internals that this needs, as for any other stream, the bytes are copied into the buffers.
  */

@@ -1,8 +1,8 @@
 /**
  * The system's send buffer of a unix socket, and the buffer of a pipe: how much may wait for the other end.
  *
- * The default is 208 KiB, for a pipe 64 KiB, with which both ends take turns sleeping under load. Node cannot change it, but
- * SO_SNDBUF and F_SETPIPE_SZ can, through the optional package koffi. Without koffi the buffer keeps its size.
+ * The defaults, 208 KiB for a socket and 64 KiB for a pipe, are so small that both ends take turns sleeping under load. Node
+ * cannot change them; SO_SNDBUF and F_SETPIPE_SZ can, through the optional package koffi. Without koffi, the defaults stay.
  */
 
 import { closeSync, fstatSync } from 'node:fs';

@@ -69,7 +69,7 @@ export class ByteQueue {
   #openBytes = 0;
   #byteCount = 0;
 
-  /** `usesSlabs`: large blocks are slabs, and whoever shifts blocks returns them with {@link recycleBlock}. Default false. */
+  /** With `usesSlabs`, large blocks are slabs: the caller returns shifted blocks with {@link recycleBlock}. Default false. */
   constructor(usesSlabs = false) {
     this.#usesSlabs = usesSlabs;
   }

@@ -15,7 +15,7 @@ const CLOSING_BRACKET = 0x5d;
  */
 export const MAX_SIGNS = 65_536;
 
-/** Limit on objects and lists in one another, which take `JSON.parse` twenty times as long as others. */
+/** Limit on the depth of nesting: deeply nested values take `JSON.parse` twenty times as long as flat ones. */
 const MAX_NESTED = 1000;
 
 /** The scanner's position: between messages, in an object, in a string, after a backslash in one, or in a line. */
@@ -135,7 +135,7 @@ export class JsonScanner {
     return undefined;
   }
 
-  /** Advances to the next byte that matters in this state. Returns false, at the end of the bytes, if there is none. */
+  /** Advances to the next byte that matters in this state, or to the end. Returns whether it found one. */
   #find(): boolean {
     const from = this.#position - this.#textStart;
     const found = this.#state === 'string' ? this.#findStringEnd(from) : search(NEXT[this.#state], this.#text, from);
