@@ -66,6 +66,11 @@ export class OutputSender {
     if (this.#isHeldUp) this.#readOn();
   };
 
+  /** The output may have been held up meanwhile: at the exit of a process, Node makes it flow. */
+  readonly #endGathering = (): void => {
+    if (!this.#isHeldUp) this.#readOn();
+  };
+
   readonly #readOn = (): void => {
     this.#isHeldUp = false;
     this.#readableSinceMs = performance.now();
@@ -132,7 +137,7 @@ export class OutputSender {
     if (this.#isHeldUp) return false;
     if (this.#quickReads >= QUICK_READS && byteCount < GATHERED_BYTES && !this.#slab.wasFull) {
       if (this.#quickReads === QUICK_READS) this.#enlargePipe();
-      setTimeout(this.#readOn, GATHER_MS);
+      setTimeout(this.#endGathering, GATHER_MS);
       return false;
     }
     this.#readableSinceMs = performance.now();
