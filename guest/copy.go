@@ -14,13 +14,11 @@ import (
 )
 
 const (
-	maxCopies      = 64
-	maxCopySources = 10_000
-	maxCopyPath    = 4096
-	copyBlock      = 32768    // bytes that are read, written or sent at a time
-	maxCopyLists   = 16 << 20 // bytes of messages and lists, in all copies
-	compareEvery   = 16 << 20 // bytes, after which the caller hears of a comparison
-	copyEndTime    = 10 * time.Second
+	maxCopies    = 64
+	copyBlock    = 32768    // bytes that are read, written or sent at a time
+	maxCopyLists = 16 << 20 // bytes of messages and lists, in all copies
+	compareEvery = 16 << 20 // bytes, after which the caller hears of a comparison
+	copyEndTime  = 10 * time.Second
 )
 
 // copyService lets the peer copy files to and from this machine (docs/copy.md).

@@ -14,11 +14,7 @@ import (
 	"unicode/utf8"
 )
 
-const (
-	maxHeaderBytes = 16_384 // of a tar, before an entry or after the last one
-	maxPaxKeys     = 64
-	maxUnchecked   = 65_536 // files without their checks, and checks without their files
-)
+const maxUnchecked = 65_536 // files without their checks, and checks without their files
 
 // receiver unpacks a tar.
 type receiver struct {

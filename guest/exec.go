@@ -15,14 +15,13 @@ import (
 )
 
 const (
-	maxCommands    = 256
-	maxStartBytes  = 16 * execRequestBytes // of requests whose command does not run yet
-	startTime      = 10 * time.Second
-	outputGrace    = 500 * time.Millisecond
-	terminalBytes  = 131072 // more than a terminal holds
-	killAfterUsual = 5 * time.Second
-	maxKillAfter   = 30 * time.Second
-	killAtStop     = 250 * time.Millisecond
+	maxCommands   = 256
+	maxStartBytes = 16 * execRequestBytes // of requests whose command does not run yet
+	startTime     = 10 * time.Second
+	outputGrace   = 500 * time.Millisecond
+	terminalBytes = 131072 // more than a terminal holds
+	maxKillAfter  = 30 * time.Second
+	killAtStop    = 250 * time.Millisecond
 
 	// When so many reads of an output in a row had to wait for less than quickTime, the command writes all the time. Unless
 	// a read brings gathered bytes, the next one waits for gatherTime then: a record costs the same, however short it is.

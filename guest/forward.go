@@ -108,9 +108,7 @@ func (a address) clear() error {
 const (
 	// connectTime bounds how long a target may take to answer.
 	connectTime = 10 * time.Second
-	// sessionWait is how long a connection waits for a session.
-	sessionWait = 10 * time.Second
-	// maxConnections bounds those of a listener: as many streams as the peer allows by default, and as many that wait.
+	// maxConnections bounds the connections of a listener: twice the streams that the peer allows by default.
 	maxConnections = 2048
 )
 

@@ -19,8 +19,6 @@ import (
 )
 
 const (
-	firstRetry  = 100 * time.Millisecond
-	maxRetry    = 5 * time.Second
 	maxUnproved = 16
 	// growthBudget bounds what all windows together grow by; the protocol allows more (R-FLOW-4).
 	growthBudget = 16 << 20

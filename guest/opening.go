@@ -98,12 +98,11 @@ func readHello(from *bufio.Reader) (*hello, int, error) {
 }
 
 const (
-	repeatEvery  = time.Second
-	quietTime    = 5 * time.Second
-	attemptTime  = 5 * time.Second
-	maxAttempt   = 40 * time.Second
-	shortSession = 10 * time.Second
-	// Failures that need a human's help may wait longer.
+	repeatEvery = time.Second
+	quietTime   = 5 * time.Second
+	attemptTime = 5 * time.Second
+	maxAttempt  = 40 * time.Second
+	// After a failure that needs an operator, the next attempt may wait longer.
 	maxHopelessPause = time.Minute
 )
 

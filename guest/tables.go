@@ -2,6 +2,8 @@
 
 package main
 
+import "time"
+
 const (
 	headerBytes     = 16
 	maxControlBytes = 4096
@@ -12,11 +14,22 @@ const (
 	magic           = "\xff\x00\x56\x50\x52\x4f\x58\x59\x0d\x0a\x1a\x0a\x11\x13\x00\xff"
 	pskMethod       = "psk-sha256"
 
+	maxCopySources      = 10000
+	maxCopyPath         = 4096
+	maxHeaderBytes      = 16384 // of a tar, before an entry or after the last one
+	maxPaxKeys          = 64
 	copyRecordBytes     = 1048576
 	execCreditBytes     = 262144
 	execRequestBytes    = 1048576
 	storageRequestBytes = 1048576
 	storageReplyBytes   = 67108864
+
+	firstRetry     = 100 * time.Millisecond
+	maxRetry       = 5000 * time.Millisecond
+	shortSession   = 10000 * time.Millisecond
+	proofTime      = 10000 * time.Millisecond
+	sessionWait    = 10000 * time.Millisecond
+	killAfterUsual = 5000 * time.Millisecond
 )
 
 // The types of frames (R-FRAME-5).
