@@ -303,7 +303,7 @@ func (s *channelSpec) findPort() (string, error) {
 type termios2 struct {
 	iflag, oflag, cflag, lflag uint32
 	line                       uint8
-	cc                         [19]uint8
+	cc                         [lineCharacters]uint8
 	ispeed, ospeed             uint32
 }
 
@@ -320,7 +320,7 @@ func (s *channelSpec) openLine() (io.ReadWriteCloser, error) {
 	if err != nil {
 		return nil, s.explain(err)
 	}
-	const getTermios2, setTermios2, speedMask, otherSpeed = 0x802c542a, 0x402c542b, 0o10017, 0o10000
+	const speedMask, otherSpeed = 0o10017, 0o10000
 	var raw termios2
 	if ioctl(file, getTermios2, &raw) != nil {
 		file.Close()

@@ -269,11 +269,6 @@ func numeric(id string) uint32 {
 	return uint32(value)
 }
 
-// signalNames are those of Linux, by their numbers.
-var signalNames = strings.Fields("0 SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 " +
-	"SIGSEGV SIGUSR2 SIGPIPE SIGALRM SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG " +
-	"SIGXCPU SIGXFSZ SIGVTALRM SIGPROF SIGWINCH SIGIO SIGPWR SIGSYS")
-
 func signalName(number syscall.Signal) string {
 	if int(number) < len(signalNames) {
 		return signalNames[number]

@@ -1,18 +1,18 @@
 // Makes dist/vproxy-guest_VERSION_ARCHITECTURE.deb of vproxy-guest, with go and dpkg-deb.
 //
-//     node guest/packaging/deb.mjs [--architecture amd64|arm64] [--output dist]
+//     node guest/packaging/deb.mjs [--architecture amd64] [--output dist]
 //
 // The program alone is /usr/bin/vproxy-guest in it. The build is reproducible (SOURCE_DATE_EPOCH; default: the last commit).
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { sourceDate } from '../../packaging/source-date.mjs';
+import { buildProgram, PROCESSORS, version } from './build.mjs';
 
 const PROJECT = join(import.meta.dirname, '../..');
-const { version } = JSON.parse(readFileSync(join(PROJECT, 'package.json'), 'utf8'));
 const { DEBFULLNAME = 'The vproxy authors', DEBEMAIL = 'vproxy@example.org' } = process.env;
 const { values } = parseArgs({
   options: {
@@ -21,6 +21,9 @@ const { values } = parseArgs({
   },
 });
 const { architecture } = values;
+const processor = Object.keys(PROCESSORS).find((one) => PROCESSORS[one] === architecture);
+if (processor === undefined)
+  throw new Error(`--architecture ${architecture}: not one of ${Object.values(PROCESSORS).join(', ')}`);
 
 const CONTROL = `Package: vproxy-guest
 Version: ${version}-1
@@ -64,11 +67,7 @@ function put(path, mode, content, from) {
 
 try {
   const program = join(root, 'program');
-  const flags = `-s -w -X main.version=${version}`;
-  execFileSync('go', ['build', '-trimpath', '-buildvcs=false', '-ldflags', flags, '-o', program, '.'], {
-    cwd: join(PROJECT, 'guest'),
-    env: { ...process.env, CGO_ENABLED: '0', GOOS: 'linux', GOARCH: architecture, GOFLAGS: '-mod=mod', GOPROXY: 'off' },
-  });
+  buildProgram(processor, program);
   put('usr/bin/vproxy-guest', '755', '', program);
   rmSync(program);
   const packaging = (name) => join(import.meta.dirname, name);

@@ -394,14 +394,17 @@ withGo('it refuses what vproxy refuses, with the same words and status', async (
   }
 });
 
-serialTestWith('go', 'dpkg')('its Debian package has the program', async (t) => {
-  t.timeout(120_000);
-  const folder = temporaryFolder(t);
-  const built = await runProgram([process.execPath, 'guest/packaging/deb.mjs', '--output', folder], {
-    timeoutMs: 120_000,
+for (const [architecture, ...emulator] of [['amd64'], ['armhf', 'qemu-arm']] as const) {
+  const test = architecture === 'amd64' ? serialTestWith('go', 'dpkg') : serialTestWith('go', 'dpkg', 'qemu-user');
+  test(`its Debian package for ${architecture} has the program`, async (t) => {
+    t.timeout(240_000);
+    const folder = temporaryFolder(t);
+    const command = [process.execPath, 'guest/packaging/deb.mjs', '--architecture', architecture, '--output', folder];
+    const built = await runProgram(command, { timeoutMs: 240_000 });
+    t.is(built.code, 0, built.stderr);
+    const root = join(folder, 'root');
+    await runProgram(['dpkg-deb', '-x', built.stdout.trim(), root]);
+    const { stdout } = await runProgram([...emulator, join(root, 'usr/bin/vproxy-guest'), '--version']);
+    t.regex(stdout, /^vproxy-guest \d+\.\d+\.\d+ \(protocol 1\)\n$/);
   });
-  t.is(built.code, 0, built.stderr);
-  await runProgram(['dpkg-deb', '-x', built.stdout.trim(), join(folder, 'root')]);
-  const { stdout } = await runProgram([join(folder, 'root/usr/bin/vproxy-guest'), '--version']);
-  t.regex(stdout, /^vproxy-guest \d+\.\d+\.\d+ \(protocol 1\)\n$/);
-});
+}

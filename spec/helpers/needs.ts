@@ -47,6 +47,7 @@ export const NEEDS = {
   },
   python: programs('python3'),
   qemu: programs('qemu-system-x86_64 setpriv', 'qemu-system-x86 util-linux'),
+  'qemu-user': programs('qemu-arm', 'qemu-user'),
   root: { files: [], packages: [] },
   rpm: programs('rpmspec', 'rpm'),
   rsync: programs('rsync'),
