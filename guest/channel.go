@@ -16,19 +16,19 @@ import (
 	"unsafe"
 )
 
-// channelSpec is a channel as -c names it.
+// channelSpec is a channel as given to -c.
 type channelSpec struct {
 	text, kind, path string
 	limits           limits
-	isFull           bool          // the integrity that it asks for
+	isFull           bool          // integrity=full was given
 	cid, port, baud  uint32        // of vsock, and of a serial line
-	resume           time.Duration // for which a session waits for another link
-	resumeMemory     int           // in bytes, what it keeps for that
+	resume           time.Duration // how long a session waits for another link
+	resumeMemory     int           // bytes kept meanwhile
 }
 
 const channelKinds = "unix-connect unix-listen virtserial-open tty-open stdio vsock-connect vsock-listen"
 
-// parseChannel reads [LABEL=]KIND:ADDRESS[,key=value…]; the label is of use only to vproxy.
+// parseChannel reads [LABEL=]KIND:ADDRESS[,key=value…]; the label is ignored here.
 func parseChannel(text string) (*channelSpec, error) {
 	kind, rest, hasColon := strings.Cut(text, ":")
 	kind = kind[strings.IndexByte(kind, '=')+1:]
@@ -128,7 +128,7 @@ func parseSize(to *int, text string) bool {
 	return value >= 1<<20 && value <= 1<<30
 }
 
-// leadsToHost: the peer is the host of this machine, as on a virtual device.
+// leadsToHost reports whether the peer is the host of this machine, as on a virtual device.
 func (s *channelSpec) leadsToHost() bool { return isWord(s.kind, "virtserial-open tty-open") }
 
 // dial opens the channel; waiting is called while a port has no host.
@@ -150,7 +150,7 @@ func (s *channelSpec) dial(waiting func()) (io.ReadWriteCloser, error) {
 	return joined{os.Stdin, os.Stdout, os.Stdin}, nil
 }
 
-// listen listens for connections, and returns how one is accepted. A file is named after the machine at its other end.
+// listen listens for connections, and returns a function that accepts one, as a file named after the peer's machine.
 func (s *channelSpec) listen() (accept func() (io.ReadWriteCloser, error), err error) {
 	if s.kind == "unix-listen" {
 		listener, err := address{network: "unix", text: s.path}.listen()
@@ -158,7 +158,7 @@ func (s *channelSpec) listen() (accept func() (io.ReadWriteCloser, error), err e
 	}
 	listener, err := s.vsock(sysBind, anyCID)
 	return func() (io.ReadWriteCloser, error) {
-		// It blocks its thread. syscall.Accept4 does not know the family of the address.
+		// This blocks a thread. syscall.Accept4 does not know the address family.
 		const flags = syscall.SOCK_CLOEXEC | syscall.SOCK_NONBLOCK
 		var peer [4]uint32 // as in vsock
 		size := uint32(unsafe.Sizeof(peer))
@@ -179,7 +179,7 @@ func (s *channelSpec) vsock(call uintptr, cid uint32) (*os.File, error) {
 		return nil, s.unusable("the kernel has no AF_VSOCK, or a sandbox forbids it")
 	}
 	address := [4]uint32{family, s.port, cid} // a sockaddr_vm, since the machine is little-endian
-	// Connecting blocks its thread, and the kernel gives up after two seconds.
+	// This blocks a thread; the kernel gives up after two seconds.
 	number := syscall.EINTR
 	for number == syscall.EINTR { // by a signal of the scheduler
 		_, _, number = syscall.Syscall(call, uintptr(fd), uintptr(unsafe.Pointer(&address)), unsafe.Sizeof(address))
@@ -207,7 +207,7 @@ func (s *channelSpec) unusable(why string) error {
 	return failf("channel-unusable", "%s: %s", s.text, why)
 }
 
-// channelErrors are the codes of errors of the system, and what is to be said of them, if that is not its text.
+// channelErrors maps system errors to codes, with a message where the system's own does not fit.
 var channelErrors = map[syscall.Errno]failure{
 	syscall.EACCES: {"channel-denied", ""}, syscall.EPERM: {"channel-denied", ""},
 	syscall.EISDIR: {"channel-unusable", ""}, syscall.ENOTDIR: {"channel-unusable", ""},
@@ -222,7 +222,7 @@ var channelErrors = map[syscall.Errno]failure{
 	syscall.EIO:          {"channel-closed", "hung up by its other end"},
 }
 
-// explain gives an error of the system the code of a channel, and its words; no error stays none.
+// explain maps a system error to a channel error; nil stays nil.
 func (s *channelSpec) explain(err error) error {
 	var number syscall.Errno
 	errors.As(err, &number)
@@ -252,7 +252,7 @@ func (s *channelSpec) openPort(waiting func()) (io.ReadWriteCloser, error) {
 	if err := syscall.Stat(device, &stat); err != nil {
 		return nil, s.explain(err)
 	}
-	// What cannot be a port is not opened: that may have side effects.
+	// Opening anything but a port may have side effects.
 	name, major, minor := filepath.Base(device), stat.Rdev>>8&0xfff, stat.Rdev&0xff|stat.Rdev>>12&^0xff
 	subsystem, _ := os.Readlink(fmt.Sprintf("/sys/dev/char/%d:%d/subsystem", major, minor))
 	subsystem = filepath.Base(subsystem)
@@ -284,7 +284,7 @@ func (s *channelSpec) openPort(waiting func()) (io.ReadWriteCloser, error) {
 	}
 }
 
-// findPort returns the device of a port. A path that no udev made is looked up in sysfs, by its name.
+// findPort returns the device of a port. Without udev, it looks the name up in sysfs.
 func (s *channelSpec) findPort() (string, error) {
 	real, err := filepath.EvalSymlinks(s.path)
 	if err == nil || filepath.Dir(s.path) != portFolder {
@@ -299,7 +299,7 @@ func (s *channelSpec) findPort() (string, error) {
 	return "", failf("channel-missing", `%s: no virtio-serial port "%s"`, s.text, filepath.Base(s.path))
 }
 
-// termios2 has the modes and speeds of a serial line, which may be any number.
+// termios2 has the modes of a serial line, and any speed.
 type termios2 struct {
 	iflag, oflag, cflag, lflag uint32
 	line                       uint8
@@ -334,7 +334,7 @@ func (s *channelSpec) openLine() (io.ReadWriteCloser, error) {
 	if s.baud != 0 {
 		raw.cflag, raw.ispeed, raw.ospeed = raw.cflag&^speedMask|otherSpeed, s.baud, s.baud
 	}
-	// This does not wait for output, which the line may never send.
+	// TCSETS2 does not wait for output, which the line may never send.
 	if err := ioctl(file, setTermios2, &raw); err != nil {
 		file.Close()
 		return nil, s.unusable("cannot set the line raw: " + describe(err))
@@ -342,10 +342,10 @@ func (s *channelSpec) openLine() (io.ReadWriteCloser, error) {
 	return file, nil
 }
 
-// ioctl makes one. It does not use Fd, which would make the file block.
+// ioctl avoids Fd, which would make the file blocking.
 func ioctl[T any](file *os.File, request uintptr, argument *T) error {
 	var number syscall.Errno
-	raw, _ := file.SyscallConn() // never fails for what is open
+	raw, _ := file.SyscallConn() // never fails for an open file
 	err := raw.Control(func(fd uintptr) {
 		_, _, number = syscall.Syscall(syscall.SYS_IOCTL, fd, request, uintptr(unsafe.Pointer(argument)))
 	})

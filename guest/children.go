@@ -8,11 +8,11 @@ import (
 	"syscall"
 )
 
-// The first thread is that of the function main, which starts no process: then only orphans are its children.
+// The function main keeps the first thread, and starts no process: then only orphans are its children.
 func init() { runtime.LockOSThread() }
 
-// adoptOrphans makes orphans of commands children of this process, since PID 1 of a container may reap nobody. (It
-// fails before Linux 3.4.) The channel tells when to reap.
+// adoptOrphans makes orphans of commands children of this process, since PID 1 of a container may reap nothing. (It
+// fails before Linux 3.4.) The channel receives SIGCHLD.
 func adoptOrphans() chan os.Signal {
 	const setChildSubreaper = 36
 	syscall.RawSyscall(syscall.SYS_PRCTL, setChildSubreaper, 1, 0)
@@ -21,7 +21,7 @@ func adoptOrphans() chan os.Signal {
 	return ended
 }
 
-// reapOrphans reaps the children of the thread of main: those of others have their status from os/exec.
+// reapOrphans reaps the children of main's thread: os/exec waits for those of the others.
 func reapOrphans() {
 	const ofThread = 0x20000000 // __WNOTHREAD
 	for pid := 1; pid > 0; {
@@ -29,7 +29,7 @@ func reapOrphans() {
 	}
 }
 
-// sealDescriptors keeps from commands what the starter of this process left open.
+// sealDescriptors keeps inherited descriptors from commands.
 func sealDescriptors() {
 	entries, _ := os.ReadDir("/proc/self/fd")
 	for _, each := range entries {

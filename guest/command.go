@@ -53,7 +53,7 @@ func parseExecRequest(payload []byte) (*execRequest, *failure) {
 
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// command makes a command of the request, and returns the name of its user. If programs is not nil, only they are allowed.
+// command returns the command of the request, and the name of its user. If programs is not nil, only they are allowed.
 func (q *execRequest) command(programs []string) (cmd *exec.Cmd, name string, failed *failure) {
 	if failed = q.checkEnv(); failed != nil && programs != nil {
 		return nil, q.user, failed
@@ -104,7 +104,7 @@ func (q *execRequest) command(programs []string) (cmd *exec.Cmd, name string, fa
 	if failed == nil && programs != nil {
 		if cmd.Path = findAllowed(programs, cmd.Path); cmd.Path == "" {
 			failed = failf("command-denied", "%s: not an allowed program", escape(program, 200))
-		} else if len(q.argv) > 0 { // the caller must not choose the name that the program is called by
+		} else if len(q.argv) > 0 { // the caller must not choose argv[0]
 			cmd.Args = append([]string{cmd.Path}, q.argv[1:]...)
 			if !strings.Contains(program, "/") {
 				cmd.Args[0] = filepath.Base(cmd.Path)
@@ -139,8 +139,8 @@ func (q *execRequest) checkEnv() *failure {
 	return nil
 }
 
-// findAllowed returns the allowed program that a path leads to, or an empty text. Folders may be links (/bin to /usr/bin),
-// but the last name must be that of the program: many are links to one file that acts by its name (busybox).
+// findAllowed returns the allowed program that a path leads to, or "". Folders may be links (/bin to /usr/bin),
+// but the last name must be that of the program: one file may act by the name of the link to it (busybox).
 func findAllowed(programs []string, path string) string {
 	placeOf := func(path string) string {
 		folder, err := filepath.EvalSymlinks(filepath.Dir(path))
@@ -193,21 +193,21 @@ func findProgram(name, cwd, path string) (string, *failure) {
 		}
 		_, err := exec.LookPath(file)
 		if err == nil && name != "" {
-			// A file system that hangs may do so now: from fork to exec, it would hold this whole process.
+			// A hung file system blocks here: between fork and exec, it would block the whole process.
 			if opened, err := os.OpenFile(file, syscall.O_NONBLOCK, 0); err == nil {
 				opened.Read(make([]byte, 1))
 				opened.Close()
 			}
 			return file, nil
-		} else if errors.Is(err, os.ErrPermission) { // also what is no file
+		} else if errors.Is(err, os.ErrPermission) { // also for a folder
 			code, why = "command-failed", "permission denied (EACCES)"
 		}
 	}
 	return "", failf(code, "%s: %s", escape(name, 200), why)
 }
 
-// findUser is the account that a command runs as: the one asked for, or that of this process. A static program cannot
-// ask the name services: accounts are those of /etc/passwd.
+// findUser returns the account to run a command as: the given one, or that of this process. A static program cannot
+// use name services, so only /etc/passwd counts.
 func findUser(name string) (*user.User, *failure) {
 	own := strconv.Itoa(os.Geteuid())
 	account, err := user.LookupId(own)
@@ -223,7 +223,7 @@ func findUser(name string) (*user.User, *failure) {
 	return &user.User{Username: own, Uid: own, Gid: strconv.Itoa(os.Getegid())}, nil
 }
 
-// startCommand starts a command as execvp(3) does: a file of no known format is a script of the shell.
+// startCommand starts a command as execvp(3) does: a file of unknown format is a shell script.
 func startCommand(cmd *exec.Cmd) error {
 	err := cmd.Start()
 	if errors.Is(err, syscall.ENOEXEC) {
@@ -236,7 +236,7 @@ func startCommand(cmd *exec.Cmd) error {
 	return err
 }
 
-// openTerminal opens a pseudo-terminal, which belongs to the user of the command.
+// openTerminal opens a pseudo-terminal owned by the command's user.
 func openTerminal(columns, rows uint16, credential *syscall.Credential) (master, slave *os.File, err error) {
 	var number, locked int32
 	if master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0); err == nil {
@@ -263,7 +263,7 @@ func resize(master *os.File, columns, rows uint16) {
 	ioctl(master, syscall.TIOCSWINSZ, &[4]uint16{rows, columns})
 }
 
-// numeric is the number of a user or group: package user has found that it is one.
+// numeric parses a user or group ID, which package user has checked.
 func numeric(id string) uint32 {
 	value, _ := strconv.ParseUint(id, 10, 32)
 	return uint32(value)

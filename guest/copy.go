@@ -152,7 +152,7 @@ func (s *copyService) checkRoom(bytes int) error {
 	return nil
 }
 
-// lose returns the failure of a stream that ended. A copy that was cut off leaves its part.
+// lose returns the error of a stream that ended early. The copy leaves its part.
 func (c *copyCall) lose(err error) error {
 	c.isLost.Store(true)
 	if reason, isReset := err.(*failure); isReset {
@@ -207,7 +207,7 @@ func (c *copyCall) expect(kind byte, what string) (o object, err error) {
 	return o, err
 }
 
-// objects returns a field that must be a list of objects, whose failures are those of this one.
+// objects returns a field that must be a list of objects, which share this object's error.
 func (o object) objects(name string, max int) (list []object) {
 	values := required[[]any](o, name)
 	o.require(len(values) > 0 && len(values) <= max, name, "is empty or too long")

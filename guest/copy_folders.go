@@ -17,15 +17,15 @@ const (
 	nameBytes          = 96 // of a name without its text
 )
 
-// folder is an open folder. Its entries are found in it, whatever its path leads to by now.
+// folder is an open folder. Its entries are looked up in it, wherever its path leads by now.
 type folder struct{ *os.File }
 
-// path is that of an entry, or of the folder itself as ".". A link can only be in the place of the entry.
+// path returns the path of an entry, or of the folder itself (".").
 func (f folder) path(name string) string {
 	return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) + "/" + name
 }
 
-// enter opens the folder below this one that these names lead to, through no link.
+// enter opens the folder that the names lead to from here, following no link.
 func (f folder) enter(names ...string) (folder, error) {
 	const pathOnly = 0x200000 // O_PATH
 	below := f
@@ -42,7 +42,7 @@ func (f folder) enter(names ...string) (folder, error) {
 	return below, nil
 }
 
-// openFolder opens a folder by a path without links, and fails if one has taken the place of a folder.
+// openFolder opens a folder by a path without links, and fails if a link has replaced one of its folders.
 func openFolder(path string) (folder, error) {
 	root, err := os.Open("/")
 	if err != nil {
@@ -83,7 +83,7 @@ func (s *copyService) walk(top folder, isOpener bool) (*walk, error) {
 	return &walk{folder: in, service: s, top: top, isOpener: isOpener}, err
 }
 
-// names are those from the top down to the innermost folder.
+// names returns the names from the top to the innermost folder.
 func (w *walk) names() (names []string) {
 	for _, level := range w.levels {
 		names = append(names, level.name)
@@ -116,7 +116,7 @@ func (w *walk) up() (name string, err error) {
 	return name, err
 }
 
-// end forgets all names, and closes the innermost folder. A walk that is nil has none.
+// end releases all names and closes the innermost folder. It does nothing for nil.
 func (w *walk) end() {
 	if w == nil {
 		return
@@ -127,7 +127,7 @@ func (w *walk) end() {
 	w.Close()
 }
 
-// drop forgets the names of a folder. They are read again when they are needed.
+// drop releases the names of a folder, which are read again when needed.
 func (w *walk) drop(index int) {
 	l := &w.levels[index]
 	w.service.names.Add(-l.bytes)

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// findHome makes a path absolute: without a leading slash it starts in a home directory, that of ~NAME or of this user.
+// findHome makes a path absolute: without a leading slash it is relative to the home of ~NAME, or of this user.
 func (s *copyService) findHome(path string) (string, error) {
 	if strings.HasPrefix(path, "/") {
 		return path, nil
@@ -94,7 +94,7 @@ func refusedCopy(path, why string) error {
 	return failf("copy-refused", "%s: %s", escape(path, maxCopyPath), why)
 }
 
-// copyFailed gives an error of the system the code of a copy, and the path. It returns nil and failures as they are.
+// copyFailed turns a system error into one of a copy, with the path. It returns nil and failures unchanged.
 func copyFailed(path string, err error) error {
 	var failed *failure
 	if err == nil || errors.As(err, &failed) {

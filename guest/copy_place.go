@@ -89,7 +89,7 @@ func rename(from, to string, is os.FileInfo) error {
 	return err
 }
 
-// checkAlive fails if the sender no longer waits for the end of the copy.
+// checkAlive fails if the sender no longer waits for the copy to finish.
 func (c *copyCall) checkAlive() error {
 	defer c.stream.lock()()
 	if st := c.stream; st.reason != nil {

@@ -165,7 +165,7 @@ func (r *receiver) compareChecks() error {
 	return nil
 }
 
-// wrongTar gives an error of package tar the code of a copy; a failure stays itself.
+// wrongTar turns an error of package tar into one of a copy. It returns failures unchanged.
 func wrongTar(err error) error {
 	var failed *failure
 	if errors.As(err, &failed) {
@@ -209,7 +209,7 @@ func (r *receiver) unpack() error {
 	return nil
 }
 
-// kinds are those of the entries that a copy may contain.
+// kinds maps the types of entries that a copy may contain to file modes.
 var kinds = map[byte]os.FileMode{tar.TypeReg: 0, tar.TypeDir: os.ModeDir, tar.TypeSymlink: os.ModeSymlink}
 
 // add writes an entry to a part. Entries come in order, each after its folder.

@@ -14,7 +14,7 @@ import (
 	"unsafe"
 )
 
-// address is that of a TCP port, or of a unix socket that others may use by the mode of its file (0: only its owner).
+// address is a TCP port, or a unix socket with the mode of its file (0: for its owner only).
 type address struct {
 	network, text string // tcp or unix; HOST:PORT or a path
 	mode          fs.FileMode
@@ -87,7 +87,7 @@ func (a address) listen() (listener net.Listener, err error) {
 	return nil, failf(failed.code, "cannot listen on %s: %s", a.text, failed.message)
 }
 
-// clear removes the file of a socket, if nothing answers on it.
+// clear removes a stale socket file.
 func (a address) clear() error {
 	info, err := os.Lstat(a.text)
 	if err != nil {
@@ -166,7 +166,7 @@ func (f *forward) serve(st *stream) {
 	st.logEnd(f.name())
 }
 
-// listen opens a stream for each connection. It returns when it listens.
+// listen starts to listen, and opens a stream for each connection.
 func (f *forward) listen(c *channel) error {
 	listener, err := f.address.listen()
 	if err != nil {
@@ -219,14 +219,14 @@ func (f *forward) connect(conn socket, c *channel) {
 	st.logEnd(f.service)
 }
 
-// socket is what TCP and unix sockets have in common.
+// socket is what both TCP and unix sockets have.
 type socket interface {
 	net.Conn
 	syscall.Conn
 	CloseWrite() error
 }
 
-// abort closes a socket so that its other end notices that bytes may be missing.
+// abort closes a socket with an error at its other end, as bytes may be missing.
 func abort(conn socket) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		tcp.SetLinger(0)
@@ -257,7 +257,7 @@ func splice(st *stream, conn socket) {
 	conn.Close()
 }
 
-// buffers are lent only to sockets that have something to read, so idle streams need none.
+// buffers are lent only to readable sockets, so idle streams hold none.
 var buffers = sync.Pool{New: func() any { return new([65536]byte) }}
 
 func toPeer(st *stream, local *quick) {
@@ -292,24 +292,24 @@ func toPeer(st *stream, local *quick) {
 	}
 }
 
-// quick reads and writes a socket or device that never blocks, by calls of the system that the scheduler does not see:
-// while a write wakes another process, it would hand over to another thread, which costs a third of an echo.
+// quick reads and writes a non-blocking file by raw system calls, hidden from the scheduler: while a write wakes another
+// process, the scheduler would hand over to another thread, which costs a third of an echo.
 type quick struct {
 	raw syscall.RawConn
 	io.Closer
 
-	// reset is the error of a socket that a write was told. The system tells it once, and a reader then sees an end.
+	// reset holds an error already returned to a write: the kernel reports it once, so the next read sees plain EOF.
 	mutex
 	reset error
 }
 
-// newQuick takes a syscall.Conn that is open, for which this cannot fail.
+// newQuick takes an open file or connection, for which this cannot fail.
 func newQuick(conn io.Closer) *quick {
 	raw, _ := conn.(syscall.Conn).SyscallConn()
 	return &quick{raw: raw, Closer: conn}
 }
 
-// quickCall makes a call on bytes, and tells whether it could; if not, it is to be made again when the file is ready.
+// quickCall makes a read or write, and reports whether it is done; if not, it is repeated when the file is ready.
 func quickCall(call, fd uintptr, bytes []byte) (count int, isDone bool, err error) {
 	number := syscall.EINTR
 	for number == syscall.EINTR {
@@ -343,7 +343,7 @@ func (q *quick) Write(bytes []byte) (written int, err error) {
 			defer q.lock()()
 			var count int
 			count, isDone, err = quickCall(syscall.SYS_WRITE, fd, bytes[written:])
-			if isDone && err != nil && err != syscall.EPIPE { // EPIPE: it ended in order before
+			if isDone && err != nil && err != syscall.EPIPE { // EPIPE: it was closed cleanly before
 				q.reset = err
 			}
 			written += count
@@ -356,7 +356,7 @@ func (q *quick) Write(bytes []byte) (written int, err error) {
 	return written, err
 }
 
-// wasReset tells why the end that a reader sees is none, if it is none.
+// wasReset returns the pending reset if EOF was not a real EOF, else nil.
 func (q *quick) wasReset() error {
 	defer q.lock()()
 	return q.reset

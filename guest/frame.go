@@ -13,7 +13,7 @@ import (
 	"unicode/utf8"
 )
 
-// header is that of a frame (R-FRAME-1).
+// header is the header of a frame (R-FRAME-1).
 type header struct {
 	kind, flags byte
 	stream      uint32
@@ -25,11 +25,11 @@ type header struct {
 var frameNames = strings.Fields("00 HELLO AUTH SERVICES OPEN ACCEPT REFUSE DATA CREDIT FIN STOP RESET PING PONG " +
 	"GOAWAY SECRET RESUME ACK")
 
-// frameSizes are those of payloads of one size.
+// frameSizes are the payload sizes of types with a fixed one.
 var frameSizes = map[byte]int{frameAccept: 0, frameCredit: 8, frameFin: 0, framePing: 8, framePong: 8,
 	frameSecret: secretBytes, frameResume: 8 + secretBytes, frameAck: 8}
 
-// isExtension tells types that a later version may add, and this one skips.
+// isExtension reports whether a later version may add the type, which this one skips.
 func (h header) isExtension() bool { return h.kind >= 0x80 && h.kind <= 0xfe }
 
 func (h header) String() string {
@@ -43,7 +43,7 @@ func (h header) String() string {
 	return fmt.Sprintf("%s on stream %d", name, h.stream)
 }
 
-// judge checks what a header alone tells (R-FRAME-6); its check was right.
+// judge validates a header whose checksum matched (R-FRAME-6).
 func (h header) judge(maxData int) *failure {
 	max := uint32(maxControlBytes)
 	if h.kind == frameData || h.isExtension() {
@@ -82,7 +82,7 @@ func headerCheck(header []byte, sequence uint32) uint16 {
 	return check
 }
 
-// readHeader reads the 16 bytes of a header, and tells whether its check is right.
+// readHeader reads the 16 bytes of a header, and reports whether its checksum matches.
 func readHeader(from []byte, sequence uint32) (header, bool) {
 	return header{kind: from[0], flags: from[1], stream: binary.BigEndian.Uint32(from[4:]),
 		length: binary.BigEndian.Uint32(from[8:]), crc: binary.BigEndian.Uint32(from[12:]),
@@ -98,20 +98,20 @@ func appendHeader(to []byte, kind byte, stream uint32, length int, crc, sequence
 	return append(to, header[:]...)
 }
 
-// setNumber gives the frame that begins with a header its sequence number.
+// setNumber sets the sequence number of the frame that begins with header.
 func setNumber(header []byte, sequence uint32) {
 	binary.BigEndian.PutUint16(header[2:], headerCheck(header, sequence))
 }
 
-// appendFrame appends a frame with the CRC of its payload.
+// appendFrame appends a frame with its payload's CRC.
 func appendFrame(to []byte, kind byte, stream uint32, payload []byte, sequence uint32) []byte {
 	return append(appendHeader(to, kind, stream, len(payload), crc32.ChecksumIEEE(payload), sequence), payload...)
 }
 
-// nextSequence follows a sequence number: 1 comes after 2^32−1, because 0 is that of HELLOs (R-FRAME-3).
+// nextSequence returns the next sequence number: 1 follows 2^32−1, because HELLOs have 0 (R-FRAME-3).
 func nextSequence(sequence uint32) uint32 { return sequence%(1<<32-1) + 1 }
 
-// dataCheck is how one direction checks DATA (R-INTEGRITY-2): with a trailer, or with a CRC as other frames.
+// dataCheck checks DATA of one direction (R-INTEGRITY-2): by a trailer, or by a CRC as in other frames.
 type dataCheck struct {
 	tag          uint32
 	trailerBytes int
@@ -132,8 +132,8 @@ func (c dataCheck) appendData(to []byte, stream uint32, payload []byte, sequence
 	return binary.BigEndian.AppendUint32(to, c.tag^sequence)
 }
 
-// verify checks payload and trailer, and returns the payload (R-INTEGRITY-3). Zeros of a flush in a frame that was cut
-// off tell a restart.
+// verify checks payload and trailer, and returns the payload (R-INTEGRITY-3). The zeros of a flush within a frame
+// indicate a restart.
 func (c dataCheck) verify(h header, body []byte, sequence uint32) ([]byte, *failure) {
 	payload, what, isRight, isCut := body[:h.length], "payload checksum", false, false
 	if len(body) > len(payload) {
@@ -152,18 +152,18 @@ func (c dataCheck) verify(h header, body []byte, sequence uint32) ([]byte, *fail
 	return nil, failf("desync", "%s: wrong %s", h, what)
 }
 
-// object reads the fields of a JSON object, and keeps the failure of the first that has not the form that it must have:
-// a caller reads all of them, and looks at failed once. (Structs of encoding/json would compare names without case.)
+// object reads the fields of a JSON object, and records the first malformed one: callers read all fields, then check
+// failed once. (Structs of encoding/json would ignore the case of names.)
 type object struct {
 	what, code string // for failures
 	fields     map[string]any
 	failed     **failure
 }
 
-// maxInteger is the largest integer that every reader of JSON has exactly.
+// maxInteger is the largest integer that every JSON parser represents exactly.
 const maxInteger = 1<<53 - 1
 
-// parseObject reads one JSON object in strict UTF-8 (R-FRAME-7). One that is none has no fields, and has failed.
+// parseObject parses a JSON object in strict UTF-8 (R-FRAME-7). Anything else yields an empty object with its error set.
 func parseObject(payload []byte, what string) object {
 	o := object{what, "protocol-error", nil, new(*failure)}
 	decoder := json.NewDecoder(bytes.NewReader(payload))
@@ -175,7 +175,7 @@ func parseObject(payload []byte, what string) object {
 	return o
 }
 
-// require makes a field fail unless it is as it must be.
+// require records an error of a field unless it is valid.
 func (o object) require(isRight bool, name, why string) {
 	if !isRight && *o.failed == nil {
 		*o.failed = failf(o.code, `%s: "%s" %s`, o.what, name, why)
@@ -191,7 +191,7 @@ func required[T any](o object, name string) T {
 	return value
 }
 
-// optional returns a field of a type, or its zero if the field is absent or null.
+// optional returns a field of a type, or the zero value if it is absent or null.
 func optional[T any](o object, name string) (value T) {
 	if o.has(name) {
 		value = required[T](o, name)
@@ -201,7 +201,7 @@ func optional[T any](o object, name string) (value T) {
 
 func (o object) text(name string) string { return required[string](o, name) }
 
-// object returns a field that must be an object, whose failures are those of this one.
+// object returns a field that must be an object, which shares this object's error.
 func (o object) object(name string) object {
 	return object{o.what, o.code, required[map[string]any](o, name), o.failed}
 }
@@ -213,7 +213,7 @@ func (o object) number(name string, min, max float64) float64 {
 	return value
 }
 
-// integer is as number; 4096.0 is an integer.
+// integer is like number, for integers: 4096.0 is one.
 func (o object) integer(name string, min, max float64) int64 {
 	value := o.number(name, min, max)
 	o.require(value == math.Trunc(value), name, "is not an integer")
@@ -238,7 +238,7 @@ func (o object) reason() *failure {
 	return &failure{code, escape(message, maxMessageBytes)}
 }
 
-// fields are those of an object that is written.
+// fields are the fields of an object to be written.
 type fields map[string]any
 
 func encode(value any) []byte {
@@ -253,7 +253,7 @@ func encodeReason(reason *failure) []byte {
 	return encode(fields{"code": reason.code, "message": cut(reason.message, maxMessageBytes)})
 }
 
-// orNull is a text, or null for none.
+// orNull returns a text, or nil if it is empty.
 func orNull(text string) any {
 	if text == "" {
 		return nil
@@ -261,7 +261,7 @@ func orNull(text string) any {
 	return text
 }
 
-// What a field must be: numbers in hex, the name of a service (R-STREAM-3), and a code (R-CODE-1).
+// Formats of fields: hex numbers, names of services (R-STREAM-3), and codes (R-CODE-1).
 var (
 	hexDigits    = regexp.MustCompile(`^[0-9a-f]*$`)
 	serviceNames = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
@@ -272,12 +272,12 @@ func isHex(text string, length int) bool { return len(text) == length && hexDigi
 func isPlain(text string) bool           { return !strings.Contains(text, "\x00") }
 func isAny(string) bool                  { return true }
 
-// record is one of a built-in service: u8 kind, u32 length, payload.
+// record encodes a record of a built-in service: u8 kind, u32 length, payload.
 func record(kind byte, payload []byte) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(payload))), payload...)
 }
 
-// readRecord reads the next record, whose length most bounds by its kind; io.EOF before its first byte is the end.
+// readRecord reads the next record; most gives the longest payload of each kind. io.EOF is a clean end.
 func readRecord(from io.Reader, most func(kind byte) int) (kind byte, payload []byte, err error) {
 	var header [5]byte
 	if _, err = io.ReadFull(from, header[:]); err != nil {

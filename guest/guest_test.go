@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// vectors are the frames in hex that docs/protocol.md refers to.
+// vectors are the frames, in hex, that docs/protocol.md refers to.
 var vectors struct {
 	Nonces   []string
 	Sessions []struct {
@@ -75,7 +75,7 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// newTestSession has a channel that nobody reads.
+// newTestSession returns a session on a channel that nobody reads.
 func newTestSession(isFull bool) *session {
 	c := newChannel(&channelSpec{}, "")
 	c.services["hold"] = (*stream).waitEnd
@@ -99,7 +99,7 @@ func TestWrongFrames(t *testing.T) {
 	}
 }
 
-// FuzzRead reads any bytes as the frames of a session, each with a right header check, and with any credit.
+// FuzzRead reads any bytes as the frames of a session, each with a valid header checksum, and with any credit.
 func FuzzRead(f *testing.F) {
 	for _, frame := range append(vectors.Single, vectors.Sessions[0].Frames...) {
 		f.Add(unhex(frame.Hex))

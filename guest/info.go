@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	infoAsk, infoAskTime, infoTold, infoToldTime = 1, 2, 16, 17 // the kinds of its records
+	infoAsk, infoAskTime, infoTold, infoToldTime = 1, 2, 16, 17 // kinds of records
 
 	maxAskBytes  = 256
 	infoIdleTime = 10 * time.Second
@@ -27,7 +27,7 @@ const (
 	maxRows      = 32  // of a list
 )
 
-// infoService answers questions about this machine (docs/info.md). It looks only twice a second, however often asked.
+// infoService answers questions about this machine (docs/info.md), with facts at most half a second old.
 type infoService struct {
 	mutex
 	facts  fields
@@ -66,7 +66,7 @@ func (s *infoService) look() fields {
 	return s.facts
 }
 
-// readFile returns a small file of the system, without white space around it; empty if there is none.
+// readFile returns a small system file, trimmed, or "" if there is none.
 func readFile(path string) string {
 	content, _ := os.ReadFile(path)
 	return strings.TrimSpace(string(content))
@@ -77,17 +77,17 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// fact is a text, or null for none.
+// fact returns a text as JSON, or null if it is empty.
 func fact(text string) any { return orNull(cut(text, maxFact)) }
 
-// number is that at a place among the words of a text, or zero.
+// number returns a word of a text as a number, or zero.
 func number(text string, index int) float64 {
 	words := append(strings.Fields(text), make([]string, index+1)...)
 	value, _ := strconv.ParseFloat(words[index], 64)
 	return value
 }
 
-// found is what a pattern captures in a text, or empty.
+// found returns what a pattern captures in a text, or "".
 func found(pattern, text string) string {
 	return (append(regexp.MustCompile("(?m)"+pattern).FindStringSubmatch(text), "", ""))[1]
 }
@@ -117,12 +117,12 @@ func readMachine() fields {
 	}
 }
 
-// patience bounds a wait for something that may hang: while it does, nothing else of its kind is tried.
+// patience bounds waits for something that may hang: while one does, no other is tried.
 type patience struct{ sync.Mutex }
 
 var diskPatience, systemdPatience patience
 
-// await waits for work, but not longer than max.
+// await runs work for at most max.
 func (p *patience) await(max time.Duration, work func()) bool {
 	if !p.TryLock() {
 		return false
@@ -141,8 +141,8 @@ func (p *patience) await(max time.Duration, work func()) bool {
 	}
 }
 
-// readDisks lists the file systems of block devices, and the root, each once; without sizes while one hangs. Those of a
-// network or program are left out.
+// readDisks lists the file systems of block devices, and the root, each once. Network and FUSE mounts may hang, so they
+// are skipped; while another one hangs, sizes are left out.
 func readDisks() []fields {
 	disks, isKnown := []fields{}, map[string]bool{}
 	for _, line := range strings.Split(readFile("/proc/self/mounts"), "\n") {
@@ -184,7 +184,7 @@ func readInterfaces() []fields {
 	return list
 }
 
-// readBoot tells how far the machine has booted, as systemd and the files of cloud-init say.
+// readBoot reports how far the machine has booted, according to systemd and cloud-init.
 func readBoot() fields {
 	boot := fields{"systemd": nil, "systemdError": nil, "failedUnits": []string{}, "cloudInit": nil,
 		"cloudInitError": nil}
@@ -208,7 +208,7 @@ func readBoot() fields {
 	return boot
 }
 
-// systemctl returns the output of a command of it, and what went wrong. The exit status is not 0 for most states.
+// systemctl returns the output of systemctl, whose exit status is not 0 for most states.
 func systemctl(args ...string) (output, why string) {
 	ctx, cancel := context.WithTimeout(context.Background(), toolTime)
 	defer cancel()

@@ -24,15 +24,15 @@ const (
 	growthBudget = 16 << 20
 )
 
-// channel keeps a session with the peer: it opens its channel, and opens it again whenever it is lost.
+// channel keeps a session with the peer: it opens the channel, and reopens it whenever it is lost.
 type channel struct {
 	spec           *channelSpec
 	instance, name string
-	// services handle streams of the peer, each in a goroutine of its own: they accept or refuse a stream, and use it.
+	// services handle streams of the peer, each in its own goroutine: they accept or refuse a stream, and use it.
 	services map[string]func(*stream)
 	retry    chan struct{} // ends a pause before the next attempt
 
-	mutex      // guards what follows, and all of its links
+	mutex      // guards the fields below, and all links
 	keys       []key
 	changed    chan struct{} // closed at the next session
 	session    *session
@@ -84,7 +84,7 @@ func (c *channel) run() *failure {
 	}
 }
 
-// listen takes connections; each is a channel of its own, and displaces another once it has a session (R-CHANNEL-2).
+// listen accepts connections; each one displaces another once it has a session (R-CHANNEL-2).
 func (c *channel) listen() *failure {
 	accept, err := c.spec.listen()
 	if err == nil {
@@ -95,8 +95,8 @@ func (c *channel) listen() *failure {
 	return toFailure(err, "channel-failed")
 }
 
-// makeRoom closes a connection for a newcomer if too many wait: of the machine that has the most, rather one that has
-// not answered a HELLO, otherwise a random one (R-CHANNEL-2).
+// makeRoom closes a connection if too many wait: of the machine with the most, preferably one that has not answered a
+// HELLO, otherwise a random one (R-CHANNEL-2).
 func (c *channel) makeRoom(newcomer *link) {
 	counts, waiting := map[string]int{newcomer.machine: 1}, []*link{}
 	for l := range c.links { // in random order
@@ -136,14 +136,14 @@ func (c *channel) serve(conn io.ReadWriteCloser) *failure {
 	return reason
 }
 
-// tell logs the state of the channel, unless that was the last line.
+// tell logs the state of the channel, unless it is unchanged.
 func (c *channel) tell(event, format string, args ...any) {
 	if line := fmt.Sprintf(format, args...); c.told.Swap(line) != line {
 		logLine(logInfo, event, "%s", line)
 	}
 }
 
-// open opens a stream, and waits for a session if there is none.
+// open opens a stream, waiting for a session if there is none.
 func (c *channel) open(service, from string, wait time.Duration) (*stream, *failure) {
 	late := time.After(wait)
 	for {
@@ -152,7 +152,7 @@ func (c *channel) open(service, from string, wait time.Duration) (*stream, *fail
 		isLinked := s != nil && s.isLinked()
 		c.Unlock()
 		if isLinked {
-			// A session that is over, or drains, is followed by another one.
+			// Another session follows one that is over, or drains.
 			if st, failed := s.open(service, from); failed == nil || !isWord(failed.code, "no-session shutdown") {
 				return st, failed
 			}
@@ -165,13 +165,13 @@ func (c *channel) open(service, from string, wait time.Duration) (*stream, *fail
 	}
 }
 
-// isOffered tells whether the peer offers a service now.
+// isOffered reports whether the peer offers a service now.
 func (c *channel) isOffered(service string) bool {
 	defer c.lock()()
 	return isAmong(service, c.offered)
 }
 
-// stop ends the session in order, and closes the channel.
+// stop ends the session cleanly, and closes the channel.
 func (c *channel) stop() {
 	c.Lock()
 	links := c.links
@@ -186,7 +186,7 @@ func (c *channel) stop() {
 	}
 }
 
-// ---- what links tell, with the lock held ----
+// ---- called by links, with the lock held ----
 
 func (c *channel) established(s *session) {
 	switch displaced := c.session; {
@@ -196,7 +196,7 @@ func (c *channel) established(s *session) {
 	case !displaced.isLinked():
 		displaced.fail("peer-restarted", "the peer restarted")
 	case displaced.link != s.link:
-		// Not now: it takes the lock, and waits.
+		// In a goroutine, since it takes the lock and waits.
 		go displaced.link.stop(failf("channel-displaced", "a newer connection replaced this one"))
 	}
 	c.session, c.refused = s, ""
@@ -208,7 +208,7 @@ func (c *channel) established(s *session) {
 	logLine(logInfo, "session-established", "session established with %s on %s", peer, c.spec.text)
 }
 
-// announce tells those that wait for a session that there is one with a link.
+// announce wakes those that wait for a session with a link.
 func (c *channel) announce() {
 	c.told.Store("")
 	close(c.changed)
@@ -236,11 +236,11 @@ func (c *channel) ended(s *session, reason *failure) {
 type link struct {
 	channel *channel
 	conn    io.ReadWriteCloser
-	machine string // at its other end, if that is known
+	machine string // at the other end, if known
 
 	alarms
 	wake *sync.Cond // for the writer
-	// raw has bytes to be written before all frames: flush, HELLOs, the last words of a session.
+	// raw is written before all frames: a flush, HELLOs, the last frames of a session.
 	raw       []byte
 	isWriting bool
 	closed    *failure
@@ -257,7 +257,7 @@ func newLink(c *channel, conn io.ReadWriteCloser) *link {
 	return l
 }
 
-// run opens sessions until the channel closes, and returns why it did.
+// run opens sessions until the channel closes, and returns the reason.
 func (l *link) run() *failure {
 	l.Lock()
 	l.open()
@@ -266,12 +266,12 @@ func (l *link) run() *failure {
 	err := l.readAll()
 	defer l.lock()()
 	l.close(err)
-	// A pipe that nobody reads holds its writer for ever.
+	// Nobody may read the pipe, which would block its writer forever.
 	await(l, 500*time.Millisecond, func() bool { return !l.isWriting })
 	return l.closed
 }
 
-// stop ends the session with a reason, and closes the channel when the peer was told, or after a while.
+// stop ends the session with a reason, and closes the channel once the peer knows it, or after a while.
 func (l *link) stop(reason *failure) {
 	defer l.lock()()
 	l.isLast = true
@@ -282,7 +282,7 @@ func (l *link) stop(reason *failure) {
 	l.close(reason)
 }
 
-// mutex is a lock that a function can hold until it returns: defer m.lock()().
+// mutex is a lock that a function holds until it returns: defer m.lock()().
 type mutex struct{ sync.Mutex }
 
 func (m *mutex) lock() (unlock func()) {
@@ -290,7 +290,7 @@ func (m *mutex) lock() (unlock func()) {
 	return m.Unlock
 }
 
-// await waits for something that its lock guards, but not for long.
+// await waits briefly for a condition that the lock guards.
 func await(lock sync.Locker, max time.Duration, isSo func() bool) {
 	for deadline := time.Now().Add(max); !isSo() && time.Now().Before(deadline); {
 		lock.Unlock()
@@ -299,7 +299,7 @@ func await(lock sync.Locker, max time.Duration, isSo func() bool) {
 	}
 }
 
-// close ends everything on the link, because of a failure or an error of the channel.
+// close ends everything on the link, with the reason.
 func (l *link) close(err error) {
 	if l.closed != nil {
 		return
@@ -318,7 +318,7 @@ func (l *link) close(err error) {
 	l.conn.Close()
 }
 
-// isBusy tells whether bytes wait to be written.
+// isBusy reports whether bytes wait to be written.
 func (l *link) isBusy() bool { return l.isWriting || len(l.raw) > 0 }
 
 func (l *link) put(bytes []byte) {
@@ -326,7 +326,7 @@ func (l *link) put(bytes []byte) {
 	l.wake.Broadcast()
 }
 
-// Read reads the channel, and notes when bytes come.
+// Read reads the channel, and notes the time.
 func (l *link) Read(to []byte) (int, error) {
 	count, err := l.conn.Read(to)
 	defer l.lock()()
@@ -336,9 +336,9 @@ func (l *link) Read(to []byte) (int, error) {
 	return count, err
 }
 
-// readAll reads one frame or HELLO after the other.
+// readAll reads frames and HELLOs until the channel closes.
 func (l *link) readAll() error {
-	// Two frames of the largest size fit, and so does a HELLO.
+	// This holds two frames of the largest size, or a HELLO.
 	from := bufio.NewReaderSize(l, 2*l.channel.spec.limits[frameLimit]+maxControlBytes)
 	for {
 		l.Lock()
@@ -355,7 +355,7 @@ func (l *link) readAll() error {
 	}
 }
 
-// seekHello skips bytes, or reads a HELLO (R-OPEN-3). It returns how many bytes are done with.
+// seekHello skips bytes, or reads a HELLO (R-OPEN-3). It returns how many bytes to discard.
 func (l *link) seekHello(from *bufio.Reader) (int, error) {
 	start, err := from.Peek(len(magic))
 	if err != nil {
@@ -376,7 +376,7 @@ func (l *link) seekHello(from *bufio.Reader) (int, error) {
 	return length, nil
 }
 
-// writeAll writes what is due until the channel closes.
+// writeAll writes what is queued until the channel closes.
 func (l *link) writeAll() {
 	defer l.lock()()
 	var batch []byte
@@ -415,7 +415,7 @@ type alarms struct {
 	timers map[string]*time.Timer
 }
 
-// alarm calls a function later, with the lock held, unless it is silenced or replaced by one of the same name before.
+// alarm calls a function later, with the lock held, unless it is silenced, or replaced by one of the same name.
 func (a *alarms) alarm(name string, delay time.Duration, ring func()) {
 	a.silence(name)
 	var timer *time.Timer
@@ -429,7 +429,7 @@ func (a *alarms) alarm(name string, delay time.Duration, ring func()) {
 	a.timers[name] = timer
 }
 
-// silence stops alarms, all of them if none is named.
+// silence stops the named alarms, or all.
 func (a *alarms) silence(names ...string) {
 	for name, timer := range a.timers {
 		if len(names) == 0 || isAmong(name, names) {
@@ -439,7 +439,7 @@ func (a *alarms) silence(names ...string) {
 	}
 }
 
-// backoff gives growing delays, each varied by up to a quarter: it is the next one.
+// backoff is the next retry delay; it doubles, ±25 %.
 type backoff time.Duration
 
 func (b *backoff) delay(first, max time.Duration) time.Duration {
@@ -448,7 +448,7 @@ func (b *backoff) delay(first, max time.Duration) time.Duration {
 	return delay*3/4 + time.Duration(random(1)[0])*delay/512
 }
 
-// tokens bound a rate: so many a second, and so many at once.
+// tokens is a token bucket: a rate and a burst.
 type tokens struct {
 	rate, most, left float64
 	at               time.Time

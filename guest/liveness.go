@@ -21,11 +21,11 @@ type liveness struct {
 	frameSpent time.Duration // in gaps within the frame
 	looks      int           // since the last PING
 	answered   int64         // frames that had been sent when bytes last came
-	doubt      []byte        // of a PING that was sent because a frame is incomplete, which still is
+	doubt      []byte        // of the PING sent because the current frame is incomplete
 	isAsked    bool          // since bytes last came
 }
 
-// noteArrival follows bytes that came: all that was sent before counts as answered, and a frame must not take too long.
+// noteArrival records that bytes came: all that was sent before counts as answered. A frame must not take too long.
 func (s *session) noteArrival() {
 	gap := time.Since(s.arrivedAt)
 	if s.isMidFrame && gap < maxGap {
@@ -38,7 +38,7 @@ func (s *session) noteArrival() {
 	}
 }
 
-// look looks after the session now and then, and sends a PING when bytes may be lost, or none was sent for long.
+// look is the periodic liveness check. It sends a PING if bytes may be lost, or the last one is long ago.
 func (s *session) look() {
 	isInDoubt := !s.isAsked && (s.isMidFrame || s.sentFrames > s.answered && time.Since(s.arrivedAt) >= doubtAfter)
 	s.looks++
@@ -56,8 +56,8 @@ func (s *session) look() {
 	s.alarm("look", lookEvery, s.look)
 }
 
-// isLost tells whether an incomplete frame, of which some was seen, has the bytes of a PING: the peer sends them only
-// after it. They may come in parts.
+// isLost reports whether an incomplete frame contains the bytes of a PONG, which the peer sends only after it. They may
+// come in parts: the first seen bytes were looked at before.
 func (s *session) isLost(frame []byte, seen int) bool {
 	defer s.lock()()
 	if seen -= len(s.doubt); seen < headerBytes {

@@ -19,7 +19,7 @@ func failf(code, format string, args ...any) *failure {
 	return &failure{code, fmt.Sprintf(format, args...)}
 }
 
-// toFailure returns an error as a failure, and none as nil; the code is for one that has none.
+// toFailure returns an error as a failure, with the code if it has none; nil stays nil.
 func toFailure(err error, code string) *failure {
 	if failed, ok := err.(*failure); ok || err == nil {
 		return failed
@@ -27,7 +27,7 @@ func toFailure(err error, code string) *failure {
 	return &failure{code, describe(err)}
 }
 
-// exitStatus is that of a program that fails with this code.
+// exitStatus returns the exit status of a program that fails with this code.
 func (f *failure) exitStatus() int {
 	if status, isKnown := exitCodes[f.code]; isKnown {
 		return status
@@ -35,7 +35,7 @@ func (f *failure) exitStatus() int {
 	return usualExit
 }
 
-// errorTexts are those of the system's errors that users see most.
+// errorTexts are messages for the errno values that users see most.
 var errorTexts = map[syscall.Errno]string{
 	syscall.EACCES: "permission denied (EACCES)", syscall.EADDRINUSE: "address already in use (EADDRINUSE)",
 	syscall.EADDRNOTAVAIL: "not an address of this machine (EADDRNOTAVAIL)",
@@ -46,7 +46,7 @@ var errorTexts = map[syscall.Errno]string{
 	syscall.EPIPE: "broken pipe (EPIPE)", syscall.ENOSPC: "no space left on device (ENOSPC)",
 }
 
-// describe shows an error in one line, one of the system as `permission denied (EACCES)`.
+// describe formats an error in one line, a system error as `permission denied (EACCES)`.
 func describe(err error) string {
 	var number syscall.Errno
 	if !errors.As(err, &number) {
@@ -58,7 +58,7 @@ func describe(err error) string {
 	return number.Error()
 }
 
-// escape shows a foreign text so that it cannot move the cursor or forge a line, cut to max characters.
+// escape makes foreign text safe to display: it cannot move the cursor or forge a line. It is cut to max characters.
 func escape(text string, max int) string {
 	end := ""
 	for at := range text {
@@ -71,10 +71,10 @@ func escape(text string, max int) string {
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`) + end
 }
 
-// cut shortens a text to max bytes, at the boundary of a character.
+// cut shortens a text to max bytes, at a character boundary.
 func cut(text string, max int) string { return strings.ToValidUTF8(text[:least(len(text), max)], "") }
 
-// isWord tells whether a text is one of the words of a list.
+// isWord reports whether a text is one of the words of a list.
 func isWord(text, words string) bool { return isAmong(text, strings.Fields(words)) }
 
 func isAmong(text string, list []string) bool { return indexOf(text, list) >= 0 }
@@ -103,15 +103,15 @@ const (
 	logDebug
 
 	logTime     = 500 * time.Millisecond // for the last lines
-	maxLogLines = 4096                   // that wait for the reader of stderr; further ones are lost
+	maxLogLines = 4096                   // waiting for the reader of stderr; more are dropped
 	logBurst    = 200                    // lines of one kind: a peer must not fill the log
-	logRate     = 10                     // of them a second
+	logRate     = 10                     // a second
 )
 
 var logLevels = [...]struct{ word, journal string }{
 	{"error: ", "<3>"}, {"warning: ", "<4>"}, {"", "<6>"}, {"debug: ", "<7>"}}
 
-// levelNames are the levels as --log-format json and VPROXY_LOG_LEVEL have them.
+// levelNames are the levels in --log-format json and VPROXY_LOG_LEVEL.
 var levelNames = []string{"error", "warn", "info", "debug"}
 
 var log = struct {
@@ -152,13 +152,13 @@ func logLine(level int, event, format string, args ...any) {
 	}
 }
 
-// isJournal tells whether stderr is the stream of systemd's journal.
+// isJournal reports whether stderr is a stream of systemd's journal.
 var isJournal = func() bool {
 	var stat syscall.Stat_t
 	return syscall.Fstat(2, &stat) == nil && os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
 }()
 
-// writeLog writes lines as they come, in the background, because the reader of stderr may be slow.
+// writeLog writes lines in the background, because the reader of stderr may be slow.
 func writeLog() {
 	for line := range log.lines {
 		os.Stderr.WriteString(line)

@@ -14,14 +14,14 @@ import (
 	"time"
 )
 
-// version is that of the package, set when it is built.
+// version is set by the linker.
 var version = "0.0.0"
 
 func main() {
-	// Little memory matters more than few collections. What streams hold is bounded by their windows: a limit for the
-	// collector would make it run all the time above it.
+	// Low memory matters more than few collections. Windows bound what streams hold: above a memory limit, the
+	// collector would run all the time.
 	debug.SetGCPercent(50)
-	// Goroutines hand over to each other faster on one processor, and they seldom compute.
+	// Goroutines switch faster on one processor, and they seldom compute.
 	runtime.GOMAXPROCS(1)
 	if name := filepath.Base(os.Args[0]); !strings.HasPrefix(name, "vproxy") || name == "vproxy-storage" {
 		os.Exit(callStorage(os.Args))
@@ -41,7 +41,7 @@ func main() {
 		if failed != nil {
 			logLine(logError, "failed", "%s", failed.message)
 		}
-		log.Lock() // nothing is logged after the last line
+		log.Lock() // no line may follow the last one
 		close(log.lines)
 		select {
 		case <-log.written:
@@ -53,14 +53,14 @@ func main() {
 	}
 }
 
-// run serves the channel until a signal, or until it can never work again.
+// run serves the channel until a signal, or until it fails for good.
 func run(o *options) *failure {
 	log.level, log.isJSON = o.logLevel, o.isJSON
 	sealDescriptors()
 	orphans := adoptOrphans()
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	// Not ignored: commands would inherit that.
+	// Caught, since commands would inherit an ignored signal.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	c := newChannel(o.channel, o.name)
@@ -94,14 +94,14 @@ func run(o *options) *failure {
 			return nil
 		case received := <-signals:
 			if received != syscall.SIGHUP {
-				signal.Reset(syscall.SIGINT, syscall.SIGTERM) // another one ends this at once
+				signal.Reset(syscall.SIGINT, syscall.SIGTERM) // a second one kills
 				commands.stop()
 				c.stop()
 				return nil
 			}
 			select {
 			case c.retry <- struct{}{}:
-			default: // it will retry
+			default: // it retries anyway
 			}
 			if failed := c.readKeys(o.keys); failed != nil {
 				logLine(logError, "reload-failed", "%s", failed.message)
@@ -110,7 +110,7 @@ func run(o *options) *failure {
 	}
 }
 
-// offer starts the services and listeners that the options ask for. A forward replaces a service of the same name.
+// offer starts the services and listeners of the options. A forward replaces a service of the same name.
 func offer(o *options, c *channel, commands *execService) error {
 	risky := map[string]bool{"--allow-exec": o.allowsExec, "--allow-copy": o.copies != nil, "--info": o.allowsInfo}
 	for _, option := range []string{"--allow-exec", "--allow-copy", "--info"} {
@@ -158,7 +158,7 @@ func offer(o *options, c *channel, commands *execService) error {
 	return nil
 }
 
-// options are those of the command line.
+// options are the options of the command line.
 type options struct {
 	channel                                                      *channelSpec
 	incoming, outgoing                                           []*forward
@@ -173,15 +173,15 @@ type options struct {
 	announced                                                    []portRange
 }
 
-// option is one that vproxy has, too, with the same meaning.
+// option is an option, which vproxy has, too.
 type option struct {
-	names, value string // the long one, and a letter; what the value is called, in brackets if it may be absent, empty: none
+	names, value string // long and short; the value's name in the help, in brackets if it is optional, or ""
 	isMany       bool
 	help         string
 	set          func(value string) error
 }
 
-// table has all options, which set fields of o.
+// table returns all options, which set fields of o.
 func (o *options) table() []option {
 	yes := func(to *bool) func(string) error { return func(string) error { *to = true; return nil } }
 	level := func(level int) func(string) error { return func(string) error { o.logLevel = level; return nil } }
@@ -231,7 +231,7 @@ func (o *options) setChannel(value string) (err error) {
 	return err
 }
 
-// setPrograms lets the peer run commands: any, or these programs with any arguments.
+// setPrograms allows commands: any, or these programs with any arguments.
 func (o *options) setPrograms(list string) error {
 	o.allowsExec = true
 	if list == "" {
@@ -254,7 +254,7 @@ func (o *options) setLogFormat(format string) error {
 	return nil
 }
 
-// readVariables sets what no option has set by the variables that vproxy has, too. An empty one counts as unset.
+// readVariables reads the environment variables of options that are not given. An empty one counts as unset.
 func (o *options) readVariables(table []option, given map[string]int) error {
 	for variable, names := range map[string]string{"VPROXY_CHANNEL": "channel c", "VPROXY_NAME": "name", "VPROXY_KEY": "key",
 		"VPROXY_LOG_FORMAT": "log-format"} {
@@ -319,7 +319,7 @@ func parseOptions(args []string) (*options, error) {
 		case each == nil:
 			return nil, failf("bad-argument", "%s: unknown option; see --help, or take vproxy, which has more",
 				escape(name, 64))
-		case each.value == "" && hasValue && len(name) == 2: // letters in a row, such as -vv
+		case each.value == "" && hasValue && len(name) == 2: // combined letters, such as -vv
 			args = append([]string{"-" + value}, args...)
 		case each.value == "" && hasValue:
 			return nil, failf("bad-argument", "%s: takes no value", name)

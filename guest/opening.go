@@ -15,10 +15,10 @@ import (
 	"time"
 )
 
-// limits are what a side accepts (R-OPEN-4).
+// limits is what a side accepts (R-OPEN-4).
 type limits [len(limitRules)]int
 
-// hello introduces a side (R-OPEN-4). Texts that a peer may leave out are empty.
+// hello is a HELLO (R-OPEN-4). Texts that are absent are empty.
 type hello struct {
 	payload                           []byte
 	minVersion, maxVersion            int64
@@ -26,13 +26,13 @@ type hello struct {
 	limits                            limits
 	isFull, requiresTLS               bool
 	features                          []string
-	// hasAuth: it requires a proof by method, of one of the keys.
+	// hasAuth: the side requires a proof by method, with one of keys.
 	hasAuth bool
 	method  string
 	keyIDs  []string
 }
 
-// frame returns the magic and the HELLO, and keeps the payload, which is part of the proof of a key.
+// frame returns the magic and the HELLO, and keeps the payload, which the proof of a key covers.
 func (h *hello) frame() []byte {
 	accepted := fields{}
 	for index, rule := range limitRules {
@@ -48,7 +48,7 @@ func (h *hello) frame() []byte {
 	return appendFrame([]byte(magic), frameHello, 0, h.payload, 0)
 }
 
-// parseHello reads the payload of a HELLO; nil if it is not valid (R-OPEN-5).
+// parseHello parses the payload of a HELLO, or returns nil (R-OPEN-5).
 func parseHello(payload []byte) *hello {
 	o := parseObject(payload, "HELLO")
 	version, accepted := o.object("version"), o.object("limits")
@@ -80,7 +80,7 @@ func parseHello(payload []byte) *hello {
 	return h
 }
 
-// readHello reads the HELLO that begins at a magic, and returns its length with the magic; nil if it is not valid.
+// readHello reads a magic and the HELLO after it, and returns their length; the HELLO is nil if it is invalid.
 func readHello(from *bufio.Reader) (*hello, int, error) {
 	const start = len(magic) + headerBytes
 	bytes, err := from.Peek(start)
@@ -108,11 +108,11 @@ const (
 
 // opening is a handshake: flush, magic and HELLO, until both sides have seen each other (R-OPEN-1 to R-OPEN-11).
 type opening struct {
-	own        *hello // nil: none takes place
+	own        *hello // nil: no handshake
 	peerNonce  string
-	owesAnswer bool // to the peer's newest nonce, because bytes of this side wait
+	owesAnswer bool // to the peer's newest nonce: bytes of this side are queued
 	attempts   backoff
-	patience   time.Duration // of this attempt, with a peer that was answered
+	patience   time.Duration // of this attempt, with a peer that has an answer
 }
 
 // open begins a handshake.
@@ -122,7 +122,7 @@ func (l *link) open() {
 	l.attempt(first)
 }
 
-// attempt begins an attempt; first is a HELLO that came before it, or nil.
+// attempt begins an attempt; first is a HELLO that came earlier, or nil.
 func (l *link) attempt(first *hello) {
 	l.silence()
 	l.patience = l.attempts.delay(attemptTime, maxAttempt)
@@ -163,13 +163,13 @@ func (l *link) answer() {
 	l.silence("quiet")
 	l.put(l.own.frame())
 	l.alarm("attempt", l.patience, func() {
-		// Without this, a HELLO that was lost after the other side was established would keep the two apart for ever.
+		// Otherwise a HELLO lost after the other side was established would keep the two apart forever.
 		l.raw = nil
 		l.attempt(nil)
 	})
 }
 
-// takeHello handles a HELLO that came outside of a session.
+// takeHello handles a HELLO outside a session.
 func (l *link) takeHello(peer *hello) {
 	switch {
 	case peer.instance == l.channel.instance || l.own != nil && peer.nonce == l.own.nonce:
@@ -185,7 +185,7 @@ func (l *link) takeHello(peer *hello) {
 		l.peerNonce, l.own.ack, l.owesAnswer = peer.nonce, peer.nonce, true
 	}
 	isEstablished := peer.ack == l.own.nonce
-	// An answer that establishes the peer must not be lost.
+	// The answer that establishes the peer must not be lost.
 	if l.owesAnswer && (isEstablished || !l.isBusy()) {
 		l.answer()
 	}
@@ -194,7 +194,7 @@ func (l *link) takeHello(peer *hello) {
 	}
 }
 
-// establish begins the session on which two HELLOs agree, ends it at once, or lets one that both name prove itself.
+// establish begins the session that two HELLOs agree on, ends it at once, or resumes one that both name.
 func (l *link) establish(peer *hello) {
 	s, what, known := newSession(l, l.own, peer), "key", l.channel.session
 	l.silence()
@@ -219,7 +219,7 @@ func (l *link) establish(peer *hello) {
 	s.control(frameAuth, 0, proof.sent)
 }
 
-// reopen follows a session that was on the link since a time, at once or after a pause (R-OPEN-12).
+// reopen begins a handshake after a session that was on the link since began, at once or after a pause (R-OPEN-12).
 func (l *link) reopen(since time.Time, code string) {
 	switch {
 	case l.closed != nil || l.isLast:
@@ -233,13 +233,13 @@ func (l *link) reopen(since time.Time, code string) {
 	}
 }
 
-// key is shared by both sides of a channel (R-AUTH-2).
+// key is a key shared by both sides of a channel (R-AUTH-2).
 type key struct {
 	id    string
 	bytes []byte
 }
 
-// readKeys reads the keys for new sessions. Without --key they are the files vproxy.key* of $CREDENTIALS_DIRECTORY.
+// readKeys reads the keys for new sessions: without --key, the files vproxy.key* in $CREDENTIALS_DIRECTORY.
 func (c *channel) readKeys(files []string) *failure {
 	keys := []key{}
 	if folder := os.Getenv("CREDENTIALS_DIRECTORY"); len(files) == 0 && folder != "" {
@@ -257,7 +257,7 @@ func (c *channel) readKeys(files []string) *failure {
 	return nil
 }
 
-// readKey reads a key file that nobody else can read: not others, and a group only if it belongs to root.
+// readKey reads a key file, which must be private: others cannot read it, and a group only if the file is root's.
 func readKey(path string) (key, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -277,21 +277,21 @@ func readKey(path string) (key, error) {
 	}
 	text, _ := io.ReadAll(io.LimitReader(file, 128))
 	bytes, err := hex.DecodeString(strings.TrimSuffix(string(text), "\n"))
-	if err != nil || len(bytes) != 32 { // nothing of it is quoted
+	if err != nil || len(bytes) != 32 { // do not quote it
 		return key{}, failf("bad-file", "not a key (64 hex digits and a newline); make one with vproxy genkey")
 	}
 	sum := sha256.Sum256(bytes)
 	return key{hex.EncodeToString(sum[:4]), bytes}, nil
 }
 
-// proof is what the two sides of a session send each other in AUTH.
+// proof is the AUTH exchange of a session.
 type proof struct {
 	keyID          string
 	sent, expected []byte
 }
 
-// agree returns why two HELLOs make no session, or chooses its key: nil if neither side requires one. A session that is
-// resumed has its own.
+// agree chooses the key of two HELLOs, nil if neither side requires one, or returns why they make no session. A resumed
+// session has its own key.
 func (s *session) agree(keys []key) (*proof, *failure) {
 	own, peer := s.own, s.peer
 	switch {

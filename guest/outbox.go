@@ -3,38 +3,38 @@ package main
 import "encoding/binary"
 
 const (
-	// The most control frames that wait, and those of each stream in addition (R-FLOW-6).
+	// The most control frames that may wait, plus some for each stream (R-FLOW-6).
 	maxControls       = 1024
 	controlsPerStream = 4
 	congestedControls = 512
 
-	// DATA is collected up to so many bytes, in frames that are not too large, and least on a slow line: so that a
-	// stream with little to say does not wait for long behind others (R-FLOW-8).
+	// Limits on a batch of DATA and on one frame in it, smaller on a slow line, so that a stream with little to send
+	// does not wait long behind others (R-FLOW-8).
 	batchBytes = 65536
 	pieceBytes = 32768
 	slowBytes  = 1024
 )
 
-// outbox is what a session has to send. Its order: an ACK, control frames, the newest PONG, credits, and then DATA, one frame
+// outbox is what a session has to send, in this order: an ACK, control frames, the newest PONG, credits, then DATA, one frame
 // per stream in turn (R-FLOW-7).
 type outbox struct {
 	checkOut    dataCheck
 	sequenceOut uint32
 	sentFrames  int64
 	maxFrame    int
-	// credit is the total of DATA that the peer accepts, sentData what was sent of it.
+	// credit is the total of DATA that the peer accepts, sentData how much was sent.
 	credit, sentData int64
 
 	controls     []byte
 	controlCount int
-	mostStreams  int // since nothing waited
+	mostStreams  int // since the outbox was empty
 	pong         []byte
 	creditDue    bool
 	credits      []*stream // their credit is due
 	ready        []*stream // they have DATA
 }
 
-// control sends a control frame before all DATA. Too many that wait end the session.
+// control queues a control frame before all DATA. Too many end the session.
 func (s *session) control(kind byte, stream uint32, payload []byte) {
 	if s.controlCount == 0 || len(s.streams) > s.mostStreams {
 		s.mostStreams = len(s.streams)
@@ -52,7 +52,7 @@ func (s *session) appendControl(kind byte, stream uint32, payload []byte) {
 	s.link.wake.Broadcast()
 }
 
-// takeControls appends the control frames that wait. They get their numbers now, because others may go first.
+// takeControls appends the queued control frames. They get their numbers now, because others may overtake them.
 func (s *session) takeControls(to []byte) []byte {
 	for rest := s.controls; len(rest) > 0; rest = rest[headerBytes+binary.BigEndian.Uint32(rest[8:]):] {
 		setNumber(rest[:headerBytes], s.nextOut())
@@ -62,7 +62,7 @@ func (s *session) takeControls(to []byte) []byte {
 	return to
 }
 
-// raise raises a total of credit by the payload of a CREDIT.
+// raise adds the payload of a CREDIT to a total.
 func raise(total *int64, payload []byte) {
 	if given := int64(least(binary.BigEndian.Uint64(payload), maxInteger)); given > *total {
 		*total = given
@@ -81,7 +81,7 @@ func (o *outbox) nextOut() uint32 {
 	return sequence
 }
 
-// fill appends what is to be written next.
+// fill appends what to write next.
 func (s *session) fill(to []byte) []byte {
 	tell := func(kind byte, id uint32, total int64) {
 		to = appendFrame(to, kind, id, binary.BigEndian.AppendUint64(nil, uint64(total)), s.nextOut())

@@ -22,7 +22,7 @@ const (
 	ownerTime     = time.Second // for finding the programs of new ports; the next look continues
 )
 
-// portRange has the ports from its first to its last one.
+// portRange is an inclusive range of ports.
 type portRange struct{ first, last int }
 
 var portServices = regexp.MustCompile(`^port\.\d+$`)
@@ -82,7 +82,7 @@ type owner struct {
 	isThis  bool
 }
 
-// run looks once a second while there is a session, or less often, so that it uses at most a hundredth of a processor.
+// run looks once a second while there is a session, or less often, to use at most 1 % of a processor.
 func (a *announcer) run() {
 	for {
 		a.channel.Lock()
@@ -102,7 +102,7 @@ func (a *announcer) run() {
 	}
 }
 
-// announce replaces the ports that the peer knows: those that it knows come first if there are too many.
+// announce replaces the announced ports. If there are too many, those announced before come first.
 func (a *announcer) announce(found []openPort) {
 	c := a.channel
 	defer c.lock()()
@@ -172,7 +172,7 @@ func parseListener(row string) (l listener) {
 	return l
 }
 
-// rank orders listeners of one port, the best one to dial first; -1 is for an address that cannot be dialled.
+// rank orders the listeners of a port by how well they can be dialled; -1 means not at all.
 func (l listener) rank() int {
 	rank := 0
 	if l.ip.IsLinkLocalUnicast() && l.ip.To4() == nil {
@@ -279,7 +279,7 @@ func findOwners(missing map[string]bool, owners map[string]owner) {
 	}
 }
 
-// forEachName calls a function for each name in a folder, until it returns false; none is held.
+// forEachName calls a function for each name in a folder until it returns false, without holding them.
 func forEachName(folder string, use func(name string) bool) {
 	file, err := os.Open(folder)
 	if err != nil {
@@ -299,7 +299,7 @@ func forEachName(folder string, use func(name string) bool) {
 	}
 }
 
-// plainName returns a name in characters that JSON does not escape.
+// plainName replaces characters of a name that JSON would escape.
 func plainName(name string) string {
 	return strings.Map(func(char rune) rune {
 		if char < ' ' || char > '~' || char == '"' || char == '\\' {

@@ -13,18 +13,18 @@ const (
 	secretBytes   = 32
 	ackEvery      = 131072                 // bytes
 	ackDelay      = 200 * time.Millisecond // after the first of fewer
-	// maxBeyond is how much more than its limit a session keeps before a peer that acknowledges nothing is a flood.
+	// maxBeyond is how far a session may exceed its limit before a peer that acknowledges nothing counts as a flood.
 	maxBeyond = 4 << 20
 )
 
-// continuity is what lets a session go on over another link (R-RESUME-1 to R-RESUME-6). Totals are in bytes of its frames
+// continuity lets a session continue on another link (R-RESUME-1 to R-RESUME-6). Totals are in bytes of its frames
 // since it began.
 type continuity struct {
-	limit     int    // of what is kept before DATA waits; 0: it ends with its link
-	part, key []byte // part is this side's until the peer's came, which makes the key
-	id        string // by which HELLOs name it
+	limit     int    // of kept bytes before DATA waits; 0: the session ends with its link
+	part, key []byte // part is this side's, until the peer's makes the key
+	id        string // in HELLOs
 	resumes   *session
-	// kept has what the peer has not acknowledged, behind gone bytes, which it has.
+	// kept holds what the peer has not acknowledged, after gone bytes that it has.
 	kept                    []byte
 	gone                    int
 	acked, written, reached int64    // by the peer; on this link; and on any
@@ -34,7 +34,7 @@ type continuity struct {
 	joined, suspended       time.Time
 }
 
-// features are those of a HELLO of this side with some keys. It names the session of the channel (R-RESUME-1).
+// features returns the features of this side's HELLO, which names the session of the channel (R-RESUME-1).
 func (c *channel) features(keyIDs []string) []string {
 	if c.spec.resume == 0 {
 		return []string{}
@@ -54,13 +54,13 @@ func (c *channel) endSuspended(reason *failure) {
 	}
 }
 
-// unwritten is what was kept and is not written on this link.
+// unwritten returns what is kept and not yet written on this link.
 func (s *session) unwritten() []byte { return s.kept[s.gone+int(s.written-s.acked):] }
 
-// isFull reports whether so much is kept that no more DATA should follow.
+// isFull reports whether too much is kept to send more DATA.
 func (s *session) isFull(kept []byte) bool { return s.limit > 0 && len(kept)-s.gone >= s.limit }
 
-// collect appends what is to be written next, and keeps it until the peer has it.
+// collect appends what to write next, and keeps it until the peer has it.
 func (s *session) collect(to []byte) []byte {
 	if s.limit == 0 {
 		return s.fill(to)
@@ -76,7 +76,7 @@ func (s *session) collect(to []byte) []byte {
 	return append(to, next...)
 }
 
-// drop forgets what the peer has, which can be most. Now and then it moves the rest, which is less than what is gone.
+// drop releases what the peer has. Once that is more than half, it moves the rest.
 func (s *session) drop(total, most int64) {
 	if total < s.acked || total > most {
 		s.fail("protocol-error", "the peer acknowledges %d bytes, but can have %d to %d", total, s.acked, most)
@@ -93,7 +93,7 @@ func (s *session) drop(total, most int64) {
 	s.link.wake.Broadcast()
 }
 
-// owe sees to it that what came is acknowledged.
+// owe schedules an ACK of what came.
 func (s *session) owe() {
 	owed := s.received - s.settled
 	switch {
@@ -113,17 +113,17 @@ func (s *session) acknowledge() {
 	s.link.wake.Broadcast()
 }
 
-// noteTold notes that the peer learns how much came.
+// noteTold records that the peer learns how much came.
 func (s *session) noteTold() {
 	s.silence("ack")
 	s.settled, s.ackDue = s.received, false
 }
 
-// handleContinuity handles frames that only a session that can be resumed has, or none.
+// handleContinuity handles the frames of resumable sessions.
 func (s *session) handleContinuity(h header, payload []byte) {
 	switch {
 	case h.kind == frameAck && s.limit > 0:
-		total := s.acked // one that is written again may be older
+		total := s.acked // a repeated one may be older
 		raise(&total, payload)
 		s.settled += headerBytes + 8 // or two idle sides would answer each other for ever
 		s.drop(total, s.written)
@@ -148,7 +148,7 @@ func (s *session) mayWait() bool {
 	return s.key != nil && s.over == nil && s.isLinked() && c.session == s && !c.isStopping && !s.link.isLast
 }
 
-// suspend takes the session from its link. With a reason, only bytes were lost on that.
+// suspend takes the session off its link. With a reason, the link lost bytes, and stays open.
 func (s *session) suspend(reason *failure) {
 	l, why, unit := s.link, "lost", map[bool]string{true: "stream", false: "streams"}[len(s.streams) == 1]
 	if reason != nil {
@@ -168,7 +168,7 @@ func (s *session) suspend(reason *failure) {
 	}
 }
 
-// probes are the openings on links whose HELLOs name the session.
+// probes are the links whose HELLOs name the session.
 func (s *session) probes() (list []*session) {
 	for l := range s.link.channel.links {
 		if l.session != nil && l.session.resumes == s {
@@ -190,7 +190,7 @@ func (s *session) prove(sender, receiver *hello, total []byte) []byte {
 	return authenticate(s.key, []byte("vproxy-resume-v1"), sender.payload, receiver.payload, total)
 }
 
-// handleResume handles a frame of an opening that names a session, which goes on here if the peer proves that it has it.
+// handleResume handles a frame on a link whose HELLOs name a session, which continues here once the peer proves it has it.
 func (s *session) handleResume(h header, payload []byte) {
 	l, known, total := s.link, s.resumes, int64(0)
 	if h.kind != frameResume {

@@ -24,16 +24,16 @@ type session struct {
 
 	checkIn    dataCheck
 	sequenceIn uint32
-	// inFlight is the credit for all DATA of the peer, and receivedData what came of it (R-FLOW-5).
+	// inFlight is the credit for all DATA of the peer, and receivedData how much came (R-FLOW-5).
 	inFlight, receivedData int64
-	partial                []string // of the peer's services, whose list may come in parts
+	partial                []string // list of the peer's services
 
 	streams     map[uint32]*stream
 	room        *sync.Cond // for streams of this side
-	nextID      uint64     // odd or even, as all of this side
+	nextID      uint64     // odd or even on each side
 	lastPeerID  uint32
 	mine, peers counts
-	resets      *tokens // of streams that the peer opened and reset
+	resets      *tokens // of streams opened and reset by the peer
 
 	alarms
 	outbox
@@ -41,7 +41,7 @@ type session struct {
 	continuity
 }
 
-// counts are those of the streams of one side.
+// counts counts the streams of one side.
 type counts struct{ open, unanswered int }
 
 func newSession(l *link, own, peer *hello) *session {
@@ -75,7 +75,7 @@ func (s *session) becomeReady() {
 
 // sendServices sends the list of services, and of the ports among them (R-SERVICES-1, R-SERVICES-3).
 func (s *session) sendServices() {
-	// The list may need several frames (R-SERVICES-1): a name has at most 64 characters, two quotes and a comma.
+	// A list may need several frames (R-SERVICES-1): a name takes at most 64 characters, two quotes and a comma.
 	const perFrame = (maxControlBytes - 96) / 67
 	names := []string{}
 	for name := range s.link.channel.services {
@@ -93,7 +93,7 @@ func (s *session) sendServices() {
 		}
 		last["ports"] = ports
 	}
-	// The ports fill a frame by themselves.
+	// Ports may fill a frame of their own.
 	for ; len(names) > perFrame || len(names) > 0 && last["ports"] != nil; names = names[least(len(names), perFrame):] {
 		s.control(frameServices, 0, encode(fields{"services": names[:least(len(names), perFrame)], "more": true}))
 	}
@@ -101,7 +101,7 @@ func (s *session) sendServices() {
 	s.control(frameServices, 0, encode(last))
 }
 
-// end ends the session, and tells the peer if it would understand that (R-CODE-3). If it lost bytes, it may wait instead.
+// end ends the session, and tells the peer if it can still understand (R-CODE-3). One that lost bytes may wait instead.
 func (s *session) end(reason *failure) {
 	isLost := isWord(reason.code, "peer-restarted desync")
 	if isLost && s.mayWait() {
@@ -113,7 +113,7 @@ func (s *session) end(reason *failure) {
 
 func (s *session) fail(code, format string, args ...any) { s.end(failf(code, format, args...)) }
 
-// isBroken ends the session if there was a failure.
+// isBroken ends the session if err is not nil, and reports whether it is over.
 func (s *session) isBroken(failed *failure) bool {
 	if failed != nil {
 		s.end(failed)
@@ -143,12 +143,12 @@ func (s *session) leave(reason *failure, isTold bool) {
 		s.sayGoodbye(reason)
 	}
 	if isTold || reason == s.draining {
-		// A drained session has nothing more to say, but its last FINs may still wait.
+		// A drained session has no more to send, except queued FINs.
 		l.put(s.takeControls(s.unwritten()))
 	}
 	s.kept = nil
 	s.room.Broadcast()
-	if s.resumes == nil || l.closed == nil { // a lost link is no end of what should go on there
+	if s.resumes == nil || l.closed == nil { // the link of a resumption may be lost
 		l.channel.ended(s, reason)
 	}
 	if isHere {
@@ -161,7 +161,7 @@ func (s *session) sayGoodbye(reason *failure) {
 		"last": s.lastPeerID}))
 }
 
-// drain lets no stream open any more, and leaves when all have ended (R-LIVE-3).
+// drain accepts no new streams, and ends the session after the last one (R-LIVE-3).
 func (s *session) drain(reason *failure) {
 	if s.draining == nil {
 		s.draining = reason
@@ -177,10 +177,10 @@ func (s *session) leaveIfDrained() {
 	}
 }
 
-// ---- what the peer sends ----
+// ---- frames of the peer ----
 
-// read reads a frame and handles it. It returns how many bytes are done with: none of those that end the session, since
-// a HELLO may be among them.
+// read reads and handles a frame. It returns how many bytes to discard: none if they end the session, since a HELLO may
+// be among them.
 func (s *session) read(l *link, from *bufio.Reader) (int, error) {
 	start, err := from.Peek(1)
 	if err == nil && start[0] != 0 {
@@ -224,7 +224,7 @@ func (s *session) read(l *link, from *bufio.Reader) (int, error) {
 		payload, failed = s.checkIn.verify(h, frame[headerBytes:end], sequence)
 	}
 	defer l.lock()()
-	if l.session != s || s.isBroken(failed) { // it may have left the link meanwhile
+	if l.session != s || s.isBroken(failed) { // it may have left the link
 		return 0, nil
 	}
 	s.sequenceIn, s.doubt, s.received = nextSequence(sequence), nil, s.received+int64(end)
@@ -348,7 +348,7 @@ func (s *session) handleGoaway(payload []byte) {
 		s.leave(reason, false)
 		return
 	}
-	// Drain first: the place of a stream that ends below must not go to another one.
+	// Drain first: another stream must not take the place of one that ends below.
 	s.drain(reason)
 	for id, stream := range s.streams {
 		if s.isOwn(id) && id > uint32(last) {
@@ -359,7 +359,7 @@ func (s *session) handleGoaway(payload []byte) {
 
 func (s *session) isOwn(id uint32) bool { return uint64(id)%2 == s.nextID%2 }
 
-// find returns the live stream of a frame; nil if it has ended, and if there never was one (R-STREAM-11).
+// find returns the live stream of a frame, or nil if it has ended or never existed (R-STREAM-11).
 func (s *session) find(h header) *stream {
 	wasOpened := h.stream <= s.lastPeerID
 	if s.isOwn(h.stream) {
@@ -371,7 +371,7 @@ func (s *session) find(h header) *stream {
 	return s.streams[h.stream]
 }
 
-// handleOpen admits a stream of the peer, or refuses it (R-STREAM-1, R-STREAM-3, R-STREAM-5).
+// handleOpen accepts or refuses a stream of the peer (R-STREAM-1, R-STREAM-3, R-STREAM-5).
 func (s *session) handleOpen(id uint32, payload []byte) {
 	o := parseObject(payload, "OPEN")
 	service, _ := o.text("service"), optional[string](o, "from")
@@ -408,7 +408,7 @@ func (s *session) handleOpen(id uint32, payload []byte) {
 	}()
 }
 
-// handleStream handles the frames of a stream that have no method above.
+// handleStream handles all other frames of streams.
 func (s *session) handleStream(h header, payload []byte) {
 	if h.kind == frameCredit && h.stream == 0 {
 		raise(&s.credit, payload)

@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	storageName     = "storage" // of the service by which emulators are found, at either side
+	storageName     = "storage" // the service of emulators, on either side
 	storageSocket   = "/run/vproxy/storage.sock"
 	requestTime     = 10 * time.Second
 	replyTime       = time.Minute
@@ -29,21 +29,21 @@ const (
 	wrapperTime     = 30 * time.Second
 	maxStorageCalls = 32
 	maxEmulators    = 64
-	singleRead      = 1024    // bytes, which an emulator reads that uses one recv
+	singleRead      = 1024    // the most that an emulator with a single recv() reads
 	maxReplyBytes   = 4 << 20 // vproxy takes 64 MiB
 )
 
-// broker passes the calls of wrappers to emulators, to each one at a time: those that the peer attaches, or else the
+// broker passes the calls of wrappers to emulators, one at a time to each: those that the peer attached, or else the
 // peer's service (docs/storage.md).
 type broker struct {
 	channel     *channel
-	turn        mutex // of the call that gets the next idle emulator, in the order of their arrival
+	turn        mutex // held by the call that gets the next idle emulator
 	isPeerAsked atomic.Bool
 	mutex
 	attached map[*emulator]bool
 }
 
-// storageCall is a call that has no answer yet.
+// storageCall is a call in progress.
 type storageCall struct {
 	argv    []string
 	request []byte
@@ -51,8 +51,8 @@ type storageCall struct {
 	conn    net.Conn // of its wrapper
 
 	mutex
-	isOver bool    // it has its answer, or its wrapper has gone
-	asked  *stream // of an emulator whose reply would be for it; nil: none
+	isOver bool    // it was answered, or its wrapper has gone
+	asked  *stream // of the emulator that was asked, or nil
 }
 
 // emulator answers calls on one stream.
@@ -64,7 +64,7 @@ type emulator struct {
 	isAsked bool // guarded by the lock of the stream
 }
 
-// listen listens for wrappers: at an explicit path, which must work, or at the default, which need not.
+// listen listens for wrappers at an explicit path, where it must succeed, or at the default, where it may fail.
 func (b *broker) listen(explicit string) error {
 	path := explicit
 	if explicit == "" {
@@ -112,14 +112,14 @@ func (b *broker) serveWrapper(conn net.Conn) {
 
 var noAnswer = failf("storage-timeout", "no answer within %g s", wrapperTime.Seconds())
 
-// probe notices when the wrapper has gone: it does not take a space, which JSON ignores.
+// probe detects that the wrapper has gone by writing a space, which JSON ignores.
 func (c *storageCall) probe() {
 	for err := error(nil); err == nil; err = c.write([]byte(" ")) {
 		time.Sleep(probeEvery)
 	}
 }
 
-// write writes the answer, a space or nothing, and fails if the call is over.
+// write writes to the wrapper, and reports whether the call goes on.
 func (c *storageCall) write(bytes []byte) error {
 	defer c.lock()()
 	if c.isOver {
@@ -130,20 +130,20 @@ func (c *storageCall) write(bytes []byte) error {
 	if c.isOver = err != nil || len(bytes) > 1; err != nil {
 		c.fail(failf("cancelled", "the wrapper disconnected before its answer"))
 	}
-	if c.isOver && c.asked != nil { // no other call may get its reply
+	if c.isOver && c.asked != nil { // its reply must not reach another call
 		c.asked.Reset("cancelled", "storage call cancelled after its request was sent")
 	}
 	return err
 }
 
-// expect tells whose reply is for the call; false: it is over.
+// expect records which emulator's reply is for the call; false means that it is over.
 func (c *storageCall) expect(from *stream) bool {
 	defer c.lock()()
 	c.asked = from
 	return !c.isOver
 }
 
-// await waits for an idle emulator; nil: the call is over.
+// await waits for an idle emulator; nil means that the call is over.
 func (b *broker) await(c *storageCall) *emulator {
 	defer b.turn.lock()()
 	for c.write(nil) == nil {
@@ -186,7 +186,7 @@ func (b *broker) findEmulator(c *storageCall) *emulator {
 	return e
 }
 
-// attach keeps an emulator that the peer connects to this side.
+// attach serves an emulator that the peer attached.
 func (b *broker) attach(st *stream) {
 	e := &emulator{broker: b, name: fmt.Sprintf("attached on stream %d", st.id), stream: st}
 	b.Lock()
@@ -208,7 +208,7 @@ func (b *broker) attach(st *stream) {
 	logLine(logDebug, "storage-emulator", "storage emulator %s detached: %s (%s)", e.name, failed.message, failed.code)
 }
 
-// take reserves the emulator for a call; false if it is asked, or cannot be asked any more.
+// take reserves the emulator for a call; false means that it is busy or gone.
 func (e *emulator) take() bool {
 	defer e.stream.lock()()
 	isIdle := !e.isAsked && !e.stream.isOver && !e.stream.finCame && isBlank(e.stream.in)
@@ -216,7 +216,7 @@ func (e *emulator) take() bool {
 	return isIdle
 }
 
-// waitUnasked waits until the stream has ended, or has bytes other than white space that no call asked for.
+// waitUnasked waits until the stream ends, or sends bytes other than white space outside a call.
 func (e *emulator) waitUnasked() *failure {
 	st := e.stream
 	defer st.lock()()
@@ -235,7 +235,7 @@ func unasked() *failure { return failf("cancelled", "it sent data that was not a
 
 func isBlank(bytes []byte) bool { return strings.TrimSpace(string(bytes)) == "" }
 
-// end ends a call. The stream of a service ends in order, or is reset if the peer does not end it, too.
+// end ends a call. It closes the stream of a service cleanly, or resets it if the peer does not close it, too.
 func (e *emulator) end() {
 	unlock := e.stream.lock()
 	e.isAsked = false
@@ -256,7 +256,7 @@ func (e *emulator) ask(c *storageCall) {
 		return
 	}
 	before := e.stream.received()
-	e.stream.Write(c.request) // if it fails, reading tells why
+	e.stream.Write(c.request) // a failure shows in reading
 	message, o, failed := readMessage(e.stream, "reply", maxReplyBytes)
 	var reply *storageReply
 	if failed == nil {
@@ -288,7 +288,7 @@ func (e *emulator) ask(c *storageCall) {
 
 func (c *storageCall) line() string { return escape(strings.Join(c.argv, " "), 200) }
 
-// fail logs why a call failed, and returns what the wrapper is told.
+// fail logs why a call failed, and returns the error for the wrapper.
 func (c *storageCall) fail(why *failure) []byte {
 	logLine(logWarn, "storage-call", "storage call %s: %s (%s), %d ms", c.line(), why.message, why.code,
 		time.Since(c.began).Milliseconds())
@@ -304,16 +304,16 @@ func (c *storageCall) refuse(why *failure) {
 
 // ---- the wrapper ----
 
-// callStorage replaces a storage utility: it makes the storage call of a command line, and returns its exit status.
+// callStorage stands in for a storage utility: it makes the storage call of a command line, and returns its exit status.
 func callStorage(args []string) int {
-	signal.Ignore(syscall.SIGPIPE) // of standard output: standard error may have a reader
+	signal.Ignore(syscall.SIGPIPE) // stderr may still have a reader
 	reply, failed := askBroker(args)
 	if failed != nil {
 		fmt.Fprintf(os.Stderr, "vproxy-storage: %s\n", escape(failed.message, 1000))
 		return failed.exitStatus()
 	}
 	for index, to := range []*os.File{os.Stdout, os.Stderr} {
-		// A reader that has gone is no error: the status is that of the reply.
+		// A closed pipe is not an error: the reply sets the status.
 		if _, err := to.Write(reply.outputs[index]); err != nil && !errors.Is(err, syscall.EPIPE) {
 			fmt.Fprintf(os.Stderr, "vproxy-storage: cannot write the output: %s\n", describe(err))
 			return 125
@@ -323,7 +323,7 @@ func callStorage(args []string) int {
 }
 
 func askBroker(args []string) (*storageReply, *failure) {
-	// argv[0] is the absolute path of the link that was called.
+	// argv[0] is the absolute path of the link.
 	name := args[0]
 	if found, err := exec.LookPath(name); err == nil {
 		name = found
@@ -340,21 +340,21 @@ func askBroker(args []string) (*storageReply, *failure) {
 		return nil, failf("storage-unavailable", "no vproxy answers: %s: %s", path, describe(err))
 	}
 	conn.SetDeadline(time.Now().Add(wrapperTime))
-	conn.Write(encodeASCII(fields{"argv": append([]string{name}, args[1:]...)})) // if it fails, reading tells why
+	conn.Write(encodeASCII(fields{"argv": append([]string{name}, args[1:]...)})) // a failure shows in reading
 	_, o, failed := readMessage(conn, "reply", storageReplyBytes+4096)
 	switch {
 	case failed != nil && failed.code == "storage-timeout":
 		return nil, noAnswer
 	case failed != nil:
 		return nil, failed
-	case o.has("error") && !o.has("status"): // the broker's own failure
+	case o.has("error") && !o.has("status"): // the broker failed
 		why := o.object("error")
 		return nil, &failure{why.text("code"), why.text("message")}
 	}
 	return readReply(o)
 }
 
-// encodeASCII returns a line of JSON without any byte that a locale could spoil.
+// encodeASCII returns a line of JSON in ASCII, which no locale can garble.
 func encodeASCII(value any) []byte {
 	ascii := []byte{}
 	for _, unit := range utf16.Encode([]rune(string(encode(value)) + "\n")) {
@@ -367,7 +367,7 @@ func encodeASCII(value any) []byte {
 	return ascii
 }
 
-// readMessage reads one object of the storage protocol, up to its closing brace: not all end it with a line feed.
+// readMessage reads an object of the storage protocol up to its closing brace: not every emulator ends a line.
 func readMessage(from io.Reader, what string, max int) (message []byte, o object, failed *failure) {
 	limited := &io.LimitedReader{R: from, N: int64(max) + 1}
 	decoder := json.NewDecoder(limited)

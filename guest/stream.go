@@ -8,28 +8,28 @@ import (
 )
 
 const (
-	// firstFlight is the most that may be sent before the peer's answer (R-STREAM-4).
+	// firstFlight is the most DATA that may precede the peer's answer (R-STREAM-4).
 	firstFlight = 16384
 	openTime    = 30 * time.Second
 )
 
-// stream is one stream of a session. Read, Write and CloseWrite work as those of a TCP connection; Write returns when
-// its bytes are on their way to the channel, so a slow peer holds its caller back. One goroutine reads, and one writes.
+// stream is one stream of a session. Read, Write and CloseWrite work like those of a TCP connection; Write returns once
+// its bytes are being written to the channel, so a slow peer blocks its caller. One goroutine reads, and one writes.
 type stream struct {
 	*mutex     // of the link
 	session    *session
 	changed    *sync.Cond
-	counts     *counts // those of its opener
+	counts     *counts // of the side that opened it
 	id         uint32
-	hasPlace   bool // among the open ones
+	hasPlace   bool // counts as open
 	isAnswered bool
-	deadline   *time.Timer // of the answer
-	retracted  *failure    // it is to be reset when the answer comes
-	isOver     bool        // for the protocol, in order or with a reason; bytes that came may still be here
+	deadline   *time.Timer // for the answer
+	retracted  *failure    // reset it when the answer comes
+	isOver     bool        // for the protocol; received bytes may still be unread
 	reason     *failure
 	onEnd      func(*failure)
 
-	// From this side to the peer. out is what a Write waits for.
+	// From this side to the peer. A Write waits until out is empty.
 	out                          []byte
 	credit, sent                 int64
 	finWanted, finSent, isQueued bool
@@ -37,7 +37,7 @@ type stream struct {
 	onStop                       func()
 
 	// From the peer to this side.
-	in, memory         []byte // memory is where in began
+	in, memory         []byte // memory is the buffer of in
 	finCame, creditDue bool
 	refusing           *failure // STOP was sent
 	window             window
@@ -55,7 +55,7 @@ func newStream(s *session, id uint32, of *counts) *stream {
 	return st
 }
 
-// open opens a stream as soon as the peer's limits have room for it (R-STREAM-5). Data may be written at once.
+// open opens a stream as soon as the peer's limits allow (R-STREAM-5). Data may be written at once.
 func (s *session) open(service, from string) (*stream, *failure) {
 	defer s.link.lock()()
 	var st *stream
@@ -83,7 +83,7 @@ func (s *session) open(service, from string) (*stream, *failure) {
 	st = newStream(s, uint32(s.nextID), &s.mine)
 	st.deadline = deadline
 	s.control(frameOpen, st.id, encode(fields{"service": service, "from": orNull(cut(from, 256))}))
-	if s.nextID += 2; s.nextID > maxStreamID { // the next session has new ids (R-STREAM-6)
+	if s.nextID += 2; s.nextID > maxStreamID { // ids start again in the next session (R-STREAM-6)
 		reason := failf("shutdown", "out of stream ids")
 		s.sayGoodbye(reason)
 		s.drain(reason)
@@ -93,9 +93,9 @@ func (s *session) open(service, from string) (*stream, *failure) {
 
 func (st *stream) isIncoming() bool { return st.counts == &st.session.peers }
 
-// ---- for those that use it ----
+// ---- for its users ----
 
-// logEnd logs how the stream to a target has ended.
+// logEnd logs how the stream to a target ended.
 func (st *stream) logEnd(target string) {
 	defer st.lock()()
 	count := fmt.Sprintf("%d bytes sent, %d received", st.sent, st.window.received)
@@ -106,7 +106,7 @@ func (st *stream) logEnd(target string) {
 	logLine(logInfo, "stream-reset", "stream %d to %s was reset: %s (%s); %s", st.id, target, st.reason.message, st.reason.code, count)
 }
 
-// notify sets functions that are called once, with the lock held: when the peer stops reading, and at the end.
+// notify sets callbacks, called once with the lock held: when the peer stops reading, and at the end.
 func (st *stream) notify(onStop func(), onEnd func(*failure)) {
 	defer st.lock()()
 	st.onStop, st.onEnd = onStop, onEnd
@@ -118,7 +118,7 @@ func (st *stream) notify(onStop func(), onEnd func(*failure)) {
 	}
 }
 
-// accept accepts a stream of the peer. It tells whether the stream still lives.
+// accept accepts a stream of the peer, and reports whether it is still open.
 func (st *stream) accept() bool {
 	defer st.lock()()
 	if !st.isOver {
@@ -130,7 +130,7 @@ func (st *stream) accept() bool {
 	return !st.isOver || st.reason == nil
 }
 
-// waitData waits until bytes are here. It fails with io.EOF after the last one, and with the reason of a reset.
+// waitData waits for bytes. It returns io.EOF after the last one, or the reason of a reset.
 func (st *stream) waitData() error {
 	for len(st.in) == 0 && !st.finCame && !st.isOver && st.refusing == nil {
 		st.changed.Wait()
@@ -146,7 +146,7 @@ func (st *stream) waitData() error {
 	return io.EOF
 }
 
-// Read reads bytes, which have left this side with that.
+// Read returns received bytes and counts them as delivered.
 func (st *stream) Read(to []byte) (int, error) {
 	defer st.lock()()
 	if err := st.waitData(); err != nil {
@@ -167,10 +167,10 @@ func (st *stream) received() int64 {
 	return st.window.received
 }
 
-// memory is for bytes that come; new memory for each burst would keep the collector busy.
+// memory pools receive buffers: a new one for each burst would keep the collector busy.
 var memory = sync.Pool{New: func() any { return new([]byte) }}
 
-// room returns memory for bytes that come; memory.Put gives it back.
+// room returns a receive buffer; memory.Put returns it to the pool.
 func room(bytes int) []byte {
 	for tries := 0; tries < 2 && bytes > 4096; tries++ {
 		if used := *memory.Get().(*[]byte); cap(used) >= bytes {
@@ -180,7 +180,7 @@ func room(bytes int) []byte {
 	return make([]byte, bytes)
 }
 
-// writeTo writes all that comes to a writer, until the end. A stream without bytes keeps no memory.
+// writeTo copies received bytes to a writer until the end. An idle stream holds no buffer.
 func (st *stream) writeTo(to io.Writer) error {
 	defer st.lock()()
 	for {
@@ -202,7 +202,7 @@ func (st *stream) writeTo(to io.Writer) error {
 	}
 }
 
-// Write sends bytes. It fails when the stream has ended, or the peer no longer reads.
+// Write sends bytes. It fails if the stream has ended, or the peer no longer reads.
 func (st *stream) Write(bytes []byte) (int, error) {
 	defer st.lock()()
 	st.out = bytes
@@ -223,7 +223,7 @@ func (st *stream) Write(bytes []byte) (int, error) {
 	return len(bytes) - left, io.ErrClosedPipe
 }
 
-// CloseWrite ends this side's direction.
+// CloseWrite half-closes the stream.
 func (st *stream) CloseWrite() {
 	defer st.lock()()
 	st.finWanted = true
@@ -241,16 +241,16 @@ func (st *stream) stop(reason *failure) {
 	}
 }
 
-// Reset ends both directions now; a stream of the peer that has no answer is refused.
+// Reset ends both directions at once; it refuses a stream of the peer that has no answer yet.
 func (st *stream) Reset(code, format string, args ...any) {
 	defer st.lock()()
 	st.reset(failf(code, format, args...))
 }
 
-// Close resets the stream unless it has ended, and drops what nobody reads.
+// Close resets the stream unless it has ended, and discards unread bytes.
 func (st *stream) Close() { st.Reset("cancelled", "the program at this end has gone") }
 
-// waitEnd waits until the stream has ended for the protocol.
+// waitEnd waits until the stream has ended.
 func (st *stream) waitEnd() {
 	defer st.lock()()
 	for !st.isOver {
@@ -267,7 +267,7 @@ func (st *stream) waitAnswer() *failure {
 	return st.reason
 }
 
-// drain reads what is left of a stream until the peer ends it.
+// drain discards bytes until the peer ends the stream.
 func (st *stream) drain() {
 	st.writeTo(io.Discard)
 	st.waitEnd()
@@ -280,7 +280,7 @@ func (st *stream) reset(reason *failure) {
 	case st.isOver:
 		st.in = nil // nobody reads it
 	case !st.isIncoming() && !st.isAnswered && reason.code != "open-timeout":
-		// So that the peer sees no flood of streams that are opened and reset (R-FLOW-6).
+		// Otherwise the peer might see a flood of streams opened and reset (R-FLOW-6).
 		st.retracted = reason
 	default:
 		st.session.control(st.resetFrame(), st.id, encodeReason(reason))
@@ -288,7 +288,7 @@ func (st *stream) reset(reason *failure) {
 	}
 }
 
-// resetFrame is the type of frame that ends the stream at once.
+// resetFrame returns the type of frame that ends the stream at once.
 func (st *stream) resetFrame() byte {
 	if st.isIncoming() && !st.isAnswered {
 		return frameRefuse
@@ -309,7 +309,7 @@ func (st *stream) setAnswered() {
 	st.session.room.Broadcast()
 }
 
-// finish ends the stream for the protocol, in order (nil) or with a reason.
+// finish ends the stream, cleanly (nil) or with a reason.
 func (st *stream) finish(reason *failure) {
 	if st.isOver {
 		return
@@ -325,8 +325,8 @@ func (st *stream) finish(reason *failure) {
 	st.session.leaveIfDrained()
 }
 
-// leave gives its place free, and what its window took of the budget. A stream of the peer that ended in order has them
-// until all its bytes have left this side.
+// leave releases the stream's slot and its share of the window budget. A stream of the peer that ended cleanly keeps
+// them until all its bytes are delivered.
 func (st *stream) leave() {
 	if st.hasPlace {
 		st.hasPlace = false
@@ -336,10 +336,10 @@ func (st *stream) leave() {
 	}
 }
 
-// mayRaise tells whether the peer may still use credit (R-FLOW-3).
+// mayRaise reports whether the peer may still use credit (R-FLOW-3).
 func (st *stream) mayRaise() bool { return !st.isOver && !st.finCame && st.refusing == nil }
 
-// release counts bytes that have left this side, and raises the credit.
+// release counts bytes as delivered, and raises the credit.
 func (st *stream) release(count int) {
 	s := st.session
 	if st.mayRaise() && st.window.release(count, time.Now(), &s.link.channel.budget) && !st.creditDue {
@@ -362,7 +362,7 @@ func (st *stream) handleData(h header, payload []byte) {
 	}
 	if need := len(st.in) + len(payload); need > cap(st.in) {
 		larger := *memory.Get().(*[]byte)
-		if cap(larger) < need || cap(larger) > st.window.size { // what nobody reads takes no more than its window
+		if cap(larger) < need || cap(larger) > st.window.size { // unread bytes take no more than the window
 			larger = make([]byte, 0, least(2*need, st.window.size))
 		}
 		st.in = append(larger[:0], st.in...)
@@ -372,7 +372,7 @@ func (st *stream) handleData(h header, payload []byte) {
 	st.changed.Broadcast()
 }
 
-// mayCome tells whether DATA or FIN is allowed now (R-STREAM-2, R-STREAM-7).
+// mayCome reports whether the peer may send DATA or FIN now (R-STREAM-2, R-STREAM-7).
 func (st *stream) mayCome(h header) bool {
 	switch {
 	case st.finCame:
@@ -423,10 +423,10 @@ func (st *stream) handleStop(reason *failure) {
 	st.sendFin()
 }
 
-// mayGo tells whether this side may send DATA or FIN.
+// mayGo reports whether this side may send DATA or FIN.
 func (st *stream) mayGo() bool { return !st.isOver && (st.isAnswered || !st.isIncoming()) }
 
-// sendFin sends the FIN that is due, behind all DATA.
+// sendFin sends a due FIN after all DATA.
 func (st *stream) sendFin() {
 	if st.finWanted && !st.finSent && len(st.out) == 0 && st.mayGo() {
 		st.finSent = true
@@ -437,7 +437,7 @@ func (st *stream) sendFin() {
 	}
 }
 
-// sendable is how much of what waits may be sent now.
+// sendable returns how much of out may be sent now.
 func (st *stream) sendable() int {
 	credit := st.credit
 	if !st.isAnswered {
@@ -449,7 +449,7 @@ func (st *stream) sendable() int {
 	return int(least(credit-st.sent, int64(len(st.out))))
 }
 
-// offer puts the stream among those that take turns to send.
+// offer adds the stream to those that take turns sending.
 func (st *stream) offer() {
 	if !st.isQueued && st.sendable() > 0 {
 		st.isQueued = true
@@ -459,20 +459,20 @@ func (st *stream) offer() {
 }
 
 const (
-	// The protocol allows more; on a channel within one machine a larger window only costs memory.
+	// The protocol allows more, but within one machine a larger window only costs memory.
 	maxWindow = 1 << 20
-	// A window grows while its reader is so fast that half of it leaves within this time.
+	// A window grows while its reader consumes half of it within this time.
 	growthTime = 25 * time.Millisecond
 )
 
-// window is the credit that this side gives a stream (R-FLOW-3, R-FLOW-4).
+// window is this side's credit for a stream (R-FLOW-3, R-FLOW-4).
 type window struct {
 	first, size                 int
 	granted, received, released int64
 	raisedAt                    time.Time
 }
 
-// release counts bytes that left, and tells whether the credit was raised: when half of the window has left.
+// release counts delivered bytes, and reports whether to raise the credit: after half of the window.
 func (w *window) release(count int, now time.Time, budget *int) bool {
 	w.released += int64(count)
 	if w.granted-w.released > int64(w.size/2) {
