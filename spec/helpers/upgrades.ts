@@ -23,7 +23,8 @@ export async function upgrade(
   return answer;
 }
 
-async function endProcess(pid: number): Promise<void> {
+/** Ends a successor with SIGTERM. */
+export async function endProcess(pid: number): Promise<void> {
   if (!isRunning(pid)) return;
   process.kill(pid, 'SIGTERM');
   await eventually(() => !isRunning(pid), { what: `the end of process ${pid}` });

@@ -2,24 +2,32 @@
  * vproxy-guest in a guest of busybox without Node: every use of the channel, its memory, and restarts of either side and of the
  * whole guest, each followed by a new session.
  */
+import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
 import { sha256 } from '../helpers/files.js';
 import { failureOf, readToEnd } from '../helpers/proxies.js';
 import { within } from '../helpers/time.js';
+import { endProcess, upgrade } from '../helpers/upgrades.js';
 import { ESTABLISHED, runPiped, runProgram, VPROXY } from '../helpers/vproxy-process.js';
 import { emulatedReply, HostSide } from './rig/host-side.js';
 import { smallGuest } from './rig/small-system.js';
-import { ssh } from './rig/ssh.js';
+import { ssh, sshArguments } from './rig/ssh.js';
 import { useGuest } from './rig/use-guest.js';
 
 /** Under emulation, on a busy machine. */
 const WAIT_MS = 120_000;
 const STREAMS = 100;
 const BYTES = 16 << 20;
+const COPIED_BYTES = 200_000_000;
+/** A port that is announced, and how soon. */
+const PORT = 7321;
+const MAX_PORT_MS = 2000;
 const MAX_REST_KIB = 8 << 10;
 const STORAGE_CALL = ['/usr/sbin/storcli64', '/c0', 'show'];
 
@@ -34,7 +42,8 @@ const sessionFrom = (from: number) => host.vproxy.waitForLine(ESTABLISHED, { fro
 
 test.serial.before('the host’s side is started', async () => {
   const { channelPath } = guest();
-  host = await HostSide.start(`unix-connect:${channelPath}`, ['--control', environment().VPROXY_SOCKET]);
+  const more = ['--control', environment().VPROXY_SOCKET, '--forward-ports', `${PORT},dir=${guest().folder}`];
+  host = await HostSide.start(`unix-connect:${channelPath}`, more);
   await sessionFrom(0);
 });
 
@@ -108,6 +117,69 @@ test.serial(`${STREAMS} streams at once work`, async (t) => {
   const closed = Promise.all(sockets.map((socket) => once(socket, 'close')));
   for (const socket of sockets) socket.end();
   t.true((await within(WAIT_MS, 'ends', closed)).every(([failed]) => failed === false));
+});
+
+/** Copies with `vproxy copy`; resolves when it has ended. */
+async function copy(t: ExecutionContext, from: string, to: string): Promise<void> {
+  const { child, ended } = runPiped(t, ['copy', from, to], environment());
+  child.stdin.end();
+  t.deepEqual(await ended, { code: 0, stderr: '' });
+}
+
+test.serial('a port that a program opens in the guest is open on the host soon', async (t) => {
+  const { child, output } = runPiped(
+    t,
+    ['exec', '-n', 'sh', '-c', `nc -lp ${PORT} -e cat & echo; wait`],
+    environment(),
+  );
+  await once(child.stdout, 'data');
+  const began = performance.now();
+  const path = join(guest().folder, `${PORT}.sock`);
+  await host.vproxy.waitForLine(new RegExp(path), { timeoutMs: WAIT_MS });
+  const tookMs = performance.now() - began;
+  t.log(`${Math.round(tookMs)} ms`);
+  t.true(tookMs < MAX_PORT_MS, `${tookMs} ms`);
+  const socket = connect(path);
+  socket.end('through');
+  t.is(String(await readToEnd(socket)), 'through');
+  await output;
+});
+
+test.serial('an upgrade of the host amid a copy, a command and ssh is not noticed', async (t) => {
+  const [from, back] = [join(guest().folder, 'from'), join(guest().folder, 'back')];
+  const sent = randomBytes(COPIED_BYTES);
+  writeFileSync(from, sent);
+  const session = spawn(guest().tools.ssh, [...sshArguments(guest(), await host.port('ssh')), 'sh'], { stdio: 'pipe' });
+  t.teardown(() => session.kill('SIGKILL'));
+  session.stdin.write('x=kept; echo begun\n');
+  t.is(String(await once(session.stdout, 'data')), 'begun\n');
+  const command = runPiped(t, ['exec', '--', 'cat'], environment());
+  command.child.stdin.write('before ');
+  await once(command.child.stdout, 'readable');
+
+  const began = performance.now();
+  const copied = copy(t, from, ':/tmp/copied');
+  await exec(t, ['sh', '-c', 'until [ -s /tmp/.copied.vproxy-part ]; do usleep 10000; done']);
+  const upgraded = upgrade(t, environment().VPROXY_SOCKET, ['--wait', '120']);
+  await copied;
+  t.log(`to the guest: ${Math.round(performance.now() - began)} ms`);
+  command.child.stdin.end('after');
+  t.is(String(await command.output), 'before after');
+  t.deepEqual(await command.ended, { code: 0, stderr: '' });
+  const { pid } = await upgraded;
+  session.stdin.end('echo $x; exit 7\n');
+  const ended = once(session, 'close');
+  t.is(await text(session.stdout), 'kept\n');
+  t.deepEqual(await ended, [7, null]);
+
+  const returned = performance.now();
+  await copy(t, ':/tmp/copied', back);
+  t.log(`to the host: ${Math.round(performance.now() - returned)} ms`);
+  t.true(sent.equals(readFileSync(back)));
+  await exec(t, ['rm', '/tmp/copied']);
+  await endProcess(pid);
+  host.startVproxy();
+  await sessionFrom(0);
 });
 
 test.serial('another session follows when either side is killed, and when the guest reboots', async (t) => {

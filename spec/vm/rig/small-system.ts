@@ -10,7 +10,7 @@ import { SSH_SERVER, startArchive } from './initramfs.js';
 const { ssh, hostEcho } = GUEST_PORTS;
 
 /** Kept running by init. Its service `echo` leads through its other forward to the echo of the host. */
-const PROGRAM = `vproxy-guest -c virtserial-open:${PORT_NAME} -i ssh:${ssh} -i echo:${hostEcho} -o host-echo:${hostEcho} --allow-exec`;
+const PROGRAM = `vproxy-guest -c virtserial-open:${PORT_NAME} -i ssh:${ssh} -i echo:${hostEcho} -o host-echo:${hostEcho} --allow-exec --allow-copy --announce-ports 7321`;
 
 /** In place of the agent, which needs Node: the rig knows when it booted, and runs commands by `vproxy exec`. */
 const SAY_HELLO = `echo "{\\"hello\\":\\"$(cat /proc/sys/kernel/random/uuid)\\"}" > /dev/virtio-ports/${AGENT_PORT}`;
@@ -19,7 +19,7 @@ const SAY_HELLO = `echo "{\\"hello\\":\\"$(cat /proc/sys/kernel/random/uuid)\\"}
 export const smallGuest: GuestPlan = (folder) => ({
   system: {
     name: 'small',
-    memoryMiB: 256,
+    memoryMiB: 640,
     writeArchive: (path, tools) => {
       const program = join(folder, 'vproxy-guest');
       compileGuest(program);
