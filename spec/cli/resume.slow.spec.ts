@@ -82,7 +82,7 @@ for (const [name, declare, options] of PROGRAMS) {
       t.timeout(120_000);
       const { folder, relay, guest, start, exchanges, sockets, countResumed, cutAgainAndAgain, checkOneSession } =
         await setUp(t, options);
-      const source = randomBytes(20_000_000);
+      const source = randomBytes(5_000_000);
       const from = join(folder, 'from');
       writeFileSync(from, source);
       await exchanges.open(4);
