@@ -1,10 +1,13 @@
 /** The ways to carry bytes through a guest's port. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { compileGuest } from '../../spec/guest-program/compile.js';
 import { eventually, within } from '../../spec/helpers/time.js';
-import type { Guest } from '../../spec/vm/rig/guest.js';
+import { type Guest, SHARED_FOLDER } from '../../spec/vm/rig/guest.js';
 import type { Address } from '../load/connection.js';
 import { exchangeOneByte } from '../load/connections.js';
 import { startProgram } from '../load/program.js';
-import { GUEST_CHANNEL, startInGuest, TARGET_PORT, VPROXY_PROGRAM } from './guest-programs.js';
+import { GUEST_CHANNEL, spawnInGuest, startInGuest, TARGET_PORT, VPROXY_PROGRAM } from './guest-programs.js';
 
 /** Node takes seconds to start under emulation, and a session takes longer still. */
 const SESSION_TIMEOUT_MS = 60_000;
@@ -28,14 +31,13 @@ export interface VmContender {
   start(guest: Guest): Promise<RunningVmContender>;
 }
 
-const vproxy: VmContender = {
-  id: 'vproxy',
-  title: 'vproxy forward',
-  isMultiplexed: true,
-  async start(guest) {
-    const forward = ['-c', GUEST_CHANNEL, '--no-storage', '-i', `load:${TARGET_PORT}`];
+/** A forward from vproxy here to a program in the guest, which gets these arguments. */
+const forwardTo = (
+  startGuest: (guest: Guest, forward: readonly string[]) => Promise<() => Promise<void>>,
+): VmContender['start'] =>
+  async function start(guest) {
     // It prints nothing before there is a session, whereas the port opens at once.
-    const stopGuest = await startInGuest(guest, VPROXY_PROGRAM, forward, /^/);
+    const stopGuest = await startGuest(guest, ['-c', GUEST_CHANNEL, '--no-storage', '-i', `load:${TARGET_PORT}`]);
     const args = ['--no-control', '-c', `unix-connect:${guest.channelPath}`, '-o', 'load:127.0.0.1:0'];
     const near = await startProgram(VPROXY_PROGRAM, args, /listening on/);
     const address = /127\.0\.0\.1:(\d+)/.exec(near.firstLine)?.[1] ?? '';
@@ -48,7 +50,25 @@ const vproxy: VmContender = {
       throw new Error('no bytes came through the guest', { cause: error });
     }
     return { address, stop };
-  },
+  };
+
+const vproxy: VmContender = {
+  id: 'vproxy',
+  title: 'vproxy forward',
+  isMultiplexed: true,
+  start: forwardTo((guest, forward) => startInGuest(guest, VPROXY_PROGRAM, forward, /^/)),
+};
+
+const guestProgram: VmContender = {
+  id: 'vproxy-guest',
+  title: 'vproxy-guest forward',
+  isMultiplexed: true,
+  start: forwardTo(async (guest, forward) => {
+    const program = join(guest.folder, 'vproxy-guest');
+    if (!existsSync(program)) compileGuest(program);
+    await guest.addFiles(program);
+    return spawnInGuest(guest, [join(SHARED_FOLDER, 'vproxy-guest'), ...forward], /^/);
+  }),
 };
 
 const relay: VmContender = {
@@ -84,7 +104,7 @@ const raw: VmContender = {
 };
 
 /** Each multiplexing contender, followed by the plain one that it is compared with. */
-export const VM_CONTENDERS: readonly VmContender[] = [vproxy, relay, mux, raw];
+export const VM_CONTENDERS: readonly VmContender[] = [vproxy, guestProgram, relay, mux, raw];
 
 /** Resolves when a byte has come back through a contender. Rejects when its connection closes before. */
 export async function carriesOneByte(address: Address): Promise<true> {

@@ -35,26 +35,34 @@ export async function installInGuest(guest: Guest): Promise<void> {
   await startInGuest(guest, 'bench/load/target.js', [TARGET_PORT], /\d/);
 }
 
-/** Starts one, and waits for a line that matches `ready`. The returned function stops it. */
-export async function startInGuest(
+/** Starts one by Node, and waits for a line that matches `ready`. The returned function stops it. */
+export const startInGuest = (
   guest: Guest,
   script: string,
   args: readonly string[],
   ready: RegExp,
+): Promise<() => Promise<void>> => spawnInGuest(guest, ['node', `${GUEST_DIST}/${script}`, ...args], ready);
+
+/** The same for any program. */
+export async function spawnInGuest(
+  guest: Guest,
+  words: readonly string[],
+  ready: RegExp,
 ): Promise<() => Promise<void>> {
-  const job = await guest.agent.spawn(['node', `${GUEST_DIST}/${script}`, ...args]);
+  const what = words.slice(0, 2).join(' ');
+  const job = await guest.agent.spawn(words);
   const stop = async (): Promise<void> => {
     await job.kill('KILL');
     await job.waitForEnd(END_TIMEOUT_MS);
   };
-  const options = { timeoutMs: START_TIMEOUT_MS, what: `${script} in the guest` };
+  const options = { timeoutMs: START_TIMEOUT_MS, what: `${what} in the guest` };
   try {
     await eventually(async () => ready.test(await job.log()), options);
   } catch (error) {
     const lastLine = (await job.log()).trimEnd().split('\n').at(-1) ?? '';
     // If left running, it would keep the port.
     await stop().catch(() => undefined);
-    throw new Error(`${script} in the guest is not ready: ${lastLine}`, { cause: error });
+    throw new Error(`${what} in the guest is not ready: ${lastLine}`, { cause: error });
   }
   return stop;
 }

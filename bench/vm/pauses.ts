@@ -16,8 +16,8 @@ export const PAUSES_ROWS: readonly ResultRow[] = [
   { work: PAUSES_WORK, key: 'loading', title: '  of that, until QEMU has loaded the state', unit: 'ms' },
 ];
 
-/** All that can be connected to. */
-export const PAUSES_CONTENDERS = VM_CONTENDERS.filter(({ id }) => id !== 'mux');
+/** All that can be connected to, without the one that brings a file into the guest: no snapshot can be taken then. */
+export const PAUSES_CONTENDERS = VM_CONTENDERS.filter(({ id }) => id !== 'mux' && id !== 'vproxy-guest');
 
 const STOPPED_MS = 2000;
 const WARM_UPS = 100;

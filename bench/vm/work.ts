@@ -71,6 +71,10 @@ const beside = (title: string, work: string, key: string, bound: Bar['bound'], b
   ...{ title, work, key, of: 'vproxy', beside: 'relay', bound, bar },
 });
 
+const ofGuestProgram = (title: string, work: string, key: string, bound: Bar['bound'], bar: number): Bar => ({
+  ...{ title, work, key, of: 'vproxy-guest', beside: 'vproxy', bound, bar },
+});
+
 const inProcess = (work: string, bar: number): Bar => ({
   ...{ title: `${work}, 1 stream, in the process`, work, key: 'rate', of: 'mux', beside: 'raw', bound: 'least', bar },
 });
@@ -82,4 +86,7 @@ export const VM_BARS: readonly Bar[] = [
   inProcess('up', 0.65),
   inProcess('down', 0.5),
   beside('echo of 1 B, alone, p50', 'echo', 'p50', 'most', 1.3),
+  ofGuestProgram('vproxy-guest, up, 1 stream', 'up', 'rate', 'least', 1),
+  ofGuestProgram('vproxy-guest, down, 1 stream', 'down', 'rate', 'least', 1),
+  ofGuestProgram('vproxy-guest, echo of 1 B, alone, p50', 'echo', 'p50', 'most', 0.6),
 ];

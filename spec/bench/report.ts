@@ -110,7 +110,7 @@ test('the report compares a forward with the relay, and a stream in the process 
     results.add(work, contender, outcomes);
   const { text, json } = reportVm(parseVmOptions([]), results, 'tcg');
   for (const line of [
-    /^In the guest, under tcg:\n\n +vproxy forward +plain relay +MuxStream in process +raw port$/m,
+    /^In the guest, under tcg:\n\n +vproxy forward +vproxy-guest forward +plain relay +MuxStream in process +raw port$/m,
     /^up, 1 stream +vproxy \/ relay +0\.90 +≥ 0\.8 +met$/m,
     /^down, 1 stream, in the process +mux \/ raw +0\.45 +≥ 0\.5 +MISSED$/m,
     /^echo of 1 B, alone, p50 +vproxy \/ relay +1\.40 +≤ 1\.3 +MISSED$/m,

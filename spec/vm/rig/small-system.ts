@@ -1,7 +1,7 @@
 /** A guest of busybox, dropbear and vproxy-guest: without Node, and with no libraries but those of dropbear. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { compileGuest } from '../../guest-program/build.js';
+import { compileGuest } from '../../guest-program/compile.js';
 import { type GuestPlan, PORT_NAME } from './guest-options.js';
 import { GUEST_PORTS } from './guest-ports.js';
 import { AGENT_PORT, formatInitScript } from './init-script.js';
