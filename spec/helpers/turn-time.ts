@@ -1,6 +1,6 @@
 /**
- * Measures work of this thread in its processor time, as of a machine that never slows down: other threads read files and
- * collect garbage, and a machine that is shared takes two or three times as long for the same work as a minute before.
+ * Measures work of this thread in its processor time: other threads read files and collect garbage. Turns are rated by the
+ * speed of the machine, which is shared, and takes up to four times as long for the same work as an hour before.
  */
 import { setImmediate } from 'node:timers/promises';
 import koffi from 'koffi';
@@ -38,27 +38,14 @@ function referenceMs(): number {
   return processorMs() - beganMs;
 }
 
-/** Times in milliseconds of this machine for one of {@link REFERENCE_MS}; never less than 1. */
-function slowness(): number {
-  return Math.max(1, Math.min(referenceMs(), referenceMs(), referenceMs()) / REFERENCE_MS);
-}
-
 // Optimized code only.
 for (let count = 0; count < 5; count += 1) referenceMs();
 
-/** Rates a time by the speed of the machine around it: the slower one before or after. */
-async function rated(work: () => number | Promise<number>): Promise<number> {
-  const before = slowness();
-  const timeMs = await work();
-  return timeMs / Math.max(before, slowness());
-}
-
-/** The processor time of work that this thread does, in milliseconds; rated only if it is above `limitMs`. Rejects like `work`. */
-export async function workMs(work: () => unknown, limitMs: number): Promise<number> {
+/** The processor time of work that this thread does, in milliseconds. Rejects like `work`. */
+export async function workMs(work: () => unknown): Promise<number> {
   const beganMs = processorMs();
   await work();
-  const timeMs = processorMs() - beganMs;
-  return timeMs <= limitMs ? timeMs : timeMs / slowness();
+  return processorMs() - beganMs;
 }
 
 /** The processor time of the longest turn of the loop while `work` runs, in milliseconds. Rejects like `work`. */
@@ -80,9 +67,16 @@ async function longestTurnMs(work: () => Promise<unknown>): Promise<number> {
   return longestMs;
 }
 
-/** The same, for the best of several rounds: compilation or garbage collection in one need not happen in another. */
-export async function bestTurnMs(work: () => Promise<unknown>, rounds = 5): Promise<number> {
+/**
+ * The same, for the best of several rounds: compilation or garbage collection in one need not happen in another. It is rated by
+ * the best speed of the machine around them, so that only a machine that is slow all the time gets more.
+ */
+export async function bestTurnMs(work: () => Promise<unknown>, rounds = 3): Promise<number> {
   let bestMs = Number.POSITIVE_INFINITY;
-  for (let round = 0; round < rounds; round += 1) bestMs = Math.min(bestMs, await rated(() => longestTurnMs(work)));
-  return bestMs;
+  let bestReferenceMs = referenceMs();
+  for (let round = 0; round < rounds; round += 1) {
+    bestMs = Math.min(bestMs, await longestTurnMs(work));
+    bestReferenceMs = Math.min(bestReferenceMs, referenceMs());
+  }
+  return bestMs / Math.max(1, bestReferenceMs / REFERENCE_MS);
 }
