@@ -16,7 +16,7 @@ import { within } from '../helpers/time.js';
 import { endProcess, upgrade } from '../helpers/upgrades.js';
 import { ESTABLISHED, runPiped, runProgram, VPROXY } from '../helpers/vproxy-process.js';
 import { emulatedReply, HostSide } from './rig/host-side.js';
-import { smallGuest } from './rig/small-system.js';
+import { ANNOUNCED_PORT as PORT, smallGuest } from './rig/small-system.js';
 import { ssh, sshArguments } from './rig/ssh.js';
 import { useGuest } from './rig/use-guest.js';
 
@@ -25,8 +25,7 @@ const WAIT_MS = 120_000;
 const STREAMS = 100;
 const BYTES = 16 << 20;
 const COPIED_BYTES = 200_000_000;
-/** A port that is announced, and how soon. */
-const PORT = 7321;
+/** How soon an announced port is open. */
 const MAX_PORT_MS = 2000;
 const MAX_REST_KIB = 8 << 10;
 const STORAGE_CALL = ['/usr/sbin/storcli64', '/c0', 'show'];

@@ -9,8 +9,11 @@ import { SSH_SERVER, startArchive } from './initramfs.js';
 
 const { ssh, hostEcho } = GUEST_PORTS;
 
+/** The port that it announces. */
+export const ANNOUNCED_PORT = 7321;
+
 /** Kept running by init. Its service `echo` leads through its other forward to the echo of the host. */
-const PROGRAM = `vproxy-guest -c virtserial-open:${PORT_NAME} -i ssh:${ssh} -i echo:${hostEcho} -o host-echo:${hostEcho} --allow-exec --allow-copy --announce-ports 7321`;
+const PROGRAM = `vproxy-guest -c virtserial-open:${PORT_NAME} -i ssh:${ssh} -i echo:${hostEcho} -o host-echo:${hostEcho} --allow-exec --allow-copy --announce-ports ${ANNOUNCED_PORT}`;
 
 /** In place of the agent, which needs Node: the rig knows when it booted, and runs commands by `vproxy exec`. */
 const SAY_HELLO = `echo "{\\"hello\\":\\"$(cat /proc/sys/kernel/random/uuid)\\"}" > /dev/virtio-ports/${AGENT_PORT}`;
