@@ -7,8 +7,8 @@ import type { VmAmounts } from './work.js';
 export const VM_HELP = `npm run bench:vm -- [OPTIONS]
 
 Measures vproxy in a real guest under QEMU, through one virtio-serial port: a forward to vproxy or vproxy-guest, and a
-plain relay, from the port to the same target, a stream inside the process and the raw port, the first byte after the guest was stopped or put back to a
-snapshot, a command by vproxy exec and by ssh with a ControlMaster.
+plain relay, from the port to the same target, a stream inside the process and the raw port, the first byte after the
+guest was stopped or put back to a snapshot, a command by vproxy exec and by ssh with a ControlMaster.
 Also measures, outside the guest, a keystroke next to a bulk stream on a simulated serial line of 9,600 to 115,200 baud,
 because QEMU does not limit its own lines to their speed.
 
