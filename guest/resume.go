@@ -12,7 +12,7 @@ const (
 	resumeFeature = "resume"
 	secretBytes   = 32
 	ackEvery      = 131072                 // bytes
-	ackDelay      = 200 * time.Millisecond // after the first of fewer
+	ackDelay      = 200 * time.Millisecond // for fewer bytes, after the first
 	// maxBeyond is how far a session may exceed its limit before a peer that acknowledges nothing counts as a flood.
 	maxBeyond = 4 << 20
 )

@@ -28,7 +28,7 @@ interface UdpSource {
   readonly port: number;
 }
 
-/** Limits how long the sockets of a target send in one turn (some 10 µs a message), and how much they defer to later turns. */
+/** Limits how long a target's sockets send in one turn, at about 10 µs per message, and how much they defer to later turns. */
 export class SendTurns extends LoopTurns {
   readonly waiting = new Budget(ALL_WAITING_BYTES);
 }
