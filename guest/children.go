@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"os/signal"
 	"runtime"
 	"strconv"
@@ -37,4 +38,20 @@ func sealDescriptors() {
 			syscall.CloseOnExec(fd)
 		}
 	}
+}
+
+var starting mutex
+
+// refuseHugePages keeps the memory of this process in pages of 4 kB: the few that it needs may otherwise take 2 MB each.
+func refuseHugePages(isRefused uintptr) {
+	const setThpDisable = 41
+	syscall.RawSyscall6(syscall.SYS_PRCTL, setThpDisable, isRefused, 0, 0, 0, 0)
+}
+
+// start starts a command, which may have huge pages: the setting is inherited.
+func start(command *exec.Cmd) error {
+	defer starting.lock()()
+	refuseHugePages(0)
+	defer refuseHugePages(1)
+	return command.Start()
 }

@@ -225,10 +225,10 @@ func findUser(name string) (*user.User, *failure) {
 
 // startCommand starts a command as execvp(3) does: a file of unknown format is a shell script.
 func startCommand(cmd *exec.Cmd) error {
-	err := cmd.Start()
+	err := start(cmd)
 	if errors.Is(err, syscall.ENOEXEC) {
 		cmd.Path, cmd.Args = "/bin/sh", append([]string{"/bin/sh", cmd.Path}, cmd.Args[1:]...)
-		err = cmd.Start()
+		err = start(cmd)
 	}
 	if os.IsNotExist(err) {
 		return failf("command-failed", "%s: its interpreter does not exist", escape(cmd.Path, 200))

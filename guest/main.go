@@ -56,6 +56,8 @@ func main() {
 // run serves the channel until a signal, or until it fails for good.
 func run(o *options) *failure {
 	log.level, log.isJSON = o.logLevel, o.isJSON
+	refuseHugePages(1)
+	debug.FreeOSMemory() // what was allocated before that
 	sealDescriptors()
 	orphans := adoptOrphans()
 	signals := make(chan os.Signal, 4)
