@@ -113,10 +113,14 @@ func parseTime(to *time.Duration, text string) bool {
 	if strings.Trim(text, "0123456789") == "" {
 		text += "s"
 	}
+	return parseDuration(to, text) && *to <= 24*time.Hour
+}
+
+// parseDuration reads a time such as 1h30m.
+func parseDuration(to *time.Duration, text string) (isRight bool) {
 	value, err := time.ParseDuration(text)
 	*to = value
-	hasForm := regexp.MustCompile(`^(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$`).MatchString(text)
-	return err == nil && hasForm && value <= 24*time.Hour
+	return err == nil && regexp.MustCompile(`^(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$`).MatchString(text)
 }
 
 // parseSize reads a size from 1 MiB to 1 GiB.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -92,6 +93,45 @@ func found(pattern, text string) string {
 	return (append(regexp.MustCompile("(?m)"+pattern).FindStringSubmatch(text), "", ""))[1]
 }
 
+// machineHistory is what this process did to its machine.
+type machineHistory struct {
+	mutex
+	restored, stepped, frozen time.Time
+	steppedBy                 float64 // ms
+}
+
+var history machineHistory
+
+// note records that something happened now.
+func (h *machineHistory) note(at *time.Time) {
+	defer h.lock()()
+	*at = time.Now()
+}
+
+func (h *machineHistory) noteStep(by float64) {
+	defer h.lock()()
+	h.stepped, h.steppedBy = time.Now(), by
+}
+
+func (h *machineHistory) describe() fields {
+	defer h.lock()()
+	moment := func(at time.Time) any { return orNull(isoTime(at)) }
+	described := fields{"restoredAt": moment(h.restored), "clockSteppedAt": moment(h.stepped), "clockSteppedByMs": nil,
+		"frozenAt": moment(h.frozen)}
+	if !h.stepped.IsZero() {
+		described["clockSteppedByMs"] = math.Round(h.steppedBy)
+	}
+	return described
+}
+
+// isoTime formats a time as JSON has it in vproxy; the zero time is empty.
+func isoTime(at time.Time) string {
+	if at.IsZero() {
+		return ""
+	}
+	return at.UTC().Format("2006-01-02T15:04:05.000Z")
+}
+
 func readMachine() fields {
 	load, memory := readFile("/proc/loadavg"), readFile("/proc/meminfo")
 	kernel := func(name string) string { return cut(readFile("/proc/sys/kernel/"+name), maxFact) }
@@ -113,7 +153,7 @@ func readMachine() fields {
 		"load":       []float64{number(load, 0), number(load, 1), number(load, 2)},
 		"memory": fields{"totalBytes": bytes("MemTotal"), "availableBytes": bytes("MemAvailable"),
 			"swapTotalBytes": bytes("SwapTotal"), "swapFreeBytes": bytes("SwapFree")},
-		"disks": readDisks(), "interfaces": readInterfaces(), "boot": readBoot(),
+		"disks": readDisks(), "interfaces": readInterfaces(), "boot": readBoot(), "history": history.describe(),
 	}
 }
 

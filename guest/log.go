@@ -71,6 +71,14 @@ func escape(text string, max int) string {
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`) + end
 }
 
+// formatElapsed formats a measured time as 61.2 s or 80 ms.
+func formatElapsed(milliseconds float64) string {
+	if milliseconds < 1000 {
+		return fmt.Sprintf("%.0f ms", milliseconds)
+	}
+	return fmt.Sprintf("%.1f s", milliseconds/1000)
+}
+
 // cut shortens a text to max bytes, at a character boundary.
 func cut(text string, max int) string { return strings.ToValidUTF8(text[:least(len(text), max)], "") }
 
@@ -142,7 +150,7 @@ func logLine(level int, event, format string, args ...any) {
 			Level   string `json:"level"`
 			Event   string `json:"event"`
 			Message string `json:"message"`
-		}{now.UTC().Format("2006-01-02T15:04:05.000Z"), levelNames[level], event, message}))
+		}{isoTime(now), levelNames[level], event, message}))
 	case isJournal:
 		line = logLevels[level].journal + "vproxy: " + logLevels[level].word + message
 	}
@@ -161,6 +169,7 @@ var isJournal = func() bool {
 // writeLog writes lines in the background, because the reader of stderr may be slow.
 func writeLog() {
 	for line := range log.lines {
+		waitForThaw()
 		os.Stderr.WriteString(line)
 	}
 	close(log.written)

@@ -1,5 +1,6 @@
 // vproxy-guest is the guest's side of vproxy in a few megabytes: one channel, forwards, announced ports, commands, copies,
-// storage calls and facts about the machine. It speaks the protocol of docs/protocol.md, without TLS and datagrams.
+// storage calls, facts about the machine, its clock, and freezes of its file systems. It speaks the protocol of
+// docs/protocol.md, without TLS and datagrams.
 package main
 
 import (
@@ -18,12 +19,16 @@ import (
 var version = "0.0.0"
 
 func main() {
+	name := filepath.Base(os.Args[0])
+	if name == freezerName {
+		os.Exit(runFreezer(os.Args[1:]))
+	}
 	// Low memory matters more than few collections. Windows bound what streams hold: above a memory limit, the
 	// collector would run all the time.
 	debug.SetGCPercent(50)
 	// Goroutines switch faster on one processor, and they seldom compute.
 	runtime.GOMAXPROCS(1)
-	if name := filepath.Base(os.Args[0]); !strings.HasPrefix(name, "vproxy") || name == "vproxy-storage" {
+	if !strings.HasPrefix(name, "vproxy") || name == "vproxy-storage" {
 		os.Exit(callStorage(os.Args))
 	}
 	o, err := parseOptions(os.Args[1:])
@@ -70,7 +75,8 @@ func run(o *options) *failure {
 		return failed
 	}
 	commands := &execService{calls: map[*execCall]bool{}, programs: o.programs}
-	if err := offer(o, c, commands); err != nil {
+	freezes := &freezeService{hooks: "/etc/vproxy/freeze.d"}
+	if err := offer(o, c, commands, freezes); err != nil {
 		return toFailure(err, "internal")
 	}
 	if o.announced != nil {
@@ -88,6 +94,7 @@ func run(o *options) *failure {
 		case <-orphans:
 			reapOrphans()
 		case reason := <-ended:
+			freezes.stop()
 			commands.stop()
 			if o.channel.kind != "stdio" || reason.code != "channel-closed" {
 				return reason
@@ -97,6 +104,7 @@ func run(o *options) *failure {
 		case received := <-signals:
 			if received != syscall.SIGHUP {
 				signal.Reset(syscall.SIGINT, syscall.SIGTERM) // a second one kills
+				freezes.stop()
 				commands.stop()
 				c.stop()
 				return nil
@@ -113,9 +121,10 @@ func run(o *options) *failure {
 }
 
 // offer starts the services and listeners of the options. A forward replaces a service of the same name.
-func offer(o *options, c *channel, commands *execService) error {
-	risky := map[string]bool{"--allow-exec": o.allowsExec, "--allow-copy": o.copies != nil, "--info": o.allowsInfo}
-	for _, option := range []string{"--allow-exec", "--allow-copy", "--info"} {
+func offer(o *options, c *channel, commands *execService, freezes *freezeService) error {
+	risky := map[string]bool{"--allow-exec": o.allowsExec, "--allow-copy": o.copies != nil, "--info": o.allowsInfo,
+		"--follow-clock": o.clock != nil, "--allow-freeze": o.allowsFreeze}
+	for _, option := range []string{"--allow-exec", "--allow-copy", "--info", "--follow-clock", "--allow-freeze"} {
 		if o.channel.kind == "vsock-listen" && len(c.keys) == 0 && !o.isInsecure && risky[option] {
 			return failf("bad-argument", `channel "%s": %s: the peer could be any virtual machine of this host; give both `+
 				"sides a --key FILE, or this one --insecure", o.channel.text, option)
@@ -130,6 +139,12 @@ func offer(o *options, c *channel, commands *execService) error {
 	}
 	if o.copies != nil {
 		c.services["copy"] = o.copies.serve
+	}
+	if o.clock != nil {
+		c.services["clock"] = o.clock.serve
+	}
+	if o.allowsFreeze {
+		c.services["freeze"] = freezes.serve
 	}
 	needsStorage := !o.noStorage && (leadsToHost || o.storageSocket != "")
 	isNamed := map[string]bool{}
@@ -167,11 +182,12 @@ type options struct {
 	name, storageSocket                                          string
 	keys                                                         []string
 	copies                                                       *copyService // nil: not allowed
-	programs                                                     []string     // that the peer may run; nil: any
+	clock                                                        *clockService
+	programs                                                     []string // that the peer may run; nil: any
 	logLevel                                                     int
 	isJSON                                                       bool
 	allowsExec, allowsInfo, noInfo, noStorage, isHelp, isVersion bool
-	isInsecure                                                   bool
+	isInsecure, allowsFreeze                                     bool
 	announced                                                    []portRange
 }
 
@@ -208,10 +224,14 @@ func (o *options) table() []option {
 		{"allow-exec", "[=/PATH,...]", false, "let the peer run commands here, with =/PATH only these programs", o.setPrograms},
 		{"allow-copy", "[=/DIR]", false, "let the peer copy files here and from here, with =/DIR only in that folder",
 			o.setCopies},
+		{"allow-freeze", "", false, "let the peer freeze file systems here, for a snapshot", yes(&o.allowsFreeze)},
 		{"insecure", "", false, "let any machine that reaches vsock-listen run commands, copy or ask, without a key",
 			yes(&o.isInsecure)},
 		{"info", "", false, "let the peer ask about this machine, even if the peer is not a host", yes(&o.allowsInfo)},
 		{"no-info", "", false, "never let the peer ask about this machine [default: a host may]", yes(&o.noInfo)},
+		{"follow-clock", "[=THRESHOLD][,back=TIME]", false,
+			"set this machine's clock to the peer's, and take random numbers after a restore [default: 1s,back=24h]", o.setClock},
+		{"reseed", "", false, "take random numbers from the peer after a restore, and leave the clock alone", o.setReseed},
 		{"announce-ports", "RANGE[,RANGE...]", false, "announce the listening TCP ports of these ranges to the peer",
 			func(value string) (err error) { o.announced, err = parsePortRanges(value); return err }},
 		{"storage-socket", "PATH", false, "path of the storage broker's socket; runs the broker on any kind of channel",

@@ -250,6 +250,12 @@ func (st *stream) Reset(code, format string, args ...any) {
 // Close resets the stream unless it has ended, and discards unread bytes.
 func (st *stream) Close() { st.Reset("cancelled", "the program at this end has gone") }
 
+// isGone reports whether the peer cannot receive anything more.
+func (st *stream) isGone() bool {
+	defer st.lock()()
+	return st.isOver || st.stopped != nil
+}
+
 // waitEnd waits until the stream has ended.
 func (st *stream) waitEnd() {
 	defer st.lock()()

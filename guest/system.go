@@ -4,8 +4,9 @@ package main
 
 import "strings"
 
-// What differs between processors: termios2 of serial lines, and signals.
+// What differs between processors: termios2 of serial lines, requests of the random device, and signals.
 const (
+	addEntropy, reseedPool   = 0x40085203, 0x5207 // RNDADDENTROPY, RNDRESEEDCRNG
 	getTermios2, setTermios2 = 0x802c542a, 0x402c542b
 	lineCharacters           = 19
 )

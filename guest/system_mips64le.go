@@ -3,6 +3,7 @@ package main
 import "strings"
 
 const (
+	addEntropy, reseedPool   = 0x80085203, 0x20005207 // RNDADDENTROPY, RNDRESEEDCRNG
 	getTermios2, setTermios2 = 0x4030542a, 0x8030542b
 	lineCharacters           = 23
 )

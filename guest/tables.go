@@ -18,6 +18,10 @@ const (
 	maxCopyPath         = 4096
 	maxHeaderBytes      = 16384 // of a tar, before an entry or after the last one
 	maxPaxKeys          = 64
+	maxClockBytes       = 1024
+	entropyBytes        = 64
+	maxFreezeBytes      = 65536
+	maxFreezePaths      = 64
 	copyRecordBytes     = 1048576
 	execCreditBytes     = 262144
 	execRequestBytes    = 1048576
@@ -29,7 +33,13 @@ const (
 	shortSession   = 10000 * time.Millisecond
 	proofTime      = 10000 * time.Millisecond
 	sessionWait    = 10000 * time.Millisecond
+	usualThreshold = 1000 * time.Millisecond
 	killAfterUsual = 5000 * time.Millisecond
+
+	minFreezeMs, maxFreezeMs = 1000, 60000
+
+	// freezableTypes are the file systems on block devices that Linux can freeze.
+	freezableTypes = "bcachefs btrfs ext2 ext3 ext4 f2fs gfs2 jfs nilfs2 reiserfs xfs"
 )
 
 // The types of frames (R-FRAME-5).
@@ -49,6 +59,16 @@ const (
 const (
 	copyStart, copyPlan, copyStaged, copyReady, copyData, copyChecks = 1, 2, 3, 4, 5, 6
 	copyWarning, copyEnd, copyDone, copyError, copyCompared          = 7, 8, 9, 10, 11
+)
+
+// The kinds of records of the service clock.
+const (
+	clockAsk, clockTold = 1, 16
+)
+
+// The kinds of records of the service freeze.
+const (
+	freezeFreeze, freezeFrozen, freezeFailed, freezeThawed = 1, 16, 17, 18
 )
 
 // The limits of a HELLO (R-OPEN-4), as indexes of limits.
@@ -73,5 +93,5 @@ var exitCodes = map[string]int{
 	"channel-lost": 74, "address-denied": 77, "bad-argument": 64, "bad-file": 65, "cannot-create": 73,
 	"upgrade-failed": 1, "storage-unavailable": 125, "storage-timeout": 125, "storage-bad-reply": 126,
 	"storage-bad-request": 126, "command-not-found": 127, "command-denied": 126, "command-failed": 126,
-	"exec-unavailable": 125, "copy-failed": 74, "copy-refused": 73,
+	"exec-unavailable": 125, "copy-failed": 74, "copy-refused": 73, "freeze-failed": 74,
 }

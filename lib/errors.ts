@@ -108,6 +108,7 @@ export const ERROR_CODES = {
     73,
     'A copy contains what no copy may, such as a device or a path out of it, or something else is in its place.',
   ),
+  'freeze-failed': lasting('stream', 74, 'File systems could not be frozen; none of them is.'),
 } as const satisfies Record<string, ErrorRow>;
 
 /** A code of the table. */

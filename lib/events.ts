@@ -102,6 +102,8 @@ export const LOG_EVENTS = {
   'channel-redialled': row('debug', { link: 'string' }),
   'channel-taken': row('warn', { pid: 'number', name: 'string' }),
   'channel-waiting': row('info', { 'link?': 'string', 'skippedBytes?': 'number', 'code?': 'string' }),
+  'clock-failed': row('warn', {}),
+  'clock-stepped': letHappen('info', { offsetMs: 'number', cause: 'string' }),
   'control-failed': row('error', {}),
   'control-listening': row('info', { 'descriptor?': 'number', 'path?': 'string' }),
   'control-off': row(['info', 'warn'], { 'code?': 'string' }),
@@ -149,6 +151,8 @@ export const LOG_EVENTS = {
   'exec-refused': audited('warn', { ...COMMAND, code: 'string', reason: 'string' }),
   'exec-started': letHappen('info', { ...COMMAND, pid: 'number', 'recording?': 'string' }),
   failed: row('error', { code: 'string' }),
+  'freeze-failed': audited('warn', { paths: 'string[]' }),
+  freezing: letHappen('info', { paths: 'string[]', forMs: 'number' }),
   'group-added': row('info', { channel: 'string' }),
   'group-failed': row('warn', {}),
   'group-removed': row('info', { channel: 'string' }),
@@ -163,6 +167,7 @@ export const LOG_EVENTS = {
     durationMs: 'number',
   }),
   'hosts-cut': row('warn', { path: 'string' }),
+  hook: row(['info', 'warn'], { path: 'string', ok: 'boolean' }),
   internal: row('error', { code: 'string', stack: 'string' }),
   listening: row('info', { ...PLACE, endpoint: 'string', 'stream?': 'number | null' }),
   'listeners-not-kept': row('warn', {}),
@@ -230,6 +235,7 @@ export const LOG_EVENTS = {
   'target-failed': row('warn', STREAM),
   'target-recovered': row('info', STREAM),
   'target-stderr': row('debug', OPEN_STREAM),
+  thawed: letHappen(['info', 'warn'], { paths: 'string[]', heldMs: 'number', cause: 'string' }),
   'upgrade-failed': row('error', { code: 'string' }),
 } as const satisfies Record<string, EventRow>;
 

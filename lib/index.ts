@@ -10,6 +10,7 @@ export type {
   BootRequest,
   CommandRequest,
   EventsRequest,
+  FreezeRequest,
   MachineRequest,
   RemovalRequest,
   WaitRequest,
@@ -45,6 +46,7 @@ export type { ChannelEgress } from './proxy/channel-egress.js';
 export type { PortForwarding } from './proxy/ports/port-rules.js';
 export { Proxy } from './proxy/proxy.js';
 export type { ProxyEvents, ProxyOptions, RemoveOptions } from './proxy/proxy-options.js';
+export type { ClockFollowing } from './services/clock/permission.js';
 export type { CopyPermission } from './services/copy/copy-service.js';
 export type { ExecRules } from './services/exec/decide-command.js';
 export { type CommandEnd, type CommandOutput, collectOutput, ExecCall, runCommand } from './services/exec/exec-call.js';

@@ -72,7 +72,8 @@ export async function stageFiles(root, { executable, zshFolder, version, date })
     for (const name of readdirSync(source(folder)).filter((one) => /\.(md|json)$/.test(one)))
       copy(`${folder}/${name}`, `${documents}/${`${folder}/${name}`.slice('docs/'.length)}`);
   }
-  copy('packaging/systemd/drop-ins/guest-exec.conf', `${documents}/examples/guest-exec.conf`);
+  for (const name of ['guest-exec.conf', 'guest-restore.conf'])
+    copy(`packaging/systemd/drop-ins/${name}`, `${documents}/examples/${name}`);
   copy('packaging/prometheus/alerts.yml', `${documents}/examples/prometheus-alerts.yml`);
 }
 

@@ -11,10 +11,14 @@ import * as limits from '../dist/lib/codec/limits.js';
 import { ERROR_CODES } from '../dist/lib/errors.js';
 import { DEFAULT_WAIT_MS } from '../dist/lib/forward/session-source.js';
 import { RETRY } from '../dist/lib/proxy/channel/supervisor.js';
+import { CLOCK_KIND, ENTROPY_BYTES, MAX_CLOCK_BYTES } from '../dist/lib/services/clock/clock-messages.js';
+import { DEFAULT_THRESHOLD_MS } from '../dist/lib/services/clock/permission.js';
 import { COPY_KIND, MAX_SOURCES } from '../dist/lib/services/copy/copy-messages.js';
 import { MAX_PATH_BYTES } from '../dist/lib/services/copy/tar/names.js';
 import { MAX_HEADER_BYTES, MAX_PAX_KEYS } from '../dist/lib/services/copy/tar/tar-bounds.js';
 import * as exec from '../dist/lib/services/exec/exec-messages.js';
+import { FREEZABLE_TYPES } from '../dist/lib/services/freeze/file-systems.js';
+import * as freeze from '../dist/lib/services/freeze/freeze-messages.js';
 import { PROOF_MS } from '../dist/lib/session/opening/auth.js';
 import { SHORT_SESSION_MS } from '../dist/lib/session/opening/opening-pause.js';
 import { MAX_SERVICES } from '../dist/lib/session/services.js';
@@ -83,6 +87,10 @@ const (
 	maxCopyPath         = ${MAX_PATH_BYTES}
 	maxHeaderBytes      = ${MAX_HEADER_BYTES} // of a tar, before an entry or after the last one
 	maxPaxKeys          = ${MAX_PAX_KEYS}
+	maxClockBytes       = ${MAX_CLOCK_BYTES}
+	entropyBytes        = ${ENTROPY_BYTES}
+	maxFreezeBytes      = ${freeze.MAX_FREEZE_BYTES}
+	maxFreezePaths      = ${freeze.MAX_FREEZE_PATHS}
 	copyRecordBytes     = ${MAX_RECORD_BYTES}
 	execCreditBytes     = ${exec.STDIN_CREDIT_BYTES}
 	execRequestBytes    = ${exec.MAX_REQUEST_BYTES}
@@ -94,7 +102,13 @@ const (
 	shortSession   = ${duration(SHORT_SESSION_MS)}
 	proofTime      = ${duration(PROOF_MS)}
 	sessionWait    = ${duration(DEFAULT_WAIT_MS)}
+	usualThreshold = ${duration(DEFAULT_THRESHOLD_MS)}
 	killAfterUsual = ${duration(exec.DEFAULT_KILL_AFTER_MS)}
+
+	minFreezeMs, maxFreezeMs = ${freeze.FREEZE_RANGE_MS.min}, ${freeze.FREEZE_RANGE_MS.max}
+
+	// freezableTypes are the file systems on block devices that Linux can freeze.
+	freezableTypes = "${FREEZABLE_TYPES.join(' ')}"
 )
 
 // The types of frames (R-FRAME-5).
@@ -110,6 +124,16 @@ ${constants('exec', exec.EXEC_KIND)}
 // The kinds of records of the service copy.
 const (
 ${constants('copy', COPY_KIND)}
+)
+
+// The kinds of records of the service clock.
+const (
+${constants('clock', CLOCK_KIND)}
+)
+
+// The kinds of records of the service freeze.
+const (
+${constants('freeze', freeze.FREEZE_KIND)}
 )
 
 // The limits of a HELLO (R-OPEN-4), as indexes of limits.

@@ -33,6 +33,7 @@ export const SECTIONS: readonly Section[] = [
       'docs/exec.md': 'Commands in the guest',
       'docs/copy.md': 'Copying files',
       'docs/info.md': 'Guest information',
+      'docs/restore.md': 'Pause, snapshot, restore, clone',
       'docs/ansible.md': 'Ansible',
       'docs/config.md': 'Configuration file',
       'docs/control.md': 'Control API',

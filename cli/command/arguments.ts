@@ -9,14 +9,22 @@ export { badArgument };
 export class Arguments {
   /** The words that are not options, in order. */
   readonly operands: readonly string[];
-  /** Whether the operands follow `--`. */
-  readonly hasSeparator: boolean;
+  /** The number of operands before `--`; null without one. */
+  readonly separatorAt: number | null;
   readonly #values: ReadonlyMap<string, readonly string[]>;
 
-  constructor(values: ReadonlyMap<string, readonly string[]>, operands: readonly string[], hasSeparator = false) {
+  constructor(
+    values: ReadonlyMap<string, readonly string[]>,
+    operands: readonly string[],
+    separatorAt: number | null = null,
+  ) {
     this.#values = values;
     this.operands = operands;
-    this.hasSeparator = hasSeparator;
+    this.separatorAt = separatorAt;
+  }
+
+  get hasSeparator(): boolean {
+    return this.separatorAt !== null;
   }
 
   /** Whether an option was given. */

@@ -34,8 +34,8 @@ interface FoundOption {
 }
 
 /**
- * Splits words into options and operands; the first operand for which `endsAt` holds ends the options. `hasSeparator`:
- * whether there is a `--`; `isEnded`: whether any further word would be an operand.
+ * Splits words into options and operands; the first operand for which `endsAt` holds ends the options. `separatorAt`:
+ * the number of operands before a `--`, or null; `isEnded`: whether any further word would be an operand.
  */
 export function splitWords(
   words: readonly string[],
@@ -67,16 +67,17 @@ export function splitWords(
       });
     } else if (token.kind === 'option-terminator') {
       if (words[index] === '--') {
-        return { found, operands: [...operands, ...words.slice(index + 1)], hasSeparator: true, isEnded: true };
+        const all = [...operands, ...words.slice(index + 1)];
+        return { found, operands: all, separatorAt: operands.length, isEnded: true };
       }
       // A hyphen among letters, as in `-q-x`, does not end the options.
       const spelling = words[index] ?? '--';
       found.push({ index, spelling, option: undefined, value: undefined, isAttached: false });
     } else if (endsAt(token.value)) {
-      return { found, operands: [...operands, ...words.slice(index)], hasSeparator: false, isEnded: true };
+      return { found, operands: [...operands, ...words.slice(index)], separatorAt: null, isEnded: true };
     } else operands.push(token.value);
   }
-  return { found, operands, hasSeparator: false, isEnded: false };
+  return { found, operands, separatorAt: null, isEnded: false };
 }
 
 /**
@@ -97,7 +98,7 @@ export function readArguments(
   const extra = extraOperand(command, operands);
   if (extra !== undefined) throw refuseValue(extra, words, split.found) ?? refuseOperand(extra);
   if (!values.has('help')) requireOperands(command, operands);
-  return new Arguments(values, operands, split.hasSeparator);
+  return new Arguments(values, operands, split.separatorAt);
 }
 
 function plainWords({ values, operands }: ReadWords, options: readonly NamedOption[]): PlainWords {

@@ -25,6 +25,7 @@ export const MAIN_COMMAND = entry(
   'run',
 );
 
+const freezes = () => import('../commands/freeze.js');
 const forwards = () => import('../commands/forwards.js');
 const channels = () => import('../commands/channels.js');
 const exec = () => import('../commands/exec.js');
@@ -58,6 +59,8 @@ export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   shell: entry('Run the login shell on the peer', exec, 'shell'),
   copy: entry('Copy files and folders to or from the peer', () => import('../commands/copy.js')),
   info: entry("Show a peer's machine", () => import('../commands/info.js')),
+  freeze: entry("Freeze file systems of a peer's machine, for a snapshot", freezes, 'freeze'),
+  thaw: entry('Thaw them', freezes, 'thaw'),
   ping: entry('Measure the round-trip time to a peer', () => import('../commands/ping.js')),
   wait: entry('Wait for a session, a service, or the end of a boot', () => import('../commands/wait.js')),
   'log-level': entry('Show or set the log level', process, 'logLevel'),

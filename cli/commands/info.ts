@@ -8,6 +8,7 @@ import { CHANNEL_OPTION, type Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf } from '../command/labels.js';
 import { describeWait } from '../command/open-service.js';
+import { describeHistory } from '../ui/machine-history.js';
 import { formatAge, formatBytes, formatDuration, outputWidth, printAnswer } from '../ui/print.js';
 import { type Column, formatFacts, formatTable } from '../ui/table.js';
 import { showProgress } from '../ui/waiting-line.js';
@@ -56,6 +57,7 @@ function describeFacts(machine: MachineInfo): [name: string, value: string][] {
     ['load', `${load.map((value) => value.toFixed(2)).join(' ')}, ${formatCount(processors, 'processor')}`],
     ['memory', `${formatBytes(memory.totalBytes)}, ${formatBytes(memory.availableBytes)} available; ${swap}`],
     ['clock', describeClock(clock)],
+    ...describeHistory(machine.history),
   ];
 }
 

@@ -175,7 +175,7 @@ export const FINDINGS = {
   'peer-silent': warn('check whether the VM is paused'),
   'resume-one-sided': note('append ,resume=60s to the channel on both sides'),
   'peer-version': note('upgrade the older side when convenient'),
-  'peer-clock': warn('keep both clocks in sync (chrony, systemd-timesyncd)'),
+  'peer-clock': warn('start vproxy in the guest with --follow-clock, or keep both clocks in sync (chrony)'),
   'service-missing': warn('give the peer -i for this service'),
 } as const satisfies Readonly<Record<string, FindingRow>>;
 

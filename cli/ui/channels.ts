@@ -4,6 +4,7 @@ import type { ChannelStatus, ControlStatus, ForwardStatus, SessionStatus } from 
 import { escapeText } from '../../lib/util/escape.js';
 import { formatCount } from '../../lib/util/units.js';
 import { type Paint, paintNothing, toneOfState } from './color.js';
+import { describeHistory } from './machine-history.js';
 import { formatAge, formatBytes, formatDuration } from './print.js';
 import { type Column, columnsFor, formatFacts, formatTable } from './table.js';
 
@@ -148,5 +149,6 @@ export function formatProcess({ process, forwards, streams }: ControlStatus): st
     `${name === null ? '' : `${escapeText(name)}: `}process ${pid}, ${escapeText(version)} on Node ${escapeText(node)}, up ${formatAge(uptimeMs)}`,
     `memory ${formatBytes(memory.residentBytes)} (heap ${formatBytes(memory.heapBytes)})${delay}`,
     `${formatCount(forwards, 'forward')}, ${formatCount(streams, 'stream')}, log level ${logLevel}`,
+    ...describeHistory(process.machine).map(([what, when]) => `${what} ${when}`),
   ];
 }

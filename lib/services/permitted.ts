@@ -11,6 +11,7 @@ import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { orElse } from '../util/or-else.js';
 import { BuiltInService, type StreamServer } from './built-in.js';
+import type { ClockFollowing, ClockPermission } from './clock/permission.js';
 import type { CopyPermission } from './copy/copy-service.js';
 import type { ExecRules } from './exec/decide-command.js';
 import type { TerminalRecorders } from './exec/served-call.js';
@@ -23,6 +24,12 @@ export interface Permissions {
   readonly copy?: CopyPermission | null;
   /** Whether the peer may query this machine: name, system, memory, disks, addresses. Default: if the channel leads to a host. */
   readonly info?: boolean;
+  /** How this machine follows the peer's clock; null to leave it alone. Default null. */
+  readonly followClock?: ClockFollowing | null;
+  /** Whether the peer may freeze file systems of this machine. Default false. */
+  readonly freeze?: boolean;
+  /** Whether to take random numbers from the peer after a restore; `followClock` does so, too. Default false. */
+  readonly reseed?: boolean;
 }
 
 /** The options of a channel that decide whether a permission may be given. */
@@ -42,8 +49,9 @@ interface ChannelParts {
 }
 
 interface OwnService<P> {
-  /** Also the name of the channel option that permits it. */
-  readonly name: keyof Permissions;
+  readonly name: string;
+  /** The channel options that permit it. */
+  readonly fields: readonly (keyof Permissions)[];
   /** The option of the command line. */
   readonly flag: string;
   /** What the options permit the peer; null: the service is not offered. */
@@ -57,6 +65,7 @@ const row = <P>(service: OwnService<P>): OwnService<unknown> => service;
 const OWN_SERVICES: readonly OwnService<unknown>[] = [
   row<ExecRules>({
     name: 'exec' satisfies typeof import('./exec/exec-messages.js').EXEC_SERVICE,
+    fields: ['exec'],
     flag: '--allow-exec',
     permit: ({ exec = null }) => exec,
     async load(rules, { clock, log, findRecorder }) {
@@ -70,6 +79,7 @@ const OWN_SERVICES: readonly OwnService<unknown>[] = [
   }),
   row<CopyPermission>({
     name: 'copy' satisfies typeof import('./copy/copy-messages.js').COPY_SERVICE,
+    fields: ['copy'],
     flag: '--allow-copy',
     permit: ({ copy = null }) => copy,
     async load({ root }, { clock, log }) {
@@ -79,6 +89,7 @@ const OWN_SERVICES: readonly OwnService<unknown>[] = [
   }),
   row<true>({
     name: 'info' satisfies typeof import('./info/info-messages.js').INFO_SERVICE,
+    fields: ['info'],
     flag: '--info',
     /** By default if the peer is a host, unless a forward has the name of the service. */
     permit({ info, forwards = [], address: { traits } }) {
@@ -88,6 +99,27 @@ const OWN_SERVICES: readonly OwnService<unknown>[] = [
     async load(_permission, { clock }) {
       const { InfoService } = await import('./info/info-service.js');
       return new InfoService({ clock });
+    },
+  }),
+  row<ClockPermission>({
+    name: 'clock' satisfies typeof import('./clock/clock-messages.js').CLOCK_SERVICE,
+    fields: ['followClock', 'reseed'],
+    flag: '--follow-clock',
+    permit: ({ followClock = null, reseed = false }) =>
+      followClock !== null || reseed ? { following: followClock } : null,
+    async load(permission, { clock, log }) {
+      const { ClockService } = await import('./clock/clock-service.js');
+      return new ClockService({ permission, clock, log });
+    },
+  }),
+  row<true>({
+    name: 'freeze' satisfies typeof import('./freeze/freeze-messages.js').FREEZE_SERVICE,
+    fields: ['freeze'],
+    flag: '--allow-freeze',
+    permit: ({ freeze = false }) => (freeze ? true : null),
+    async load(_permission, { clock, log }) {
+      const { FreezeService } = await import('./freeze/freeze-service.js');
+      return new FreezeService({ clock, log });
     },
   }),
 ];
@@ -130,14 +162,16 @@ export const permittedNames = (options: PermittingOptions): string[] =>
   OWN_SERVICES.filter((row) => row.permit(options) !== null).map(({ name }) => name);
 
 export const changedPermissions = (one: Permissions, other: Permissions): string[] =>
-  OWN_SERVICES.map(({ name }) => name).filter((name) => !isDeepStrictEqual(one[name] ?? null, other[name] ?? null));
+  OWN_SERVICES.filter(({ fields }) =>
+    fields.some((field) => !isDeepStrictEqual(one[field] ?? null, other[field] ?? null)),
+  ).map(({ name }) => name);
 
 /**
  * Throws `bad-argument` if a channel allows commands, copies or `info` to a peer that could be a stranger, if a forward has
  * the name of such a service, or if the folder for copies is missing.
  */
 export function requireAllowable(options: PermittingOptions): void {
-  for (const row of OWN_SERVICES) if (options[row.name] ?? false) requireAllowed(row, options);
+  for (const row of OWN_SERVICES) if (row.fields.some((field) => options[field] ?? false)) requireAllowed(row, options);
   const root = options.copy?.root ?? null;
   if (root !== null && !isFolder(root)) throw badArgument(`--allow-copy=${escapeText(root)}: no such folder`);
 }

@@ -5,7 +5,7 @@ import { DEFAULT_WAIT_MS } from '../forward/session-source.js';
 import type { StorageOptions } from '../proxy/channel/channel-options.js';
 import { BUFFER_RANGE, DEFAULT_BUFFER_BYTES } from '../system/sockets/socket-buffer.js';
 import { mergeNamedTables } from './named-tables.js';
-import { copyPermission, execPermission, portAnnouncement, portForwarding } from './permissions.js';
+import { clockPermission, copyPermission, execPermission, portAnnouncement, portForwarding } from './permissions.js';
 import { egressRules, parseEgressOptions, parseRules, serviceRules } from './service-rules.js';
 import {
   type ChannelSetting,
@@ -159,6 +159,15 @@ export const SHARED = [
     reload: 'now',
   },
   {
+    key: 'allow-freeze',
+    field: 'freeze',
+    type: yesOrNo,
+    fallback: false,
+    options: { group: 'Services:', help: 'Let the peer freeze file systems of this machine, for a snapshot' },
+    about: 'Whether its peer may freeze file systems here',
+    reload: 'now',
+  },
+  {
     key: 'info',
     field: 'info',
     type: yesOrNo,
@@ -177,6 +186,30 @@ export const SHARED = [
       return isAllowed || isForbidden ? isAllowed : undefined;
     },
     about: 'Whether its peer may ask about this machine: names, memory, disks, addresses; default: if it is a host',
+    reload: 'now',
+  },
+  {
+    key: 'follow-clock',
+    field: 'followClock',
+    type: clockPermission,
+    fallback: null,
+    options: {
+      value: '[=THRESHOLD][,back=TIME]',
+      group: 'Services:',
+      help: "Set this machine's clock to the peer's if it is off by more than THRESHOLD, and do as --reseed",
+      byDefault: '1s,back=24h',
+    },
+    about:
+      "Whether this machine's clock follows its peer's: true, or the difference that is left alone, such as 500ms,back=1h",
+    reload: 'now',
+  },
+  {
+    key: 'reseed',
+    field: 'reseed',
+    type: yesOrNo,
+    fallback: false,
+    options: { group: 'Services:', help: 'Take random numbers from the peer after a restore of this machine' },
+    about: 'Whether to take random numbers from its peer after a restore of this machine',
     reload: 'now',
   },
   {

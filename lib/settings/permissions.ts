@@ -7,11 +7,13 @@ import {
   parsePortForwarding,
   parsePortRanges,
 } from '../proxy/ports/port-rules.js';
+import { type ClockFollowing, DEFAULT_THRESHOLD_MS } from '../services/clock/permission.js';
 import type { CopyPermission } from '../services/copy/copy-service.js';
 import type { ExecRules } from '../services/exec/decide-command.js';
-import { joinWithCommas, splitAtCommas } from '../util/addresses/comma-options.js';
+import { joinWithCommas, parseKeyValues, splitAtCommas } from '../util/addresses/comma-options.js';
 import { formatPortRanges, type PortRange } from '../util/addresses/host-port.js';
 import { escapeText } from '../util/escape.js';
+import { formatDuration, parseDuration } from '../util/units.js';
 import { understood, type ValueType } from './value-type.js';
 
 const EXEC_EXPECTED = 'true, false, or a list of paths, such as ["/usr/bin/uname"]';
@@ -55,6 +57,45 @@ export const copyPermission: ValueType<CopyPermission | null> = understood<CopyP
   parse: (text) => ({ root: text === null ? null : requireFolder(text) }),
   schema: (z) => z.union([z.boolean(), z.string()]),
 });
+
+const CLOCK_EXPECTED = 'true, false, or a string such as "500ms,back=1h"';
+
+/** How far the clock may be set back by default. */
+const DEFAULT_BACK = '24h';
+
+/** A smaller difference is within the noise of measurements on a busy machine. */
+const LEAST_THRESHOLD_MS = 50;
+
+/** How the clock follows the peer's: not (null), or beyond a difference. */
+export const clockPermission: ValueType<ClockFollowing | null> = understood<ClockFollowing | null>({
+  expected: CLOCK_EXPECTED,
+  none: null,
+  read(value) {
+    if (typeof value === 'boolean') return value ? parseClock('') : null;
+    if (typeof value === 'string') return parseClock(value);
+    throw badArgument(`expected ${CLOCK_EXPECTED}`);
+  },
+  write(clock) {
+    if (clock === null) return false;
+    const back = clock.maxBackMs === 0 ? 'no' : formatDuration(clock.maxBackMs);
+    return `${formatDuration(clock.thresholdMs)},back=${back}`;
+  },
+  parse: (text) => parseClock(text ?? ''),
+  schema: (z) => z.union([z.boolean(), z.string()]),
+});
+
+/** Parses `[THRESHOLD][,back=TIME]`. Throws `bad-argument`. */
+function parseClock(text: string): ClockFollowing {
+  const [first = '', ...rest] = text.split(',');
+  const { back = DEFAULT_BACK, ...others } = Object.fromEntries(parseKeyValues(rest));
+  const thresholdMs = first === '' ? DEFAULT_THRESHOLD_MS : parseDuration(first);
+  const maxBackMs = back === 'no' ? 0 : parseDuration(back);
+  const isValid = thresholdMs !== null && thresholdMs >= LEAST_THRESHOLD_MS && Object.keys(others).length === 0;
+  if (isValid && maxBackMs !== null) return { thresholdMs, maxBackMs };
+  throw badArgument(
+    `expected a time of at least ${LEAST_THRESHOLD_MS} ms, and how far back: 1s,back=1h, or 500ms,back=no`,
+  );
+}
 
 const RANGES_EXPECTED = 'false, or a string of ports, such as "3000-9999,18080"';
 

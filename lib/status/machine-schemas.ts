@@ -55,6 +55,15 @@ const interfaceSchema = named('NetworkInterface', 'A network interface with an a
     .describe(`Its addresses, each with its prefix length: \`192.0.2.7/24\`; at most ${MAX_ADDRESSES}`),
 });
 
+const moment = (what: string) => z.iso.datetime().nullable().describe(`${what}; ISO 8601, UTC; null if never`);
+
+export const machineHistorySchema = named('MachineHistory', 'What a process of vproxy did to its machine', {
+  restoredAt: moment('When it last found its machine restored from a snapshot'),
+  clockSteppedAt: moment('When it last set the clock'),
+  clockSteppedByMs: z.number().nullable().describe('By how much, in milliseconds; or null'),
+  frozenAt: moment('When it last froze file systems'),
+});
+
 export const machineSchema = named('Machine', 'Facts about a machine', {
   hostName: text().describe('Its host name'),
   os: z
@@ -86,6 +95,9 @@ export const machineSchema = named('Machine', 'Facts about a machine', {
     .max(MAX_INTERFACES)
     .describe(`Its network interfaces with an address; at most ${MAX_INTERFACES}`),
   boot: bootStateSchema.describe('Its boot progress'),
+  history: machineHistorySchema
+    .exactOptional()
+    .describe('What the vproxy that answers did to it; absent in older versions'),
 });
 
 const channel = () => z.string().describe('The label of the channel');
@@ -113,12 +125,27 @@ export const bootStatusSchema = bootStateSchema
   })
   .meta({ id: 'BootStatus', description: "The boot progress of the peer's machine, with a verdict" });
 
+export const frozenAnswerSchema = named('FrozenAnswer', 'The answer of `POST /v1/freeze`', {
+  channel: channel(),
+  paths: z.array(z.string()).describe('The frozen mount points, in the order in which they were frozen'),
+  forS: measure().describe('The time after which the machine thaws by itself, in seconds'),
+});
+
+export const thawedAnswerSchema = named('ThawedAnswer', 'The answer of `POST /v1/thaw`', {
+  channel: channel(),
+  heldMs: measure().describe('How long the file systems were frozen, in milliseconds'),
+  cause: z.enum(['asked', 'time']).describe('`asked`: now; `time`: before, by itself, since its time was over'),
+});
+
 /** Rows for the types of `types.ts`. */
 export const MACHINE_TYPES = {
   BootState: bootStateSchema,
   Disk: diskSchema,
   NetworkInterface: interfaceSchema,
+  MachineHistory: machineHistorySchema,
   Machine: machineSchema,
   MachineInfo: machineInfoSchema,
   BootStatus: bootStatusSchema,
+  FrozenAnswer: frozenAnswerSchema,
+  ThawedAnswer: thawedAnswerSchema,
 };

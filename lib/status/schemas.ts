@@ -7,7 +7,7 @@ import { INTEGRITY_LEVELS } from '../codec/header.js';
 import { LOG_LEVELS } from '../events.js';
 import { STREAM_WAITS } from '../session/local-end.js';
 import { CHANNEL_STATES } from './describe.js';
-import { MACHINE_TYPES } from './machine-schemas.js';
+import { MACHINE_TYPES, machineHistorySchema } from './machine-schemas.js';
 import { CHANNEL_TOTALS } from './totals.js';
 import * as z from './zod.js';
 
@@ -290,6 +290,7 @@ const processStatusSchema = named('ProcessStatus', 'The process as a whole; amou
     .nullable()
     .describe('Since the last request for it; null on the first request within a minute, which starts the measurement'),
   logLevel: logLevelSchema.describe('The least important level that it logs'),
+  machine: machineHistorySchema.describe('What it did to its machine'),
 });
 
 export const controlStatusSchema = named('Status', 'The process and its channels', {

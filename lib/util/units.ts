@@ -51,6 +51,10 @@ export function parseDuration(text: string): number | null {
 /** The shortest such text with one unit, `90s`, for whole milliseconds; `0` for zero. `parseDuration` reads it back. */
 export const formatDuration = (ms: number): string => formatUnits(ms, [...TIMES, ['', 1]]);
 
+/** `61.2 s`, `80 ms`: a measured time, for the log. */
+export const formatElapsed = (ms: number): string =>
+  ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+
 // Counts.
 
 /** `1 stream`, `2 streams`. */

@@ -59,7 +59,16 @@ test('flags only, with defaults for everything else', (t) => {
       {
         ...{ label: 'default', address: parseChannel('tcp-connect:127.0.0.1:9000'), forwards: [], name: null },
         ...{ waitMs: 10_000, deadAfterMs: 30_000, bufferBytes: 1_048_576, insecure: false, keyFiles: [] },
-        ...{ peerAddress: false, announcePorts: null, forwardPorts: null, policies: {}, egress: {} },
+        ...{
+          peerAddress: false,
+          followClock: null,
+          freeze: false,
+          reseed: false,
+          announcePorts: null,
+          forwardPorts: null,
+          policies: {},
+          egress: {},
+        },
         ...{ exec: null, copy: null, storage: { isAllowed: true, socketPath: null, parallel: 1 } },
       },
     ],

@@ -58,7 +58,10 @@ const SAID: readonly (readonly [line: string, flags: Flags, request: object])[] 
   ['peer-address = true', { 'peer-address': true }, { peerAddress: true }],
   ['allow-exec = ["/bin/a", "/bin/b"]', { 'allow-exec': '/bin/a,/bin/b' }, { allowExec: ['/bin/a', '/bin/b'] }],
   ['allow-copy = "/srv"', { 'allow-copy': '/srv' }, { allowCopy: '/srv' }],
+  ['allow-freeze = true', { 'allow-freeze': true }, { allowFreeze: true }],
   ['info = true', { info: true }, { info: true }],
+  ['follow-clock = "500ms,back=no"', { 'follow-clock': '500ms,back=no' }, { followClock: '500ms,back=no' }],
+  ['reseed = true', { reseed: true }, { reseed: true }],
   ['announce-ports = "8080,3000-3999"', { 'announce-ports': '8080,3000-3999' }, { announcePorts: '3000-3999,8080' }],
   ['forward-ports = "5000,address=::1"', { 'forward-ports': '5000,address=::1' }, { forwardPorts: '5000,address=::1' }],
   [

@@ -23,6 +23,7 @@ import {
   type TestRequest,
 } from '../helpers/control.js';
 import { PROJECT_ROOT, projectText, staticImports, temporaryFolder, writeKeyFile } from '../helpers/files.js';
+import { freezableMachine } from '../helpers/freezable-machine.js';
 import { echo, localServer, openEcho, steeredPair, TestProxy } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
@@ -306,10 +307,12 @@ function schemaOf(schema: Record<string, unknown>): z.ZodType {
 test('every route answers as the description says', async (t) => {
   const target = await localServer(t, echo);
   const egress = { internet: { allow: ['127.0.0.0/8:443'], upstream: 'http://[::1]:1' } };
-  const { here, control } = await steeredPair(t, {
+  const { here, peer, control } = await steeredPair(t, {
     here: { outgoing: ['echo:0'], egress },
     peer: { incoming: [`echo:${target.port}`], info: true },
   });
+  const { service } = freezableMachine(t);
+  peer.proxy.serve('freeze', (stream) => service.serve(stream));
   // One of the routes resets its stream.
   (await openEcho(t, here.port('echo'))).on('error', () => undefined);
   const [stream] = here.proxy.listStreams();

@@ -157,6 +157,8 @@ export const routeRequests = (streamId: number): readonly (readonly [route: stri
   ['get /v1/wait', '/v1/wait?service=echo&channel=default&timeout=1'],
   ['get /v1/info', '/v1/info'],
   ['get /v1/boot', '/v1/boot?channel=default'],
+  ['post /v1/freeze', '/v1/freeze', { paths: ['/srv'], forS: 5 }],
+  ['post /v1/thaw', '/v1/thaw', {}],
   ['put /v1/log-level', '/v1/log-level', { level: 'debug' }],
   ['get /v1/config', '/v1/config'],
   ['post /v1/reload', '/v1/reload'],

@@ -10,7 +10,7 @@ import { CONTROL_COMMANDS } from '../../cli/command/table.js';
 import { RUN_OPTIONS } from '../../cli/run/options.js';
 import { takeServiceEnvironment } from '../../cli/service/environment.js';
 import { ERROR_CODES } from '../../lib/errors.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText, temporaryFolder } from '../helpers/files.js';
 import { testWith } from '../helpers/test-with.js';
 
 const FOLDER = join(PROJECT_ROOT, 'packaging/systemd');
@@ -57,6 +57,15 @@ for (const unit of UNITS) {
     t.true(Number(/exposure level for .*: (\d+\.\d)/.exec(text)?.[1]) <= MAX_EXPOSURE, text);
   });
 }
+
+withSystemd('the drop-in for a guest that is restored and frozen is valid, and is the one in the document', (t) => {
+  const unit = 'vproxy-guest@.service';
+  const text = read('drop-ins/guest-restore.conf');
+  const folder = installUnits(t, { [unit]: text });
+  t.deepEqual(analyze(folder, 'verify', '--man=no', join(folder, instanceOf(unit))), { status: 0, text: '' });
+  const settings = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  t.true(projectText('docs/restore.md').includes(`restore.conf\n${settings.join('\n')}\n`));
+});
 
 withSystemd('the drop-in for commands in a guest is valid, and opens what commands need', (t) => {
   const unit = 'vproxy-guest@.service';

@@ -36,7 +36,7 @@ export async function checkSession(machine: Machine, { vproxy, channel }: Runnin
     roundTripMs === null
       ? finding('peer-silent', `${facts}, which does not answer a ping`)
       : finding('session-up', `${facts}, round trip ${roundTripMs.toFixed(1)} ms`),
-    ...describeClock(session),
+    ...(await checkClock(machine, vproxy.path, channel.label, session)),
     ...describeResume(session),
     ...describeVersion(session, vproxy.status.process.version),
     ...missingServices(channel, session, vproxy.forwards),
@@ -108,16 +108,25 @@ function lastEnd({ history }: ChannelStatus): Finding[] {
   return [finding('session-ended', message, adviceForCode(last.code))];
 }
 
-/** Transit time makes a clock seem slow, but not by this much. */
-function describeClock({ clockOffsetMs, ageMs }: SessionStatus): Finding[] {
-  if (clockOffsetMs === null || Math.abs(clockOffsetMs) < CLOCK_MS) return [];
-  const way = clockOffsetMs > 0 ? 'ahead of' : 'behind';
-  const when = `when the session began or the peer’s services changed, at most ${formatAge(ageMs)} ago`;
+/** Measures the clock of a peer that tells the time; otherwise reports what the session told when it began. */
+async function checkClock(machine: Machine, path: string, channel: string, session: SessionStatus): Promise<Finding[]> {
+  const { clockOffsetMs, ageMs, peer } = session;
+  const isAsked = peer.services.includes('info');
+  const signal = AbortSignal.timeout(machine.timeFor(PING_PART));
+  const asked = isAsked
+    ? await connectControl(path)
+        .info({ channel, signal })
+        .catch(() => null)
+    : null;
+  const offsetMs = asked?.clock.offsetMs ?? clockOffsetMs ?? 0;
+  // Transit time makes a clock seem slow, but not by this much.
+  if (Math.abs(offsetMs) < CLOCK_MS) return [];
+  const way = `${formatAge(Math.abs(offsetMs))} ${offsetMs > 0 ? 'ahead of' : 'behind'} the one here`;
+  const when = ` when the session began or the peer’s services changed, at most ${formatAge(ageMs)} ago`;
+  const message = asked === null ? `the clock of the peer was ${way}${when}` : `the clock of the peer is ${way}`;
+  if (!peer.services.includes('clock')) return [finding('peer-clock', message)];
   return [
-    finding(
-      'peer-clock',
-      `the clock of the peer was ${formatAge(Math.abs(clockOffsetMs))} ${way} the one here ${when}`,
-    ),
+    finding('peer-clock', message, 'see the log of the peer’s vproxy, which may not set the clock (docs/restore.md)'),
   ];
 }
 

@@ -12,12 +12,14 @@ import type {
   EgressStatus,
   EgressTest,
   ForwardStatus,
+  FrozenAnswer,
   MachineInfo,
   PingAnswer,
   PortStatus,
   ReloadAnswer,
   ServiceStatus,
   StreamWithRates,
+  ThawedAnswer,
   UpgradeAnswer,
 } from '../../status/types.js';
 import { pause, systemClock } from '../../util/clock.js';
@@ -185,6 +187,19 @@ export class ControlClient {
     }
   }
 
+  /**
+   * Freezes file systems of the peer's machine: those mounted at `paths`, or all that can be frozen. It thaws by itself after
+   * `forS` seconds (1 to 60, default 10). Rejects with `freeze-failed`, and with `unknown-service` if the peer does not allow it.
+   */
+  freeze({ channel, paths, forS, signal }: FreezeRequest = {}): Promise<FrozenAnswer> {
+    return requestValue(this.path, 'POST /v1/freeze', { body: { channel, paths, forS }, signal });
+  }
+
+  /** Thaws what {@link freeze} froze. Rejects with `not-found` if nothing was. */
+  thaw({ channel, signal }: MachineRequest = {}): Promise<ThawedAnswer> {
+    return requestValue(this.path, 'POST /v1/thaw', { body: { channel }, signal });
+  }
+
   /** Sets the minimum level that the process logs. */
   logLevel(level: LogLevel): Promise<{
     /** The new level. */
@@ -307,6 +322,14 @@ export interface MachineRequest {
   readonly channel?: string | undefined;
   /** Cancels the request. */
   readonly signal?: AbortSignal;
+}
+
+/** Options for a freeze. */
+export interface FreezeRequest extends MachineRequest {
+  /** Mount points, as absolute paths. Default: all that can be frozen. */
+  readonly paths?: readonly string[] | undefined;
+  /** The time after which the machine thaws by itself, in seconds. Default 10. */
+  readonly forS?: number | undefined;
 }
 
 /** Options for waiting for a boot. */

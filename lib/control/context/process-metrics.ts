@@ -1,5 +1,6 @@
 /** The metrics of the process itself, under their usual names; they need no sampling. */
 import { performance } from 'node:perf_hooks';
+import { machineHistory } from '../../services/machine-history.js';
 import { countDescriptors, descriptorLimit } from '../../system/descriptors.js';
 import type { ProcessControl } from './context.js';
 import { labelText, type Metric, type MetricsText } from './metrics-text.js';
@@ -61,6 +62,19 @@ const PROCESS_METRICS: readonly ProcessMetric[] = [
     'Time that the event loop was idle.',
     () => performance.eventLoopUtilization().idle / 1000,
   ),
+  metric(
+    'counter',
+    'vproxy_machine_restores_total',
+    'Restores of this machine that were noticed.',
+    () => machineHistory.restores,
+  ),
+  metric(
+    'counter',
+    'vproxy_machine_clock_steps_total',
+    'Times that the clock was set.',
+    () => machineHistory.clockSteps,
+  ),
+  metric('counter', 'vproxy_machine_freezes_total', 'Freezes of file systems.', () => machineHistory.freezes),
 ];
 
 const NO_LINES = { log: 0, audit: 0 };

@@ -1,5 +1,6 @@
 /** Routes of the process: status, events, metrics, ping, wait, log level, configuration, upgrade, drain, stop. */
 import { VproxyError } from '../../errors.js';
+import { describeHistory } from '../../services/machine-history.js';
 import {
   channelStatusSchema,
   controlEventSchema,
@@ -160,6 +161,7 @@ function describeProcess(control: ProcessControl, eventLoopDelay: LoopDelay | nu
     memory: { residentBytes: rss, heapBytes: heapUsed, externalBytes: external },
     eventLoopDelay,
     logLevel: control.logLevel,
+    machine: describeHistory(),
   };
 }
 

@@ -133,6 +133,9 @@ export const ADOPTED_OPTIONS = [
   'exec',
   'copy',
   'info',
+  'followClock',
+  'freeze',
+  'reseed',
   'announcePorts',
   'forwardPorts',
 ] as const satisfies readonly (keyof ChannelOptions)[];

@@ -18,6 +18,7 @@ import { DEFAULT_BUFFER_BYTES } from '../../system/sockets/socket-buffer.js';
 import { escapeText } from '../../util/escape.js';
 import { type ForwardEntry, ForwardTable } from '../forward-table.js';
 import { ChannelPorts, type ChannelPortsState } from '../ports/channel-ports.js';
+import { PeerClock } from '../services/peer-clock.js';
 import { ProgramStreams } from '../services/program-streams.js';
 import { Recordings } from '../services/recordings.js';
 import { hasBroker, requestFilters, STORAGE_SERVICE, StorageService } from '../services/storage.js';
@@ -63,6 +64,7 @@ export class ProxyChannel {
   /** Sessions whose peer has announced its services. */
   readonly #listed = new WeakSet<Session>();
   readonly #permitted: PermittedServices;
+  readonly #peerClock: PeerClock;
   readonly #recordings: Recordings;
   readonly #stopping = new AbortController();
   readonly #channelLog: ChannelLog;
@@ -99,6 +101,7 @@ export class ProxyChannel {
       log,
     });
     this.#permitted.prepare(options)();
+    this.#peerClock = new PeerClock(address, clock);
     this.sessions = this.#makeSessions(state?.record);
     this.supervisor = this.#supervise();
     if (restored !== undefined) this.#restore(restored);
@@ -448,7 +451,10 @@ export class ProxyChannel {
   #take(session: Session, isRestored: boolean): void {
     session.server = this.registry;
     session.on('measured', (roundTripMs) => this.tally.roundTrips.add(roundTripMs));
-    if (isRestored) this.#listed.add(session);
+    if (isRestored) {
+      this.#listed.add(session);
+      this.#peerClock.update(session);
+    }
     session.on('services', (services) => {
       const list = escapeText([...services].join(', '), MAX_LIST_LENGTH);
       const message = `the peer offers: ${list || 'nothing'}`;
@@ -457,6 +463,7 @@ export class ProxyChannel {
       const isFirst = !this.#listed.has(session);
       this.#listed.add(session);
       if (isFirst) this.forwards.warnOfMissing(this.forwards.active);
+      this.#peerClock.update(session);
       this.#tellChange();
     });
     if (!isRestored) session.start(this.registry.list(), this.ports.announced);

@@ -7,15 +7,8 @@ import type * as z from '../../status/zod.js';
 import { encodeRecord } from '../../util/bytes/records.js';
 import type { Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
-import {
-  decodeTime,
-  decodeTold,
-  encodeAsk,
-  INFO_KIND,
-  type InfoSubject,
-  MAX_TOLD_BYTES,
-  readRecords,
-} from './info-messages.js';
+import { readRecords } from '../read-records.js';
+import { decodeTime, decodeTold, encodeAsk, INFO_KIND, type InfoSubject, MAX_TOLD_BYTES } from './info-messages.js';
 
 /** Options for {@link askMachine} and {@link askBoot}. */
 export interface InfoCallOptions {
@@ -110,7 +103,7 @@ class InfoCall {
     this.#stream = stream;
     this.#clock = clock;
     this.#timeOfDay = timeOfDay;
-    this.#records = readRecords(stream, MAX_TOLD_BYTES);
+    this.#records = readRecords(stream, { what: 'info', maxBytes: MAX_TOLD_BYTES });
   }
 
   async ask<S extends z.ZodType>(about: InfoSubject, schema: S): Promise<z.output<S>> {

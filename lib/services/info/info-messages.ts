@@ -1,8 +1,6 @@
 /** The records on a stream of the service `info` (docs/info.md). */
-import type { Duplex } from 'node:stream';
 import { protocolError } from '../../errors.js';
-import { decodeJsonRecord, encodeRecord, RecordReader } from '../../util/bytes/records.js';
-import { LoopTurns } from '../../util/concurrency.js';
+import { decodeJsonRecord, encodeRecord } from '../../util/bytes/records.js';
 
 export const INFO_SERVICE = 'info';
 
@@ -64,41 +62,4 @@ export function decodeTime(payload: Buffer): number {
   const { timeMs } = decodeJsonRecord(payload, 'info: the time');
   if (typeof timeMs === 'number' && Math.abs(timeMs) <= MAX_TIME_MS) return timeMs;
   throw protocolError('info: invalid time');
-}
-
-interface InfoRecord {
-  readonly kind: number;
-  readonly payload: Buffer;
-}
-
-/**
- * Yields the records of a stream: reads no more while one is being processed, nor when a turn is over. Ends with the other
- * side's direction. Rejects with the error of the stream, and with `protocol-error` for a header that announces more than
- * `maxBytes`.
- */
-export async function* readRecords(
-  stream: Duplex,
-  maxBytes: number,
-  turns = new LoopTurns(),
-): AsyncGenerator<InfoRecord, void> {
-  const found: InfoRecord[] = [];
-  const reader = new RecordReader({
-    pieces: new Set(),
-    onHeader: (kind, bytes) => {
-      if (bytes <= maxBytes) return;
-      throw protocolError(`info: record of kind ${kind} too long: ${bytes} bytes (max ${maxBytes})`);
-    },
-    onRecord: (kind, payload) => void found.push({ kind, payload }),
-    onPiece: () => undefined,
-    isFull: () => found.length > 0,
-  });
-  for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-    for (let at = 0; at < chunk.length; ) {
-      at += reader.push(chunk.subarray(at));
-      for (const record of found.splice(0)) {
-        await turns.next();
-        yield record;
-      }
-    }
-  }
 }

@@ -3,16 +3,9 @@ import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../../errors.js';
 import type { Clock } from '../../util/clock.js';
 import { LoopTurns } from '../../util/concurrency.js';
+import { readRecords, writeRecord } from '../read-records.js';
 import { readBoot } from './boot.js';
-import {
-  decodeAsk,
-  encodeTime,
-  encodeTold,
-  INFO_KIND,
-  type InfoSubject,
-  MAX_ASK_BYTES,
-  readRecords,
-} from './info-messages.js';
+import { decodeAsk, encodeTime, encodeTold, INFO_KIND, type InfoSubject, MAX_ASK_BYTES } from './info-messages.js';
 import { MachineReader } from './machine-reader.js';
 import { type MachineSources, thisMachine } from './this-machine.js';
 
@@ -69,7 +62,7 @@ export class InfoService {
   }
 
   async #answerAll(stream: Duplex): Promise<void> {
-    const records = readRecords(stream, MAX_ASK_BYTES, this.#turns);
+    const records = readRecords(stream, { what: 'info', maxBytes: MAX_ASK_BYTES, turns: this.#turns });
     for (;;) {
       const cancel = this.#clock.schedule(IDLE_MS, () => {
         stream.destroy(new VproxyError('stalled', `info: no request for ${IDLE_MS / 1000} s`));
@@ -77,7 +70,7 @@ export class InfoService {
       const next = await records.next().finally(cancel);
       if (next.done === true) break;
       const answer = await this.#answer(next.value.kind, next.value.payload);
-      if (answer !== null) await write(stream, answer);
+      if (answer !== null) await writeRecord(stream, answer);
     }
     stream.end();
   }
@@ -103,11 +96,4 @@ export class InfoService {
     told.then(found, found);
     return told;
   }
-}
-
-/** Resolves when there is room for more. */
-function write(stream: Duplex, bytes: Buffer): Promise<void> {
-  return new Promise((resolve, reject) => {
-    stream.write(bytes, (error) => (error instanceof Error ? reject(error) : resolve()));
-  });
 }

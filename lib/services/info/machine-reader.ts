@@ -2,8 +2,10 @@
 
 import { MAX_ADDRESSES, MAX_DISKS, MAX_INTERFACES, MAX_TEXT_LENGTH } from '../../status/machine-bounds.js';
 import type { Disk, Machine, NetworkInterface } from '../../status/types.js';
+import { type Mount, parseMounts } from '../../system/mounts.js';
 import { type Clock, settledWithin } from '../../util/clock.js';
 import { orElse } from '../../util/or-else.js';
+import { describeHistory } from '../machine-history.js';
 import { readBoot } from './boot.js';
 import type { FileSystemSize, MachineSources } from './this-machine.js';
 
@@ -42,6 +44,7 @@ export class MachineReader {
       disks,
       interfaces: this.#listInterfaces(),
       boot,
+      history: describeHistory(),
     };
   }
 
@@ -82,11 +85,11 @@ export class MachineReader {
   async #readDisks(): Promise<Disk[]> {
     const text = await this.#sources.readText('/proc/self/mountinfo');
     const disks: Disk[] = [];
-    for (const { mountPoint, device, type } of listFileSystems(text ?? '').slice(0, MAX_DISKS)) {
+    for (const { mountPoint, source, type } of listFileSystems(text ?? '').slice(0, MAX_DISKS)) {
       const size = await this.#measure(mountPoint);
       disks.push({
         mountPoint: cut(mountPoint),
-        device: cut(device),
+        device: cut(source),
         type: cut(type),
         sizeBytes: size === null ? null : size.blocks * size.bsize,
         freeBytes: size === null ? null : size.bfree * size.bsize,
@@ -147,12 +150,6 @@ function parseOsRelease(text: string): ReadonlyMap<string, string> {
   return new Map(pairs);
 }
 
-interface MountedFileSystem {
-  readonly mountPoint: string;
-  readonly device: string;
-  readonly type: string;
-}
-
 /** Local file systems without a device number of their own. */
 const WITHOUT_DEVICE: ReadonlySet<string> = new Set(['bcachefs', 'btrfs', 'zfs']);
 
@@ -169,28 +166,15 @@ const SERVED: ReadonlySet<string> = new Set([
  * Lists the real file systems in /proc/self/mountinfo (proc_pid_mountinfo(5)), each once: those on a block device, and the root
  * in any case; none that a network, another machine or a program serves.
  */
-function listFileSystems(text: string): MountedFileSystem[] {
-  const mounted = new Map<string, MountedFileSystem & { readonly id: string }>();
-  for (const line of text.split('\n')) {
-    const [before = '', after = ''] = line.split(' - ');
-    const [, , id = '', , point = ''] = before.split(' ');
-    const [type = '', source = ''] = after.split(' ');
-    const mountPoint = unescapeOctal(point);
-    // A mount hides the one below it, even if it is omitted itself.
-    mounted.delete(mountPoint);
+function listFileSystems(text: string): Mount[] {
+  const byDevice = new Map<string, Mount>();
+  for (const mount of parseMounts(text)) {
+    const { id, mountPoint, type } = mount;
     const isServed = SERVED.has(type) || type.startsWith('fuse');
     const isReal = (!id.startsWith('0:') || WITHOUT_DEVICE.has(type)) && !IMAGES.has(type);
-    if (point !== '' && !isServed && (isReal || mountPoint === '/'))
-      mounted.set(mountPoint, { id, mountPoint, device: unescapeOctal(source), type });
-  }
-  const byDevice = new Map<string, MountedFileSystem>();
-  for (const { id, ...found } of mounted.values()) {
     const other = byDevice.get(id);
-    if (other === undefined || found.mountPoint.length < other.mountPoint.length) byDevice.set(id, found);
+    const isShorter = other === undefined || mountPoint.length < other.mountPoint.length;
+    if (isShorter && !isServed && (isReal || mountPoint === '/')) byDevice.set(id, mount);
   }
   return [...byDevice.values()];
 }
-
-/** Decodes octal escapes: `\040` is a space. */
-const unescapeOctal = (text: string): string =>
-  text.replace(/\\([0-7]{3})/g, (_escape, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));

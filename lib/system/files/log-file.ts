@@ -4,6 +4,7 @@ import { promisify } from 'node:util';
 import { systemCode } from '../../errors.js';
 import { type Clock, pause } from '../../util/clock.js';
 import { describeError } from '../../util/escape.js';
+import { writesAllowed } from './frozen-writes.js';
 
 /** When the file is renamed to `PATH.1`, that one to `PATH.2`, and so on. */
 export interface Rotation {
@@ -120,6 +121,7 @@ export class LogFile {
   /** Runs an action; on failure, reports it once and waits before the next attempt. */
   async #attempt(action: () => Promise<void> | void): Promise<boolean> {
     try {
+      await writesAllowed();
       this.open();
       await action();
     } catch (error) {

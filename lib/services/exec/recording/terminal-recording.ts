@@ -2,6 +2,7 @@
 import { close, ftruncate, write } from 'node:fs';
 import { StringDecoder } from 'node:string_decoder';
 import { promisify } from 'node:util';
+import { writesAllowed } from '../../../system/files/frozen-writes.js';
 import type { Clock } from '../../../util/clock.js';
 import { deferred } from '../../../util/concurrency.js';
 import { describeError } from '../../../util/escape.js';
@@ -137,6 +138,7 @@ export class TerminalRecording {
   }
 
   async #writeLines(): Promise<void> {
+    await writesAllowed();
     const { fd } = this.#options;
     const bytes = Buffer.from(this.#lines.join(''));
     const wholeBytes = this.#bytes - this.#waitingBytes;

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const hooksTime = 30 * time.Second // for all hooks of a folder
+
+var hookNames = regexp.MustCompile(`^[\w-]+$`) // as in run-parts(8)
+
+// runHooks runs the executable files of a folder one after the other, and returns the first failure, which does not stop the
+// rest.
+func runHooks(ctx context.Context, folder, argument string, env ...string) (first *failure) {
+	ctx, cancel := context.WithTimeout(ctx, hooksTime)
+	defer cancel()
+	entries, _ := os.ReadDir(folder)
+	for _, each := range entries {
+		path := filepath.Join(folder, each.Name())
+		if _, err := exec.LookPath(path); err != nil || !hookNames.MatchString(each.Name()) {
+			continue
+		}
+		level, how := logInfo, runHook(ctx, exec.Command(path, strings.Fields(argument)...), env)
+		message := escape(path, 200) + ": " + escape(how, 300)
+		if how != "done" {
+			level = logWarn
+		}
+		if logLine(level, "hook", "%s", message); how != "done" && first == nil {
+			first = failf("freeze-failed", "%s", message)
+		}
+	}
+	return first
+}
+
+// runHook returns "done", or else what the program wrote, or how it ended.
+func runHook(ctx context.Context, command *exec.Cmd, env []string) string {
+	read, write, err := os.Pipe()
+	// Wait does not wait for a pipe that is a file: what the program leaves in the background may keep it open.
+	command.Stdout, command.Stderr, command.Env = write, write, append(os.Environ(), env...)
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err == nil {
+		err = start(command)
+		write.Close()
+		defer read.Close()
+	}
+	if err != nil {
+		return describe(err)
+	}
+	name, how, exited, heard := filepath.Base(command.Path), "done", make(chan error, 1), make(chan string)
+	go func() { exited <- command.Wait() }()
+	go func() {
+		output, _ := io.ReadAll(io.LimitReader(read, copyBlock))
+		io.Copy(io.Discard, read)
+		heard <- strings.Join(strings.Fields(string(output)), " ")
+	}()
+	select {
+	case err = <-exited:
+		if err != nil {
+			how = name + strings.Replace(" "+err.Error(), "exit status", "exited with", 1)
+		}
+	case <-ctx.Done():
+		how = name + map[bool]string{true: " timed out", false: " was cancelled"}[ctx.Err() == context.DeadlineExceeded]
+		syscall.Kill(-command.Process.Pid, syscall.SIGKILL) // a process that hangs in the kernel does not exit even then
+	}
+	read.SetReadDeadline(time.Now().Add(outputGrace))
+	if output := <-heard; how != "done" && output != "" {
+		return output
+	}
+	return how
+}

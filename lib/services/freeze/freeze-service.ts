@@ -1,0 +1,164 @@
+/** The service `freeze`: freezes file systems of this machine while a stream of its host lasts (docs/restore.md). */
+import { readFile } from 'node:fs/promises';
+import type { Duplex } from 'node:stream';
+import { toVproxyError, VproxyError } from '../../errors.js';
+import { type Log, makeEvent } from '../../events.js';
+import { holdWrites, releaseWrites } from '../../system/files/frozen-writes.js';
+import type { Clock } from '../../util/clock.js';
+import { escapeText } from '../../util/escape.js';
+import { formatDuration, formatElapsed } from '../../util/units.js';
+import { machineHistory } from '../machine-history.js';
+import { readRecords } from '../read-records.js';
+import { runHooks } from '../run-hooks.js';
+import { chooseFileSystems } from './file-systems.js';
+import {
+  decodeFreeze,
+  encodeFreezeRecord,
+  FREEZE_KIND,
+  type FreezeRequest,
+  MAX_FREEZE_BYTES,
+} from './freeze-messages.js';
+import { type Frozen, freeze } from './freezer.js';
+
+interface FreezeServiceOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Default: this machine's. */
+  readonly freeze?: typeof freeze;
+  readonly mountinfo?: string;
+  /** The folder of programs to run before a freeze and after the thaw. */
+  readonly hooks?: string;
+}
+
+/** Limit on the time until the request, in milliseconds. */
+const REQUEST_MS = 10_000;
+
+/** Whether a call of any channel is at work: file systems are this machine's. */
+let isTaken = false;
+
+export class FreezeService {
+  readonly #options: Required<FreezeServiceOptions>;
+  readonly #calls = new Map<Duplex, Promise<void>>();
+
+  constructor(options: FreezeServiceOptions) {
+    const defaults = { freeze, mountinfo: '/proc/self/mountinfo', hooks: '/etc/vproxy/freeze.d' };
+    this.#options = { ...defaults, ...options };
+  }
+
+  /** Freezes as the stream requests, until it ends; owns the stream. */
+  serve(stream: Duplex): void {
+    stream.on('error', () => undefined);
+    const call = this.#answer(stream)
+      .catch((error: unknown) => void stream.destroy(toVproxyError(error)))
+      .finally(() => this.#calls.delete(stream));
+    this.#calls.set(stream, call);
+  }
+
+  isServing(stream: Duplex): boolean {
+    return this.#calls.has(stream);
+  }
+
+  /** Thaws. */
+  async stop(): Promise<void> {
+    for (const stream of this.#calls.keys()) stream.destroy(new VproxyError('shutdown', 'shutting down'));
+    await Promise.all(this.#calls.values());
+  }
+
+  async #answer(stream: Duplex): Promise<void> {
+    const records = readRecords(stream, { what: 'freeze', maxBytes: MAX_FREEZE_BYTES });
+    const cancel = this.#options.clock.schedule(REQUEST_MS, () => {
+      stream.destroy(new VproxyError('stalled', `freeze: no request for ${REQUEST_MS / 1000} s`));
+    });
+    const first = await records.next().finally(cancel);
+    if (first.done === true) {
+      stream.end();
+      return;
+    }
+    if (first.value.kind !== FREEZE_KIND.FREEZE)
+      throw new VproxyError('protocol-error', 'freeze: the first record is no request');
+    const request = decodeFreeze(first.value.payload);
+    // Whatever else the host sends means nothing; its end means the thaw.
+    const ended = endOf(records);
+    if (isTaken) {
+      fail(stream, ALREADY_FROZEN);
+      return;
+    }
+    isTaken = true;
+    try {
+      await this.#freeze(stream, request, ended);
+    } finally {
+      isTaken = false;
+    }
+  }
+
+  async #freeze(stream: Duplex, { paths: wanted, forMs }: FreezeRequest, ended: Promise<void>): Promise<void> {
+    const { log, clock, mountinfo } = this.#options;
+    let paths = wanted;
+    let frozen: TimedFrozen;
+    try {
+      paths = chooseFileSystems(await readFile(mountinfo, 'utf8'), wanted);
+      frozen = await this.#begin(paths, forMs);
+    } catch (error) {
+      const { message } = toVproxyError(error);
+      log(makeEvent('freeze-failed', `cannot freeze file systems: ${message}`, { paths }));
+      fail(stream, message);
+      return;
+    }
+    stream.write(encodeFreezeRecord(FREEZE_KIND.FROZEN, { paths }));
+    void ended.then(() => frozen.thaw());
+    const cause = await frozen.thawed;
+    const heldMs = clock.now() - frozen.beganAtMs;
+    releaseWrites();
+    const why = { asked: stream.destroyed ? 'the stream ended' : 'asked', time: 'time was over', killed: KILLED }[
+      cause
+    ];
+    const message = `thawed file systems after ${formatElapsed(heldMs)} (${why})`;
+    log(makeEvent('thawed', message, { paths, heldMs, cause }, cause === 'asked' ? 'info' : 'warn'));
+    await this.#runHooks('thaw');
+    if (cause === 'killed') fail(stream, `${KILLED}; all are thawed`);
+    else stream.end(encodeFreezeRecord(FREEZE_KIND.THAWED, { heldMs, cause }));
+  }
+
+  /** Rejects with `freeze-failed`, when nothing is frozen and writes are allowed. */
+  async #begin(paths: readonly string[], forMs: number): Promise<TimedFrozen> {
+    const failure = await this.#runHooks('freeze');
+    try {
+      if (failure !== null) throw new VproxyError('freeze-failed', failure);
+      const list = `freezing ${escapeText(paths.join(', '), 512)} for at most ${formatDuration(forMs)}`;
+      this.#options.log(makeEvent('freezing', list, { paths, forMs }));
+      holdWrites();
+      const beganAtMs = this.#options.clock.now();
+      const frozen = await this.#options.freeze(paths, forMs);
+      machineHistory.freezes += 1;
+      machineHistory.frozenAtMs = Date.now();
+      return { ...frozen, beganAtMs };
+    } catch (error) {
+      releaseWrites();
+      await this.#runHooks('thaw');
+      throw error;
+    }
+  }
+
+  #runHooks(moment: 'freeze' | 'thaw'): Promise<string | null> {
+    const { hooks, log, clock } = this.#options;
+    return runHooks(hooks, { args: [moment], log, clock });
+  }
+}
+
+type TimedFrozen = Frozen & { readonly beganAtMs: number };
+
+const KILLED = 'the process that froze them was killed';
+
+const ALREADY_FROZEN = 'file systems are frozen already; vproxy thaw ends that';
+
+function fail(stream: Duplex, message: string): void {
+  stream.end(encodeFreezeRecord(FREEZE_KIND.FAILED, { message }));
+}
+
+async function endOf(records: AsyncGenerator): Promise<void> {
+  try {
+    while ((await records.next()).done !== true);
+  } catch {
+    // An end, too.
+  }
+}

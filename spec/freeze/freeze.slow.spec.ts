@@ -1,0 +1,121 @@
+/** `vproxy freeze` and `vproxy thaw`, with both programs in the guest, on ext4 on loop devices. */
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { AS_GUEST, buildGuest } from '../guest-program/build.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { type ProcessPair, processPair } from '../helpers/process-pair.js';
+import { serialTestWith } from '../helpers/test-with.js';
+import { eventually } from '../helpers/time.js';
+import { runVproxy } from '../helpers/vproxy-process.js';
+
+buildGuest();
+
+/** An ext4, and one on a file in it; thawed and unmounted after the test. */
+function mountTwo(t: ExecutionContext): readonly [outer: string, inner: string] {
+  const folder = temporaryFolder(t);
+  const mount = (image: string, place: string): string => {
+    writeFileSync(image, '');
+    truncateSync(image, image.includes('outer') ? 32 << 20 : 8 << 20);
+    execFileSync('mkfs.ext4', ['-q', image]);
+    mkdirSync(place);
+    execFileSync('mount', ['-o', 'loop', image, place]);
+    t.teardown(() => execFileSync('umount', [place]));
+    t.teardown(() => spawn('fsfreeze', ['-u', place], { stdio: 'ignore' }));
+    return place;
+  };
+  const outer = mount(join(folder, 'outer.img'), join(folder, 'outer'));
+  return [outer, mount(join(outer, 'inner.img'), join(folder, 'inner'))];
+}
+
+/** Writes a file there; resolves when that waits in the kernel. */
+async function writeIn(place: string): Promise<{ readonly written: Promise<unknown> }> {
+  const child = spawn('sh', ['-c', 'echo written > "$1/file"', 'sh', place]);
+  const written = once(child, 'exit');
+  const waits = () => readFileSync(`/proc/${child.pid}/stat`, 'utf8').includes(') D ');
+  await eventually(waits, { what: 'a writer that waits' });
+  return { written };
+}
+
+/** The states of the threads of a process. */
+const threadsOf = (pid: number): string[] =>
+  readdirSync(`/proc/${pid}/task`).map(
+    (id) => /\) (\S)/.exec(readFileSync(`/proc/${pid}/task/${id}/stat`, 'utf8'))?.[1] ?? '',
+  );
+
+/** Signals all processes that freeze this; it may be thawed by then. */
+const pkill = (signal: string, place: string) =>
+  spawnSync('pkill', [`-${signal}`, '-f', `(vproxy-|fs)freeze .*${place}`]);
+
+for (const [name, guestOptions] of [
+  ['vproxy', {}],
+  ['vproxy-guest', AS_GUEST],
+] as const) {
+  const withLoop = serialTestWith('root', 'loop', 'go');
+  const start = (t: ExecutionContext): Promise<ProcessPair> =>
+    processPair(t, { control: 'host', guest: ['--allow-freeze', '--allow-copy'], guestOptions });
+  const call = (pair: ProcessPair, ...words: string[]) => runVproxy(words, { env: pair.env });
+
+  withLoop(
+    `${name}: writes wait, the nested file system is frozen first, a second freeze is refused, a thaw lets go`,
+    async (t) => {
+      const [outer, inner] = mountTwo(t);
+      const pair = await start(t);
+      const frozen = await call(pair, 'freeze', outer, inner, '--json');
+      t.deepEqual(JSON.parse(frozen.stdout), { channel: 'default', paths: [inner, outer], forS: 10 });
+      const { written } = await writeIn(inner);
+      const again = await call(pair, 'freeze', inner);
+      t.deepEqual([again.code, /already/.test(again.stderr)], [74, true], again.stderr);
+      const thawed = await call(pair, 'thaw');
+      t.is(thawed.code, 0, thawed.stderr);
+      t.deepEqual(await written, [0, null]);
+      await pair.guest.waitForLine(/thawed file systems after .* \(asked\)/);
+      t.is((await call(pair, 'thaw')).code, 69);
+    },
+  );
+
+  withLoop(`${name}: thaws by itself when its time is over, and the command around it fails`, async (t) => {
+    const [outer] = mountTwo(t);
+    const pair = await start(t);
+    const script = `echo written > ${outer}/file; exit 3`;
+    const { code, stderr } = await call(pair, 'freeze', outer, '--for', '1', '--', 'sh', '-c', script);
+    t.deepEqual([code, /thawed by itself/.test(stderr)], [74, true], stderr);
+    t.is((await call(pair, 'freeze', outer, '--', 'sh', '-c', 'exit 3')).code, 3);
+    const none = await call(pair, 'freeze', `${outer}/none`);
+    t.deepEqual([none.code, /not a mount point/.test(none.stderr)], [74, true], none.stderr);
+  });
+
+  withLoop(`${name}: thaws when it is killed, and when what holds it is killed`, async (t) => {
+    const [outer, inner] = mountTwo(t);
+    const [file, large] = [join(temporaryFolder(t), 'file'), Buffer.alloc(8 << 20, 'x')];
+    writeFileSync(file, large);
+    for (const [isCopying, kill] of [
+      [false, (pair: ProcessPair) => pair.guest.kill('SIGKILL')],
+      // One of its threads waits in a write.
+      [true, (pair: ProcessPair) => pair.guest.kill('SIGKILL')],
+      [false, () => pkill('KILL', outer)],
+      // As a service manager does when vproxy was killed.
+      [
+        false,
+        (pair: ProcessPair) => {
+          pair.guest.kill('SIGKILL');
+          pkill('TERM', outer);
+        },
+      ],
+    ] as const) {
+      const pair = await start(t);
+      t.is((await call(pair, 'freeze', outer, inner, '--for', '60')).code, 0);
+      const copied = isCopying ? call(pair, 'copy', file, `:${outer}/copied`) : null;
+      if (isCopying) await eventually(() => threadsOf(pair.guest.pid).includes('D'), { what: 'a thread that waits' });
+      const { written } = await writeIn(outer);
+      const beganMs = performance.now();
+      kill(pair);
+      await written;
+      t.log(`${Math.round(performance.now() - beganMs)} ms`);
+      t.true(performance.now() - beganMs < 30_000, 'thawed only when its time was over');
+      await copied;
+    }
+  });
+}

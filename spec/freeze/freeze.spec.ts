@@ -1,0 +1,130 @@
+/** The service `freeze`: what is frozen, hooks, held writes, and hosts that break the rules; the freezer is replaced. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import test from 'ava';
+import { chooseFileSystems } from '../../lib/services/freeze/file-systems.js';
+import { FreezeCall } from '../../lib/services/freeze/freeze-call.js';
+import { encodeFreezeRecord, FREEZE_KIND } from '../../lib/services/freeze/freeze-messages.js';
+import { writesAllowed } from '../../lib/system/files/frozen-writes.js';
+import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
+import { resettingPair } from '../helpers/channel-pair.js';
+import { freezableMachine, MOUNTS } from '../helpers/freezable-machine.js';
+import { eventually } from '../helpers/time.js';
+
+test('file systems that can be frozen and written are chosen once each, the newest first, but those on files before', (t) => {
+  t.deepEqual(chooseFileSystems(MOUNTS, []), ['/srv/a b', '/srv', '/']);
+  t.deepEqual(chooseFileSystems(MOUNTS, ['/srv/', '/srv/a b']), ['/srv/a b', '/srv']);
+  t.throws(() => chooseFileSystems(MOUNTS, ['/srv/none']), { message: '/srv/none: not a mount point' });
+  t.throws(() => chooseFileSystems('', []), { message: 'no file system here can be frozen' });
+});
+
+type Machine = ReturnType<typeof freezableMachine>;
+
+function call({ clock, service }: Machine, { paths = [] as string[], signal = new AbortController().signal } = {}) {
+  const [near, far] = resettingPair();
+  service.serve(far);
+  return FreezeCall.begin(near, { paths, forMs: 10_000 }, { clock, signal });
+}
+
+const isHeld = (): Promise<boolean> =>
+  Promise.race([
+    writesAllowed().then(() => false),
+    Promise.resolve()
+      .then(() => Promise.resolve())
+      .then(() => Promise.resolve(true)),
+  ]);
+
+test.serial(
+  'R-FREEZE-4: frozen until the host asks, with writes of this process held, and hooks around it',
+  async (t) => {
+    const vm = freezableMachine(t);
+    const out = join(vm.hooks, 'out.txt');
+    writeFileSync(join(vm.hooks, '10-database'), `#!/bin/sh\necho "$1" >> ${out}\n`, { mode: 0o755 });
+    const frozen = await call(vm, { paths: ['/srv'] });
+    t.deepEqual([frozen.paths, vm.calls, readFileSync(out, 'utf8')], [['/srv'], [[['/srv'], 10_000]], 'freeze\n']);
+    t.true(await isHeld());
+    vm.clock.advance(3200);
+    t.deepEqual(await frozen.thaw(), { heldMs: 3200, cause: 'asked' });
+    t.false(await isHeld());
+    t.is(readFileSync(out, 'utf8'), 'freeze\nthaw\n');
+    t.deepEqual(
+      vm.messages().filter((line) => !line.startsWith('hook')),
+      ['freezing: freezing /srv for at most 10s', 'thawed: thawed file systems after 3.2 s (asked)'],
+    );
+  },
+);
+
+test.serial('R-FREEZE-3: a thaw whose time was over is told, and logged as a warning', async (t) => {
+  const vm = freezableMachine(t);
+  const frozen = await call(vm);
+  vm.clock.advance(10_000);
+  vm.thawed.resolve('time');
+  t.deepEqual(await frozen.thaw(), { heldMs: 10_000, cause: 'time' });
+  t.is(vm.messages().at(-1), 'thawed: thawed file systems after 10.0 s (time was over)');
+});
+
+test.serial('a second freeze is refused, whatever the channel; a host that goes away thaws', async (t) => {
+  const [vm, other] = [freezableMachine(t), freezableMachine(t)];
+  const giving = new AbortController();
+  const [near, far] = resettingPair();
+  vm.service.serve(far);
+  await FreezeCall.begin(near, { paths: [], forMs: 10_000 }, { clock: vm.clock, signal: giving.signal });
+  await t.throwsAsync(call(other), {
+    code: 'freeze-failed',
+    message: 'file systems are frozen already; vproxy thaw ends that',
+  });
+  near.destroy();
+  await eventually(() => vm.messages().some((line) => line.endsWith('(the stream ended)')));
+  t.false(await isHeld());
+  await call(other).then((frozen) => frozen.thaw());
+});
+
+test.serial('after a failure nothing is frozen or held, and hooks are undone', async (t) => {
+  const vm = freezableMachine(t);
+  const out = join(vm.hooks, 'out.txt');
+  const path = join(vm.hooks, '10-database');
+  const hook = (text: string) => writeFileSync(path, `#!/bin/sh\necho "$1" >> ${out}\n${text}\n`, { mode: 0o755 });
+  hook('');
+  vm.state.failure = 'fsfreeze: /srv: Device or resource busy';
+  await t.throwsAsync(call(vm), { code: 'freeze-failed', message: 'fsfreeze: /srv: Device or resource busy' });
+  hook('echo locked >&2; exit 1');
+  await t.throwsAsync(call(vm), { code: 'freeze-failed', message: `${path}: locked` });
+  await t.throwsAsync(call(vm, { paths: ['/none'] }), { message: '/none: not a mount point' });
+  t.deepEqual([readFileSync(out, 'utf8'), vm.calls, await isHeld()], ['freeze\nthaw\nfreeze\nthaw\n', [], false]);
+});
+
+for (const [what, bytes] of [
+  ['another first record', encodeRecord(7, '{}')],
+  ['a request that lasts too long', encodeFreezeRecord(FREEZE_KIND.FREEZE, { paths: [], forMs: 60_001 })],
+  ['a request with a relative path', encodeFreezeRecord(FREEZE_KIND.FREEZE, { paths: ['srv'], forMs: 1000 })],
+  ['too many paths', encodeFreezeRecord(FREEZE_KIND.FREEZE, { paths: Array<string>(65).fill('/'), forMs: 1000 })],
+  ['another version', encodeRecord(FREEZE_KIND.FREEZE, '{"version":2,"paths":[],"forMs":1000}')],
+  ['a record that is too long', encodeRecordHeader(FREEZE_KIND.FREEZE, 65_537)],
+] as const) {
+  test(`a host that sends ${what} loses the stream, and nothing is frozen`, async (t) => {
+    const vm = freezableMachine(t);
+    const [near, far] = resettingPair();
+    vm.service.serve(far);
+    near
+      .on('error', () => undefined)
+      .resume()
+      .write(bytes);
+    t.is(((await closed(far)) as { code?: string } | null)?.code, 'protocol-error');
+    t.deepEqual(vm.calls, []);
+  });
+}
+
+test('a host that requests nothing loses the stream', async (t) => {
+  const vm = freezableMachine(t);
+  const [near, far] = resettingPair();
+  vm.service.serve(far);
+  near.on('error', () => undefined).resume();
+  vm.clock.advance(10_000);
+  t.is(((await closed(far)) as { code?: string } | null)?.code, 'stalled');
+});
+
+const closed = async (stream: Duplex): Promise<Error | null> => {
+  await eventually(() => stream.destroyed && stream.closed);
+  return stream.errored;
+};
