@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { EXEC } from '../spec/conformance/cases/exec.js';
 import { IN_PIECES, WHOLE } from '../spec/conformance/cases/index.js';
+import { MACHINE } from '../spec/conformance/cases/machine.js';
 import { Judge } from './judge.js';
 import { HELP, parseSuiteArguments, type SuiteOptions } from './options.js';
 import { formatJunit, formatLine, formatSummary, formatTap, hasFailed, type Result } from './report.js';
@@ -23,7 +24,9 @@ async function main(): Promise<number> {
     process.stdout.write(HELP);
     return 0;
   }
-  const cases = Object.entries({ ...IN_PIECES, ...WHOLE, ...EXEC }).filter(([title]) => options.filter.test(title));
+  const cases = Object.entries({ ...IN_PIECES, ...WHOLE, ...EXEC, ...MACHINE }).filter(([title]) =>
+    options.filter.test(title),
+  );
   if (cases.length === 0) {
     console.error(`conformance: --filter ${options.filter.source}: no case has such a title`);
     return EXIT_USAGE;

@@ -63,7 +63,7 @@ function lacks(script: string, given: Given, lines: readonly Line[], { other, se
   const missing = features.find((feature) => other?.features.includes(feature) === false);
   if (missing !== undefined) return `it does not announce ${missing}`;
   const steps = lines.flatMap((line) => line.steps);
-  const service = ['target', 'flow', 'exec'].find((name) => {
+  const service = ['target', 'flow', 'exec', 'clock', 'freeze'].find((name) => {
     const uses = name === 'target' ? /^OPEN \d+$/ : new RegExp(`^OPEN \\d+ .*${name}`);
     return services?.includes(name) === false && steps.some((step) => uses.test(step));
   });

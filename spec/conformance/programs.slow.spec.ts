@@ -9,7 +9,9 @@ import { serialTestWith } from '../helpers/test-with.js';
 
 const VPROXY = [process.execPath, 'dist/program/vproxy.cjs', '--no-control', '-c'];
 const FORWARDS = ['-i', 'target:{target}', '-o', 'far:{far}'];
-const SERVICES = [...FORWARDS, '-i', 'flow:udp:127.0.0.1:{flow}', '--allow-exec'];
+/** The clock is left alone. */
+const OWN = ['--allow-exec', '--reseed', '--allow-freeze'];
+const SERVICES = [...FORWARDS, '-i', 'flow:udp:127.0.0.1:{flow}', ...OWN];
 const LIMITS = ',streams={streams},in-flight={inFlight},frame={frame},resume=60s';
 const KEY = ['--with-key=--key {key}'];
 const PYTHON_LIMITS =
@@ -60,7 +62,7 @@ serialTestWith('go')('vproxy-guest', (t) =>
     155,
     ['without datagram'],
     ...[...KEY, '--without', 'datagram', GUEST, '-c', `unix-listen:{path}${LIMITS}`],
-    ...[...FORWARDS, '--allow-exec'],
+    ...[...FORWARDS, ...OWN],
   ),
 );
 
@@ -68,7 +70,7 @@ serialTestWith('python')('the second implementation', (t) =>
   passes(
     t,
     150,
-    ['it does not offer exec', 'without ports'],
+    ['it does not offer clock', 'it does not offer exec', 'it does not offer freeze', 'without ports'],
     ...[...KEY, '--without', 'ports', 'python3', '-B', 'spec/interop/peer.py', 'unix-listen:{path}', '--datagrams'],
     ...['--resume', '60', '--service', 'target={target}', '--far', '{far}', '--service', 'flow=echo-datagrams'],
     ...['--limits', PYTHON_LIMITS],
