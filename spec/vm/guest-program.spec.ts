@@ -10,11 +10,14 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
+import type { MachineInfo } from '../../lib/status/types.js';
+import { callVproxy } from '../helpers/call-vproxy.js';
 import { sha256 } from '../helpers/files.js';
 import { failureOf, readToEnd } from '../helpers/proxies.js';
-import { within } from '../helpers/time.js';
+import { eventually, within } from '../helpers/time.js';
 import { endProcess, upgrade } from '../helpers/upgrades.js';
-import { ESTABLISHED, runPiped, runProgram, VPROXY } from '../helpers/vproxy-process.js';
+import { ESTABLISHED, runPiped, runProgram, runVproxy, VPROXY } from '../helpers/vproxy-process.js';
+import { mountExt4 } from './rig/ext4-image.js';
 import { emulatedReply, HostSide } from './rig/host-side.js';
 import { ANNOUNCED_PORT as PORT, smallGuest } from './rig/small-system.js';
 import { ssh, sshArguments } from './rig/ssh.js';
@@ -25,6 +28,9 @@ const WAIT_MS = 120_000;
 const STREAMS = 100;
 const BYTES = 16 << 20;
 const COPIED_BYTES = 200_000_000;
+/** How long the guest stands still, and how far off its clock may be afterwards. */
+const STOOD_MS = 5000;
+const MAX_OFF_MS = 50;
 const MAX_REST_KIB = 8 << 10;
 const STORAGE_CALL = ['/usr/sbin/storcli64', '/c0', 'show'];
 
@@ -72,9 +78,14 @@ async function checkSession(t: ExecutionContext): Promise<void> {
   t.deepEqual({ ...call, stdout: String(call.stdout) }, emulatedReply('listening', STORAGE_CALL));
 }
 
-/** In KiB. */
+/** In KiB; logs its parts. */
 async function residentMemory(t: ExecutionContext): Promise<number> {
   const { stdout } = await exec(t, ['sh', '-c', 'cat /proc/$(pidof vproxy-guest)/status']);
+  t.log(
+    String(stdout)
+      .match(/^Rss.*/gm)
+      ?.join(', '),
+  );
   return Number(/^VmRSS:\s+(\d+) kB$/m.exec(String(stdout))?.[1]);
 }
 
@@ -138,6 +149,83 @@ test.serial('a port that a program opens in the guest is open on the host', asyn
   socket.end('through');
   t.is(String(await readToEnd(socket)), 'through');
   await output;
+});
+
+/** Waits until the guest's clock is right; returns how far off it is, in milliseconds. */
+const clockRight = (t: ExecutionContext): Promise<number> =>
+  eventually(
+    async () => {
+      const { code, stdout } = await callVproxy(['info', '--json'], { env: environment() });
+      const { offsetMs } = code === 0 ? (JSON.parse(stdout) as MachineInfo).clock : { offsetMs: Number.NaN };
+      return Math.abs(offsetMs) < MAX_OFF_MS && offsetMs;
+    },
+    { what: 'the right time in the guest', timeoutMs: WAIT_MS },
+  ).finally(() =>
+    t.log(
+      guest()
+        .consoleTail()
+        .match(/set the clock .*/g)
+        ?.at(-1) ?? '',
+    ),
+  );
+
+/** Lets time pass on the host only. */
+const standStill = (): Promise<boolean> => {
+  const untilMs = performance.now() + STOOD_MS;
+  return eventually(() => performance.now() > untilMs, { timeoutMs: 2 * STOOD_MS });
+};
+
+test.serial('after a pause the guest’s clock is right again', async (t) => {
+  const socket = await openEcho(t);
+  socket.write('before ');
+  await once(socket, 'data');
+  await guest().pause();
+  await standStill();
+  await guest().resume();
+  const began = performance.now();
+  const offMs = await clockRight(t);
+  t.log(`${offMs} ms off after ${Math.round(performance.now() - began)} ms`);
+  await eventually(() => /set the clock \S+ \S+ forward \(paused\)/.test(guest().consoleTail()), {
+    timeoutMs: WAIT_MS,
+  });
+  socket.end('still here');
+  t.is(String(await readToEnd(socket)), 'still here');
+});
+
+test.serial(
+  'restored twice from one snapshot, the guest has the right time, other random numbers, and ran its hooks',
+  async (t) => {
+    const folder = '/etc/vproxy/restored.d';
+    const hook = '#!/bin/sh\nhead -c 32 /dev/urandom | sha256sum > /tmp/random; echo $VPROXY_REASON > /tmp/reason';
+    await exec(t, ['sh', '-c', `mkdir -p ${folder} && cat > ${folder}/10-note && chmod 755 ${folder}/10-note`], hook);
+    await guest().saveSnapshot('clone');
+    const random: string[] = [];
+    while (random.length < 2) {
+      await standStill();
+      const from = host.vproxy.lines.length;
+      await guest().startLoaded('clone');
+      await sessionFrom(from);
+      await clockRight(t);
+      const { stdout } = await exec(t, [
+        'sh',
+        '-c',
+        'until [ -s /tmp/reason ]; do usleep 50000; done; cat /tmp/reason /tmp/random',
+      ]);
+      random.push(String(stdout));
+    }
+    t.regex(random[0] ?? '', /^restored\n[0-9a-f]{64}/);
+    t.not(random[0], random[1]);
+  },
+);
+
+test.serial('a file system of the guest is frozen while a command runs on the host', async (t) => {
+  await exec(t, ['sh', '-c', mountExt4('/mnt')]);
+  const { code, stdout, stderr } = await runVproxy(['freeze', '--', 'echo', 'frozen'], { env: environment() });
+  t.deepEqual([code, stdout, stderr], [0, 'frozen\n', '']);
+  t.is((await exec(t, ['sh', '-c', 'echo kept > /mnt/file; sync; umount /mnt'])).status, 0);
+  await eventually(() => /freezing \/mnt for [^]*thawed file systems after /.test(guest().consoleTail()), {
+    timeoutMs: WAIT_MS,
+  });
 });
 
 test.serial('an upgrade of the host amid a copy, a command and ssh is not noticed', async (t) => {

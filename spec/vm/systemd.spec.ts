@@ -11,6 +11,7 @@ import { projectText } from '../helpers/files.js';
 import { eventually } from '../helpers/time.js';
 import { ENDED, ESTABLISHED, runProgram, VPROXY, VproxyProcess } from '../helpers/vproxy-process.js';
 import { eventuallyInGuest } from './rig/agent.js';
+import { mountExt4 } from './rig/ext4-image.js';
 import { SHARED_FOLDER } from './rig/guest.js';
 import { PORT_NAME } from './rig/guest-options.js';
 import { GUEST_PORTS } from './rig/guest-ports.js';
@@ -135,6 +136,29 @@ test.serial('the guest reports its facts to the host', async (t) => {
   t.regex(told.boot.systemdError ?? '', /bus/i);
   t.regex((await guest().agent.run('vproxy info')).stderr, /the peer does not report on its machine/);
 });
+
+test.serial(
+  'with the drop-in for restores, the clock follows the host’s, and a file system can be frozen',
+  async (t) => {
+    const dropIn = '/etc/systemd/system/vproxy-guest@.service.d/restore.conf';
+    await write('/etc/default/vproxy-guest', 'VPROXY_OPTIONS=--follow-clock --allow-freeze\n');
+    await write(dropIn, projectText('packaging/systemd/drop-ins/guest-restore.conf'));
+    await run(mountExt4('/srv/data'));
+    await withNewSession(() => run(`systemctl daemon-reload; systemctl restart ${UNIT}`));
+    await run("date --set '-1 hour'");
+    const isRight = async (): Promise<boolean> => Math.abs(Number(await run('date +%s')) - Date.now() / 1000) < 60;
+    await eventuallyInGuest(isRight, { what: 'the right time' });
+    t.is(await succeedOnHost('vproxy freeze --for 60 -- echo frozen'), 'frozen\n');
+    await succeedOnHost('vproxy freeze --for 60');
+    // What thaws outlives vproxy.
+    await withNewSession(async () => run(`kill -KILL ${await show('MainPID')}; touch /srv/data/thawed`));
+    const log = await run(`journalctl --unit ${UNIT} --output cat`);
+    t.regex(log, /set the clock 3600\.\d s forward [^]*freezing \/srv\/data for at most 1m/);
+    t.notRegex(log, /cannot set|cannot freeze/);
+    await run(`rm ${dropIn} /etc/default/vproxy-guest; systemctl daemon-reload`);
+    await withNewSession(() => run(`systemctl restart ${UNIT}`));
+  },
+);
 
 test.serial('the service follows when the port is unplugged and plugged in again', async (t) => {
   await guest().unplugPort();

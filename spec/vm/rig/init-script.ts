@@ -12,6 +12,8 @@ export const MODULES = [
   ...['vsock', 'vmw_vsock_virtio_transport_common', 'vsock_loopback'],
   // A folder of the host.
   ...['netfs', 'fscache', '9pnet', '9pnet_virtio', '9p'],
+  // A file system on a block device.
+  ...['loop', 'crc16', 'crc32c_generic', 'mbcache', 'jbd2', 'ext4'],
 ] as const;
 
 /**

@@ -13,7 +13,7 @@ const { ssh, hostEcho } = GUEST_PORTS;
 export const ANNOUNCED_PORT = 7321;
 
 /** Kept running by init. Its service `echo` leads through its other forward to the echo of the host. */
-const PROGRAM = `vproxy-guest -c virtserial-open:${PORT_NAME} -i ssh:${ssh} -i echo:${hostEcho} -o host-echo:${hostEcho} --allow-exec --allow-copy --announce-ports ${ANNOUNCED_PORT}`;
+const PROGRAM = `vproxy-guest -c virtserial-open:${PORT_NAME} -i ssh:${ssh} -i echo:${hostEcho} -o host-echo:${hostEcho} --allow-exec --allow-copy --announce-ports ${ANNOUNCED_PORT} --follow-clock --allow-freeze`;
 
 /** In place of the agent, which needs Node: the rig knows when it booted, and runs commands by `vproxy exec`. */
 const SAY_HELLO = `echo "{\\"hello\\":\\"$(cat /proc/sys/kernel/random/uuid)\\"}" > /dev/virtio-ports/${AGENT_PORT}`;
