@@ -110,7 +110,7 @@ func (s *clockService) measure(host io.ReadWriter) error {
 	if isDue || cause == "none" {
 		s.before = first
 	}
-	s.restored = !isDue && cause == "restored"
+	s.restored = cause == "restored"
 	if !isDue || cause == "none" && math.Abs(first.offset) <= s.threshold {
 		return nil
 	}
@@ -201,6 +201,7 @@ func (s *clockService) follow(cause string, now *clockSample, entropy []byte) {
 		logLine(logInfo, "clock-stepped", "set the clock %s %s (%s)", formatElapsed(math.Abs(by)), direction, cause)
 	}
 	if cause == "restored" {
+		s.restored = false
 		history.note(&history.restored)
 		go func() { // since a host resets a stream that lasts 10 s
 			defer s.hooking.lock()()

@@ -169,6 +169,21 @@ test('a restore that comes after too many changes is acted on when another one i
   t.regex(guest.messages().at(-1) ?? '', /\(restored\)$/);
 });
 
+test('a restore whose stream is lost is acted on with the next one', async (t) => {
+  const guest = machine(t);
+  const facts = { host: 'h', entropy: null, upMs: 0, timeMs: NOON, seen: null };
+  await ask(guest, answering(facts));
+  await ask(guest, (near) => {
+    near.once('data', () => {
+      near.write(encodeClockAnswer({ ...facts, seen: 30 }));
+      near.once('data', () => near.end());
+    });
+  });
+  t.is(guest.messages().length, 0);
+  await ask(guest, answering({ ...facts, timeMs: NOON + 60_000, seen: 1 }));
+  t.regex(guest.messages().at(-1) ?? '', /\(restored\)$/);
+});
+
 const SAMPLE: ClockSample = {
   offsetMs: 0,
   uncertaintyMs: 1,

@@ -97,7 +97,7 @@ export class ClockService {
     let sample = first;
     const cause = this.#isRestored ? 'restored' : causeOf(before, first, thresholdMs);
     if (isDue || cause === 'none') this.#before = first;
-    this.#isRestored = !isDue && cause === 'restored';
+    this.#isRestored = cause === 'restored';
     if (!isDue || (cause === 'none' && Math.abs(first.offsetMs) <= thresholdMs)) return;
     for (let count = 1; count < SAMPLES; count += 1) {
       const { sample: next } = await this.#ask(stream, records, false);
@@ -157,6 +157,7 @@ export class ClockService {
       log(makeEvent('clock-stepped', message, { offsetMs: Math.round(offsetMs), cause }));
     }
     if (cause !== 'restored') return;
+    this.#isRestored = false;
     machineHistory.restores += 1;
     machineHistory.restoredAtMs = timeOfDay();
     const env = { VPROXY_REASON: cause, VPROXY_OFFSET_MS: String(Math.round(steppedMs)) };
