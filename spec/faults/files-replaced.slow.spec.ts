@@ -12,6 +12,7 @@ import { connectControl } from '../../lib/control/client/client.js';
 import { collectOutput } from '../../lib/services/exec/exec-call.js';
 import { ask, openStream, routeRequests, startControl } from '../helpers/control.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { freezableMachine } from '../helpers/freezable-machine.js';
 import { ask as askEcho, echo, endsInOrder, localServer, startProxy } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { upgrade } from '../helpers/upgrades.js';
@@ -34,6 +35,8 @@ async function setUp(
 
   const target = await localServer(t, echo);
   const peer = await startProxy(t, `unix-connect:${at('channel')}`, { incoming: [`echo:${target.port}`], info: true });
+  const { service } = freezableMachine(t);
+  peer.proxy.serve('freeze', (stream) => service.serve(stream));
   const configure = (...lines: readonly string[]) => {
     const channel = ['[channels.default]', `address = "unix-listen:${at('channel')}"`, 'outgoing = ["echo:0"]', ''];
     writeFileSync(at('vproxy.toml'), [...lines, ...channel].join('\n'));

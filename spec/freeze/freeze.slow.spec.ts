@@ -22,7 +22,8 @@ function mountTwo(t: ExecutionContext): readonly [outer: string, inner: string] 
     execFileSync('mkfs.ext4', ['-q', image]);
     mkdirSync(place);
     execFileSync('mount', ['-o', 'loop', image, place]);
-    t.teardown(() => execFileSync('umount', [place]));
+    // The device of the inner one lets go of its file only after a moment.
+    t.teardown(() => eventually(() => spawnSync('umount', [place]).status === 0, { what: `an unmounted ${place}` }));
     t.teardown(() => spawn('fsfreeze', ['-u', place], { stdio: 'ignore' }));
     return place;
   };
