@@ -50,7 +50,7 @@ test('it accepts every run option', async (t) => {
     ...{ metrics: '127.0.0.1:0', audit: `${folder}/audit`, 'log-format': 'json', key: `${folder}/key`, name: 'vm1' },
     ...{ egress: 'web:allow=a.example:80,443', 'announce-ports': '3000-9999', 'forward-ports': '3000-9999' },
   };
-  const flags = ['allow-exec', 'allow-copy'];
+  const flags = ['allow-exec', 'allow-copy', 'follow-clock'];
   const others = ['config', 'print-config', 'json', 'no-control', 'no-info', 'no-storage', 'quiet'];
   const words = Object.entries(RUN_OPTIONS)
     .filter(([name]) => !others.includes(name))
