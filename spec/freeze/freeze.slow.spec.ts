@@ -64,8 +64,8 @@ for (const [name, guestOptions] of [
     async (t) => {
       const [outer, inner] = mountTwo(t);
       const pair = await start(t);
-      const frozen = await call(pair, 'freeze', outer, inner, '--json');
-      t.deepEqual(JSON.parse(frozen.stdout), { channel: 'default', paths: [inner, outer], forS: 10 });
+      const frozen = await call(pair, 'freeze', outer, inner, '--for', '60', '--json');
+      t.deepEqual(JSON.parse(frozen.stdout), { channel: 'default', paths: [inner, outer], forS: 60 });
       const { written } = await writeIn(inner);
       const again = await call(pair, 'freeze', inner);
       t.deepEqual([again.code, /already/.test(again.stderr)], [74, true], again.stderr);
