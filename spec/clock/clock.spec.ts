@@ -7,7 +7,12 @@ import test, { type ExecutionContext } from 'ava';
 import type { LogEvent } from '../../lib/events.js';
 import { type ClockSample, causeOf } from '../../lib/services/clock/cause.js';
 import { ClockAnswers } from '../../lib/services/clock/clock-answers.js';
-import { CLOCK_KIND, type ClockAnswer, encodeClockAnswer } from '../../lib/services/clock/clock-messages.js';
+import {
+  CLOCK_KIND,
+  type ClockAnswer,
+  encodeClockAnswer,
+  encodeClockRequest,
+} from '../../lib/services/clock/clock-messages.js';
 import { ClockService } from '../../lib/services/clock/clock-service.js';
 import type { ClockPermission } from '../../lib/services/clock/permission.js';
 import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
@@ -24,7 +29,7 @@ function machine(t: ExecutionContext, permission = FOLLOWS) {
   t.teardown(() => rmSync(hooks, { recursive: true }));
   const did: string[] = [];
   const events: LogEvent[] = [];
-  const state = { offMs: 0, failure: null as Error | null };
+  const state = { offMs: 0, failure: null as Error | null, whileStepping: () => Promise.resolve() };
   const act = (what: string): Promise<void> => {
     if (state.failure !== null) return Promise.reject(state.failure);
     did.push(what);
@@ -34,7 +39,11 @@ function machine(t: ExecutionContext, permission = FOLLOWS) {
     ...{ permission, clock, hooks, log: (event) => void events.push(event) },
     timeOfDay: () => NOON + clock.now() + state.offMs,
     machine: {
-      step: (byMs) => act(`step ${Math.round(byMs)}`).then(() => void (state.offMs += byMs)),
+      step: async (byMs) => {
+        await act(`step ${Math.round(byMs)}`);
+        await state.whileStepping();
+        state.offMs += byMs;
+      },
       reseed: (bytes) => act(`reseed ${bytes.length}`),
     },
   });
@@ -168,6 +177,38 @@ test('a restore that comes after too many changes is acted on when another one i
   t.is(guest.did.at(-1), 'step 60000');
   t.regex(guest.messages().at(-1) ?? '', /\(restored\)$/);
 });
+
+test('a stream that comes while the clock is being set does not have it set twice', async (t) => {
+  const guest = machine(t);
+  const tell = host(guest);
+  guest.state.offMs = -60_000;
+  let second = Promise.resolve();
+  guest.state.whileStepping = async () => {
+    second = ask(guest, tell);
+    // Its measurement would be made meanwhile.
+    for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
+  };
+  await ask(guest, tell);
+  await second;
+  t.deepEqual(guest.did, ['reseed 64', 'step 60000']);
+});
+
+test('R-CLOCK-1: a machine that asks on, and never ends its direction, keeps no stream for longer than 10 s', async (t) => {
+  const clock = new ManualClock();
+  const [near, far] = duplexPair();
+  const once = new AbortController();
+  t.teardown(() => once.abort());
+  void new ClockAnswers({ clock, isSecret: true }).run(() => near, once.signal);
+  for (let seq = 1; seq <= 17; seq += 1) far.write(encodeClockRequest({ run: 'r', seq, entropy: false }));
+  await allAnswers(far);
+  t.false(near.destroyed);
+  clock.advance(10_000);
+  await eventually(() => near.destroyed);
+  t.pass();
+});
+
+/** Resolves at the end of the answers. */
+const allAnswers = (far: Duplex): Promise<void> => new Promise((resolve) => far.resume().once('end', resolve));
 
 test('a restore whose stream is lost is acted on with the next one', async (t) => {
   const guest = machine(t);

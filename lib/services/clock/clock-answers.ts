@@ -58,9 +58,12 @@ export class ClockAnswers {
     stream.on('error', () => undefined);
     const cancel = this.#options.clock.schedule(STREAM_MS, end);
     signal.addEventListener('abort', end);
+    // A peer that does not end its direction keeps the stream no longer than that.
+    stream.once('close', () => {
+      signal.removeEventListener('abort', end);
+      cancel();
+    });
     await this.#answer(stream).catch(end);
-    signal.removeEventListener('abort', end);
-    cancel();
   }
 
   async #answer(stream: Duplex): Promise<void> {

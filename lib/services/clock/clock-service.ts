@@ -51,6 +51,8 @@ export class ClockService {
   readonly #run = randomBytes(16).toString('hex');
   #seq = 0;
   #stream: Duplex | null = null;
+  /** The last measurement: two at once could both set the clock. Never rejects. */
+  #measured: Promise<unknown> = Promise.resolve();
   #before: ClockSample | null = null;
   /** When the last changes were made, the oldest first. */
   readonly #changedAtMs: number[] = [];
@@ -70,7 +72,8 @@ export class ClockService {
     this.#stream?.destroy(new VproxyError('cancelled', 'clock: another stream follows'));
     this.#stream = stream;
     stream.on('error', () => undefined);
-    this.#measure(stream).then(
+    const measured = this.#measured.then(() => this.#measure(stream));
+    this.#measured = measured.then(
       // Only EOF is still expected.
       () => void stream.resume().end(),
       (error: unknown) => stream.destroy(toVproxyError(error)),
