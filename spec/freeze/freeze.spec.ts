@@ -57,9 +57,14 @@ test.serial(
 
 test.serial('R-FREEZE-3: a thaw whose time was over is told, and logged as a warning', async (t) => {
   const vm = freezableMachine(t);
-  const frozen = await call(vm);
+  const [near, far] = resettingPair();
+  vm.service.serve(far);
+  const { signal } = new AbortController();
+  const frozen = await FreezeCall.begin(near, { paths: [], forMs: 10_000 }, { clock: vm.clock, signal });
   vm.clock.advance(10_000);
   vm.thawed.resolve('time');
+  // Also if nobody asks.
+  await eventually(() => near.closed && far.closed);
   t.deepEqual(await frozen.thaw(), { heldMs: 10_000, cause: 'time' });
   t.is(vm.messages().at(-1), 'thawed: thawed file systems after 10.0 s (time was over)');
 });

@@ -34,7 +34,9 @@ export class FreezeCall {
     this.#stream = stream;
     this.#clock = clock;
     this.#thawed = thawed;
-    thawed.catch(() => undefined);
+    // Nothing is left to ask for.
+    const end = (): void => void stream.end();
+    void thawed.then(end, end);
   }
 
   /**
