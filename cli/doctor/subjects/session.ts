@@ -7,7 +7,7 @@ import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import type { RunningChannel } from '../running.js';
 
-/** Share of a check's time for the answer to a ping. */
+/** Share of a check's time for the answers to a ping, and to a question for the time. */
 const PING_PART = 0.75;
 
 /** An opening younger than this may be one of a series of retries, in milliseconds. */
@@ -31,12 +31,16 @@ export async function checkSession(machine: Machine, { vproxy, channel }: Runnin
     const detail = channel.detail === null ? '' : `: ${escapeText(channel.detail)}`;
     return [finding('session-suspended', `${facts}${detail}`)];
   }
-  const roundTripMs = await ping(vproxy.path, channel.label, machine.timeFor(PING_PART));
+  const timeMs = machine.timeFor(PING_PART);
+  const [roundTripMs, offsetMs] = await Promise.all([
+    ping(vproxy.path, channel.label, timeMs),
+    session.peer.services.includes('info') ? askOffset(vproxy.path, channel.label, timeMs) : null,
+  ]);
   return [
     roundTripMs === null
       ? finding('peer-silent', `${facts}, which does not answer a ping`)
       : finding('session-up', `${facts}, round trip ${roundTripMs.toFixed(1)} ms`),
-    ...(await checkClock(machine, vproxy.path, channel.label, session)),
+    ...describeClock(session, offsetMs),
     ...describeResume(session),
     ...describeVersion(session, vproxy.status.process.version),
     ...missingServices(channel, session, vproxy.forwards),
@@ -108,26 +112,26 @@ function lastEnd({ history }: ChannelStatus): Finding[] {
   return [finding('session-ended', message, adviceForCode(last.code))];
 }
 
-/** Measures the clock of a peer that tells the time; otherwise reports what the session told when it began. */
-async function checkClock(machine: Machine, path: string, channel: string, session: SessionStatus): Promise<Finding[]> {
-  const { clockOffsetMs, ageMs, peer } = session;
-  const isAsked = peer.services.includes('info');
-  const signal = AbortSignal.timeout(machine.timeFor(PING_PART));
-  const asked = isAsked
-    ? await connectControl(path)
-        .info({ channel, signal })
-        .catch(() => null)
-    : null;
-  const offsetMs = asked?.clock.offsetMs ?? clockOffsetMs ?? 0;
+/** By the offset now, or else by what the session told when it began. */
+function describeClock({ clockOffsetMs, ageMs, peer }: SessionStatus, nowMs: number | null): Finding[] {
+  const offsetMs = nowMs ?? clockOffsetMs ?? 0;
   // Transit time makes a clock seem slow, but not by this much.
   if (Math.abs(offsetMs) < CLOCK_MS) return [];
   const way = `${formatAge(Math.abs(offsetMs))} ${offsetMs > 0 ? 'ahead of' : 'behind'} the one here`;
   const when = ` when the session began or the peer’s services changed, at most ${formatAge(ageMs)} ago`;
-  const message = asked === null ? `the clock of the peer was ${way}${when}` : `the clock of the peer is ${way}`;
+  const message = nowMs === null ? `the clock of the peer was ${way}${when}` : `the clock of the peer is ${way}`;
   if (!peer.services.includes('clock')) return [finding('peer-clock', message)];
   return [
     finding('peer-clock', message, 'see the log of the peer’s vproxy, which may not set the clock (docs/restore.md)'),
   ];
+}
+
+async function askOffset(path: string, channel: string, timeoutMs: number): Promise<number | null> {
+  try {
+    return (await connectControl(path).info({ channel, signal: AbortSignal.timeout(timeoutMs) })).clock.offsetMs;
+  } catch {
+    return null;
+  }
 }
 
 /** vproxy and vproxy-guest are released together; another program has versions of its own. */
