@@ -6,7 +6,7 @@ import { FREEZE_SERVICE, type FreezeRequest, type Thawed } from '../../services/
 import { systemClock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
 
-/** By channel. A call stays until its thaw is asked for, which tells whether it lasted until then. */
+/** By channel. A call is kept until someone asks for the thaw, and learns whether it was still frozen. */
 const CALLS = new WeakMap<Proxy, Map<string, FreezeCall>>();
 
 /** Freezes file systems of the peer of a channel. Rejects with `freeze-failed`. */

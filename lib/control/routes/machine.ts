@@ -71,7 +71,7 @@ export const machineRoutes = [
     },
   }),
   jsonRoute('POST /v1/thaw', 'thaw', {
-    summary: 'Thaws what `POST /v1/freeze` froze, and tells whether it was frozen until now',
+    summary: 'Thaws what `POST /v1/freeze` froze, and reports whether it was still frozen',
     body: query,
     answer: thawedAnswerSchema,
     errors: [404, 503],
