@@ -98,12 +98,14 @@ export class HostFiles {
   /** Parses lines of /etc/hosts into addresses by name. */
   async #parse(lines: string): Promise<HostTable> {
     const table: HostTable = new Map();
+    // One array for lines of the same address: what a garbage collection takes depends on the objects that are kept.
+    let alone: readonly string[] = [];
     for (const line of lines.split('\n')) {
       await this.#turns.next();
       const [address = '', ...names] = line.replace(/#.*/, '').trim().split(/\s+/);
       // An address with a zone is meaningful only on this machine.
       if (isIP(address) === 0 || address.includes('%')) continue;
-      const alone = [address];
+      if (alone[0] !== address) alone = [address];
       for (const name of names) {
         const key = name.toLowerCase().replace(/\.$/, '');
         const known = table.get(key);
