@@ -39,6 +39,7 @@ export async function stageFiles(root, { executable, zshFolder, version, date })
   cpSync(executable, join(root, 'usr/bin/vproxy'));
   chmodSync(join(root, 'usr/bin/vproxy'), 0o755);
   symlinkSync('vproxy', join(root, 'usr/bin/vproxy-storage'));
+  copy('packaging/vproxy-ssh', '/usr/bin/vproxy-ssh', 0o755);
   // npm run sea puts it beside the executable, which looks for it there.
   const koffi = `${executable}.koffi.node`;
   if (existsSync(koffi)) write('/usr/lib/vproxy/koffi.node', readFileSync(koffi));

@@ -39,6 +39,10 @@ export const EXEC_COMMAND: CommandDescription = {
       value: 'SECONDS',
       describe: 'Time from TERM to KILL; at most 30 once the caller has gone [default: 5]',
     },
+    'failure-status': {
+      value: 'STATUS',
+      describe: 'The exit status if the command was not run, or its result is unknown [default: 125 to 127]',
+    },
     json: { describe: 'Print its result and output as one JSON object' },
   },
   operands: ['[LABEL:]', '[CMD]', '[ARG…]'],
@@ -74,6 +78,7 @@ export function readExecArguments(
   const isJson = args.has('json');
   const timeoutS = args.seconds('timeout', 0, MAX_SECONDS);
   const killAfterS = args.seconds('kill-after', 0, MAX_SECONDS);
+  const failureStatus = args.number('failure-status', null, 0, 255);
   if (args.has('tty') && args.has('no-tty')) throw badArgument('-t: not allowed with -T');
   if (args.has('interactive') && args.has('no-stdin')) throw badArgument('-i: not allowed with -n');
   if (args.has('tty') && isJson) throw badArgument('-t: not allowed with --json');
@@ -100,6 +105,8 @@ export function readExecArguments(
     // 0 means no timeout.
     timeoutMs: timeoutS === undefined || timeoutS === 0 ? undefined : timeoutS * 1000,
     killAfterMs: killAfterS === undefined ? undefined : killAfterS * 1000,
+    /** Null: one for each kind of failure. */
+    failureStatus: failureStatus === undefined ? null : Math.trunc(failureStatus),
   };
 }
 

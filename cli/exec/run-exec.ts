@@ -36,10 +36,11 @@ const STREAM_END_MS = 500;
 export async function runExec(words: readonly string[]): Promise<never> {
   process.on('uncaughtException', (error) => {
     complain(`internal: ${escapeText(error.message)}`);
-    process.exit(OWN_FAILURE);
+    process.exit(failureStatus ?? OWN_FAILURE);
   });
   try {
     const read = readExecArguments(words, process.env);
+    ({ failureStatus } = read);
     const args = read.channel === undefined && !read.isEnded ? await (await firstWord()).takeLabel(read, words) : read;
     if (args.isHelp) process.exit(await showHelp(words[0]));
     // Exit explicitly: open handles such as standard input would keep the process alive.
@@ -196,6 +197,9 @@ function complain(message: string): void {
 /** For every failure of vproxy itself. */
 const OWN_FAILURE = ERROR_CODES['exec-unavailable'].exit;
 
+/** Replaces the status of every failure, also of a command that was not run; null if none was given. */
+let failureStatus: number | null = null;
+
 /** For a command that timed out, as with timeout(1). */
 const TIMED_OUT = 124;
 
@@ -215,6 +219,7 @@ export function statusOfEnd({ status, signal, timedOut, error }: ExecResult): nu
 
 /** A command that could not be run has its own status; everything else is a failure of vproxy. */
 function statusOfCode(code: string): number {
+  if (failureStatus !== null) return failureStatus;
   const isCommands = code === 'command-not-found' || code === 'command-denied' || code === 'command-failed';
   return isCommands ? ERROR_CODES[code].exit : OWN_FAILURE;
 }
