@@ -77,6 +77,7 @@ export const FINDINGS = {
   'group-empty': warn('start a VM, or correct the pattern'),
   'tcp-answers': ok,
   'tcp-refused': fail('start the program that listens there, or correct the address'),
+  'ssh-socket': note('-i ssh:/run/ssh-unix-local/socket'),
   'tcp-silent': fail('check firewalls, and whether the machine is up'),
   'tcp-unreachable': fail('check the network configuration of this machine'),
   'tcp-unknown-name': fail('correct the name, or use the address'),

@@ -3,6 +3,7 @@ import { constants } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { ChannelLocation } from '../../../lib/channel/kind.js';
 import type { ForwardSpec } from '../../../lib/forward/spec.js';
+import { isLoopback } from '../../../lib/util/addresses/host-port.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';
 import { notChecked } from '../jobs.js';
@@ -10,15 +11,32 @@ import { checkLocation } from '../locations/location.js';
 import type { Machine } from '../machine.js';
 import { describeKind, folderDenied, formatAccess, isAllowed, lookAtPath } from '../path.js';
 
-type Forward = Pick<ForwardSpec, 'direction' | 'endpoint'>;
+type Forward = Pick<ForwardSpec, 'direction' | 'service' | 'endpoint'>;
+
+/** Where systemd 256 and newer has sshd listen, with or without a TCP port. */
+const SSH_SOCKET = '/run/ssh-unix-local/socket';
+
+const SSH_PORT = 22;
 
 /** Checks whether the address is free, or the target answers. */
 export async function checkForward(machine: Machine, forward: Forward): Promise<Finding[]> {
   const { direction, endpoint } = forward;
   if (direction === 'incoming' && endpoint.kind === 'file') return checkFile(machine, endpoint.path);
   const location = locate(forward);
-  if (location !== null) return checkLocation(machine, location, null);
-  return notChecked(`endpoints of kind ${endpoint.kind} cannot be checked`);
+  if (location === null) return notChecked(`endpoints of kind ${endpoint.kind} cannot be checked`);
+  const found = await checkLocation(machine, location, null);
+  return found.some(({ id }) => id === 'tcp-refused')
+    ? [...found, ...(await suggestSshSocket(machine, forward))]
+    : found;
+}
+
+/** A finding if the target should be this machine's sshd, and that listens on systemd's socket. */
+async function suggestSshSocket(machine: Machine, { direction, service, endpoint }: Forward): Promise<Finding[]> {
+  if (direction !== 'incoming' || endpoint.kind !== 'tcp' || !isLoopback(endpoint.host)) return [];
+  if (service !== 'ssh' && endpoint.port !== SSH_PORT) return [];
+  const isListed = (await machine.sockets()).some(({ state, path }) => state === 'listening' && path === SSH_SOCKET);
+  if (!isListed) return [];
+  return [finding('ssh-socket', `systemd's sshd listens at ${SSH_SOCKET}`, `-i ${service}:${SSH_SOCKET}`)];
 }
 
 function locate({ direction, endpoint }: Forward): ChannelLocation | null {

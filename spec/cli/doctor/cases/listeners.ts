@@ -16,8 +16,8 @@ import { listening, staleSocket } from './sockets.js';
 const outgoing = (t: ExecutionContext, text: string, machine = fakeMachine(t)) =>
   checkForward(machine, parseForwardSpec('outgoing', text));
 
-const incoming = (t: ExecutionContext, text: string) =>
-  checkForward(fakeMachine(t), parseForwardSpec('incoming', text));
+const incoming = (t: ExecutionContext, text: string, machine = fakeMachine(t)) =>
+  checkForward(machine, parseForwardSpec('incoming', text));
 
 /** A file in a folder of its own. */
 function file(t: ExecutionContext, mode = 0o600): string {
@@ -83,6 +83,18 @@ export const LISTENER_CASES = [
   }),
   finds('file-denied', 'this user cannot write the file of a target', (t) =>
     doctorWithoutRights(t, '-c', 'stdio:', '-i', `log:file:${file(t, 0o400)}`),
+  ),
+  finds(
+    'ssh-socket',
+    'nothing listens on the port of sshd',
+    { remedy: /^-i ssh:\/run\/ssh-unix-local\/socket$/ },
+    async (t) => {
+      const files = { 'proc/net/unix': 'Num\n0: 2 0 00010000 0001 01 1 /run/ssh-unix-local/socket\n' };
+      const port = await freePort();
+      t.is((await incoming(t, `ssh:127.0.0.1:${port}`)).length, 1);
+      t.is((await incoming(t, `web:127.0.0.1:${port}`, fakeMachineWithProc(t, { files }))).length, 1);
+      return incoming(t, `ssh:127.0.0.1:${port}`, fakeMachineWithProc(t, { files }));
+    },
   ),
   finds('file-not', 'a folder is where a file should be', (t) => incoming(t, `log:file:${temporaryFolder(t)}`)),
   finds('file-writable', 'it can be created', (t) => incoming(t, `log:file:${temporaryFolder(t)}/log`)),
