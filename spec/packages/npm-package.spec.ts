@@ -116,6 +116,7 @@ function checkFiles(t: ExecutionContext, folder: string): void {
     'dist/program/vproxy-storage.cjs',
     'dist/program/LICENCES',
     'dist/man/vproxy.1',
+    'packaging/vproxy-ssh',
     'examples/README.md',
   ]) {
     t.true(files.includes(file), file);

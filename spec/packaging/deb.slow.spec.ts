@@ -44,6 +44,7 @@ withDpkg(
       /\.(service|socket)$/.test(name),
     );
     t.is(entries.get('/usr/bin/vproxy'), '-rwxr-xr-x');
+    t.is(entries.get('/usr/bin/vproxy-ssh'), '-rwxr-xr-x');
     t.is(entries.get('/usr/bin/vproxy-storage'), 'lrwxrwxrwx');
     t.is(entries.get('/usr/lib/vproxy/restart-services'), '-rwxr-xr-x');
     for (const file of [
@@ -56,6 +57,7 @@ withDpkg(
       '/etc/ssh/ssh_config.d/30-vproxy.conf',
       '/usr/share/man/man1/vproxy.1.gz',
       '/usr/share/man/man1/vproxy-exec.1.gz',
+      '/usr/share/man/man1/vproxy-ssh.1.gz',
       '/usr/share/man/man1/vproxy-storage.1.gz',
       '/usr/share/man/man5/vproxy.conf.5.gz',
       '/usr/share/man/man7/vproxy-protocol.7.gz',

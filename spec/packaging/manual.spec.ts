@@ -21,7 +21,7 @@ interface Page {
 
 const commandPage = (name: string): string => `vproxy-${name.replaceAll(' ', '-')}.1`;
 const COMMAND_PAGES = Object.keys(NAMED_COMMANDS).map(commandPage);
-const PAGES = ['vproxy.1', ...COMMAND_PAGES, 'vproxy-storage.1', 'vproxy.conf.5', 'vproxy-protocol.7'];
+const PAGES = ['vproxy.1', ...COMMAND_PAGES, 'vproxy-ssh.1', 'vproxy-storage.1', 'vproxy.conf.5', 'vproxy-protocol.7'];
 
 async function formatPages(): Promise<readonly Page[]> {
   const path = join(PROJECT_ROOT, 'packaging/manual/format-manuals.mjs');

@@ -121,7 +121,7 @@ function files() {
 
 function seeAlso() {
   return [
-    `${['vproxy.conf.5', 'vproxy-storage.1', 'vproxy-protocol.7', 'ssh_config.5', 'systemd.service.5'].map(reference).join(',\n')}`,
+    `${['vproxy.conf.5', 'vproxy-ssh.1', 'vproxy-storage.1', 'vproxy-protocol.7', 'ssh_config.5', 'systemd.service.5'].map(reference).join(',\n')}`,
     ...[
       '.PP',
       ...fill(

@@ -6,7 +6,7 @@ import { isUp, type Stage } from '../runner/stage.js';
 import { addQemuUser, nameHosts, startGuest, startSshServer, startWebServer } from './parts.js';
 
 /** Includes the commands of the documents. */
-const NEEDS = ['curl', 'make', 'openssl', 'rsync', 'socat', 'sshd'] as const;
+const NEEDS = ['curl', 'git', 'make', 'openssl', 'rsync', 'socat', 'sshd'] as const;
 
 async function prepareVms(stage: Stage): Promise<void> {
   await nameHosts(stage, 'vm1', 'vm2', 'host2');
@@ -18,6 +18,7 @@ async function prepareVms(stage: Stage): Promise<void> {
     mkdir -p folder /srv/in /var/log/app && echo a > a.txt && cp a.txt folder/b.txt && cp a.txt /var/log/app/app.log
     head -c 100000 /dev/urandom > disk.img
     ls a.txt folder/* > files
+    git init -q --bare /srv/repo
     printf 'test:\\n\\ttrue\\n' > Makefile`);
 }
 

@@ -7,12 +7,13 @@ import { egress } from './egress.js';
 import { job } from './job.js';
 import { journal } from './journal.js';
 import { libvirt } from './libvirt.js';
-import { agent, ssh, sshfs } from './ssh.js';
+import { agent, copy, ssh, sshfs } from './ssh.js';
 import { syslog } from './syslog.js';
 
 /** Scenes without a VM. */
 export const PLAIN_RECIPES: Readonly<Record<string, Scene>> = {
   'recipe-agent': agent,
+  'recipe-copy': copy,
   'recipe-journal': journal,
   'recipe-libvirt': libvirt,
   'recipe-ssh': ssh,

@@ -1,18 +1,23 @@
 /** docs/recipes.md, ssh without a port: the system's ssh, sshd, scp, sftp, rsync, sshfs and ssh-agent, with the scene's keys. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { projectText } from '../../../helpers/files.js';
 import type { Scene } from '../../runner/scene.js';
 import { SAME_MACHINE, standInForPort } from './same-machine.js';
 
-const SETTINGS = [
-  'HostKey=/etc/ssh/scene_key',
-  'ListenAddress=127.0.0.1:22',
-  'StrictModes=no',
-  'UsePAM=no',
-  'PermitRootLogin=yes',
-  'Subsystem=sftp internal-sftp',
-];
+const SETTINGS = `
+HostKey /etc/ssh/scene_key
+ListenAddress 127.0.0.1:22
+StrictModes no
+UsePAM no
+PermitRootLogin yes
+Subsystem sftp internal-sftp
+`;
+
+const SSHD = '/usr/sbin/sshd -e -f /etc/ssh/scene_config';
+
+const SYSTEMD_SOCKET = '/run/ssh-unix-local/socket';
 
 const withKeys: Pick<Scene, 'prepare' | 'openGuest' | 'isReady'> = {
   ...SAME_MACHINE,
@@ -24,22 +29,30 @@ const withKeys: Pick<Scene, 'prepare' | 'openGuest' | 'isReady'> = {
       ssh-keygen -q -t ed25519 -N '' -f .ssh/id_ed25519
       cp .ssh/id_ed25519.pub .ssh/authorized_keys
       ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/scene_key`);
-    const options = SETTINGS.map((setting) => `-o '${setting}'`).join(' ');
-    await stage.start(`exec /usr/sbin/sshd -D -e -f /dev/null ${options}`, (output) =>
-      output.includes('Server listening'),
-    );
+    stage.write('/etc/ssh/scene_config', SETTINGS);
+    await stage.start(`exec ${SSHD} -D`, (output) => output.includes('Server listening'));
   },
 };
 
 export const ssh: Scene = {
-  needs: ['curl', 'python', 'rsync', 'sshd'],
+  needs: ['curl', 'python', 'rsync', 'socat', 'sshd'],
   ...withKeys,
+  async prepare(stage) {
+    await withKeys.prepare?.(stage);
+    await stage.run(`mkdir -p ${dirname(SYSTEMD_SOCKET)}`);
+    // As systemd does.
+    const listen = `exec socat UNIX-LISTEN:${SYSTEMD_SOCKET},fork EXEC:'${SSHD} -i',nofork`;
+    await stage.start(listen, () => existsSync(SYSTEMD_SOCKET));
+  },
   check() {
     const packaged = projectText('packaging/ssh_config.d/30-vproxy.conf');
     assert.equal(readFileSync('/etc/ssh/ssh_config.d/30-vproxy.conf', 'utf8'), packaged);
     return Promise.resolve();
   },
 };
+
+/** rsync in the guest, and no sshd. */
+export const copy: Scene = { needs: ['rsync'], ...SAME_MACHINE, prepare: standInForPort };
 
 export const sshfs: Scene = { needs: ['root', 'sshd', 'sshfs'], ...withKeys };
 
