@@ -35,6 +35,8 @@ test('a label comes before the command, among the options', (t) => {
 test('values', (t) => {
   t.like(read('--timeout', '1.5', '--kill-after=0', 'x'), { timeoutMs: 1500, killAfterMs: 0 });
   t.is(read('--timeout', '0', 'x').timeoutMs, undefined);
+  t.is(read('--failure-status', '255', 'x').failureStatus, 255);
+  t.is(read('x').failureStatus, null);
   const words = ['--env', 'A=b=c', '--env', 'HERE', '--env', 'MISSING', '--env=E=', '--env', '__proto__=x', 'x'];
   t.deepEqual(Object.entries(read(...words).env), [
     ['A', 'b=c'],
@@ -54,6 +56,7 @@ test('invalid and contradictory words are rejected', (t) => {
     [['--timeout', 'soon'], /^--timeout: "soon" is not a number of seconds/],
     [['--timeout', '300000h'], /^--timeout: "300000h" is not a number of seconds from 0 to 1000000000/],
     [['--channel', 'a', 'b:'], 'two channels given, "a" and "b"; name one'],
+    [['--failure-status', '256'], '--failure-status: "256" is not a number from 0 to 255'],
     [['--env', '=x'], '--env: "=x" has no name; expected NAME or NAME=VALUE'],
     [['-n=yes'], '-n: takes no value'],
   ] as const) {

@@ -154,9 +154,9 @@ test('words of ssh become words of vproxy exec', (t) => {
     return status === 0 ? stdout.replace('<exec><--failure-status><255><--channel>', '') : `${status}: ${stderr}`;
   };
   t.is(call('vm1'), '<vm1>');
-  t.is(call('-l', 'a', '-T', 'b@vm1'), '<vm1><--user><a><-T>');
-  t.is(call('-oUser=a', 'c@d@vm1'), '<vm1><--user><a>');
-  t.is(call('c@d@vm1', '-n'), '<vm1><--user><c@d><-n>');
+  t.is(call('-l', 'a', '-T', 'b@vm1'), '<vm1><--user=a><-T>');
+  t.is(call('-oUser=a', 'c@d@vm1'), '<vm1><--user=a>');
+  t.is(call('c@d@vm1', '-n'), '<vm1><--user=c@d><-n>');
   t.is(call('-tt', 'vm1'), '<vm1><-tt>');
   t.regex(
     call('-AaCxXYq4', '-iKEY', '-i', 'key', '-F/dev/null', '-Bx', '-P', 'tag', 'vm1', 'ls', '-l', '*'),
