@@ -1,34 +1,22 @@
 /** `vproxy-ssh`: rsync, scp, sftp, sshfs and git by `vproxy exec`, with both programs in the guest. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { AS_GUEST, buildGuest } from '../guest-program/build.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { execPair } from '../helpers/process-pair.js';
 import { serialTestWith, testWith } from '../helpers/test-with.js';
 import { type RunResult, runProgram, VPROXY } from '../helpers/vproxy-process.js';
-
-const SCRIPT = join(PROJECT_ROOT, 'packaging/vproxy-ssh');
+import { VPROXY_SSH, withVproxySsh } from '../helpers/vproxy-ssh.js';
 
 buildGuest();
-
-/** A folder for PATH, with the script and `vproxy`, which runs `line`. */
-function installed(t: ExecutionContext, line: string): string {
-  const folder = temporaryFolder(t);
-  symlinkSync(SCRIPT, join(folder, 'vproxy-ssh'));
-  writeFileSync(join(folder, 'vproxy'), `#!/bin/sh\n${line}\n`);
-  chmodSync(join(folder, 'vproxy'), 0o755);
-  return folder;
-}
 
 type Script = (text: string) => Promise<RunResult>;
 
 /** A pair with the channel `vm1`, and a bash at the host with `$WORK` as its folder, and a fresh home. */
 async function start(t: ExecutionContext, guestOptions: object): Promise<Script> {
   const pair = await execPair(t, ['--allow-exec'], { guestOptions });
-  const folder = installed(t, `exec ${VPROXY} "$@"`);
-  const env = { ...process.env, ...pair.env, PATH: `${folder}:${process.env['PATH'] ?? ''}`, HOME: temporaryFolder(t) };
+  const path = withVproxySsh(t, `exec ${VPROXY} "$@"`);
+  const env = { ...process.env, ...pair.env, PATH: path, HOME: temporaryFolder(t) };
   return (text) => runProgram(['bash', '-euc', `cd "$WORK"\n${text}`], { env });
 }
 
@@ -148,8 +136,7 @@ for (const [name, needs, guestOptions] of GUESTS) {
 
 test('words of ssh become words of vproxy exec', (t) => {
   const call = (...words: string[]): string => {
-    const folder = installed(t, String.raw`printf '<%s>' "$@"`);
-    const env = { PATH: `${folder}:${process.env['PATH'] ?? ''}` };
+    const env = { PATH: withVproxySsh(t, String.raw`printf '<%s>' "$@"`) };
     const { stdout, stderr, status } = spawnSync('vproxy-ssh', words, { env, encoding: 'utf8' });
     return status === 0 ? stdout.replace('<exec><--failure-status><255><--channel>', '') : `${status}: ${stderr}`;
   };
@@ -181,6 +168,6 @@ test('words of ssh become words of vproxy exec', (t) => {
 });
 
 testWith('shellcheck')('shellcheck finds no problems in it', (t) => {
-  const { status, stdout } = spawnSync('shellcheck', [SCRIPT], { encoding: 'utf8' });
+  const { status, stdout } = spawnSync('shellcheck', [VPROXY_SSH], { encoding: 'utf8' });
   t.is(status, 0, stdout);
 });

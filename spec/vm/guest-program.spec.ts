@@ -22,6 +22,7 @@ import { emulatedReply, HostSide } from './rig/host-side.js';
 import { ANNOUNCED_PORT as PORT, smallGuest } from './rig/small-system.js';
 import { ssh, sshArguments } from './rig/ssh.js';
 import { useGuest } from './rig/use-guest.js';
+import { checkSshTools } from './rig/uses.js';
 
 /** Under emulation, on a busy machine. */
 const WAIT_MS = 120_000;
@@ -104,6 +105,8 @@ test.serial('ssh, storage calls, commands and a terminal work', async (t) => {
   const terminal = await runProgram(['bash', '-c', command], { env, keepsInput: true });
   t.deepEqual([terminal.code, terminal.stdout], [4, '/dev/pts/0\r\n']);
 });
+
+test.serial('rsync, scp, sftp and git work with vproxy-ssh', (t) => checkSshTools(t, environment()));
 
 test.serial('bytes go each way as they are, at once, and in commands', async (t) => {
   const sent = randomBytes(BYTES);

@@ -23,7 +23,7 @@ import { GUEST_VPROXY } from './rig/initramfs.js';
 import { Laboratory } from './rig/laboratory.js';
 import { disturb, endsOf, makeProgress, startTransfers, type Transfer } from './rig/transfer.js';
 import { useGuest } from './rig/use-guest.js';
-import { checkEssentials, checkEverything } from './rig/uses.js';
+import { checkEssentials, checkEverything, checkSshTools } from './rig/uses.js';
 
 const START_MS = 120_000;
 const MIB = 1 << 20;
@@ -74,6 +74,10 @@ test.serial('commands, a terminal and copies work in the guest', async (t) => {
   await terminal.press('C-d');
   await terminal.shows(/^status 5$/m, START_MS);
 });
+
+test.serial('rsync, scp, sftp and git work with vproxy-ssh', (t) =>
+  checkSshTools(t, { VPROXY_SOCKET: controlSocket() }),
+);
 
 test.serial('a second vproxy on the port logs once that it is taken, and gets it when the first exits', async (t) => {
   const { host } = both;

@@ -57,13 +57,17 @@ export function buildInitramfs(path: string, tools: Tools): void {
 /** Starts the ssh server of an archive. */
 export const SSH_SERVER = `dropbear -E -s -W 1048576 -r /etc/dropbear/host_key -p 127.0.0.1:${GUEST_PORTS.ssh}`;
 
-/** Begins an archive with busybox, the ssh server with its libraries, kernel modules and accounts. */
+/** Begins an archive with busybox, the ssh server, the other ends of rsync, sftp and git, kernel modules and accounts. */
 export function startArchive(path: string, tools: Tools): CpioWriter {
   const archive = new CpioWriter(path);
   for (const folder of ['/dev', '/proc', '/sys', '/run', '/srv', '/tmp', '/etc', '/var/log']) archive.addFolder(folder);
   archive.addDevice('/dev/console', 5, 1);
   addBusybox(archive, tools.busybox);
   addProgram(archive, tools.dropbear, '/usr/sbin/dropbear');
+  addProgram(archive, tools.rsync, '/usr/bin/rsync');
+  addProgram(archive, tools.sftpServer, '/usr/lib/openssh/sftp-server');
+  addProgram(archive, tools.git, '/usr/bin/git');
+  for (const command of ['git-receive-pack', 'git-upload-pack']) archive.addLink(`/usr/bin/${command}`, '/usr/bin/git');
   addModules(archive, tools.kernel);
   addAccounts(archive, sshKeys(tools));
   return archive;

@@ -13,6 +13,9 @@ export interface Tools {
   readonly ssh: string;
   readonly sshKeygen: string;
   readonly setpriv: string;
+  readonly rsync: string;
+  readonly git: string;
+  readonly sftpServer: string;
   readonly kernel: Kernel;
 }
 
@@ -39,6 +42,9 @@ export function findTools(): Tools {
     ssh: need('ssh', 'openssh-client'),
     sshKeygen: need('ssh-keygen', 'openssh-client'),
     setpriv: need('setpriv', 'util-linux'),
+    rsync: need('rsync', 'rsync'),
+    git: need('git', 'git'),
+    sftpServer: need('sftp-server', 'openssh-sftp-server'),
   };
   if (process.platform !== 'linux' || process.arch !== 'x64') {
     throw new Error('the VM tests need Linux on x86-64: the guest runs the node of this machine');
@@ -52,7 +58,13 @@ export function findTools(): Tools {
 }
 
 function findProgram(name: string): string | undefined {
-  const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/local/sbin', '/usr/sbin', '/sbin'];
+  const folders = [
+    ...(process.env['PATH'] ?? '').split(delimiter),
+    '/usr/local/sbin',
+    '/usr/sbin',
+    '/sbin',
+    '/usr/lib/openssh',
+  ];
   return folders.map((folder) => join(folder, name)).find(isExecutable);
 }
 

@@ -2,8 +2,10 @@
 import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import type { ExecutionContext } from 'ava';
-import { sha256 } from '../../helpers/files.js';
+import { sha256, temporaryFolder } from '../../helpers/files.js';
 import { eventually, within } from '../../helpers/time.js';
+import { runProgram, VPROXY } from '../../helpers/vproxy-process.js';
+import { withVproxySsh } from '../../helpers/vproxy-ssh.js';
 import { GUEST_PORTS } from './guest-ports.js';
 import { dialAsEmulator, emulatedReply } from './host-side.js';
 import type { Laboratory } from './laboratory.js';
@@ -54,6 +56,40 @@ export async function checkEverything(t: ExecutionContext, both: Laboratory, byt
   for (const socket of sockets) socket.end();
   const failures = await within(CALL_MS, `the end of ${STREAMS} streams`, Promise.all(ends));
   t.false(failures.includes(true), 'a stream was reset');
+}
+
+/** rsync, scp, sftp and git between a folder of the host and /tmp/tools of the guest, which the only channel leads to. */
+const SSH_TOOLS = `
+  export GIT_SSH_COMMAND=vproxy-ssh GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
+  mkdir -p tree/inner && seq 100000 > tree/numbers && head -c 1000000 /dev/urandom > tree/inner/bytes
+  vproxy-ssh default mkdir /tmp/tools
+  rsync -a -e vproxy-ssh tree/ default:/tmp/tools/tree
+  rm tree/numbers
+  rsync -a --delete -e vproxy-ssh tree/ default:/tmp/tools/tree
+  rsync -a -e vproxy-ssh default:/tmp/tools/tree/ synced
+  diff -r tree synced
+  scp -q -r -S vproxy-ssh tree default:/tmp/tools/copied
+  scp -q -r -S vproxy-ssh default:/tmp/tools/copied .
+  diff -r tree copied
+  printf '%s\\n' 'put tree/inner/bytes /tmp/tools/put' 'get /tmp/tools/put got' | sftp -q -b - -S vproxy-ssh default
+  cmp tree/inner/bytes got
+  vproxy-ssh default git init -q --bare -b main /tmp/tools/repo
+  git clone -q default:/tmp/tools/repo first
+  cp -r tree first && git -C first add . && git -C first commit -q -m tree && git -C first push -q origin HEAD:main
+  git clone -q default:/tmp/tools/repo second
+  diff -r tree second/tree
+  vproxy-ssh default rm -r /tmp/tools`;
+
+/** Fails `t` unless the programs that call ssh work with `vproxy-ssh`. `environment` names the host's process. */
+export async function checkSshTools(t: ExecutionContext, environment: Record<string, string>): Promise<void> {
+  const env = {
+    ...process.env,
+    ...environment,
+    PATH: withVproxySsh(t, `exec ${VPROXY} "$@"`),
+    HOME: temporaryFolder(t),
+  };
+  const { code, stderr } = await runProgram(['bash', '-euxc', `cd "$HOME"${SSH_TOOLS}`], { env });
+  t.is(code, 0, stderr);
 }
 
 function echoOnce(socket: Socket): Promise<boolean> {
