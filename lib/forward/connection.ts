@@ -157,6 +157,13 @@ export class Connections {
     for (const { socket } of this.#sockets.list()) resetSocket(socket);
   }
 
+  /** Resets some of the connections; returns their number. */
+  resetWhere(isChosen: (connection: Connection) => boolean, code: string, message: string): number {
+    const chosen = this.#connections.list().filter(isChosen);
+    for (const { splice } of chosen) splice.reset(code, message);
+    return chosen.length;
+  }
+
   // ---- hand-over ------------------------------------------------------------------------------------------------
 
   /** Streams from the peer that wait for their target. The successor offers them to the service again, which dials again. */

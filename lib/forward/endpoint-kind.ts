@@ -82,6 +82,8 @@ export interface Target {
   serve(stream: SessionStream): void;
   /** Local ends that have not closed. */
   readonly openCount: number;
+  /** See `Forward.revoke`. Default: none. */
+  revoke?(egress: string, rules: ReadonlySet<string> | null): number;
   /** Ends everything that is open. Resolves when done. */
   stop(): Promise<void> | void;
 

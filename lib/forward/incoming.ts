@@ -90,6 +90,10 @@ export class IncomingForward implements Forward {
     await this.#target.stop();
   }
 
+  revoke(egress: string, rules: ReadonlySet<string> | null): number {
+    return this.#target.revoke?.(egress, rules) ?? 0;
+  }
+
   obstacles(): string[] {
     const { connections, obstacles = [] } = this.#target;
     return [...obstacles, ...(connections?.obstacles(this.#log.nameOf()) ?? [])];

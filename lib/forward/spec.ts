@@ -183,6 +183,9 @@ export interface Forward {
   /** Stops taking new streams for good, and resets the open ones. */
   stop(): Promise<void>;
 
+  /** Resets the connections that these rules of an egress allowed (null: all); returns their number. Default: none. */
+  revoke?(egress: string, rules: ReadonlySet<string> | null): number;
+
   /** What cannot be handed over to a successor now, each as a human-readable text. Usually goes away by itself, soon. */
   obstacles(): string[];
 

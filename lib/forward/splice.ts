@@ -199,6 +199,12 @@ export class Splice implements LocalEnd {
     this.#socket?.resume();
   }
 
+  /** Ends both the stream and the socket now. */
+  reset(code: string, message: string): void {
+    this.#stream?.reset(code, message);
+    if (this.#socket !== null) resetSocket(this.#socket);
+  }
+
   handleEnd(reason: VproxyError | null): void {
     this.#state.isStreamOver = true;
     this.#state.endReason = toReason(reason);

@@ -5,7 +5,7 @@ import { formatAddress, isInRanges, parseAddress } from '../../util/addresses/ho
 import { escapeText } from '../../util/escape.js';
 import { contains, embeddedAddress, type FoundRange, isWide, specialRangeOf } from './networks.js';
 import { Refusal } from './refusal.js';
-import { type EgressEntry, type EgressHost, type EgressRules, type Verdict } from './rules.js';
+import { allowedBy, type EgressEntry, type EgressHost, type EgressRules, type Verdict } from './rules.js';
 
 /** The destination of a guest's request, in its only canonical spelling. */
 export interface Destination {
@@ -138,7 +138,7 @@ function letsAddress(host: EgressHost, bytes: Uint8Array, range: FoundRange | nu
 
 const NO_ENTRY = 'no entry allows it';
 
-const allowed = (entry: EgressEntry, why: string): Verdict => ({ isAllowed: true, rule: `allow "${entry.text}"`, why });
+const allowed = (entry: EgressEntry, why: string): Verdict => ({ isAllowed: true, rule: allowedBy(entry.text), why });
 const denied = (entry: EgressEntry): Verdict => refused(`deny "${entry.text}"`, 'the entry denies it');
 const refused = (rule: string | null, why: string): Verdict => ({ isAllowed: false, rule, why });
 

@@ -3,7 +3,7 @@ import { SERVICE_NAME } from '../../codec/limits.js';
 import { badArgument, toVproxyError } from '../../errors.js';
 import { type EventFields, makeEvent } from '../../events.js';
 import type { SessionStream } from '../../session/stream.js';
-import { readBuffered } from '../../system/sockets/node-sockets.js';
+import { readBuffered, resetSocket } from '../../system/sockets/node-sockets.js';
 import { formatHostPort } from '../../util/addresses/host-port.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
@@ -16,7 +16,7 @@ import { converse } from './converse.js';
 import { EgressDialer, type Reached } from './dial.js';
 import type { KeptTogether } from './origin.js';
 import { printable, Refusal } from './refusal.js';
-import type { EgressRules } from './rules.js';
+import { allowedBy, type EgressRules } from './rules.js';
 
 export interface EgressEndpoint {
   readonly kind: 'egress';
@@ -49,6 +49,8 @@ export class EgressTarget implements Target {
   readonly #conversations = new Set<Conversation>();
   readonly #turns = new LoopTurns();
   readonly #keptTogether: KeptTogether = new Set();
+  /** Open connections to origin servers, without revoked ones. */
+  readonly #origins = new Set<Reached>();
   readonly connections: Connections;
 
   constructor(name: string, dialer: Pick<EgressDialer, 'dial'>, context: TargetContext) {
@@ -109,10 +111,12 @@ export class EgressTarget implements Target {
       rules: () => this.#rules,
       dial: (destination) => this.#dial(guest, destination),
       onRefused: (refusal) => this.#refused(guest.stream, refusal),
-      onLeft: ({ address, atMs, destination, rule }, ending) => {
+      onLeft: (reached, ending) => {
+        const { address, atMs, destination, rule } = reached;
         const { host, port } = destination;
         const durationMs = this.#context.clock.now() - atMs;
-        this.#left(guest.stream, { host, port, address, rule, ...ending, durationMs });
+        const code = this.#origins.delete(reached) ? ending.code : 'denied';
+        this.#left(guest.stream, { host, port, address, rule, ...ending, code, durationMs });
       },
     };
   }
@@ -122,10 +126,17 @@ export class EgressTarget implements Target {
     const connection = await this.#dialer.dial(destination, gone);
     const { socket } = connection;
     const atMs = this.#context.clock.now();
-    if (!socket.destroyed && !gone.aborted) return { ...connection, destination, atMs, rules };
+    const isRevoked =
+      this.#rules !== rules && this.#rules?.allow.some(({ text }) => allowedBy(text) === connection.rule) !== true;
+    if (!socket.destroyed && !gone.aborted && !isRevoked) {
+      const reached = { ...connection, destination, atMs, rules };
+      this.#origins.add(reached);
+      return reached;
+    }
     socket.destroy();
     gone.throwIfAborted();
     const text = formatHostPort(destination);
+    if (isRevoked) throw new Refusal('denied', `${text}: ${this.#noLonger}`, { destination: text });
     throw new Refusal('unreachable', `${text} closed the connection at once`, { destination: text });
   }
 
@@ -134,6 +145,7 @@ export class EgressTarget implements Target {
     const { stream } = guest;
     const { address, atMs, destination, rule, socket } = reached;
     const { host, port } = destination;
+    this.#origins.delete(reached);
     // An upstream proxy may already have passed on some bytes of the destination.
     const early = socket.readableLength > 0 ? (socket.read() as Buffer) : NOTHING;
     const { splice } = this.connections.connect(() => stream, {
@@ -151,6 +163,22 @@ export class EgressTarget implements Target {
     splice.join(stream, socket);
     this.#conversations.delete(guest);
     guest.handOver(splice, rest);
+  }
+
+  revoke(egress: string, rules: ReadonlySet<string> | null): number {
+    if (egress !== this.#name) return 0;
+    const isRevoked = ({ rule }: Pick<Reached, 'rule'>): boolean => rules === null || rules.has(rule);
+    const origins = [...this.#origins].filter(isRevoked);
+    for (const reached of origins) {
+      this.#origins.delete(reached);
+      resetSocket(reached.socket);
+    }
+    const isRevokedTunnel = ({ egress: to }: Connection): boolean => to !== null && isRevoked(to);
+    return origins.length + this.connections.resetWhere(isRevokedTunnel, 'denied', this.#noLonger);
+  }
+
+  get #noLonger(): string {
+    return `egress "${this.#name}" no longer allows it`;
   }
 
   // ---- the log --------------------------------------------------------------------------------------------------

@@ -13,6 +13,9 @@ import {
 import { escapeText } from '../../util/escape.js';
 import { type Network, networkAround } from './networks.js';
 
+/** The rule of a verdict that an entry of `allow` decided. */
+export const allowedBy = (entry: string): string => `allow "${entry}"`;
+
 /** The verdict of the rules on a destination, or on one of its addresses. */
 export interface Verdict {
   readonly isAllowed: boolean;

@@ -145,6 +145,42 @@ test('a tunnel continues in a successor, and is logged there with all bytes', as
   t.regex(scene.events[1]?.message ?? '', course);
 });
 
+test('a tunnel is reset in a successor, too, when its rule goes', async (t) => {
+  const { scene, connection, port, connect, told } = await handOverScene(t);
+  scene.sendData(1, connect);
+  const failed = failureOf(await connection());
+  await told(ESTABLISHED);
+  await scene.handOver();
+  await scene.next.goOn();
+  t.is(scene.next.revoke('y', null), 0);
+  t.is(scene.next.revoke('x', new Set(['allow "127.0.0.0/8:*"'])), 0);
+  t.is(scene.next.revoke('x', new Set([`allow "127.0.0.1:${port}"`])), 1);
+  t.is((await failed).code, 'ECONNRESET');
+  await eventually(() => scene.next.openCount === 0);
+  scene.pump();
+  t.true(scene.texts.includes('RESET 1'));
+  t.like(scene.events.find(({ event }) => event === 'egress')?.fields, { code: 'denied' });
+});
+
+test('a destination is refused if its rule goes while it is dialled', async (t) => {
+  const { serve, next } = acceptor();
+  const { port } = await localServer(t, serve);
+  const allow = [['one.test:444'], ['one.test:443']];
+  const scene = new EgressScene(t, {
+    routes: { 'one.test:443': port },
+    onDialled: () => (scene.rules = rulesOf(allow.shift() ?? [])),
+  });
+  t.regex(
+    await scene.say(CONNECT, { isEnding: false }),
+    /^HTTP\/1\.1 403 .*one\.test:443: egress "internet" no longer allows it\n$/s,
+  );
+  t.like(scene.refused[0]?.facts, { reason: 'denied', destination: 'one.test:443' });
+  await readToEnd(await next());
+  const stream = scene.open();
+  stream.write(CONNECT);
+  await readUntil(stream, ESTABLISHED);
+});
+
 test('nothing is read from a destination before the answer has been sent', async (t) => {
   // Refusals, as long as their names, use up all but ten bytes of the credit.
   const { scene, peer, connection, connect, told } = await handOverScene(t, { streamCredit: 1024 });
