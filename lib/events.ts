@@ -125,6 +125,13 @@ export const LOG_EVENTS = {
     durationMs: 'number',
     code: 'string | null',
   }),
+  'egress-changed': letHappen('info', {
+    egress: 'string',
+    change: 'string',
+    entries: 'string[]',
+    until: 'string | null',
+    connections: 'number',
+  }),
   'egress-refused': audited('warn', {
     ...OPEN_STREAM,
     egress: 'string',

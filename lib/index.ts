@@ -20,6 +20,7 @@ export type { ServiceStream } from './control/client/connect-service.js';
 export type {
   BrokerRequest,
   ChannelRequest,
+  EgressEntriesRequest,
   EgressRequest,
   EgressTestRequest,
   ForwardRequest,

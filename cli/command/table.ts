@@ -25,6 +25,7 @@ export const MAIN_COMMAND = entry(
   'run',
 );
 
+const egressChange = () => import('../commands/egress-change.js');
 const freezes = () => import('../commands/freeze.js');
 const forwards = () => import('../commands/forwards.js');
 const channels = () => import('../commands/channels.js');
@@ -53,6 +54,10 @@ export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
     'Test whether a destination may be reached, and why',
     () => import('../commands/egress-test.js'),
   ),
+  'egress rules': entry('List the rules of the egresses, with those added for a while', lists, 'egressRules'),
+  'egress allow': entry('Allow more destinations, for a while', egressChange, 'allow'),
+  'egress block': entry('Deny everything, and reset what is open', egressChange, 'block'),
+  'egress reset': entry('Go back to the configured rules', egressChange, 'reset'),
   'stream close': entry('Reset a stream', channels, 'close'),
   connect: entry('Connect standard input and output to a service', () => import('../commands/connect.js')),
   exec: entry('Run a command on the peer', exec, 'exec'),

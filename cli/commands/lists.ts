@@ -1,4 +1,4 @@
-/** `vproxy forwards`, `services`, `ports`, `streams` and `egress list`: tables of things of the channels of a running vproxy. */
+/** `vproxy forwards`, `services`, `ports`, `streams`, `egress list` and `egress rules`: tables of things of the channels. */
 import type { ControlClient } from '../../lib/control/client/client.js';
 import type {
   EgressStatus,
@@ -171,6 +171,32 @@ export const egresses = listOfChannels<EgressStatus>({
     { title: 'UPSTREAM', cell: ({ rules }) => rules?.upstream ?? '-' },
   ],
 });
+
+export const egressRules = listOfChannels<ReturnType<typeof rulesOf>[number]>({
+  usage: 'egress rules [LABEL] [-o json|name|wide] [--watch]',
+  about:
+    'Lists the rules of egresses in effect. UNTIL is when an entry goes: at a time, at vproxy egress reset, or - for one of the configuration.',
+  examples: [['vproxy egress rules vm1', 'Of one channel']],
+  empty: 'There are no rules: nothing is allowed.',
+  read: async (control) => (await control.egress()).flatMap(rulesOf),
+  nameOf: ({ entry }) => entry,
+  columns: [
+    { title: 'CHANNEL', cell: ({ channel }) => channel, leastWidth: 12 },
+    { title: 'EGRESS', cell: ({ egress }) => egress, leastWidth: 12 },
+    { title: 'LIST', cell: ({ list }) => list },
+    { title: 'ENTRY', cell: ({ entry }) => entry, leastWidth: 16 },
+    { title: 'UNTIL', cell: ({ until }) => until ?? '-' },
+  ],
+});
+
+function rulesOf({ channel, name, rules, added, isBlocked }: EgressStatus) {
+  const ends = new Map(added.map(({ entry, until }) => [entry, until ?? 'reset']));
+  const row = (list: string, entry: string, until: string | null) => ({ channel, egress: name, list, entry, until });
+  return [
+    ...(rules?.allow ?? []).map((entry) => row('allow', entry, ends.get(entry) ?? null)),
+    ...(rules?.deny ?? []).map((entry) => row('deny', entry, isBlocked ? 'reset' : null)),
+  ];
+}
 
 function streamName({ channel, id }: StreamWithRates): string {
   return `${channel}/${id}`;

@@ -50,7 +50,8 @@ function resolveRules(name: string, texts: EgressTexts, label: string): EgressRu
   return readEgressRules(texts, `egress.${name}`, (text) => resolveEntry(text, label));
 }
 
-function resolveEntry(text: string, label: string): EgressEntry {
+/** An entry with the label in place of `{channel}`. Throws `bad-argument`. */
+export function resolveEntry(text: string, label: string): EgressEntry {
   const filled = fillTemplate(text, label);
   const entry = parseEgressEntry(filled);
   // The label of a group's channel comes from a file name: it must not become an address.

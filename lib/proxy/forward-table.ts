@@ -165,6 +165,11 @@ export class ForwardTable {
     await Promise.all(entries.map((entry) => this.#stop(entry)));
   }
 
+  /** See `Forward.revoke`. */
+  revoke(egress: string, rules: ReadonlySet<string> | null): number {
+    return [...this.#entries.values()].reduce((sum, { forward }) => sum + (forward.revoke?.(egress, rules) ?? 0), 0);
+  }
+
   /** What cannot be handed over to a successor now, as human-readable lines. */
   obstacles(): string[] {
     const [resuming] = this.#resuming.keys();

@@ -47,7 +47,7 @@ import { isGroup } from './groups/group-pattern.js';
 import { GroupTable } from './groups/group-table.js';
 import type { MeasuredChannel, ProxyEvents, ProxyOptions, ProxyState, RemoveOptions } from './proxy-options.js';
 import type { ProgramSocket } from './services/program-streams.js';
-import { parseEgressDestination } from './test-egress.js';
+import { parseEgressDestination, testEgress } from './test-egress.js';
 
 /** Default timeout of a ping, in milliseconds. */
 const PING_TIMEOUT_MS = 5000;
@@ -354,7 +354,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 
   /** The egresses of each channel, with the rules in effect there. */
   listEgress(): EgressStatus[] {
-    return [...this.#channels.values()].flatMap((channel) => channel.listEgress());
+    return [...this.#channels.values()].flatMap(({ egresses }) => egresses.list());
   }
 
   /**
@@ -367,7 +367,26 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     label?: string,
     signal: AbortSignal = this.#stopping.signal,
   ): Promise<EgressTest> {
-    return this.#find(label).testEgress(name, parseEgressDestination(destination), signal);
+    const { clock } = this.#context;
+    return testEgress(this.#find(label).egresses, name, parseEgressDestination(destination), { clock, signal });
+  }
+
+  /**
+   * Adds entries, as a configuration has them, to what an egress allows: for `forMs`, 1 s to 30 days, or until `resetEgress`
+   * (null). An entry that was added before gets the new time. Throws `bad-argument`, also if it is blocked, and `not-found`.
+   */
+  allowEgress(name: string, destinations: readonly string[], forMs: number | null, label?: string): EgressStatus {
+    return this.#find(label).egresses.allow(name, destinations, forMs);
+  }
+
+  /** Denies everything until `resetEgress`; drops added entries, and resets all connections. Throws `not-found`. */
+  blockEgress(name: string, label?: string): EgressStatus {
+    return this.#find(label).egresses.block(name);
+  }
+
+  /** Undoes `allowEgress` and `blockEgress`, and resets connections that added entries allowed. Throws `not-found`. */
+  resetEgress(name: string, label?: string): EgressStatus {
+    return this.#find(label).egresses.reset(name);
   }
 
   // ---- queries ----------------------------------------------------------------------------------------------------

@@ -1,16 +1,14 @@
-/** Describes the egresses of a channel, and tests a destination against their rules. */
+/** Describes the rules of an egress, and tests a destination against them. */
 import { badArgument, VproxyError } from '../errors.js';
 import { type Destination, parseDestination } from '../forward/egress/admission.js';
 import { EgressDialer } from '../forward/egress/dial.js';
 import { Refusal } from '../forward/egress/refusal.js';
 import { type EgressRules, formatEgressRules } from '../forward/egress/rules.js';
-import type { ForwardSpec } from '../forward/spec.js';
 import type { EgressStatus, EgressTest } from '../status/types.js';
 import { formatHostPort, isIPv6 } from '../util/addresses/host-port.js';
 import type { Clock } from '../util/clock.js';
 import { suggestOrList } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
-import { egressOf } from './channel-egress.js';
 
 interface EgressesOf {
   /** The label of the channel. */
@@ -18,18 +16,17 @@ interface EgressesOf {
   readonly egresses: ReadonlyMap<string, EgressRules>;
 }
 
-/** Describes the egresses that are defined on a channel, and those that its forwards lead to. */
-export function describeEgresses({ channel, egresses }: EgressesOf, forwards: readonly ForwardSpec[]): EgressStatus[] {
-  const names = new Set([...egresses.keys(), ...forwards.map(egressOf).filter((name) => name !== null)]);
-  return [...names].map((name) => {
-    const services = forwards.filter((spec) => egressOf(spec) === name).map(({ service }) => service);
-    return { channel, name, services, rules: describeEgressRules(egresses.get(name) ?? null) };
-  });
-}
-
 /** The rules of an egress, in the form of a status; null if it is not defined. */
 export const describeEgressRules = (rules: EgressRules | null): EgressStatus['rules'] =>
   rules === null ? null : formatEgressRules(rules);
+
+/** The rules of an egress. Throws `not-found`. */
+export function rulesOf({ channel, egresses }: EgressesOf, name: string): EgressRules {
+  const rules = egresses.get(name);
+  if (rules !== undefined) return rules;
+  const rest = suggestOrList(name, [...egresses.keys()]);
+  throw new VproxyError('not-found', `no egress "${escapeText(name, 80)}" on channel ${channel}; ${rest}`);
+}
 
 /** Parses `HOST:PORT`, with an IPv6 address in brackets. Throws `bad-argument`. */
 export function parseEgressDestination(text: string): Destination {
@@ -58,12 +55,7 @@ export async function testEgress(
   destination: Destination,
   { clock, signal }: { readonly clock: Clock; readonly signal: AbortSignal },
 ): Promise<EgressTest> {
-  const rules = egresses.get(name);
-  if (rules === undefined) {
-    const rest = suggestOrList(name, [...egresses.keys()]);
-    const message = `no egress "${escapeText(name, 80)}" on channel ${channel}; ${rest}`;
-    throw new VproxyError('not-found', message);
-  }
+  const rules = rulesOf({ channel, egresses }, name);
   const dialer = new EgressDialer({ name, rules: () => rules, clock });
   const { verdict, addresses, destination: judged } = await dialer.test(destination, signal);
   return {

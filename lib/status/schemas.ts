@@ -203,6 +203,15 @@ export const egressStatusSchema = named('EgressStatus', 'An egress of a channel'
     })
     .nullable()
     .describe('The rules in effect on the channel; null if the egress is not defined, so that everything is refused'),
+  isBlocked: z.boolean().describe('Whether everything is denied, by `POST /v1/egress/block`'),
+  added: z
+    .array(
+      z.strictObject({
+        entry: text('An entry of `rules.allow`'),
+        until: z.iso.datetime().nullable().describe('When it is removed, in ISO 8601 and UTC; null: not by itself'),
+      }),
+    )
+    .describe('The entries that `POST /v1/egress/allow` has added'),
 });
 
 const verdictFields = {

@@ -226,6 +226,7 @@ test('names of a running vproxy are offered where they fit, and nothing if none 
     'vproxy copy de': ['default:'],
     'vproxy forward remove ': ['f1', 'ssh'],
     'vproxy egress test int': ['internet', 'intranet'],
+    'vproxy egress block inte': ['internet'],
     [`vproxy channels --socket ${env.VPROXY_SOCKET} `]: ['default'],
     'vproxy channels --socket /nonexistent/none.sock d': [],
   };

@@ -1,10 +1,12 @@
-/** Egresses on the real command line: what they allow, what an operator sees of them, and what a reload changes. */
+/** Egresses on the real command line: what they allow, what an operator sees of them, and what changes them while they run. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { fixtureRows, temporaryFolder } from '../helpers/files.js';
-import { steeredPair } from '../helpers/proxies.js';
+import { processPair } from '../helpers/process-pair.js';
+import { answerTo, echo, failureOf, localServer, localSocket, steeredPair } from '../helpers/proxies.js';
+import { upgrade } from '../helpers/upgrades.js';
 import { spawnControlled } from '../helpers/vproxy-process.js';
 
 const EGRESS = {
@@ -12,6 +14,8 @@ const EGRESS = {
   api: { allow: ['*:443'], upstream: 'http://127.0.0.1:3128' },
   none: {},
 };
+
+const UNCHANGED = { isBlocked: false, added: [] };
 
 test.serial('the egresses of each channel, with the services that lead to them', async (t) => {
   const incoming = ['web:egress:internet', 'internet:egress:'];
@@ -31,9 +35,12 @@ test.serial('the egresses of each channel, with the services that lead to them',
   };
   const rules = { allow: [], deny: [], upstream: null };
   t.deepEqual(JSON.parse((await run('egress', 'list', '--channel', 'vm1', '--json')).stdout), [
-    { channel: 'vm1', name: 'internet', services: ['web', 'internet'], rules: internet },
-    { channel: 'vm1', name: 'api', services: [], rules: { ...rules, allow: ['*:443'], upstream: '127.0.0.1:3128' } },
-    { channel: 'vm1', name: 'none', services: [], rules },
+    { channel: 'vm1', name: 'internet', services: ['web', 'internet'], rules: internet, ...UNCHANGED },
+    {
+      ...{ channel: 'vm1', name: 'api', services: [], ...UNCHANGED },
+      rules: { ...rules, allow: ['*:443'], upstream: '127.0.0.1:3128' },
+    },
+    { channel: 'vm1', name: 'none', services: [], rules, ...UNCHANGED },
   ]);
   t.like(await run('egress', 'list', '--channel', 'vm9'), { code: 69, stdout: '' });
 });
@@ -74,5 +81,89 @@ test.serial('a reload applies other rules at once, and an added channel has them
   t.like(await run('channel', 'add', `vm2=unix-listen:${folder}/2`, ...own), { code: 0 });
   const { stdout } = await run('egress', 'list', '--channel', 'vm2', '--json');
   const rules = { allow: ['vm2.internal:443'], deny: ['10.0.0.0/8:*'], upstream: null };
-  t.deepEqual(JSON.parse(stdout), [{ channel: 'vm2', name: 'internet', services: ['internet'], rules }]);
+  t.deepEqual(JSON.parse(stdout), [{ channel: 'vm2', name: 'internet', services: ['internet'], rules, ...UNCHANGED }]);
+});
+
+test.serial('rules are added, blocked and reset while the process runs', async (t) => {
+  const { here, run, client } = await steeredPair(t, { here: { label: 'vm1', egress: EGRESS } });
+  const added = await run('egress', 'allow', 'vm1/internet', 'A.example:80', '[::1]:*', '--for', '1h30m');
+  const [, until = ''] = /until (\S+)\n$/.exec(added.stdout) ?? [];
+  const stdout = `vm1/internet: a.example:80 allowed until ${until}\nvm1/internet: [::1]:* allowed until ${until}\n`;
+  t.deepEqual(added, { code: 0, stdout, stderr: '' });
+  t.true(Math.abs(Date.parse(until) - Date.now() - 5_400_000) < 60_000);
+  const lasting = await run('egress', 'allow', 'internet', 'b.example:1-9', '--json');
+  t.deepEqual(JSON.parse(lasting.stdout), (await client.egress())[0]);
+  const end = (text: string) => text.replaceAll(until, 'THEN');
+  const rules = async () =>
+    end((await run('egress', 'rules', 'vm1')).stdout)
+      .trimEnd()
+      .split('\n')
+      .map((row) => row.replaceAll(/ +/g, ' '));
+  const configured = ['vm1 internet allow deb.debian.org:80,443 -', 'vm1 internet allow vm1.internal:443 -'];
+  configured.push('vm1 internet allow 192.0.2.0/24:80 -');
+  t.deepEqual(await rules(), [
+    'CHANNEL EGRESS LIST ENTRY UNTIL',
+    ...configured,
+    'vm1 internet allow a.example:80 THEN',
+    'vm1 internet allow [::1]:* THEN',
+    'vm1 internet allow b.example:1-9 reset',
+    'vm1 internet deny 192.0.2.9:* -',
+    'vm1 api allow *:443 -',
+  ]);
+  t.like(await run('egress', 'test', 'internet', '[::1]:7'), { code: 0 });
+  t.is((await run('egress', 'rules', '-o', 'name')).stdout.split('\n')[3], 'a.example:80');
+  t.deepEqual(await run('egress', 'block', 'internet'), { code: 0, stdout: 'vm1/internet: blocked\n', stderr: '' });
+  const [blocked] = JSON.parse((await run('egress', 'rules', '-o', 'json')).stdout) as unknown[];
+  t.deepEqual(blocked, { channel: 'vm1', egress: 'internet', list: 'deny', entry: '*:*', until: 'reset' });
+  t.deepEqual(await run('egress', 'reset', 'internet'), {
+    code: 0,
+    stdout: 'vm1/internet: as configured\n',
+    stderr: '',
+  });
+  t.is((await rules())[1], configured[0]);
+  t.deepEqual(
+    here.events.flatMap(({ event, message }) => (event === 'egress-changed' ? [end(message)] : [])),
+    [
+      'vm1: egress "internet": allowed a.example:80 [::1]:* until THEN',
+      'vm1: egress "internet": allowed b.example:1-9 until reset',
+      'vm1: egress "internet": blocked; 0 connections reset',
+      'vm1: egress "internet": reset; 0 connections reset',
+    ],
+  );
+  for (const [words, code, message] of [
+    [['rules', 'vm9'], 69, 'no channel "vm9"'],
+    [['block', 'vm9/internet'], 69, 'no channel "vm9"'],
+    [['allow', 'internet', 'a.example'], 64, 'entry "a.example": missing ports; for all ports use a.example:*'],
+    [
+      ['allow', 'internet', 'a.example:1', '--for', '721h'],
+      64,
+      '--for: "721h" is not a number of seconds from 1 to 2592000',
+    ],
+  ] as const) {
+    const refused = await run('egress', ...words);
+    t.like(refused, { code, stdout: '' });
+    t.true(refused.stderr.startsWith(`vproxy: error: ${message}`), refused.stderr);
+  }
+});
+
+test.serial('an upgrade keeps added entries and the tunnels that they allow, which a reset then ends', async (t) => {
+  const { port } = await localServer(t, echo);
+  const { guest, sockets } = await processPair(t, {
+    control: 'both',
+    host: ['--egress', 'internet:allow=a.example:1', '-i', 'internet:egress:'],
+    guest: ['-o', 'internet:0'],
+  });
+  const run = (...args: readonly string[]) => callVproxy(['egress', ...args, '--socket', sockets[0]]);
+  const place = `127.0.0.1:${port}`;
+  t.like(await run('allow', 'internet', place, '--for', '1h'), { code: 0 });
+  const before = await run('rules');
+  t.true(before.stdout.includes(place));
+  const socket = localSocket(t, await guest.listeningPort('internet'));
+  t.regex(await answerTo(socket, `CONNECT ${place} HTTP/1.1\r\nHost: ${place}\r\n\r\n`), /^HTTP\/1\.1 200 /);
+  await upgrade(t, sockets[0]);
+  t.deepEqual(await run('rules'), before);
+  t.is(await answerTo(socket, 'still there'), 'still there');
+  const failed = failureOf(socket);
+  t.like(await run('reset', 'internet'), { code: 0 });
+  t.is((await failed).code, 'ECONNRESET');
 });

@@ -26,7 +26,7 @@ import { pause, systemClock } from '../../util/clock.js';
 import { connectService, ServiceStream } from './connect-service.js';
 import { openAnswer, requestText, requestValue } from './control-request.js';
 import { requestError } from './plain-http.js';
-import type { ChannelRequest, EgressTestRequest, ForwardRequest } from './requests.js';
+import type { ChannelRequest, EgressEntriesRequest, EgressTestRequest, ForwardRequest } from './requests.js';
 
 /**
  * Returns a client for the process whose control socket is at `path`. Sends nothing until a method is called; each call
@@ -106,6 +106,21 @@ export class ControlClient {
    */
   testEgress(body: EgressTestRequest): Promise<EgressTest> {
     return requestValue(this.path, 'POST /v1/egress/test', { body });
+  }
+
+  /** Adds entries to what an egress allows, for a while. Rejects with `bad-argument` and `not-found`. */
+  allowEgress(body: EgressEntriesRequest): Promise<EgressStatus> {
+    return requestValue(this.path, 'POST /v1/egress/allow', { body });
+  }
+
+  /** Denies everything, and resets the connections of an egress. Rejects with `not-found`. */
+  blockEgress(name: string, channel?: string): Promise<EgressStatus> {
+    return requestValue(this.path, 'POST /v1/egress/block', { body: { name, channel } });
+  }
+
+  /** Undoes `allowEgress` and `blockEgress`. Rejects with `not-found`. */
+  resetEgress(name: string, channel?: string): Promise<EgressStatus> {
+    return requestValue(this.path, 'POST /v1/egress/reset', { body: { name, channel } });
   }
 
   /** The ports announced on each channel, by this side and by its peer. */

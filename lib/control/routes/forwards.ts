@@ -1,4 +1,5 @@
 /** Routes of forwards, services, ports, egresses and streams. */
+import { MAX_ADDED, MAX_FOR_S } from '../../forward/egress/rules.js';
 import type { Direction } from '../../forward/endpoint-kind.js';
 import { type ForwardSpec, parseForwardSpec } from '../../forward/spec.js';
 import {
@@ -68,16 +69,39 @@ export function readForward(field: string, direction: Direction, text: string): 
   return inField(field, () => parseForwardSpec(direction, text));
 }
 
+const egressName = { name: z.string().describe('The name of the egress'), channel: onlyChannel() };
+
 export const newEgressTestSchema = z
   .strictObject({
-    name: z.string().describe('The name of the egress'),
+    ...egressName,
     destination: z
       .string()
       .describe('`HOST:PORT`, with an IPv6 address in brackets')
       .meta({ examples: ['example.org:443'] }),
-    channel: onlyChannel(),
   })
   .meta({ id: 'NewEgressTest', description: 'A destination to test' });
+
+export const newEntriesSchema = z
+  .strictObject({
+    ...egressName,
+    destinations: z
+      .array(z.string())
+      .min(1)
+      .max(MAX_ADDED)
+      .describe('Entries as in `allow` of a configuration')
+      .meta({ examples: [['deb.debian.org:80,443']] }),
+    forS: z.number().min(1).max(MAX_FOR_S).optional().describe('How long; default: until the reset'),
+  })
+  .meta({ id: 'NewEgressEntries', description: 'Entries to add to what an egress allows' });
+
+const egressRoute = <Change extends 'block' | 'reset'>(change: Change, summary: string, operation: `${Change}Egress`) =>
+  jsonRoute(`POST /v1/egress/${change}`, operation, {
+    summary,
+    body: z.strictObject(egressName),
+    answer: egressStatusSchema,
+    errors: [404],
+    handle: ({ proxy }, { body: { name, channel } }) => proxy[operation](name, channel),
+  });
 
 export const egressRoutes = [
   jsonRoute('GET /v1/egress', 'listEgress', {
@@ -93,6 +117,16 @@ export const egressRoutes = [
     handle: ({ proxy }, { body: { name, destination, channel }, signal }) =>
       proxy.testEgress(name, destination, channel, signal),
   }),
+  jsonRoute('POST /v1/egress/allow', 'allowEgress', {
+    summary: 'Adds entries to what an egress allows, for a while',
+    body: newEntriesSchema,
+    answer: egressStatusSchema,
+    errors: [404],
+    handle: ({ proxy }, { body: { name, destinations, forS, channel } }) =>
+      proxy.allowEgress(name, destinations, forS === undefined ? null : forS * 1000, channel),
+  }),
+  egressRoute('block', 'Denies everything, and resets the connections of an egress', 'blockEgress'),
+  egressRoute('reset', 'Undoes all changes that were made to an egress at run time', 'resetEgress'),
 ];
 
 export const streamRoutes = [

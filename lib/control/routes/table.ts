@@ -2,7 +2,14 @@
 import * as z from '../../status/zod.js';
 import { channelRoutes, newChannelSchema } from './channels.js';
 import { connectRoutes } from './connect.js';
-import { egressRoutes, forwardRoutes, newEgressTestSchema, newForwardSchema, streamRoutes } from './forwards.js';
+import {
+  egressRoutes,
+  forwardRoutes,
+  newEgressTestSchema,
+  newEntriesSchema,
+  newForwardSchema,
+  streamRoutes,
+} from './forwards.js';
 import { machineRoutes } from './machine.js';
 import { describeRoutes } from './openapi.js';
 import { eventRoutes, metricsRoutes, processRoutes, sessionRoutes, statusRoutes } from './process.js';
@@ -38,4 +45,5 @@ export const REQUEST_TYPES = {
   ChannelRequest: newChannelSchema,
   ForwardRequest: newForwardSchema,
   EgressTestRequest: newEgressTestSchema,
+  EgressEntriesRequest: newEntriesSchema,
 };

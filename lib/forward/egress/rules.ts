@@ -13,6 +13,12 @@ import {
 import { escapeText } from '../../util/escape.js';
 import { type Network, networkAround } from './networks.js';
 
+/** Limit on entries added to an egress at run time. */
+export const MAX_ADDED = 256;
+
+/** Limit on their time, in seconds: 30 days. */
+export const MAX_FOR_S = 30 * 24 * 3600;
+
 /** The rule of a verdict that an entry of `allow` decided. */
 export const allowedBy = (entry: string): string => `allow "${entry}"`;
 

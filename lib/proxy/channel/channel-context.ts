@@ -7,6 +7,7 @@ import type { TakeDescriptor } from '../../system/descriptors.js';
 import type { Clock } from '../../util/clock.js';
 import type { ForwardAddresses, ForwardEntryState } from '../forward-table.js';
 import type { ChannelPortsState } from '../ports/channel-ports.js';
+import type { EgressChanges } from '../running-egresses.js';
 import type { StorageState } from '../services/storage.js';
 import type { ProcessIdentity, WrittenOptions } from './channel-options.js';
 import type { ChannelRecordState, Whereabouts } from './channel-sessions.js';
@@ -51,6 +52,7 @@ export interface ProxyChannelState {
   readonly forwards: readonly ForwardEntryState[];
   readonly ports: ChannelPortsState;
   readonly storage: StorageState;
+  readonly egresses: EgressChanges;
   readonly supervisor: SupervisorState;
 }
 

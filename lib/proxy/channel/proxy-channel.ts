@@ -2,7 +2,6 @@
 import type { ChannelAddress } from '../../channel/address/address.js';
 import { VproxyError } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
-import type { Destination } from '../../forward/egress/admission.js';
 import { encodeProxyHeader } from '../../forward/endpoints/proxy-header.js';
 import { ServiceGate, ServiceRegistry } from '../../forward/service-registry.js';
 import { DEFAULT_WAIT_MS, SessionSource } from '../../forward/session-source.js';
@@ -12,17 +11,17 @@ import type { Session } from '../../session/session.js';
 import type { SessionStream } from '../../session/stream.js';
 import { ChannelTally } from '../../status/channel-tally.js';
 import { describeSession, describeStreams } from '../../status/describe.js';
-import type { ChannelStatus, EgressStatus, EgressTest, ServiceStatus, StreamStatus } from '../../status/types.js';
+import type { ChannelStatus, ServiceStatus, StreamStatus } from '../../status/types.js';
 import type { KeepDescriptor } from '../../system/descriptors.js';
 import { DEFAULT_BUFFER_BYTES } from '../../system/sockets/socket-buffer.js';
 import { escapeText } from '../../util/escape.js';
 import { type ForwardEntry, ForwardTable } from '../forward-table.js';
 import { ChannelPorts, type ChannelPortsState } from '../ports/channel-ports.js';
+import { type EgressChanges, RunningEgresses } from '../running-egresses.js';
 import { PeerClock } from '../services/peer-clock.js';
 import { ProgramStreams } from '../services/program-streams.js';
 import { Recordings } from '../services/recordings.js';
 import { hasBroker, requestFilters, STORAGE_SERVICE, StorageService } from '../services/storage.js';
-import { describeEgresses, testEgress } from '../test-egress.js';
 import type { ProxyChannelContext, ProxyChannelState, Restored } from './channel-context.js';
 import {
   changedPolicies,
@@ -50,6 +49,7 @@ export class ProxyChannel {
   readonly place: string | null;
   readonly forwards: ForwardTable;
   readonly registry: ServiceRegistry;
+  readonly egresses: RunningEgresses;
   readonly ports: ChannelPorts;
   readonly programs: ProgramStreams;
   /** Null if it serves no storage calls. */
@@ -87,6 +87,7 @@ export class ProxyChannel {
     this.tally = new ChannelTally(() => this.#channelLog.suppressed);
     this.registry = this.#makeRegistry();
     this.#putGates(Object.keys(options.policies ?? {}));
+    this.egresses = this.#makeEgresses(state?.egresses);
     this.forwards = this.#makeForwards();
     this.storage = hasBroker(options) ? this.#makeStorage() : null;
     this.ports = this.#makePorts(state?.ports);
@@ -123,6 +124,16 @@ export class ProxyChannel {
     return registry;
   }
 
+  #makeEgresses(state: EgressChanges | undefined): RunningEgresses {
+    const options = {
+      clock: this.#context.clock,
+      log: this.#log,
+      forwards: () => this.forwards.active.map(({ forward }) => forward.spec),
+      onRevoked: (egress: string, rules: ReadonlySet<string> | null) => this.forwards.revoke(egress, rules),
+    };
+    return new RunningEgresses(this.label, this.#checked.egress, options, state);
+  }
+
   #makeForwards(): ForwardTable {
     const { label, options } = this.#checked;
     const { clock, addresses, nextForwardId, onListening } = this.#context;
@@ -135,7 +146,7 @@ export class ProxyChannel {
       waitMs: this.#waitMs,
       maxStreams: this.address.traits.streams,
       preamble: options.peerAddress === true ? ({ id }) => encodeProxyHeader({ label, streamId: id }) : null,
-      egress: (name) => this.#checked.egress.get(name) ?? null,
+      egress: (name) => this.egresses.egresses.get(name) ?? null,
       filters: requestFilters(options),
       offered: () => {
         const session = this.#source.current;
@@ -304,6 +315,7 @@ export class ProxyChannel {
       forwards: this.forwards.capture(keep, (stream) => indexes.get(stream) ?? -1),
       ports: this.ports.state,
       storage: this.storage?.capture(keep) ?? [],
+      egresses: this.egresses.changes,
       supervisor: this.supervisor.capture(session, keep),
     };
   }
@@ -317,6 +329,7 @@ export class ProxyChannel {
     this.#permitted.start();
     this.supervisor.goOn();
     this.forwards.goOn();
+    this.egresses.goOn();
     this.#tellChange();
   }
 
@@ -325,6 +338,7 @@ export class ProxyChannel {
     const reason = new VproxyError('shutdown', message);
     this.#stopping.abort();
     this.ports.stop();
+    this.egresses.stop();
     const streamsReset = this.supervisor.stop(reason);
     await Promise.all([streamsReset, this.storage?.stop(), this.#permitted.stop(), this.forwards.stop()]);
     await this.#recordings.stop();
@@ -358,6 +372,7 @@ export class ProxyChannel {
     return () => {
       const changed = changedPolicies(this.options.policies, options.policies);
       this.#checked = wanted;
+      this.egresses.adopt(wanted.egress);
       this.#putGates(changed);
       this.#recordings.adopt(options);
       allow();
@@ -429,18 +444,6 @@ export class ProxyChannel {
       return { channel, service, offeredBy: 'peer', forward: null } as const;
     });
     return [...own, ...peers];
-  }
-
-  /** The defined egresses, and those that forwards lead to. */
-  listEgress(): EgressStatus[] {
-    const specs = this.forwards.active.map(({ forward }) => forward.spec);
-    return describeEgresses({ channel: this.label, egresses: this.#checked.egress }, specs);
-  }
-
-  /** Tests a destination without connecting to it. Rejects with `not-found` if the egress is not defined. */
-  testEgress(name: string, destination: Destination, signal: AbortSignal): Promise<EgressTest> {
-    const own = { channel: this.label, egresses: this.#checked.egress };
-    return testEgress(own, name, destination, { clock: this.#context.clock, signal });
   }
 
   listStreams(): StreamStatus[] {

@@ -1,0 +1,73 @@
+/** `vproxy egress allow`, `block` and `reset`: changes to the rules of an egress while it runs. */
+import type { ControlClient } from '../../lib/control/client/client.js';
+import { MAX_FOR_S } from '../../lib/forward/egress/rules.js';
+import type { EgressStatus } from '../../lib/status/types.js';
+import { escapeText } from '../../lib/util/escape.js';
+import type { Arguments } from '../command/arguments.js';
+import { CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
+import { openControl } from '../command/control-client.js';
+import { channelOf, splitLabel } from '../command/labels.js';
+import { printAnswer } from '../ui/print.js';
+
+export const allow = changing(
+  {
+    usage: 'egress allow [CHANNEL/]EGRESS DESTINATION:PORTS... [--for TIME] [--channel LABEL] [--json]',
+    about:
+      'Allows the peer more destinations, spelled as in the configuration: for a time, or until vproxy egress reset or the end of the process. When the time is over, connections that they allowed are reset. Whatever the configuration denies stays denied.',
+    examples: [
+      ['vproxy egress allow internet deb.debian.org:80 --for 15m', 'While packages are installed'],
+      ['vproxy egress allow vm1/internet "*.example.org:443" 192.0.2.7:22', 'Until vproxy egress reset'],
+    ],
+    options: {
+      for: { value: 'TIME', describe: 'How long, from 1s to 720h, in seconds or as in 1h30m [default: until reset]' },
+    },
+    operands: ['EGRESS', 'DESTINATION:PORTS…'],
+  },
+  (control, egress, args) =>
+    control.allowEgress({ ...egress, destinations: args.operands.slice(1), forS: args.seconds('for', 1, MAX_FOR_S) }),
+);
+
+export const block = changing(
+  {
+    usage: 'egress block [CHANNEL/]EGRESS [--channel LABEL] [--json]',
+    about:
+      'Denies everything, drops the entries that vproxy egress allow has added, and resets all connections through the egress. This lasts until vproxy egress reset or the end of the process.',
+    examples: [['vproxy egress block vm1/internet', 'When a machine needs it no longer']],
+  },
+  (control, { name, channel }) => control.blockEgress(name, channel),
+);
+
+export const reset = changing(
+  {
+    usage: 'egress reset [CHANNEL/]EGRESS [--channel LABEL] [--json]',
+    about:
+      'Undoes vproxy egress allow and block: the rules of the configuration are in effect again, and connections that added entries allowed are reset.',
+    examples: [['vproxy egress reset vm1/internet', 'Back to the configuration']],
+  },
+  (control, { name, channel }) => control.resetEgress(name, channel),
+);
+
+/** Prints the changes in effect. */
+function changing(
+  description: Pick<Command, 'usage' | 'about' | 'examples'> & Partial<Command>,
+  change: (control: ControlClient, egress: ReturnType<typeof readEgress>, args: Arguments) => Promise<EgressStatus>,
+): Command {
+  return {
+    operands: ['EGRESS'],
+    ...description,
+    options: { ...description.options, ...CHANNEL_OPTION, ...JSON_OPTION },
+    async run(args) {
+      const egress = readEgress(args);
+      const answer = await change(await openControl(args), egress, args);
+      const { added, channel, isBlocked, name } = answer;
+      const entries = added.map(({ entry, until }) => `${entry} allowed until ${until ?? 'vproxy egress reset'}`);
+      const lines = entries.length > 0 ? entries : [isBlocked ? 'blocked' : 'as configured'];
+      printAnswer(args, answer, () => lines.map((line) => escapeText(`${channel}/${name}: ${line}`, 1024)));
+    },
+  };
+}
+
+function readEgress(args: Arguments) {
+  const { label, rest: name } = splitLabel(args.operands[0] ?? '');
+  return { name, channel: channelOf(args, label) };
+}

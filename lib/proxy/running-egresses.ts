@@ -1,0 +1,186 @@
+/** The egresses of a running channel: the configured rules, and the changes made to them at run time (docs/egress.md). */
+import { badArgument } from '../errors.js';
+import { type Log, makeEvent } from '../events.js';
+import { allowedBy, type EgressRules, MAX_ADDED, MAX_FOR_S, parseEgressEntry } from '../forward/egress/rules.js';
+import type { ForwardSpec } from '../forward/spec.js';
+import type { EgressStatus } from '../status/types.js';
+import { type CancelTimer, type Clock, MAX_TIMER_MS } from '../util/clock.js';
+import { escapeText } from '../util/escape.js';
+import { formatCount } from '../util/units.js';
+import { egressOf, resolveEntry } from './channel-egress.js';
+import { describeEgressRules, rulesOf } from './test-egress.js';
+
+interface Added {
+  /** Its canonical text. */
+  readonly entry: string;
+  /** When it ends, by the clock, and as ISO 8601; null: not by itself. */
+  readonly untilMs: number | null;
+  readonly until: string | null;
+}
+
+/** `isBlocked`: without added entries. */
+interface Changes {
+  readonly isBlocked: boolean;
+  readonly added: readonly Added[];
+}
+
+/** By egress name. */
+export type EgressChanges = ReadonlyMap<string, Changes>;
+
+interface RunningEgressesOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Returns the forwards that the list of egresses shows. */
+  readonly forwards: () => readonly ForwardSpec[];
+  /** Resets the connections that these rules allowed (null: all); returns their number. */
+  readonly onRevoked: (egress: string, rules: ReadonlySet<string> | null) => number;
+}
+
+const UNCHANGED: Changes = { isBlocked: false, added: [] };
+const BLOCKED: Changes = { isBlocked: true, added: [] };
+
+export class RunningEgresses {
+  /** The label of the channel. */
+  readonly channel: string;
+  /** The rules in effect, by egress name. A change replaces the rules of its egress by another object. */
+  readonly egresses = new Map<string, EgressRules>();
+  #changes: Map<string, Changes>;
+  readonly #options: RunningEgressesOptions;
+  #configured: ReadonlyMap<string, EgressRules>;
+  #cancelTimer: CancelTimer = () => undefined;
+  #isStopped = false;
+
+  /** With the `changes` of a predecessor, call `goOn`. */
+  constructor(
+    channel: string,
+    configured: ReadonlyMap<string, EgressRules>,
+    options: RunningEgressesOptions,
+    changes: EgressChanges = new Map(),
+  ) {
+    this.channel = channel;
+    this.#configured = configured;
+    this.#options = options;
+    this.#changes = new Map(changes);
+    this.adopt(configured);
+  }
+
+  get changes(): EgressChanges {
+    return this.#changes;
+  }
+
+  /** Adopts other configured rules. Changes stay unless their egress is gone; open connections continue. */
+  adopt(configured: ReadonlyMap<string, EgressRules>): void {
+    this.#configured = configured;
+    this.egresses.clear();
+    for (const [name, rules] of configured) this.egresses.set(name, changed(rules, this.#changesOf(name)));
+    for (const name of this.#changes.keys()) if (!configured.has(name)) this.#changes.delete(name);
+  }
+
+  /** Takes over the changes of the channel that this one replaces. */
+  inherit(changes: EgressChanges): void {
+    this.#changes = new Map(changes);
+    this.adopt(this.#configured);
+    this.goOn();
+  }
+
+  /** Waits for the end of the next entry. */
+  goOn(): void {
+    const { clock } = this.#options;
+    this.#cancelTimer();
+    const ends = [...this.#changes.values()].flatMap(({ added }) => added.flatMap(({ untilMs }) => untilMs ?? []));
+    if (ends.length === 0 || this.#isStopped) return;
+    const delayMs = Math.min(Math.max(0, Math.min(...ends) - clock.now()), MAX_TIMER_MS);
+    this.#cancelTimer = clock.schedule(delayMs, () => this.#expire());
+  }
+
+  /** Entries no longer end. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#cancelTimer();
+  }
+
+  /** The defined egresses, and those that forwards lead to. */
+  list(): EgressStatus[] {
+    const forwards = this.#options.forwards();
+    const names = new Set([...this.egresses.keys(), ...forwards.map(egressOf).filter((name) => name !== null)]);
+    return [...names].map((name) => ({
+      channel: this.channel,
+      name,
+      services: forwards.filter((spec) => egressOf(spec) === name).map(({ service }) => service),
+      rules: describeEgressRules(this.egresses.get(name) ?? null),
+      isBlocked: this.#changesOf(name).isBlocked,
+      added: this.#changesOf(name).added.map(({ entry, until }) => ({ entry, until })),
+    }));
+  }
+
+  /** See `Proxy.allowEgress`. */
+  allow(name: string, destinations: readonly string[], forMs: number | null): EgressStatus {
+    rulesOf(this, name);
+    const place = `${this.channel}/${name}`;
+    const { isBlocked, added } = this.#changesOf(name);
+    if (isBlocked) throw badArgument(`${place} is blocked; end that first: vproxy egress reset ${place}`);
+    if (forMs !== null && !(forMs >= 1000 && forMs <= MAX_FOR_S * 1000))
+      throw badArgument(`the time must be from 1 s to ${MAX_FOR_S} s`);
+    const untilMs = forMs === null ? null : this.#options.clock.now() + forMs;
+    const until = forMs === null ? null : new Date(Date.now() + forMs).toISOString();
+    const entries = [...new Set(destinations.map((text) => resolveEntry(text, this.channel).text))];
+    const others = added.filter(({ entry }) => !entries.includes(entry));
+    const count = others.length + entries.length;
+    if (count > MAX_ADDED) throw badArgument(`${place} would have ${count} added entries (max ${MAX_ADDED})`);
+    const all = [...others, ...entries.map((entry) => ({ entry, untilMs, until }))];
+    return this.#change(name, { isBlocked, added: all }, 'allowed', entries, until);
+  }
+
+  /** See `Proxy.blockEgress`. */
+  block(name: string): EgressStatus {
+    return this.#change(name, BLOCKED, 'blocked');
+  }
+
+  /** See `Proxy.resetEgress`. */
+  reset(name: string): EgressStatus {
+    return this.#change(name, UNCHANGED, 'reset');
+  }
+
+  #changesOf(name: string): Changes {
+    return this.#changes.get(name) ?? UNCHANGED;
+  }
+
+  #change(
+    name: string,
+    changes: Changes,
+    change: 'allowed' | 'blocked' | 'expired' | 'reset',
+    entries: readonly string[] = [],
+    until: string | null = null,
+  ): EgressStatus {
+    const configured = this.#configured.get(name) ?? rulesOf(this, name);
+    const gone = new Set(this.#changesOf(name).added.map(({ entry }) => allowedBy(entry)));
+    const rules = changed(configured, changes);
+    for (const { text } of rules.allow) gone.delete(allowedBy(text));
+    this.#changes.set(name, changes);
+    this.egresses.set(name, rules);
+    this.goOn();
+    const connections = this.#options.onRevoked(name, changes.isBlocked ? null : gone);
+    const what = escapeText([change, ...entries].join(' '), 1024);
+    const end =
+      change === 'allowed' ? ` until ${until ?? 'reset'}` : `; ${formatCount(connections, 'connection')} reset`;
+    const fields = { egress: name, change, entries, until, connections };
+    this.#options.log(makeEvent('egress-changed', `egress "${name}": ${what}${end}`, fields));
+    return this.list().find((one) => one.name === name) as EgressStatus;
+  }
+
+  #expire(): void {
+    const nowMs = this.#options.clock.now();
+    for (const [name, { isBlocked, added }] of [...this.#changes]) {
+      const left = added.filter(({ untilMs }) => untilMs === null || untilMs > nowMs);
+      const over = added.filter((one) => !left.includes(one)).map(({ entry }) => entry);
+      if (over.length > 0) this.#change(name, { isBlocked, added: left }, 'expired', over);
+    }
+    this.goOn();
+  }
+}
+
+/** The rules in effect. `deny` of the configuration wins over added entries. */
+function changed(rules: EgressRules, { isBlocked, added }: Changes): EgressRules {
+  if (isBlocked) return { ...rules, allow: [], deny: [parseEgressEntry('*:*')] };
+  return { ...rules, allow: [...rules.allow, ...added.map(({ entry }) => parseEgressEntry(entry))] };
+}
