@@ -118,7 +118,8 @@ const STRANGERS: Readonly<Record<string, string>> = {
 };
 
 test('each kind of channel has a verdict, the same as in docs/security.md', (t) => {
-  const section = /^\*\*Who may\.\*\*[^]*?(?=^\*\*)/m.exec(readFileSync('docs/security.md', 'utf8'))?.[0] ?? '';
+  const section =
+    /^\*\*Who may use them\.\*\*[^]*?(?=^\*\*)/m.exec(readFileSync('docs/security.md', 'utf8'))?.[0] ?? '';
   const rows = section.split('\n').flatMap((line) => {
     const [, kinds = '', , answer = ''] = line.split('|').map((cell) => cell.trim());
     if (answer !== 'yes' && answer !== 'no') return [];
