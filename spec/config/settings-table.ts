@@ -12,7 +12,7 @@ import { FILE_CHANNEL_SETTINGS } from '../../lib/settings/settings-table.js';
 import { PROJECT_ROOT, projectText } from '../helpers/files.js';
 import { givenIn } from '../helpers/given-options.js';
 
-const RELOADS = { now: 'at once', channel: 'by restarting the channel', start: 'at the next start' } as const;
+const RELOADS = { now: 'immediately', channel: 'by restarting the channel', start: 'at the next start' } as const;
 
 function row(prefix: string, setting: Setting): string {
   const { key, reload } = setting;
@@ -25,7 +25,7 @@ function row(prefix: string, setting: Setting): string {
 
 test('docs/config.md says for each setting where it can be set, and when it takes effect', (t) => {
   const inner = (table: string, settings: readonly Setting[]): string[] =>
-    settings.map((setting) => `| \`${table}.*.${setting.key}\` | | \`${keyIn('request', setting)}\` | at once |`);
+    settings.map((setting) => `| \`${table}.*.${setting.key}\` | | \`${keyIn('request', setting)}\` | immediately |`);
   const table = [
     '| key | options | field | takes effect |',
     '| --- | --- | --- | --- |',
