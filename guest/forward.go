@@ -132,7 +132,7 @@ func parseForward(option, text string) (*forward, error) {
 		err = errors.New("not a valid service name (1 to 64 of a-z, 0-9, dot, underscore and hyphen, " +
 			"beginning with a letter or digit)")
 	case hasKind && isWord(kind, otherKinds):
-		err = errors.New("vproxy-guest has no " + kind + ":, take vproxy")
+		err = errors.New("vproxy-guest does not support " + kind + ":; use vproxy")
 	}
 	if err != nil {
 		return nil, failf("bad-argument", "%s %s: %s; expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path",

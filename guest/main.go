@@ -247,7 +247,7 @@ func (o *options) table() []option {
 
 func (o *options) setChannel(value string) (err error) {
 	if o.channel != nil {
-		return failf("bad-argument", "-c: vproxy-guest has one channel; take vproxy for several")
+		return failf("bad-argument", "-c: vproxy-guest has one channel; use vproxy for several")
 	}
 	o.channel, err = parseChannel(value)
 	return err
@@ -302,7 +302,7 @@ func (o *options) readVariables(table []option, given map[string]int) error {
 
 func usage() string {
 	text := "Usage: vproxy-guest -c CHANNEL [-o FORWARD]... [-i FORWARD]... [options]\n\n" +
-		"Runs the guest's side of a channel, with these options of vproxy. For all others take vproxy.\n\n"
+		"Runs the guest's side of a channel, with these options of vproxy. For all others use vproxy.\n\n"
 	for _, each := range new(options).table() {
 		long, letter, hasLetter := strings.Cut(each.names, " ")
 		if letter = "-" + letter + ", "; !hasLetter {
@@ -339,7 +339,7 @@ func parseOptions(args []string) (*options, error) {
 		isOptional := each != nil && strings.HasPrefix(each.value, "[")
 		switch {
 		case each == nil:
-			return nil, failf("bad-argument", "%s: unknown option; see --help, or take vproxy, which has more",
+			return nil, failf("bad-argument", "%s: unknown option; see --help, or use vproxy, which has more",
 				escape(name, 64))
 		case each.value == "" && hasValue && len(name) == 2: // combined letters, such as -vv
 			args = append([]string{"-" + value}, args...)

@@ -29,7 +29,7 @@ type continuity struct {
 	gone                    int
 	acked, written, reached int64    // by the peer; on this link; and on any
 	received, settled       int64    // by this side; and what of it the peer knows, or need not know
-	ackDue                  bool     // an ACK is to be sent
+	ackDue                  bool     // an ACK is due
 	nonces                  []string // of the HELLOs on its link
 	joined, suspended       time.Time
 }

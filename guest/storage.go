@@ -33,7 +33,7 @@ const (
 	maxReplyBytes   = 4 << 20 // vproxy takes 64 MiB
 )
 
-// broker passes the calls of wrappers to emulators, one at a time to each: those that the peer attached, or else the
+// broker passes wrappers' calls to emulators, one at a time to each: those that the peer attached, or else the
 // peer's service (docs/storage.md).
 type broker struct {
 	channel     *channel
@@ -304,7 +304,7 @@ func (c *storageCall) refuse(why *failure) {
 
 // ---- the wrapper ----
 
-// callStorage stands in for a storage utility: it makes the storage call of a command line, and returns its exit status.
+// callStorage stands in for a storage utility: it makes the storage call for a command line, and returns its exit status.
 func callStorage(args []string) int {
 	signal.Ignore(syscall.SIGPIPE) // stderr may still have a reader
 	reply, failed := askBroker(args)

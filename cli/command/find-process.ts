@@ -59,7 +59,7 @@ export async function findSocket({
   }
   if (running.length === 1) return only.path;
   const list = running.map(({ path, status }) => `${nameOf(path)} (PID ${status.process.pid})`).join(', ');
-  throw badArgument(`several vproxys are running: ${list}; choose one with --name`);
+  throw badArgument(`several vproxy processes are running: ${list}; choose one with --name`);
 }
 
 const NO_FOLDER = 'XDG_RUNTIME_DIR is not set, so there is no folder of control sockets';

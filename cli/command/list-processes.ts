@@ -1,4 +1,4 @@
-/** Lists the vproxys on this machine: those with a control socket are asked; /proc describes the others. */
+/** Lists the vproxy processes on this machine: those with a control socket are asked; /proc describes the others. */
 import { statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { askStatus } from '../../lib/control/client/plain-http.js';

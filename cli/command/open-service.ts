@@ -14,7 +14,7 @@ export interface ServiceRequest {
   readonly service: string;
   /** The label of the channel; undefined: the only one. */
   readonly channel: string | undefined;
-  /** As of `connectService`. */
+  /** See `connectService`. */
   readonly isAttached?: boolean;
 }
 

@@ -28,9 +28,9 @@ const OPTIONS: CommandOptions = {
 export const command: Command = {
   usage: 'doctor [-c CHANNEL]… [-o FORWARD]… [-i FORWARD]… [--key FILE]… [--config FILE] [--timeout SECONDS] [--json]',
   about:
-    'Looks for common problems, given the arguments of the vproxy that does not work: devices, sockets, permissions, processes that have them open, keys, ports, denials, and the peers of running vproxys. Without arguments it checks the machine and the vproxys running on it. It disturbs nothing. Each finding is a line that says what to do. The status is 1 if a check fails.',
+    'Looks for common problems, given the arguments of the vproxy that does not work: devices, sockets, permissions, processes that have them open, keys, ports, denials, and the peers of running processes. Without arguments it checks the machine and the vproxy processes running on it. It disturbs nothing. Each finding is a line that says what to do. The status is 1 if a check fails.',
   examples: [
-    ['vproxy doctor', 'Check this machine, and the vproxys running here'],
+    ['vproxy doctor', 'Check this machine, and the vproxy processes running here'],
     ['vproxy doctor -c unix-connect:/run/vm1.sock -o ssh:127.0.0.1:9022', 'Check what does not work'],
   ],
   isLocal: true,

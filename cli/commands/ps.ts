@@ -1,4 +1,4 @@
-/** `vproxy ps`: lists the vproxys running on this machine. */
+/** `vproxy ps`: lists the vproxy processes running on this machine. */
 import { socketInEnvironment } from '../command/find-process.js';
 import { listCommand } from '../command/list-command.js';
 import { type ListedProcess, listProcesses } from '../command/list-processes.js';
@@ -8,7 +8,7 @@ import { type Column, columnsFor, formatTable } from '../ui/table.js';
 export const command = listCommand<readonly ListedProcess[]>({
   usage: 'ps [-o json|name|wide] [--watch]',
   about:
-    'Lists the vproxys running on this machine: the name or PID that --name takes, the number of channels and of sessions, memory, and the start time. Processes that may not be asked, such as those of other users, are listed from /proc.',
+    'Lists the vproxy processes running on this machine: the name or PID that --name takes, the number of channels and of sessions, memory, and the start time. Processes that may not be asked, such as those of other users, are listed from /proc.',
   examples: [
     ['vproxy ps', 'All that this user can see'],
     ['vproxy ps -o wide', 'With their control sockets'],

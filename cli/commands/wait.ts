@@ -64,7 +64,7 @@ const RETRY_MS = 100;
 /** The codes of what may still come. */
 const MAY_BE_LATE: ReadonlySet<string> = new Set(['control-unavailable', 'no-session']);
 
-/** The status if something in the boot has failed, as of `systemctl is-system-running`. */
+/** The status if something in the boot has failed, as `systemctl is-system-running` has it. */
 const EXIT_FLAWED = 1;
 
 function waitForChannel(control: ControlClient, place: WaitedFor, leftMs: number): Promise<ChannelStatus> {

@@ -154,7 +154,7 @@ export const FINDINGS = {
   'key-invalid': fail('vproxy genkey FILE makes one'),
   'key-differs': warn('send vproxy SIGHUP to reload its key files; both sides need the same key'),
 
-  // Running vproxys and their peers
+  // Running vproxy processes and their peers
   'vproxy-runs': ok,
   'vproxy-none': note(),
   'vproxy-hidden': note('set XDG_RUNTIME_DIR, or give --socket PATH'),

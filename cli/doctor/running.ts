@@ -1,4 +1,4 @@
-/** The running vproxys, found by their control sockets, and the sockets on which none answers. */
+/** The running vproxy processes, found by their control sockets, and the sockets on which none answers. */
 import { statSync } from 'node:fs';
 import type { ChannelAddress } from '../../lib/channel/address/address.js';
 import { connectControl } from '../../lib/control/client/client.js';

@@ -130,7 +130,7 @@ interface KindOf<A> {
 /** A kind that this side opens: each `dial` yields one link. */
 export interface DialKind<A> extends KindOf<A> {
   readonly mode: 'dial';
-  /** Opens a link. Rejects with a `channel-…` code, whose row tells whether a retry can help. */
+  /** Opens a link. Rejects with a `channel-…` code, whose row says whether a retry can help. */
   dial(address: A, context: DialContext): Promise<Link>;
 }
 

@@ -286,7 +286,7 @@ interface VirshOptions {
 const TIMEOUT_MS = 10_000;
 const MAX_XML_BYTES = 1_048_576;
 
-/** Limits parallel runs: with hundreds of domains, as many virsh processes of some 20 MB each would start at once. */
+/** Limits parallel runs: with hundreds of domains, as many virsh processes of about 20 MB each would start together. */
 const turns = new Turns(4);
 
 /**

@@ -69,7 +69,7 @@ export class MessageReader {
     }
   }
 
-  /** Drops an incomplete message and stops reading, even within a call of `push`. */
+  /** Drops an incomplete message and stops reading, even within `push`. */
   close(): void {
     this.#isClosed = true;
     this.#dropPartial();

@@ -124,7 +124,7 @@ export class FrameReader {
     state.body = EMPTY;
   }
 
-  /** Read it only between two calls of `push`, with nothing left to `takeRest`. */
+  /** Read it only between two `push` calls, with nothing left to `takeRest`. */
   get state(): FrameReaderState {
     const { phase, bodyBytes, left } = this.#state;
     const isInBody = phase === PHASE.PAYLOAD || phase === PHASE.HELLO;

@@ -22,7 +22,7 @@ interface CallRow {
   readonly what: string;
 }
 
-/** The calls of a channel that are counted by result, each with its metrics. */
+/** A channel's calls that are counted by result, each with its metrics. */
 export const CALL_KINDS = {
   storage: { total: 'storage_calls_total', seconds: 'storage_call_seconds', what: 'Storage calls' },
   exec: { total: 'exec_commands_total', seconds: 'exec_command_seconds', what: 'Commands run for the peer' },

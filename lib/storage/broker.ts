@@ -1,5 +1,5 @@
 /**
- * The storage broker: passes each call of a wrapper in the guest to one emulator, which answers it.
+ * The storage broker: passes each call from a wrapper in the guest to one emulator, which answers it.
  */
 
 import { createServer, type Server, type Socket } from 'node:net';

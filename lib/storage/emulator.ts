@@ -1,4 +1,4 @@
-/** A storage emulator for programs: a handler answers the calls of wrappers in virtual machines. */
+/** A storage emulator for programs: a handler answers wrappers in virtual machines. */
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { EventEmitter } from 'eventemitter3';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
@@ -132,7 +132,7 @@ function failureAt(address: ListenAddress, cause: unknown): VproxyError {
   return new VproxyError('storage-unavailable', message, { cause });
 }
 
-/** Answers a call of a storage utility. If it throws, the call fails; there are no retries. */
+/** Answers a storage utility's call. If it throws, the call fails; there are no retries. */
 export type StorageHandler = (request: StorageRequest) => StorageResult | Promise<StorageResult>;
 
 /** Events of a connection, for its emulator. */

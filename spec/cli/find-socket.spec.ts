@@ -47,7 +47,7 @@ test('several answering processes are listed', async (t) => {
   await running(t, join(folder, 'vm1.sock'));
   await running(t, join(folder, 'vm2.sock'));
   const { pid } = process;
-  const message = `several vproxys are running: vm1 (PID ${pid}), vm2 (PID ${pid}); choose one with --name`;
+  const message = `several vproxy processes are running: vm1 (PID ${pid}), vm2 (PID ${pid}); choose one with --name`;
   await t.throwsAsync(findSocket({ folder }), { code: 'bad-argument', message });
 });
 

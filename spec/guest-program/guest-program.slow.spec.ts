@@ -390,7 +390,7 @@ withGo('it refuses what vproxy refuses, with the same words and status', async (
   }
   for (const option of ['--forward-ports=3000', '--audit=/x']) {
     const { code, stderr } = await runProgram([GUEST, '-c', 'stdio:', option]);
-    t.deepEqual([code, /^vproxy: error: .*(take vproxy|vproxy has more)/.test(stderr)], [64, true], stderr);
+    t.deepEqual([code, /^vproxy: error: .*(use vproxy|vproxy has more)/.test(stderr)], [64, true], stderr);
   }
 });
 

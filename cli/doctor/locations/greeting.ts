@@ -1,4 +1,4 @@
-/** What a program says first on a connection, which tells whether it is a vproxy. */
+/** What a program says first on a connection, which shows whether it is a vproxy. */
 import type net from 'node:net';
 import { Stranger } from '../../../lib/codec/stranger.js';
 

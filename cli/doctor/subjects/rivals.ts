@@ -1,4 +1,4 @@
-/** Running vproxys that compete for a channel that only one of them can use. */
+/** Running vproxy processes that compete for a channel that only one of them can use. */
 import { placeOf } from '../../../lib/channel/address/address.js';
 import { isControlName } from '../../../lib/control/socket-paths.js';
 import { escapeText } from '../../../lib/util/escape.js';

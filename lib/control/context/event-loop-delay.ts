@@ -35,7 +35,7 @@ export class EventLoopDelay {
     return delay;
   }
 
-  /** Stops measuring until the next call of `take`. */
+  /** Stops measuring until the next `take`. */
   stop(): void {
     this.#cancelForget?.();
     this.#cancelForget = null;

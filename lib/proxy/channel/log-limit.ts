@@ -37,7 +37,7 @@ const SESSION_AUDIT: LogRate = { burstBytes: 3072, bytesPerSecond: 512 };
 /** For permitted actions: about two hundred lines of text at once, and ten a second. */
 const ORDINARY: LogRate = { burstBytes: 24_576, bytesPerSecond: 2048 };
 
-/** The same where the user asked for all of them: some ten thousand lines at once, and hundreds a second. */
+/** The same where the user asked for all of them: a burst of about ten thousand lines, and hundreds a second. */
 const GENEROUS: LogRate = { burstBytes: 4_194_304, bytesPerSecond: 262_144 };
 
 /** Delay before suppressed lines are reported; doubles each time while suppression continues. */

@@ -33,7 +33,7 @@ interface FreezeServiceOptions {
 /** Limit on the time until the request, in milliseconds. */
 const REQUEST_MS = 10_000;
 
-/** Whether a call of any channel is at work: file systems are this machine's. */
+/** Whether a call on any channel is at work: file systems are this machine's. */
 let isTaken = false;
 
 export class FreezeService {

@@ -99,7 +99,7 @@ async function askServers(host: string, signal: AbortSignal): Promise<readonly s
   throw failure('EAI_AGAIN', host);
 }
 
-/** Each socket costs some 0.1 ms, and many look-ups may fail or be answered in the same turn of the event loop. */
+/** Each socket costs about 0.1 ms, and many look-ups may fail or be answered in the same turn of the event loop. */
 const turns = new LoopTurns();
 
 /** A server's addresses for a name; null if it did not answer. */
