@@ -5,72 +5,68 @@
 /** Documents under a heading of the navigation. */
 export interface Section {
   title: string;
-  /** Their paths in the repository, and their titles on the site. */
-  documents: Record<string, string>;
+  /** Their paths in the repository. */
+  documents: readonly string[];
 }
 
-/** The sections of the navigation. The page at the front is README.md, which has no section. */
+/** The sections of the navigation, as in README.md, which is the page at the front and has no section. */
 export const SECTIONS: readonly Section[] = [
   {
-    title: 'Begin',
-    documents: {
-      'docs/getting-started.md': 'Getting started',
-      'docs/install.md': 'Installing',
-      'docs/offline-guest.md': 'Into a guest without a network',
-      'docs/hypervisors.md': 'Hypervisors',
-      'docs/recipes.md': 'Recipes',
-      'docs/neighbours.md': 'Alternatives',
-    },
+    title: 'Get started',
+    documents: [
+      'docs/getting-started.md',
+      'docs/install.md',
+      'docs/offline-guest.md',
+      'docs/hypervisors.md',
+      'docs/neighbours.md',
+    ],
   },
   {
-    title: 'Use',
-    documents: {
-      'docs/channels.md': 'Channels',
-      'docs/libvirt.md': 'libvirt and QEMU',
-      'docs/forwards.md': 'Forwards',
-      'docs/egress.md': 'Egress',
-      'docs/storage.md': 'Storage emulation',
-      'docs/exec.md': 'Commands in the guest',
-      'docs/copy.md': 'Copying files',
-      'docs/info.md': 'Guest information',
-      'docs/restore.md': 'Pause, snapshot, restore, clone',
-      'docs/ansible.md': 'Ansible',
-      'docs/config.md': 'Configuration file',
-      'docs/control.md': 'Control API',
-      'docs/cli.md': 'Command line',
-      'docs/glossary.md': 'Glossary',
-    },
+    title: 'Guides',
+    documents: [
+      'docs/exec.md',
+      'docs/copy.md',
+      'docs/info.md',
+      'docs/storage.md',
+      'docs/forwards.md',
+      'docs/egress.md',
+      'docs/libvirt.md',
+      'docs/restore.md',
+      'docs/ansible.md',
+      'docs/recipes.md',
+    ],
   },
   {
-    title: 'Run',
-    documents: {
-      'docs/services.md': 'systemd services',
-      'docs/operations.md': 'Operations',
-      'docs/reliability.md': 'Reliability',
-      'docs/troubleshooting.md': 'Troubleshooting',
-      'docs/doctor.md': 'vproxy doctor',
-      'docs/errors.md': 'Errors',
-      'docs/security.md': 'Security',
-      'SECURITY.md': 'Security policy',
-      'docs/performance.md': 'Performance',
-      'CHANGELOG.md': 'Changes',
-    },
+    title: 'Reference',
+    documents: [
+      'docs/cli.md',
+      'docs/channels.md',
+      'docs/config.md',
+      'docs/control.md',
+      'docs/errors.md',
+      'docs/programs.md',
+      'examples/README.md',
+      'docs/protocol.md',
+      'docs/glossary.md',
+    ],
   },
   {
-    title: 'Programs',
-    documents: {
-      'docs/programs.md': 'vproxy in a program',
-      'examples/README.md': 'Examples',
-      'docs/protocol.md': 'Protocol',
-    },
+    title: 'Operate',
+    documents: [
+      'docs/services.md',
+      'docs/operations.md',
+      'docs/security.md',
+      'SECURITY.md',
+      'docs/reliability.md',
+      'docs/troubleshooting.md',
+      'docs/doctor.md',
+      'docs/performance.md',
+      'CHANGELOG.md',
+    ],
   },
   {
-    title: 'Inside',
-    documents: {
-      'CONTRIBUTING.md': 'Contributing',
-      'docs/architecture.md': 'Architecture',
-      'docs/testing.md': 'Testing',
-    },
+    title: 'Contribute',
+    documents: ['CONTRIBUTING.md', 'docs/architecture.md', 'docs/testing.md'],
   },
 ];
 

@@ -10,7 +10,7 @@ export const FRONT = 'README.md';
 export interface SiteDocument {
   /** Its path in the repository. */
   path: string;
-  /** Its title on the site. */
+  /** Its heading; empty for the front page. */
   title: string;
   /** The title of its section; null for the front page. */
   section: string | null;
@@ -22,28 +22,24 @@ export interface SiteDocument {
  * if the contents name one that does not exist, or omit one.
  */
 export function readDocuments(root: string): SiteDocument[] {
-  const read = (path: string, title: string, section: string | null): SiteDocument => {
-    return { path, title, section, text: readFileSync(join(root, path), 'utf8') };
+  const read = (path: string, section: string | null): SiteDocument => {
+    const text = readFileSync(join(root, path), 'utf8');
+    return { path, title: section === null ? '' : headingOf(path, text), section, text };
   };
-  const named = SECTIONS.flatMap((section) =>
-    Object.entries(section.documents).map(([path, title]) => read(path, title, section.title)),
-  );
+  const named = SECTIONS.flatMap(({ title, documents }) => documents.map((path) => read(path, title)));
   const paths = new Set([FRONT, ...named.map((document) => document.path)]);
   const leftOut = [...markdownFiles(root, '.'), ...markdownFiles(root, 'docs')].filter((path) => !paths.has(path));
   if (leftOut.length > 0) throw new Error(`site/contents.ts omits ${leftOut.join(', ')}`);
 
   const collected = COLLECTIONS.flatMap((collection) => {
-    const readMember = (path: string): SiteDocument => {
-      const member = read(path, '', collection.title);
-      return { ...member, title: headingOf(member) };
-    };
+    const readMember = (path: string) => read(path, collection.title);
     const readme = `${collection.folder}/README.md`;
     const members = markdownFiles(root, collection.folder)
       .filter((path) => path !== readme)
       .map(readMember);
     return [listOf(collection, members) ?? readMember(readme), ...members];
   });
-  return [read(FRONT, '', null), ...named, ...collected];
+  return [read(FRONT, null), ...named, ...collected];
 }
 
 /** The page that lists the members of a collection; null if its README.md does. */
@@ -65,7 +61,7 @@ function markdownFiles(root: string, folder: string): string[] {
     .map((name) => (folder === '.' ? name : `${folder}/${name}`));
 }
 
-function headingOf({ path, text }: SiteDocument): string {
+function headingOf(path: string, text: string): string {
   const heading = /^# (.+)$/m.exec(text)?.[1];
   if (heading === undefined) throw new Error(`${path} has no heading`);
   return heading.replaceAll('`', '');

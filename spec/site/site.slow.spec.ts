@@ -123,10 +123,10 @@ withBrowser('the first thing that a search finds is a document, and it leads the
   const { page, trouble } = await open(t);
   await page.goto(server.url);
   await page.click('#tsd-search-trigger');
-  await page.fill('#tsd-search-input', 'storage emulation');
+  await page.fill('#tsd-search-input', 'storage controller');
   const found = page.locator('#tsd-search-results li').first();
   await found.waitFor();
-  t.is(await found.textContent(), 'Storage emulation');
+  t.is(await found.textContent(), 'Emulate a storage controller');
   await found.locator('a').click();
   await page.waitForURL(`${server.url}docs/storage.html*`);
   t.is(await page.textContent('h1'), 'Emulate a storage controller');
@@ -152,7 +152,7 @@ withBrowser('from a folder, without a server, the site is read and searched', as
   await page.goto(`file://${site.folder}/index.html`);
   await page.click('#tsd-search-trigger');
   await page.fill('#tsd-search-input', 'storage');
-  await page.locator('#tsd-search-results li a', { hasText: 'Storage emulation' }).first().click();
+  await page.locator('#tsd-search-results li a', { hasText: 'Emulate a storage controller' }).first().click();
   await page.waitForURL(`file://${site.folder}/docs/storage.html*`);
   t.pass();
 });

@@ -2,11 +2,12 @@
 import { cpSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { SECTIONS } from '../../site/contents.js';
 import { readDocuments } from '../../site/documents.js';
 import { drawScreen, wordsOfScreen } from '../../site/pictures/screen.js';
 import { rewriteDocument } from '../../site/rewrite-document.js';
 import { stage } from '../../site/stage.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText, temporaryFolder } from '../helpers/files.js';
 
 test('the front page comes first, and the decisions last, after a list of them', (t) => {
   const documents = readDocuments(PROJECT_ROOT);
@@ -14,6 +15,17 @@ test('the front page comes first, and the decisions last, after a list of them',
   const list = documents.find((document) => document.path === 'docs/decisions/README.md');
   t.true(list?.text.includes('(0001-internal-pipe-handle-for-virtio-ports.md)'));
   t.true(documents.at(-1)?.path.startsWith('docs/decisions/00'));
+});
+
+test('README.md lists the same documents in the same sections as the navigation', (t) => {
+  const [, list = ''] = /^## Documentation\n\n(.*?)\n\n/ms.exec(projectText('README.md')) ?? [];
+  const sections = [...list.matchAll(/^- ([^:]+): (.*(?:\n {2}.*)*)/gm)].map(([, title, links = '']) => ({
+    title,
+    documents: [...links.matchAll(/\]\(([^)]+)\)/g)]
+      .map(([, path = '']) => path)
+      .filter((path) => path !== 'docs/decisions/README.md'),
+  }));
+  t.deepEqual(sections, [...SECTIONS]);
 });
 
 test('a document missing from the contents, a missing document in them, and a broken link are errors', (t) => {
@@ -68,7 +80,7 @@ test('a link text that is the file name of a document becomes its title', (t) =>
   const folder = temporaryFolder(t);
   stage(PROJECT_ROOT, folder);
   const text = readFileSync(join(folder, 'docs/programs.md'), 'utf8');
-  t.true(text.includes('([Installing](install.md#npm))'), text);
+  t.true(text.includes('([Install vproxy](install.md#npm))'), text);
 });
 
 const draw = (...lines: readonly string[]): string => drawScreen({ title: 'a <title>', columns: 20, lines });
