@@ -79,7 +79,7 @@ export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
 export const LOCAL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   check: entry('Check a configuration file, and report all its problems', () => import('../commands/check.js')),
   genkey: entry('Generate a key for --key on both sides', () => import('../commands/genkey.js')),
-  ps: entry('List the vproxys running on this machine', () => import('../commands/ps.js')),
+  ps: entry('List the vproxy processes on this machine', () => import('../commands/ps.js')),
   play: entry('Play a terminal recording', () => import('../commands/play.js')),
   doctor: entry('Look for common problems', () => import('../commands/doctor.js')),
   'libvirt-xml': entry('Print the libvirt XML for a port', ports, 'libvirtXml'),
