@@ -45,6 +45,7 @@ export const SECTIONS: readonly Section[] = [
       'docs/control.md',
       'docs/errors.md',
       'docs/programs.md',
+      'docs/python.md',
       'examples/README.md',
       'docs/protocol.md',
       'docs/glossary.md',

@@ -37,6 +37,7 @@ export const NEEDS = {
   loop: programs('mkfs.ext4 mount umount losetup fsfreeze /dev/loop-control', 'e2fsprogs mount util-linux'),
   make: programs('make'),
   mandoc: programs('mandoc'),
+  mypy: programs('mypy'),
   openssl: programs('openssl'),
   pip: programs('python3 pip3', 'python3 python3-pip'),
   podman: {
@@ -47,6 +48,10 @@ export const NEEDS = {
     isForPackages: true,
   },
   python: programs('python3'),
+  'python-build': {
+    ...programs('/usr/bin/python3 pip3', 'python3 python3-pip python3-venv python3-setuptools python3-wheel'),
+    files: ['/usr/bin/python3', '/usr/lib/python3/dist-packages/wheel/__init__.py'],
+  },
   qemu: programs('qemu-system-x86_64 setpriv', 'qemu-system-x86 util-linux'),
   'qemu-user': programs('qemu-arm', 'qemu-user'),
   root: { files: [], packages: [] },

@@ -4,6 +4,7 @@ import { ansible } from './ansible.js';
 import { control } from './control.js';
 import { debianGuest } from './debian-guest.js';
 import { libvirt } from './libvirt.js';
+import { python, pythonStorage } from './python.js';
 import { PLAIN_RECIPES, VM_RECIPES } from './recipes/index.js';
 import { twoHosts } from './two-hosts.js';
 import { virtualMachine } from './virtual-machine.js';
@@ -18,6 +19,7 @@ export const PLAIN_SCENES: Readonly<Record<string, Scene>> = {
   control,
   'one-vm': oneVm,
   plain,
+  python,
   'two-hosts': twoHosts,
   'two-vms': twoVms,
   libvirt,
@@ -28,6 +30,7 @@ export const PLAIN_SCENES: Readonly<Record<string, Scene>> = {
 export const VM_SCENES: Readonly<Record<string, Scene>> = {
   /** With the port `org.vproxy.0`, and its host's end at /run/vm1.sock, unless the document has a QEMU command line. */
   guest: virtualMachine(),
+  'python-storage': pythonStorage,
   /** From nothing to ssh, commands and storage in a guest. */
   'quick-start': virtualMachine(),
   ...VM_RECIPES,

@@ -1,0 +1,15 @@
+"""
+vproxy from Python: commands, copies and connections over the channels of a vproxy process of this machine.
+
+    from vproxy import Vproxy
+    vm = Vproxy().channel("vm1")
+    done = vm.run(["uname", "-r"], text=True, check=True)
+
+``vproxy.aio`` has the same for asyncio, ``vproxy.storage`` answers the storage calls that guests make.
+"""
+
+from ._errors import Lost, Refused, TimedOut, VproxyError
+from ._places import control_folder, control_sockets
+from ._sync import Channel, Popen, Vproxy
+
+__all__ = ["Channel", "Lost", "Popen", "Refused", "TimedOut", "Vproxy", "VproxyError", "control_folder", "control_sockets"]

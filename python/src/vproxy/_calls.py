@@ -1,0 +1,346 @@
+"""
+Every call, once, over a connection whose coroutines either wait in a loop (vproxy.aio) or block (the synchronous front,
+which runs the coroutines to their end in one step).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+from contextlib import closing, contextmanager, suppress
+from typing import Any, AsyncContextManager, AsyncIterator, Callable, Iterator, Mapping, Protocol, Sequence
+
+from . import _core as core
+from ._errors import Lost, Refused, TimedOut, VproxyError
+from ._places import choose_socket
+
+
+class Connection(Protocol):
+    """A connection to a control socket."""
+
+    def set_timeout(self, seconds: float | None) -> None:
+        """Sets how long ``send``, ``head`` and ``receive`` wait before they raise TimeoutError."""
+
+    def write(self, data: bytes) -> None: ...
+
+    async def send(self, data: bytes) -> None:
+        """Writes, and waits until most of it has gone."""
+
+    async def head(self) -> bytes:
+        """Reads up to an empty line, and no more."""
+
+    async def receive(self) -> bytes:
+        """Waits for more; none at the end."""
+
+    def close(self) -> None: ...
+
+
+class Vproxy:
+    """A vproxy process of this machine; see vproxy.Vproxy."""
+
+    def __init__(self, path: str | None = None, *, name: str | None = None) -> None:
+        self.path = choose_socket(path, name)
+
+    def __repr__(self) -> str:
+        return f"Vproxy({self.path!r})"
+
+    async def _connect(self) -> Connection:
+        raise NotImplementedError
+
+    def _turn(self) -> AsyncContextManager[object]:
+        """Is entered while ``run`` runs a command."""
+        raise NotImplementedError
+
+    async def _program(self, words: list[str], env: dict[str, str], hear: Callable[[bytes], None]) -> tuple[int, bytes]:
+        """Runs a program of this machine, line by line; returns its status and its errors."""
+        raise NotImplementedError
+
+    async def open(self, sent: bytes, timeout: float | None) -> tuple[Any, dict[str, str]]:
+        """Sends a request; returns its connection, and the headers of the answer. Raises the failure that it reports."""
+        with self._naming():
+            connection = await self._connect()
+            try:
+                connection.set_timeout(timeout)
+                await connection.send(sent)
+                status, headers = core.parse_head(await connection.head())
+                if status >= 300:
+                    core.parse_answer(status, await _rest(connection))
+                return connection, headers
+            except BaseException:
+                connection.close()
+                raise
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Names the control socket in errors of the system."""
+        try:
+            yield
+        except OSError as error:
+            raise core.unreachable(self.path, error) from error
+
+    async def ask(
+        self, method: str, path: str, *, query: core.Json = {}, body: core.Json | None = None, timeout: float | None = None
+    ) -> Any:
+        """
+        Makes any request of docs/control.md, and returns the value of the answer. Raises what the answer reports, and
+        TimedOut after ``timeout`` silent seconds.
+        """
+        connection, _ = await self.open(core.request(method, path, query, body), timeout)
+        with closing(connection), self._naming():
+            return core.parse_answer(200, await _rest(connection))
+
+    async def status(self) -> core.Json:
+        """The process, and all channels."""
+        return dict(await self.ask("GET", "/v1/status"))
+
+    async def channels(self) -> list[core.Json]:
+        return list(await self.ask("GET", "/v1/channels"))
+
+    async def events(self, since: str | float | None = None, *, follow: bool = True) -> AsyncIterator[core.Json]:
+        """
+        Yields events, the past ones that are not older than ``since`` (seconds, or a time such as "10m"; None: all
+        that are kept) first. Without ``follow``, ends with these.
+        """
+        events = core.Events(since)
+        connection, _ = await self.open(core.request("GET", "/v1/events", {"follow": follow}), None)
+        with closing(connection), self._naming():
+            while True:
+                data = await connection.receive()
+                if not data:
+                    return
+                for event in events.feed(data):
+                    yield event
+
+
+async def _rest(connection: Connection) -> bytes:
+    content = bytearray()
+    while len(content) <= core.MAX_ANSWER_BYTES:
+        piece = await connection.receive()
+        if not piece:
+            break
+        content += piece
+    return bytes(content)
+
+
+class Channel:
+    """A channel, and the machine at its other end; see vproxy.Channel."""
+
+    def __init__(self, process: Vproxy, label: str | None) -> None:
+        self.process = process
+        self.label = label
+
+    def __repr__(self) -> str:
+        return f"Channel({self.process!r}, {self.label!r})"
+
+    async def run(
+        self, argv: Sequence[str], *, input: str | core.Buffer | None = None, timeout: float | None = None,
+        check: bool = False, text: bool = False, encoding: str | None = None, cwd: str | None = None,
+        env: Mapping[str, str] | None = None, user: str | None = None,
+    ) -> subprocess.CompletedProcess[Any]:  # fmt: skip
+        """
+        Runs a command to its end, as subprocess.run does with capture_output; ``env`` is added to the environment
+        there. After ``timeout`` seconds the peer ends it, and this raises subprocess.TimeoutExpired. Raises Refused if
+        the command is not allowed or not there, and Lost if its result will never be known.
+        """
+        encoding = encoding or ("utf-8" if text else None)
+        data = input.encode(encoding or "utf-8") if isinstance(input, str) else bytes(input or b"")
+        asked = core.command(argv, cwd=cwd, env=env, user=user, has_input=bool(data), timeout=timeout)
+        output = {1: bytearray(), 2: bytearray()}
+        async with self.process._turn():
+            call = await self.call(asked, core.patience(asked))
+            with closing(call.connection):
+                call.connection.set_timeout(core.patience(asked))
+                call.source = io.BytesIO(data).read if data else None
+                async for number, piece in call.outputs():
+                    output[number] += piece
+        return core.completed(call.state.end, asked, map(bytes, output.values()), encoding, check)
+
+    async def call(self, asked: core.Json, timeout: float | None = None) -> Call:
+        """Starts what ``core.command`` described; waits up to ``timeout`` seconds for the peer to accept it."""
+        try:
+            opened = await self.process.open(core.connect_request("exec", self.label, True), timeout)
+        except VproxyError as error:
+            if error.code not in ("unknown-service", "denied"):
+                raise
+            message = "the peer does not allow commands; start vproxy there with --allow-exec"
+            raise Refused(error.code, message) from error
+        return Call(self.process, *opened, asked)
+
+    async def stream(self, service: str, timeout: float | None = None) -> Any:
+        """Opens a stream; returns its connection."""
+        connection, _ = await self.process.open(core.connect_request(service, self.label, False), timeout)
+        connection.set_timeout(None)
+        return connection
+
+    async def copy_to(
+        self, source: core.Words, target: str, *, resume: bool = False, progress: core.Progress = None
+    ) -> core.Json:
+        """
+        Copies files or folders of this machine to the peer's, by the installed vproxy, or $VPROXY. ``progress`` gets what
+        ``vproxy copy --json`` prints. Returns the last of that.
+        """
+        return await self._copy("to", source, target, resume, progress)
+
+    async def copy_from(
+        self, source: core.Words, target: str, *, resume: bool = False, progress: core.Progress = None
+    ) -> core.Json:
+        """Copies files or folders of the peer's machine to this one, likewise."""
+        return await self._copy("from", source, target, resume, progress)
+
+    async def _copy(self, way: str, source: core.Words, target: str, resume: bool, progress: core.Progress) -> core.Json:
+        words = core.copy_command(way, source, target, await self._known_label(), resume)
+        last: core.Json = {}
+
+        def hear(line: bytes) -> None:
+            last.update(json.loads(line))
+            if progress is not None:
+                progress(dict(last))
+
+        try:
+            status, errors = await self.process._program(words, {**os.environ, "VPROXY_SOCKET": self.process.path}, hear)
+        except OSError as error:
+            raise VproxyError("copy-failed", f"copies need the program vproxy: {error}") from error
+        if status != 0:
+            raise core.copy_failure(status, errors)
+        return last
+
+    async def _known_label(self) -> str:
+        if self.label is not None:
+            return self.label
+        channels = await self.process.channels()
+        if len(channels) == 1:
+            return str(channels[0]["label"])
+        raise Refused("bad-argument", f"there are {len(channels)} channels; name one")
+
+    async def wait(self, service: str | None = None, *, timeout: float = 60) -> None:
+        """Waits for a session, in which the peer offers the service. Raises TimedOut after ``timeout`` seconds."""
+        query = {"service": service, "channel": self.label, "timeout": timeout}
+        try:
+            await self.process.ask("GET", "/v1/wait", query=query)
+        except Lost as error:
+            if error.code != "no-session":
+                raise
+            raise TimedOut(error.code, f"timed out after {timeout:g} s: {error}") from error
+
+    async def info(self) -> core.Json:
+        """What the peer's machine tells about itself, and how far its clock is off."""
+        return dict(await self.process.ask("GET", "/v1/info", query={"channel": self.label}))
+
+    async def services(self) -> list[core.Json]:
+        """The services that either side offers."""
+        return await self._own("/v1/services")
+
+    async def ports(self) -> list[core.Json]:
+        """The ports that either side announces."""
+        return await self._own("/v1/ports")
+
+    async def _own(self, path: str) -> list[core.Json]:
+        label = await self._known_label()
+        return [row for row in await self.process.ask("GET", path) if row["channel"] == label]
+
+
+class Call:
+    """A running command: its output is read in the order in which it comes, while standard input is sent."""
+
+    def __init__(self, process: Vproxy, connection: Connection, headers: dict[str, str], asked: core.Json) -> None:
+        self.connection = connection
+        self.state = core.ExecCall()
+        self._process = process
+        self._end_path = headers.get("vproxy-end", "")
+        #: Reads standard input: up to so many bytes, none at its end, and None if there are none yet.
+        self.source: Callable[[int], bytes | None] | None = None
+        connection.set_timeout(None)
+        self.write(self.state.start(asked))
+
+    async def outputs(self) -> AsyncIterator[tuple[int, bytes]]:
+        """Yields the output as pairs of 1 or 2 and bytes, to the end of the command. Raises as Channel.run."""
+        while self.state.end is None:
+            while self.source is not None and self.state.credit > 0 and not self.state.input_over:
+                piece = self.source(min(self.state.credit, core.PIECE_BYTES))
+                if piece is None:
+                    break
+                if not piece:
+                    self.source = None
+                await self.send(self.state.input(piece) if piece else self.state.end_of(0))
+            for each in self.state.receive(await self.receive()):
+                yield each
+        await self.finish()
+
+    def write(self, record: bytes) -> None:
+        """Sends a record. Why it failed is found when reading."""
+        with suppress(OSError):
+            self.connection.write(record)
+
+    async def send(self, record: bytes) -> None:
+        """Likewise, and waits until most of it has gone. Raises TimedOut."""
+        try:
+            await self.connection.send(record)
+        except TimeoutError as error:
+            raise TimedOut("stalled", "the peer takes nothing") from error
+        except OSError:
+            pass
+
+    async def receive(self) -> bytes:
+        """Waits for more, for ``state.receive``. Raises TimedOut, and Lost at the end of the stream."""
+        data = b""
+        try:
+            data = await self.connection.receive()
+        except TimeoutError as error:
+            raise TimedOut("stalled", "the peer did not end the command when its time was over") from error
+        except OSError:
+            pass
+        if not data:
+            raise self.state.lost(await self._end_reason())
+        return data
+
+    async def _end_reason(self) -> VproxyError | None:
+        try:
+            return core.reported(await self._process.ask("GET", self._end_path, timeout=core.REASON_S))
+        except VproxyError as error:
+            return error
+        except core.BAD_JSON:
+            return None
+
+    async def finish(self) -> None:
+        """Waits a moment for the end of the stream after that of its command."""
+        self.connection.set_timeout(core.END_S)
+        with suppress(OSError):
+            await self.connection.receive()
+
+
+class Running:
+    """What Popen and Process have in common."""
+
+    def __init__(self, call: Call, asked: core.Json) -> None:
+        self.args: list[str] = asked["argv"]
+        self.returncode: int | None = None
+        self._asked = asked
+        self._call = call
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id there; None until it is known."""
+        return self._call.state.pid
+
+    def send_signal(self, number: int) -> None:
+        """Signals its process group."""
+        self._send(self._call.state.signal(number))
+
+    def terminate(self) -> None:
+        self.send_signal(15)
+
+    def kill(self) -> None:
+        self.send_signal(9)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Changes the size of its terminal."""
+        self._send(self._call.state.resize(columns, rows))
+
+    def _send(self, record: bytes) -> None:
+        self._call.write(record)
+
+    def _result(self) -> int:
+        self.returncode = core.returncode(self._call.state.end, self._asked)
+        return self.returncode

@@ -1,0 +1,309 @@
+"""Against a running pair, whose host has the control socket in $VPROXY_SOCKET: the guest allows commands and copies."""
+
+import asyncio
+import hashlib
+import os
+import queue
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+from vproxy import Lost, Refused, TimedOut, Vproxy, VproxyError, aio
+from vproxy.storage import StorageCall, StorageEmulator, StorageReply
+
+BIG = os.urandom(1 << 20) * 16
+
+#: How much the tests of large input and output move.
+MEBIBYTES = int(os.environ.get("MEBIBYTES", "64"))
+
+#: How many commands run in turn, and at a time.
+RUNS, AT_A_TIME = int(os.environ.get("RUNS", "1000")), int(os.environ.get("AT_A_TIME", "500"))
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def is_running(pid):
+    """Whether a process of this machine, which the guest shares, runs."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().split(") ")[-1][0] != "Z"
+    except OSError:
+        return False
+
+
+def eventually(condition):
+    deadline = time.monotonic() + 30
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+class Commands(unittest.TestCase):
+    def setUp(self):
+        self.vm = Vproxy().channel()
+
+    def test_run_as_subprocess(self):
+        for script, given in (("cat; echo error >&2; exit 3", b"in"), ("kill -9 $$", b""), ("exit 255", b"")):
+            words = ["sh", "-c", script]
+            there, here = self.vm.run(words, input=given), subprocess.run(words, input=given, capture_output=True)
+            self.assertEqual(
+                (there.args, there.returncode, there.stdout, there.stderr), (here.args, here.returncode, here.stdout, here.stderr)
+            )
+        self.assertEqual(self.vm.run(["echo", "ü"], text=True, check=True).stdout, "ü\n")
+        with self.assertRaises(subprocess.CalledProcessError):
+            self.vm.run(["false"], check=True)
+        with self.assertRaises(subprocess.TimeoutExpired) as late:
+            self.vm.run(["sh", "-c", "echo begun; exec sleep 100"], timeout=1)
+        self.assertEqual(late.exception.stdout, b"begun\n")
+
+    def test_where_and_as_whom(self):
+        done = self.vm.run(["sh", "-c", "pwd; echo $COLOUR"], cwd="/tmp", env={"COLOUR": "red"}, text=True)
+        self.assertEqual(done.stdout, "/tmp\nred\n")
+
+    def test_failures_have_kinds(self):
+        for work, kind, code in (
+            (lambda: self.vm.run(["no-such-program"]), Refused, "command-not-found"),
+            (lambda: Vproxy().channel("none").run(["true"]), Refused, "not-found"),
+            (lambda: self.vm.connect("none"), Refused, "unknown-service"),
+            (lambda: Vproxy("/none.sock").status(), Lost, "control-unavailable"),
+            (lambda: self.vm.wait("none", timeout=0.1), TimedOut, "no-session"),
+        ):
+            with self.assertRaises(kind) as failed:
+                work()
+            self.assertEqual(failed.exception.code, code)
+
+    def test_large_input_and_output(self):
+        hashed = hashlib.sha256(BIG).hexdigest()
+        self.assertEqual(self.vm.run(["sha256sum"], input=BIG, text=True, encoding="ascii").stdout, f"{hashed}  -\n")
+        self.assertEqual(self.vm.run(["cat"], input=BIG).stdout, BIG)
+        self.assertEqual(self.vm.run(["true"], input=bytes(MEBIBYTES << 20)).returncode, 0)
+
+    def test_large_output_of_popen(self):
+        script = f"dd if=/dev/zero bs=1048576 count={MEBIBYTES} status=none"
+        with self.vm.popen(["sh", "-c", script]) as there, subprocess.Popen(script, shell=True, stdout=-1) as here:
+            hashes = [hashlib.sha256(), hashlib.sha256()]
+            for process, hashed in zip((there, here), hashes):
+                for piece in iter(lambda: process.stdout.read(1 << 20), b""):
+                    hashed.update(piece)
+        self.assertEqual(hashes[0].digest(), hashes[1].digest())
+
+    def test_popen(self):
+        with self.vm.popen(["cat"]) as process:
+            process.stdin.write(b"one")
+            self.assertEqual(process.stdout.read(3), b"one")
+            self.assertIsNone(process.poll())
+            process.stdin.close()
+            self.assertEqual(process.wait(), 0)
+        with self.vm.popen(["sh", "-c", "stty size; read line; stty size"], tty=(100, 30)) as process:
+            self.assertEqual(process.stdout.readline(), b"30 100\r\n")
+            process.resize(90, 20)
+            process.stdin.write(b"\n")
+            self.assertEqual(process.stdout.read(), b"\r\n20 90\r\n")
+        process = self.vm.popen(["sleep", "1000"])
+        process.terminate()
+        self.assertEqual(process.wait(), -15)
+        process = self.vm.popen(["sleep", "0.5"])
+        with self.assertRaises(BrokenPipeError):
+            while True:
+                process.stdin.write(BIG)
+        self.assertEqual(process.wait(), 0)
+
+    def test_a_reader_that_leaves_is_noticed(self):
+        process = self.vm.popen(["yes"])
+        process.stdout.read(10)
+        process.stdout.close()
+        self.assertEqual(process.wait(20), -13)
+
+    def test_many_at_once(self):
+        self.vm.run(["true"])
+        before, statuses, left = descriptors(), [], list(range(RUNS))
+
+        def work():
+            while True:
+                try:
+                    left.pop()
+                except IndexError:
+                    return
+                statuses.append(self.vm.run(["true"]).returncode)
+
+        threads = [threading.Thread(target=work) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(statuses, [0] * RUNS)
+        self.assertLessEqual(descriptors(), before)
+
+    def test_no_descriptors_are_left_of_commands_that_are_waited_for(self):
+        def work():
+            with self.vm.popen(["sh", "-c", "echo out; exit 3"]) as process:
+                return process.stdout.read(), process.wait()
+
+        work()
+        before, threads = descriptors(), threading.active_count()
+        self.assertEqual([work() for _ in range(10)], [(b"out\n", 3)] * 10)
+        self.assertTrue(eventually(lambda: descriptors() <= before and threading.active_count() <= threads))
+
+    def test_a_block_that_fails_ends_its_command(self):
+        with self.assertRaises(KeyError), self.vm.popen(["sh", "-c", "echo $$; exec sleep 1000"]) as process:
+            pid = int(process.stdout.readline())
+            raise KeyError
+        self.assertTrue(eventually(lambda: not is_running(pid)))
+
+    def test_a_caller_that_is_killed_ends_its_command(self):
+        start = "Vproxy().channel().popen(['sh', '-c', 'echo $$; exec sleep 1000'])"
+        program = f"from vproxy import *; p = {start}; print(p.stdout.readline().decode(), flush=True); p.wait()"
+        with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1) as caller:
+            pid = int(caller.stdout.readline())
+            self.assertTrue(is_running(pid))
+            caller.kill()
+        self.assertTrue(eventually(lambda: not is_running(pid)))
+
+
+class Machines(unittest.TestCase):
+    def setUp(self):
+        self.process = Vproxy()
+        self.vm = self.process.channel()
+
+    def test_facts_and_events(self):
+        self.assertIn("exec", [row["service"] for row in self.vm.services()])
+        self.assertTrue(self.vm.info()["hostName"])
+        self.assertEqual((self.vm.ports(), self.process.status()["process"]["pid"]), ([], int(os.environ["HOST_PID"])))
+        self.vm.wait("exec", timeout=10)
+        self.vm.run(["true"])
+        self.assertIn("stream-opened", [event["event"] for event in self.process.events(since="1m", follow=False)])
+        self.assertEqual(list(self.process.events(since=0, follow=False)), [])
+
+    def test_copies(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with open(f"{folder}/sent", "wb") as file:
+                file.write(BIG)
+            told = []
+            self.vm.copy_to(f"{folder}/sent", f"{folder}/there", progress=told.append)
+            self.assertTrue(told)
+            self.vm.copy_from(f"{folder}/there", f"{folder}/back")
+            with open(f"{folder}/back", "rb") as file:
+                self.assertEqual(file.read(), BIG)
+            with self.assertRaises(VproxyError) as failed:
+                self.vm.copy_from(f"{folder}/none", f"{folder}/back")
+            self.assertEqual(failed.exception.code, "copy-failed")
+
+    def test_connect(self):
+        with self.vm.connect("echo") as stream:
+            stream.sendall(b"words")
+            stream.shutdown(socket.SHUT_WR)
+            self.assertEqual(stream.makefile("rb").read(), b"words")
+
+
+class Asyncio(unittest.IsolatedAsyncioTestCase):
+    async def test_run_and_popen(self):
+        vm = aio.Vproxy().channel()
+        self.assertEqual((await vm.run(["cat"], input=BIG)).stdout, BIG)
+        before = descriptors()
+        done = await asyncio.gather(*(vm.run(["true"]) for _ in range(AT_A_TIME)))
+        self.assertEqual([each.returncode for each in done], [0] * AT_A_TIME)
+        self.assertLessEqual(descriptors(), before)
+        with self.assertRaises(subprocess.TimeoutExpired):
+            await vm.run(["sleep", "100"], timeout=1)
+        with self.assertRaises(Refused):
+            await vm.run(["no-such-program"])
+        async with await vm.popen(["sh", "-c", "echo one; read line; echo $line"]) as process:
+            self.assertEqual(await process.stdout.readline(), b"one\n")
+            await process.stdin.write(b"two\n")
+            self.assertEqual([line async for line in process.stdout], [b"two\n"])
+            self.assertEqual(await process.wait(), 0)
+        async with await vm.popen(["sh", "-c", "echo $$; exec sleep 1000"]) as process:
+            pid = int(await process.stdout.readline())
+        self.assertTrue(eventually(lambda: not is_running(pid)))
+
+    async def test_output_that_nobody_reads_is_not_kept(self):
+        async with await aio.Vproxy().channel().popen(["yes"]) as process:
+            while len(process.stdout._buffer) < 1 << 18:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            self.assertLess(len(process.stdout._buffer), 1 << 20)
+            self.assertEqual(await process.stdout.readexactly(1 << 20), b"y\n" * (1 << 19))
+
+    async def test_facts(self):
+        process = aio.Vproxy()
+        vm = process.channel()
+        await vm.run(["true"])
+        self.assertIn("stream-opened", [event["event"] async for event in process.events("1m", follow=False)])
+        await vm.wait("exec", timeout=10)
+        with self.assertRaises(VproxyError) as failed:
+            await vm.copy_from("/none", "/tmp/none")
+        self.assertEqual(failed.exception.code, "copy-failed")
+        self.assertIn("exec", [row["service"] for row in await vm.services()])
+        self.assertTrue((await vm.info())["hostName"])
+        reader, writer = await vm.connect("echo")
+        writer.write(b"words")
+        writer.write_eof()
+        self.assertEqual(await reader.read(), b"words")
+        writer.close()
+
+
+class Disturbed(unittest.TestCase):
+    """Each test has a pair of its own."""
+
+    def test_an_upgrade_waits_for_commands(self):
+        process = Vproxy()
+        vm = process.channel()
+        with vm.popen(["sh", "-c", "echo begun; read line; echo $line"]) as command:
+            self.assertEqual(command.stdout.readline(), b"begun\n")
+            answers = queue.Queue()
+            body = {"waitS": 60}
+            asking = threading.Thread(target=lambda: answers.put(process.ask("POST", "/v1/upgrade", body=body)))
+            asking.start()
+            command.stdin.write(b"ended\n")
+            self.assertEqual((command.stdout.read(), command.wait()), (b"ended\n", 0))
+        pid = answers.get(timeout=60)["pid"]
+        try:
+            self.assertEqual(vm.run(["echo", "after"]).stdout, b"after\n")
+            self.assertEqual(process.status()["process"]["pid"], pid)
+        finally:
+            os.kill(pid, 15)
+
+    def test_a_lost_channel(self):
+        process = Vproxy()
+        command = process.channel().popen(["sh", "-c", "echo begun; exec sleep 1000"])
+        self.assertEqual(command.stdout.readline(), b"begun\n")
+        os.kill(int(os.environ["GUEST_PID"]), 9)
+        with self.assertRaises(Lost) as failed:
+            command.wait(30)
+        self.assertEqual(failed.exception.code, "exec-unavailable")
+        with self.assertRaises(TimedOut) as failed:
+            process.channel().wait(timeout=0.5)
+        self.assertEqual(failed.exception.code, "no-session")
+
+
+class Storage(unittest.TestCase):
+    def test_replies_as_bytes(self):
+        def answer(call: StorageCall) -> StorageReply:
+            if call.argv[1] == "fail":
+                raise RuntimeError("no")
+            return StorageReply(stdout=b"\xff" + " ".join(call.argv).encode(), stderr=call.vm or "", status=3)
+
+        failures = queue.Queue()
+        with StorageEmulator(answer, on_failure=failures.put) as emulator:
+            host, port = emulator.listen("127.0.0.1:0").split(":")
+            with socket.create_connection((host, int(port))) as connection:
+                connection.sendall(b'{"argv":["storcli64","/c0"],"vm":"vm1"}\n{"argv":[]}\n')
+                reader = connection.makefile("rb")
+                self.assertEqual(
+                    reader.readline(),
+                    b'{"status": 3, "stdout": "\\ufffdstorcli64 /c0", "stdoutBase64": "/3N0b3JjbGk2NCAvYzA=", "stderr": "vm1"}\n',
+                )
+                self.assertIn(b'"status": 126', reader.readline())
+                connection.sendall(b'{"argv":["storcli64","fail"]}\n')
+                self.assertEqual(reader.read(), b"")
+        self.assertEqual(failures.get(timeout=10).args, ("no",))
+
+
+if __name__ == "__main__":
+    unittest.main()
