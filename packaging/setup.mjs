@@ -8,7 +8,7 @@ import { GENERATED } from './generated.mjs';
 import { oldestNode, requireNode } from './require-node.cjs';
 
 /** The inputs of a build, besides its packages. */
-const SOURCES = ['bench', 'cli', 'docs', 'examples', 'lib', 'packaging', 'site', 'spec'];
+const SOURCES = ['bench', 'cli', 'docs', 'examples', 'lib', 'packaging', 'python', 'site', 'spec'];
 const SOURCE_FILES = ['package.json', 'package-lock.json', 'tsconfig.json'];
 
 /** The digest of the built sources. tsc writes the other file whenever it compiles something. */

@@ -69,8 +69,7 @@ ansibleTest('the collection has all that it needs, the version of the package, a
   const plugins = [
     'connection/vproxy.py',
     'inventory/vproxy.py',
-    'plugin_utils/control.py',
-    'plugin_utils/exec_call.py',
+    ...['__init__', '_calls', '_core', '_errors', '_places', '_sync'].map((name) => `plugin_utils/vproxy/${name}.py`),
   ];
   t.deepEqual(list.filter((name) => !name.endsWith('/')).sort(), [
     ...['FILES.json', 'MANIFEST.json', 'README.md', 'changelogs/changelog.yaml', 'meta/runtime.yml'],
@@ -272,16 +271,25 @@ ansibleTest('of several processes the one is taken that has the channel, unless 
   await Promise.all([start('one', 'vm1', 'both'), start('two', 'vm2', 'both')]);
   const script = [
     'import socket, sys',
-    'from ansible_collections.vproxy.vproxy.plugins.plugin_utils import control',
-    'control.control_folder = lambda: sys.argv[1]',
+    'from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder',
+    '_AnsibleCollectionFinder(paths=[sys.argv[2]])._install()',
+    'from ansible_collections.vproxy.vproxy.plugins.connection.vproxy import VproxyError, find_socket',
+    'from ansible_collections.vproxy.vproxy.plugins.plugin_utils.vproxy import _places',
+    '_places.control_folder = lambda: sys.argv[1]',
     '# A socket that a process has left behind.',
     'socket.socket(socket.AF_UNIX).bind(sys.argv[1] + "/old.sock")',
     'for name, label in [(None, "vm1"), (None, "vm2"), ("two", "both"), (None, "both"), (None, "vm9")]:',
-    '    try: print(control.find_socket(None, name, label))',
-    '    except control.VproxyError as error: print(error)',
+    '    try: print(find_socket(None, name, label))',
+    '    except VproxyError as error: print(error)',
   ].join('\n');
-  const environment = { PYTHONPATH: join(ansible.collection, '../../..') };
-  const { text } = await ansible.run(PYTHON, ['-c', script, folder], environment);
+  const { text } = await ansible.run(PYTHON, [
+    '-W',
+    'ignore',
+    '-c',
+    script,
+    folder,
+    join(ansible.collection, '../../..'),
+  ]);
   t.deepEqual(text.trim().split('\n'), [
     join(folder, 'one.sock'),
     join(folder, 'two.sock'),

@@ -114,7 +114,6 @@ all:
 import io
 import os
 import secrets
-import socket
 import stat
 from contextlib import contextmanager
 
@@ -123,13 +122,23 @@ from ansible.module_utils.common.text.converters import to_bytes, to_native, to_
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
-from ansible_collections.vproxy.vproxy.plugins.plugin_utils.control import ServiceStream, VproxyError, ask, find_socket
-from ansible_collections.vproxy.vproxy.plugins.plugin_utils.exec_call import STDERR, STDOUT, ExecCall
+from ansible_collections.vproxy.vproxy.plugins.plugin_utils.vproxy import Lost, Vproxy, VproxyError, control_sockets
+from ansible_collections.vproxy.vproxy.plugins.plugin_utils.vproxy import _core as core
+from ansible_collections.vproxy.vproxy.plugins.plugin_utils.vproxy._sync import each
 
 display = Display()
 
 # The maximum length of a program argument, 128 KiB including the NUL (MAX_ARG_STRLEN of Linux).
 MAX_WORD_BYTES = 131_071
+
+STDOUT = 1
+STDERR = 2
+
+# A terminal in which sudo etc. may ask for a password.
+TERMINAL = (80, 24)
+
+# How long each of several processes may take to report whether it has a channel, in seconds.
+LOOK_S = 2
 
 # How much longer than requested an answer of the control socket may take, in seconds.
 GRACE_S = 5
@@ -169,7 +178,8 @@ class Connection(ConnectionBase):
     def _find_session(self, timeout):
         try:
             self._path = find_socket(self.get_option('socket'), self.get_option('process'), self._label)
-            ask(self._path, '/v1/wait', {'channel': self._label, 'timeout': timeout}, timeout + GRACE_S)
+            query = {'channel': self._label, 'timeout': timeout}
+            Vproxy(self._path).ask('GET', '/v1/wait', query=query, timeout=timeout + GRACE_S)
         except VproxyError as error:
             raise self._unreachable(error) from error
 
@@ -195,30 +205,28 @@ class Connection(ConnectionBase):
         escalation = None if become is None else Escalation(become, self._play_context)
         outputs = {STDOUT: bytearray(), STDERR: bytearray()}
 
-        def feed(call):
-            if in_data:
-                call.feed(io.BytesIO(to_bytes(in_data, errors='surrogate_or_strict')))
+        def feed(given):
+            given.add(io.BytesIO(to_bytes(in_data or b'', errors='surrogate_or_strict')))
             # In a terminal, EOF is a key that some programs would read themselves.
-            if not has_terminal:
-                call.end_input()
+            given.is_complete = not has_terminal
 
-        with self._run([self._play_context.executable, '-c', line], has_terminal) as call:
+        with self._run([self._play_context.executable, '-c', line], has_terminal) as (call, given):
             if escalation is None:
-                feed(call)
+                feed(given)
             else:
-                call.set_timeout(self.get_option('connection_timeout'))
-            for kind, data in call.outputs():
+                call.connection.set_timeout(self.get_option('connection_timeout'))
+            for kind, data in each(call.outputs()):
                 if escalation is None or escalation.is_over:
                     outputs[kind] += data
                     if len(outputs[kind]) > MAX_OUTPUT_BYTES:
                         raise AnsibleError(f'command killed: more than {MAX_OUTPUT_BYTES} bytes of output')
                     continue
-                call.feed(io.BytesIO(escalation.hear(kind, data)))
+                given.add(io.BytesIO(escalation.hear(kind, data)))
                 if escalation.is_over:
-                    call.set_timeout(None)
-                    feed(call)
+                    call.connection.set_timeout(None)
+                    feed(given)
         heard = {} if escalation is None else escalation.heard
-        return (call.end.status, *(bytes(heard.get(kind, b'') + outputs[kind]) for kind in (STDOUT, STDERR)))
+        return (status_of(call), *(bytes(heard.get(kind, b'') + outputs[kind]) for kind in (STDOUT, STDERR)))
 
     def put_file(self, in_path, out_path):
         """Copies a file of this machine to the guest, with its permissions."""
@@ -255,45 +263,74 @@ class Connection(ConnectionBase):
         """Runs a shell script whose input or output is a local file."""
         words = [to_text(word, errors='surrogate_or_strict') for word in arguments]
         errors = b''
-        with self._run(['/bin/sh', '-c', script, 'sh', *words]) as call:
+        with self._run(['/bin/sh', '-c', script, 'sh', *words]) as (call, given):
             if source is not None:
-                call.feed(source)
-            call.end_input()
-            for kind, data in call.outputs():
+                given.add(source)
+            given.is_complete = True
+            for kind, data in each(call.outputs()):
                 if kind == STDERR:
                     errors = (errors + data)[:MAX_ERROR_BYTES]
                 elif target is not None:
                     target.write(data)
-        if call.end.status != 0:
-            raise AnsibleError(f'{failure}: {to_native(errors).strip() or f"status {call.end.status}"}')
+        status = status_of(call)
+        if status != 0:
+            raise AnsibleError(f'{failure}: {to_native(errors).strip() or f"status {status}"}')
 
     @contextmanager
     def _run(self, argv, has_terminal=False):
-        """A command that has ended when the block ends. If it cannot be run, the host is unreachable."""
+        """A command that has ended when the block ends, and its input. If it cannot be run, the host is unreachable."""
         for word in argv:
             check_word(word)
         timeout = self.get_option('connection_timeout')
         try:
-            stream = ServiceStream(self._path, 'exec', self._label, timeout + GRACE_S)
+            tty = TERMINAL if has_terminal else False
+            asked = core.command(argv, user=self.get_option('remote_user'), tty=tty, term='dumb')
+            call = Vproxy(self._path).channel(self._label).call(asked, timeout + GRACE_S)
+            given = Input()
+            call.source = given.read
             try:
-                call = ExecCall(stream, argv, self.get_option('remote_user'), has_terminal)
-                yield call
-                if call.end.error is not None:
-                    raise call.end.error
+                yield call, given
             finally:
-                stream.close()
+                call.connection.close()
         except VproxyError as error:
+            if error.code == 'stalled':
+                raise AnsibleError(f'Timeout ({timeout}s) waiting for privilege escalation prompt') from error
             raise self._unreachable(error) from error
-        except socket.timeout as error:
-            raise AnsibleError(f'Timeout ({timeout}s) waiting for privilege escalation prompt') from error
 
     def _unreachable(self, error):
         # The next task looks for it again.
         self._connected = False
-        reason = str(error)
-        if error.code in ('unknown-service', 'denied'):
-            reason = f'the peer of "{self._label}" does not allow commands; start vproxy there with --allow-exec'
+        reason = str(error).replace('the peer does not', f'the peer of "{self._label}" does not')
         return AnsibleConnectionFailure(f'{reason} ({error.code})')
+
+
+def find_socket(path, name, label):
+    """
+    Returns the path of the control socket: that of the process `name`, else `path`, else the only one here, else the
+    only one whose process has the channel `label`. Fails with `control-unavailable`.
+    """
+    if name or path:
+        return Vproxy(None if name else path, name=name).path
+    paths = control_sockets()
+    if len(paths) > 1:
+        paths = [each for each in paths if has_channel(each, label)]
+    if len(paths) == 1:
+        return paths[0]
+    what = 'several vproxy here have' if paths else 'no vproxy here has'
+    raise Lost('control-unavailable', f'{what} the channel "{label}"')
+
+
+def has_channel(path, label):
+    try:
+        return any(channel['label'] == label for channel in Vproxy(path).ask('GET', '/v1/channels', timeout=LOOK_S))
+    except (VproxyError, *core.BAD_JSON):
+        return False
+
+
+def status_of(call):
+    """The exit status, 128 + n if killed by signal n, as in shells."""
+    status = call.state.end.returncode
+    return status if status >= 0 else min(255, 128 - status)
 
 
 def check_word(word):
@@ -309,6 +346,27 @@ def check_word(word):
 def is_escalated(line, become):
     """Whether a command line was made by a become plugin."""
     return bool(become and become.success and become.success in line)
+
+
+class Input:
+    """The standard input of a command: files, one after the other."""
+
+    def __init__(self):
+        self._files = []
+        # Whether it ends after them.
+        self.is_complete = False
+
+    def add(self, file):
+        self._files.append(file)
+
+    def read(self, count):
+        """Up to so many bytes; none at the end, and None if there are none yet."""
+        while self._files:
+            data = self._files[0].read(count)
+            if data:
+                return data
+            del self._files[0]
+        return b'' if self.is_complete else None
 
 
 class Escalation:

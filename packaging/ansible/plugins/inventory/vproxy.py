@@ -81,7 +81,8 @@ from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 from ansible.utils.unsafe_proxy import wrap_var
 
-from ansible_collections.vproxy.vproxy.plugins.plugin_utils.control import BAD_JSON, VproxyError, ask, control_sockets
+from ansible_collections.vproxy.vproxy.plugins.plugin_utils.vproxy import Lost, Vproxy, VproxyError, control_folder, control_sockets
+from ansible_collections.vproxy.vproxy.plugins.plugin_utils.vproxy._core import BAD_JSON
 
 # How long a process may take to answer, in seconds.
 ANSWER_S = 10
@@ -121,9 +122,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         given = self.get_option('sockets')
         hosts = []
         try:
-            for path in dict.fromkeys(given or control_sockets()):
+            for path in dict.fromkeys(given or known_sockets()):
                 try:
-                    status = ask(path, '/v1/status', {}, ANSWER_S)
+                    status = Vproxy(path).ask('GET', '/v1/status', timeout=ANSWER_S)
                     hosts += [describe(path, channel) for channel in status['channels']]
                 except VproxyError as error:
                     if given:
@@ -149,6 +150,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         self._set_composite_vars(self.get_option('compose'), variables, name, strict=strict)
         self._add_host_to_composed_groups(self.get_option('groups'), variables, name, strict=strict)
         self._add_host_to_keyed_groups(self.get_option('keyed_groups'), variables, name, strict=strict)
+
+
+def known_sockets():
+    """Returns the paths of all control sockets of this user. Fails with `control-unavailable` if there are none."""
+    paths = control_sockets()
+    if not paths:
+        raise Lost('control-unavailable', f'no running vproxy has a control socket in {control_folder()}')
+    return paths
 
 
 def describe(path, channel):
