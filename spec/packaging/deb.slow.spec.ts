@@ -92,9 +92,35 @@ withDpkg('what is said of it is right, and its scripts are ones of any shell', a
   t.is(conffiles, '/etc/default/vproxy-guest\n/etc/ssh/ssh_config.d/30-vproxy.conf\n');
 });
 
+/** Builds the package of the Python package, and returns its path. */
+async function buildPython(t: ExecutionContext): Promise<string> {
+  const script = join(PROJECT_ROOT, 'packaging/deb/python/build.mjs');
+  const args = [script, '--output', temporaryFolder(t), '--version', '1.2.3-4'];
+  const env = { ...process.env, SOURCE_DATE_EPOCH: '1700000000' };
+  return (await run(process.execPath, args, { env })).stdout.trim();
+}
+
+withDpkg('python3-vproxy has every module, and Python finds it and its version', async (t) => {
+  const path = await buildPython(t);
+  t.regex(path, /\/python3-vproxy_1\.2\.3-4_all\.deb$/);
+  const folder = temporaryFolder(t);
+  execFileSync('dpkg-deb', ['--extract', path, folder]);
+  const modules = join(folder, 'usr/lib/python3/dist-packages');
+  const source = join(PROJECT_ROOT, 'python/src/vproxy');
+  const names = readdirSync(source).filter((name) => /\.(?:py|typed)$/.test(name));
+  t.deepEqual(readdirSync(join(modules, 'vproxy')).sort(), names.sort());
+  for (const name of names)
+    t.is(readFileSync(join(modules, 'vproxy', name), 'utf8'), readFileSync(join(source, name), 'utf8'));
+  const code = 'import importlib.metadata, vproxy.aio, vproxy.storage; print(importlib.metadata.version("vproxy"))';
+  const env = { ...process.env, PYTHONPATH: modules, PYTHONDONTWRITEBYTECODE: '1' };
+  const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string };
+  t.is(execFileSync('/usr/bin/python3', ['-c', code], { env, encoding: 'utf8' }).trim(), version);
+  t.true(readFileSync(join(PROJECT_ROOT, 'python/pyproject.toml'), 'utf8').includes(`\nversion = "${version}"\n`));
+});
+
 withLintian('lintian finds no errors, and warns of nothing', async (t) => {
   t.timeout(120_000);
-  const args = ['--allow-root', '--fail-on', 'error,warning', await buildPackage(t)];
+  const args = ['--allow-root', '--fail-on', 'error,warning', await buildPackage(t), await buildPython(t)];
   const { status, stdout, stderr } = spawnSync('lintian', args, { encoding: 'utf8' });
   t.is(status, 0, `${stdout}${stderr}`);
   // It does not report overridden tags, each of which has a reason.
