@@ -25,6 +25,12 @@ const (
 	copyRecordBytes     = 1048576
 	execCreditBytes     = 262144
 	execRequestBytes    = 1048576
+	jobRequestBytes     = 4096
+	jobKeepBytes        = 1048576
+	maxJobKeepBytes     = 16777216
+	maxKeptBytes        = 67108864
+	maxJobTagBytes      = 64
+	maxJobs             = 64
 	storageRequestBytes = 1048576
 	storageReplyBytes   = 67108864
 
@@ -51,8 +57,9 @@ const (
 
 // The kinds of records of the service exec.
 const (
-	execStart, execStdin, execResize, execSignal, execEof, execStarted = 1, 2, 3, 4, 5, 16
-	execStdout, execStderr, execCredit, execExit                       = 17, 18, 19, 20
+	execStart, execStdin, execResize, execSignal, execEof, execList       = 1, 2, 3, 4, 5, 6
+	execAttach, execStop, execStarted, execStdout, execStderr, execCredit = 7, 8, 16, 17, 18, 19
+	execExit, execJobs, execFrom                                          = 20, 21, 22
 )
 
 // The kinds of records of the service copy.

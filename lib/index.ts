@@ -7,10 +7,13 @@
 
 export { type ChannelAddress, parseChannel } from './channel/address/address.js';
 export type {
+  AttachRequest,
   BootRequest,
   CommandRequest,
   EventsRequest,
   FreezeRequest,
+  JobOfChannel,
+  JobRequest,
   MachineRequest,
   RemovalRequest,
   WaitRequest,
@@ -51,7 +54,15 @@ export type { ClockFollowing } from './services/clock/permission.js';
 export type { CopyPermission } from './services/copy/copy-service.js';
 export type { ExecRules } from './services/exec/decide-command.js';
 export { type CommandEnd, type CommandOutput, collectOutput, ExecCall, runCommand } from './services/exec/exec-call.js';
-export type { ExecRequest, ExecResult, TerminalRequest, TerminalSize } from './services/exec/exec-messages.js';
+export type {
+  Detachment,
+  ExecRequest,
+  ExecResult,
+  TerminalRequest,
+  TerminalSize,
+} from './services/exec/exec-messages.js';
+export type { JobPiece } from './services/exec/jobs/job-calls.js';
+export type { JobPlace, JobStatus } from './services/exec/jobs/job-messages.js';
 export type { Permissions } from './services/permitted.js';
 export type { StreamWait } from './session/local-end.js';
 export { MuxStream } from './session/mux-stream.js';

@@ -94,6 +94,12 @@ const (
 	copyRecordBytes     = ${MAX_RECORD_BYTES}
 	execCreditBytes     = ${exec.STDIN_CREDIT_BYTES}
 	execRequestBytes    = ${exec.MAX_REQUEST_BYTES}
+	jobRequestBytes     = ${exec.MAX_JOB_REQUEST_BYTES}
+	jobKeepBytes        = ${exec.DEFAULT_KEEP_BYTES}
+	maxJobKeepBytes     = ${exec.MAX_KEEP_BYTES}
+	maxKeptBytes        = ${exec.MAX_KEPT_BYTES}
+	maxJobTagBytes      = ${exec.MAX_TAG_BYTES}
+	maxJobs             = ${exec.MAX_JOBS}
 	storageRequestBytes = ${MAX_REQUEST_BYTES}
 	storageReplyBytes   = ${MAX_REPLY_BYTES}
 

@@ -1,7 +1,7 @@
 /** The arguments of a command. */
 import { badArgument } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { DURATION_FORM, parseDuration } from '../../lib/util/units.js';
+import { DURATION_FORM, formatUnits, parseDuration, parseUnits, SIZES } from '../../lib/util/units.js';
 
 export { badArgument };
 
@@ -55,6 +55,17 @@ export class Arguments {
     const ms = parseDuration(this.text(option) ?? '');
     if (ms !== null && ms >= least * 1000 && ms <= most * 1000) return ms / 1000;
     return this.#parseNumber(option, 'a number of seconds', least, most, `, or ${DURATION_FORM}`);
+  }
+
+  /** The value of an option as a number of bytes up to `most`, such as `64KiB`. Throws `bad-argument`. */
+  bytes(option: string, most = Number.MAX_SAFE_INTEGER): number | undefined {
+    const value = this.text(option);
+    if (value === undefined) return undefined;
+    const bytes = parseUnits(value, SIZES) ?? Number.NaN;
+    if (bytes <= most) return bytes;
+    throw badArgument(
+      `--${option}: "${escapeText(value, 64)}" is not a number of bytes up to ${formatUnits(most, SIZES)}`,
+    );
   }
 
   #parseNumber(option: string, what: string, least: number, most: number, also = ''): number | undefined {

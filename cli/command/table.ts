@@ -29,6 +29,7 @@ const egressChange = () => import('../commands/egress-change.js');
 const freezes = () => import('../commands/freeze.js');
 const forwards = () => import('../commands/forwards.js');
 const channels = () => import('../commands/channels.js');
+const jobs = () => import('../commands/jobs.js');
 const exec = () => import('../commands/exec.js');
 const lists = () => import('../commands/lists.js');
 const ports = () => import('../commands/ports.js');
@@ -62,6 +63,9 @@ export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   connect: entry('Connect standard input and output to a service', () => import('../commands/connect.js')),
   exec: entry('Run a command on the peer', exec, 'exec'),
   shell: entry('Run the login shell on the peer', exec, 'shell'),
+  jobs: entry('List the commands that outlive their caller', jobs, 'list'),
+  'jobs stop': entry('End such a command', jobs, 'stop'),
+  attach: entry('Read the output of such a command', () => import('../commands/attach.js')),
   copy: entry('Copy files and folders to or from the peer', () => import('../commands/copy.js')),
   info: entry("Show a peer's machine", () => import('../commands/info.js')),
   freeze: entry("Freeze file systems of a peer's machine, for a snapshot", freezes, 'freeze'),
@@ -178,7 +182,7 @@ const FIRST_MEANT: ReadonlyMap<string, readonly string[]> = new Map(
       [['forward add'], 'fwd port-forward tunnel'],
       [['genkey'], 'key keygen'],
       [['log-level'], 'loglevel verbose'],
-      [['shell'], 'ssh sh bash login attach enter console terminal'],
+      [['shell'], 'ssh sh bash login enter console terminal'],
       [['stop', 'drain'], 'kill quit exit shutdown down'],
       [['top'], 'metrics'],
       [['upgrade', 'reload'], 'restart update'],

@@ -39,12 +39,14 @@ export async function complete(words: readonly string[]): Promise<Completion> {
   if (isHelp && behind.length === 1) return offer(current, firstNames());
   const found = findCommand(isHelp ? behind.slice(1) : behind);
   if (isHelp || found.entry === null) return offer(current, secondNames(found));
-  return completeBehind(await found.entry.load(), found.words, current);
+  const rest = await completeBehind(await found.entry.load(), found.words, current);
+  // `jobs` is a command itself.
+  return { ...rest, words: [...offer(current, secondNames(found)).words, ...rest.words] };
 }
 
 /** The second words of commands, if only the first one is given. */
-const secondNames = ({ name, entry, words }: FoundCommand): NamedThing[] =>
-  entry === null && words.length === 0 ? secondWords(name).map((second) => summaryOf(second, `${name} ${second}`)) : [];
+const secondNames = ({ name, words }: FoundCommand): NamedThing[] =>
+  words.length === 0 ? secondWords(name).map((second) => summaryOf(second, `${name} ${second}`)) : [];
 
 const summaryOf = (word: string, name: string): NamedThing => ({
   name: word,

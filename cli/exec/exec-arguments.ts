@@ -1,4 +1,5 @@
 /** `vproxy exec` and `vproxy shell` as commands, and the parsing of their words. */
+import { type Detachment, MAX_KEEP_BYTES } from '../../lib/services/exec/exec-messages.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { cutLabel, isLabel } from '../../lib/util/labels.js';
 import { type Arguments, badArgument } from '../command/arguments.js';
@@ -28,6 +29,7 @@ export const EXEC_COMMAND: CommandDescription = {
     ['vproxy exec vm1: make -C /src test', 'Run a command, and get its output and exit status'],
     ['tar c . | vproxy exec vm1: tar x -C /srv', 'With input'],
     ['vproxy exec vm1: -t --cwd /srv -- vi notes', 'In a terminal'],
+    ['vproxy exec --detach --tag build vm1: make -C /src', 'As a job, for vproxy attach'],
   ],
   options: {
     ...SHARED_OPTIONS,
@@ -44,6 +46,9 @@ export const EXEC_COMMAND: CommandDescription = {
       describe: 'The exit status if the command was not run, or its result is unknown [default: 125 to 127]',
     },
     json: { describe: 'Print its result and output as one JSON object' },
+    detach: { short: 'd', describe: 'Start it as a job, which outlives this command, and print [LABEL/]ID' },
+    tag: { value: 'TEXT', describe: 'A name for the job, which vproxy jobs shows' },
+    keep: { value: 'BYTES', describe: 'How much of its output is kept: up to 16MiB [default: 1MiB]' },
   },
   operands: ['[LABEL:]', '[CMD]', '[ARG…]'],
   endsAtOperand: true,
@@ -99,6 +104,7 @@ export function readExecArguments(
     isTerminalForced: args.texts('tty').length > 1,
     hasInput: !args.has('no-stdin'),
     isJson,
+    detach: readDetachment(args),
     cwd: args.text('cwd') ?? args.text('workdir'),
     env: readEnvironment(args.texts('env'), environment),
     user: args.text('user'),
@@ -124,6 +130,15 @@ function readWithLabel(
   const before = words.slice(0, words.length - args.operands.length);
   const all = readArguments(command, [...before, ...others]);
   return { args: all, label: named.label };
+}
+
+/** Undefined without `--detach`. */
+function readDetachment(args: Arguments): Detachment | undefined {
+  const isDetached = args.has('detach');
+  const unfit = (isDetached ? ['tty', 'interactive', 'json'] : ['tag', 'keep']).find((option) => args.has(option));
+  if (unfit !== undefined) throw badArgument(`--${unfit}: ${isDetached ? 'not allowed with' : 'needs'} --detach`);
+  if (!isDetached) return undefined;
+  return { tag: args.text('tag'), keepBytes: args.bytes('keep', MAX_KEEP_BYTES) };
 }
 
 function readEnvironment(

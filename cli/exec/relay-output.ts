@@ -50,6 +50,14 @@ export function relayOutput(source: Readable, fd: 1 | 2, onFailure: (error: Erro
   };
 }
 
+/** Writes all of `source` to standard output; resolves at its end, or when the reader has closed it. */
+export function relayToEnd(source: Readable): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const { written } = relayOutput(source, 1, reject);
+    source.once('error', reject).once('close', () => void written().then(resolve));
+  });
+}
+
 /** Names the stream in the message, and keeps the system's code. */
 const named = (fd: 1 | 2, error: Error): Error => {
   error.message = `standard ${fd === 1 ? 'output' : 'error'}: ${describeError(error)}`;

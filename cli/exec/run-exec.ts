@@ -27,7 +27,7 @@ import { openServiceSocket } from '../command/open-service.js';
 import { paintFor } from '../ui/color.js';
 import { EXEC_COMMAND, type ExecArguments, readExecArguments, SHELL_COMMAND } from './exec-arguments.js';
 import type { JoinedTerminal } from './join-terminal.js';
-import { type RelayedOutput, relayOutput } from './relay-output.js';
+import { type RelayedOutput, relayOutput, relayToEnd } from './relay-output.js';
 
 /** How long to wait for the end of the stream after that of its command, in milliseconds. */
 const STREAM_END_MS = 500;
@@ -44,7 +44,7 @@ export async function runExec(words: readonly string[]): Promise<never> {
     const args = read.channel === undefined && !read.isEnded ? await (await firstWord()).takeLabel(read, words) : read;
     if (args.isHelp) process.exit(await showHelp(words[0]));
     // Exit explicitly: open handles such as standard input would keep the process alive.
-    process.exit(await (args.isJson ? runForJson(args) : run(args)));
+    process.exit(await (args.detach !== undefined ? detach(args) : args.isJson ? runForJson(args) : run(args)));
   } catch (error) {
     const failure = toVproxyError(error);
     complain(failure.message);
@@ -74,6 +74,15 @@ async function run(args: ExecArguments): Promise<number> {
   }
 }
 
+/** Starts a job, and prints its name. */
+async function detach(args: ExecArguments): Promise<number> {
+  const { startJob } = await import('../../lib/services/exec/jobs/job-calls.js');
+  const { print } = await import('../ui/print.js');
+  const { id } = await startJob(await openStream(args), requestOf(args, null));
+  print(`${args.channel === undefined ? '' : `${args.channel}/`}${id}\n`);
+  return 0;
+}
+
 async function runForJson(args: ExecArguments): Promise<number> {
   const { collectOutput } = await import('../../lib/services/exec/exec-call.js');
   const { reportOf } = await import('./json-report.js');
@@ -81,10 +90,7 @@ async function runForJson(args: ExecArguments): Promise<number> {
   const startedAt = new Date();
   const outcome = await runCollected().catch((error: unknown) => toVproxyError(error));
   const report = Readable.from([Buffer.from(`${formatJson(reportOf(outcome, startedAt))}\n`)]);
-  await new Promise<void>((resolve, reject) => {
-    const { written } = relayOutput(report, 1, reject);
-    report.once('close', () => void written().then(resolve));
-  });
+  await relayToEnd(report);
   return outcome instanceof VproxyError ? statusOfCode(outcome.code) : statusOfEnd(outcome);
 
   async function runCollected(): Promise<CommandOutput> {
@@ -107,10 +113,12 @@ async function terminalFor(args: ExecArguments): Promise<JoinedTerminal | null> 
   return wantsTerminal === true || isAtTerminal() ? joinTerminal(hasInput) : null;
 }
 
-/** `isFree`: see {@link ServiceStream}; default: never. */
-async function open(args: ExecArguments, terminal: JoinedTerminal | null, isFree?: () => boolean): Promise<ExecCall> {
-  const { argv, cwd, env, user, hasInput, timeoutMs, killAfterMs } = args;
-  const request: ExecRequest = {
+const open = async (args: ExecArguments, terminal: JoinedTerminal | null, isFree?: () => boolean): Promise<ExecCall> =>
+  runCommand(await openStream(args, isFree), requestOf(args, terminal));
+
+function requestOf(args: ExecArguments, terminal: JoinedTerminal | null): ExecRequest {
+  const { argv, cwd, env, user, hasInput, timeoutMs, killAfterMs, detach } = args;
+  return {
     argv,
     ...(cwd !== undefined && { cwd }),
     ...(Object.keys(env).length > 0 && { env }),
@@ -119,11 +127,16 @@ async function open(args: ExecArguments, terminal: JoinedTerminal | null, isFree
     ...(!hasInput && { hasInput }),
     ...(timeoutMs !== undefined && { timeoutMs }),
     ...(killAfterMs !== undefined && { killAfterMs }),
+    ...(detach !== undefined && { detach }),
   };
+}
+
+/** `isFree`: see {@link ServiceStream}; default: never. */
+async function openStream(args: ExecArguments, isFree?: () => boolean): Promise<ServiceStream> {
   try {
     const { socket, name, channel } = args;
     const service = await openServiceSocket({ socket, name, service: EXEC_SERVICE, channel, isAttached: true });
-    return runCommand(new ServiceStream(service, isFree), request);
+    return new ServiceStream(service, isFree);
   } catch (error) {
     const { code, message } = openError(error);
     throw new VproxyError(code, `${message}${await (await firstWord()).suggestCommand(args)}`, { cause: error });

@@ -131,8 +131,8 @@ export class ProxyProcess {
     return [...own, ...this.proxy.obstacles()];
   }
 
-  cutObstacles(): string[] {
-    return this.proxy.cutObstacles();
+  cutObstacles(isForced: boolean): string[] {
+    return this.proxy.cutObstacles(isForced);
   }
 
   capture(keep: KeepDescriptor): HandoverDocument {

@@ -43,8 +43,8 @@ const BLOCKS_FACTOR = 9 / 8;
 export interface Predecessor {
   /** Returns what cannot be handed over now, as human-readable lines. */
   obstacles(): string[];
-  /** Resets those streams that only a guest can end; returns a human-readable line for each. */
-  cutObstacles(): string[];
+  /** Ends those that begin again by themselves, and if it `isForced` those that only a guest can end; returns a line for each. */
+  cutObstacles(isForced: boolean): string[];
   /** Captures the whole state for a successor, without changing anything. */
   capture(keep: KeepDescriptor): HandoverDocument;
   /** Environment variables of the successor besides those of this process. */
@@ -166,11 +166,9 @@ async function obstaclesEnd(
     await delay(Math.max(LOOK_MS, pauseMs), undefined, { signal }).catch(() => undefined);
     signal.throwIfAborted();
     const startedMs = performance.now();
-    if (isForced && startedMs >= untilMs) {
-      // Every time: a guest may have opened others.
-      cut.push(...predecessor.cutObstacles());
-      await delay(0);
-    }
+    // Every time: others may have been opened.
+    cut.push(...predecessor.cutObstacles(isForced && startedMs >= untilMs));
+    await delay(0);
     const [first, ...others] = predecessor.obstacles();
     lookMs = performance.now() - startedMs;
     if (first === undefined) return cut;

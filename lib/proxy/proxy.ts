@@ -171,12 +171,13 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   /**
-   * Resets streams that cannot be handed over and that only a peer can end; returns a human-readable line for each.
+   * Resets streams that their programs open again, and if it `isForced` what only a peer can end; returns a human-readable line
+   * for each.
    *
    * @internal
    */
-  cutObstacles(): string[] {
-    return [...this.#channels.values()].flatMap((channel) => channel.cutObstacles());
+  cutObstacles(isForced: boolean): string[] {
+    return [...this.#channels.values()].flatMap((channel) => channel.cutObstacles(isForced));
   }
 
   /**

@@ -14,6 +14,7 @@ import { BuiltInService, type StreamServer } from './built-in.js';
 import type { ClockFollowing, ClockPermission } from './clock/permission.js';
 import type { CopyPermission } from './copy/copy-service.js';
 import type { ExecRules } from './exec/decide-command.js';
+import type { JobTable } from './exec/jobs/job-table.js';
 import type { TerminalRecorders } from './exec/served-call.js';
 
 /** What a channel lets its peer do, by service. */
@@ -48,6 +49,11 @@ interface ChannelParts {
   readonly findRecorder: () => Promise<TerminalRecorders | null>;
 }
 
+/** What lasts as long as the channel, whatever becomes of its permissions. */
+interface Lasting {
+  jobs: JobTable | null;
+}
+
 interface OwnService<P> {
   readonly name: string;
   /** The channel options that permit it. */
@@ -57,7 +63,7 @@ interface OwnService<P> {
   /** What the options permit the peer; null: the service is not offered. */
   permit(options: PermittingOptions): P | null;
   /** Loads the code. The modules of services are not imported otherwise. */
-  load(permission: P, parts: ChannelParts): Promise<StreamServer>;
+  load(permission: P, parts: ChannelParts, lasting: Lasting): Promise<StreamServer>;
 }
 
 const row = <P>(service: OwnService<P>): OwnService<unknown> => service;
@@ -68,13 +74,15 @@ const OWN_SERVICES: readonly OwnService<unknown>[] = [
     fields: ['exec'],
     flag: '--allow-exec',
     permit: ({ exec = null }) => exec,
-    async load(rules, { clock, log, findRecorder }) {
-      const [{ ExecRunner, warnOfMissing }, { spawnInTerminal }] = await Promise.all([
+    async load(rules, { clock, log, findRecorder }, lasting) {
+      const [{ ExecRunner, warnOfMissing }, { JobTable }, { spawnInTerminal }] = await Promise.all([
         import('./exec/exec-runner.js'),
+        import('./exec/jobs/job-table.js'),
         import('./exec/pty/spawn-in-terminal.js'),
       ]);
       await warnOfMissing(rules, log);
-      return new ExecRunner({ rules, clock, log, spawnInTerminal, findRecorder });
+      lasting.jobs ??= new JobTable(clock);
+      return new ExecRunner({ rules, clock, log, jobs: lasting.jobs, spawnInTerminal, findRecorder });
     },
   }),
   row<CopyPermission>({
@@ -130,12 +138,16 @@ interface PermittedServicesOptions extends ChannelParts {
 
 /** Offers the permitted services. Call `start` once, then `stop` once. */
 export class PermittedServices {
+  readonly #lasting: Lasting = { jobs: null };
   readonly #offers: readonly { readonly row: OwnService<unknown>; readonly service: BuiltInService<unknown> }[];
 
   constructor(options: PermittedServicesOptions) {
     this.#offers = OWN_SERVICES.map((row) => ({
       row,
-      service: new BuiltInService({ ...options, name: row.name, load: (permission) => row.load(permission, options) }),
+      service: new BuiltInService({
+        ...{ ...options, name: row.name },
+        load: (permission) => row.load(permission, options, this.#lasting),
+      }),
     }));
   }
 
@@ -150,6 +162,18 @@ export class PermittedServices {
   /** Loads the code of the offered services. */
   start(): void {
     for (const { service } of this.#offers) service.start();
+  }
+
+  /** The jobs of the peer that run, which cannot be handed over to a successor, human-readable. */
+  get jobs(): string[] {
+    return this.#lasting.jobs?.running.map(({ id }) => `job ${id}`) ?? [];
+  }
+
+  /** Ends them; returns what `jobs` did. */
+  cutJobs(): string[] {
+    const { jobs } = this;
+    for (const { execution } of this.#lasting.jobs?.running ?? []) void execution?.stop();
+    return jobs;
   }
 
   /** Ends commands, copies and answers, within half a second. */

@@ -150,6 +150,8 @@ test('nothing else in the library is loaded late', (t) => {
   const files = readdirSync(lib, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.js'));
   const late = files.filter((name) => /\bimport\((?!['"]node:)/.test(readFileSync(join(lib, name), 'utf8')));
   t.deepEqual(late.sort(), [
+    // Loaded for a call about jobs; a failure is that of the call.
+    'control/client/client.js',
     // Loaded for the first connection; a failure is a log line and the answer 500.
     'control/server/control-server.js',
     // Loaded if permitted; a failure is a log line and a refused stream.

@@ -3,7 +3,9 @@ import type http from 'node:http';
 import { type ErrorCode, toVproxyError, VproxyError } from '../../errors.js';
 import type { LogLevel } from '../../events.js';
 import { type ExecCall, openError, runCommand } from '../../services/exec/exec-call.js';
-import { EXEC_SERVICE, type ExecRequest } from '../../services/exec/exec-messages.js';
+import { type Detachment, EXEC_SERVICE, type ExecRequest, type ExecResult } from '../../services/exec/exec-messages.js';
+import type { JobPiece } from '../../services/exec/jobs/job-calls.js';
+import type { JobPlace, JobStatus } from '../../services/exec/jobs/job-messages.js';
 import type {
   BootStatus,
   ChannelStatus,
@@ -283,15 +285,73 @@ export class ControlClient {
    *     const { status, stdout } = await collectOutput(call);
    */
   async exec(argv: readonly string[], { channel, ...request }: CommandRequest = {}): Promise<ExecCall> {
-    let stream: ServiceStream;
-    try {
-      stream = new ServiceStream(await connectService(this.path, EXEC_SERVICE, channel, { isAttached: true }));
-    } catch (error) {
-      throw openError(error);
+    return runCommand(await this.#openExec(channel), { argv, ...request });
+  }
+
+  /**
+   * Starts a command on the peer that outlives its caller; resolves when it runs. It has no input and no terminal, and its two
+   * outputs are one. Rejects as `exec` does, and with the reason why it could not be run.
+   */
+  async startJob(argv: readonly string[], { channel, tag, keepBytes, ...request }: CommandRequest & Detachment = {}) {
+    const { startJob } = await jobCalls();
+    return startJob(await this.#openExec(channel), { argv, ...request, detach: { tag, keepBytes } });
+  }
+
+  /**
+   * The jobs of a channel, by default of all channels whose peer allows commands: the running ones, and for an hour those
+   * that have ended. Rejects as `exec` does, for all channels only if it fails on each.
+   */
+  async jobs({ channel }: JobRequest = {}): Promise<JobOfChannel[]> {
+    if (channel !== undefined) {
+      const { listJobs } = await jobCalls();
+      return (await listJobs(await this.#openExec(channel))).map((job) => ({ channel, ...job }));
     }
-    return runCommand(stream, { argv, ...request });
+    const offers = (await this.services()).filter((one) => one.service === EXEC_SERVICE && one.offeredBy === 'peer');
+    const lists = await Promise.allSettled(offers.map((offer) => this.jobs({ channel: offer.channel })));
+    const failed = lists.find((list) => list.status === 'rejected');
+    if (failed !== undefined && lists.every((list) => list.status === 'rejected')) throw failed.reason;
+    return lists.flatMap((list) => (list.status === 'fulfilled' ? list.value : []));
+  }
+
+  /**
+   * Yields the output of a job, by default all that is kept, and then as it is written; the last piece says how the job ended.
+   * When the channel or the process is lost, it continues where it was once they are back. Rejects with `not-found`.
+   */
+  async *attachJob(id: string, { channel, onLost, ...place }: AttachRequest = {}): AsyncGenerator<JobPiece, void> {
+    const { readJob } = await jobCalls();
+    let wasOpen = false;
+    const open = async (): Promise<ServiceStream> => {
+      const stream = await this.#attach(channel, true);
+      wasOpen = true;
+      return stream;
+    };
+    yield* readJob(open, id, place, async (error) => {
+      if (!wasOpen) throw openError(error);
+      if (!isSessionLost(error) && error.code !== 'control-unavailable') throw error;
+      onLost?.(error);
+      await pause(systemClock, AGAIN_MS);
+    });
+  }
+
+  /** Ends a job with `SIGTERM`, then `SIGKILL`; resolves when it has ended. Rejects with `not-found`. */
+  async stopJob(id: string, { channel }: JobRequest = {}): Promise<ExecResult> {
+    const { stopJob } = await jobCalls();
+    return stopJob(await this.#openExec(channel), id);
+  }
+
+  async #openExec(channel: string | undefined): Promise<ServiceStream> {
+    return this.#attach(channel).catch((error: unknown) => {
+      throw openError(error);
+    });
+  }
+
+  async #attach(channel: string | undefined, isReopened = false): Promise<ServiceStream> {
+    return new ServiceStream(await connectService(this.path, EXEC_SERVICE, channel, { isAttached: true, isReopened }));
   }
 }
+
+/** Loaded when needed: most programs use no jobs. */
+const jobCalls = () => import('../../services/exec/jobs/job-calls.js');
 
 // The arguments of the methods, as plain values.
 
@@ -317,6 +377,23 @@ export interface EventsRequest {
 export interface CommandRequest extends Omit<ExecRequest, 'argv'> {
   /** The label of the channel. Default: the only one. */
   readonly channel?: string | undefined;
+}
+
+/** Options for a request about jobs. */
+export interface JobRequest {
+  /** The label of the channel. Default: the only one. */
+  readonly channel?: string | undefined;
+}
+
+/** Options for reading a job. */
+export interface AttachRequest extends JobRequest, JobPlace {
+  /** Called each time the job cannot be reached, before the next attempt. */
+  readonly onLost?: (reason: VproxyError) => void;
+}
+
+/** A job, with its channel. */
+export interface JobOfChannel extends JobStatus {
+  readonly channel: string;
 }
 
 /** Options for waiting. */
@@ -360,6 +437,9 @@ const WAIT_S = 60;
 
 /** The interval for polling a machine that is booting. */
 const BOOT_LOOK_MS = 1000;
+
+/** The interval between attempts to read a job again. */
+const AGAIN_MS = 1000;
 
 /** Codes of requests that failed because the session ended or the peer was too slow; a retry may succeed. */
 const LOST: ReadonlySet<string> = new Set<ErrorCode>([

@@ -13,16 +13,18 @@ const PROTOCOL: typeof STREAM_PROTOCOL = 'vproxy-stream';
 
 /**
  * Opens a stream to a service of a channel's peer; `channel` may be omitted if there is only one. Resolves when the peer
- * has accepted it. `isAttached`: reset the stream when this program exits or destroys it, instead of half-closing. Rejects
- * with the code of the answer, with `control-unavailable` or with `denied`.
+ * has accepted it. `isAttached`: reset the stream when this program exits or destroys it, instead of half-closing.
+ * `isReopened`: this program opens it again when it is lost. Rejects with the code of the answer, with `control-unavailable`
+ * or with `denied`.
  */
 export async function connectService(
   socketPath: string,
   service: string,
   channel?: string,
-  { isAttached = false }: { readonly isAttached?: boolean } = {},
+  { isAttached = false, isReopened = false }: { readonly isAttached?: boolean; readonly isReopened?: boolean } = {},
 ): Promise<ServiceSocket> {
-  const query: Given<'GET /v1/connect'>['query'] = { service, channel, ...(isAttached && { attached: true }) };
+  const options = { ...(isAttached && { attached: true }), ...(isReopened && { reopened: true }) };
+  const query: Given<'GET /v1/connect'>['query'] = { service, channel, ...options };
   const headers = ['Connection: Upgrade', `Upgrade: ${PROTOCOL}`];
   const target = formatTarget('/v1/connect', {}, query);
   const socket = sendRequest(socketPath, { target, version: '1.1' }, headers);
@@ -71,8 +73,9 @@ export class ServiceSocket {
       const { error } = await getValue<StreamEnd>(this.#socketPath, this.#endPath);
       return error && new VproxyError(error.code, error.message);
     } catch (error) {
-      // It can no longer be known whether the stream ended in order.
-      return requestError(this.#socketPath, error);
+      // It can no longer be known whether the stream ended in order; a successor of the process does not know, either.
+      const { message } = requestError(this.#socketPath, error);
+      return new VproxyError('control-unavailable', message, { cause: error });
     }
   }
 }

@@ -30,15 +30,23 @@ export const connectRoutes = [
       attached: yesOrNoText()
         .optional()
         .describe('Whether closing the connection resets the stream instead of half-closing it; default false'),
+      reopened: yesOrNoText()
+        .optional()
+        .describe('Whether the client opens it again when it is lost, so that an upgrade need not wait; default false'),
     }),
     protocol: STREAM_PROTOCOL,
     errors: [403, 404, 426, 503, 504],
-    upgrade: async ({ proxy, ends }, { query: { service, channel, attached = false }, signal }, socket) => {
+    upgrade: async (
+      { proxy, ends },
+      { query: { service, channel, attached = false, reopened = false }, signal },
+      socket,
+    ) => {
       const label = labelOf(proxy, channel);
       let end = 0;
       await proxy.joinStream(service, channel, {
         socket,
         isAttached: attached,
+        isReopened: reopened,
         signal,
         onAccept: ({ id }) => {
           end = ends.add();

@@ -284,6 +284,7 @@ export class ProxyChannel {
       ...this.forwards.obstacles(),
       ...this.ports.obstacles(),
       ...(this.storage?.obstacles() ?? []),
+      ...this.#permitted.jobs,
       ...others.map(({ id, service }) => `stream ${id} to ${service}, which belongs to no forward`),
     ];
     // A session with a secret can resume on another link.
@@ -293,14 +294,17 @@ export class ProxyChannel {
     return found.map((what) => `${this.label}: ${what}`);
   }
 
-  /** Resets streams that cannot be handed over and that only the peer can end; returns a human-readable line for each. */
-  cutObstacles(): string[] {
+  /** Resets streams that programs open again, and if it `isForced` ends what only the peer can end; returns a line for each. */
+  cutObstacles(isForced: boolean): string[] {
     const ids = new Set(this.forwards.endedByPeer());
+    const isPeers = (stream: SessionStream) => ids.has(stream.id) || (stream.isIncoming && isOfProgram(stream));
     const streams = (this.#source.current?.streams.list() ?? []).filter(
-      (stream) => ids.has(stream.id) || (stream.isIncoming && isOfProgram(stream)),
+      (stream) => this.programs.reopened.has(stream) || (isForced && isPeers(stream)),
     );
     for (const stream of streams) stream.reset('shutdown', 'vproxy is being upgraded and cannot hand over the stream');
-    return streams.map(({ id, service }) => `${this.label}: stream ${id} to ${service}`);
+    const jobs = isForced ? this.#permitted.cutJobs() : [];
+    const cut = [...streams.map(({ id, service }) => `stream ${id} to ${service}`), ...jobs];
+    return cut.map((what) => `${this.label}: ${what}`);
   }
 
   /** Captures the state for a successor. Changes nothing. */

@@ -38,6 +38,8 @@ export interface ProgramSocket {
    * otherwise this is detected only by writing to it.
    */
   readonly isAttached: boolean;
+  /** Whether the program opens the stream again when it is lost. */
+  readonly isReopened: boolean;
   /** Aborted when the program no longer waits for the answer. */
   readonly signal: AbortSignal;
   /** The peer has accepted; nothing else was written to the socket yet. */
@@ -48,6 +50,8 @@ export interface ProgramSocket {
 
 export class ProgramStreams {
   readonly #options: ProgramStreamsOptions;
+  /** Streams that programs open again when they are lost. */
+  readonly reopened = new WeakSet<SessionStream>();
 
   constructor(options: ProgramStreamsOptions) {
     this.#options = options;
@@ -90,6 +94,7 @@ export class ProgramStreams {
         else if (reason !== null) answer.reject(reason);
       },
     });
+    if (program.isReopened) this.reopened.add(stream);
     const { signal } = program;
     const onGone = (): void => stream.reset('cancelled', 'the program that requested the stream has disconnected');
     signal.addEventListener('abort', onGone);

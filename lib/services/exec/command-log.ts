@@ -28,10 +28,17 @@ export function commandFacts({ argv, user, cwd, from }: CommandFacts): CommandFa
   return { argv: shown, user: cutOrNull(user), cwd: cutOrNull(cwd), from: cutOrNull(from) };
 }
 
-/** `recording`: the path of its terminal's recording, or null. */
-export function logStarted(log: Log, facts: CommandFacts, pid: number, recording: string | null): void {
-  const fields = { ...facts, pid, ...(recording !== null && { recording }) };
-  const message = `command ${showLine(facts)}: started as ${escapeText(facts.user ?? '')}, PID ${pid}`;
+/** A command that runs, as the log shows it. */
+export interface StartedFacts extends CommandFacts {
+  readonly pid: number;
+  /** The path of its terminal's recording. */
+  readonly recording?: string;
+  /** The id of a job. */
+  readonly job?: string;
+}
+
+export function logStarted(log: Log, fields: StartedFacts): void {
+  const message = `command ${showLine(fields)}: started as ${escapeText(fields.user ?? '')}, ${showIds(fields)}`;
   log(makeEvent('exec-started', message, fields));
 }
 
@@ -44,17 +51,15 @@ export function logRecorded(log: Log, facts: CommandFacts, pid: number | null, r
 /** `inputBytes` arrived for the command, `outputBytes` were sent from it. */
 export function logEnded(
   log: Log,
-  facts: CommandFacts,
-  pid: number,
-  recording: string | null,
+  facts: StartedFacts,
   { status, signal, timedOut, durationMs }: ExecResult,
   { inputBytes, outputBytes }: { readonly inputBytes: number; readonly outputBytes: number },
 ): void {
   const how = signal === null ? `exit status ${status ?? 'unknown'}` : signal;
   const why = timedOut ? ', timed out' : '';
-  const message = `command ${showLine(facts)}, PID ${pid}: ${how}${why}, ${Math.round(durationMs)} ms`;
+  const message = `command ${showLine(facts)}, ${showIds(facts)}: ${how}${why}, ${Math.round(durationMs)} ms`;
   const result = { status, signal, timedOut, durationMs: Math.round(durationMs) };
-  const fields = { ...facts, pid, ...result, inputBytes, outputBytes, ...(recording !== null && { recording }) };
+  const fields = { ...facts, ...result, inputBytes, outputBytes };
   log(makeEvent('exec-ended', message, fields));
 }
 
@@ -66,6 +71,8 @@ export function logRefused(log: Log, facts: CommandFacts, { code, message: why }
 function showLine({ argv }: CommandFacts): string {
   return argv.length === 0 ? '(login shell)' : escapeText(argv.slice(0, MAX_ARGUMENTS).join(' '), MAX_LINE_LENGTH);
 }
+
+const showIds = ({ pid, job }: StartedFacts): string => `PID ${pid}${job === undefined ? '' : `, job ${job}`}`;
 
 /** Not escaped: the log writer does that. A slice would keep the whole string alive. */
 const cut = (text: string): string =>

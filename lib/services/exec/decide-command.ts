@@ -63,7 +63,10 @@ export async function decideCommand(
   requireRunnable(file === found.file ? found : await lookAt(file), name);
   const called = callName(name, file, isLogin, commands !== 'any');
   const program = await switchUser({ file, argv: [called, ...request.argv.slice(1)], isLogin }, user, system);
-  return { options: { ...program, cwd, env, hasInput: request.hasInput ?? true }, user: user.name };
+  return {
+    options: { ...program, cwd, env, hasInput: request.hasInput ?? true, hasOneOutput: request.detach !== undefined },
+    user: user.name,
+  };
 }
 
 async function chooseUser({ user: name }: ExecRequest, { accounts, uid, gid }: ExecSystem): Promise<UserAccount> {

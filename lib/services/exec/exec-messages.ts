@@ -20,7 +20,13 @@ export const EXEC_KIND = {
   SIGNAL: 4,
   /** Both: standard input, output or error has ended, or is no longer read: a u8, 0, 1 or 2. */
   EOF: 5,
-  /** Runner: the command runs, `{"pid": N}`. */
+  /** Caller, first record: lists all jobs; empty. */
+  LIST: 6,
+  /** Caller, first record: reads the output of a job, `{"id": "…", "from": 0}` or `{"id": "…", "tail": 100}`. */
+  ATTACH: 7,
+  /** Caller, first record: ends a job, `{"id": "…"}`. */
+  STOP: 8,
+  /** Runner: the command runs, `{"pid": N}`; for a job the last record, with its id as `job`. */
   STARTED: 16,
   /** Runner: bytes of standard output; with a terminal, of both outputs. */
   STDOUT: 17,
@@ -30,6 +36,10 @@ export const EXEC_KIND = {
   CREDIT: 19,
   /** Runner, last record: how the command ended, an {@link ExecResult} as JSON. */
   EXIT: 20,
+  /** Runner, last record: all jobs, `{"jobs": […]}`. */
+  JOBS: 21,
+  /** Runner: the number of the byte of a job that follows, `{"from": 0}`: first, and wherever bytes were dropped. */
+  FROM: 22,
 } as const;
 
 /** Initial credit: bytes of standard input that may be sent before any CREDIT. */
@@ -41,12 +51,29 @@ export const DEFAULT_KILL_AFTER_MS = 5000;
 /** The longest START or EXIT, in bytes. */
 export const MAX_REQUEST_BYTES = 1_048_576;
 
+/** How much of a job's output is kept, in bytes: by default, at most, and at most of all jobs of a channel. */
+export const DEFAULT_KEEP_BYTES = 1_048_576;
+export const MAX_KEEP_BYTES = 16_777_216;
+export const MAX_KEPT_BYTES = 67_108_864;
+
+/** The most jobs of a channel, whether they run or have ended. */
+export const MAX_JOBS = 64;
+
+/** The longest tag of a job, in bytes. */
+export const MAX_TAG_BYTES = 64;
+
+/** The longest ATTACH and STOP, in bytes. */
+export const MAX_JOB_REQUEST_BYTES = 4096;
+
 /** The longest payload of each record of a caller, in bytes, except STDIN, which credit bounds. */
 export const CALLER_RECORD_BYTES: ReadonlyMap<number, number> = new Map([
   [EXEC_KIND.START, MAX_REQUEST_BYTES],
   [EXEC_KIND.RESIZE, 4],
   [EXEC_KIND.SIGNAL, 15],
   [EXEC_KIND.EOF, 1],
+  [EXEC_KIND.LIST, 0],
+  [EXEC_KIND.ATTACH, MAX_JOB_REQUEST_BYTES],
+  [EXEC_KIND.STOP, MAX_JOB_REQUEST_BYTES],
 ]);
 
 /** The size of a terminal, in characters: 1 to 65,535. */
@@ -81,6 +108,16 @@ export interface ExecRequest {
   readonly timeoutMs?: number;
   /** Milliseconds from TERM to KILL, up to 2,147,483,647; at most 30,000 once the caller has disconnected. Default 5,000. */
   readonly killAfterMs?: number;
+  /** Makes it a job, which outlives the stream; it has no input and no terminal. */
+  readonly detach?: Detachment;
+}
+
+/** How to run a command as a job. */
+export interface Detachment {
+  /** A name to recognize it by, at most 64 bytes. Default: none. */
+  readonly tag?: string | null | undefined;
+  /** How much of its output is kept, in bytes, up to 16 MiB. Default 1 MiB. */
+  readonly keepBytes?: number | undefined;
 }
 
 /** How a command ended: by itself, by a signal, or before it began. */
@@ -145,22 +182,25 @@ export const encodeEof = (fd: 0 | 1 | 2): Buffer => encodeRecord(EXEC_KIND.EOF, 
 /** Decodes a START; drops unknown fields. Throws `protocol-error`. */
 export function decodeStart(payload: Buffer): ExecRequest {
   const object = decode(payload, 'START');
-  const { argv, cwd, env, user, terminal, hasInput, timeoutMs, killAfterMs } = object;
+  const { argv, cwd, env, user, terminal, hasInput, timeoutMs, killAfterMs, detach } = object;
   if (!Array.isArray(argv) || !argv.every(isText)) throw wrong('START', 'argv');
   if (cwd !== undefined && !isText(cwd)) throw wrong('START', 'cwd');
   if (user !== undefined && !isText(user)) throw wrong('START', 'user');
   if (hasInput !== undefined && typeof hasInput !== 'boolean') throw wrong('START', 'hasInput');
   if (timeoutMs !== undefined && !isDelay(timeoutMs)) throw wrong('START', 'timeoutMs');
   if (killAfterMs !== undefined && !isDelay(killAfterMs)) throw wrong('START', 'killAfterMs');
+  const isJob = detach !== undefined && detach !== null;
+  if (isJob && (terminal !== undefined || hasInput === true)) throw wrong('START', 'terminal or input of a job');
   return {
     argv: argv,
     ...(cwd !== undefined && { cwd }),
     ...(env !== undefined && { env: decodeEnvironment(env) }),
     ...(user !== undefined && { user }),
     ...(terminal !== undefined && { terminal: decodeTerminal(terminal) }),
-    ...(hasInput !== undefined && { hasInput }),
+    ...(isJob ? { hasInput: false } : hasInput !== undefined && { hasInput }),
     ...(timeoutMs !== undefined && { timeoutMs }),
     ...(killAfterMs !== undefined && { killAfterMs }),
+    ...(isJob && { detach: decodeDetachment(detach) }),
   };
 }
 
@@ -211,7 +251,9 @@ export function decodeSignal(payload: Buffer): string {
   return name;
 }
 
-const decode = (payload: Buffer, what: string): Record<string, unknown> => decodeJsonRecord(payload, `exec: ${what}`);
+/** Decodes a payload that is a JSON object. Throws `protocol-error`. */
+export const decode = (payload: Buffer, what: string): Record<string, unknown> =>
+  decodeJsonRecord(payload, `exec: ${what}`);
 
 function decodeEnvironment(env: unknown): Record<string, string> {
   if (!isObject(env)) throw wrong('START', 'env');
@@ -226,6 +268,15 @@ function decodeTerminal(terminal: unknown): TerminalRequest {
   return { ...requireSize('START', terminal['columns'], terminal['rows']), term: terminal['term'] };
 }
 
+function decodeDetachment(detach: unknown): Required<Detachment> {
+  if (!isObject(detach)) throw wrong('START', 'detach');
+  const tag = detach['tag'] ?? null;
+  const keepBytes = detach['keepBytes'] ?? DEFAULT_KEEP_BYTES;
+  if (tag !== null && !(isText(tag) && Buffer.byteLength(tag) <= MAX_TAG_BYTES)) throw wrong('START', 'tag');
+  if (!isCount(keepBytes, MAX_KEEP_BYTES)) throw wrong('START', 'keepBytes');
+  return { tag, keepBytes };
+}
+
 function requireSize(what: string, columns: unknown, rows: unknown): TerminalSize {
   if (!isCount(columns, 65_535) || !isCount(rows, 65_535) || columns === 0 || rows === 0) {
     throw wrong(what, 'size of the terminal');
@@ -234,9 +285,10 @@ function requireSize(what: string, columns: unknown, rows: unknown): TerminalSiz
 }
 
 /** A string that the system accepts. */
-const isText = (value: unknown): value is string => typeof value === 'string' && !value.includes('\0');
+export const isText = (value: unknown): value is string => typeof value === 'string' && !value.includes('\0');
 
-const isCount = (value: unknown, most: number): value is number =>
+/** A whole number from 0 to `most`. */
+export const isCount = (value: unknown, most: number): value is number =>
   Number.isInteger(value) && (value as number) >= 0 && (value as number) <= most;
 
 const isDuration = (value: unknown): value is number =>
@@ -244,5 +296,6 @@ const isDuration = (value: unknown): value is number =>
 
 const isDelay = (value: unknown): value is number => isDuration(value) && value <= MAX_TIMER_MS;
 
-const wrong = (what: string, field: string): VproxyError =>
+/** The error for a field that is not valid. */
+export const wrong = (what: string, field: string): VproxyError =>
   new VproxyError('protocol-error', `exec: ${what}: ${field} is not valid`);

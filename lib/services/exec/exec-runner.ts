@@ -9,6 +9,7 @@ import { LoopTurns } from '../../util/concurrency.js';
 import { escapeText } from '../../util/escape.js';
 import { decideCommand, type ExecRules, type ExecSystem, thisSystem } from './decide-command.js';
 import type { TerminalRequest } from './exec-messages.js';
+import { JobTable } from './jobs/job-table.js';
 import type { CommandOptions, RunningCommand } from './running-command.js';
 import { type CallHost, type CallStream, ServedCall, type TerminalRecorders } from './served-call.js';
 import { spawnWithPipes } from './spawn-with-pipes.js';
@@ -22,6 +23,8 @@ export interface ExecRunnerOptions {
   readonly rules: ExecRules;
   readonly clock: Clock;
   readonly log: Log;
+  /** The jobs of the channel, shared by the runners of its successive rules. Default: its own. */
+  readonly jobs?: JobTable;
   /** Limit on commands at once. Default 256. */
   readonly maxCommands?: number;
   /** Limit on bytes of STARTs whose commands are not running yet, over all calls. Default 16 MiB. */
@@ -48,11 +51,13 @@ export class ExecRunner {
 
   constructor(options: ExecRunnerOptions) {
     const { rules, clock, log, openPipes = openSystemPipes, maxStartBytes = MAX_START_BYTES } = options;
+    const { jobs = new JobTable(clock) } = options;
     const system = { ...thisSystem(), ...options.system };
     this.#options = options;
     this.#host = {
       clock,
       log,
+      jobs,
       startBudget: new Budget(maxStartBytes),
       admit: (call) => this.#admit(call),
       decide: (request) => decideCommand(request, rules, system),
@@ -89,6 +94,7 @@ export class ExecRunner {
   async stop(): Promise<void> {
     this.#isStopped = true;
     await Promise.all([...this.#calls].map((call) => call.stop(stopped())));
+    this.#host.jobs.clear();
   }
 
   #admit(call: ServedCall): VproxyError | null {

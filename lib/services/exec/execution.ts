@@ -105,10 +105,14 @@ export class Execution {
     cancel();
   }
 
+  /** Ends the command with TERM, then KILL. */
+  terminate(): void {
+    if (this.#state === 'running') this.#ender.end(['SIGTERM'], this.#options.killAfterMs);
+  }
+
   #timeOut(): void {
-    if (this.#state !== 'running') return;
-    this.#isTimedOut = true;
-    this.#ender.end(['SIGTERM'], this.#options.killAfterMs);
+    if (this.#state === 'running') this.#isTimedOut = true;
+    this.terminate();
   }
 
   #groupGone(): void {

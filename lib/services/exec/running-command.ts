@@ -23,6 +23,8 @@ export interface CommandOptions {
   readonly owner?: { readonly uid: number; readonly gid: number };
   /** False: its standard input is `/dev/null`; ignored in a terminal. Default true. */
   readonly hasInput?: boolean;
+  /** Whether its outputs are one pipe, `stdout`, so that their order is kept; ignored in a terminal. Default false. */
+  readonly hasOneOutput?: boolean;
 }
 
 /**
@@ -34,7 +36,7 @@ export interface RunningCommand {
   /** Closes when the process closes its reading end; later writes are dropped. Null if it has no input. */
   readonly stdin: Writable | null;
   readonly stdout: Readable;
-  /** Null in a terminal, where it is part of `stdout`. */
+  /** Null in a terminal, and for a single pipe, where it is part of `stdout`. */
   readonly stderr: Readable | null;
   /** Resolves when the process has exited; never rejects. Its outputs may still be open and hold data. */
   readonly ended: Promise<ProcessEnd>;

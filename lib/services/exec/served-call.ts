@@ -25,6 +25,9 @@ import {
   type TerminalSize,
 } from './exec-messages.js';
 import { Execution } from './execution.js';
+import { answerJobRequest } from './jobs/answer-job-request.js';
+import type { Job } from './jobs/job.js';
+import type { JobTable } from './jobs/job-table.js';
 import type { RecordingRule, TerminalRecorder } from './recording/terminal-recorder.js';
 import type { TerminalRecording } from './recording/terminal-recording.js';
 import type { RunningCommand } from './running-command.js';
@@ -44,6 +47,7 @@ export interface CallHost {
   readonly log: Log;
   /** Counts the bytes of each START from its header until its command has started or failed to. */
   readonly startBudget: Budget;
+  readonly jobs: JobTable;
   /** Reserves a slot for the command of a call; returns null, or the reason for a refusal. */
   readonly admit: (call: ServedCall) => VproxyError | null;
   readonly decide: (request: ExecRequest) => Promise<CommandDecision>;
@@ -58,6 +62,9 @@ export interface CallHost {
 
 /** A stream without a complete START is reset after this time. */
 const START_MS = 10_000;
+
+/** The records that a caller may begin with. */
+const FIRST_KINDS: ReadonlySet<number> = new Set([EXEC_KIND.START, EXEC_KIND.LIST, EXEC_KIND.ATTACH, EXEC_KIND.STOP]);
 
 /** On shutdown, wait this long for a command to start, then end it when it does: its lookup may hang on a file system. */
 const START_AT_STOP_MS = 100;
@@ -74,7 +81,7 @@ export class ServedCall {
   readonly #cancelDeadline: CancelTimer;
   /** This call's share of the START budget. */
   #startBytes = 0;
-  /** `started` once START is complete; `answered` once EXIT is written and further input is ignored. */
+  /** `started` once START is complete; `answered` once further input is ignored: EXIT is written, or it is about a job. */
   #state: 'opened' | 'started' | 'answered' = 'opened';
   #starting: Promise<void> = Promise.resolve();
   #hasInput = true;
@@ -162,16 +169,18 @@ export class ServedCall {
 
   /** Rejects a record by its header, before its payload is buffered. */
   #judge(kind: number, payloadBytes: number): void {
-    const isStart = kind === EXEC_KIND.START;
-    if (!isStart && this.#state === 'opened') throw wrong(`${nameOf(kind)} before START`);
-    if (isStart && this.#state !== 'opened') throw wrong('a second START');
+    if (this.#state === 'answered') return;
+    const isFirst = FIRST_KINDS.has(kind);
+    if (!isFirst && this.#state === 'opened') throw wrong(`${nameOf(kind)} before START`);
+    if (isFirst && this.#state !== 'opened')
+      throw wrong(kind === EXEC_KIND.START ? 'a second START' : `${nameOf(kind)} after START`);
     if (kind === EXEC_KIND.STDIN) return;
     const mostBytes = CALLER_RECORD_BYTES.get(kind);
     if (mostBytes === undefined) throw wrong(`unknown record kind ${kind}`);
     if (payloadBytes > mostBytes) {
       throw wrong(`${nameOf(kind)} too long: ${payloadBytes} bytes (max ${mostBytes})`);
     }
-    if (isStart) this.#reserve(payloadBytes);
+    if (kind === EXEC_KIND.START) this.#reserve(payloadBytes);
   }
 
   #reserve(bytes: number): void {
@@ -201,6 +210,13 @@ export class ServedCall {
         this.#starting = this.#start(request).finally(() => this.#letGo());
         break;
       }
+      case EXEC_KIND.LIST:
+      case EXEC_KIND.ATTACH:
+      case EXEC_KIND.STOP:
+        answerJobRequest(this.#stream, this.#host.jobs, kind, payload);
+        this.#state = 'answered';
+        this.#cancelDeadline();
+        break;
       case EXEC_KIND.SIGNAL:
         this.#signal(decodeSignal(payload));
         break;
@@ -256,7 +272,7 @@ export class ServedCall {
   }
 
   async #start(request: ExecRequest): Promise<void> {
-    const { admit, decide, findRecorder, spawn, onOver } = this.#host;
+    const { admit, decide, findRecorder, spawn, jobs, onOver } = this.#host;
     const from = this.#stream.from ?? null;
     const { argv, user = null, cwd = null } = request;
     const asked = commandFacts({ argv, user, cwd, from });
@@ -266,7 +282,9 @@ export class ServedCall {
       this.#refuse(full, asked);
       return;
     }
+    let job: Job | null = null;
     try {
+      if (request.detach !== undefined) job = jobs.add(request.detach);
       const decision = await decide(request);
       const recorder = request.terminal === undefined ? null : await findRecorder();
       if (this.#stopReason !== null) throw this.#stopReason;
@@ -274,8 +292,9 @@ export class ServedCall {
       const command = await spawn(decision, request);
       const facts = commandFacts({ argv, user: decision.user, cwd: decision.options.cwd, from });
       this.#record(recorder, request, facts);
-      this.#run(command, request, facts);
+      this.#run(command, request, facts, job);
     } catch (error) {
+      if (job !== null) jobs.forget(job);
       onOver(this);
       this.#refuse(toVproxyError(error, 'command-failed'), asked);
     }
@@ -286,27 +305,30 @@ export class ServedCall {
     this.#recording = by.recorder.begin(by.rule, facts, { ...terminal, ...this.#earlySize });
   }
 
-  #run(command: RunningCommand, { timeoutMs = 0, killAfterMs }: ExecRequest, facts: CommandFacts): void {
-    const { clock, log, onOver } = this.#host;
-    const { pid } = command;
+  #run(command: RunningCommand, request: ExecRequest, asked: CommandFacts, job: Job | null): void {
+    const { clock, log, jobs, onOver } = this.#host;
+    const { timeoutMs = 0, killAfterMs } = request;
+    const named = { pid: command.pid, ...(job !== null && { job: job.id }) };
     const recording = this.#recording;
-    const recordedAt = recording?.path ?? null;
+    const keeper = job ?? recording;
+    const facts = { ...asked, ...named, ...(recording !== null && { recording: recording.path }) };
     this.#command = command;
-    logStarted(log, facts, pid, recordedAt);
-    this.#write(encodeRecord(EXEC_KIND.STARTED, JSON.stringify({ pid })));
+    logStarted(log, facts);
+    this.#write(encodeRecord(EXEC_KIND.STARTED, JSON.stringify(named)));
     const execution = new Execution({
       command,
-      stream: this.#stream,
+      stream: job?.sink ?? this.#stream,
       clock,
       timeoutMs: timeoutMs === 0 ? null : timeoutMs,
       killAfterMs: killAfterMs ?? DEFAULT_KILL_AFTER_MS,
-      onOutput: recording === null ? null : (bytes) => recording.output(bytes),
+      onOutput: keeper === null ? null : (bytes) => keeper.output(bytes),
       onEnd: (result) => {
         const { sentBytes: outputBytes } = execution;
         const amounts = { inputBytes: this.#input.receivedBytes, outputBytes };
         recording?.end();
-        logEnded(log, facts, pid, recordedAt, result, amounts);
-        this.#exit(result);
+        logEnded(log, facts, result, amounts);
+        if (job === null) this.#exit(result);
+        else jobs.end(job, result);
       },
       onOver: () => onOver(this),
     });
@@ -316,8 +338,14 @@ export class ServedCall {
     for (const fd of this.#earlyClosed) execution.closeOutput(fd);
     if (command.stdin === null) this.#input.drop();
     else this.#input.attach(command.stdin);
+    if (job !== null) {
+      job.begin(facts, execution);
+      // It continues without the stream.
+      this.#state = 'answered';
+      this.#stream.end();
+    }
     if (this.#stopReason !== null) void execution.stop();
-    else if (this.#hasCallerGone) execution.vanish();
+    else if (this.#hasCallerGone && job === null) execution.vanish();
   }
 
   #refuse(error: VproxyError, facts: CommandFacts): void {

@@ -8,15 +8,16 @@ import { spawnFailure } from './spawn-failure.js';
 
 /**
  * Starts a command. Rejects with `command-not-found` or `command-failed`. Without pipes (koffi is missing) it gets unix
- * sockets, which it cannot reopen as `/dev/stdout`.
+ * sockets, which it cannot reopen as `/dev/stdout`, and always two.
  */
 export async function spawnWithPipes(
   options: CommandOptions,
   openPipes: OpenPipes = openSystemPipes,
 ): Promise<RunningCommand> {
-  const { file, argv, cwd, env, uid, gid, owner, hasInput = true } = options;
+  const { file, argv, cwd, env, uid, gid, owner, hasInput = true, hasOneOutput = false } = options;
   const ids = { ...(uid !== undefined && { uid }), ...(gid !== undefined && { gid }) };
-  const pipes = await openPipes(hasInput ? 3 : 2, owner);
+  const opened = await openPipes(1 + (hasOneOutput ? 0 : 1) + (hasInput ? 1 : 0), owner);
+  const pipes = hasOneOutput && opened?.[0] !== undefined ? [opened[0], ...opened] : opened;
   const start = async (): Promise<RunningCommand> => {
     const piped = spawnPiped(pipes, hasInput, (stdio) =>
       spawn(file, argv.slice(1), { argv0: argv[0] ?? file, cwd, env, ...ids, stdio, detached: true }),

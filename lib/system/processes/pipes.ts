@@ -82,8 +82,8 @@ export interface PipedChild {
 }
 
 /**
- * Starts a child with `pipes` for its outputs, and its input if it has one; with unix sockets if `pipes` is null. Throws what
- * `start` throws, and if a descriptor is a reserved one.
+ * Starts a child with `pipes` for its outputs, and its input if it has one; with unix sockets if `pipes` is null. The same pipe
+ * twice is both outputs, as `stdout`. Throws what `start` throws, and if a descriptor is a reserved one.
  */
 export function spawnPiped(
   pipes: readonly PipeEnds[] | null,
@@ -101,13 +101,17 @@ export function spawnPiped(
     requireNone(shortageAt(Math.max(output.readFd, error.readFd, input?.writeFd ?? -1)));
     child = start([input?.readFd ?? 'ignore', output.writeFd, error.writeFd]);
   } catch (failure) {
-    for (const fd of [output.readFd, error.readFd, input?.writeFd]) if (fd !== undefined) closeSync(fd);
+    closeAll(output.readFd, error.readFd, input?.writeFd);
     throw failure;
   } finally {
-    for (const fd of [output.writeFd, error.writeFd, input?.readFd]) if (fd !== undefined) closeSync(fd);
+    closeAll(output.writeFd, error.writeFd, input?.readFd);
   }
   const stdin = input === undefined ? null : new net.Socket({ fd: input.writeFd, readable: false, writable: true });
-  return withRelease(child, stdin, openOutput(output.readFd), openOutput(error.readFd));
+  return withRelease(child, stdin, openOutput(output.readFd), error === output ? null : openOutput(error.readFd));
+}
+
+function closeAll(...fds: readonly (number | undefined)[]): void {
+  for (const fd of new Set(fds)) if (fd !== undefined) closeSync(fd);
 }
 
 function requireNone(shortage: string | null): void {

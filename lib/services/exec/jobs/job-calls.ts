@@ -1,0 +1,96 @@
+/** The caller's end of the streams that start, list, read and end jobs. Loads nothing of the runner. */
+import type { Duplex } from 'node:stream';
+import { toVproxyError, VproxyError } from '../../../errors.js';
+import { encodeRecord, MAX_RECORD_BYTES } from '../../../util/bytes/records.js';
+import { escapeText } from '../../../util/escape.js';
+import { readRecords } from '../../read-records.js';
+import { decodeExit, EXEC_KIND, type ExecRequest, type ExecResult, encodeStart } from '../exec-messages.js';
+import { decodeFrom, decodeJobs, decodeStartedJob, encodeJson, type JobPlace, type JobStatus } from './job-messages.js';
+
+/** A piece of a job's output, with the number of its first byte; or how the job ended, the last piece. */
+export type JobPiece =
+  | { readonly kind: 'output'; readonly at: number; readonly bytes: Buffer }
+  /** These bytes are no longer kept. */
+  | { readonly kind: 'gap'; readonly at: number; readonly droppedBytes: number }
+  | { readonly kind: 'end'; readonly result: ExecResult };
+
+/** Starts a job; resolves when it runs. Rejects with the reason why it does not. */
+export const startJob = (
+  stream: Duplex,
+  request: ExecRequest,
+): Promise<{ readonly id: string; readonly pid: number }> =>
+  ask(stream, encodeStart(request), EXEC_KIND.STARTED, decodeStartedJob);
+
+export const listJobs = (stream: Duplex): Promise<JobStatus[]> =>
+  ask(stream, encodeRecord(EXEC_KIND.LIST, ''), EXEC_KIND.JOBS, decodeJobs);
+
+/** Ends a job with TERM, then KILL; resolves when it has ended. Rejects with `not-found`. */
+export const stopJob = (stream: Duplex, id: string): Promise<ExecResult> =>
+  ask(stream, encodeJson(EXEC_KIND.STOP, { id }), EXEC_KIND.EXIT, decodeEnd);
+
+/**
+ * Yields the output of a job from a place on, as it is written; the last piece is its end. After a failure, `retry` resolves
+ * before the next attempt, which continues at the next byte, or rejects with the reason to give up. Rejects with `not-found`.
+ */
+export async function* readJob(
+  open: () => Duplex | Promise<Duplex>,
+  id: string,
+  { from = 0, tail }: JobPlace,
+  retry: (error: VproxyError) => Promise<void> = (error) => Promise.reject(error),
+): AsyncGenerator<JobPiece, void> {
+  /** The number of the next byte; null if only the runner knows it. */
+  let at = tail === undefined ? from : null;
+  for (;;) {
+    try {
+      let result: ExecResult | null = null;
+      const request = encodeJson(EXEC_KIND.ATTACH, { id, ...(at === null ? { tail } : { from: at }) });
+      for await (const { kind, payload } of converse(await open(), request)) {
+        if (kind === EXEC_KIND.FROM) {
+          const next = decodeFrom(payload);
+          if (at !== null && next > at) yield { kind: 'gap', at, droppedBytes: next - at };
+          at = next;
+        } else if (kind === EXEC_KIND.STDOUT && at !== null) {
+          yield { kind: 'output', at, bytes: payload };
+          at += payload.length;
+        } else if (kind === EXEC_KIND.EXIT) result = decodeEnd(payload);
+      }
+      yield { kind: 'end', result: result ?? missing() };
+      return;
+    } catch (error) {
+      await retry(toVproxyError(error));
+    }
+  }
+}
+
+/** Sends a request; resolves with the answer of this kind. */
+async function ask<T>(stream: Duplex, request: Buffer, kind: number, decodeAnswer: (payload: Buffer) => T): Promise<T> {
+  let answer: T | null = null;
+  for await (const record of converse(stream, request)) {
+    if (record.kind === kind) answer = decodeAnswer(record.payload);
+    else if (record.kind === EXEC_KIND.EXIT) decodeEnd(record.payload);
+  }
+  return answer ?? missing();
+}
+
+/** Sends a request, and yields the answers. Resets the stream if the reader stops before its end. */
+async function* converse(stream: Duplex, request: Buffer): ReturnType<typeof readRecords> {
+  stream.on('error', () => undefined).write(request);
+  try {
+    yield* readRecords(stream, { what: 'exec', maxBytes: MAX_RECORD_BYTES });
+    // Only after the runner has: simultaneous ends look like a reset.
+    stream.end();
+  } finally {
+    if (!stream.writableEnded) stream.destroy();
+  }
+}
+
+/** Decodes an EXIT. Throws the error that it may have. */
+function decodeEnd(payload: Buffer): ExecResult {
+  const result = decodeExit(payload);
+  if (result.error === null) return result;
+  throw new VproxyError(result.error.code, escapeText(result.error.message, 1000));
+}
+
+function missing(): never {
+  throw new VproxyError('exec-unavailable', 'the peer ended the stream without a result');
+}

@@ -1,0 +1,104 @@
+/** The records about jobs (R-JOBS-1 to 7); those that all commands have are in exec-messages.ts. */
+import { isObject } from '../../../codec/json.js';
+import { encodeRecord } from '../../../util/bytes/records.js';
+import { decode, isCount, isText, wrong } from '../exec-messages.js';
+
+/** A job, as the runner lists it. */
+export interface JobStatus {
+  /** 8 hexadecimal digits, unique in the channel. */
+  readonly id: string;
+  readonly tag: string | null;
+  /** The first 8 words; long ones are shortened. */
+  readonly argv: readonly string[];
+  /** The user that it runs as. */
+  readonly user: string | null;
+  readonly pid: number;
+  /** ISO 8601, by the clock of the peer. */
+  readonly startedAt: string;
+  /** Null while it runs. */
+  readonly endedAt: string | null;
+  /** Its exit status; null while it runs, and if it did not exit by itself. */
+  readonly status: number | null;
+  /** The signal that ended it; else null. */
+  readonly signal: string | null;
+  readonly timedOut: boolean;
+  /** Bytes of output written so far. */
+  readonly bytes: number;
+  /** The number of the first byte that is kept. */
+  readonly keptFrom: number;
+}
+
+/** Where a reader of a job begins: at most one of them. Default: the first kept byte. */
+export interface JobPlace {
+  /** The number of the first byte wanted. */
+  readonly from?: number | undefined;
+  /** Bytes before the end. */
+  readonly tail?: number | undefined;
+}
+
+/** Encodes a LIST, ATTACH or STOP, or an answer. */
+export const encodeJson = (kind: number, value: object): Buffer => encodeRecord(kind, JSON.stringify(value));
+
+/** Decodes an ATTACH or a STOP. Throws `protocol-error`. */
+export function decodeJobRequest(payload: Buffer): JobPlace & { readonly id: string } {
+  const { id, from, tail } = decode(payload, 'request for a job');
+  const [first, last] = [from ?? undefined, tail ?? undefined];
+  if (!isText(id)) throw wrong('request for a job', 'id');
+  if (first !== undefined && !isPosition(first)) throw wrong('ATTACH', 'from');
+  if (last !== undefined && (!isPosition(last) || first !== undefined)) throw wrong('ATTACH', 'tail');
+  return { id, from: first, tail: last };
+}
+
+/** Decodes the STARTED of a job. Throws `protocol-error`. */
+export function decodeStartedJob(payload: Buffer): { readonly id: string; readonly pid: number } {
+  const { job: id, pid } = decode(payload, 'STARTED');
+  if (!isJobId(id) || !isPid(pid)) throw wrong('STARTED', 'job');
+  return { id, pid };
+}
+
+/** Decodes a FROM. Throws `protocol-error`. */
+export function decodeFrom(payload: Buffer): number {
+  const { from } = decode(payload, 'FROM');
+  if (!isPosition(from)) throw wrong('FROM', 'from');
+  return from;
+}
+
+/** Decodes a JOBS; drops unknown fields. Throws `protocol-error`. */
+export function decodeJobs(payload: Buffer): JobStatus[] {
+  const { jobs } = decode(payload, 'JOBS');
+  if (!Array.isArray(jobs)) throw wrong('JOBS', 'jobs');
+  return jobs.map((job) => {
+    if (!isObject(job)) throw wrong('JOBS', 'a job');
+    const found = Object.entries(FIELDS).map(([name, isValid]) => {
+      if (!isValid(job[name])) throw wrong('JOBS', name);
+      return [name, job[name]];
+    });
+    return Object.fromEntries(found) as JobStatus;
+  });
+}
+
+type Check = (value: unknown) => boolean;
+
+const orNull =
+  (isValid: Check): Check =>
+  (value) =>
+    value === null || isValid(value);
+const isJobId = (value: unknown): value is string => typeof value === 'string' && /^[0-9a-f]{8}$/.test(value);
+const isPid = (value: unknown): value is number => isCount(value, 2 ** 31);
+const isPosition = (value: unknown): value is number => isCount(value, Number.MAX_SAFE_INTEGER);
+const isTime: Check = (value) => isText(value) && !Number.isNaN(Date.parse(value));
+
+const FIELDS: Readonly<Record<keyof JobStatus, Check>> = {
+  id: isJobId,
+  tag: orNull(isText),
+  argv: (value) => Array.isArray(value) && value.every(isText),
+  user: orNull(isText),
+  pid: isPid,
+  startedAt: isTime,
+  endedAt: orNull(isTime),
+  status: orNull((value) => isCount(value, 255)),
+  signal: orNull(isText),
+  timedOut: (value) => typeof value === 'boolean',
+  bytes: isPosition,
+  keptFrom: isPosition,
+};

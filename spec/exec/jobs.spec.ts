@@ -1,0 +1,506 @@
+/** Jobs: commands that outlive their caller, their kept output, and their readers (R-JOBS-1 to 7). */
+import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import os from 'node:os';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import test from 'ava';
+import fc from 'fast-check';
+import { commandFacts } from '../../lib/services/exec/command-log.js';
+import {
+  EXEC_KIND,
+  type ExecRequest,
+  encodeStart,
+  MAX_JOBS,
+  MAX_KEEP_BYTES,
+} from '../../lib/services/exec/exec-messages.js';
+import type { Job } from '../../lib/services/exec/jobs/job.js';
+import { type JobPiece, listJobs, readJob, startJob, stopJob } from '../../lib/services/exec/jobs/job-calls.js';
+import {
+  decodeJobRequest,
+  decodeJobs,
+  encodeJson,
+  type JobPlace,
+  type JobStatus,
+} from '../../lib/services/exec/jobs/job-messages.js';
+import { JobTable } from '../../lib/services/exec/jobs/job-table.js';
+import { KeptOutput } from '../../lib/services/exec/jobs/kept-output.js';
+import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
+import { systemClock } from '../../lib/util/clock.js';
+import { resettingPair } from '../helpers/channel-pair.js';
+import { TestRunner } from '../helpers/exec-peers.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { openFiles } from '../helpers/measures.js';
+import { eventually, ManualClock } from '../helpers/time.js';
+import { isRunning } from '../helpers/vproxy-process.js';
+
+const KEEP = 1_048_576;
+
+/** A stream to the runner. */
+function open(runner: TestRunner): Duplex {
+  const [near, far] = resettingPair();
+  runner.runner.serve(far);
+  return near;
+}
+
+const request = (script: string, { tag = null as string | null, keepBytes = KEEP } = {}): ExecRequest => ({
+  argv: ['sh', '-c', script],
+  detach: { tag, keepBytes },
+});
+
+const start = (runner: TestRunner, script: string, options = {}) => startJob(open(runner), request(script, options));
+
+const list = (runner: TestRunner): Promise<JobStatus[]> => listJobs(open(runner));
+
+const ended = (runner: TestRunner, id: string): Promise<unknown> =>
+  eventually(async () => (await list(runner)).find((job) => job.id === id)?.endedAt !== null, { what: 'its end' });
+
+/** Reads a job to its end, or until `isEnough`. */
+async function read(
+  runner: TestRunner,
+  id: string,
+  place: JobPlace = { from: 0 },
+  isEnough: (byteCount: number) => boolean = () => false,
+) {
+  const pieces: JobPiece[] = [];
+  const bytes: Buffer[] = [];
+  let byteCount = 0;
+  for await (const piece of readJob(() => open(runner), id, place)) {
+    pieces.push(piece);
+    if (piece.kind !== 'output') continue;
+    bytes.push(piece.bytes);
+    byteCount += piece.bytes.length;
+    if (isEnough(byteCount)) break;
+  }
+  const [last] = pieces.slice(-1);
+  return {
+    pieces,
+    output: Buffer.concat(bytes),
+    result: last?.kind === 'end' ? last.result : null,
+    gaps: pieces.flatMap((piece) => (piece.kind === 'gap' ? [[piece.at, piece.droppedBytes]] : [])),
+  };
+}
+
+test('R-JOBS-2: what is kept of an output are its last bytes, by number', (t) => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 0, max: 9000 }),
+      fc.array(fc.uint8Array({ maxLength: 6000 })),
+      (keepBytes, writes) => {
+        const output = new KeptOutput(keepBytes);
+        let all = Buffer.alloc(0);
+        for (const bytes of writes) {
+          output.write(Buffer.from(bytes));
+          all = Buffer.concat([all, bytes]);
+          const found: Buffer[] = [];
+          for (let at = output.keptFrom; at < output.byteCount; ) {
+            const view = output.view(at, 1000);
+            found.push(Buffer.from(view));
+            at += view.length;
+          }
+          t.is(output.byteCount, all.length);
+          t.true(Buffer.concat(found).equals(all.subarray(Math.max(0, all.length - keepBytes))));
+        }
+      },
+    ),
+  );
+});
+
+test('R-JOBS-1: a job has no input, one output in order, and outlives its stream', async (t) => {
+  const runner = new TestRunner(t);
+  const { id, pid } = await start(
+    runner,
+    'readlink /proc/self/fd/0; for i in 1 2 3; do echo $i; echo e$i >&2; done; exit 7',
+  );
+  t.regex(id, /^[0-9a-f]{8}$/);
+  const { output, result } = await read(runner, id);
+  t.is(output.toString(), '/dev/null\n1\ne1\n2\ne2\n3\ne3\n');
+  t.like(result, { status: 7, signal: null, timedOut: false, error: null });
+  const [begun, over] = runner.events;
+  t.deepEqual([begun?.event, over?.event], ['exec-started', 'exec-ended']);
+  t.like(begun?.fields, { job: id, pid });
+  t.like(over?.fields, { job: id, pid, status: 7, outputBytes: output.length });
+  t.true(begun?.message.endsWith(`PID ${pid}, job ${id}`));
+});
+
+test('R-JOBS-1: both outputs are one pipe, which can be reopened', async (t) => {
+  const runner = new TestRunner(t);
+  const { id } = await start(
+    runner,
+    'echo out > /dev/stdout; echo err > /dev/stderr; test /dev/fd/1 -ef /dev/fd/2 && echo one',
+  );
+  t.is((await read(runner, id)).output.toString(), 'out\nerr\none\n');
+});
+
+test('R-JOBS-1: without pipes a job has sockets', async (t) => {
+  const runner = new TestRunner(t, { openPipes: () => Promise.resolve(null) });
+  const { id } = await start(runner, 'echo out; sleep 0.1; echo err >&2');
+  t.is((await read(runner, id)).output.toString(), 'out\nerr\n');
+});
+
+test('R-JOBS-1: a job that cannot be run is answered with the reason, and takes no room', async (t) => {
+  const runner = new TestRunner(t);
+  const job = { argv: ['no-such-command-x'], detach: { keepBytes: MAX_KEEP_BYTES } };
+  // More than have room.
+  for (let turn = 0; turn < 5; turn += 1)
+    await t.throwsAsync(startJob(open(runner), job), { code: 'command-not-found' });
+  t.deepEqual([await list(runner), new Set(runner.eventNames())], [[], new Set(['exec-refused'])]);
+});
+
+test('R-JOBS-1: rules and the timeout hold for jobs, too', async (t) => {
+  const runner = new TestRunner(t, { rules: { commands: ['/usr/bin/sleep'] } });
+  await t.throwsAsync(start(runner, 'true'), { code: 'command-denied' });
+  const { id } = await startJob(open(runner), { ...request(''), argv: ['/usr/bin/sleep', '1000'], timeoutMs: 50 });
+  t.like((await read(runner, id)).result, { status: null, signal: 'SIGTERM', timedOut: true });
+});
+
+test('R-JOBS-1: jobs that run leave no room for others: by number, and by the output that they keep', async (t) => {
+  const sleep = 'exec sleep 1000';
+  for (const [keepBytes, count] of [
+    [KEEP, MAX_JOBS],
+    [MAX_KEEP_BYTES, 4],
+  ] as const) {
+    const runner = new TestRunner(t);
+    const begin = () => start(runner, sleep, { keepBytes });
+    const [first] = await Promise.all(Array.from({ length: count }, begin));
+    const message = `no room to keep 1 bytes of output: ${count} jobs run and keep 67108864 (max 64 jobs, 67108864 bytes)`;
+    await t.throwsAsync(start(runner, sleep, { keepBytes: 1 }), { code: 'command-failed', message });
+    t.is((await list(runner)).length, count);
+    t.like(await stopJob(open(runner), first?.id ?? ''), { signal: 'SIGTERM' });
+    const { id } = await begin();
+    const jobs = await list(runner);
+    t.deepEqual([jobs.length, jobs.at(-1)?.id], [count, id]);
+    t.false(jobs.some((job) => job.id === first?.id));
+  }
+});
+
+test('R-JOBS-1: a runner that knows no jobs gets the stream reset, which ends the command', async (t) => {
+  const [near, far] = resettingPair();
+  far.once('data', () => far.write(encodeRecord(EXEC_KIND.STARTED, '{"pid":5}'))).on('error', () => undefined);
+  await t.throwsAsync(startJob(near, request('true')), {
+    code: 'protocol-error',
+    message: /STARTED: job is not valid/,
+  });
+  await eventually(() => far.destroyed, { what: 'the reset' });
+});
+
+test('R-JOBS-3: jobs are listed with what is known of them', async (t) => {
+  const runner = new TestRunner(t);
+  const { id, pid } = await start(runner, 'echo 12345; exec sleep 1000', { tag: 'näme', keepBytes: 2 });
+  await eventually(async () => (await list(runner))[0]?.bytes === 6);
+  const [job] = await list(runner);
+  const argv = ['sh', '-c', 'echo 12345; exec sleep 1000'];
+  const { username: user } = os.userInfo();
+  const facts = { id, tag: 'näme', argv, user, pid, bytes: 6, keptFrom: 4, timedOut: false };
+  t.like(job, { ...facts, endedAt: null, status: null, signal: null });
+  t.true(Math.abs(Date.parse(job?.startedAt ?? '') - Date.now()) < 60_000);
+  await stopJob(open(runner), id);
+  t.like((await list(runner))[0], { ...facts, status: null, signal: 'SIGTERM' });
+  t.regex((await list(runner))[0]?.endedAt ?? '', /Z$/);
+});
+
+test('R-JOBS-3: the list of the most jobs with the longest words fits a record', (t) => {
+  const table = new JobTable(systemClock);
+  const long = '\u0001'.repeat(10_000);
+  const facts = commandFacts({ argv: Array.from({ length: 33 }, () => long), user: long, cwd: null, from: null });
+  const execution = { terminate: () => undefined, stop: () => Promise.resolve() };
+  for (let count = 0; count < MAX_JOBS; count += 1)
+    table.add({ tag: '\u0001'.repeat(64), keepBytes: 0 }).begin({ ...facts, pid: 2 ** 31 }, execution);
+  const jobs = table.list();
+  const record = encodeJson(EXEC_KIND.JOBS, { jobs });
+  t.true(record.length < 1_048_576, `${record.length}`);
+  t.deepEqual(decodeJobs(record.subarray(5)), jobs);
+  t.is(jobs[0]?.argv.length, 8);
+});
+
+test('R-JOBS-3: an ended job is kept for an hour, unless others need its room', async (t) => {
+  const clock = new ManualClock();
+  const runner = new TestRunner(t, { clock });
+  const table = new JobTable(clock);
+  const result = { status: 0, signal: null, timedOut: false, durationMs: 0, error: null };
+  const jobs: Job[] = [];
+  for (let count = 0; count < MAX_JOBS + 2; count += 1) {
+    const job = table.add({ keepBytes: 0 });
+    jobs.push(job);
+    table.end(job, result);
+  }
+  t.deepEqual(
+    jobs.map(({ id }) => table.find(id)),
+    [undefined, undefined, ...jobs.slice(2)],
+  );
+  table.clear();
+  t.deepEqual([table.find(jobs[5]?.id ?? ''), clock.pending], [undefined, 0]);
+  const { id } = await start(runner, 'exit 3');
+  await ended(runner, id);
+  clock.advance(3_599_999);
+  t.is((await list(runner)).length, 1);
+  clock.advance(1);
+  t.deepEqual(await list(runner), []);
+});
+
+test('R-JOBS-4: readers, one of which stalls and one of which returns at random bytes, read the same', async (t) => {
+  const runner = new TestRunner(t);
+  const { id } = await start(runner, 'for i in $(seq 100000); do echo $i; done');
+  const all = Buffer.from(Array.from({ length: 100_000 }, (_, index) => `${index + 1}\n`).join(''));
+  const stalling = (async () => {
+    const bytes: Buffer[] = [];
+    for await (const piece of readJob(() => open(runner), id, { from: 0 })) {
+      if (piece.kind !== 'output') continue;
+      bytes.push(piece.bytes);
+      if (bytes.length === 1) await ended(runner, id);
+    }
+    return Buffer.concat(bytes);
+  })();
+  const returning = (async () => {
+    let got = Buffer.alloc(0);
+    for (let turn = 0; ; turn += 1) {
+      const enough = turn < 10 ? Math.ceil(Math.random() * 50_000) : Number.POSITIVE_INFINITY;
+      const { output, result } = await read(runner, id, { from: got.length }, (count) => count >= enough);
+      const cut = turn < 10 ? output.subarray(0, enough) : output;
+      got = Buffer.concat([got, cut]);
+      if (turn >= 10 && result !== null) return got;
+    }
+  })();
+  const [plain, ...others] = await Promise.all([read(runner, id), stalling, returning]);
+  t.true(plain.output.equals(all));
+  t.deepEqual(plain.gaps, []);
+  for (const other of others) t.true(other.equals(all));
+});
+
+test('R-JOBS-4: a reader begins at a byte, before the end, or at the first kept byte, and is told what it missed', async (t) => {
+  const runner = new TestRunner(t);
+  const { id } = await start(runner, 'printf 0123456789', { keepBytes: 6 });
+  await ended(runner, id);
+  const at = async (place: JobPlace) => {
+    const { output, gaps } = await read(runner, id, place);
+    return [output.toString(), gaps];
+  };
+  t.deepEqual(await at({ from: 7 }), ['789', []]);
+  t.deepEqual(await at({ tail: 2 }), ['89', []]);
+  t.deepEqual(await at({ tail: 100 }), ['456789', []]);
+  t.deepEqual(await at({ from: 1 }), ['456789', [[1, 3]]]);
+  t.deepEqual(await at({ from: 100 }), ['', []]);
+  t.deepEqual((await read(runner, id, {})).gaps, [[0, 4]]);
+});
+
+test('R-JOBS-4: a byte that is not yet written is waited for', async (t) => {
+  const runner = new TestRunner(t);
+  const release = join(temporaryFolder(t), 'release');
+  const { id } = await start(runner, `printf 01234; until test -e ${release}; do sleep 0.01; done; printf 56789`);
+  const reader = readJob(() => open(runner), id, { from: 7 });
+  const first = reader.next();
+  await eventually(async () => (await list(runner))[0]?.bytes === 5);
+  writeFileSync(release, '');
+  t.deepEqual((await first).value, { kind: 'output', at: 7, bytes: Buffer.from('789') });
+  t.like((await reader.next()).value, { kind: 'end' });
+});
+
+test('R-JOBS-2: with nothing kept, readers learn only how much there was, and one that never reads holds nothing up', async (t) => {
+  const runner = new TestRunner(t);
+  const { id } = await start(runner, 'exec yes', { keepBytes: 0 });
+  const stalled = open(runner);
+  stalled.write(encodeRecord(EXEC_KIND.ATTACH, JSON.stringify({ id })));
+  await eventually(async () => ((await list(runner))[0]?.bytes ?? 0) > 1_000_000);
+  const reading = read(runner, id);
+  await stopJob(open(runner), id);
+  const { gaps, output } = await reading;
+  t.true(gaps.length > 0);
+  t.is(output.length, 0);
+});
+
+test.serial('R-JOBS-4: a reader that is too slow learns where bytes were dropped', async (t) => {
+  const runner = new TestRunner(t);
+  const { id } = await start(runner, 'seq 1000000', { keepBytes: 100_000 });
+  const reader = readJob(() => open(runner), id, { from: 0 });
+  const pieces: JobPiece[] = [];
+  for await (const piece of reader) {
+    pieces.push(piece);
+    if (piece.kind === 'output' && pieces.length < 4) await ended(runner, id);
+  }
+  let at = 0;
+  const all = Buffer.from(Array.from({ length: 1_000_000 }, (_, index) => `${index + 1}\n`).join(''));
+  for (const piece of pieces) {
+    if (piece.kind === 'end') continue;
+    t.is(piece.at, at);
+    if (piece.kind === 'gap') at += piece.droppedBytes;
+    if (piece.kind !== 'output') continue;
+    t.true(piece.bytes.equals(all.subarray(at, at + piece.bytes.length)));
+    at += piece.bytes.length;
+  }
+  t.is(at, all.length);
+  t.true(pieces.some(({ kind }) => kind === 'gap'));
+});
+
+test.serial(
+  'R-JOBS-2: jobs with endless output and readers that never read hold what is kept, and nothing up',
+  async (t) => {
+    const runner = new TestRunner(t);
+    const keepBytes = 65_536;
+    const jobs = await Promise.all(Array.from({ length: MAX_JOBS }, () => start(runner, 'exec yes', { keepBytes })));
+    for (const { id } of jobs) open(runner).write(encodeRecord(EXEC_KIND.ATTACH, JSON.stringify({ id })));
+    const before = process.memoryUsage();
+    await eventually(async () => (await list(runner)).every(({ bytes }) => bytes > 1_000_000), { timeoutMs: 60_000 });
+    const grownBytes = process.memoryUsage().arrayBuffers - before.arrayBuffers;
+    t.true(grownBytes < MAX_JOBS * 6 * keepBytes, `${grownBytes} bytes`);
+    t.true((await list(runner)).every(({ bytes, keptFrom }) => bytes - keptFrom === keepBytes));
+  },
+);
+
+test('R-JOBS-5: a reader that ends its direction is detached, and a job goes on without readers', async (t) => {
+  const runner = new TestRunner(t);
+  const release = join(temporaryFolder(t), 'release');
+  const { id, pid } = await start(runner, `echo begun; until test -e ${release}; do sleep 0.01; done; echo end`);
+  const { caller } = runner.open();
+  caller.stream.write(encodeRecord(EXEC_KIND.ATTACH, JSON.stringify({ id })));
+  await eventually(() => caller.stdout === 'begun\n');
+  caller.stream.end();
+  await t.throwsAsync(caller.exit, { message: 'the stream ended without EXIT' });
+  const reset = open(runner);
+  reset.on('error', () => undefined).write(encodeRecord(EXEC_KIND.ATTACH, JSON.stringify({ id })));
+  await once(reset, 'data');
+  reset.destroy();
+  t.true(isRunning(pid));
+  const reading = read(runner, id);
+  writeFileSync(release, '');
+  t.is((await reading).output.toString(), 'begun\nend\n');
+});
+
+test('R-JOBS-5: readers of a silent job leave nothing behind', async (t) => {
+  const jobs = new JobTable(systemClock);
+  const runner = new TestRunner(t, { jobs });
+  const { id } = await start(runner, 'exec sleep 1000');
+  const job = jobs.find(id) as Job;
+  const watch = job.watch.bind(job);
+  let watchers = 0;
+  job.watch = (onChange) => {
+    watchers += 1;
+    const unwatch = watch(onChange);
+    return () => {
+      watchers -= 1;
+      unwatch();
+    };
+  };
+  const streams = Array.from({ length: 10 }, () => open(runner));
+  for (const stream of streams) {
+    stream.on('error', () => undefined).write(encodeRecord(EXEC_KIND.ATTACH, JSON.stringify({ id })));
+    await once(stream, 'data');
+  }
+  t.is(watchers, 10);
+  for (const stream of streams) stream.destroy();
+  await eventually(() => watchers <= 0);
+});
+
+test('R-JOBS-6: a job is stopped as a group, killed if it ignores that, and the answer is its end', async (t) => {
+  const clock = new ManualClock();
+  const runner = new TestRunner(t, { clock });
+  const { id, pid } = await start(runner, 'trap "echo term" TERM; echo ready; while :; do sleep 0.01; done');
+  await read(runner, id, { from: 0 }, () => true);
+  const stopping = stopJob(open(runner), id);
+  await eventually(async () => (await list(runner))[0]?.bytes !== 6, { what: 'the signal' });
+  clock.advance(4999);
+  t.true(isRunning(pid));
+  clock.advance(1);
+  t.like(await stopping, { status: null, signal: 'SIGKILL', error: null });
+  t.like(await stopJob(open(runner), id), { signal: 'SIGKILL' });
+});
+
+test('R-JOBS-7: a job of another channel is not found', async (t) => {
+  const [runner, other] = [new TestRunner(t), new TestRunner(t)];
+  const { id, pid } = await start(runner, 'exec sleep 1000');
+  for (const text of [id, '', 'no-id', 'x'.repeat(1000)]) {
+    await t.throwsAsync(read(other, text), { code: 'not-found', message: /^no job "/ });
+    await t.throwsAsync(stopJob(open(other), text), { code: 'not-found' });
+  }
+  t.true(isRunning(pid));
+});
+
+test('a stop of the runner ends its jobs, and readers get that end', async (t) => {
+  const runner = new TestRunner(t);
+  const { id, pid } = await start(runner, 'echo ready; exec sleep 1000');
+  const reading = read(runner, id);
+  await read(runner, id, { from: 0 }, () => true);
+  await runner.runner.stop();
+  t.like((await reading).result, { signal: 'SIGTERM' });
+  t.false(isRunning(pid));
+  t.deepEqual(await list(runner), []);
+});
+
+test('jobs outlive the rules that they were started by', async (t) => {
+  const jobs = new JobTable(systemClock);
+  const [runner, next] = [new TestRunner(t, { jobs }), new TestRunner(t, { jobs, rules: { commands: [] } })];
+  const { id } = await start(runner, 'exec sleep 1000');
+  t.is((await list(next))[0]?.id, id);
+  t.deepEqual(
+    jobs.running.map((job) => job.id),
+    [id],
+  );
+  await jobs.running[0]?.execution?.stop();
+  t.deepEqual(jobs.running, []);
+  t.like((await read(next, id)).result, { signal: 'SIGTERM' });
+});
+
+test('no pipe of a job leaks', async (t) => {
+  const runner = new TestRunner(t);
+  const { id } = await start(runner, 'readlink /proc/$$/fd/1; exec sleep 0');
+  const pipe = (await read(runner, id)).output.toString().trim();
+  t.regex(pipe, /^pipe:/);
+  await eventually(() => !openFiles().includes(pipe), { what: 'the end of the pipe' });
+});
+
+for (const [what, bytes, expected] of [
+  ['ATTACH without an id', encodeRecord(EXEC_KIND.ATTACH, '{}'), /request for a job: id is not valid/],
+  ['ATTACH that is not JSON', encodeRecord(EXEC_KIND.ATTACH, 'x'), /request for a job is not a JSON object/],
+  ['ATTACH from a negative byte', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","from":-1}'), /from is not valid/],
+  ['ATTACH from half a byte', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","from":0.5}'), /from is not valid/],
+  ['ATTACH from a text', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","from":"1"}'), /from is not valid/],
+  ['ATTACH from and tail', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","from":0,"tail":1}'), /tail is not valid/],
+  ['ATTACH beyond all bytes', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","tail":1e300}'), /tail is not valid/],
+  ['STOP of a number', encodeRecord(EXEC_KIND.STOP, '{"id":9}'), /id is not valid/],
+  ['a long ATTACH', encodeRecordHeader(EXEC_KIND.ATTACH, 4097), /ATTACH too long: 4097 bytes \(max 4096\)/],
+  ['a LIST with a payload', encodeRecordHeader(EXEC_KIND.LIST, 1), /LIST too long: 1 bytes \(max 0\)/],
+  [
+    'LIST after START',
+    Buffer.concat([encodeStart({ argv: ['true'] }), encodeRecord(EXEC_KIND.LIST, '')]),
+    /LIST after/,
+  ],
+  [
+    'a job in a terminal',
+    encodeRecord(
+      EXEC_KIND.START,
+      '{"argv":[],"terminal":{"columns":1,"rows":1,"term":"x"},"detach":{"tag":null,"keepBytes":0}}',
+    ),
+    /terminal/,
+  ],
+  ['a job with input', encodeRecord(EXEC_KIND.START, '{"argv":[],"hasInput":true,"detach":{}}'), /input of a job/],
+  ['a long tag', encodeStart({ argv: [], detach: { tag: 'x'.repeat(65), keepBytes: 0 } }), /tag is not valid/],
+  ['much to keep', encodeStart({ argv: [], detach: { tag: null, keepBytes: 2 ** 24 + 1 } }), /keepBytes is not/],
+] as const) {
+  test(`R-JOBS-7: protocol violation of a caller: ${what}`, async (t) => {
+    const runner = new TestRunner(t);
+    const { caller, far } = runner.open();
+    caller.stream.write(bytes);
+    const error = await t.throwsAsync(caller.exit, { code: 'protocol-error' });
+    t.regex(error.message, expected);
+    t.true(far.destroyed);
+    await runner.idle();
+  });
+}
+
+test('R-JOBS-7: null is as if absent, and what follows a request is ignored', async (t) => {
+  const place = { from: undefined, tail: undefined };
+  t.deepEqual(decodeJobRequest(Buffer.from('{"id":"x","from":null,"tail":null}')), { id: 'x', ...place });
+  const runner = new TestRunner(t);
+  const near = open(runner);
+  const jobs = listJobs(near);
+  near.write(Buffer.alloc(100_000, 255));
+  t.deepEqual(await jobs, []);
+});
+
+test('a caller that is gone before its job has started does not run it', async (t) => {
+  const runner = new TestRunner(t);
+  const near = open(runner);
+  near.on('error', () => undefined).write(encodeStart(request('exec sleep 1000')));
+  near.destroy();
+  await eventually(() => runner.eventNames().length > 0);
+  t.deepEqual([runner.eventNames(), await list(runner)], [['exec-refused'], []]);
+});
