@@ -22,6 +22,9 @@ type execRequest struct {
 	columns, rows      int // 0: no terminal
 	hasInput           bool
 	timeout, killAfter time.Duration
+	isJob              bool // it outlives its caller
+	tag                string
+	keepBytes          int // of the job's output
 }
 
 func parseExecRequest(payload []byte) (*execRequest, *failure) {
@@ -42,7 +45,16 @@ func parseExecRequest(payload []byte) (*execRequest, *failure) {
 		r.columns, r.rows = int(terminal.integer("columns", 1, 65535)), int(terminal.integer("rows", 1, 65535))
 		r.term = terminal.text("term")
 	}
-	o.require(isPlain(r.cwd+r.user+r.term), "START", "has a NUL")
+	if o.has("detach") {
+		o.require(r.columns == 0 && !(o.has("hasInput") && r.hasInput), "detach", "excludes a terminal and an input")
+		detach := o.object("detach")
+		r.isJob, r.hasInput, r.tag, r.keepBytes = true, false, optional[string](detach, "tag"), jobKeepBytes
+		if detach.has("keepBytes") {
+			r.keepBytes = int(detach.integer("keepBytes", 0, maxJobKeepBytes))
+		}
+		o.require(len(r.tag) <= maxJobTagBytes, "tag", "is too long")
+	}
+	o.require(isPlain(r.cwd+r.user+r.term+r.tag), "START", "has a NUL")
 	for name, to := range map[string]*time.Duration{"timeoutMs": &r.timeout, "killAfterMs": &r.killAfter} {
 		if o.has(name) {
 			*to = time.Duration(o.number(name, 0, 1<<31-1) * float64(time.Millisecond))

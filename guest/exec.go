@@ -37,16 +37,21 @@ const (
 // execService runs commands for the peer (docs/exec.md).
 type execService struct {
 	mutex
-	calls      map[*execCall]bool // that start or run
+	calls      map[*execCall]bool // that start or run, with those of jobs
+	running    []*job             // that start or run, the oldest first
+	ended      []*job             // that have ended, the first to end first
 	programs   []string           // that are allowed; nil: any
 	isStopped  bool
 	startBytes atomic.Int32
 }
 
 type execCall struct {
-	stream  *stream
+	stream  *stream // nil: it runs as a job
 	request *execRequest
+	line    string    // the command, for the log
+	name    string    // the process, for the log
 	cmd     *exec.Cmd // nil: it does not run yet
+	job     *job      // nil: it ends with its caller
 
 	terminal *os.File    // nil: pipes
 	outputs  [2]*os.File // this side's ends of standard output and error; a terminal has one
@@ -69,44 +74,84 @@ func (e *execService) serve(st *stream) {
 	if !st.accept() {
 		return
 	}
-	c, failed := e.start(st)
-	if failed == nil {
-		c.run()
+	kind, payload, failed := e.receive(st)
+	var c *execCall
+	if failed == nil && kind == execStart {
+		c, failed = e.start(st, payload)
 	}
-	e.Lock()
-	delete(e.calls, c)
-	e.Unlock()
-	if c == nil {
+	e.startBytes.Add(-int32(len(payload)))
+	if failed == nil && kind != execStart {
+		failed = e.serveJobs(st, kind, payload)
+	}
+	switch {
+	case c == nil && failed == nil:
+		st.CloseWrite()
+	case c == nil:
 		st.Reset(failed.code, "%s", failed.message)
-	} else if failed != nil {
-		logLine(logWarn, "exec-refused", "command %s: refused: %s (%s)", c.request.line(), failed.message, failed.code)
-		c.write(execExit, encode(fields{"error": fields{"code": failed.code, "message": failed.message},
-			"status": nil, "signal": nil, "durationMs": 0, "timedOut": false}))
+	case failed != nil:
+		e.forget(c)
+		logLine(logWarn, "exec-refused", "command %s: refused: %s (%s)", c.line, failed.message, failed.code)
+		c.write(execExit, encodeRefusal(failed))
+	case c.job != nil:
+		go e.run(c)
+		st.Write(record(execStarted, encode(fields{"pid": c.pid(), "job": c.job.id})))
+		st.CloseWrite()
+	default:
+		e.run(c)
 	}
 	st.drain()
 }
 
-// start reads a request, whose bytes count until its command runs. A call without one is nil.
-func (e *execService) start(st *stream) (*execCall, *failure) {
+// encodeRefusal returns the EXIT of a command that was not run.
+func encodeRefusal(failed *failure) []byte {
+	return encode(fields{"error": fields{"code": failed.code, "message": failed.message},
+		"status": nil, "signal": nil, "durationMs": 0, "timedOut": false})
+}
+
+// run serves a started command until its end.
+func (e *execService) run(c *execCall) {
+	c.run()
+	e.forget(c)
+}
+
+// forget removes a call that is over, or was not started.
+func (e *execService) forget(c *execCall) {
+	defer e.lock()()
+	if delete(e.calls, c); c.job != nil && c.cmd != nil {
+		e.keepJob(c.job)
+	} else if c.job != nil {
+		e.dropJob(c.job)
+		c.job = nil
+	}
+}
+
+// receive reads the first record. The caller subtracts its bytes from startBytes.
+func (e *execService) receive(st *stream) (kind byte, payload []byte, failed *failure) {
 	late := time.AfterFunc(startTime, func() { st.Reset("stalled", "exec: no complete START within 10 s") })
+	defer late.Stop()
 	var header [5]byte
 	_, err := io.ReadFull(st, header[:])
 	bytes := binary.BigEndian.Uint32(header[1:])
-	if err != nil || header[0] != execStart || bytes > execRequestBytes {
-		return nil, failf("protocol-error", "exec: the first record is not a START of at most %d bytes", execRequestBytes)
+	most := map[byte]uint32{execStart: execRequestBytes, execList: 0, execAttach: jobRequestBytes, execStop: jobRequestBytes}
+	if max, isRequest := most[header[0]]; err != nil || !isRequest || bytes > max {
+		return 0, nil, failf("protocol-error", "exec: a first record of kind %d and %d bytes is not valid", header[0], bytes)
 	}
-	defer e.startBytes.Add(-int32(bytes))
 	if e.startBytes.Add(int32(bytes)) > maxStartBytes {
-		return nil, failf("too-many-streams", "exec: no room for a START of %d bytes (max %d in all)", bytes, maxStartBytes)
+		e.startBytes.Add(-int32(bytes))
+		return 0, nil, failf("too-many-streams", "exec: no room for a START of %d bytes (max %d in all)", bytes, maxStartBytes)
 	}
-	payload := make([]byte, bytes)
+	payload = make([]byte, bytes)
 	io.ReadFull(st, payload) // one that is cut is not valid
-	late.Stop()
+	return header[0], payload, nil
+}
+
+// start starts the command of a START. The call is nil if the START is not valid.
+func (e *execService) start(st *stream, payload []byte) (*execCall, *failure) {
 	request, failed := parseExecRequest(payload)
 	if failed != nil {
 		return nil, failed
 	}
-	c := &execCall{stream: st, request: request, ending: make(chan struct{}), input: make(chan []byte, 1)}
+	c := &execCall{stream: st, request: request, line: request.line(), ending: make(chan struct{}), input: make(chan []byte, 1)}
 	c.killed, c.setKilled = context.WithCancel(context.Background())
 	c.credit.Store(execCreditBytes)
 	return c, e.launch(c)
@@ -114,14 +159,8 @@ func (e *execService) start(st *stream) (*execCall, *failure) {
 
 // launch starts a command. It holds no lock meanwhile: a file system may hang.
 func (e *execService) launch(c *execCall) *failure {
-	e.Lock()
-	isStopped, isFull := e.isStopped, len(e.calls) >= maxCommands
-	e.calls[c] = true
-	e.Unlock()
-	if isStopped {
-		return failf("command-failed", "shutting down")
-	} else if isFull {
-		return failf("command-failed", "too many commands running (max %d)", maxCommands)
+	if failed := e.admit(c); failed != nil {
+		return failed
 	}
 	cmd, user, failed := c.request.command(e.programs)
 	if failed != nil {
@@ -144,9 +183,29 @@ func (e *execService) launch(c *execCall) *failure {
 	if c.cmd = cmd; e.isStopped {
 		c.end(killAtStop)
 	}
+	if c.name = "PID " + strconv.Itoa(c.pid()); c.job != nil {
+		c.name += ", job " + c.job.id
+		c.job.begin(user)
+	}
 	e.Unlock()
-	logLine(logInfo, "exec-started", "command %s: started as %s, PID %d", c.request.line(), escape(user, 64), c.pid())
-	c.write(execStarted, encode(fields{"pid": c.pid()}))
+	logLine(logInfo, "exec-started", "command %s: started as %s, %s", c.line, escape(user, 64), c.name)
+	if c.job == nil {
+		c.write(execStarted, encode(fields{"pid": c.pid()}))
+	}
+	return nil
+}
+
+// admit takes a call in, and reserves what its job needs.
+func (e *execService) admit(c *execCall) *failure {
+	defer e.lock()()
+	isFull := len(e.calls) >= maxCommands
+	if e.calls[c] = true; e.isStopped {
+		return failf("command-failed", "shutting down")
+	} else if isFull {
+		return failf("command-failed", "too many commands running (max %d)", maxCommands)
+	} else if c.request.isJob {
+		return e.addJob(c)
+	}
 	return nil
 }
 
@@ -161,7 +220,7 @@ func (c *execCall) connect(cmd *exec.Cmd) (theirs []*os.File, err error) {
 	}
 	var reads, writes [3]*os.File
 	for fd := range reads {
-		if fd > 0 || q.hasInput {
+		if fd == 1 || fd == 0 && q.hasInput || fd == 2 && !q.isJob {
 			if reads[fd], writes[fd], err = os.Pipe(); err != nil {
 				break
 			}
@@ -169,6 +228,9 @@ func (c *execCall) connect(cmd *exec.Cmd) (theirs []*os.File, err error) {
 	}
 	if cmd.Stdout, cmd.Stderr = writes[1], writes[2]; q.hasInput {
 		cmd.Stdin = reads[0]
+	}
+	if q.isJob {
+		cmd.Stderr = writes[1]
 	}
 	c.stdin, c.outputs = writes[0], [2]*os.File{reads[1], reads[2]}
 	return []*os.File{reads[0], writes[1], writes[2]}, err
@@ -194,6 +256,9 @@ func (c *execCall) writeRecord(record []byte) error {
 	defer c.writing.lock()()
 	if c.isOver.Load() {
 		return io.ErrClosedPipe
+	} else if c.job != nil {
+		c.job.write(record)
+		return nil
 	}
 	_, err := c.stream.Write(record)
 	if record[0] == execExit {
@@ -226,18 +291,20 @@ func (c *execCall) run() {
 		})
 		defer timer.Stop()
 	}
-	c.stream.notify(
-		// A caller that has stopped reading cannot receive the result.
-		func() { go c.stream.Reset("cancelled", "the caller no longer reads") },
-		func(reason *failure) {
-			if reason != nil && !c.isOver.Load() {
-				go c.vanish()
-			}
-		})
 	if !c.request.hasInput {
 		c.endInput()
 	}
-	go c.read()
+	if c.job == nil {
+		c.stream.notify(
+			// A caller that has stopped reading cannot receive the result.
+			func() { go c.stream.Reset("cancelled", "the caller no longer reads") },
+			func(reason *failure) {
+				if reason != nil && !c.isOver.Load() {
+					go c.vanish()
+				}
+			})
+		go c.read()
+	}
 	exited := make(chan syscall.WaitStatus, 1)
 	go func() {
 		c.cmd.Wait()
@@ -271,7 +338,7 @@ func (c *execCall) run() {
 	if c.timedOut.Load() {
 		how += ", timed out"
 	}
-	logLine(logInfo, "exec-ended", "command %s, PID %d: %s, %d ms", c.request.line(), c.pid(), how, duration.Milliseconds())
+	logLine(logInfo, "exec-ended", "command %s, %s: %s, %d ms", c.line, c.name, how, duration.Milliseconds())
 	c.write(execExit, encode(result))
 	c.stdin.Close()
 	if c.killer.Load() != nil {

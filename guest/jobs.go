@@ -1,0 +1,249 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"io"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	jobKeepTime = time.Hour // after its end
+	// The most of a command in the list, so that all jobs fit into a record.
+	jobWords     = 8
+	jobWordBytes = 256
+)
+
+// job is a command that outlives its caller (docs/exec.md). It keeps its last output, so that slow readers never block it.
+type job struct {
+	mutex
+	changed *sync.Cond // more output, or the end of the job or of a reader
+	call    *execCall
+	id      string
+	facts   fields // for the list; nil: it has not started
+
+	ring      []byte // byte n of the output is at n modulo keepBytes
+	keepBytes int
+	bytes     int64       // of the output so far
+	exit      []byte      // the payload of EXIT; nil: it runs
+	expiry    *time.Timer // nil: it has not ended
+}
+
+// addJob adds a job that is to start. The oldest ended ones give way. The caller holds the lock.
+func (e *execService) addJob(c *execCall) *failure {
+	j := &job{call: c, keepBytes: c.request.keepBytes}
+	j.changed = sync.NewCond(j)
+	isFull := func(count, bytes int) bool { return count >= maxJobs || bytes+j.keepBytes > maxKeptBytes }
+	if count, bytes := usedBy(e.running); isFull(count, bytes) {
+		return failf("command-failed", "no room to keep %d bytes of output: %d jobs run and keep %d (max %d jobs, %d bytes)",
+			j.keepBytes, count, bytes, maxJobs, maxKeptBytes)
+	}
+	for isFull(usedBy(e.jobs())) {
+		e.dropJob(e.ended[0])
+	}
+	for j.id == "" || e.findJob(j.id) != nil {
+		number := make([]byte, 4)
+		rand.Read(number)
+		j.id = hex.EncodeToString(number)
+	}
+	c.job, e.running = j, append(e.running, j)
+	return nil
+}
+
+// usedBy returns the number of jobs, and how much of their output is kept at most.
+func usedBy(jobs []*job) (count, bytes int) {
+	for _, j := range jobs {
+		bytes += j.keepBytes
+	}
+	return len(jobs), bytes
+}
+
+// jobs returns those that have ended, then those that start or run, each the oldest first.
+func (e *execService) jobs() []*job { return append(append([]*job{}, e.ended...), e.running...) }
+
+func (e *execService) findJob(id string) *job {
+	for _, j := range e.jobs() {
+		if j.id == id {
+			return j
+		}
+	}
+	return nil
+}
+
+// keepJob keeps an ended job for an hour. The caller holds the lock.
+func (e *execService) keepJob(j *job) {
+	e.running, e.ended = without(j, e.running), append(e.ended, j)
+	j.expiry = time.AfterFunc(jobKeepTime, func() {
+		defer e.lock()()
+		e.dropJob(j)
+	})
+}
+
+// dropJob forgets a job that has ended, or did not start. The caller holds the lock.
+func (e *execService) dropJob(j *job) {
+	if j.expiry != nil {
+		j.expiry.Stop() // its function refers to the job's memory
+	}
+	e.running, e.ended = without(j, e.running), without(j, e.ended)
+}
+
+func without(j *job, jobs []*job) (rest []*job) {
+	for _, each := range jobs {
+		if each != j {
+			rest = append(rest, each)
+		}
+	}
+	return rest
+}
+
+// begin makes a started command a job. The caller holds the lock of the service.
+func (j *job) begin(user string) {
+	c, argv := j.call, []string{}
+	for _, word := range c.request.argv[:least(len(c.request.argv), jobWords)] {
+		argv = append(argv, strings.Clone(cut(word, jobWordBytes)))
+	}
+	j.facts = fields{"id": j.id, "tag": orNull(c.request.tag), "argv": argv, "user": cut(user, jobWordBytes),
+		"pid": c.pid(), "startedAt": isoTime(time.Now()), "endedAt": nil, "status": nil, "signal": nil, "timedOut": false}
+	// A job may run for months: release its caller's session and the request.
+	c.stream, c.request.argv, c.request.env, c.cmd.Args, c.cmd.Env = nil, nil, nil, nil, nil
+}
+
+// serveJobs answers a LIST, ATTACH or STOP.
+func (e *execService) serveJobs(st *stream, kind byte, payload []byte) *failure {
+	if kind == execList {
+		st.Write(record(execJobs, encode(fields{"jobs": e.describeJobs()})))
+		return nil
+	}
+	o := parseObject(payload, "exec: the request for a job")
+	id, from, tail := o.text("id"), int64(0), int64(-1)
+	if o.has("from") {
+		from = o.integer("from", 0, maxInteger)
+	}
+	if o.has("tail") {
+		tail = o.integer("tail", 0, maxInteger)
+		o.require(!o.has("from"), "tail", "excludes from")
+	}
+	if *o.failed != nil {
+		return *o.failed
+	}
+	e.Lock()
+	j := e.findJob(id)
+	e.Unlock()
+	if j == nil {
+		st.Write(record(execExit, encodeRefusal(failf("not-found", `no job "%s"`, escape(id, 64)))))
+	} else {
+		if kind == execStop {
+			j.stop()
+			from, tail = maxInteger, -1 // only EXIT
+		}
+		j.follow(st, from, tail, kind == execAttach)
+	}
+	return nil
+}
+
+func (e *execService) describeJobs() []fields {
+	defer e.lock()()
+	all := []fields{}
+	for _, j := range e.jobs() {
+		if j.facts != nil {
+			all = append(all, j.describe())
+		}
+	}
+	return all
+}
+
+func (j *job) describe() fields {
+	defer j.lock()()
+	all := fields{"bytes": j.bytes, "keptFrom": j.keptFrom()}
+	for name, value := range j.facts {
+		all[name] = value
+	}
+	return all
+}
+
+// stop ends a job as a timeout does.
+func (j *job) stop() {
+	defer j.lock()()
+	if j.exit == nil {
+		j.call.end(j.call.request.killAfter)
+	}
+}
+
+// write handles a record that an attached command would send to its caller.
+func (j *job) write(record []byte) {
+	defer j.lock()()
+	switch payload := record[recordHeaderBytes:]; record[0] {
+	case execStdout:
+		first := least(len(payload), j.keepBytes-len(j.ring))
+		if need := len(j.ring) + first; need > cap(j.ring) {
+			j.ring = append(make([]byte, 0, least(j.keepBytes, 2*need)), j.ring...)
+		}
+		j.ring = append(j.ring, payload[:first]...)
+		for at := first; at < len(payload) && j.keepBytes > 0; {
+			at += copy(j.ring[(j.bytes+int64(at))%int64(j.keepBytes):], payload[at:])
+		}
+		j.bytes += int64(len(payload))
+	case execExit:
+		result := parseObject(payload, "").fields
+		for _, name := range []string{"status", "signal", "timedOut"} {
+			j.facts[name] = result[name]
+		}
+		j.exit, j.facts["endedAt"] = payload, isoTime(time.Now())
+	}
+	j.changed.Broadcast()
+}
+
+// keptFrom returns the number of the first byte that is kept.
+func (j *job) keptFrom() int64 { return j.bytes - least(j.bytes, int64(j.keepBytes)) }
+
+// part returns kept bytes from a number on, up to the end of the ring.
+func (j *job) part(from int64) []byte {
+	start := from % int64(j.keepBytes)
+	return j.ring[start:least(start+j.bytes-from, int64(len(j.ring)))]
+}
+
+// follow sends the output from byte next on, or the last tail bytes if that is not negative, then EXIT. It returns early when
+// the caller has gone or ends its direction.
+func (j *job) follow(st *stream, next, tail int64, hasFrom bool) {
+	hasGone := false
+	go func() {
+		st.writeTo(io.Discard)
+		defer j.lock()()
+		hasGone = true
+		j.changed.Broadcast()
+	}()
+	defer j.lock()()
+	if tail >= 0 {
+		next = j.bytes - least(tail, j.bytes)
+	}
+	for isOver := false; !isOver && !hasGone; {
+		var buffer []byte
+		switch {
+		case hasFrom || next < j.keptFrom():
+			if hasFrom = false; next < j.keptFrom() {
+				next = j.keptFrom()
+			}
+			buffer = record(execFrom, encode(fields{"from": next}))
+		case next >= j.bytes && j.exit == nil:
+			j.changed.Wait()
+			continue
+		case next >= j.bytes:
+			buffer, isOver = record(execExit, j.exit), true
+		default:
+			part := j.part(next)
+			part = part[:least(len(part), outputBytes-recordHeaderBytes)]
+			buffer = room(recordHeaderBytes + len(part))
+			buffer[0] = execStdout
+			binary.BigEndian.PutUint32(buffer[1:], uint32(len(part)))
+			next += int64(copy(buffer[recordHeaderBytes:], part))
+		}
+		j.Unlock()
+		_, err := st.Write(buffer)
+		memory.Put(&buffer)
+		j.Lock()
+		hasGone = hasGone || err != nil
+	}
+}
