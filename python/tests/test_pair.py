@@ -166,6 +166,53 @@ class Commands(unittest.TestCase):
         self.assertTrue(eventually(lambda: not is_running(pid)))
 
 
+class Jobs(unittest.TestCase):
+    def test_a_job_outlives_its_caller_and_is_read(self):
+        vm = Vproxy().channel()
+        job = vm.start(["sh", "-c", "seq 100000; exit 3"], tag="numbers")
+        expected = "".join(f"{number}\n" for number in range(1, 100_001)).encode()
+        for start in (0, 70_000):
+            output = vm.attach(job, start)
+            self.assertEqual(b"".join(output), expected[start:])
+            self.assertEqual((output.end.returncode, output.position, output.dropped), (3, len(expected), 0))
+        self.assertEqual(b"".join(vm.attach(job, tail=7)), b"100000\n")
+        [told] = [each for each in vm.jobs() if each["id"] == job]
+        self.assertEqual((told["tag"], told["status"], told["bytes"]), ("numbers", 3, len(expected)))
+
+    def test_what_is_no_longer_kept_is_counted(self):
+        vm = Vproxy().channel()
+        job = vm.start(["seq", "100000"], keep=1000)
+        output = vm.attach(job)
+        rest = b"".join(output)
+        self.assertEqual(output.dropped + len(rest), output.position)
+        self.assertEqual(rest[-1000:], b"".join(vm.attach(job, tail=1000)))
+
+    def test_a_job_is_stopped(self):
+        vm = Vproxy().channel()
+        job = vm.start(["sleep", "1000"])
+        self.assertEqual((vm.stop_job(job), vm.stop_job(job)), (-15, -15))
+        with self.assertRaises(Refused) as failed:
+            vm.stop_job("00000000")
+        self.assertEqual(failed.exception.code, "not-found")
+        with self.assertRaises(Refused):
+            list(vm.attach("00000000"))
+        with self.assertRaises(Refused) as failed:
+            vm.start(["/nonexistent"])
+        self.assertEqual(failed.exception.code, "command-not-found")
+
+    def test_asyncio(self):
+        async def main():
+            vm = aio.Vproxy().channel()
+            job = await vm.start(["sh", "-c", "echo begun; sleep 1000"])
+            output = vm.attach(job)
+            async for piece in output:
+                self.assertEqual(piece, b"begun\n")
+                await vm.stop_job(job)
+            return output.end.returncode
+
+        self.assertEqual(asyncio.run(main()), -15)
+
+
 class Machines(unittest.TestCase):
     def setUp(self):
         self.process = Vproxy()
@@ -193,6 +240,15 @@ class Machines(unittest.TestCase):
             with self.assertRaises(VproxyError) as failed:
                 self.vm.copy_from(f"{folder}/none", f"{folder}/back")
             self.assertEqual(failed.exception.code, "copy-failed")
+
+    def test_egress(self):
+        told = self.vm.egress_allow("internet", "pypi.org:443", "*.pypi.org:443", seconds=60)
+        self.assertEqual([each["entry"] for each in told["added"]], ["pypi.org:443", "*.pypi.org:443"])
+        self.assertTrue(self.vm.egress_block("internet")["isBlocked"])
+        told = self.vm.egress_reset("internet")
+        self.assertEqual((told["isBlocked"], told["added"]), (False, []))
+        with self.assertRaises(Refused):
+            self.vm.egress_block("nowhere")
 
     def test_connect(self):
         with self.vm.connect("echo") as stream:
@@ -266,6 +322,21 @@ class Disturbed(unittest.TestCase):
         try:
             self.assertEqual(vm.run(["echo", "after"]).stdout, b"after\n")
             self.assertEqual(process.status()["process"]["pid"], pid)
+        finally:
+            os.kill(pid, 15)
+
+    def test_a_job_is_read_through_an_upgrade(self):
+        process = Vproxy()
+        vm = process.channel()
+        job = vm.start(["sh", "-c", "for i in $(seq 30); do echo $i; sleep 0.1; done"])
+        output = vm.attach(job)
+        pieces = iter(output)
+        first = next(pieces)
+        pid = process.ask("POST", "/v1/upgrade", body={"waitS": 60})["pid"]
+        try:
+            expected = "".join(f"{number}\n" for number in range(1, 31)).encode()
+            self.assertEqual(first + b"".join(pieces), expected)
+            self.assertEqual(output.end.returncode, 0)
         finally:
             os.kill(pid, 15)
 

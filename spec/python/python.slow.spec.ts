@@ -36,7 +36,8 @@ async function runTests(t: ExecutionContext, guestOptions: SpawnOptions, ...name
   t.timeout(400_000);
   const server = await localServer(t, echo);
   const guest = ['--allow-exec', '--allow-copy', '--info', '-i', `echo:${server.port}`];
-  const pair = await processPair(t, { control: 'host', guest, guestOptions });
+  const host = ['-i', 'internet:egress:', '--egress', 'internet:allow=192.0.2.1:80'];
+  const pair = await processPair(t, { control: 'host', host, guest, guestOptions });
   const vproxy = join(temporaryFolder(t), 'vproxy');
   writeFileSync(vproxy, `#!/bin/sh\nexec ${VPROXY} "$@"\n`);
   chmodSync(vproxy, 0o755);
@@ -54,11 +55,14 @@ for (const [name, guestOptions] of [
   ['vproxy-guest', AS_GUEST],
 ] as const) {
   const withPython = serialTestWith('python-build', 'go');
-  withPython(`commands, copies, connections and asyncio, with ${name}`, (t) =>
-    runTests(t, guestOptions, 'Commands', 'Machines', 'Asyncio'),
+  withPython(`commands, jobs, copies, connections and asyncio, with ${name}`, (t) =>
+    runTests(t, guestOptions, 'Commands', 'Jobs', 'Machines', 'Asyncio'),
   );
   withPython(`an upgrade waits for a command, with ${name}`, (t) =>
     runTests(t, guestOptions, 'Disturbed.test_an_upgrade_waits_for_commands'),
+  );
+  withPython(`a job is read through an upgrade, with ${name}`, (t) =>
+    runTests(t, guestOptions, 'Disturbed.test_a_job_is_read_through_an_upgrade'),
   );
   withPython(`a command whose channel is lost has an error of its own, with ${name}`, (t) =>
     runTests(t, guestOptions, 'Disturbed.test_a_lost_channel'),

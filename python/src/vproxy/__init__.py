@@ -10,6 +10,6 @@ vproxy from Python: commands, copies and connections over the channels of a vpro
 
 from ._errors import Lost, Refused, TimedOut, VproxyError
 from ._places import control_folder, control_sockets
-from ._sync import Channel, Popen, Vproxy
+from ._sync import Channel, JobOutput, Popen, Vproxy
 
-__all__ = ["Channel", "Lost", "Popen", "Refused", "TimedOut", "Vproxy", "VproxyError", "control_folder", "control_sockets"]
+__all__ = ["Channel", "JobOutput", "Lost", "Popen", "Refused", "TimedOut", "Vproxy", "VproxyError", "control_folder", "control_sockets"]

@@ -17,6 +17,10 @@ from ._errors import Lost, Refused, TimedOut, VproxyError
 from ._places import choose_socket
 
 
+#: The pause until a job whose channel was lost is read again, in seconds.
+_AGAIN_S = 0.5
+
+
 class Connection(Protocol):
     """A connection to a control socket."""
 
@@ -51,6 +55,9 @@ class Vproxy:
 
     def _turn(self) -> AsyncContextManager[object]:
         """Is entered while ``run`` runs a command."""
+        raise NotImplementedError
+
+    async def _pause(self, seconds: float) -> None:
         raise NotImplementedError
 
     async def _program(self, words: list[str], env: dict[str, str], hear: Callable[[bytes], None]) -> tuple[int, bytes]:
@@ -154,23 +161,80 @@ class Channel:
                 call.connection.set_timeout(core.patience(asked))
                 call.source = io.BytesIO(data).read if data else None
                 async for number, piece in call.outputs():
-                    output[number] += piece
+                    if number in output:
+                        output[number] += piece
         return core.completed(call.state.end, asked, map(bytes, output.values()), encoding, check)
 
     async def call(self, asked: core.Json, timeout: float | None = None) -> Call:
         """Starts what ``core.command`` described; waits up to ``timeout`` seconds for the peer to accept it."""
+        return await self._exec(core.ExecCall.start(asked), timeout)
+
+    async def _exec(self, first: bytes, timeout: float | None = None, reopened: bool = False) -> Call:
+        connect = core.connect_request("exec", self.label, attached=True, reopened=reopened)
         try:
-            opened = await self.process.open(core.connect_request("exec", self.label, True), timeout)
+            opened = await self.process.open(connect, timeout)
         except VproxyError as error:
             if error.code not in ("unknown-service", "denied"):
                 raise
             message = "the peer does not allow commands; start vproxy there with --allow-exec"
             raise Refused(error.code, message) from error
-        return Call(self.process, *opened, asked)
+        return Call(self.process, *opened, first)
+
+    async def start(
+        self, argv: Sequence[str], *, tag: str | None = None, keep: int | None = None, timeout: float | None = None,
+        cwd: str | None = None, env: Mapping[str, str] | None = None, user: str | None = None,
+    ) -> str:  # fmt: skip
+        """
+        Starts a command that outlives its caller, and returns its id. The peer keeps the last ``keep`` bytes of its output,
+        by default 1 MiB. Raises as ``run``.
+        """
+        asked = core.command(argv, cwd=cwd, env=env, user=user, has_input=False, timeout=timeout)
+        call = await self.call({**asked, "detach": {"tag": tag, "keepBytes": keep}})
+        with closing(call.connection):
+            while call.state.pid is None:
+                call.state.receive(await call.receive())
+            if call.state.job is None:
+                raise VproxyError("protocol-error", "the vproxy of the peer knows no jobs")
+            await call.finish()
+        return call.state.job
+
+    async def jobs(self) -> list[core.Json]:
+        """The commands that ``start`` started: those that run, and for an hour those that have ended."""
+        call = await self._exec(core.job_request(core.LIST))
+        with closing(call.connection):
+            while True:
+                for _, payload in call.state.receive(await call.receive()):
+                    await call.finish()
+                    return core.about_jobs(payload, "jobs", list)
+
+    async def stop_job(self, job: str) -> int:
+        """Ends a job with SIGTERM, then SIGKILL; returns its return code, also if it had ended. Raises Refused."""
+        call = await self._exec(core.job_request(core.STOP, id=job))
+        with closing(call.connection):
+            async for _ in call.outputs():
+                pass
+        assert call.state.end is not None
+        return call.state.end.returncode
+
+    async def egress_allow(self, name: str, *destinations: str, seconds: float | None = None) -> core.Json:
+        """Lets the peer reach more destinations, such as "pypi.org:443", for a time; by default until ``egress_reset``."""
+        return await self._change_egress("allow", name, destinations=list(destinations), forS=seconds)
+
+    async def egress_block(self, name: str) -> core.Json:
+        """Denies everything, and resets what is open, until ``egress_reset``."""
+        return await self._change_egress("block", name)
+
+    async def egress_reset(self, name: str) -> core.Json:
+        """Goes back to the rules of the configuration."""
+        return await self._change_egress("reset", name)
+
+    async def _change_egress(self, change: str, name: str, **more: Any) -> core.Json:
+        body = {"name": name, "channel": self.label, **more}
+        return dict(await self.process.ask("POST", f"/v1/egress/{change}", body=body))
 
     async def stream(self, service: str, timeout: float | None = None) -> Any:
         """Opens a stream; returns its connection."""
-        connection, _ = await self.process.open(core.connect_request(service, self.label, False), timeout)
+        connection, _ = await self.process.open(core.connect_request(service, self.label), timeout)
         connection.set_timeout(None)
         return connection
 
@@ -244,7 +308,7 @@ class Channel:
 class Call:
     """A running command: its output is read in the order in which it comes, while standard input is sent."""
 
-    def __init__(self, process: Vproxy, connection: Connection, headers: dict[str, str], asked: core.Json) -> None:
+    def __init__(self, process: Vproxy, connection: Connection, headers: dict[str, str], first: bytes) -> None:
         self.connection = connection
         self.state = core.ExecCall()
         self._process = process
@@ -252,7 +316,7 @@ class Call:
         #: Reads standard input: up to so many bytes, none at its end, and None if there are none yet.
         self.source: Callable[[int], bytes | None] | None = None
         connection.set_timeout(None)
-        self.write(self.state.start(asked))
+        self.write(first)
 
     async def outputs(self) -> AsyncIterator[tuple[int, bytes]]:
         """Yields the output as pairs of 1 or 2 and bytes, to the end of the command. Raises as Channel.run."""
@@ -308,6 +372,44 @@ class Call:
         self.connection.set_timeout(core.END_S)
         with suppress(OSError):
             await self.connection.receive()
+
+
+class JobOutput:
+    """
+    The output of a job, in pieces, to its end. When the channel or the process is lost, it continues where it was once they
+    are back. Raises Refused if there is no such job.
+    """
+
+    def __init__(self, channel: Channel, job: str, start: int, tail: int | None) -> None:
+        self._channel, self._job, self._tail = channel, job, tail
+        #: The number of the next byte.
+        self.position = start
+        #: How many bytes were no longer kept when it was their turn.
+        self.dropped = 0
+        #: How the job ended; None before.
+        self.end: core.End | None = None
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        was_open = False
+        while self.end is None:
+            place = {"from": self.position} if self._tail is None else {"tail": self._tail}
+            try:
+                call = await self._channel._exec(core.job_request(core.ATTACH, id=self._job, **place), reopened=True)
+                was_open = True
+                with closing(call.connection):
+                    async for number, piece in call.outputs():
+                        if number == core.ABOUT_JOBS:
+                            start = core.about_jobs(piece, "from", int)
+                            self.dropped += start - self.position if self._tail is None else 0
+                            self.position, self._tail = start, None
+                        else:
+                            self.position += len(piece)
+                            yield piece
+                self.end = call.state.end
+            except Lost:
+                if not was_open:
+                    raise
+                await self._channel.process._pause(_AGAIN_S)
 
 
 class Running:

@@ -10,11 +10,12 @@ import struct
 import subprocess
 import time
 from datetime import datetime, timezone
-from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar, Union
 from urllib.parse import urlencode
 
 from ._errors import Lost, TimedOut, VproxyError, failure
 
+T = TypeVar("T")
 Json = Dict[str, Any]
 Buffer = Union[bytes, bytearray, memoryview]
 Words = Union[str, Sequence[str]]
@@ -52,9 +53,13 @@ def request(method: str, path: str, query: Json, body: Json | None = None) -> by
     return "\r\n".join(lines).encode() + HEAD_END + content
 
 
-def connect_request(service: str, channel: str | None, attached: bool) -> bytes:
-    """A request for a stream to a service. ``attached``: closing the connection resets the stream."""
-    target = _target("/v1/connect", {"service": service, "channel": channel, "attached": attached})
+def connect_request(service: str, channel: str | None, *, attached: bool = False, reopened: bool = False) -> bytes:
+    """
+    A request for a stream to a service. ``attached``: closing the connection resets the stream; ``reopened``: an upgrade
+    may reset it.
+    """
+    query = {"service": service, "channel": channel, "attached": attached, "reopened": reopened}
+    target = _target("/v1/connect", query)
     return f"GET {target} HTTP/1.1\r\nHost: vproxy\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream".encode() + HEAD_END
 
 
@@ -126,6 +131,11 @@ def _seconds_of(moment: str) -> float:
 
 _START, _STDIN, _RESIZE, _SIGNAL, _EOF = 1, 2, 3, 4, 5
 _STARTED, _STDOUT, _STDERR, _CREDIT, _EXIT = 16, 17, 18, 19, 20
+LIST, ATTACH, STOP = 6, 7, 8
+_JOBS, _FROM = 21, 22
+
+#: The number, among the pieces of output, of JSON about jobs.
+ABOUT_JOBS = 0
 
 _HEADER = struct.Struct(">BI")
 _MAX_PAYLOAD_BYTES = 1 << 20
@@ -174,6 +184,8 @@ class ExecCall:
         #: The bytes of standard input that may be sent now.
         self.credit = _FIRST_CREDIT_BYTES
         self.pid: int | None = None
+        #: The id of a command that outlives its caller.
+        self.job: str | None = None
         self.end: End | None = None
         #: Whether the command no longer reads standard input.
         self.input_over = False
@@ -202,7 +214,10 @@ class ExecCall:
         return _record(_RESIZE, struct.pack(">HH", columns, rows))
 
     def receive(self, data: bytes) -> list[tuple[int, bytes]]:
-        """Returns the output, as pairs of 1 or 2 and bytes; none mean its end. Raises why the command did not run."""
+        """
+        Returns the output, as pairs of 1 or 2 and bytes, where none mean its end, or of ABOUT_JOBS and JSON. Raises why the
+        command did not run.
+        """
         self._received += data
         output: list[tuple[int, bytes]] = []
         at = 0
@@ -216,6 +231,8 @@ class ExecCall:
             at += _HEADER.size + length
             if kind in (_STDOUT, _STDERR) and payload:
                 output.append((kind - _STDOUT + 1, payload))
+            elif kind in (_JOBS, _FROM):
+                output.append((ABOUT_JOBS, payload))
             elif kind == _CREDIT:
                 self.credit += int.from_bytes(payload, "big")
             elif kind == _EOF and payload == b"\0":
@@ -232,7 +249,7 @@ class ExecCall:
             told = json.loads(payload)
             reason = None if kind == _STARTED else reported(told)
             if kind == _STARTED:
-                self.pid = int(told["pid"])
+                self.pid, self.job = int(told["pid"]), told.get("job")
             elif reason is None:
                 self.end = End(_returncode(told["status"], told["signal"]), told.get("timedOut") is True)
         except BAD_JSON as error:
@@ -246,6 +263,22 @@ class ExecCall:
             return reason
         what = "it is unknown whether the command ran" if self.pid is None else "the result of the command is unknown"
         return Lost("exec-unavailable", f"{what}: {reason or 'the peer ended the stream'}")
+
+
+def job_request(kind: int, **fields: object) -> bytes:
+    """A LIST, ATTACH or STOP."""
+    return _record(kind, json.dumps(fields).encode() if fields else b"")
+
+
+def about_jobs(payload: bytes, name: str, kind: type[T]) -> T:
+    """A field of what the peer said about jobs."""
+    try:
+        value = json.loads(payload)[name]
+    except BAD_JSON:
+        value = None
+    if type(value) is not kind:
+        raise VproxyError("protocol-error", f"the peer sent no valid {name}")
+    return value
 
 
 def _record(kind: int, payload: bytes) -> bytes:

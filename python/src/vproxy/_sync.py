@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from contextlib import asynccontextmanager, suppress
 from functools import wraps
 from typing import IO, TYPE_CHECKING, Any, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Optional, Sequence, TypeVar
@@ -78,6 +79,16 @@ class Channel:
     services = _blocking(_calls.Channel.services)
     ports = _blocking(_calls.Channel.ports)
     call = _blocking(_calls.Channel.call)
+    start = _blocking(_calls.Channel.start)
+    jobs = _blocking(_calls.Channel.jobs)
+    stop_job = _blocking(_calls.Channel.stop_job)
+    egress_allow = _blocking(_calls.Channel.egress_allow)
+    egress_block = _blocking(_calls.Channel.egress_block)
+    egress_reset = _blocking(_calls.Channel.egress_reset)
+
+    def attach(self, job: str, start: int = 0, *, tail: int | None = None) -> JobOutput:
+        """Reads the output of a job from a byte on, or its last bytes, and then as it is written; iterate over it."""
+        return JobOutput(self._calls, job, start, tail)
 
     def popen(
         self, argv: Sequence[str], *, tty: core.Terminal = False, timeout: float | None = None, cwd: str | None = None,
@@ -216,7 +227,17 @@ class Popen(_calls.Running):
         file.close()
 
 
+class JobOutput(_calls.JobOutput):
+    __doc__ = _calls.JobOutput.__doc__
+
+    def __iter__(self) -> Iterator[bytes]:
+        return each(self.pieces())
+
+
 class _Blocking(_calls.Vproxy):
+    async def _pause(self, seconds: float) -> None:
+        time.sleep(seconds)
+
     async def _connect(self) -> _calls.Connection:
         return _Connection(self.path)
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from typing import Any, Awaitable, Callable, Mapping, Sequence, TypeVar
+from typing import Any, AsyncIterator, Awaitable, Callable, Mapping, Sequence, TypeVar
 
 from . import _calls
 from . import _core as core
 
-__all__ = ["Channel", "Process", "Vproxy"]
+__all__ = ["Channel", "JobOutput", "Process", "Vproxy"]
 
 _READ_BYTES = 1 << 16
 
@@ -51,6 +51,9 @@ class Vproxy(_calls.Vproxy):
             except BlockingIOError:
                 await asyncio.sleep(_RETRY_S)
 
+    async def _pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
     async def _program(self, words: list[str], env: dict[str, str], hear: Callable[[bytes], None]) -> tuple[int, bytes]:
         none, pipe = subprocess.DEVNULL, subprocess.PIPE
         child = await asyncio.create_subprocess_exec(*words, stdin=none, stdout=pipe, stderr=pipe, env=env)
@@ -80,6 +83,18 @@ class Channel(_calls.Channel):
         """Connects to a service of the peer; returns the streams of asyncio."""
         connection: _Connection = await self.stream(service)
         return connection.reader, connection.writer
+
+
+    def attach(self, job: str, start: int = 0, *, tail: int | None = None) -> JobOutput:
+        """Reads the output of a job from a byte on, or its last bytes, and then as it is written; iterate over it."""
+        return JobOutput(self, job, start, tail)
+
+
+class JobOutput(_calls.JobOutput):
+    __doc__ = _calls.JobOutput.__doc__
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self.pieces()
 
 
 class Input:
