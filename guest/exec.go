@@ -236,7 +236,7 @@ func (c *execCall) connect(cmd *exec.Cmd) (theirs []*os.File, err error) {
 	return []*os.File{reads[0], writes[1], writes[2]}, err
 }
 
-// stop ends all commands within some 0.4 s, and refuses new ones.
+// stop ends all commands within about 0.4 s, and refuses new ones.
 func (e *execService) stop() {
 	defer e.lock()()
 	e.isStopped = true
@@ -454,7 +454,7 @@ func (c *execCall) read() {
 	c.stream.drain()
 }
 
-// handle handles a record of the caller, and tells whether it is valid.
+// handle handles a record of the caller, and reports whether it is valid.
 func (c *execCall) handle(kind byte, payload []byte) bool {
 	isEof := kind == execEof && len(payload) == 1
 	switch {

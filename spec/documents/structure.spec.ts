@@ -134,10 +134,6 @@ const IDIOMS: Readonly<Record<string, RegExp>> = {
   current: /\bof the moment\b/gi,
   'human-readable': /\bfor people\b/gi,
   again: /\banew\b/gi,
-};
-
-/** The same, except in `UNREAD`. */
-const MORE_IDIOMS: Readonly<Record<string, RegExp>> = {
   'vproxy processes': /\bvproxys\b/gi,
   'about, or a few': /\bsome (?:hundreds?|tens?|tenths?|thousands?|\d[\d.,]*)\b/gi,
   'shows, says or reports whether': /\btells? whether\b/gi,
@@ -146,20 +142,12 @@ const MORE_IDIOMS: Readonly<Record<string, RegExp>> = {
   'use vproxy': /\btake vproxy\b/gi,
 };
 
-/** Those in documents alone, except in `UNREAD`: code has its own `else`. */
-const IDIOMS_OF_DOCUMENTS: Readonly<Record<string, RegExp>> = { otherwise: /[,;] else\b/gi };
-
-/** Files, and folders with a slash, that still have some of the latter. */
-const UNREAD: readonly string[] = [...['docs/exec.md', 'lib/services/exec/', 'guest/exec.go']];
+/** Those in documents only: code has its own `else`. */
+const IDIOMS_OF_DOCUMENTS: Readonly<Record<string, RegExp>> = { otherwise: /[,;] else\b(?! if\b)/gi };
 
 /** Each idiom in a file, with what to write instead. */
 function idiomsIn(file: string, text: string): string[] {
-  const isUnread = UNREAD.some((unread) => (unread.endsWith('/') ? file.startsWith(unread) : file === unread));
-  const idioms = {
-    ...IDIOMS,
-    ...(isUnread ? {} : MORE_IDIOMS),
-    ...(isUnread || !file.endsWith('.md') ? {} : IDIOMS_OF_DOCUMENTS),
-  };
+  const idioms = { ...IDIOMS, ...(file.endsWith('.md') ? IDIOMS_OF_DOCUMENTS : {}) };
   // A comment continues on the next line.
   const read = text.replace(/\s*\n\s*(?:\*|\/\/)?\s*/g, ' ');
   return Object.entries(idioms).flatMap(([better, idiom]) =>

@@ -41,7 +41,7 @@ export interface TerminalRecorders {
 /** A stream that a caller has opened to the service. */
 export type CallStream = Duplex & { readonly from?: string | null };
 
-/** Shared by all calls of a channel. */
+/** What all calls on a channel share. */
 export interface CallHost {
   readonly clock: Clock;
   readonly log: Log;

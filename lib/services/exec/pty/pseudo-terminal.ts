@@ -63,7 +63,7 @@ const SET_SIZE = ['mips', 'mipsel', 'ppc64'].includes(process.arch) ? 0x80087467
 
 let loaded: Promise<TerminalCalls> | null = null;
 
-/** Loads the calls of this machine, once. */
+/** Loads this machine's system calls, once. */
 export const loadTerminalCalls: LoadTerminalCalls = () => {
   loaded ??= load().catch((error: unknown) => {
     loaded = null;

@@ -20,7 +20,7 @@ export interface TerminalStreams {
 /** More than one read of a terminal returns, which is at most 4 KiB (N_TTY_BUF_SIZE of Linux). */
 const READ_BYTES = 16_384;
 
-/** Much more than the kernel buffers (some 12 KiB): later bytes were written after the end. */
+/** Much more than the kernel buffers (about 12 KiB): later bytes were written after the end. */
 const MAX_TAIL_BYTES = 1_048_576;
 
 /**
