@@ -1,11 +1,11 @@
 /** The Python package (python/): its types, and its wheel, installed without a network, with each of the programs in the guest. */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, cpSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { AS_GUEST, buildGuest } from '../guest-program/build.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText, temporaryFolder } from '../helpers/files.js';
 import { hasNeed } from '../helpers/needs.js';
 import { processPair } from '../helpers/process-pair.js';
 import { echo, localServer } from '../helpers/proxies.js';
@@ -27,7 +27,8 @@ test.before(() => {
   const [wheels, source] = [join(FOLDER, 'wheels'), join(FOLDER, 'source')];
   run(PYTHON, '-m', 'pip', 'wheel', ...offline, '--no-build-isolation', '-w', wheels, source);
   run(PYTHON, '-m', 'venv', join(FOLDER, 'venv'));
-  const [wheel = ''] = readdirSync(wheels);
+  const { version } = JSON.parse(projectText('package.json')) as { version: string };
+  const wheel = `vproxy-${version}-py3-none-any.whl`;
   run(join(FOLDER, 'venv/bin/pip'), 'install', ...offline, join(wheels, wheel));
 });
 
