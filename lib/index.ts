@@ -61,8 +61,8 @@ export type {
   TerminalRequest,
   TerminalSize,
 } from './services/exec/exec-messages.js';
-export type { JobPiece } from './services/exec/jobs/job-calls.js';
-export type { JobPlace, JobStatus } from './services/exec/jobs/job-messages.js';
+export type { JobEnd, JobGap, JobOutput, JobPiece } from './services/exec/jobs/job-calls.js';
+export type { JobPlace, JobStatus, StartedJob } from './services/exec/jobs/job-messages.js';
 export type { Permissions } from './services/permitted.js';
 export type { StreamWait } from './session/local-end.js';
 export { MuxStream } from './session/mux-stream.js';

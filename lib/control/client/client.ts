@@ -5,7 +5,7 @@ import type { LogLevel } from '../../events.js';
 import { type ExecCall, openError, runCommand } from '../../services/exec/exec-call.js';
 import { type Detachment, EXEC_SERVICE, type ExecRequest, type ExecResult } from '../../services/exec/exec-messages.js';
 import type { JobPiece } from '../../services/exec/jobs/job-calls.js';
-import type { JobPlace, JobStatus } from '../../services/exec/jobs/job-messages.js';
+import type { JobPlace, JobStatus, StartedJob } from '../../services/exec/jobs/job-messages.js';
 import type {
   BootStatus,
   ChannelStatus,
@@ -292,7 +292,10 @@ export class ControlClient {
    * Starts a command on the peer that outlives its caller; resolves when it runs. It has no input and no terminal, and its two
    * outputs are one. Rejects as `exec` does, and with the reason why it could not be run.
    */
-  async startJob(argv: readonly string[], { channel, tag, keepBytes, ...request }: CommandRequest & Detachment = {}) {
+  async startJob(
+    argv: readonly string[],
+    { channel, tag, keepBytes, ...request }: CommandRequest & Detachment = {},
+  ): Promise<StartedJob> {
     const { startJob } = await jobCalls();
     return startJob(await this.#openExec(channel), { argv, ...request, detach: { tag, keepBytes } });
   }
@@ -393,6 +396,7 @@ export interface AttachRequest extends JobRequest, JobPlace {
 
 /** A job, with its channel. */
 export interface JobOfChannel extends JobStatus {
+  /** The label of its channel. */
   readonly channel: string;
 }
 

@@ -5,20 +5,49 @@ import { encodeRecord, MAX_RECORD_BYTES } from '../../../util/bytes/records.js';
 import { escapeText } from '../../../util/escape.js';
 import { readRecords } from '../../read-records.js';
 import { decodeExit, EXEC_KIND, type ExecRequest, type ExecResult, encodeStart } from '../exec-messages.js';
-import { decodeFrom, decodeJobs, decodeStartedJob, encodeJson, type JobPlace, type JobStatus } from './job-messages.js';
+import {
+  decodeFrom,
+  decodeJobs,
+  decodeStartedJob,
+  encodeJson,
+  type JobPlace,
+  type JobStatus,
+  type StartedJob,
+} from './job-messages.js';
 
-/** A piece of a job's output, with the number of its first byte; or how the job ended, the last piece. */
-export type JobPiece =
-  | { readonly kind: 'output'; readonly at: number; readonly bytes: Buffer }
-  /** These bytes are no longer kept. */
-  | { readonly kind: 'gap'; readonly at: number; readonly droppedBytes: number }
-  | { readonly kind: 'end'; readonly result: ExecResult };
+/** Output of a job. */
+export interface JobOutput {
+  /** The kind of piece. */
+  readonly kind: 'output';
+  /** The number of the first byte. */
+  readonly at: number;
+  /** What the job wrote, to either of its outputs. */
+  readonly bytes: Buffer;
+}
+
+/** Output of a job that is no longer kept. */
+export interface JobGap {
+  /** The kind of piece. */
+  readonly kind: 'gap';
+  /** The number of the first byte. */
+  readonly at: number;
+  /** How many bytes there were. */
+  readonly droppedBytes: number;
+}
+
+/** The end of a job. */
+export interface JobEnd {
+  /** The kind of piece. */
+  readonly kind: 'end';
+  /** How it ended. */
+  readonly result: ExecResult;
+}
+
+/** A piece of what a reader of a job gets; the end is the last one. */
+export type JobPiece = JobOutput | JobGap | JobEnd;
 
 /** Starts a job; resolves when it runs. Rejects with the reason why it does not. */
-export const startJob = (
-  stream: Duplex,
-  request: ExecRequest,
-): Promise<{ readonly id: string; readonly pid: number }> =>
+export const startJob = (stream: Duplex, request: ExecRequest): Promise<StartedJob> =>
   ask(stream, encodeStart(request), EXEC_KIND.STARTED, decodeStartedJob);
 
 export const listJobs = (stream: Duplex): Promise<JobStatus[]> =>
@@ -84,7 +113,7 @@ async function* converse(stream: Duplex, request: Buffer): ReturnType<typeof rea
   }
 }
 
-/** Decodes an EXIT. Throws the error that it may have. */
+/** Decodes an EXIT. Throws its error, if it has one. */
 function decodeEnd(payload: Buffer): ExecResult {
   const result = decodeExit(payload);
   if (result.error === null) return result;

@@ -7,20 +7,23 @@ import { decode, isCount, isText, wrong } from '../exec-messages.js';
 export interface JobStatus {
   /** 8 hexadecimal digits, unique in the channel. */
   readonly id: string;
+  /** The name that it was given. */
   readonly tag: string | null;
   /** The first 8 words; long ones are shortened. */
   readonly argv: readonly string[];
   /** The user that it runs as. */
   readonly user: string | null;
+  /** Its process id there. */
   readonly pid: number;
   /** ISO 8601, by the clock of the peer. */
   readonly startedAt: string;
   /** Null while it runs. */
   readonly endedAt: string | null;
-  /** Its exit status; null while it runs, and if it did not exit by itself. */
+  /** Its exit status; null while it runs, and if it did not exit. */
   readonly status: number | null;
-  /** The signal that ended it; else null. */
+  /** The signal that ended it; otherwise null. */
   readonly signal: string | null;
+  /** Whether its timeout ended it. */
   readonly timedOut: boolean;
   /** Bytes of output written so far. */
   readonly bytes: number;
@@ -49,8 +52,16 @@ export function decodeJobRequest(payload: Buffer): JobPlace & { readonly id: str
   return { id, from: first, tail: last };
 }
 
+/** A job that has started. */
+export interface StartedJob {
+  /** 8 hexadecimal digits, unique in the channel. */
+  readonly id: string;
+  /** Its process id there. */
+  readonly pid: number;
+}
+
 /** Decodes the STARTED of a job. Throws `protocol-error`. */
-export function decodeStartedJob(payload: Buffer): { readonly id: string; readonly pid: number } {
+export function decodeStartedJob(payload: Buffer): StartedJob {
   const { job: id, pid } = decode(payload, 'STARTED');
   if (!isJobId(id) || !isPid(pid)) throw wrong('STARTED', 'job');
   return { id, pid };
