@@ -69,7 +69,7 @@ export const FINDINGS = {
   'socket-listens': ok,
   'socket-answered': ok,
   'not-vproxy': fail('connect to the port or the socket of vproxy, not to a monitor, a console or another server'),
-  'socket-type': fail('use a stream socket, such as that of a chardev'),
+  'socket-type': fail("use a stream socket, such as a chardev's"),
   'socket-taken': fail('stop the program that is connected'),
   'socket-queue': warn('stop the programs that are waiting'),
   'process-stopped': warn('resume it: kill -CONT'),
