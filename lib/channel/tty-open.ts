@@ -171,8 +171,9 @@ async function openRaw(device: string, baud: number | null, description: string,
   const release = async () => {
     const isHeldUp = saved !== null && (await stty(RAW).catch(() => null))?.end === 'too-slow';
     if (isHeldUp) await hangUp().catch(() => undefined);
+    // While it is open, no other device gets its path: that of a pseudo-terminal is reused.
+    if (saved !== null) await stty([saved]).catch(() => undefined);
     closeSync(keeper);
-    if (saved !== null) await stty([saved]);
     cancelAtExit();
   };
   let releasing: Promise<void> | null = null;
