@@ -3,13 +3,21 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
- * Returns the licence texts of vproxy and of the packages in a bundle. `metafile` is esbuild's; `more` are folders of installed
- * packages that accompany the bundle.
+ * Returns the licence texts of vproxy and of the packages in a bundle, each once, after the packages that have it with their
+ * copyright notices. `metafile` is esbuild's; `more` are folders of installed packages that accompany the bundle.
  */
 export function formatLicences(metafile, version, more = []) {
-  const own = existsSync('LICENSE') ? readFileSync('LICENSE', 'utf8').trim() : '';
-  const folders = [...bundledPackages(metafile), ...more.filter((folder) => existsSync(folder))];
-  return `${[`vproxy ${version}\n\n${own}`, ...formatNotices(folders)].join('\n\n---\n\n')}\n`;
+  const own = { title: `vproxy ${version}`, text: existsSync('LICENSE') ? readFileSync('LICENSE', 'utf8') : '' };
+  const others = [...bundledPackages(metafile), ...more.filter((folder) => existsSync(folder))].map(readLicence);
+  const byTerms = new Map();
+  for (const part of [own, ...others].map(separateTerms)) {
+    const key = part.terms.toLowerCase().replace(/[^a-z]+/g, ' ');
+    byTerms.set(key, [...(byTerms.get(key) ?? []), part]);
+  }
+  const parts = [...byTerms.values()].map((packages) =>
+    [...packages.map(({ title, notice }) => `${title}\n\n${notice}`.trim()), packages[0].terms].join('\n\n'),
+  );
+  return `${parts.join('\n\n---\n\n')}\n`;
 }
 
 /** Lists the folders of the packages that a bundle contains parts of. */
@@ -18,14 +26,19 @@ function bundledPackages({ inputs }) {
   return [...new Set(folders.filter((folder) => folder !== undefined))].sort();
 }
 
-/** Formats each licence once, after the names of all packages that have it. */
-function formatNotices(folders) {
-  const packages = new Map();
-  for (const folder of folders) {
-    const { name, version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
-    const file = readdirSync(folder).find((one) => /^licen[cs]e/i.test(one));
-    const text = file === undefined ? `Licence: ${license}` : readFileSync(join(folder, file), 'utf8').trim();
-    packages.set(text, [...(packages.get(text) ?? []), `${name} ${version}`]);
-  }
-  return [...packages].map(([text, names]) => `${names.join('\n')}\n\n${text}`);
+function readLicence(folder) {
+  const { name, version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+  const file = readdirSync(folder).find((one) => /^licen[cs]e/i.test(one));
+  const text = file === undefined ? `Licence: ${license}` : readFileSync(join(folder, file), 'utf8');
+  return { title: `${name} ${version}`, text };
+}
+
+/** Splits a licence before its terms, which many packages share; the notice before them is a package's own. */
+function separateTerms({ title, text }) {
+  const at = Math.max(0, text.search(/^Permission (?:is hereby granted|to use)/m));
+  const terms = text
+    .slice(at)
+    .trim()
+    .replace(/^[ \t]+/gm, '');
+  return { title, notice: text.slice(0, at).trim(), terms };
 }
