@@ -27,7 +27,7 @@ import { JobTable } from '../../lib/services/exec/jobs/job-table.js';
 import { KeptOutput } from '../../lib/services/exec/jobs/kept-output.js';
 import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
 import { systemClock } from '../../lib/util/clock.js';
-import { resettingPair } from '../helpers/channel-pair.js';
+import { duplexPair, resettingPair } from '../helpers/channel-pair.js';
 import { TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { openFiles } from '../helpers/measures.js';
@@ -494,6 +494,18 @@ test('R-JOBS-7: null is as if absent, and what follows a request is ignored', as
   const jobs = listJobs(near);
   near.write(Buffer.alloc(100_000, 255));
   t.deepEqual(await jobs, []);
+});
+
+test('a peer that does not list its jobs is given 10 s', async (t) => {
+  const clock = new ManualClock();
+  const [near, far] = duplexPair();
+  far.on('error', () => undefined).resume();
+  const jobs = listJobs(near, clock);
+  clock.advance(9999);
+  t.false(near.destroyed);
+  clock.advance(1);
+  await t.throwsAsync(jobs, { code: 'stalled', message: 'the peer did not list its jobs within 10 s' });
+  t.deepEqual([near.destroyed, clock.pending], [true, 0]);
 });
 
 test('a caller that is gone before its job has started does not run it', async (t) => {

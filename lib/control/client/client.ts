@@ -302,7 +302,7 @@ export class ControlClient {
 
   /**
    * The jobs of a channel, by default of all channels whose peer allows commands: the running ones, and for an hour those
-   * that have ended. Rejects as `exec` does, for all channels only if it fails on each.
+   * that have ended. Rejects as `exec` does, and with `stalled`; for all channels only if it fails on each.
    */
   async jobs({ channel }: JobRequest = {}): Promise<JobOfChannel[]> {
     if (channel !== undefined) {
@@ -384,7 +384,7 @@ export interface CommandRequest extends Omit<ExecRequest, 'argv'> {
 
 /** Options for a request about jobs. */
 export interface JobRequest {
-  /** The label of the channel. Default: the only one. */
+  /** The label of the channel. Default: the only one; for `jobs` all. */
   readonly channel?: string | undefined;
 }
 

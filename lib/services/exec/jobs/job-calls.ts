@@ -2,6 +2,7 @@
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../../../errors.js';
 import { encodeRecord, MAX_RECORD_BYTES } from '../../../util/bytes/records.js';
+import { type Clock, systemClock } from '../../../util/clock.js';
 import { escapeText } from '../../../util/escape.js';
 import { readRecords } from '../../read-records.js';
 import { decodeExit, EXEC_KIND, type ExecRequest, type ExecResult, encodeStart } from '../exec-messages.js';
@@ -50,8 +51,15 @@ export type JobPiece = JobOutput | JobGap | JobEnd;
 export const startJob = (stream: Duplex, request: ExecRequest): Promise<StartedJob> =>
   ask(stream, encodeStart(request), EXEC_KIND.STARTED, decodeStartedJob);
 
-export const listJobs = (stream: Duplex): Promise<JobStatus[]> =>
-  ask(stream, encodeRecord(EXEC_KIND.LIST, ''), EXEC_KIND.JOBS, decodeJobs);
+/** How long a runner may take to list its jobs. */
+const LIST_MS = 10_000;
+
+/** Rejects with `stalled` if the runner is silent for 10 s: the jobs of other channels are waiting to be shown. */
+export async function listJobs(stream: Duplex, clock: Clock = systemClock): Promise<JobStatus[]> {
+  const silent = new VproxyError('stalled', `the peer did not list its jobs within ${LIST_MS / 1000} s`);
+  const cancel = clock.schedule(LIST_MS, () => stream.destroy(silent));
+  return ask(stream, encodeRecord(EXEC_KIND.LIST, ''), EXEC_KIND.JOBS, decodeJobs).finally(cancel);
+}
 
 /** Ends a job with TERM, then KILL; resolves when it has ended. Rejects with `not-found`. */
 export const stopJob = (stream: Duplex, id: string): Promise<ExecResult> =>
