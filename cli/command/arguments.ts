@@ -1,5 +1,5 @@
 /** The arguments of a command. */
-import { badArgument } from '../../lib/errors.js';
+import { badArgument, type VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { DURATION_FORM, formatUnits, parseDuration, parseUnits, SIZES } from '../../lib/util/units.js';
 
@@ -43,8 +43,15 @@ export class Arguments {
   }
 
   /** The value of an option as a number from `least` to `most` with at most three decimals. Throws `bad-argument`. */
-  number(option: string, unit: string | null, least: number, most: number): number | undefined {
-    return this.#parseNumber(option, unit === null ? 'a number' : `a number of ${unit}`, least, most);
+  number(option: string, least: number, most: number): number | undefined {
+    return this.#parseNumber(option, 'a number', least, most);
+  }
+
+  /** The value of an option as a whole number, `what`, from `least` to `most`. Throws `bad-argument`. */
+  whole(option: string, what: string, least: number, most: number): number | undefined {
+    const value = this.#parseNumber(option, what, least, most);
+    if (value === undefined || Number.isInteger(value)) return value;
+    throw this.#notNumber(option, `${what} from ${least} to ${most}`);
   }
 
   /**
@@ -63,9 +70,7 @@ export class Arguments {
     if (value === undefined) return undefined;
     const bytes = parseUnits(value, SIZES) ?? Number.NaN;
     if (bytes <= most) return bytes;
-    throw badArgument(
-      `--${option}: "${escapeText(value, 64)}" is not a number of bytes up to ${formatUnits(most, SIZES)}`,
-    );
+    throw this.#notNumber(option, `a number of bytes up to ${formatUnits(most, SIZES)}`);
   }
 
   #parseNumber(option: string, what: string, least: number, most: number, also = ''): number | undefined {
@@ -73,7 +78,10 @@ export class Arguments {
     if (value === undefined) return undefined;
     const parsed = /^\d{1,10}(\.\d{1,3})?$/.test(value) ? Number(value) : Number.NaN;
     if (parsed >= least && parsed <= most) return parsed;
-    const message = `--${option}: "${escapeText(value, 64)}" is not ${what} from ${least} to ${most}${also}`;
-    throw badArgument(message);
+    throw this.#notNumber(option, `${what} from ${least} to ${most}${also}`);
+  }
+
+  #notNumber(option: string, expected: string): VproxyError {
+    return badArgument(`--${option}: "${escapeText(this.text(option) ?? '', 64)}" is not ${expected}`);
   }
 }

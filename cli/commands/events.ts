@@ -38,7 +38,7 @@ export const command: Command = {
   },
   operands: ['[LABEL]'],
   async run(args) {
-    const replay = args.number('replay', 'events', 0, MAX_REPLAY);
+    const replay = args.whole('replay', 'a number of events', 0, MAX_REPLAY);
     if (args.has('follow') && args.has('no-follow')) throw badArgument('--follow: not allowed with --no-follow');
     const label = channelOf(args, args.operands[0]);
     const isWanted = readFilter(args, label);

@@ -32,7 +32,7 @@ export const command: Command = {
 const EXIT_UNANSWERED = 1;
 
 async function ping(args: Arguments): Promise<number> {
-  const count = args.number('count', 'pings', 1, 1e9) ?? Number.POSITIVE_INFINITY;
+  const count = args.whole('count', 'a number of pings', 1, 1e9) ?? Number.POSITIVE_INFINITY;
   const intervalMs = (args.seconds('interval', 0, 3600) ?? 1) * 1000;
   const named = channelOf(args, args.operands[0]);
   const control = await openControl(args);

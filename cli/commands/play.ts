@@ -42,7 +42,7 @@ export const command: Command = {
 
 async function play(args: Arguments): Promise<number> {
   const [path = ''] = args.operands;
-  const speed = args.number('speed', null, 0.01, 1000) ?? 1;
+  const speed = args.number('speed', 0.01, 1000) ?? 1;
   const idleLimitS = args.seconds('idle-limit', 0, MAX_SECONDS) ?? MAX_SECONDS;
   if (args.has('raw')) return writeAll(path);
   if (!isatty(1)) throw badArgument('play: standard output is not a terminal; --raw writes all output at once');

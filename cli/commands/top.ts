@@ -24,7 +24,7 @@ export const command: Command = {
   meant: ['top --name LABEL'],
   async run(args) {
     const intervalMs = (args.seconds('interval', 0.1, 3600) ?? 1) * 1000;
-    const count = args.number('count', 'updates', 1, 1e9) ?? Number.POSITIVE_INFINITY;
+    const count = args.whole('count', 'a number of updates', 1, 1e9) ?? Number.POSITIVE_INFINITY;
     const control = await openControl(args);
     // Fail before the screen is switched, so that the error stays visible.
     await control.status();

@@ -83,7 +83,7 @@ export function readExecArguments(
   const isJson = args.has('json');
   const timeoutS = args.seconds('timeout', 0, MAX_SECONDS);
   const killAfterS = args.seconds('kill-after', 0, MAX_SECONDS);
-  const failureStatus = args.number('failure-status', null, 0, 255);
+  const failureStatus = args.whole('failure-status', 'a whole number', 0, 255);
   if (args.has('tty') && args.has('no-tty')) throw badArgument('-t: not allowed with -T');
   if (args.has('interactive') && args.has('no-stdin')) throw badArgument('-i: not allowed with -n');
   if (args.has('tty') && isJson) throw badArgument('-t: not allowed with --json');
@@ -112,7 +112,7 @@ export function readExecArguments(
     timeoutMs: timeoutS === undefined || timeoutS === 0 ? undefined : timeoutS * 1000,
     killAfterMs: killAfterS === undefined ? undefined : killAfterS * 1000,
     /** Null: one for each kind of failure. */
-    failureStatus: failureStatus === undefined ? null : Math.trunc(failureStatus),
+    failureStatus: failureStatus ?? null,
   };
 }
 

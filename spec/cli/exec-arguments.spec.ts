@@ -56,7 +56,8 @@ test('invalid and contradictory words are rejected', (t) => {
     [['--timeout', 'soon'], /^--timeout: "soon" is not a number of seconds/],
     [['--timeout', '300000h'], /^--timeout: "300000h" is not a number of seconds from 0 to 1000000000/],
     [['--channel', 'a', 'b:'], 'two channels given, "a" and "b"; name one'],
-    [['--failure-status', '256'], '--failure-status: "256" is not a number from 0 to 255'],
+    [['--failure-status', '256'], '--failure-status: "256" is not a whole number from 0 to 255'],
+    [['--failure-status', '2.5'], '--failure-status: "2.5" is not a whole number from 0 to 255'],
     [['--env', '=x'], '--env: "=x" has no name; expected NAME or NAME=VALUE'],
     [['-n=yes'], '-n: takes no value'],
   ] as const) {

@@ -123,10 +123,10 @@ test(reads, [], 'missing FILE; usage: vproxy try [--count COUNT] [--key FILE]…
 
 test('invalid numbers are rejected', (t) => {
   const read = (text: string) => new Arguments(new Map([['wait', [text]]]), []);
-  t.is(read('1.5').number('wait', 'seconds', 0, 10), 1.5);
-  t.is(read('007').number('wait', 'seconds', 0, 10), 7);
-  for (const text of ['', '-1', '1e1', '0x1', ' 1', '11', '1.', '1.2345', 'NaN']) {
+  t.is(read('1.5').number('wait', 0, 10), 1.5);
+  t.is(read('007').whole('wait', 'a number of pings', 0, 10), 7);
+  for (const text of ['', '-1', '1e1', '0x1', ' 1', '11', '1.', '1.5', '1.2345', 'NaN']) {
     const message = `--wait: "${text}" is not a number of pings from 0 to 10`;
-    t.throws(() => read(text).number('wait', 'pings', 0, 10), { message });
+    t.throws(() => read(text).whole('wait', 'a number of pings', 0, 10), { message });
   }
 });
