@@ -200,6 +200,28 @@ class Jobs(unittest.TestCase):
             vm.start(["/nonexistent"])
         self.assertEqual(failed.exception.code, "command-not-found")
 
+    def test_a_peer_that_ends_a_reader_without_a_result_is_not_asked_again(self):
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
+            server.bind(f"{folder}/fake.sock")
+            server.listen()
+            answers = [b"101 Upgrade\r\nVproxy-End: /v1/connect/1\r\n\r\n", b'200 OK\r\n\r\n{"error": null}']
+
+            def serve():
+                for answer in answers:
+                    with server.accept()[0] as connection:
+                        while b"\r\n\r\n" not in connection.recv(4096):
+                            pass
+                        connection.sendall(b"HTTP/1.1 " + answer)
+                        connection.shutdown(socket.SHUT_WR)
+                        connection.recv(4096)
+
+            thread = threading.Thread(target=serve)
+            thread.start()
+            with self.assertRaises(Lost) as failed:
+                list(Vproxy(f"{folder}/fake.sock").channel("vm1").attach("00000000"))
+            thread.join()
+            self.assertEqual(failed.exception.code, "exec-unavailable")
+
     def test_asyncio(self):
         async def main():
             vm = aio.Vproxy().channel()
@@ -328,17 +350,18 @@ class Disturbed(unittest.TestCase):
     def test_a_job_is_read_through_an_upgrade(self):
         process = Vproxy()
         vm = process.channel()
-        job = vm.start(["sh", "-c", "for i in $(seq 30); do echo $i; sleep 0.1; done"])
-        output = vm.attach(job)
-        pieces = iter(output)
-        first = next(pieces)
-        pid = process.ask("POST", "/v1/upgrade", body={"waitS": 60})["pid"]
-        try:
-            expected = "".join(f"{number}\n" for number in range(1, 31)).encode()
-            self.assertEqual(first + b"".join(pieces), expected)
-            self.assertEqual(output.end.returncode, 0)
-        finally:
-            os.kill(pid, 15)
+        with tempfile.TemporaryDirectory() as folder:
+            # Its end waits for that of the upgrade, which must not wait for the reader.
+            job = vm.start(["sh", "-c", f"echo begun; until [ -e {folder}/go ]; do sleep 0.05; done; echo over"])
+            output = vm.attach(job)
+            pieces = iter(output)
+            self.assertEqual(next(pieces), b"begun\n")
+            pid = process.ask("POST", "/v1/upgrade", body={"waitS": 20})["pid"]
+            try:
+                open(f"{folder}/go", "x").close()
+                self.assertEqual((b"".join(pieces), output.end.returncode), (b"over\n", 0))
+            finally:
+                os.kill(pid, 15)
 
     def test_a_lost_channel(self):
         process = Vproxy()

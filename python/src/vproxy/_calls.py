@@ -199,9 +199,13 @@ class Channel:
         return call.state.job
 
     async def jobs(self) -> list[core.Json]:
-        """The commands that ``start`` started: those that run, and for an hour those that have ended."""
-        call = await self._exec(core.job_request(core.LIST))
+        """
+        The commands that ``start`` started: those that run, and for an hour those that have ended. Raises TimedOut if the
+        peer is silent for 10 s.
+        """
+        call = await self._exec(core.job_request(core.LIST), core.GRACE_S)
         with closing(call.connection):
+            call.connection.set_timeout(core.GRACE_S)
             while True:
                 for _, payload in call.state.receive(await call.receive()):
                     await call.finish()
@@ -352,18 +356,20 @@ class Call:
         try:
             data = await self.connection.receive()
         except TimeoutError as error:
-            raise TimedOut("stalled", "the peer did not end the command when its time was over") from error
+            raise TimedOut("stalled", "the peer did not answer in time") from error
         except OSError:
             pass
         if not data:
-            raise self.state.lost(await self._end_reason())
+            reason = await self._end_reason()
+            raise self.state.lost(reason) from reason
         return data
 
     async def _end_reason(self) -> VproxyError | None:
         try:
             return core.reported(await self._process.ask("GET", self._end_path, timeout=core.REASON_S))
         except VproxyError as error:
-            return error
+            # The process has gone; its successor does not know the stream.
+            return Lost("control-unavailable", str(error))
         except core.BAD_JSON:
             return None
 
@@ -406,9 +412,12 @@ class JobOutput:
                             self.position += len(piece)
                             yield piece
                 self.end = call.state.end
-            except Lost:
+            except Lost as error:
                 if not was_open:
                     raise
+                # A peer that ended the stream itself would do so again.
+                if error.code == "exec-unavailable" and not isinstance(error.__cause__, Lost):
+                    raise Lost(error.code, "the peer ended the output of the job without a result") from error
                 await self._channel.process._pause(_AGAIN_S)
 
 
