@@ -208,9 +208,10 @@ export function requireFreePlaces(coming: readonly ProxyChannel[], staying: Iter
 /** Commits a prepared plan: nothing here waits or can fail. */
 function commit(plan: Plan, adoptions: readonly (() => void)[], holder: ChannelHolder): void {
   for (const adopt of adoptions) adopt();
-  for (const channel of plan.comingChannels) {
-    const replaced = plan.goingChannels.find(({ label }) => label === channel.label);
-    if (replaced !== undefined) channel.egresses.inherit(replaced.egresses.changes);
+  const going = new Map(plan.goingChannels.map((channel) => [channel.label, channel]));
+  for (const { label, egresses } of plan.comingChannels) {
+    const replaced = going.get(label);
+    if (replaced !== undefined) egresses.inherit(replaced.egresses.changes);
   }
   for (const { channel, forwards } of plan.adoptions) {
     channel.isDeclared = true;
