@@ -1,4 +1,4 @@
-/** A command that outlives its caller: its output, its end, and whoever waits for either. */
+/** A command that outlives its caller, with its output, its result and its readers. */
 import { Writable } from 'node:stream';
 import type { StartedFacts } from '../command-log.js';
 import type { ExecResult } from '../exec-messages.js';
