@@ -12,7 +12,7 @@ import { openJob } from './jobs.js';
 export const command: Command = {
   usage: 'attach [LABEL/]ID [--from BYTE | --tail BYTES]',
   about:
-    'Prints the output of a job, what is kept of it and then as it is written, and ends with the status of the job, or with 125. When the channel is lost, it continues where it was. Ctrl-C only ends this command.',
+    'Prints what is kept of the output of a job, then more as it is written, and exits with the status of the job, or 125. It continues after a lost channel. Ctrl-C ends only this command.',
   examples: [
     ['vproxy attach vm1/1f0c92ab', 'All that is kept, then as it is written'],
     ['vproxy attach vm1/1f0c92ab --tail 1000', 'From the last 1000 bytes on'],

@@ -13,7 +13,7 @@ export const allow = changing(
   {
     usage: 'egress allow [CHANNEL/]EGRESS DESTINATION:PORTS... [--for TIME] [--channel LABEL] [--json]',
     about:
-      'Allows the peer more destinations, spelled as in the configuration: for a time, or until vproxy egress reset or the end of the process. When the time is over, connections that they allowed are reset. Whatever the configuration denies stays denied.',
+      'Allows more destinations, spelled as in the configuration, for a time or until vproxy egress reset. Then the connections that they allowed are reset. What the configuration denies stays denied.',
     examples: [
       ['vproxy egress allow internet deb.debian.org:80 --for 15m', 'While packages are installed'],
       ['vproxy egress allow vm1/internet "*.example.org:443" 192.0.2.7:22', 'Until vproxy egress reset'],
@@ -31,7 +31,7 @@ export const block = changing(
   {
     usage: 'egress block [CHANNEL/]EGRESS [--channel LABEL] [--json]',
     about:
-      'Denies everything, drops the entries that vproxy egress allow has added, and resets all connections through the egress. This lasts until vproxy egress reset or the end of the process.',
+      'Denies everything, drops what vproxy egress allow has added, and resets all connections. This lasts until vproxy egress reset or the end of the process.',
     examples: [['vproxy egress block vm1/internet', 'When a machine needs it no longer']],
   },
   (control, { name, channel }) => control.blockEgress(name, channel),
