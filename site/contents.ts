@@ -41,6 +41,8 @@ export const SECTIONS: readonly Section[] = [
     documents: [
       'docs/cli.md',
       'docs/channels.md',
+      'docs/channel-kinds.md',
+      'docs/channel-options.md',
       'docs/config.md',
       'docs/control.md',
       'docs/errors.md',
