@@ -58,6 +58,7 @@ export const SECTIONS: readonly Section[] = [
     documents: [
       'docs/services.md',
       'docs/operations.md',
+      'docs/kubernetes.md',
       'docs/security.md',
       'SECURITY.md',
       'docs/reliability.md',

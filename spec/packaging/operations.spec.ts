@@ -1,5 +1,5 @@
 /**
- * docs/operations.md, the Grafana dashboard, the alerts and the sidecar: they refer to existing metrics, in queries that
+ * docs/operations.md, docs/kubernetes.md, the Grafana dashboard, the alerts and the sidecar: they refer to existing metrics, in queries that
  * Prometheus accepts, and to existing commands.
  */
 import { spawnSync } from 'node:child_process';
@@ -21,7 +21,7 @@ const ALERTS = projectText('packaging/prometheus/alerts.yml');
 const { panels, variables } = parseDashboard(TEXT);
 const queries = panels.flatMap(({ targets }) => targets.map(({ query }) => query));
 
-const operations = projectText('docs/operations.md');
+const operations = projectText('docs/operations.md') + projectText('docs/kubernetes.md');
 const sidecar = projectText('packaging/kubernetes/sidecar.yaml');
 
 /** The metrics in docs/control.md, which another spec compares with the server, with their labels. */
