@@ -25,7 +25,7 @@ Compares vproxy with its peers, on the same work in the same run.
   --axis             plots instead of the table: figures by streams, message size and latency of the channel;
                      2 rounds (with --quick 1) in about eight minutes (three), of vproxy, relays and yamux
   --plots FOLDER     with --axis: the folder of the plots, one for each axis: ${PLOT_FILES} (bench-plots)
-  --documents        write the figures into README.md and docs/performance.md: the tables that were measured
+  --documents        write the figures into README.md, docs/performance.md and its notebook: the tables that were measured
                      completely, by every contender
   --json FILE        the file of the figures (bench.json)
   --help             show this help

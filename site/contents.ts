@@ -70,7 +70,7 @@ export const SECTIONS: readonly Section[] = [
   },
   {
     title: 'Contribute',
-    documents: ['CONTRIBUTING.md', 'docs/architecture.md', 'docs/testing.md'],
+    documents: ['CONTRIBUTING.md', 'docs/architecture.md', 'docs/testing.md', 'docs/performance-notebook.md'],
   },
 ];
 

@@ -1,4 +1,4 @@
-/** The output of `npm run bench -- --documents`: the README's table, and the tables of docs/performance.md. */
+/** The output of `npm run bench -- --documents`: the tables of the README, of docs/performance.md, and of its notebook. */
 import { formatCount } from '../../lib/util/units.js';
 import type { BenchOptions } from '../options.js';
 import type { BarResult } from '../report/bars.js';
@@ -8,10 +8,12 @@ import { type Results, rowsOf } from '../results.js';
 import { SIDE_TABLES } from '../side-tables.js';
 import { WORK } from '../work/list.js';
 import type { DocumentPart } from './parts.js';
-import { formatBarTables, formatFolded, formatMedians, formatRanges, type LeadRow } from './tables.js';
+import { formatBarTable, formatMedians, formatRanges, type LeadRow } from './tables.js';
 
 const README = 'README.md';
 const PERFORMANCE = 'docs/performance.md';
+/** For contributors: everything that the other two do not show. */
+export const NOTEBOOK = 'docs/performance-notebook.md';
 
 /** The columns of the README's table, vproxy with its default settings first. */
 const README_COLUMNS: readonly Column[] = [
@@ -37,10 +39,11 @@ const LEAD_ROWS: readonly LeadRow[] = [
   ECHO,
   { title: 'echo next to 8 bulk streams, p99, µs', work: 'beside-bulk', key: 'p99' },
   { title: 'connections, 1 at a time, /s', work: 'connections-1', key: 'rate' },
-  { title: 'idle stream, both sides, KB', work: 'idle', key: 'both-1000' },
+  { title: '1,000 idle streams, both sides, KB each', work: 'idle', key: 'both-1000' },
+  { title: '10,000 idle streams, both sides, KB each', work: 'idle', key: 'both-10000' },
 ];
 
-/** vproxy with its default settings, which is in both tables of all rows. */
+/** vproxy with its default settings, which is in both tables. */
 const DEFAULTS = 'vproxy';
 
 /** The oldest version that vproxy runs on. */
@@ -61,20 +64,15 @@ export function benchParts({ options, missing, results, bars, machine }: BenchFi
   const works = WORK.map(({ id }) => id);
   const run = `${describeRun(rounds, machine)}, ${amounts.bytes / 1e6} MB per transfer`;
   const beside = { missing, results };
-  /** The rows of a table, and all of them folded. */
-  const twice = (title: string, isMeant: (id: string) => boolean): string => {
-    const figures = { ...beside, columns: contenders.filter(({ id }) => id === DEFAULTS || isMeant(id)) };
-    const all = formatFolded(
-      `${title}: all rows, with minimum and maximum`,
-      formatRanges(rowsOf(WORK, amounts), figures),
-    );
-    return `${title}:\n\n${formatMedians(LEAD_ROWS, figures)}\n\n${all}`;
+  const tableOf = (title: string, isMeant: (id: string) => boolean): string => {
+    const columns = contenders.filter(({ id }) => id === DEFAULTS || isMeant(id));
+    return `${title}:\n\n${formatMedians(LEAD_ROWS, { ...beside, columns })}`;
   };
   const isSetting = (id: string): boolean => id.startsWith(`${DEFAULTS}-`);
   if (machine.node.startsWith(OLD_NODE)) {
     const columns = contenders.filter(({ id }) => id === DEFAULTS || isSetting(id));
     const content = `Medians of ${run}.\n\n${formatMedians(LEAD_ROWS, { ...beside, columns })}`;
-    return [{ file: PERFORMANCE, name: 'node-20', works: LEAD_ROWS.map(({ work }) => work), content }];
+    return [{ file: NOTEBOOK, name: 'node-20', works: LEAD_ROWS.map(({ work }) => work), content }];
   }
   return [
     {
@@ -82,16 +80,16 @@ export function benchParts({ options, missing, results, bars, machine }: BenchFi
       content: `${formatMedians(README_ROWS, { ...beside, columns: README_COLUMNS })}\n\nMedians of ${run}.`,
     },
     {
-      ...{ file: PERFORMANCE, name: 'figures', works },
+      ...{ file: PERFORMANCE, name: 'figures', works: LEAD_ROWS.map(({ work }) => work) },
       content: [
         `Medians of ${run}.`,
-        twice('vproxy compared with others', (id) => !isSetting(id)),
-        twice('vproxy with other settings', isSetting),
+        tableOf('vproxy compared with others', (id) => !isSetting(id)),
+        tableOf('vproxy with other settings', isSetting),
       ].join('\n\n'),
     },
-    { file: PERFORMANCE, name: 'bars', works: [...works, 'command'], content: formatBarTables(bars) },
+    { file: NOTEBOOK, name: 'bars', works: [...works, 'command'], content: formatBarTable(bars) },
     ...SIDE_TABLES.map(({ work, columns }) => ({
-      ...{ file: PERFORMANCE, name: work.id, works: [work.id] },
+      ...{ file: NOTEBOOK, name: work.id, works: [work.id] },
       content: `${describeRanges(rounds, machine)}.\n\n${formatRanges(rowsOf([work], amounts), { columns, missing: new Set(), results })}`,
     })),
   ];

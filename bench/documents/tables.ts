@@ -1,4 +1,4 @@
-/** Tables of figures and targets for the documents: the most important rows, and the rest folded below. */
+/** Tables of figures and targets for the documents. */
 import { type BarResult, barCells } from '../report/bars.js';
 import { type Column, figureLines, formatMedian } from '../report/figures-table.js';
 import type { ResultRow, Results } from '../results.js';
@@ -37,24 +37,14 @@ export function formatRanges(rows: readonly ResultRow[], { columns, missing, res
   return formatMarkdownTable([['', ...columns.map(({ title }) => title)], ...lines]);
 }
 
-/** Text that readers open. */
-export function formatFolded(summary: string, content: string): string {
-  return `<details>\n<summary>${summary}</summary>\n\n${content}\n\n</details>`;
-}
-
-/** The missed targets, and below them those that are met, folded; empty when no figure was measured. */
-export function formatBarTables(bars: readonly BarResult[]): string {
+/** The number of targets, and the missed ones; empty when no figure was measured. */
+export function formatBarTable(bars: readonly BarResult[]): string {
   const measured = bars.filter(({ ratio }) => ratio !== undefined);
   if (measured.length === 0) return '';
-  const tableOf = (some: readonly BarResult[]): string =>
-    formatMarkdownTable([['', 'medians of', 'figure', 'target'], ...some.map(barCells)]);
   const missed = measured.filter(({ isMet }) => isMet !== true);
-  const met = measured.filter(({ isMet }) => isMet === true);
   const count = `${missed.length} of ${measured.length} targets missed`;
-  return [
-    missed.length > 0 ? `${count}:\n\n${tableOf(missed)}` : `${count}.`,
-    ...(met.length > 0 ? [formatFolded(`Targets met: ${met.length}`, tableOf(met))] : []),
-  ].join('\n\n');
+  if (missed.length === 0) return `${count}.`;
+  return `${count}:\n\n${formatMarkdownTable([['', 'medians of', 'figure', 'target'], ...missed.map(barCells)])}`;
 }
 
 /** Rows of cells, the first of them the heading. */

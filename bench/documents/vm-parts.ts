@@ -1,9 +1,7 @@
-/** The output of `npm run bench:vm -- --documents` in docs/performance.md: the tables of the guest, and of serial lines. */
+/** The output of `npm run bench:vm -- --documents` in docs/performance-notebook.md: the tables of the guest, and of serial lines. */
 import type { MachineFacts } from '../report/machine.js';
-import { describeRanges } from './bench-parts.js';
+import { describeRanges, NOTEBOOK } from './bench-parts.js';
 import type { DocumentPart } from './parts.js';
-
-const PERFORMANCE = 'docs/performance.md';
 
 /** A table of the report, with the bars of its figures. */
 export interface VmTable {
@@ -19,7 +17,7 @@ export interface VmTable {
 /** A part for each table. */
 export function vmParts(tables: readonly VmTable[], rounds: number, machine: MachineFacts): DocumentPart[] {
   return tables.map(({ name, works, where, texts }) => ({
-    ...{ file: PERFORMANCE, name, works },
+    ...{ file: NOTEBOOK, name, works },
     content: `${describeRanges(rounds, machine)}, ${where}.\n\n${texts.filter((text) => text !== '').join('\n\n')}`,
   }));
 }

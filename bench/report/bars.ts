@@ -59,7 +59,7 @@ const atMost = (title: string, work: string, key: string, bar: number): Bar => (
   ...{ title, work, key, of: 'vproxy', bound: 'most', bar },
 });
 
-/** All bars, in the order of their table. Where a better one was not reached, docs/performance.md says what holds it up. */
+/** All bars, in the order of their table. Where a better one was not reached, docs/performance-notebook.md says what holds it up. */
 export const BARS: readonly Bar[] = [
   command('vproxy --version', 'version', 1.2),
   command('vproxy status', 'status', 2.2),

@@ -16,7 +16,7 @@ because QEMU does not limit its own lines to their speed.
   --megabytes N   size of one transfer, in MB (48)
   --only REGEX    only work whose name matches: up, down, echo, beside-bulk, pauses, commands, serial-9600, …;
                   with ^serial, no guest is booted
-  --documents     write the figures into docs/performance.md: the tables that were measured completely
+  --documents     write the figures into docs/performance-notebook.md: the tables that were measured completely
   --json FILE     the file of the figures (bench-vm.json)
   --help          show this help
 `;

@@ -1,6 +1,6 @@
 /** The output of a run of `npm run bench:vm`. */
 import { measuredParts } from '../documents/parts.js';
-import { formatBarTables, formatFolded, formatMedians, formatRanges } from '../documents/tables.js';
+import { formatBarTable, formatMedians, formatRanges } from '../documents/tables.js';
 import { type VmTable, vmParts } from '../documents/vm-parts.js';
 import { type Bar, compareWithBars, formatBars } from '../report/bars.js';
 import { type Column, formatFailures, formatFigures } from '../report/figures-table.js';
@@ -51,7 +51,7 @@ export function reportVm(options: VmBenchOptions, results: Results, accelerator:
   const inGuest = `in a guest under ${accelerator}`;
   const tableOf = (rows: readonly ResultRow[], contenders: readonly Column[]): string =>
     formatRanges(rows, { columns: contenders, missing: new Set(), results });
-  const barsOf = (wanted: readonly Bar[]): string => formatBarTables(compareWithBars(results, wanted));
+  const barsOf = (wanted: readonly Bar[]): string => formatBarTable(compareWithBars(results, wanted));
   const lineFigures = { columns: SERIAL_VARIANTS, missing: new Set<string>(), results };
   const tables = [
     shownIn('guest', inGuest, guestRows, tableOf(guestRows, VM_CONTENDERS), barsOf(VM_BARS)),
@@ -68,7 +68,6 @@ export function reportVm(options: VmBenchOptions, results: Results, accelerator:
       'on simulated lines without a guest',
       lineRows,
       formatMedians(SERIAL_LEAD_ROWS, lineFigures),
-      formatFolded('All rows, with minimum and maximum', formatRanges(lineRows, lineFigures)),
     ),
   ];
   return {

@@ -79,7 +79,7 @@ const inProcess = (work: string, bar: number): Bar => ({
   ...{ title: `${work}, 1 stream, in the process`, work, key: 'rate', of: 'mux', beside: 'raw', bound: 'least', bar },
 });
 
-/** The bars of the figures in the guest, as ratios of medians in one run; docs/performance.md has what limits them. */
+/** The bars of the figures in the guest, as ratios of medians in one run; docs/performance-notebook.md has what limits them. */
 export const VM_BARS: readonly Bar[] = [
   beside('up, 1 stream', 'up', 'rate', 'least', 0.8),
   beside('down, 1 stream', 'down', 'rate', 'least', 1),

@@ -101,7 +101,7 @@ for (const [what, pattern] of [
 withBrowser('on a phone the text of every picture is large enough to read', async (t) => {
   const { page, trouble } = await open(t);
   await page.setViewportSize({ width: 390, height: 844 });
-  for (const path of ['index.html', 'docs/performance.html']) {
+  for (const path of ['index.html', 'docs/performance-notebook.html']) {
     await page.goto(server.url + path);
     const pictures = page.locator('.col-content img');
     await pictures.last().scrollIntoViewIfNeeded();
