@@ -30,6 +30,4 @@ export const VM_RECIPES: Readonly<Record<string, Scene>> = {
   'recipe-job': job,
   'recipe-serial': patient(),
   'recipe-simengine': patient(),
-  'recipe-simengine-pipe': patient(),
-  'recipe-storage': patient(),
 };
