@@ -43,6 +43,9 @@ const LEAD_ROWS: readonly LeadRow[] = [
   { title: '10,000 idle streams, both sides, KB each', work: 'idle', key: 'both-10000' },
 ];
 
+/** The additional tables of the notebook; it has a sentence about each of the others. */
+const NOTED: ReadonlySet<string> = new Set(['remote-command', 'channels', 'egress', 'datagram-tools', 'tools']);
+
 /** vproxy with its default settings, which is in both tables. */
 const DEFAULTS = 'vproxy';
 
@@ -88,7 +91,7 @@ export function benchParts({ options, missing, results, bars, machine }: BenchFi
       ].join('\n\n'),
     },
     { file: NOTEBOOK, name: 'bars', works: [...works, 'command'], content: formatBarTable(bars) },
-    ...SIDE_TABLES.map(({ work, columns }) => ({
+    ...SIDE_TABLES.filter(({ work }) => NOTED.has(work.id)).map(({ work, columns }) => ({
       ...{ file: NOTEBOOK, name: work.id, works: [work.id] },
       content: `${describeRanges(rounds, machine)}.\n\n${formatRanges(rowsOf([work], amounts), { columns, missing: new Set(), results })}`,
     })),

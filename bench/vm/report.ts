@@ -55,14 +55,6 @@ export function reportVm(options: VmBenchOptions, results: Results, accelerator:
   const lineFigures = { columns: SERIAL_VARIANTS, missing: new Set<string>(), results };
   const tables = [
     shownIn('guest', inGuest, guestRows, tableOf(guestRows, VM_CONTENDERS), barsOf(VM_BARS)),
-    shownIn('guest-pauses', inGuest, PAUSES_ROWS, tableOf(PAUSES_ROWS, PAUSES_CONTENDERS)),
-    shownIn(
-      'guest-commands',
-      inGuest,
-      COMMANDS_ROWS,
-      tableOf(COMMANDS_ROWS, COMMANDS_CONTENDERS),
-      barsOf(COMMANDS_BARS),
-    ),
     shownIn(
       'serial-lines',
       'on simulated lines without a guest',

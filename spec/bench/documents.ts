@@ -25,8 +25,6 @@ function someResults(): Results {
   results.add('up-1', 'yamux', { rate: 750, cpu: 2 });
   results.add('start', 'vproxy', { ms: 199.6 });
   results.add('start', 'ssh', { ms: 'it broke' });
-  results.add('command', 'node', { ms: 50 });
-  results.add('command', 'version', { ms: 100 });
   return results;
 }
 
@@ -49,8 +47,6 @@ test('tables have the defaults beside the other contenders, and beside other set
   t.regex(others, /^Medians of 3 rounds, 2 cores, [^]*^\| \| vproxy \| relays \| socket \| yamux \|/m);
   t.regex(others, /^\| 1 stream, MB\/s \| 1500 \| – \| – \| 750 \| – \| – \| missing \|$/m);
   t.regex(settings, /^\| \| vproxy \| full \| tls \|[^]*^\| 1 stream, MB\/s \| 1500 \| – \| 600 \|/m);
-  const commands = contentOf('docs/performance-notebook.md', 'command');
-  t.regex(commands, /^\| a command, start to exit, ms \| 50\.0 \| 100 \| – \| – \|$/m);
 });
 
 test('parts replace only the text between their markers; if markers are missing, nothing is written', (t) => {
