@@ -1,5 +1,5 @@
 /**
- * Streams, commands and copies that survive the loss of their channel's link, between real processes (docs/channels.md,
+ * Streams, commands and copies that survive the loss of their channel's link, between real processes (docs/channel-options.md,
  * "Resuming"), with vproxy or vproxy-guest at the far side.
  */
 import { randomBytes, randomInt } from 'node:crypto';

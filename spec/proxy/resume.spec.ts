@@ -1,4 +1,4 @@
-/** A session resumes on another link of its channel, over real sockets (docs/channels.md, "Resuming"). */
+/** A session resumes on another link of its channel, over real sockets (docs/channel-options.md, "Resuming"). */
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** Channels as URIs: `unix:///run/vm1.sock`, `tcp://[::1]:9000?frame=4096`, `ssh://host/run/vm1.sock` (docs/channels.md). */
+/** Channels as URIs: `unix:///run/vm1.sock`, `tcp://[::1]:9000?frame=4096`, `ssh://host/run/vm1.sock` (docs/channel-kinds.md). */
 import { badArgument, VproxyError } from '../../errors.js';
 import { isIPv6 } from '../../util/addresses/host-port.js';
 import { formatPath } from '../../util/addresses/paths.js';
