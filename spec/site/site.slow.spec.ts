@@ -86,6 +86,10 @@ for (const [what, pattern] of [
       await page.goto(server.url + path);
       await page.addScriptTag({ path: createRequire(import.meta.url).resolve('axe-core/axe.min.js') });
       faults.push(...(await audit(page, RULES)));
+      const menu = await page.locator('.site-menu').boundingBox();
+      const text = await page.locator('.col-content :is(h1, p)').first().boundingBox();
+      if (menu === null || text === null || text.x - menu.x - menu.width < 24)
+        faults.push(`${path}: text at the navigation`);
       await page.emulateMedia({ colorScheme: 'dark' });
       faults.push(...(await audit(page, CONTRAST)));
       await page.setViewportSize(SMALL);
