@@ -2,6 +2,7 @@
 import {
   type Application,
   Comment,
+  type CommentDisplayPart,
   CommentTag,
   Converter,
   type DeclarationReflection,
@@ -51,4 +52,13 @@ function addPart(project: ProjectReflection, exported: DeclarationReflection): v
 
 function addCategory(comment: Comment, part: string): void {
   comment.blockTags.push(new CommentTag('@category', [{ kind: 'text', text: part }]));
+}
+
+/** The first sentence of a doc comment. */
+export function firstSentence(parts: readonly CommentDisplayPart[]): CommentDisplayPart[] {
+  const last = parts.findIndex(({ kind, text }) => kind === 'text' && /\.\s/.test(text));
+  const cut = (text: string): string => text.replace(/\.\s[^]*/, '.');
+  return parts
+    .slice(0, last + 1 || parts.length)
+    .map((part, at) => (at === last ? { ...part, text: cut(part.text) } : part));
 }

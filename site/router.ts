@@ -8,7 +8,9 @@ export class SiteRouter extends KindRouter {
   override buildPages(project: ProjectReflection): PageDefinition[] {
     const pages = super.buildPages(project);
     for (const target of [project, ...(project.documents ?? [])]) this.sluggers.set(target, new HeadingSlugger());
-    return pages;
+    // The project's own page would repeat the navigation.
+    this.fullUrls.set(project, 'index.html');
+    return pages.filter(({ url }) => url !== 'modules.html');
   }
 
   protected override getIdealBaseName(reflection: Reflection): string {

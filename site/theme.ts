@@ -8,6 +8,7 @@ import {
   ReflectionKind,
   type Renderer,
 } from 'typedoc';
+import { firstSentence } from './api.js';
 import { frontMatterOf } from './front-matter.js';
 import { readingOrder, siteNavigation } from './navigation.js';
 
@@ -34,6 +35,10 @@ class SiteContext extends DefaultThemeRenderContext {
     super(...given);
     const headerOfApi = this.header;
     this.navigation = () => siteNavigation(this);
+    this.commentShortSummary = (exported) => {
+      const { comment } = (exported.isDeclaration() && exported.signatures?.[0]) || exported;
+      return this.displayParts(comment && firstSentence(comment.summary));
+    };
     this.header = (page) => {
       // Documents have their own heading.
       if (page.model.isDocument()) return createElement(JSX.Fragment, null);

@@ -36,9 +36,9 @@ export interface LocalEnd {
 export const STREAM_WAITS = ['answer', 'channel', 'peer', 'session', 'local'] as const;
 
 /**
- * `answer`: the stream has not been accepted yet. `channel`: bytes wait for their turn in the channel. `peer`: bytes wait
- * because the program at the other end does not read. `session`: they wait for credit of the session. `local`: received bytes
- * wait for the program on this side to read.
+ * The reason why a stream waits. `answer`: it has not been accepted yet. `channel`: bytes wait for their turn in the channel.
+ * `peer`: bytes wait because the program at the other end does not read. `session`: they wait for credit of the session.
+ * `local`: received bytes wait for the program on this side to read.
  */
 export type StreamWait = (typeof STREAM_WAITS)[number];
 

@@ -50,8 +50,8 @@ const streamWaitSchema = z.enum(STREAM_WAITS);
 const channelStateSchema = z
   .enum(CHANNEL_STATES)
   .describe(
-    '`opening`: the channel is being opened, or is open and its peer has not answered yet. `waiting`: for the host or ' +
-      'the peer. `backing-off`: the last attempt failed, and the next is scheduled. `auth-failed`: the two sides ' +
+    'The state of a channel. `opening`: it is being opened, or is open and its peer has not answered yet. `waiting`: ' +
+      'for the host or the peer. `backing-off`: the last attempt failed, and the next is scheduled. `auth-failed`: the two sides ' +
       'have no key in common, or not the same protection; retries come at growing intervals. ' +
       '`established`: it has a session. `suspended`: its session waits for another link. `draining`: it takes no new ' +
       'streams; open ones may finish. `failed`: it can never work',

@@ -14,6 +14,7 @@ import { dirname, extname, join, normalize } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { AxeResults } from 'axe-core';
 import { type Browser, chromium, type Page } from 'playwright-core';
+import { API_PART_TITLES } from '../../site/api.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
 import { hasNeed } from '../helpers/needs.js';
 import { testWith } from '../helpers/test-with.js';
@@ -216,8 +217,24 @@ test('the documents link from each to the next, from the front page to the last 
     const [next] = attributes(page, /<a href="([^"]*)" rel="next"/g);
     page = next === undefined ? undefined : normalize(join(dirname(page), next));
   }
-  const pages = site.pages.filter((path) => !/^(?:api|files)\/|^modules/.test(path));
+  const pages = site.pages.filter((path) => !/^(?:api|files)\//.test(path));
   t.deepEqual(seen.sort(), pages);
+});
+
+test('the API is listed by its parts, with one sentence for each export', (t) => {
+  const page = readPage('api/index.html').replace(/<\/?(?:div|p|code|a)\b[^>]*>/g, '');
+  t.deepEqual(
+    Array.from(page.matchAll(/<h2 [^>]*>([^<]+)/g), ([, title]) => title),
+    API_PART_TITLES,
+  );
+  const sentences = Array.from(page.matchAll(/<dd class="tsd-member-summary">([^<]*)<\/dd>/g), ([, text = '']) =>
+    text.trim(),
+  );
+  t.true(sentences.length > 100, String(sentences.length));
+  t.deepEqual(
+    sentences.filter((text) => !/^.+\.$/s.test(text) || /\.\s/.test(text)),
+    [],
+  );
 });
 
 test('pages load nothing from other hosts, and contain no block markers and no paths of this machine', (t) => {
