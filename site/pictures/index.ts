@@ -20,7 +20,7 @@ const mountPoint = mkdtempSync(join(tmpdir(), 'vproxy-pictures-'));
 try {
   const script = join(PROJECT_ROOT, 'dist/site/pictures/record.js');
   const [program = '', ...words] = stageWords(mountPoint, [process.execPath, '--enable-source-maps', script]);
-  const { stdout } = await promisify(execFile)(program, words, { env: cleanEnvironment(), timeout: 120_000 });
+  const { stdout } = await promisify(execFile)(program, words, { env: cleanEnvironment(), timeout: 200_000 });
   for (const [at, picture] of (JSON.parse(stdout) as ScreenPicture[]).entries()) {
     const file = join(folder, FILES[at] ?? '');
     writeFileSync(file, drawScreen(picture));

@@ -12,8 +12,8 @@ import type { ScreenPicture } from './screen.js';
 
 const PROMPT = '$ ';
 /** In characters. */
-const SESSION = { columns: 80, rows: 40 } as const;
-const TOP = { columns: 80, rows: 16 } as const;
+const SESSION = { columns: 68, rows: 40 } as const;
+const TOP = { columns: 86, rows: 15 } as const;
 
 /** The typed lines of the picture of a session. */
 const TYPED = [
@@ -23,7 +23,7 @@ const TYPED = [
   'vproxy exec uname -n',
   "vproxy exec sh -c 'echo from the VM; exit 7'; echo status $?",
   'tar c notes | vproxy exec tar t',
-  'vproxy copy notes vm1:/srv/',
+  'vproxy copy build vm1:/srv/',
   'vproxy ping --count 2',
 ] as const;
 
@@ -31,7 +31,7 @@ const TYPED = [
 const SERVICES = {
   web: '127.0.0.2:8080',
   backup: "'exec:cat > /dev/null'",
-  camera: "'exec:while head -c 1200000 /dev/zero; do sleep 0.05; done'",
+  camera: `'exec:${waves(250_000)}'`,
 } as const;
 
 /**
@@ -40,7 +40,7 @@ const SERVICES = {
  */
 const TRAFFIC = [
   'exec cat < /dev/tcp/127.0.0.1/8083 > /dev/null',
-  'while head -c 60000 /dev/zero; do sleep 0.05; done > /dev/tcp/127.0.0.1/8082',
+  `${waves(20_000)} > /dev/tcp/127.0.0.1/8082`,
   "vproxy exec --name host1 vm2: sh -c 'while seq 999; do sleep 0.1; done' > /dev/null",
   'sleep 60 | vproxy connect --name host1 vm1/web',
 ] as const;
@@ -48,6 +48,7 @@ const TRAFFIC = [
 const stage = new Stage();
 try {
   stage.write('notes/a.txt', 'a\n');
+  for (const name of ['disk.img', 'initrd.img']) stage.write(`build/${name}`, '0123456789abcdef'.repeat(2 ** 21));
   await startWebServer(stage, '127.0.0.2:8080');
   for (const name of ['vm1', 'vm2']) await startVm(name);
   const session = await recordSession();
@@ -55,6 +56,12 @@ try {
   console.log(JSON.stringify([session, top]));
 } finally {
   await stage.close();
+}
+
+/** The command line of a writer whose rate rises and falls, from 40 to 160 times `bytes` a second. */
+function waves(bytes: number): string {
+  const rates = [2, 3, 5, 7, 8, 8, 7, 5, 3, 2].map((rate) => rate * bytes).join(' ');
+  return `while :; do for size in ${rates}; do for part in 1 2 3 4 5 6; do head -c $size /dev/zero; sleep 0.05; done; done; done`;
 }
 
 /** Starts a process that acts as a VM: it listens where QEMU does. */
@@ -68,8 +75,9 @@ async function startVm(name: string): Promise<void> {
 }
 
 async function recordSession(): Promise<ScreenPicture> {
-  const terminal = await open('session', SESSION, `PS1='${PROMPT}' exec bash --noprofile --norc`);
-  await atPrompt(terminal);
+  const prompts = `PS0='\\e[0m' PS1='\\[\\e[1m\\]${PROMPT}'`;
+  const terminal = await open('session', SESSION, `${prompts} exec bash --noprofile --norc`);
+  await endsWith(terminal, PROMPT);
   for (const line of TYPED) await type(terminal, line);
   const lines = await terminal.coloredScreen();
   await type(terminal, 'vproxy stop; wait; clear');
@@ -88,15 +96,10 @@ async function type(terminal: Terminal, line: string): Promise<void> {
   // Otherwise the current prompt would be taken for the next one, and the running program would read the next line.
   await endsWith(terminal, `${PROMPT}${line}`);
   await terminal.press('Enter');
-  await atPrompt(terminal);
-}
-
-/** Waits until the shell shows an empty prompt, and nothing below it. */
-async function atPrompt(terminal: Terminal): Promise<void> {
   await endsWith(terminal, PROMPT);
 }
 
-/** Waits until `line` is the last non-empty one. */
+/** Waits until `line`, such as an empty prompt, is the last non-empty one. */
 async function endsWith(terminal: Terminal, line: string): Promise<void> {
   const look = async () => (await terminal.screen()).findLast((shown) => shown.trim() !== '');
   await eventually(async () => (await look())?.trimEnd() === line.trimEnd(), { what: line });
@@ -109,9 +112,9 @@ async function recordTop(): Promise<ScreenPicture> {
     (output) => isUp(output) && output.split('session established').length > 2,
   );
   for (const command of TRAFFIC) await stage.start(command, () => true);
-  const terminal = await open('top', TOP, 'vproxy top --name host1 --interval 0.4');
-  // Visible traffic, and every stream.
-  await terminal.shows(/[▁▂▃▄▅▆▇█]{20}[^]*vm\d\/\d+ +web /);
+  const terminal = await open('top', TOP, 'vproxy top --name host1 --interval 0.2');
+  // Traffic over the whole width, and every stream.
+  await terminal.shows(/[▁-█][▁-█ ]{49} peak[^]*[▁-█][▁-█ ]{49} peak[^]*vm\d\/\d+ +web /, 60_000);
   return {
     title: 'vproxy top: the traffic of two channels and the rates of their streams',
     columns: TOP.columns,

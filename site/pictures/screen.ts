@@ -1,4 +1,5 @@
 /** Draws the screen of a terminal: text at its columns, in the colours of a light or a dark page. */
+import { drawSvg, escapeXml, type Scheme } from './svg.js';
 
 /** The screen to draw. */
 export interface ScreenPicture {
@@ -20,45 +21,20 @@ interface Run {
 /** Pixels. */
 const CELL = { width: 8.4, height: 19 } as const;
 const MARGIN = 16;
-const FONT_SIZE = 14;
-
-/** The colours of a terminal, 0 to 7, in both schemes, in contrast with the background. */
-const COLORS = {
-  light: ['#1d2229', '#b42318', '#17692f', '#8a5a00', '#0b5cad', '#86309b', '#0b6a73', '#55606d'],
-  dark: ['#a7b1bd', '#ff8f85', '#7ee2a0', '#f2c464', '#74b6ff', '#dfa0f2', '#6fdde6', '#e3e7ec'],
-} as const;
-const PAGE = {
-  light: { background: '#f5f7fa', frame: '#c3ccd6', text: '#1d2229' },
-  dark: { background: '#1d2229', frame: '#3a434f', text: '#e3e7ec' },
-} as const;
+/** The height of an eighth of a block: bars of consecutive lines stay apart. */
+const BAR_UNIT = 1.75;
 
 /** The drawing, as text of an SVG file. */
 export function drawScreen({ title, columns, lines }: ScreenPicture): string {
-  const size = { width: Math.ceil(columns * CELL.width) + 2 * MARGIN, height: lines.length * CELL.height + 2 * MARGIN };
+  const width = Math.ceil(columns * CELL.width) + 2 * MARGIN;
+  const height = lines.length * CELL.height + 2 * MARGIN;
   const rows = runsOf(lines).map(drawRow);
-  return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${size.width} ${size.height}" width="${size.width}" height="${size.height}" role="img" aria-labelledby="title" font-family="ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace" font-size="${FONT_SIZE}">`,
-    `<title id="title">${escapeXml(title)}</title>`,
-    '<style>',
-    styleOf('light'),
-    `@media (prefers-color-scheme: dark) {\n${styleOf('dark')}\n}`,
-    '.bold { font-weight: 700 }\n.dim { opacity: 0.75 }',
-    '</style>',
-    `<rect class="page" x="0.5" y="0.5" width="${size.width - 1}" height="${size.height - 1}" rx="8"/>`,
-    ...rows.filter((row) => row !== ''),
-    '</svg>\n',
-  ].join('\n');
+  return drawSvg({ title, width, height }, styleOf, rows.filter(Boolean));
 }
 
-function styleOf(scheme: 'light' | 'dark'): string {
-  const { background, frame, text } = PAGE[scheme];
-  const colors = COLORS[scheme].map((color, index) => `.c${index} { fill: ${color} }`);
-  return [
-    `.page { fill: ${background}; stroke: ${frame} }`,
-    `text { fill: ${text} }`,
-    ...colors,
-    `rect.reverse { fill: ${text} }\ntext.reverse { fill: ${background} }`,
-  ].join('\n');
+function styleOf({ background, text, terminal }: Scheme): string {
+  const colors = terminal.map((color, index) => `.c${index} { fill: ${color} }`);
+  return `${colors.join('\n')}\nrect.reverse { fill: ${text} }\ntext.reverse { fill: ${background} }`;
 }
 
 function drawRow(runs: readonly Run[], row: number): string {
@@ -66,14 +42,24 @@ function drawRow(runs: readonly Run[], row: number): string {
   const drawn = runs.map(({ column, text, classes }) => {
     const at = `x="${xOf(column)}" y="${top}" width="${widthOf(text)}" height="${CELL.height}"`;
     const style = classes.length === 0 ? '' : ` class="${classes.join(' ')}"`;
-    // Columns must not depend on the font.
-    const words = [...text.matchAll(/\S+(?: \S+)*/g)].map(
-      ({ 0: part, index }) =>
-        `<text${style} x="${xOf(column + lengthOf(text.slice(0, index)))}" y="${top + 14}" textLength="${widthOf(part)}" lengthAdjust="spacingAndGlyphs">${escapeXml(part)}</text>`,
-    );
+    // Columns must not depend on the font, nor bars, which some fonts lack.
+    const words = [...text.matchAll(/[▁-█]+|[^\s▁-█]+(?: [^\s▁-█]+)*/g)].map(({ 0: part, index }) => {
+      const x = xOf(column + lengthOf(text.slice(0, index)));
+      if (part >= '▁' && part <= '██') return drawBars(part, x, top);
+      return `<text${style} x="${x}" y="${top + 14}" textLength="${widthOf(part)}" lengthAdjust="spacingAndGlyphs">${escapeXml(part)}</text>`;
+    });
     return `${classes.includes('reverse') ? `<rect class="reverse" ${at}/>` : ''}${words.join('')}`;
   });
   return drawn.every((part) => part === '') ? '' : `<g>${drawn.join('')}</g>`;
+}
+
+/** Draws the characters from one to eight eighths of a block, with a gap between them. */
+function drawBars(text: string, x: number, top: number): string {
+  const bars = Array.from(text, (bar, at) => {
+    const height = (bar.charCodeAt(0) - 0x2580) * BAR_UNIT;
+    return `M${round(x + at * CELL.width)} ${top + 16}v-${height}h${CELL.width - 1.4}v${height}z`;
+  });
+  return `<path class="bars" d="${bars.join('')}"/>`;
 }
 
 /** Splits lines where their style changes; styles continue across lines. */
@@ -122,7 +108,6 @@ export function wordsOfScreen(svg: string): string[] {
     [...row.matchAll(/<text[^>]*>([^<]*)<\/text>/g)]
       .map(([, text = '']) => text)
       .join(' ')
-      .replace(/[▁▂▃▄▅▆▇█]+/g, '')
       .replace(/\d[\d.,:]*/g, '0')
       .replace(/\b0 ?(?:[kKMG]?i?B|µs|ms|s|m|h)\b/g, '0')
       .replace(/\s+/g, ' ')
@@ -135,6 +120,3 @@ const lengthOf = (text: string): number => Array.from(text).length;
 const xOf = (column: number): number => round(MARGIN + column * CELL.width);
 const widthOf = (text: string): number => round(lengthOf(text) * CELL.width);
 const round = (value: number): number => Math.round(value * 10) / 10;
-
-const escapeXml = (text: string): string =>
-  text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');

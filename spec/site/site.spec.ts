@@ -108,6 +108,11 @@ test('the file has a light and a dark scheme', (t) => {
   t.regex(draw('a'), schemes);
 });
 
+test('bars are shapes, as high as their characters', (t) => {
+  const [, path = ''] = /<path class="bars" d="([^"]*)"/.exec(draw('sent ▁█ peak')) ?? [];
+  t.is(path, 'M58 32v-1.75h7v1.75zM66.4 32v-14h7v14z');
+});
+
 test('figures, bars and columns are not words of a picture', (t) => {
   t.deepEqual(wordsOfScreen(draw('sent   1.5 MB/s ▁▅█ peak 17 kB/s', 'up 3s, p99 2.1 ms')), [
     'sent 0/s peak 0/s',
