@@ -4,10 +4,12 @@
  */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import type { ForwardStatus, StreamStatus } from '../../lib/status/types.js';
 import { isUp, Stage } from '../../spec/documents/runner/stage.js';
-import { startWebServer } from '../../spec/documents/scenes/parts.js';
+import { startSshServer, startWebServer } from '../../spec/documents/scenes/parts.js';
 import { Terminal } from '../../spec/helpers/terminals.js';
 import { eventually } from '../../spec/helpers/time.js';
+import type { Carried } from './diagram.js';
 import type { ScreenPicture } from './screen.js';
 
 const PROMPT = '$ ';
@@ -45,6 +47,19 @@ const TRAFFIC = [
   'sleep 60 | vproxy connect --name host1 vm1/web',
 ] as const;
 
+/** The uses of a channel: a service, its programs on the host and in the guest, and the command that opens its streams. */
+const USES = [
+  ['ssh', 'ssh', 'sshd', 'ssh -p 9022 127.0.0.1 sleep 60'],
+  ['web', 'browser', 'web server', 'for n in 1 2 3; do exec {fd}<>/dev/tcp/127.0.0.1/8081; done; sleep 60'],
+  ['exec', 'vproxy exec', 'a command', 'vproxy exec --name host sleep 60'],
+  ['storage', 'storage emulator', 'storcli64', 'vproxy storage-emulator --replies r.json --dial 127.0.0.1:9500'],
+  ['packages', 'package mirror', 'apt', 'sleep 60 <> /dev/tcp/127.0.0.1/3142'],
+] as const;
+const STREAMS = 7;
+/** The ends that no forward tells. */
+const EXEC_CALLER = { service: 'exec', direction: 'outgoing', endpoint: 'control socket' } as const;
+const STORAGE_CALLER = { service: 'storage', direction: 'outgoing', endpoint: 'unix socket' } as const;
+
 const stage = new Stage();
 try {
   stage.write('notes/a.txt', 'a\n');
@@ -53,7 +68,7 @@ try {
   for (const name of ['vm1', 'vm2']) await startVm(name);
   const session = await recordSession();
   const top = await recordTop();
-  console.log(JSON.stringify([session, top]));
+  console.log(JSON.stringify([session, top, await recordChannel()]));
 } finally {
   await stage.close();
 }
@@ -120,6 +135,38 @@ async function recordTop(): Promise<ScreenPicture> {
     columns: TOP.columns,
     lines: await terminal.coloredScreen(),
   };
+}
+
+/** Runs a host and a guest, and reads their forwards and streams. */
+async function recordChannel(): Promise<Carried[]> {
+  stage.write('r.json', '{"replies": []}');
+  await startSshServer(stage);
+  for (const address of ['127.0.0.1:80', '127.0.0.1:8080']) await startWebServer(stage, address);
+  const inGuest =
+    '-i ssh:127.0.0.1:22 -i web:127.0.0.1:8080 -o packages:127.0.0.1:3142 --allow-exec --storage-socket /run/s';
+  await stage.start(`exec vproxy --name guest -c unix-listen:/run/vm3.sock ${inGuest}`, isUp);
+  const onHost = '-o ssh:127.0.0.1:9022 -o web:127.0.0.1:8081 -o storage:127.0.0.1:9500 -i packages:127.0.0.1:80';
+  await stage.start(`exec vproxy --name host -c unix-connect:/run/vm3.sock ${onHost}`, isUp);
+  await stage.run('vproxy wait --name host');
+  for (const [, , , open] of USES) await stage.start(open, () => true);
+  const list = async <Item>(what: string, name: string): Promise<Item[]> =>
+    JSON.parse(await stage.run(`vproxy ${what} --name ${name} --json`)) as Item[];
+  const streams = await eventually(async () => {
+    const open = await list<StreamStatus>('streams', 'host');
+    return open.length === STREAMS && open;
+  });
+  const [host, guest] = [await list<ForwardStatus>('forwards', 'host'), await list<ForwardStatus>('forwards', 'guest')];
+  return USES.map(([service, onHost, inGuest]) => {
+    const isOfService = (item: { readonly service: string }) => item.service === service;
+    const own = streams.filter(isOfService);
+    return {
+      service,
+      streams: own.length,
+      openedBy: own[0]?.direction === 'outgoing' ? 'host' : 'guest',
+      host: { program: onHost, ...[...host, EXEC_CALLER].find(isOfService) },
+      guest: { program: inGuest, ...[...guest, STORAGE_CALLER].find(isOfService) },
+    };
+  });
 }
 
 /** Opens a terminal with a command in it. */

@@ -1,4 +1,4 @@
-/** The pictures of terminals match the programs' current output: they are recorded again and compared. */
+/** The pictures match the programs' current output: they are recorded again and compared. */
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,7 +11,8 @@ testWith(
   'tmux',
   'curl',
   'busybox',
-)('the pictures of the documents have the words that are recorded now', async (t) => {
+  'sshd',
+)('the pictures of the documents show what is recorded now', async (t) => {
   t.timeout(240_000);
   const folder = temporaryFolder(t);
   await promisify(execFile)(process.execPath, [join(PROJECT_ROOT, 'dist/site/pictures/index.js'), folder]);
@@ -21,4 +22,5 @@ testWith(
     const shown = wordsOfScreen(projectText(`docs/img/${name}`));
     t.deepEqual(recorded, shown, `${name} is out of date: npm run pictures`);
   }
+  t.is(readFileSync(join(folder, 'topology.svg'), 'utf8'), projectText('docs/img/topology.svg'));
 });
