@@ -69,10 +69,8 @@ export async function stageFiles(root, { executable, zshFolder, version, date })
   }
 
   const documents = '/usr/share/doc/vproxy';
-  for (const folder of ['docs', 'docs/commands']) {
-    for (const name of readdirSync(source(folder)).filter((one) => /\.(md|json)$/.test(one)))
-      copy(`${folder}/${name}`, `${documents}/${`${folder}/${name}`.slice('docs/'.length)}`);
-  }
+  for (const name of readdirSync(source('docs')).filter((one) => /\.(md|json)$/.test(one)))
+    copy(`docs/${name}`, `${documents}/${name}`);
   for (const name of ['guest-exec.conf', 'guest-restore.conf'])
     copy(`packaging/systemd/drop-ins/${name}`, `${documents}/examples/${name}`);
   copy('packaging/prometheus/alerts.yml', `${documents}/examples/prometheus-alerts.yml`);

@@ -40,6 +40,7 @@ export const SECTIONS: readonly Section[] = [
     title: 'Reference',
     documents: [
       'docs/cli.md',
+      'docs/commands.md',
       'docs/channels.md',
       'docs/channel-kinds.md',
       'docs/channel-options.md',
@@ -74,26 +75,10 @@ export const SECTIONS: readonly Section[] = [
   },
 ];
 
-/** A folder whose documents form a collapsed section, in the order of their file names, with a page that lists them. */
+/** A folder whose documents form a collapsed section, in the order of their file names; its README.md lists them. */
 export interface Collection {
   title: string;
   folder: string;
-  /** The title of the page that lists them, and the text above the list; null: the folder's README.md lists them. */
-  list: { title: string; text: string } | null;
 }
 
-export const COLLECTIONS: readonly Collection[] = [
-  {
-    title: 'Commands',
-    folder: 'docs/commands',
-    list: {
-      title: 'All commands',
-      text: 'A page for each command; [the command line](../cli.md) has the options of the proxy itself.',
-    },
-  },
-  {
-    title: 'Decisions',
-    folder: 'docs/decisions',
-    list: null,
-  },
-];
+export const COLLECTIONS: readonly Collection[] = [{ title: 'Decisions', folder: 'docs/decisions' }];

@@ -1,7 +1,7 @@
 /** The documents of the repository that become pages: all in the contents. */
 import { readdirSync, readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
-import { COLLECTIONS, type Collection, SECTIONS } from './contents.js';
+import { join } from 'node:path';
+import { COLLECTIONS, SECTIONS } from './contents.js';
 
 /** The document of the front page. */
 export const FRONT = 'README.md';
@@ -31,27 +31,12 @@ export function readDocuments(root: string): SiteDocument[] {
   const leftOut = [...markdownFiles(root, '.'), ...markdownFiles(root, 'docs')].filter((path) => !paths.has(path));
   if (leftOut.length > 0) throw new Error(`site/contents.ts omits ${leftOut.join(', ')}`);
 
-  const collected = COLLECTIONS.flatMap((collection) => {
-    const readMember = (path: string) => read(path, collection.title);
-    const readme = `${collection.folder}/README.md`;
-    const members = markdownFiles(root, collection.folder)
-      .filter((path) => path !== readme)
-      .map(readMember);
-    return [listOf(collection, members) ?? readMember(readme), ...members];
+  const collected = COLLECTIONS.flatMap(({ title, folder }) => {
+    const readme = `${folder}/README.md`;
+    const members = markdownFiles(root, folder).filter((path) => path !== readme);
+    return [readme, ...members].map((path) => read(path, title));
   });
   return [read(FRONT, null), ...named, ...collected];
-}
-
-/** The page that lists the members of a collection; null if its README.md does. */
-function listOf({ title, folder, list }: Collection, members: SiteDocument[]): SiteDocument | null {
-  if (list === null) return null;
-  const links = members.map((member) => `- [${member.title}](${basename(member.path)})`);
-  return {
-    path: `${folder}/index.md`,
-    title: list.title,
-    section: title,
-    text: `# ${title}\n\n${list.text}\n\n${links.join('\n')}\n`,
-  };
 }
 
 function markdownFiles(root: string, folder: string): string[] {

@@ -1,11 +1,12 @@
 // Renders a document as the lines of a page. `page` is that page, such as `vproxy.1`.
-import { posix } from 'node:path';
+import { NAMED_COMMANDS } from '../../dist/cli/command/table.js';
 import { tableRows, topBlocks } from './document.mjs';
 import { bold, escapeCode, escapeRoff, fill, guard, italic, reference, settle, unbroken } from './roff.mjs';
 
 /** Documents that are pages. */
 const PAGES = new Map([
   ['cli.md', 'vproxy.1'],
+  ['commands.md', 'vproxy.1'],
   ['config.md', 'vproxy.conf.5'],
   ['storage.md', 'vproxy-storage.1'],
   ['protocol.md', 'vproxy-protocol.7'],
@@ -14,8 +15,10 @@ const PAGES = new Map([
 /** The page of a command, such as `vproxy-forward-add.1` of `forward add`. */
 export const commandPage = (name) => `vproxy-${name.replaceAll(' ', '-')}.1`;
 
-/** The page of a document, a path relative to docs/; undefined if it is none. */
-const pageOf = (file) => (file.startsWith('commands/') ? commandPage(posix.basename(file, '.md')) : PAGES.get(file));
+/** The pages of commands by the anchors of their sections, such as `vproxy-forward-add`. */
+const COMMAND_PAGES = new Map(
+  Object.keys(NAMED_COMMANDS).map((name) => [commandPage(name).slice(0, -2), commandPage(name)]),
+);
 
 /** The widest line of code that fits 80 columns. */
 const CODE_COLUMNS = 66;
@@ -54,10 +57,10 @@ export function renderInline({ children }, page) {
 }
 
 function renderLink(label, target, page) {
-  const [file] = target.split('#');
+  const [file, anchor] = target.split('#');
   if (/^[a-z]+:\/\//.test(target)) return label.includes(target) ? label : `${label} <${escapeCode(target)}>`;
-  const other = pageOf(file);
-  if (file === '' || other === page) return label;
+  const other = COMMAND_PAGES.get(anchor) ?? PAGES.get(file);
+  if (other === page || (file === '' && other === undefined)) return label;
   const plain = label.replace(/\\f[BIR]|\\%/g, '').replaceAll('\\-', '-');
   if (other === undefined) return /\.md$/.test(plain) ? italic(label) : label;
   const isName = /\.md$/.test(plain) || commandPage(plain.replace(/^vproxy /, '')) === other;

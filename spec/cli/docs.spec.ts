@@ -20,39 +20,65 @@ const optionsInTable = (command: Parameters<typeof optionsOf>[0]): string[] =>
       return `${spellings.join(', ')} ${value}`.trim();
     });
 
-/** The same for each paragraph of a document that defines an option. */
+/** The same for each paragraph, or item of a list, that defines an option. */
 const optionsInText = (text: string): string[] =>
-  [...text.matchAll(/^\*\*`(-[^`]*)` ?([^*]*)\*\*$/gm)].map(([, first = '', called = '']) =>
+  [...text.matchAll(/^(?:- )?\*\*`(-[^`]*)` ?([^*]*)\*\*(?:$|: )/gm)].map(([, first = '', called = '']) =>
     `${first} ${called}`.trim(),
   );
 
-test('docs/cli.md lists the commands of the tables, and no others', (t) => {
-  const rows = [
-    ...projectText('docs/cli.md').matchAll(/^\| \[`vproxy ([a-z -]+)`\]\(commands\/([a-z-]+)\.md\) \| (.*) \|$/gm),
-  ];
+/** Guides that describe commands. */
+const GUIDES = ['exec.md', 'copy.md', 'info.md', 'doctor.md'];
+const anchorOf = (name: string): string => `#vproxy-${name.replaceAll(' ', '-')}`;
+
+/** Commands whose sections only name some options, as those of another command define them. */
+const OPTIONS_OF_OTHERS = ['channel add', 'shell', 'qemu-args'];
+
+/** The document of each command, as a link from docs/commands.md, and its section: from its heading to the next. */
+const commandSections = new Map(
+  ['', ...GUIDES].flatMap((file) =>
+    [
+      ...projectText(`docs/${file === '' ? 'commands.md' : file}`).matchAll(
+        /^## vproxy ([a-z -]+)\n(.*?)(?=^## |$(?![^]))/gms,
+      ),
+    ].map(([, name = '', text = '']) => [name, { file, text }] as const),
+  ),
+);
+
+test('docs/commands.md lists the commands of the tables, and no others, with their sections', (t) => {
+  const rows = [...projectText('docs/commands.md').matchAll(/^\| \[`vproxy ([a-z -]+)`\]\((.*)\) \| (.*) \|$/gm)];
   t.deepEqual(
     rows.map(([, ...cells]) => cells),
-    Object.entries(NAMED_COMMANDS).map(([name, { summary }]) => [name, name.replaceAll(' ', '-'), summary]),
+    Object.entries({ ...CONTROL_COMMANDS, ...LOCAL_COMMANDS }).map(([name, { summary }]) => [
+      name,
+      `${commandSections.get(name)?.file ?? 'no section'}${anchorOf(name)}`,
+      summary,
+    ]),
   );
+  t.deepEqual([...commandSections.keys()].sort(), Object.keys(NAMED_COMMANDS).sort());
 });
 
-test('docs/cli.md and docs/commands/ define the options and usages of the tables, and no others', async (t) => {
-  const pages = readdirSync(join(PROJECT_ROOT, 'docs/commands'));
-  const names = Object.keys(NAMED_COMMANDS).map((name) => `${name.replaceAll(' ', '-')}.md`);
-  t.deepEqual(pages.sort(), names.sort());
+test('the documents define the options and usages of the tables, and no others', async (t) => {
+  const [, lists = ''] = /^### Lists\n(.*?)^### /ms.exec(projectText('docs/commands.md')) ?? [];
+  const shared = ['--channel LABEL', ...optionsInText(lists.replaceAll('`, `', ', '))];
   for (const command of await loadCommands()) {
     const { name, usage } = command;
-    const page = name === '' ? 'docs/cli.md' : `docs/commands/${name.replaceAll(' ', '-')}.md`;
-    const text = projectText(page).replaceAll('`, `', ', ');
-    // docs/cli.md has a table of the options that all commands for a running process have.
+    const text = name === '' ? projectText('docs/cli.md') : (commandSections.get(name)?.text ?? '');
+    // docs/commands.md has a table of the options that all commands for a running process have.
     const common = name === '' ? [] : name in LOCAL_COMMANDS ? ['-h'] : ['-h', '--socket', '--name', '--json'];
     const expected = optionsInTable(command).filter((option) => !common.includes(option.replace(/[, ].*/, '')));
-    t.deepEqual(optionsInText(text).sort(), expected.sort(), page);
-    if (name === '') continue;
-    t.true(text.startsWith(`# vproxy ${name}\n\n\`\`\`text\nvproxy ${usage}\n\`\`\`\n`), page);
-    t.is(text.includes('](../cli.md#commands-for-a-running-vproxy).\n'), name in CONTROL_COMMANDS, page);
+    const defined = optionsInText(text.replaceAll('`, `', ', '));
+    const names = (option: string) => OPTIONS_OF_OTHERS.includes(name) && isNamed(option, text);
+    const others = expected.filter(
+      (option) => name !== '' && !defined.includes(option) && (shared.includes(option) || names(option)),
+    );
+    t.deepEqual([...defined, ...others].sort(), expected.sort(), name);
+    if (name !== '') t.true(text.startsWith(`\n\`\`\`text\nvproxy ${usage}\n\`\`\`\n`), name);
   }
 });
+
+/** Whether a text has one of the spellings of an option, as code. */
+const isNamed = (option: string, text: string): boolean =>
+  [...option.matchAll(/(?<!\S)-[\w-]+/g)].some(([spelling]) => text.includes(`\`${spelling}\``));
 
 test('docs/cli.md has every kind of channel, and no other', (t) => {
   const rows = projectText('docs/cli.md').matchAll(/^\| `([a-z]+(?:-[a-z]+)*):/gm);

@@ -16,16 +16,6 @@ export function listDocuments(): string[] {
   return ['README.md', 'CONTRIBUTING.md', ...inDocs, 'examples/README.md'];
 }
 
-/** A folder whose documents are played as one: most have a command or two. */
-const PLAYED_AS_ONE = 'docs/commands';
-
-/** What is played: documents, and that folder. */
-export const listPlayed = (): string[] => [
-  ...new Set(listDocuments().map((path) => (path.startsWith(`${PLAYED_AS_ONE}/`) ? PLAYED_AS_ONE : path))),
-];
-
-/** The blocks of what is played. `text` replaces that of a document. */
-export function blocksPlayed(path: string, text?: string): readonly Block[] {
-  const paths = path === PLAYED_AS_ONE ? listDocuments().filter((one) => one.startsWith(`${path}/`)) : [path];
-  return paths.flatMap((one) => parseDocument(one, text ?? projectText(one)).blocks);
-}
+/** The blocks of a document. `text` replaces its text. */
+export const blocksPlayed = (path: string, text = projectText(path)): readonly Block[] =>
+  parseDocument(path, text).blocks;

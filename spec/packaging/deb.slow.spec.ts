@@ -69,7 +69,7 @@ withDpkg(
       '/usr/share/doc/vproxy/copyright',
       '/usr/share/doc/vproxy/changelog.Debian.gz',
       '/usr/share/doc/vproxy/services.md',
-      '/usr/share/doc/vproxy/commands/exec.md',
+      '/usr/share/doc/vproxy/commands.md',
       '/usr/share/doc/vproxy/config.schema.json',
       '/usr/share/doc/vproxy/examples/guest-exec.conf',
     ])

@@ -68,11 +68,8 @@ async function audit(page: Page, runOnly: typeof RULES): Promise<string[]> {
 }
 
 for (const [what, pattern] of [
-  ['documents', /^(?!(?:api|files|docs\/(?:commands|decisions))\/.)/],
-  [
-    'commands, decisions and files',
-    /^docs\/(?:commands\/(?:index|exec)|decisions\/(?:index|0001))|^files\/packaging\/systemd\/(?:index|vproxy\.service)/,
-  ],
+  ['documents', /^(?!(?:api|files|docs\/decisions)\/.)/],
+  ['decisions and files', /^docs\/decisions\/(?:index|0001)|^files\/packaging\/systemd\/(?:index|vproxy\.service)/],
   ['the API', /^api\/(?:index|Proxy|MuxStream|ChannelStatus|ERROR_CODES|connectPeer)\.html$/],
 ] as const) {
   withBrowser(`${what}: nothing goes wrong, nothing is too wide, everything has contrast and a name`, async (t) => {

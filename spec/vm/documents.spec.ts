@@ -1,6 +1,6 @@
 /** Runs every command of the documents that needs a VM, as written: a guest for each scene. */
 import test from 'ava';
-import { blocksPlayed, listPlayed } from '../documents/document-list.js';
+import { blocksPlayed, listDocuments } from '../documents/document-list.js';
 import { scenesOf } from '../documents/parse-document.js';
 import { play } from '../documents/runner/play.js';
 import { VM_SCENES } from '../documents/scenes/index.js';
@@ -15,7 +15,7 @@ test.serial.before('the Debian of the guests exists', (t) => {
   debianRoot();
 });
 
-for (const path of listPlayed()) {
+for (const path of listDocuments()) {
   for (const scene of scenesOf(blocksPlayed(path))) {
     if (!(scene in VM_SCENES)) continue;
     test.serial(`${path} does what it shows, in the scene ${scene}`, async (t) => {

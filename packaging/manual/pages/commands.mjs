@@ -1,7 +1,7 @@
-// vproxy-COMMAND.1: a page for each command, from its usage and its line in the table of commands, and its page in docs/commands/.
+// vproxy-COMMAND.1: a page for each command, from its usage and its line in the table of commands, and its section in docs/.
 import { optionsOf } from '../../../dist/cli/command/command.js';
 import { loadCommands } from '../../../dist/cli/command/table.js';
-import { readDocument, splitOptions } from '../document.mjs';
+import { findSection, readDocument, splitOptions } from '../document.mjs';
 import { formatOption, formatUsage } from '../options.mjs';
 import { commandPage, renderBlocks } from '../render.mjs';
 import { escapeCode, escapeRoff, reference } from '../roff.mjs';
@@ -16,20 +16,30 @@ export async function commandPages() {
   });
 }
 
+/** The documents with a section for each command. */
+const DOCUMENTS = ['commands.md', 'exec.md', 'copy.md', 'info.md', 'doctor.md'].map(readDocument);
+/** The options that lists share. */
+const SHARED = splitOptions(findSection(DOCUMENTS[0], 'Lists').blocks).options;
+
 function formatCommand(command, page) {
-  const [, { blocks }] = readDocument(`commands/${command.name.replaceAll(' ', '-')}.md`);
+  const title = `vproxy ${command.name}`;
+  const sections = DOCUMENTS.find((document) => document.some((section) => section.title === title)) ?? [];
   // The first block is the usage.
-  const { intro, options } = splitOptions(blocks.slice(1));
-  const described = options.flatMap(({ spellings, blocks: own }) =>
-    optionsOf(command)
-      .filter((option) => option.spellings.join(', ') === spellings)
-      .flatMap((option) => formatOption(option, own, page)),
-  );
+  const { intro, options } = splitOptions(findSection(sections, title).blocks.slice(1));
+  const described = optionsOf(command)
+    .filter(({ name, isHidden }) => name in command.options && isHidden !== true)
+    .flatMap((option) => {
+      const defines = ({ spellings }) => spellings === option.spellings.join(', ');
+      return formatOption(option, (options.find(defines) ?? SHARED.find(defines))?.blocks ?? [], page);
+    });
   return [
     ...['.SH NAME', `${escapeCode(page.replace(/\.1$/, ''))} \\- ${escapeRoff(lowerFirst(command.summary))}`],
     ...['.SH SYNOPSIS', formatUsage(command.usage)],
     ...['.SH DESCRIPTION', ...renderBlocks(intro, page)],
     ...(described.length === 0 ? [] : ['.SH OPTIONS', ...described]),
+    ...(command.isLocal === true
+      ? []
+      : ['.PP', `It also takes the options of all commands for a running vproxy: see ${reference('vproxy.1')}.`]),
     ...['.SH SEE ALSO', reference('vproxy.1')],
   ];
 }

@@ -1,4 +1,4 @@
-// vproxy.1: names come from the tables of commands, options and codes, descriptions from docs/cli.md.
+// vproxy.1: names come from the tables of commands, options and codes, descriptions from docs/cli.md and docs/commands.md.
 import { optionsOf } from '../../../dist/cli/command/command.js';
 import { MAIN_COMMAND } from '../../../dist/cli/command/table.js';
 import { ERROR_CODES } from '../../../dist/lib/errors.js';
@@ -15,6 +15,7 @@ export const head = { name: 'vproxy', section: 1, title: 'User Commands' };
 
 export async function format() {
   const document = readDocument('cli.md');
+  const commands = readDocument('commands.md');
   const render = (blocks) => renderBlocks(blocks, PAGE);
   const section = (title) => render(findSection(document, title).blocks);
   const whole = (title) =>
@@ -37,7 +38,7 @@ export async function format() {
       '.SS Forwards of several channels',
       ...render(splitOptions(findSection(document, 'Forwards of several channels').blocks).intro),
     ],
-    ...OF_COMMANDS.flatMap((title) => [`.SH ${title.toUpperCase()}`, ...section(title)]),
+    ...OF_COMMANDS.flatMap((title) => [`.SH ${title.toUpperCase()}`, ...render(findSection(commands, title).blocks)]),
     ...['.SH SIGNALS', ...whole('Signals'), '.SH LOG', ...whole('The log')],
     ...['.SH ENVIRONMENT', ...whole('Environment'), '.SH FILES', ...files()],
     ...['.SH EXIT STATUS', ...whole('Exit status'), ...codes()],
