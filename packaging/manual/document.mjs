@@ -65,35 +65,30 @@ export function tableRows(block) {
 }
 
 /** The head of an option's definition: its spellings (`-c`, `--channel`), and the name of its value. */
-const OPTION_HEAD = /^\*\*(`-.*?`)(?: ?((?!, `)[^*]*))?\*\*(?:$|: )/s;
+const OPTION_HEAD = /^\*\*(`-.*?`)(?: ?((?!, `)[^*]*))?\*\*: /s;
 
 /**
- * Separates option definitions from `intro`: for each its spellings (`-c, --channel`), the name of its value, and its blocks. A
- * definition is a paragraph with the head and what follows it, or an item of a list.
+ * Separates option definitions, items of lists, from `intro`: for each its spellings (`-c, --channel`), the name of its value, and
+ * its blocks. Blocks that follow a list belong to its last option.
  */
 export function splitOptions(blocks) {
   const intro = [];
   const options = [];
   for (const block of blocks) {
-    const defined = definedOptions(block);
+    const defined = block[0].type === 'bullet_list_open' ? topBlocks(block.slice(1, -1)).flatMap(defineOption) : [];
     if (defined.length > 0) options.push(...defined);
     else (options.at(-1)?.blocks ?? intro).push(block);
   }
   return { intro, options };
 }
 
-function definedOptions(block) {
-  if (block[0].type === 'paragraph_open') return defineOption([block]);
-  if (block[0].type !== 'bullet_list_open') return [];
-  return topBlocks(block.slice(1, -1)).flatMap((item) => defineOption(topBlocks(item.slice(1, -1))));
-}
-
-/** An array of one option, or of none. */
-function defineOption([[open, inline, close], ...blocks]) {
-  const [head, spellings, called = ''] = OPTION_HEAD.exec(inline.content?.replaceAll('`, `', ', ') ?? '') ?? [];
+/** An array of the option that an item of a list defines, or of none. */
+function defineOption(item) {
+  const [[open, inline, close], ...blocks] = topBlocks(item.slice(1, -1));
+  const [, spellings, called = ''] = OPTION_HEAD.exec(inline.content?.replaceAll('`, `', ', ') ?? '') ?? [];
   if (spellings === undefined) return [];
   const [colon, ...rest] = inline.children.slice(inline.children.findIndex(({ type }) => type === 'strong_close') + 1);
-  const first = { ...colon, content: colon?.content.replace(/^: /, '') };
-  const text = head.endsWith(': ') ? [[open, { ...inline, children: [first, ...rest] }, close]] : [];
-  return [{ spellings: spellings.replaceAll('`', ''), called, blocks: [...text, ...blocks] }];
+  const first = { ...colon, content: colon.content.replace(/^: /, '') };
+  const text = [open, { ...inline, children: [first, ...rest] }, close];
+  return [{ spellings: spellings.replaceAll('`', ''), called, blocks: [text, ...blocks] }];
 }

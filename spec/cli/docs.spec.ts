@@ -20,9 +20,9 @@ const optionsInTable = (command: Parameters<typeof optionsOf>[0]): string[] =>
       return `${spellings.join(', ')} ${value}`.trim();
     });
 
-/** The same for each paragraph, or item of a list, that defines an option. */
+/** The same for each item of a list that defines an option. */
 const optionsInText = (text: string): string[] =>
-  [...text.matchAll(/^(?:- )?\*\*`(-[^`]*)` ?([^*]*)\*\*(?:$|: )/gm)].map(([, first = '', called = '']) =>
+  [...text.matchAll(/^- \*\*`(-[^`]*)` ?([^*]*)\*\*: /gm)].map(([, first = '', called = '']) =>
     `${first} ${called}`.trim(),
   );
 

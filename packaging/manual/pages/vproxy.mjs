@@ -41,7 +41,7 @@ export async function format() {
     ...OF_COMMANDS.flatMap((title) => [`.SH ${title.toUpperCase()}`, ...render(findSection(commands, title).blocks)]),
     ...['.SH SIGNALS', ...whole('Signals'), '.SH LOG', ...whole('The log')],
     ...['.SH ENVIRONMENT', ...whole('Environment'), '.SH FILES', ...files()],
-    ...['.SH EXIT STATUS', ...whole('Exit status'), ...codes()],
+    ...['.SH EXIT STATUS', ...render(findSection(readDocument('errors.md'), 'Exit statuses').blocks), ...codes()],
     ...['.SH EXAMPLES', ...whole('Examples'), '.SH SEE ALSO', ...seeAlso()],
   ];
 }
