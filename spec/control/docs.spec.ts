@@ -8,12 +8,31 @@ import { steeredPair } from '../helpers/proxies.js';
 
 const text = projectText('docs/control.md');
 
-const sections = text.split(/^###? /m).filter((section) => /^(GET|POST|PUT|DELETE) /.test(section));
+/** The routes with a heading, or an item of a list. */
+const documented = [...text.matchAll(/^(?:### |- \*\*`)((?:GET|POST|PUT|DELETE) [^\n`]+)/gm)].map(
+  ([, route = '']) => route,
+);
 
-test('every route has its section, with an example', (t) => {
-  const routes = sections.map((section) => section.slice(0, section.indexOf('\n')));
-  t.deepEqual(routes.sort(), ROUTES.map(({ method, path }) => `${method} ${path}`).sort());
-  for (const section of sections) t.true(section.includes('\n```sh\n'), section);
+/** The requests of the examples: the method and the URL's path. */
+const requests = [...text.matchAll(/^```sh\n(.*?)^```$/gms)].flatMap(([, code = '']) =>
+  code
+    .replaceAll('\\\n', '')
+    .split('\n')
+    .map((line) => {
+      const [, method, path = ''] = /(?:http:\/\/vproxy|'(GET) )([^' ?]+)/.exec(line) ?? [];
+      return `${method ?? /-X (\w+)/.exec(line)?.[1] ?? (line.includes('--json') ? 'POST' : 'GET')} ${path}`;
+    }),
+);
+
+test('every route is described, with an example', (t) => {
+  t.deepEqual(documented.sort(), ROUTES.map(({ method, path }) => `${method} ${path}`).sort());
+  for (const route of documented) {
+    const pattern = new RegExp(`^${route.replace(/\{\w+\}/g, '[^/]+')}$`);
+    t.true(
+      requests.some((request) => pattern.test(request)),
+      route,
+    );
+  }
 });
 
 test('the table of statuses matches the codes of errors.md, and an unknown code is 503', (t) => {
