@@ -54,7 +54,8 @@ try {
   };
   writeFileSync(config, JSON.stringify(settings));
   const own = join(fetchRuntime(EMBEDDED, process.arch), 'bin', 'node');
-  execFileSync(own, ['--experimental-sea-config', config], { stdio: 'pipe' });
+  // The fixed seed makes the code cache reproducible; V8 accepts it with any other.
+  execFileSync(own, ['--random-seed=1', '--experimental-sea-config', config], { stdio: 'pipe' });
   // In this order: an executable that is stripped afterwards does not start.
   strip(join(runtime, 'bin', 'node'), executable);
   chmodSync(executable, 0o755);
