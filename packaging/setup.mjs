@@ -44,6 +44,7 @@ function removeStale() {
 }
 
 if (modifiedAt('node_modules/.package-lock.json') < modifiedAt('package-lock.json')) {
+  console.error('installing the locked packages (npm ci)');
   npm('ci', '--no-audit', '--no-fund');
 }
 const digest = digestSources();
@@ -52,6 +53,7 @@ const isBuilt =
   readFileSync(STAMP, 'utf8') === digest &&
   Object.values(GENERATED).every((file) => existsSync(file));
 if (!isBuilt) {
+  console.error('building (npm run build; about 20 s)');
   removeStale();
   npm('run', '--silent', 'build');
   writeFileSync(STAMP, digest);
