@@ -23,6 +23,7 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { sourceDate, sourceRevision } from '../source-date.mjs';
+import { listLibraries, listPackages } from './libraries.mjs';
 
 const PROJECT = join(import.meta.dirname, '../..');
 const { version, description, license } = JSON.parse(readFileSync(join(PROJECT, 'package.json'), 'utf8'));
@@ -54,6 +55,8 @@ try {
   const id = buildImage(work, options);
   if (options.output !== null) writeArchive(work, id, options);
   console.log(`${options.tag} ${id}`);
+} catch (error) {
+  fail(error.message);
 } finally {
   rmSync(work, { recursive: true, force: true });
 }
@@ -104,23 +107,12 @@ function stageProgram(root, executable) {
   stageLicences(root, executable, libraries);
 }
 
-/** The paths of the executable's libraries, including its loader. */
-function listLibraries(executable) {
-  const { status, stdout, stderr } = spawnSync('ldd', [executable], { encoding: 'utf8' });
-  if (status !== 0) fail(`ldd ${executable}: ${stderr.trim() || 'it is not for this machine'}`);
-  const missing = /^\s*(\S+) => not found/m.exec(stdout)?.[1];
-  if (missing !== undefined) fail(`${executable} needs ${missing}, which is not there`);
-  return [...stdout.matchAll(/(?<=\s)\/\S+/g)].map(([path]) => path);
-}
-
 /** Adds the licences of vproxy, of Node, and of the Debian packages whose libraries are in the image, if they have any. */
 function stageLicences(root, executable, libraries) {
   const folder = '/usr/share/doc/vproxy';
   put(root, `${folder}/LICENSE`, join(PROJECT, 'LICENSE'), 0o644);
   put(root, `${folder}/node-licence`, `${executable}.node-licence`, 0o644);
-  const owners = spawnSync('dpkg-query', ['--search', ...libraries], { encoding: 'utf8' }).stdout ?? '';
-  const packages = new Set([...owners.matchAll(/^([^:,\s]+)/gm)].map(([, name]) => name));
-  for (const name of packages) {
+  for (const name of listPackages(libraries)) {
     const copyright = `/usr/share/doc/${name}/copyright`;
     if (existsSync(copyright)) put(root, copyright, copyright, 0o644);
   }
