@@ -14,13 +14,14 @@ const epoch = sourceDate();
 /** The date of a build, which is reproducible (SOURCE_DATE_EPOCH; default: the last commit). */
 export const date = new Date(Number(epoch) * 1000);
 
-/** Makes every folder 0755, regardless of the umask; returns the total size in KiB, as Debian counts. */
+/** Sets modes that do not depend on the umask; returns the total size in KiB, as Debian counts. */
 function settle(folder) {
   chmodSync(folder, 0o755);
   let size = 1;
   for (const name of readdirSync(folder)) {
     const path = join(folder, name);
     const entry = lstatSync(path);
+    if (entry.isFile()) chmodSync(path, entry.mode & 0o100 ? 0o755 : 0o644);
     size += entry.isDirectory() ? settle(path) : Math.max(1, Math.ceil(entry.size / 1024));
   }
   return size;
