@@ -1,16 +1,17 @@
 // Makes dist/vproxy-guest_VERSION_ARCHITECTURE.deb of vproxy-guest, with go and dpkg-deb.
 //
-//     node guest/packaging/deb.mjs [--architecture amd64] [--output dist]
+//     node guest/packaging/deb.mjs [--architecture amd64] [--output dist] [--quick]
 //
-// The program alone is /usr/bin/vproxy-guest in it. The build is reproducible (SOURCE_DATE_EPOCH; default: the last commit).
+// `--quick` skips compression. The build is reproducible (SOURCE_DATE_EPOCH; default: the last commit).
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { sourceDate } from '../../packaging/source-date.mjs';
-import { buildProgram, PROCESSORS, version } from './build.mjs';
+import { PROCESSORS, version } from './build.mjs';
+import { put, stageGuest } from './stage.mjs';
 
 const PROJECT = join(import.meta.dirname, '../..');
 const { DEBFULLNAME = 'The vproxy authors', DEBEMAIL = 'vproxy@example.org' } = process.env;
@@ -18,6 +19,7 @@ const { values } = parseArgs({
   options: {
     architecture: { type: 'string', default: 'amd64' },
     output: { type: 'string', default: join(PROJECT, 'dist') },
+    quick: { type: 'boolean', default: false },
   },
 });
 const { architecture } = values;
@@ -56,36 +58,21 @@ fi
 `;
 
 const root = mkdtempSync(join(tmpdir(), 'vproxy-guest-deb-'));
-/** Writes or copies a file of the package. */
-function put(path, mode, content, from) {
-  const to = join(root, path);
-  mkdirSync(dirname(to), { recursive: true, mode: 0o755 });
-  if (from === undefined) writeFileSync(to, content);
-  else cpSync(from, to);
-  execFileSync('chmod', [mode, to]);
-}
-
 try {
-  const program = join(root, 'program');
-  buildProgram(processor, program);
-  put('usr/bin/vproxy-guest', '755', '', program);
-  rmSync(program);
-  const packaging = (name) => join(import.meta.dirname, name);
-  put('usr/lib/systemd/system/vproxy-port@.service', '644', '', packaging('vproxy-port@.service'));
-  put('usr/lib/udev/rules.d/61-vproxy-port.rules', '644', '', packaging('61-vproxy-port.rules'));
-  put('usr/lib/sysusers.d/vproxy-port.conf', '644', '', packaging('sysusers.conf'));
-  put('usr/share/doc/vproxy-guest/copyright', '644', '', join(PROJECT, 'LICENSE'));
+  stageGuest(root, processor);
   const day = new Date(Number(sourceDate()) * 1000).toUTCString().replace('GMT', '+0000');
   const entry = `vproxy-guest (${version}-1) unstable; urgency=medium\n\n  * Version ${version}.\n\n -- ${DEBFULLNAME} <${DEBEMAIL}>  ${day}\n`;
-  put('usr/share/doc/vproxy-guest/changelog.Debian.gz', '644', gzipSync(entry, { level: 9 }));
-  put('usr/share/doc/vproxy-guest/README.md', '644', '', join(PROJECT, 'guest/README.md'));
-  put('DEBIAN/control', '644', CONTROL);
-  put('DEBIAN/postinst', '755', POSTINST);
-  put('DEBIAN/prerm', '755', PRERM);
+  put(root, 'usr/share/doc/vproxy-guest/changelog.Debian.gz', gzipSync(entry, { level: 9 }));
+  put(root, 'DEBIAN/control', CONTROL);
+  put(root, 'DEBIAN/postinst', POSTINST, 0o755);
+  put(root, 'DEBIAN/prerm', PRERM, 0o755);
   execFileSync('chmod', ['-R', 'u=rwX,go=rX', root]);
   const file = join(resolve(values.output), `vproxy-guest_${version}-1_${architecture}.deb`);
   const env = { ...process.env, SOURCE_DATE_EPOCH: sourceDate() };
-  execFileSync('dpkg-deb', ['--root-owner-group', '-Zxz', '--build', root, file], { env, stdio: 'ignore' });
+  execFileSync('dpkg-deb', ['--root-owner-group', values.quick ? '-Znone' : '-Zxz', '--build', root, file], {
+    env,
+    stdio: 'ignore',
+  });
   console.log(file);
 } finally {
   rmSync(root, { recursive: true, force: true });
