@@ -5,10 +5,14 @@ import { IN_PIECES, WHOLE } from '../spec/conformance/cases/index.js';
 import { MACHINE } from '../spec/conformance/cases/machine.js';
 import { Judge } from './judge.js';
 import { HELP, parseSuiteArguments, type SuiteOptions } from './options.js';
+import { NoHello } from './play.js';
 import { formatJunit, formatLine, formatSummary, formatTap, hasFailed, type Result } from './report.js';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 64;
+
+/** After as many cases without a HELLO, and none with one, the others are not run. */
+const MAX_WITHOUT_HELLO = 3;
 
 process.exitCode = await main();
 
@@ -44,10 +48,17 @@ async function main(): Promise<number> {
       const result = await judge.run(title, [scripts].flat());
       results.push(result);
       console.log(options.tap ? formatTap(result, results.length) : formatLine(result));
+      const asked = results.filter(({ outcome }) => typeof outcome !== 'string');
+      if (asked.length >= MAX_WITHOUT_HELLO && asked.every(({ outcome }) => outcome instanceof NoHello)) left.splice(0);
     }
   };
   await Promise.all(judges.map(work));
   await stop();
+  if (results.length < cases.length) {
+    const reason =
+      'stopped, because the program sent no HELLO: it does not speak the protocol, or its command is wrong';
+    console.log(options.tap ? `Bail out! ${reason}` : `\nconformance: ${reason}`);
+  }
   const summary = formatSummary(results);
   console.log(options.tap ? summary.replace(/^/gm, '# ') : `\n${summary}`);
   try {

@@ -43,6 +43,13 @@ export class Failure extends Error {
   }
 }
 
+/** The program sent no HELLO: it may not speak the protocol at all. */
+export class NoHello extends Failure {
+  constructor(came: string) {
+    super('the opening', [], 'a HELLO', came);
+  }
+}
+
 /** Whether a step can be taken from outside. */
 export function isOutside(step: string): boolean {
   const [word = '', what] = step.split(' ');
@@ -90,6 +97,8 @@ export async function play(script: string, program: Program, timeoutMs: number):
     if (reason === null) await talk.run(lines);
     return reason;
   } catch (error) {
+    if (peer?.other === undefined)
+      return new NoHello((await program.describeConduct(peer?.head ?? Buffer.alloc(0))) ?? (error as Error).message);
     return error instanceof Failure
       ? error
       : new Failure('the channel', [], 'a conversation', (error as Error).message);

@@ -8,12 +8,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 import { DEFAULT_LIMITS, type Limits } from '../lib/codec/limits.js';
 import { KEY } from '../spec/helpers/frame-maker.js';
 import { eventually } from '../spec/helpers/time.js';
 
 /** The newest lines of its stderr that a report shows. */
 const MAX_LINES = 10;
+
+/** The first bytes of its output that are kept. */
+const MAX_HEAD_BYTES = 200;
+
+/** How long its exit may take once its channel is closed. */
+const EXIT_MS = 400;
 
 /** The program at the other end of a stream's local socket. It reads nothing until it is told to. */
 export class LocalEnd {
@@ -59,6 +66,8 @@ export class Program {
   readonly #target = net.createServer({ pauseOnConnect: true, allowHalfOpen: true });
   readonly #flow = dgram.createSocket('udp4');
   #child!: ChildProcess;
+  #closed!: Promise<void>;
+  #head = '';
   #path: string | null = null;
   #far: LocalEnd[] = [];
   /** Whether it leaves, or may keep a connection to `far` for its next session: another conversation needs another process. */
@@ -84,6 +93,7 @@ export class Program {
     );
     const child = spawn(file, words, { stdio: ['pipe', 'pipe', 'pipe'] });
     this.#child = child;
+    this.#closed = new Promise((resolve) => child.once('close', () => resolve()));
     child.on('error', ({ message }) => this.said.push(message));
     for (const end of [child.stdin, child.stdout]) end.on('error', () => undefined);
     createInterface({ input: child.stderr }).on('line', (line) =>
@@ -91,7 +101,21 @@ export class Program {
     );
     if (!command.join().includes('{path}')) return;
     this.#path = path ?? null;
-    child.stdout.resume();
+    child.stdout.on('data', (chunk: Buffer) => {
+      if (this.#head.length < MAX_HEAD_BYTES) this.#head += chunk.toString();
+    });
+  }
+
+  /** What it did instead of opening a session, as a clause; `head`: the first bytes that came over its channel. */
+  async describeConduct(head: Buffer): Promise<string | null> {
+    await Promise.race([this.#closed, delay(EXIT_MS)]);
+    const text = (head.toString('utf8', 0, MAX_HEAD_BYTES) || this.#head).trim();
+    const line = /^[\t\x20-\x7e\xa0-\ufffc]+/.exec(text)?.[0] ?? '';
+    const { exitCode, signalCode } = this.#child;
+    const end = signalCode === null ? `exited with status ${exitCode}` : `was killed by ${signalCode}`;
+    const wrote = line === '' ? [] : [`wrote "${line}", not vproxy frames`];
+    const clauses = [...wrote, ...(this.#hasExited && exitCode !== -2 ? [end] : [])];
+    return clauses.length === 0 ? null : `the program ${clauses.join(', and ')}`;
   }
 
   get isOver(): boolean {

@@ -20,6 +20,8 @@ export class WirePeer extends FrameMaker {
   /** The services of the newest session; null before its list is complete. */
   services: readonly string[] | null = null;
   pings = 0;
+  /** What came before the first HELLO. */
+  head: Buffer = Buffer.alloc(0);
   /** The ids of the streams that the program has opened in the session, in order. */
   readonly opened: number[] = [];
   /** The payloads of the right DATA frames that were sent, and of those that came, by stream. */
@@ -90,6 +92,7 @@ export class WirePeer extends FrameMaker {
   }
 
   #read(chunk: Buffer): void {
+    if (this.other === undefined) this.head = Buffer.concat([this.head, chunk]);
     if (this.fault !== null) return;
     const before = this.log.frames.length;
     try {

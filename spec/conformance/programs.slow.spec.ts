@@ -108,3 +108,20 @@ test.serial('arguments that are not valid, and a program that cannot be started'
   t.is(status, 1);
   t.regex(out, /stderr: +spawn \/nonexistent\/program ENOENT/);
 });
+
+test.serial('a program that does not speak the protocol is described, and the suite stops', async (t) => {
+  const text = `echo 'usage: prog FILE'; exit 2`;
+  for (const words of [
+    ['sh', '-c', text],
+    ['sh', '-c', text, '{path}'],
+  ]) {
+    const { status, out } = await suite(...words);
+    t.is(status, 1);
+    t.regex(out, /^ {8}came: +the program wrote "usage: prog FILE", not vproxy frames, and exited with status 2$/m);
+    t.regex(out, /^conformance: stopped, because the program sent no HELLO/m);
+    t.true(Number(/^0 passed, (\d+) failed/m.exec(out)?.[1]) <= 4, out);
+  }
+  const { out } = await suite('--tap', 'sh', '-c', 'echo no such file >&2; exit 1');
+  t.regex(out, /came: "the program exited with status 1"\n {2}stderr: "no such file"\n/);
+  t.regex(out, /^Bail out! stopped/m);
+});
