@@ -47,6 +47,9 @@ export function fetchRuntime(version, arch = 'x64') {
   return fetchPackage(name, integrity);
 }
 
+/** The checksum of a version of Node in the registry, as in package-lock.json. */
+export const integrityOf = (version, arch) => PACKAGES[`node-linux-${arch}@${version}`];
+
 /** Returns koffi's native library for glibc, in the version of package-lock.json; fetches it if npm has not installed it. */
 export function fetchKoffi(arch) {
   const lock = JSON.parse(readFileSync(join(import.meta.dirname, '../package-lock.json'), 'utf8'));

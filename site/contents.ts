@@ -71,7 +71,13 @@ export const SECTIONS: readonly Section[] = [
   },
   {
     title: 'Contribute',
-    documents: ['CONTRIBUTING.md', 'docs/architecture.md', 'docs/testing.md', 'docs/performance-notebook.md'],
+    documents: [
+      'CONTRIBUTING.md',
+      'docs/architecture.md',
+      'docs/testing.md',
+      'docs/releasing.md',
+      'docs/performance-notebook.md',
+    ],
   },
 ];
 

@@ -393,18 +393,3 @@ withGo('it refuses what vproxy refuses, with the same words and status', async (
     t.deepEqual([code, /^vproxy: error: .*(use vproxy|vproxy has more)/.test(stderr)], [64, true], stderr);
   }
 });
-
-for (const [architecture, ...emulator] of [['amd64'], ['armhf', 'qemu-arm']] as const) {
-  const test = architecture === 'amd64' ? serialTestWith('go', 'dpkg') : serialTestWith('go', 'dpkg', 'qemu-user');
-  test(`its Debian package for ${architecture} has the program`, async (t) => {
-    t.timeout(240_000);
-    const folder = temporaryFolder(t);
-    const command = [process.execPath, 'guest/packaging/deb.mjs', '--architecture', architecture, '--output', folder];
-    const built = await runProgram(command, { timeoutMs: 240_000 });
-    t.is(built.code, 0, built.stderr);
-    const root = join(folder, 'root');
-    await runProgram(['dpkg-deb', '-x', built.stdout.trim(), root]);
-    const { stdout } = await runProgram([...emulator, join(root, 'usr/bin/vproxy-guest'), '--version']);
-    t.regex(stdout, /^vproxy-guest \d+\.\d+\.\d+ \(protocol 1\)\n$/);
-  });
-}

@@ -53,9 +53,13 @@ export const NEEDS = {
     files: ['/usr/bin/python3', '/usr/lib/python3/dist-packages/wheel/__init__.py'],
   },
   qemu: programs('qemu-system-x86_64 setpriv', 'qemu-system-x86 util-linux'),
-  'qemu-user': programs('qemu-arm', 'qemu-user'),
+  'qemu-user': programs('qemu-arm qemu-aarch64 qemu-riscv64 qemu-mips64el', 'qemu-user'),
+  release: {
+    ...programs('aarch64-linux-gnu-strip bsdtar', 'binutils-aarch64-linux-gnu libarchive-tools'),
+    isForPackages: true,
+  },
   root: { files: [], packages: [] },
-  rpm: programs('rpmspec', 'rpm'),
+  rpm: programs('rpmspec rpmbuild', 'rpm'),
   rsync: programs('rsync'),
   'selinux-policy': programs(
     'make m4 checkmodule semodule_package /usr/share/selinux/devel/Makefile',

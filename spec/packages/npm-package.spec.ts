@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { PROJECT_ROOT, projectText, temporaryFolder } from '../helpers/files.js';
+import { hasNeed } from '../helpers/needs.js';
 import { checkCommands, checkEverydayUse, type PackagedProgram } from '../helpers/packaged-program.js';
+import { buildRelease, copyOfSources, RELEASE, RELEASE_NEEDS, runRelease, VERSION } from './release.js';
 
 const MAX_INSTALLED_BYTES = 17_000_000;
 
@@ -35,9 +37,13 @@ function listFiles(folder: string): string[] {
 /** One test for everything: installing it for each would take longer than all the rest. */
 test('npm pack of an unbuilt tree, and npm install --ignore-scripts of the package', async (t) => {
   t.timeout(300_000);
-  const clone = await copyOfSources(t);
+  const clone = copyOfSources(t);
   // The output of npm and of the build comes before it.
-  const name = (await run(clone, 'npm', 'pack', '--silent')).trim().split('\n').at(-1) ?? '';
+  // The command of examples/README.md, with a folder of the test's own. The output of npm and of the build comes first.
+  const [, command = ''] = /^(npm pack --pack-destination )\/tmp$/m.exec(projectText('examples/README.md')) ?? [];
+  t.not(command, '');
+  await run(clone, 'sh', '-c', `${command} .`);
+  const name = `vproxy-${VERSION}.tgz`;
   const root = temporaryFolder(t);
   const started = performance.now();
   await run(root, 'npm', 'install', '--ignore-scripts', '--no-audit', '--no-fund', join(clone, name));
@@ -77,29 +83,25 @@ test('npm pack of an unbuilt tree, and npm install --ignore-scripts of the packa
   };
   await checkCommands(t, program);
   await checkEverydayUse(t, program);
+  if (RELEASE_NEEDS.every(hasNeed)) checkSameRelease(t, clone);
 });
+
+/** Asserts that this clone gives the same release as another one, to the byte. */
+function checkSameRelease(t: ExecutionContext, clone: string): void {
+  buildRelease(t);
+  const again = join(temporaryFolder(t), 'release');
+  runRelease(clone, again);
+  const [first, second] = [RELEASE, again].map((folder) =>
+    readFileSync(join(folder, 'SHA256SUMS'), 'utf8').split('\n'),
+  );
+  t.deepEqual(second, first);
+}
 
 test('publint reports no problems', async (t) => {
   t.timeout(120_000);
   const words = await run(PROJECT_ROOT, 'npx', '--no-install', 'publint', 'run', '--strict', '--pack', 'npm');
   t.regex(words, /All good!/);
 });
-
-/** The files of a clone, with the packages that are installed here: changes to the copy reach neither. */
-async function copyOfSources(t: ExecutionContext): Promise<string> {
-  const clone = join(temporaryFolder(t), 'clone');
-  mkdirSync(clone);
-  const files = (await run(PROJECT_ROOT, 'git', 'ls-files', '--cached', '--others', '--exclude-standard'))
-    .trim()
-    .split('\n');
-  for (const file of files) {
-    // The time is kept: `npm pack` installs where package-lock.json is newer than what was installed.
-    if (lstatSync(join(PROJECT_ROOT, file), { throwIfNoEntry: false }) === undefined) continue;
-    cpSync(join(PROJECT_ROOT, file), join(clone, file), { preserveTimestamps: true, verbatimSymlinks: true });
-  }
-  await run(PROJECT_ROOT, 'cp', '-al', 'node_modules', clone);
-  return clone;
-}
 
 /** Asserts that it contains what users need, and nothing else. */
 function checkFiles(t: ExecutionContext, folder: string): void {
@@ -156,7 +158,7 @@ async function checkFreshProject(t: ExecutionContext, tarball: string): Promise<
   const [, block = ''] = /```sh\n(npm init [^`]*)```/.exec(readme) ?? [];
   const newest = Object.entries(NEWEST).map((entry) => entry.join('@'));
   const commands = block
-    .replace('npm install vproxy\n', `npm install --no-audit --no-fund ${tarball}\n`)
+    .replace(`npm install /tmp/vproxy-${VERSION}.tgz\n`, `npm install --no-audit --no-fund ${tarball}\n`)
     .replace(' typescript @types/node\n', ` --no-audit --no-fund ${newest.join(' ')}\n`);
   t.true(commands.includes(tarball) && commands.includes(newest.join(' ')), commands);
   const started = performance.now();
