@@ -26,9 +26,10 @@ const filesIn = (folder) =>
     .filter((entry) => entry.isFile())
     .map(({ parentPath, name }) => join(parentPath, name));
 
+const generated = new Set(Object.values(GENERATED));
+
 function digestSources() {
-  const written = new Set(Object.values(GENERATED));
-  const files = SOURCES.flatMap(filesIn).filter((file) => !written.has(file));
+  const files = SOURCES.flatMap(filesIn).filter((file) => !generated.has(file));
   const hash = createHash('sha256');
   for (const file of [...SOURCE_FILES, ...files.sort()])
     hash.update(`${file}\0`).update(readFileSync(file)).update('\0');
@@ -39,8 +40,10 @@ function digestSources() {
 function removeStale() {
   const { include } = JSON.parse(readFileSync('tsconfig.json', 'utf8'));
   for (const folder of include.filter((name) => existsSync(join('dist', name))))
-    for (const file of filesIn(join('dist', folder)))
-      if (!existsSync(relative('dist', file).replace(/\.(js|js\.map|d\.ts)$/, '.ts'))) rmSync(file);
+    for (const file of filesIn(join('dist', folder))) {
+      const source = relative('dist', file).replace(/\.(js|js\.map|d\.ts)$/, '.ts');
+      if (!existsSync(source) && !generated.has(source)) rmSync(file);
+    }
 }
 
 if (modifiedAt('node_modules/.package-lock.json') < modifiedAt('package-lock.json')) {
@@ -51,7 +54,7 @@ const digest = digestSources();
 const isBuilt =
   modifiedAt(STAMP) > modifiedAt(COMPILED) &&
   readFileSync(STAMP, 'utf8') === digest &&
-  Object.values(GENERATED).every((file) => existsSync(file));
+  [...generated].every((file) => existsSync(file));
 if (!isBuilt) {
   console.error('building (npm run build; about 20 s)');
   removeStale();
