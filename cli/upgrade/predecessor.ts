@@ -158,7 +158,7 @@ async function obstaclesEnd(
   signal: AbortSignal,
 ): Promise<string[]> {
   const untilMs = performance.now() + waitMs;
-  const cut: string[] = [];
+  const cut = new Set<string>();
   let lookMs = 0;
   for (;;) {
     // After a timer, all earlier `close` events have been delivered.
@@ -166,12 +166,12 @@ async function obstaclesEnd(
     await delay(Math.max(LOOK_MS, pauseMs), undefined, { signal }).catch(() => undefined);
     signal.throwIfAborted();
     const startedMs = performance.now();
-    // Every time: others may have been opened.
-    cut.push(...predecessor.cutObstacles(isForced && startedMs >= untilMs));
+    // Every time: others may have been opened, and jobs are named until they have ended.
+    for (const what of predecessor.cutObstacles(isForced && startedMs >= untilMs)) cut.add(what);
     await delay(0);
     const [first, ...others] = predecessor.obstacles();
     lookMs = performance.now() - startedMs;
-    if (first === undefined) return cut;
+    if (first === undefined) return [...cut];
     if (performance.now() < untilMs + (isForced ? CUT_MS : 0)) continue;
     const more = others.length === 0 ? '' : `, and ${others.length} more`;
     throw new VproxyError('upgrade-failed', `still cannot be handed over after ${waitMs / 1000} s: ${first}${more}`);
