@@ -88,9 +88,10 @@ test('every byte and both EOFs come between STARTED and EXIT', async (t) => {
     const caller = runner.call({ argv: ['head', '-c', '40960', '/dev/zero'] });
     await caller.exit;
     t.is(caller.stdout.length, 40_960);
-    t.deepEqual([...caller.said].sort(), ['EOF 1', 'EOF 2', 'EXIT', 'STARTED', 'STDOUT']);
+    // The output may come in several records.
+    t.deepEqual([...new Set(caller.said)].sort(), ['EOF 1', 'EOF 2', 'EXIT', 'STARTED', 'STDOUT']);
     t.deepEqual([caller.said[0], caller.said.at(-1)], ['STARTED', 'EXIT']);
-    t.true(caller.said.indexOf('STDOUT') < caller.said.indexOf('EOF 1'));
+    t.true(caller.said.lastIndexOf('STDOUT') < caller.said.indexOf('EOF 1'));
   }
 });
 
