@@ -128,10 +128,10 @@ class Half extends Duplex {
     onRead?.();
   }
 
-  /** Passes on the buffer itself, without a copy. */
+  /** Passes on a copy: the writer may reuse its memory after the callback. */
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: () => void): void {
     this.other.#onRead = callback;
-    this.other.push(chunk);
+    this.other.push(Buffer.from(chunk));
   }
 
   override _final(callback: () => void): void {
