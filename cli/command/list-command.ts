@@ -38,7 +38,7 @@ const LIST_OPTIONS = {
   output: {
     short: 'o',
     value: FORMATS.join('|'),
-    describe: 'Print it as JSON, only the names, one a line, or with more columns',
+    describe: 'Print it as JSON, only the names, one per line, or with more columns',
   },
   watch: {
     short: 'w',
