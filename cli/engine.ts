@@ -9,11 +9,12 @@ function setFlag(flag: string, firstMajor: number, lastMajor: number): void {
 }
 
 /**
- * Keeps the young generation of the heap at its initial size of 1 MiB per half; it would grow to 16 MiB
- * (docs/decisions/0007-young-generation.md). Call it once, at the start.
+ * Keeps the heap small: each half of its young generation at the initial 1 MiB, not up to 16, and the old one collected at twice
+ * what it holds, not at four times (docs/decisions/0007-small-heap.md). Call it once, at the start.
  */
-export function boundYoungGeneration(): void {
+export function keepHeapSmall(): void {
   setFlag('--semi-space-growth-factor=1', 20, 26);
+  setFlag('--heap-growing-percent=100', 20, 26);
 }
 
 /** A process that opened this many streams will open more. */

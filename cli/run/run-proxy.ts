@@ -8,7 +8,7 @@ import type { Configuration, ProcessConfiguration } from '../../lib/settings/con
 import { BadFileError } from '../../lib/settings/problem.js';
 import { closeInheritedOnExec } from '../../lib/system/descriptors.js';
 import { type ListenerStore, useListenerStore } from '../../lib/system/sockets/listener-store.js';
-import { boundYoungGeneration } from '../engine.js';
+import { keepHeapSmall } from '../engine.js';
 import { EXIT_OK, exitOnDefect, exitStatusOf } from '../exit.js';
 import { describeAgent } from '../package-info.js';
 import { type ServiceEnvironment, takeServiceEnvironment } from '../service/environment.js';
@@ -53,7 +53,7 @@ function print(text: string): Promise<number> {
 /** Runs a proxy until SIGINT, SIGTERM, the end of an inherited channel, or a permanent failure; resolves with the exit status. */
 async function runProxy({ channels: declared, ...configuration }: Configuration, start: ProcessStart): Promise<number> {
   nameProcess(process.argv.slice(2));
-  boundYoungGeneration();
+  keepHeapSmall();
   const output = makeOutput(configuration, await openDebugLog(process.env['DEBUG']));
   const runtimeDirectory = process.env['XDG_RUNTIME_DIR'] ?? null;
   const isRoot = process.getuid?.() === 0;
@@ -97,7 +97,7 @@ async function succeed(fd: number, start: ProcessStart): Promise<number> {
   // Some versions of Node install a handler only in a later turn, which is too late once everything is taken over in one.
   process.on('SIGHUP', () => undefined);
   nameProcess(process.argv.slice(2));
-  boundYoungGeneration();
+  keepHeapSmall();
   const [{ Proxy }, manager, { takeOver }, debugLog] = await Promise.all([
     import('../../lib/proxy/proxy.js'),
     import('../service/service-manager.js'),

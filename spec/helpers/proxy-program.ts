@@ -4,7 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { boundYoungGeneration } from '../../cli/engine.js';
+import { keepHeapSmall } from '../../cli/engine.js';
 import { exitOnDefect } from '../../cli/exit.js';
 import { Output } from '../../cli/run/output.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
@@ -34,7 +34,7 @@ function optionsOf({ channel, outgoing = [], incoming = [], ...rest }: ProgramCh
 }
 
 async function run({ proxies = [], channels = [] }: ProxyProgram): Promise<void> {
-  boundYoungGeneration();
+  keepHeapSmall();
   const output = new Output();
   exitOnDefect((error) => output.defect(error));
   const groups = [...proxies.map((one) => [one]), ...(channels.length > 0 ? [channels] : [])];
