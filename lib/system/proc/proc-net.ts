@@ -34,6 +34,9 @@ const TCP_STATES: Readonly<Record<string, SocketState>> = { '0A': 'listening', '
 /** `__SO_ACCEPTCON` in the flags of a unix socket. */
 const UNIX_LISTENS = 0x10000;
 
+/** How often to look for a listener that exists: the kernel gives out a table by the page, and skips rows when sockets close meanwhile. */
+const READINGS = 3;
+
 /** States of a unix socket; SS_CONNECTING lasts until it is accepted. */
 const UNIX_STATES: Readonly<Record<string, SocketState>> = { '02': 'queued', '03': 'connected' };
 
@@ -170,8 +173,11 @@ export async function findAddressOwner(
   address: HostPort | { readonly path: string },
   { limitMs = 1000, procPath = '/proc', protocol = 'tcp' }: AddressOwnerOptions = {},
 ): Promise<string | null> {
-  const listeners = await findListeners(procPath, TABLES['path' in address ? 'path' : protocol]);
-  const found = listeners.filter((listener) => isAt(listener, address));
+  let found: readonly Listener[] = [];
+  for (let reading = 0; reading < READINGS && found.length === 0; reading += 1) {
+    const listeners = await findListeners(procPath, TABLES['path' in address ? 'path' : protocol]);
+    found = listeners.filter((listener) => isAt(listener, address));
+  }
   if (found.length === 0) return null;
   const names = new Set(found.map(({ inode }) => `socket:[${inode}]`));
   const isOwn = (await findHolder(procPath, [process.pid], names, () => false)) !== null;

@@ -1,7 +1,8 @@
 /** Sockets, processes, users and memory of a machine, from a /proc made by the spec, and from this machine's own. */
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import net from 'node:net';
 import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -101,6 +102,21 @@ test('the owner of an address according to /proc: its process, or its user; IPv6
   t.is(await find('2001:db8::2', 1), null);
   t.is(await findAddressOwner({ host: '127.0.0.1', port: 1 }, { procPath: temporaryFolder(t) }), null);
   t.is(await findAddressOwner({ path: '/x' }, { procPath: '/nowhere' }), null);
+});
+
+test('an owner that one reading of the table lacks is found by the next', async (t) => {
+  const procPath = procOf(t, '');
+  makeProcess(procPath, 100, 'x', [42]);
+  const table = join(procPath, 'net/tcp');
+  rmSync(table);
+  execFileSync('mkfifo', [table]);
+  const owner = findAddressOwner({ host: '127.0.0.1', port: 8080 }, { procPath });
+  const first = await open(table, 'w');
+  writeFileSync(`${table}.next`, HEADER + line(LOCAL, 8080, 42));
+  renameSync(`${table}.next`, table);
+  await first.writeFile(HEADER);
+  await first.close();
+  t.is(await owner, 'process 100 (x)');
 });
 
 test('this process is found without time to search, even in a long table', async (t) => {
