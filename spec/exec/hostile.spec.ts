@@ -221,7 +221,9 @@ test('arbitrary bytes end the stream or run nothing', async (t) => {
       const { caller } = runner.open();
       for (const chunk of chunks) caller.stream.write(chunk);
       caller.stream.end();
-      await t.throwsAsync(caller.exit, { code: 'protocol-error' });
+      const error = await t.throwsAsync(caller.exit);
+      // LIST, a record without a payload, is valid.
+      if (!caller.said.includes('JOBS')) t.like(error, { code: 'protocol-error' });
     }),
   );
   t.deepEqual(runner.events, []);
