@@ -73,6 +73,8 @@ export async function stageFiles(root, { executable, zshFolder, version, date })
     copy(`docs/${name}`, `${documents}/${name}`);
   for (const name of ['guest-exec.conf', 'guest-restore.conf'])
     copy(`packaging/systemd/drop-ins/${name}`, `${documents}/examples/${name}`);
+  for (const name of ['journal-to-host', 'journal-to-host.service', 'on-a-copy', 'replies.json', 'test-in-vm'])
+    copy(`examples/${name}`, `${documents}/examples/${name}`);
   copy('packaging/prometheus/alerts.yml', `${documents}/examples/prometheus-alerts.yml`);
 }
 

@@ -72,6 +72,7 @@ withDpkg(
       '/usr/share/doc/vproxy/commands.md',
       '/usr/share/doc/vproxy/config.schema.json',
       '/usr/share/doc/vproxy/examples/guest-exec.conf',
+      '/usr/share/doc/vproxy/examples/on-a-copy',
     ])
       t.is(entries.get(file), '-rw-r--r--', file);
     for (const [name, mode] of entries) if (name.endsWith('/')) t.is(mode, 'drwxr-xr-x', name);

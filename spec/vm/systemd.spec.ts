@@ -318,7 +318,7 @@ function readRecipe(title: string): string[] {
   return blocks.filter(({ line }) => line > from && line < to).map((block) => block.text);
 }
 
-const [fetched = '', received = '', script = '', unit = '', started = ''] = readRecipe("Save a guest's journal");
+const [fetched = '', received = '', started = ''] = readRecipe("Save a guest's journal");
 const journal = () => (existsSync(inFolder('journal.log')) ? readFileSync(inFolder('journal.log'), 'utf8') : '');
 const hasCome = (what: RegExp) => eventually(() => what.test(journal()), { timeoutMs: START_MS, what: String(what) });
 
@@ -373,10 +373,10 @@ test.serial('the recipe of logs: the host fetches the journal, or gets each line
   const log = readFileSync(inFolder('vm1-journal.log'), 'utf8');
   t.regex(log, / recipe(\[\d+\])?: first words$/m);
   t.regex(log, / kernel: Linux version /);
-  await write('/usr/local/sbin/journal-to-host', script);
-  await run('chmod +x /usr/local/sbin/journal-to-host');
-  await write('/etc/systemd/system/journal-to-host.service', unit);
+  for (const name of ['journal-to-host', 'journal-to-host.service'])
+    await write(`/usr/share/doc/vproxy/examples/${name}`, projectText(`examples/${name}`));
   await run(started);
+  await run('rm -r /usr/share/doc/vproxy');
   await hasCome(/ recipe(\[\d+\])?: first words$/m);
 });
 

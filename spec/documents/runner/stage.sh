@@ -16,6 +16,9 @@ mount --rbind "$project" kept/project
 mount --rbind "$node" kept/node
 for name in vproxy vproxy-storage; do ln -s "$project/dist/program/$name.cjs" "usr/bin/$name"; done
 ln -s "$project/packaging/vproxy-ssh" usr/bin/vproxy-ssh
+# Where the packages have them.
+mkdir -p usr/share/doc/vproxy
+ln -s "$project/examples" usr/share/doc/vproxy/examples
 # Installed programs and links of utilities leave no trace.
 mount -t overlay -o "lowerdir=/usr,upperdir=usr,workdir=usr-work" overlay /usr
 for folder in etc run tmp srv; do

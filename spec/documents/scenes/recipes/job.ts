@@ -13,6 +13,11 @@ import type { Scene } from '../../runner/scene.js';
 
 const ARCHIVE = '/srv/initramfs';
 const APPEND = 'console=ttyS0 quiet panic=-1 mitigations=off no_timer_check';
+const RUN_TESTS = `#!/bin/sh
+mkdir -p results
+[ "$1" = fail ] && { echo 'not ok 1 - fails' | tee results/report.tap; exit 3; }
+echo "ok 1 - runs on $(uname -n)" | tee results/report.tap
+`;
 const AGENT = `vproxy -c virtserial-open:${PORT_NAME} --no-storage --allow-exec --allow-copy`;
 
 export const job: Scene = {
@@ -27,7 +32,8 @@ export const job: Scene = {
     appendFileSync(ARCHIVE, readFileSync(`${ARCHIVE}.added`));
     rmSync(`${ARCHIVE}.added`);
     const machine = `-M q35 -cpu max -accel ${accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi'}`;
-    await stage.run(`mkdir -p /usr/local/bin /srv/job && touch /srv/job/guest.qcow2`);
+    await stage.run(`mkdir -p /usr/local/bin /srv/job/project && touch /srv/job/guest.qcow2`);
+    stage.write('/srv/job/project/run-tests', RUN_TESTS, 0o755);
     // Passes on all words except those of the disk, and of the accelerator, which may not work on this machine.
     stage.write(
       '/usr/local/bin/qemu-system-x86_64',

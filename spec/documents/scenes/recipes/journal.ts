@@ -12,6 +12,8 @@ import { isUp, type Stage } from '../../runner/stage.js';
 const LOG = '/var/log/vm1-journal.log';
 const JOURNAL = '/run/systemd/journal/dev-log';
 
+const SENDER = '/usr/share/doc/vproxy/examples/journal-to-host';
+
 /** The control socket of the guest's simulated vproxy. */
 const CONTROL = '/run/guest.control';
 
@@ -34,7 +36,7 @@ const isConnected = (output: string) => isUp(output) && ESTABLISHED.test(output)
 
 /** Starts the sender as the unit does; `signal` stops it, and waits for its exit. */
 async function startSender(stage: Stage): Promise<(signal: string) => Promise<void>> {
-  const start = `env STATE_DIRECTORY=/srv/state VPROXY_SOCKET=${CONTROL} sh /usr/local/sbin/journal-to-host`;
+  const start = `env STATE_DIRECTORY=/srv/state VPROXY_SOCKET=${CONTROL} sh ${SENDER}`;
   await stage.run('rm -f /run/sender');
   await stage.start(`echo $$ > /run/sender; exec ${start}`, () => existsSync('/run/sender'));
   return async (signal) => {
@@ -46,9 +48,7 @@ async function startSender(stage: Stage): Promise<(signal: string) => Promise<vo
 export const journal: Scene = {
   needs: ['root', 'systemd'],
   async prepare(stage) {
-    await stage.run(
-      'mkdir -p /srv/state /usr/local/sbin /run/systemd/journal "/run/log/journal/$(cat /etc/machine-id)"',
-    );
+    await stage.run('mkdir -p /srv/state /run/systemd/journal "/run/log/journal/$(cat /etc/machine-id)"');
     await stage.start('exec /lib/systemd/systemd-journald', () => existsSync(JOURNAL));
     await stage.start(`exec vproxy -c unix-listen:/run/vm1.sock --control ${CONTROL}`, isUp);
   },
