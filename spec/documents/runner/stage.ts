@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { TAKING_CONTROL } from '../../helpers/vproxy-process.js';
+import { ESTABLISHED, TAKING_CONTROL } from '../../helpers/vproxy-process.js';
 import type { ReadyCheck } from './scene.js';
 import { type Staying, startStaying } from './staying.js';
 
@@ -74,3 +74,6 @@ export class Stage {
 /** Whether a vproxy takes control requests, that is, all its listeners are up; or an emulator listens or is connected. */
 export const isUp: ReadyCheck = (output) =>
   TAKING_CONTROL.test(output) || /^storage emulator (?:listening on|connected to) /m.test(output);
+
+/** Whether it also has a session. */
+export const hasSession: ReadyCheck = (output) => isUp(output) && ESTABLISHED.test(output);

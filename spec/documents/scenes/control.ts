@@ -1,8 +1,7 @@
 /** docs/control.md: a vproxy named `host1`, whose peer offers an echo; and streams, one of which an example resets. */
 import { connect } from 'node:net';
-import { ESTABLISHED } from '../../helpers/vproxy-process.js';
 import type { Scene } from '../runner/scene.js';
-import { isUp } from '../runner/stage.js';
+import { hasSession } from '../runner/stage.js';
 
 const CHANNEL = '/run/vm1.sock';
 
@@ -20,7 +19,7 @@ export const control: Scene = {
     // The first forward, which an example removes, must come before that of the echo.
     await stage.start(
       'exec vproxy --name host1 --config /etc/vproxy/host1.toml -o unused:127.0.0.1:0 -o echo:127.0.0.1:7007 -i back:127.0.0.1:7',
-      (output) => isUp(output) && ESTABLISHED.test(output),
+      hasSession,
     );
     // The first streams of the two sides are 1 and 2, in either order. An example resets 2; a draining process waits
     // for 1.

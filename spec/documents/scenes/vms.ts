@@ -1,8 +1,7 @@
 /** Scenes with simulated VMs: processes on the host's machine that listen where QEMU would. */
 import { existsSync } from 'node:fs';
-import { ESTABLISHED } from '../../helpers/vproxy-process.js';
 import type { Scene } from '../runner/scene.js';
-import { isUp, type Stage } from '../runner/stage.js';
+import { hasSession, type Stage } from '../runner/stage.js';
 import { addQemuUser, nameHosts, startGuest, startSshServer, startWebServer } from './parts.js';
 
 /** Includes the commands of the documents. */
@@ -28,7 +27,7 @@ export const twoVms: Scene = {
   prepare: prepareVms,
   isReady(output, block) {
     const [, path] = /^socat UNIX-LISTEN:([^\s,]+)/.exec(block.text) ?? [];
-    return path === undefined ? isUp(output) && ESTABLISHED.test(output) : existsSync(path);
+    return path === undefined ? hasSession(output) : existsSync(path);
   },
 };
 
@@ -39,7 +38,7 @@ export const oneVm: Scene = {
     await prepareVms(stage);
     await stage.start(
       'exec vproxy --name host1 -c vm1=unix-connect:/run/vm1.sock -o web:127.0.0.1:8081 -o ssh:/run/ssh.sock',
-      (output) => isUp(output) && ESTABLISHED.test(output),
+      hasSession,
     );
   },
 };

@@ -5,9 +5,8 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { eventually } from '../../../helpers/time.js';
-import { ESTABLISHED } from '../../../helpers/vproxy-process.js';
 import type { Scene } from '../../runner/scene.js';
-import { isUp, type Stage } from '../../runner/stage.js';
+import { hasSession, isUp, type Stage } from '../../runner/stage.js';
 
 const LOG = '/var/log/vm1-journal.log';
 const JOURNAL = '/run/systemd/journal/dev-log';
@@ -32,8 +31,6 @@ async function arrives(stage: Stage, words: string): Promise<void> {
   await eventually(async () => (await stage.run(left)) === '', { what: `the cursor behind ${words}` });
 }
 
-const isConnected = (output: string) => isUp(output) && ESTABLISHED.test(output);
-
 /** Starts the sender as the unit does; `signal` stops it, and waits for its exit. */
 async function startSender(stage: Stage): Promise<(signal: string) => Promise<void>> {
   const start = `env STATE_DIRECTORY=/srv/state VPROXY_SOCKET=${CONTROL} sh ${SENDER}`;
@@ -52,7 +49,7 @@ export const journal: Scene = {
     await stage.start('exec /lib/systemd/systemd-journald', () => existsSync(JOURNAL));
     await stage.start(`exec vproxy -c unix-listen:/run/vm1.sock --control ${CONTROL}`, isUp);
   },
-  isReady: isConnected,
+  isReady: hasSession,
   async check(stage) {
     await say(stage, 'first words');
     const end = await startSender(stage);
@@ -63,7 +60,7 @@ export const journal: Scene = {
     await say(stage, 'without a host');
     await stage.start(
       `exec vproxy -c vm1=unix-connect:/run/vm1.sock -i journal:file:${LOG},rotate=10M,keep=5`,
-      isConnected,
+      hasSession,
     );
     await arrives(stage, 'without a host');
 

@@ -5,11 +5,10 @@
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ESTABLISHED } from '../../../helpers/vproxy-process.js';
 import { commandsOf } from '../../commands-of.js';
 import type { GuestPlace, Scene } from '../../runner/scene.js';
 import { Shell } from '../../runner/shell.js';
-import { isUp, type Stage } from '../../runner/stage.js';
+import { hasSession, type Stage } from '../../runner/stage.js';
 import { startStaying } from '../../runner/staying.js';
 
 /** The path of the host's end of the port, as in QEMU. */
@@ -50,5 +49,5 @@ export const SAME_MACHINE: Required<Pick<Scene, 'openGuest' | 'isReady'>> = {
   isReady: (output, { marker }) =>
     marker?.kind === 'run' && marker.place === 'guest'
       ? output.includes(`waiting for the peer on unix-listen:${CHANNEL}`)
-      : isUp(output) && ESTABLISHED.test(output),
+      : hasSession(output),
 };

@@ -3,9 +3,8 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { projectText } from '../../../helpers/files.js';
-import { ESTABLISHED } from '../../../helpers/vproxy-process.js';
 import type { Scene } from '../../runner/scene.js';
-import { isUp } from '../../runner/stage.js';
+import { hasSession } from '../../runner/stage.js';
 import { SAME_MACHINE, standInForPort } from './same-machine.js';
 
 const SETTINGS = `
@@ -80,8 +79,7 @@ export const sshfs: Scene = {
     // Both sides, as in the recipe for ssh.
     const guest = 'exec vproxy -c virtserial-open:org.vproxy.0 -i ssh:127.0.0.1:22';
     await stage.start(guest, (output) => output.includes('waiting for the peer'));
-    const isConnected = (output: string) => isUp(output) && ESTABLISHED.test(output);
-    await stage.start('exec vproxy -c vm1=unix-connect:/run/vm1.sock', isConnected);
+    await stage.start('exec vproxy -c vm1=unix-connect:/run/vm1.sock', hasSession);
   },
 };
 
