@@ -25,9 +25,15 @@ document.body.style.removeProperty('display');
   for (const box of document.querySelectorAll('.site-menu, .col-sidebar')) {
     if (here && here.offsetTop > box.clientHeight) box.scrollTop = here.offsetTop - box.clientHeight / 2;
   }
-  for (const wide of document.querySelectorAll('.col-content pre > code, .col-content .wide')) {
-    if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;
-  }
+  const reachScrolling = () => {
+    for (const box of document.querySelectorAll('.col-content pre > code, .col-content .wide')) {
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+      else box.removeAttribute('tabindex');
+    }
+  };
+  // A picture has no width before it has loaded.
+  addEventListener('load', reachScrolling);
+  addEventListener('resize', reachScrolling);
 }`;
 
 class SiteContext extends DefaultThemeRenderContext {

@@ -75,6 +75,11 @@ for (const [what, pattern] of [
   withBrowser(`${what}: nothing goes wrong, nothing is too wide, everything has contrast and a name`, async (t) => {
     t.timeout(300_000);
     const { page, trouble } = await open(t);
+    // Pictures come late, as over a slow network.
+    await page.route('**/*.svg', async (route) => {
+      await page.waitForLoadState('domcontentloaded');
+      await route.continue();
+    });
     const faults: string[] = [];
     const paths = site.pages.filter((path) => pattern.test(path));
     t.true(paths.length > 0);
