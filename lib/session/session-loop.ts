@@ -53,7 +53,6 @@ const LAYER_END_MS = 300;
 
 /** Loop state that a successor process needs besides the session. */
 export interface LoopCapture {
-  readonly skippedBytes: number;
   /** Since when its session has had this link. */
   readonly joinedAtMs: number;
 }
@@ -170,21 +169,20 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
   capture(): LoopCapture | null {
     const state = this.#state;
     if (state.name !== 'running' || this.#layer !== null || !state.session.isReady) return null;
-    return { skippedBytes: this.skippedBytes, joinedAtMs: state.joinedAtMs };
+    return { joinedAtMs: state.joinedAtMs };
   }
 
   /**
    * Instead of `start`: takes over the link of another loop with its session, and adds that to the kept ones. Returns and throws
    * like `Session.restore`. Call `goOn` afterwards.
    */
-  restore(state: SessionState, { skippedBytes, joinedAtMs }: LoopCapture): Session {
+  restore(state: SessionState, { joinedAtMs }: LoopCapture): Session {
     const session = Session.restore(state, {
       sink: this.#sink,
       clock: this.#clock,
       settings: this.#settings,
       ...this.#hooks,
     });
-    this.#skippedBytes = skippedBytes;
     this.#hold(session, joinedAtMs);
     return session;
   }

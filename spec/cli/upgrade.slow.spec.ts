@@ -167,9 +167,12 @@ test.serial('a session with TLS loses its link at an upgrade; one without a link
     ...{ host: [...key, '-o', `x:${exchanges.localPath}`], guest: [...key, '-i', `x:${exchanges.targetPath}`] },
   });
   await exchanges.open(10);
-  for (const socket of sockets) {
-    await upgrade(t, socket);
+  for (const side of [0, 1] as const) {
+    const { skippedBytes } = (await clients[side].channel('default')).totals;
+    t.true(skippedBytes > 0);
+    await upgrade(t, sockets[side]);
     await exchanges.received(2_000_000);
+    t.true((await clients[side].channel('default')).totals.skippedBytes >= skippedBytes);
   }
   const losses = [host, guest].map((side) =>
     side.waitForLine(/lost; waiting to resume \(10 streams\)/, { from: side.lines.length }),

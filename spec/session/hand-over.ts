@@ -463,12 +463,8 @@ test('a loop without a session of its own link has nothing to hand over', (t) =>
   loop.start();
   t.is(loop.capture(), null);
   const { a, clock } = new ResumePair();
-  const { skippedBytes } = a.loop;
-  t.true(skippedBytes > 0, 'the flush of the peer');
   clock.advance(500);
-  t.deepEqual(a.loop.capture(), { skippedBytes, joinedAtMs: 0 });
-  a.handOver();
-  t.is(a.loop.skippedBytes, skippedBytes);
+  t.deepEqual(a.loop.capture(), { joinedAtMs: 0 });
   a.loop.stop(new VproxyError('shutdown', 'stopped'));
   t.is(a.loop.capture(), null);
 });

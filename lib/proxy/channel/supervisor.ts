@@ -51,6 +51,8 @@ const KEPT_MS = 5 * RETAKE.maxMs;
 export interface SupervisorState {
   /** The index of the listening descriptor; null if there is none, or if it cannot be handed over. */
   readonly listener: number | null;
+  /** Bytes that belonged to no session, on all links. */
+  readonly skippedBytes: number;
   readonly session: {
     readonly state: SessionState;
     /** Its link; null if it has none, or if it cannot be handed over. */
@@ -68,6 +70,7 @@ export abstract class ChannelSupervisor {
   protected inherited: number | undefined;
   /** Between `restore` and `goOn`. */
   #restored: { readonly runner: LinkRunner | null; readonly session: Session } | null = null;
+  /** On links that have closed, and on those of a predecessor. */
   #skippedBytes = 0;
 
   constructor(options: SupervisorOptions) {
@@ -104,6 +107,7 @@ export abstract class ChannelSupervisor {
     const endAtMs = session === null ? null : (this.options.settings.resume?.kept.endAtMs(session) ?? null);
     return {
       listener: this.keepListener?.(keep) ?? null,
+      skippedBytes: this.skippedBytes,
       session: session === null ? null : { state: session.state, runner: this.#captureLink(session, keep), endAtMs },
     };
   }
@@ -118,8 +122,9 @@ export abstract class ChannelSupervisor {
   }
 
   /** Restores a predecessor's state and returns its session; used instead of `start`, before `goOn`. */
-  restore({ listener, session: captured }: SupervisorState, take: TakeDescriptor): Session | null {
+  restore({ listener, skippedBytes, session: captured }: SupervisorState, take: TakeDescriptor): Session | null {
     const { settings, clock } = this.options;
+    this.#skippedBytes = skippedBytes;
     if (listener !== null) this.inherited = take(listener);
     if (captured === null) return null;
     const runner = captured.runner === null ? null : this.#restoreLink(captured.runner, take);
