@@ -191,8 +191,8 @@ export const changedPermissions = (one: Permissions, other: Permissions): string
   ).map(({ name }) => name);
 
 /**
- * Throws `bad-argument` if a channel allows commands, copies or `info` to a peer that could be a stranger, if a forward has
- * the name of such a service, or if the folder for copies is missing.
+ * Throws `bad-argument` if a channel offers one of these services to a peer that could be a stranger, if a forward has its
+ * name, or if the folder for copies is missing.
  */
 export function requireAllowable(options: PermittingOptions): void {
   for (const row of OWN_SERVICES) if (row.fields.some((field) => options[field] ?? false)) requireAllowed(row, options);
