@@ -132,8 +132,10 @@ func parseSize(to *int, text string) bool {
 	return value >= 1<<20 && value <= 1<<30
 }
 
-// leadsToHost reports whether the peer is the host of this machine, as on a virtual device.
-func (s *channelSpec) leadsToHost() bool { return isWord(s.kind, "virtserial-open tty-open") }
+// leadsToHost reports whether the peer is the host of this machine, as on a virtual device, but not on a pseudo-terminal.
+func (s *channelSpec) leadsToHost() bool {
+	return isWord(s.kind, "virtserial-open tty-open") && !strings.HasPrefix(s.path, "/dev/pts/")
+}
 
 // dial opens the channel; waiting is called while a port has no host.
 func (s *channelSpec) dial(waiting func()) (io.ReadWriteCloser, error) {

@@ -205,6 +205,9 @@ func TestTexts(t *testing.T) {
 		o.logLevel != logDebug || !o.allowsExec || !o.channel.leadsToHost() {
 		t.Errorf("%+v, %v", o, err)
 	}
+	if o, err := parseOptions([]string{"-ctty-open:/dev/pts/3"}); err != nil || o.channel.leadsToHost() {
+		t.Errorf("a pseudo-terminal: %+v, %v", o, err)
+	}
 	for got, want := range map[string]string{
 		escape("a\x1b[2J\n\\\u202e\xffé", 20): `a\x1b[2J\n\\\u202e\xffé`,
 		escape("abcdef", 3):                   "abc…",

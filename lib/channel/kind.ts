@@ -36,8 +36,6 @@ export interface ChannelTraits {
   readonly peer?: string;
   /** Whether its peer keeps it while alive: another one is refused (R-CHANNEL-3). Only where this side listens. */
   readonly isExclusive: boolean;
-  /** Whether it leads to a host, so that the storage broker runs on it by default (docs/storage.md). */
-  readonly leadsToHost: boolean;
 }
 
 /** The type of an option's value: parsing and formatting. */
@@ -121,6 +119,11 @@ interface KindOf<A> {
   /** Who besides local users could be the peer, or in the middle: `anybody on the network`; null for no one. Default null. */
   strangers?(address: A): string | null;
   /**
+   * Whether the peer is the host of this machine: by default it gets `info`, and the storage broker runs (docs/storage.md).
+   * Default false.
+   */
+  leadsToHost?(address: A): boolean;
+  /**
    * Restores a link that a predecessor process had at that address; it reads and writes nothing before its start. Throws if it
    * cannot. Default: links of this kind cannot be handed over.
    */
@@ -176,7 +179,6 @@ export const VM_TRAITS: ChannelTraits = {
   resumeMemoryBytes: 64 * 2 ** 20,
   tls: null,
   isExclusive: false,
-  leadsToHost: false,
 };
 
 /** The traits of a channel that may break while the processes at its ends keep running: a session waits a minute for a link. */

@@ -48,7 +48,9 @@ export function ttyKind(sys = '/sys', clock: Clock = systemClock): DialKind<TtyA
   return {
     mode: 'dial',
     // 4096 bytes take 0.36 s at 115,200 baud, and a keystroke may wait behind them.
-    traits: { ...VM_TRAITS, frameBytes: 4096, inFlightBytes: 4096, integrity: 'full', leadsToHost: true },
+    traits: { ...VM_TRAITS, frameBytes: 4096, inFlightBytes: 4096, integrity: 'full' },
+    // At the other side of a pseudo-terminal is a program of this machine, such as the QEMU of a guest.
+    leadsToHost: ({ path: device }) => !device.startsWith('/dev/pts/'),
     options: new Map([['baud', baudOption]]),
     parse: (text) => ({ path: parsePath(text), baud: null }),
     format: (address) => formatPath(address.path),

@@ -23,7 +23,8 @@ export function virtserialKind(options: VirtserialOptions = {}): DialKind<string
   const clock = options.clock ?? systemClock;
   return {
     mode: 'dial',
-    traits: { ...VM_TRAITS, leadsToHost: true },
+    traits: VM_TRAITS,
+    leadsToHost: () => true,
     parse: (text) => (text.includes('/') ? parsePath(text) : parsePathOrName(text)),
     format: formatPath,
     place: (address) => canonicalPath(readPortAddress(address, folders.dev).path),

@@ -100,9 +100,9 @@ const OWN_SERVICES: readonly OwnService<unknown>[] = [
     fields: ['info'],
     flag: '--info',
     /** By default if the peer is a host, unless a forward has the name of the service. */
-    permit({ info, forwards = [], address: { traits } }) {
+    permit({ info, forwards = [], address: { kind, address } }) {
       const isTaken = forwards.some(({ direction, service }) => direction === 'incoming' && service === 'info');
-      return (info ?? traits.leadsToHost) && !isTaken ? true : null;
+      return (info ?? kind.leadsToHost?.(address)) && !isTaken ? true : null;
     },
     async load(_permission, { clock }) {
       const { InfoService } = await import('./info/info-service.js');

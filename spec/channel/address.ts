@@ -137,7 +137,6 @@ test('the traits of the kinds', (t) => {
     t.is(traits.integrity, isLine ? 'full' : 'frame', name);
     t.is(traits.deadAfterMs, name.startsWith('tcp-') ? 30_000 : null, name);
     t.is(traits.resumeMs, /^(tcp-|vsock-|exec$)/.test(name) ? 60_000 : 0, name);
-    t.is(traits.leadsToHost, isLine || name === 'virtserial-open', name);
   }
 });
 

@@ -2,10 +2,12 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { parseChannel } from '../../lib/channel/address/address.js';
 import { toVproxyError } from '../../lib/errors.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ChannelOptions } from '../../lib/proxy/channel/channel-options.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
+import { hasBroker, requestFilters } from '../../lib/proxy/services/storage.js';
 import { putFiles } from '../../lib/services/copy/copy-call.js';
 import { CopyProgress } from '../../lib/services/copy/copy-progress.js';
 import { askBoot } from '../../lib/services/info/info-call.js';
@@ -232,6 +234,8 @@ test('the side that allows it accepts files, only into its folder, and under its
 
 const INCOMING = parseForwardSpec('incoming', 'info:127.0.0.1:9');
 const TO_HOST = 'virtserial-open:org.vproxy.0';
+/** Its other side is a QEMU of this machine. */
+const PSEUDO_TERMINAL = 'qemu:pty:/dev/pts/3';
 
 const infoOffers = (address: string, options: Partial<ChannelOptions> = {}) =>
   offeredBy(
@@ -241,12 +245,25 @@ const infoOffers = (address: string, options: Partial<ChannelOptions> = {}) =>
 test('by default only channels that lead to a host offer `info`', (t) => {
   for (const address of [TO_HOST, 'tty-open:/dev/ttyS1']) t.deepEqual(infoOffers(address), ['info'], address);
   const others = ['unix-listen:/x', 'unix-connect:/x', 'tcp-connect:127.0.0.1:1', 'vsock-connect:2:1', 'pipe-open:/x'];
-  for (const address of others) t.deepEqual(infoOffers(address), [], address);
+  for (const address of [...others, PSEUDO_TERMINAL]) t.deepEqual(infoOffers(address), [], address);
   t.deepEqual(infoOffers(TO_HOST, { info: false }), []);
   t.deepEqual(infoOffers('unix-listen:/x', { info: true }), ['info']);
   t.notThrows(() => infoOffers(TO_HOST, { forwards: [INCOMING] }), 'an -i of that name takes its place');
   const message = /: service info is offered twice; --info offers it, and so does an -i$/;
   t.throws(() => infoOffers(TO_HOST, { forwards: [INCOMING], info: true }), { code: 'bad-argument', message });
+});
+
+test('by default the storage broker runs on channels that lead to a host; requests from all others have their label', (t) => {
+  const about = (text: string) => ({ label: 'vm1', address: parseChannel(text) });
+  for (const [text, leadsToHost] of [
+    [TO_HOST, true],
+    ['tty-open:/dev/ttyS1', true],
+    [PSEUDO_TERMINAL, false],
+    ['unix-connect:/x', false],
+  ] as const) {
+    t.is(hasBroker(about(text)), leadsToHost, text);
+    t.truthy(requestFilters(about(text))('storage'), text);
+  }
 });
 
 test('strangers get no answer: a channel open to them needs a key', (t) => {

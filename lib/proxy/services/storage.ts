@@ -23,9 +23,9 @@ export const STORAGE_SERVICE = 'storage';
 const RESUME_MS = 1000;
 
 /** Whether the broker runs: where the channel leads to a host, unless a forward has its name; elsewhere on request. */
-export function hasBroker({ address: { traits }, storage = {}, forwards = [] }: ParsedOptions): boolean {
+export function hasBroker({ address: { kind, address }, storage = {}, forwards = [] }: ParsedOptions): boolean {
   if (storage.isAllowed === false || forwards.some(({ service }) => service === STORAGE_SERVICE)) return false;
-  return traits.leadsToHost || (storage.socketPath ?? null) !== null;
+  return (kind.leadsToHost?.(address) ?? false) || (storage.socketPath ?? null) !== null;
 }
 
 /** Handed over to a successor: the sockets that the broker listens on, with the indexes of their descriptors. */
@@ -167,10 +167,10 @@ const MAX_HELD_BYTES = 64 * 2 ** 20;
 
 /**
  * The input filters of a channel: they tag storage requests with the label of the machine they come from (docs/storage.md),
- * if the channel has a label and leads to a guest, not to the host.
+ * if the channel has one.
  */
-export function requestFilters({ label, address: { traits } }: ParsedOptions): InputFilters {
-  if (label === DEFAULT_LABEL || traits.leadsToHost) return () => null;
+export function requestFilters({ label }: ParsedOptions): InputFilters {
+  if (label === DEFAULT_LABEL) return () => null;
   const budget = new Budget(MAX_HELD_BYTES);
   return (service, state) => (service === STORAGE_SERVICE ? new RequestLabeller(label, budget, state) : null);
 }
