@@ -5,7 +5,7 @@ import { oldestNode } from './require-node.cjs';
 /** The URL of an ES module, which CommonJS does not have; yargs and its helpers read it. */
 export const FILE_URL = "const importMetaUrl=require('node:url').pathToFileURL(__filename).href;";
 
-const NO_HELP = resolve(import.meta.dirname, 'no-help.mjs');
+const UNUSED = resolve(import.meta.dirname, 'unused.cjs');
 
 /** Settings for esbuild, for the contents of package.json. */
 export const bundleSettings = ({ version, engines }) => ({
@@ -16,7 +16,8 @@ export const bundleSettings = ({ version, engines }) => ({
   supported: { 'regexp-set-notation': false },
   // Optional native modules stay outside.
   external: ['koffi', 'supports-color'],
-  alias: { cliui: NO_HELP, 'string-width': NO_HELP },
+  // debug itself would bring its part for browsers.
+  alias: { cliui: UNUSED, debug: 'debug/src/node.js', 'string-width': UNUSED, 'text-decoder': UNUSED },
   minify: true,
   // Statements of lib/util/invariant.ts.
   dropLabels: ['INVARIANT'],
