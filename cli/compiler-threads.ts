@@ -1,17 +1,17 @@
 /** Restricts V8's compiler threads, so that the process can exit. Every process starts with this: it loads almost nothing. */
 
-/** The versions of Node whose V8 has Maglev and is known to have these flags: others would print a warning to stderr. */
+/** The versions of Node whose V8 compiles so and is known to have these flags: others would print a warning to stderr. */
 const FIRST_MAJOR = 22;
 const LAST_MAJOR = 26;
 
 /**
- * In this order, and in one call: between two calls V8 may finish an earlier compilation, and with only the second flag set it
- * takes deoptimization data from the thread that did not produce any, and crashes.
+ * Those of Maglev in this order, and all in one call: between two calls V8 may finish an earlier compilation, and with only the
+ * second of them set it takes deoptimization data from the thread that did not produce any, and crashes.
  */
-const FLAGS = '--no-maglev-deopt-data-on-background --no-maglev-build-code-on-background';
+const FLAGS = '--no-maglev-deopt-data-on-background --no-maglev-build-code-on-background --no-concurrent-sparkplug';
 
 /**
- * Keeps the threads of V8's compiler Maglev from allocating on the heap. Otherwise the process may hang on exit: Node waits for
+ * Keeps the threads of V8's compilers Maglev and Sparkplug from allocating on the heap. Otherwise the process may hang on exit: Node waits for
  * these threads, and such a thread may wait for a collection, which only the exiting thread could do
  * (docs/decisions/0024-compiler-threads-and-the-heap.md). Call it once, at the start.
  */
