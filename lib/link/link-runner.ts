@@ -2,7 +2,7 @@
 
 import type { VproxyError } from '../errors.js';
 import type { Session, SessionState } from '../session/session.js';
-import { type LoopCapture, SessionLoop } from '../session/session-loop.js';
+import { SessionLoop } from '../session/session-loop.js';
 import { type SessionSettings } from '../session/settings.js';
 import type { KeepDescriptor } from '../system/descriptors.js';
 import type { Clock } from '../util/clock.js';
@@ -21,7 +21,8 @@ let spareRoom: Buffer | null = null;
 /** The state of a {@link LinkRunner} with an established session, whose own state is kept elsewhere. */
 export interface RunnerState {
   readonly link: LinkState;
-  readonly loop: LoopCapture;
+  /** Since when the session has had the link, by the clock. */
+  readonly joinedAtMs: number;
   /** Received bytes that were left to another turn. */
   readonly unread: Buffer;
 }
@@ -55,17 +56,18 @@ export class LinkRunner {
 
   /** The state for a successor of this process; null if the link cannot be handed over or has no established session. */
   capture(keep: KeepDescriptor): RunnerState | null {
-    const loop = this.loop.capture();
+    const { joinedAtMs } = this.loop;
+    if (joinedAtMs === null) return null;
     // Gathered bytes would have left with this turn.
-    if (loop !== null) this.#writes.flush();
-    const link = loop === null ? null : (this.link.capture?.(keep) ?? null);
-    return loop === null || link === null ? null : { loop, link, unread: this.#unread ?? NOTHING };
+    this.#writes.flush();
+    const link = this.link.capture?.(keep) ?? null;
+    return link === null ? null : { joinedAtMs, link, unread: this.#unread ?? NOTHING };
   }
 
   /** Instead of `start`, before `goOn`: restores the session that a predecessor of this process had on the link. */
-  restore(session: SessionState, { loop, unread }: RunnerState): Session {
+  restore(session: SessionState, { joinedAtMs, unread }: RunnerState): Session {
     if (unread.length > 0) this.#keepUnread(unread);
-    return this.loop.restore(session, loop);
+    return this.loop.restore(session, joinedAtMs);
   }
 
   /** Call after `restore`: starts reading and writing. */

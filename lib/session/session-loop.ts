@@ -51,12 +51,6 @@ const displaced = (): VproxyError => new VproxyError('channel-displaced', 'the s
 /** Grace period in which a TLS layer hands on what its ended session wrote; the channel may be stuck. */
 const LAYER_END_MS = 300;
 
-/** Loop state that a successor process needs besides the session. */
-export interface LoopCapture {
-  /** Since when its session has had this link. */
-  readonly joinedAtMs: number;
-}
-
 /** The context of a handshake on a layer. */
 interface Inside {
   readonly outer: Agreement;
@@ -165,18 +159,20 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     return state.name === 'stopped' || (state.name === 'leaving' && state.isLast);
   }
 
-  /** Returns null if its session cannot continue on this link in another process: it is not established, or on a layer. */
-  capture(): LoopCapture | null {
+  /**
+   * Since when its session has had this link, by the clock, for `restore`; null if the session cannot continue on it in another
+   * process: it is not established, or on a layer.
+   */
+  get joinedAtMs(): number | null {
     const state = this.#state;
-    if (state.name !== 'running' || this.#layer !== null || !state.session.isReady) return null;
-    return { joinedAtMs: state.joinedAtMs };
+    return state.name === 'running' && this.#layer === null && state.session.isReady ? state.joinedAtMs : null;
   }
 
   /**
    * Instead of `start`: takes over the link of another loop with its session, and adds that to the kept ones. Returns and throws
    * like `Session.restore`. Call `goOn` afterwards.
    */
-  restore(state: SessionState, { joinedAtMs }: LoopCapture): Session {
+  restore(state: SessionState, joinedAtMs: number): Session {
     const session = Session.restore(state, {
       sink: this.#sink,
       clock: this.#clock,

@@ -295,7 +295,6 @@ export class Side {
   /** Captures the session, if there is one, and discards the capture. */
   capture(): void {
     if (this.session.isReady && !this.session.isOver) serialize(this.session.state);
-    this.loop.capture();
   }
 
   /**
@@ -304,7 +303,7 @@ export class Side {
    */
   handOver(how: HandOver = 'with link'): void {
     const { session, loop, outbound } = this;
-    const loopCapture = how === 'with link' && loop.session === session ? loop.capture() : null;
+    const joinedAtMs = how === 'with link' && loop.session === session ? loop.joinedAtMs : null;
     const { state } = session;
     const streams = session.streams.listAll();
     const endAtMs = this.kept.endAtMs(session);
@@ -321,8 +320,8 @@ export class Side {
     this.connect(outbound);
     const bytesBefore = outbound.totalBytes;
     const context = { sink: null, clock: this.processClock, settings: this.settings };
-    const restored = loopCapture === null ? Session.restore(capture, context) : this.loop.restore(capture, loopCapture);
-    if (loopCapture !== null || session.isSuspended) {
+    const restored = joinedAtMs === null ? Session.restore(capture, context) : this.loop.restore(capture, joinedAtMs);
+    if (joinedAtMs !== null || session.isSuspended) {
       assert.deepEqual(comparable(restored.state), comparable(before));
       assert.deepEqual(visible(restored), seen);
     }
@@ -333,7 +332,7 @@ export class Side {
     this.#listen(restored);
     this.onMoved(session, restored, streams, restored.streams.listAll());
     assert.equal(outbound.totalBytes, bytesBefore, 'bytes go out before the session goes on');
-    if (loopCapture === null) {
+    if (joinedAtMs === null) {
       this.kept.adopt(restored, endAtMs);
       restored.goOn();
       if (how === 'with link') this.loop.start();
