@@ -1,6 +1,6 @@
-/** Restricts V8's compiler threads, so that the process can exit. Every process starts with this: it loads almost nothing. */
+/** Restricts V8's compiler threads, so that the process can exit. Every process but the short-lived wrapper starts with this: it loads almost nothing. */
 
-/** The versions of Node whose V8 compiles so and is known to have these flags: others would print a warning to stderr. */
+/** The versions of Node whose V8 needs these flags and is known to have them: others would print a warning to stderr. */
 const FIRST_MAJOR = 22;
 const LAST_MAJOR = 26;
 
@@ -11,8 +11,8 @@ const LAST_MAJOR = 26;
 const FLAGS = '--no-maglev-deopt-data-on-background --no-maglev-build-code-on-background --no-concurrent-sparkplug';
 
 /**
- * Keeps the threads of V8's compilers Maglev and Sparkplug from allocating on the heap. Otherwise the process may hang on exit: Node waits for
- * these threads, and such a thread may wait for a collection, which only the exiting thread could do
+ * Keeps the threads of V8's compilers Maglev and Sparkplug from allocating on the heap. Otherwise the process may hang on exit:
+ * Node waits for these threads, and such a thread may wait for a collection, which only the exiting thread could do
  * (docs/decisions/0024-compiler-threads-and-the-heap.md). Call it once, at the start.
  */
 export function keepThreadsFromHeap(): void {

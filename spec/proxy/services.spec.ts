@@ -253,7 +253,7 @@ test('by default only channels that lead to a host offer `info`', (t) => {
   t.throws(() => infoOffers(TO_HOST, { forwards: [INCOMING], info: true }), { code: 'bad-argument', message });
 });
 
-test('by default the storage broker runs on channels that lead to a host; requests from all others have their label', (t) => {
+test('by default the storage broker runs on channels that lead to a host; requests on any channel with a label get it', (t) => {
   const about = (text: string) => ({ label: 'vm1', address: parseChannel(text) });
   for (const [text, leadsToHost] of [
     [TO_HOST, true],
