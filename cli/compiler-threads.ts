@@ -1,4 +1,4 @@
-/** Restricts V8's compiler threads, so that the process can exit. Every process but the short-lived wrapper starts with this: it loads almost nothing. */
+/** Restricts V8's compiler threads, so that the process can exit. Every process but the storage wrapper starts with this. */
 
 /** The versions of Node whose V8 needs these flags and is known to have them: others would print a warning to stderr. */
 const FIRST_MAJOR = 22;
