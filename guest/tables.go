@@ -92,6 +92,15 @@ var limitRules = [5]struct {
 	{"opens", 256, 1, 65536},
 }
 
+// execFaults are the texts for the fields of a request (R-EXEC-1); # stands for a limit.
+var execFaults = map[string]string{
+	"list": "not a list", "object": "not an object", "text": "not a text", "nul": "contains NUL",
+	"name": "a name is empty, or contains \"=\" or NUL", "boolean": "neither true nor false",
+	"range": "not a number from 0 to #", "size": "not a whole number from 1 to #",
+	"whole": "not a whole number from 0 to #", "tag": "longer than # bytes",
+	"job": "not allowed with detach", "place": "not allowed with from",
+}
+
 // exitCodes has the exit status of a program that fails with a code; usualExit is that of all others.
 var exitCodes = map[string]int{
 	"denied": 77, "local-error": 74, "stalled": 74, "cancelled": 1, "desync": 76, "version-mismatch": 76,

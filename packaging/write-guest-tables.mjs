@@ -152,6 +152,11 @@ var limitRules = [${limitNames.length}]struct {
 ${limitNames.map((name) => `	{"${name}", ${[limits.DEFAULT_LIMITS[name], ...limits.LIMIT_RANGES[name]].join(', ')}},`).join('\n')}
 }
 
+// execFaults are the texts for the fields of a request (R-EXEC-1); # stands for a limit.
+var execFaults = map[string]string{
+	${wrapped(Object.entries(exec.FAULTS).map(([name, text]) => `"${name}": ${JSON.stringify(text)}`))}
+}
+
 // exitCodes has the exit status of a program that fails with a code; usualExit is that of all others.
 var exitCodes = map[string]int{
 	${wrapped(exitCodes)}

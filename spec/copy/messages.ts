@@ -92,6 +92,10 @@ test('invalid messages are refused', (t) => {
     t.throws(() => decodeError(payload(error)), protocolError);
   }
   for (const text of ['', '[]', 'null', '{']) t.throws(() => decodeStart(Buffer.from(text)), protocolError);
+  for (const target of ['\ud800', '\xff']) {
+    const bytes = Buffer.from(JSON.stringify({ ...put, target }), 'latin1');
+    t.throws(() => decodeStart(bytes), { message: /^copy: START (?:is not UTF-8|has half a surrogate pair)$/ });
+  }
 });
 
 test('a name and a hash have their lengths, and an error has both numbers', (t) => {

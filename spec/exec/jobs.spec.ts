@@ -447,48 +447,42 @@ test('no pipe of a job leaks', async (t) => {
   await eventually(() => !openFiles().includes(pipe), { what: 'the end of the pipe' });
 });
 
+const position = 'not a whole number from 0 to 9007199254740991';
+
 for (const [what, bytes, expected] of [
-  ['ATTACH without an id', encodeRecord(EXEC_KIND.ATTACH, '{}'), /request for a job: id is not valid/],
-  ['ATTACH that is not JSON', encodeRecord(EXEC_KIND.ATTACH, 'x'), /request for a job is not a JSON object/],
-  ['ATTACH from a negative byte', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","from":-1}'), /from is not valid/],
-  ['ATTACH from half a byte', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","from":0.5}'), /from is not valid/],
-  ['ATTACH from a text', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","from":"1"}'), /from is not valid/],
-  ['ATTACH from and tail', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","from":0,"tail":1}'), /tail is not valid/],
-  ['ATTACH beyond all bytes', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","tail":1e300}'), /tail is not valid/],
-  ['STOP of a number', encodeRecord(EXEC_KIND.STOP, '{"id":9}'), /id is not valid/],
-  ['a long ATTACH', encodeRecordHeader(EXEC_KIND.ATTACH, 4097), /ATTACH too long: 4097 bytes \(max 4096\)/],
-  ['a LIST with a payload', encodeRecordHeader(EXEC_KIND.LIST, 1), /LIST too long: 1 bytes \(max 0\)/],
+  ['ATTACH without an id', encodeRecord(EXEC_KIND.ATTACH, '{}'), 'ATTACH: id: not a text'],
+  ['ATTACH that is not JSON', encodeRecord(EXEC_KIND.ATTACH, 'x'), 'ATTACH is not a JSON object'],
+  ['ATTACH from a negative byte', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","from":-1}'), `ATTACH: from: ${position}`],
+  ['ATTACH from half a byte', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","from":0.5}'), `ATTACH: from: ${position}`],
+  ['ATTACH from a text', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","from":"1"}'), `ATTACH: from: ${position}`],
   [
-    'LIST after START',
-    Buffer.concat([encodeStart({ argv: ['true'] }), encodeRecord(EXEC_KIND.LIST, '')]),
-    /LIST after/,
+    'ATTACH from and tail',
+    encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","from":0,"tail":1}'),
+    'ATTACH: tail: not allowed with from',
   ],
-  [
-    'a job in a terminal',
-    encodeRecord(
-      EXEC_KIND.START,
-      '{"argv":[],"terminal":{"columns":1,"rows":1,"term":"x"},"detach":{"tag":null,"keepBytes":0}}',
-    ),
-    /terminal/,
-  ],
-  ['a job with input', encodeRecord(EXEC_KIND.START, '{"argv":[],"hasInput":true,"detach":{}}'), /input of a job/],
-  ['a long tag', encodeStart({ argv: [], detach: { tag: 'x'.repeat(65), keepBytes: 0 } }), /tag is not valid/],
-  ['much to keep', encodeStart({ argv: [], detach: { tag: null, keepBytes: 2 ** 24 + 1 } }), /keepBytes is not/],
+  ['ATTACH beyond all bytes', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","tail":1e300}'), `ATTACH: tail: ${position}`],
+  ['STOP of a number', encodeRecord(EXEC_KIND.STOP, '{"id":9}'), 'STOP: id: not a text'],
+  ['a long ATTACH', encodeRecordHeader(EXEC_KIND.ATTACH, 4097), 'ATTACH too long: 4097 bytes (max 4096)'],
+  ['a LIST with a payload', encodeRecordHeader(EXEC_KIND.LIST, 1), 'LIST too long: 1 bytes (max 0)'],
 ] as const) {
-  test(`R-JOBS-7: protocol violation of a caller: ${what}`, async (t) => {
-    const runner = new TestRunner(t);
-    const { caller, far } = runner.open();
+  test(`R-EXEC-1: a request for jobs that is refused: ${what}`, async (t) => {
+    const { caller } = new TestRunner(t).open();
     caller.stream.write(bytes);
-    const error = await t.throwsAsync(caller.exit, { code: 'protocol-error' });
-    t.regex(error.message, expected);
-    t.true(far.destroyed);
-    await runner.idle();
+    t.deepEqual((await caller.exit).error, { code: 'bad-argument', message: expected });
   });
 }
 
+test('LIST after START is a protocol error', async (t) => {
+  const runner = new TestRunner(t);
+  const { caller } = runner.open();
+  caller.stream.write(Buffer.concat([encodeStart({ argv: ['true'] }), encodeRecord(EXEC_KIND.LIST, '')]));
+  await t.throwsAsync(caller.exit, { code: 'protocol-error', message: /LIST after/ });
+  await runner.idle();
+});
+
 test('R-JOBS-7: null is as if absent, and what follows a request is ignored', async (t) => {
   const place = { from: undefined, tail: undefined };
-  t.deepEqual(decodeJobRequest(Buffer.from('{"id":"x","from":null,"tail":null}')), { id: 'x', ...place });
+  t.deepEqual(decodeJobRequest(Buffer.from('{"id":"x","from":null,"tail":null}'), 'ATTACH'), { id: 'x', ...place });
   const runner = new TestRunner(t);
   const near = open(runner);
   const jobs = listJobs(near);

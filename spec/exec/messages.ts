@@ -1,7 +1,6 @@
 /** Encoding of the messages between caller and runner of a command. */
 import test from 'ava';
 import fc from 'fast-check';
-import { VproxyError } from '../../lib/errors.js';
 import {
   decodeCredit,
   decodeEof,
@@ -75,8 +74,8 @@ test('a command with too many values is refused by the sender, and by the reader
   });
   const values = Buffer.from(`{"argv":["a"],"more":[${'1,'.repeat(400_000)}1]}`);
   t.throws(() => decodeStart(values), {
-    code: 'protocol-error',
-    message: 'exec: START has more than 65536 commas, braces and brackets',
+    code: 'bad-argument',
+    message: 'START has more than 65536 commas, braces and brackets',
   });
 });
 
@@ -89,21 +88,74 @@ test('unknown fields are dropped', (t) => {
   t.deepEqual(decodeStart(Buffer.from('{"argv":["a"],"root":true}')), { argv: ['a'] });
 });
 
-const BAD_STARTS = [
-  ...['x', '[]', '{}', '{"argv":"ls"}', '{"argv":[1]}', '{"argv":["a\\u0000b"]}', '{"argv":[],"cwd":1}'],
-  ...['{"argv":[],"user":null}', '{"argv":[],"env":[]}', '{"argv":[],"env":{"A":1}}'],
-  ...['{"argv":[],"env":{"A=B":"1"}}', '{"argv":[],"env":{"":"1"}}'],
-  ...['{"argv":[],"terminal":{"columns":0,"rows":1,"term":"x"}}'],
-  ...['{"argv":[],"terminal":{"columns":1,"rows":65536,"term":"x"}}'],
-  ...['{"argv":[],"terminal":{"columns":1,"rows":1}}', '{"argv":[],"hasInput":1}', '{"argv":[],"timeoutMs":-1}'],
-  ...['{"argv":[],"timeoutMs":2147483648}', '{"argv":[],"killAfterMs":"5"}', '{"argv":[],"killAfterMs":1e300}'],
+/** What a START is, and what is said of it. */
+const BAD_STARTS: readonly (readonly [string, string])[] = [
+  ['x', ' is not a JSON object'],
+  ['[]', ' is not a JSON object'],
+  ['{"argv":["\xff"]}', ' is not UTF-8'],
+  ['{"argv":["\\ud800"]}', ' has half a surrogate pair'],
+  ['{"argv":["\\ud83d\\ude00\\\\\\udfff"]}', ' has half a surrogate pair'],
+  ['{"argv":["a"],"env":{"\\udc41":""}}', ' has half a surrogate pair'],
+  ['{}', ': argv: not a list'],
+  ['{"argv":"ls"}', ': argv: not a list'],
+  ['{"argv":["a",1]}', ': argv[1]: not a text'],
+  ['{"argv":[null]}', ': argv[0]: not a text'],
+  ['{"argv":["a\\u0000b"]}', ': argv[0]: contains NUL'],
+  ['{"argv":[],"cwd":1}', ': cwd: not a text'],
+  ['{"argv":[],"cwd":"\\u0000"}', ': cwd: contains NUL'],
+  ['{"argv":[],"user":[]}', ': user: not a text'],
+  ['{"argv":[],"env":[]}', ': env: not an object'],
+  ['{"argv":[],"env":{"A":1}}', ': env[A]: not a text'],
+  ['{"argv":[],"env":{"A":null}}', ': env[A]: not a text'],
+  ['{"argv":[],"env":{"A":"\\u0000"}}', ': env[A]: contains NUL'],
+  ['{"argv":[],"env":{"A=B":"1"}}', ': env: a name is empty, or contains "=" or NUL'],
+  ['{"argv":[],"env":{"":"1"}}', ': env: a name is empty, or contains "=" or NUL'],
+  ['{"argv":[],"terminal":7}', ': terminal: not an object'],
+  [
+    '{"argv":[],"terminal":{"columns":0,"rows":1,"term":"x"}}',
+    ': terminal.columns: not a whole number from 1 to 65535',
+  ],
+  [
+    '{"argv":[],"terminal":{"columns":1,"rows":65536,"term":"x"}}',
+    ': terminal.rows: not a whole number from 1 to 65535',
+  ],
+  ['{"argv":[],"terminal":{"columns":1,"rows":1}}', ': terminal.term: not a text'],
+  ['{"argv":[],"hasInput":1}', ': hasInput: neither true nor false'],
+  ['{"argv":[],"timeoutMs":-1}', ': timeoutMs: not a number from 0 to 2147483647'],
+  ['{"argv":[],"timeoutMs":2147483648}', ': timeoutMs: not a number from 0 to 2147483647'],
+  ['{"argv":[],"killAfterMs":"5"}', ': killAfterMs: not a number from 0 to 2147483647'],
+  ['{"argv":[],"detach":1}', ': detach: not an object'],
+  ['{"argv":[],"detach":{"tag":1}}', ': detach.tag: not a text'],
+  [`{"argv":[],"detach":{"tag":"${'x'.repeat(65)}"}}`, ': detach.tag: longer than 64 bytes'],
+  ['{"argv":[],"detach":{"keepBytes":-1}}', ': detach.keepBytes: not a whole number from 0 to 16777216'],
+  ['{"argv":[],"detach":{"keepBytes":16777217}}', ': detach.keepBytes: not a whole number from 0 to 16777216'],
+  ['{"argv":[],"terminal":{"columns":1,"rows":1,"term":"x"},"detach":{}}', ': terminal: not allowed with detach'],
+  ['{"argv":[],"hasInput":true,"detach":{}}', ': hasInput: not allowed with detach'],
 ];
 
-for (const start of BAD_STARTS) {
-  test(`invalid START: ${start}`, (t) => {
-    t.throws(() => decodeStart(Buffer.from(start)), { instanceOf: VproxyError, code: 'protocol-error' });
+for (const [start, fault] of BAD_STARTS) {
+  test(`R-EXEC-1: invalid START: ${start}`, (t) => {
+    t.throws(() => decodeStart(Buffer.from(start, 'latin1')), { code: 'bad-argument', message: `START${fault}` });
   });
 }
+
+test('R-EXEC-1: null is as if absent, and what UTF-8 can express is no fault', (t) => {
+  const text = '{"argv":["\\ud83d\\ude00","\\\\ud800","\ufffd"],"cwd":null,"env":null,"terminal":null,"detach":null}';
+  t.deepEqual(decodeStart(Buffer.from(text)), { argv: ['😀', '\\ud800', '\ufffd'] });
+});
+
+test('what the runner would refuse is refused by the sender, too', (t) => {
+  for (const [request, message] of [
+    [{ argv: ['a\0'] }, 'argv[0]: contains NUL'],
+    [{ argv: ['\ud800'] }, 'command has half a surrogate pair'],
+    [{ argv: ['a'], env: { 'A=': '' } }, 'env: a name is empty, or contains "=" or NUL'],
+    [{ argv: ['a'], detach: { keepBytes: -1 } }, 'detach.keepBytes: not a whole number from 0 to 16777216'],
+  ] as const) {
+    t.throws(() => encodeStart(request), { code: 'bad-argument', message });
+  }
+  t.throws(() => encodeResize({ columns: 0, rows: 1 }), { code: 'bad-argument' });
+  t.throws(() => encodeResize({ columns: 1, rows: 65_536 }), { code: 'bad-argument' });
+});
 
 test('other invalid messages are refused', (t) => {
   const exit = { status: 0, signal: null, timedOut: false, durationMs: 1, error: null };
@@ -125,7 +177,7 @@ test('other invalid messages are refused', (t) => {
   for (const name of ['', 'INT', 'SIGINT ', 'sigint', '-9']) {
     t.throws(() => decodeSignal(Buffer.from(name)), { code: 'protocol-error' });
   }
-  t.throws(() => decodeResize(Buffer.alloc(4)), { code: 'protocol-error' });
+  t.is(decodeResize(Buffer.alloc(4)), null);
   t.throws(() => decodeResize(Buffer.alloc(3)), { code: 'protocol-error' });
   t.throws(() => decodeCredit(Buffer.alloc(5)), { code: 'protocol-error' });
   t.throws(() => decodeStarted(Buffer.from('{"pid":-1}')), { code: 'protocol-error' });

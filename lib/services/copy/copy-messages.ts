@@ -1,7 +1,7 @@
 /** The messages of the service `copy`, as records (docs/copy.md). */
 import { isObject } from '../../codec/json.js';
 import { badArgument, protocolError, VproxyError } from '../../errors.js';
-import { decodeJsonRecord, encodeRecord, MAX_RECORD_BYTES } from '../../util/bytes/records.js';
+import { decodeJsonRecord, decodeJsonRequest, encodeRecord, MAX_RECORD_BYTES } from '../../util/bytes/records.js';
 import { escapeText } from '../../util/escape.js';
 import type { KeptBounds } from './kept-list.js';
 import { isPlainName, MAX_PATH_BYTES } from './tar/names.js';
@@ -126,7 +126,11 @@ export const encodeError = ({ code, message }: VproxyError): Buffer =>
 
 /** The request in a START. Throws `protocol-error`, like all decoders below. */
 export function decodeStart(payload: Buffer): CopyRequest {
-  const { direction, target, sources, hasTotals, ...given } = decode(payload, 'START');
+  const { direction, target, sources, hasTotals, ...given } = decodeJsonRequest(
+    payload,
+    'copy: START',
+    'protocol-error',
+  );
   const { isResumed, isComparisonTold = false, keepsLinks = false } = given;
   if (typeof isResumed !== 'boolean') throw wrong('START', 'isResumed');
   if (typeof isComparisonTold !== 'boolean') throw wrong('START', 'isComparisonTold');

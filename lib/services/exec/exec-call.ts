@@ -118,9 +118,9 @@ export class ExecCall {
     if (!this.#isOver) this.#stream.write(encodeRecord(EXEC_KIND.SIGNAL, name));
   }
 
-  /** Resizes the command's terminal. */
+  /** Resizes the command's terminal; no effect for a size below 1. Throws `bad-argument` above 65,535. */
   resize(size: TerminalSize): void {
-    if (!this.#isOver) this.#stream.write(encodeResize(size));
+    if (!this.#isOver && size.columns >= 1 && size.rows >= 1) this.#stream.write(encodeResize(size));
   }
 
   /** Cancels the command: the peer sends SIGHUP and SIGTERM, later SIGKILL. `result` rejects with `exec-unavailable`. */

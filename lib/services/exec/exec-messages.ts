@@ -1,9 +1,10 @@
 /** The records in a stream of the service `exec` (docs/exec.md). */
 import { isObject } from '../../codec/json.js';
-import { VproxyError } from '../../errors.js';
+import { badArgument, naming, VproxyError } from '../../errors.js';
 import { MAX_SIGNS } from '../../util/bytes/json-scanner.js';
-import { decodeJsonRecord, encodeRecord } from '../../util/bytes/records.js';
+import { decodeJsonRecord, decodeJsonRequest, encodeRecord, isUnicode } from '../../util/bytes/records.js';
 import { MAX_TIMER_MS } from '../../util/clock.js';
+import { escapeText } from '../../util/escape.js';
 
 /** The name of the service. */
 export const EXEC_SERVICE = 'exec';
@@ -61,6 +62,9 @@ export const MAX_JOBS = 64;
 
 /** The longest tag of a job, in bytes. */
 export const MAX_TAG_BYTES = 64;
+
+/** The most columns or rows of a terminal. */
+export const MAX_SIDE = 65_535;
 
 /** The longest ATTACH and STOP, in bytes. */
 export const MAX_JOB_REQUEST_BYTES = 4096;
@@ -142,28 +146,51 @@ export interface ExecResult {
 /** The most arguments and variables together: the limit of the reader of a START, less a few values of other fields. */
 export const MAX_ARGUMENTS_AND_VARIABLES = MAX_SIGNS - 16;
 
-/** Encodes a request. Throws `bad-argument` if it is too long, has too many arguments, or a timeout is out of range. */
+/**
+ * What is wrong with a field of a START, ATTACH or STOP; `#` stands for a limit. Both programs answer `bad-argument` with
+ * `START: FIELD: FAULT` (R-EXEC-1).
+ */
+export const FAULTS = {
+  list: 'not a list',
+  object: 'not an object',
+  text: 'not a text',
+  nul: 'contains NUL',
+  name: 'a name is empty, or contains "=" or NUL',
+  boolean: 'neither true nor false',
+  range: 'not a number from 0 to #',
+  size: 'not a whole number from 1 to #',
+  whole: 'not a whole number from 0 to #',
+  tag: 'longer than # bytes',
+  job: 'not allowed with detach',
+  place: 'not allowed with from',
+} as const;
+
+/** The error `bad-argument` for a field. */
+export const fault = (field: string, kind: keyof typeof FAULTS, limit?: number): VproxyError =>
+  badArgument(`${field}: ${FAULTS[kind].replace('#', String(limit))}`);
+
+/** Encodes a request. Throws `bad-argument` if the runner would refuse it. */
 export function encodeStart(request: ExecRequest): Buffer {
   const delays: readonly unknown[] = [request.timeoutMs ?? 0, request.killAfterMs ?? 0];
-  if (!delays.every(isDelay)) {
-    throw new VproxyError('bad-argument', `timeout out of range (0 to ${MAX_TIMER_MS} ms)`);
-  }
+  if (!delays.every(isDelay)) throw badArgument(`timeout out of range (0 to ${MAX_TIMER_MS} ms)`);
+  requestOf(request as unknown as Record<string, unknown>);
   const count = request.argv.length + Object.keys(request.env ?? {}).length;
   if (count > MAX_ARGUMENTS_AND_VARIABLES) {
-    const most = `(max ${MAX_ARGUMENTS_AND_VARIABLES})`;
-    throw new VproxyError('bad-argument', `too many arguments and variables: ${count} ${most}`);
+    throw badArgument(`too many arguments and variables: ${count} (max ${MAX_ARGUMENTS_AND_VARIABLES})`);
   }
   const text = JSON.stringify(request);
   const bytes = Buffer.byteLength(text);
-  if (bytes > MAX_REQUEST_BYTES) {
-    throw new VproxyError('bad-argument', `command too long: ${bytes} bytes (max ${MAX_REQUEST_BYTES})`);
-  }
+  if (bytes > MAX_REQUEST_BYTES) throw badArgument(`command too long: ${bytes} bytes (max ${MAX_REQUEST_BYTES})`);
+  if (!isUnicode(text)) throw badArgument('command has half a surrogate pair');
   return encodeRecord(EXEC_KIND.START, text);
 }
 
 export const encodeExit = (result: ExecResult): Buffer => encodeRecord(EXEC_KIND.EXIT, JSON.stringify(result));
 
+/** Throws `bad-argument` for a size that no terminal has. */
 export function encodeResize({ columns, rows }: TerminalSize): Buffer {
+  requireSize('columns', columns);
+  requireSize('rows', rows);
   const payload = Buffer.allocUnsafe(4);
   payload.writeUInt16BE(columns, 0);
   payload.writeUInt16BE(rows, 2);
@@ -179,28 +206,37 @@ export function encodeCredit(bytes: number): Buffer {
 /** Encodes EOF for standard input (0), output (1) or error (2). */
 export const encodeEof = (fd: 0 | 1 | 2): Buffer => encodeRecord(EXEC_KIND.EOF, Buffer.from([fd]));
 
-/** Decodes a START; drops unknown fields. Throws `protocol-error`. */
+/** Decodes a START; drops unknown fields. Throws `bad-argument`. */
 export function decodeStart(payload: Buffer): ExecRequest {
-  const object = decode(payload, 'START');
-  const { argv, cwd, env, user, terminal, hasInput, timeoutMs, killAfterMs, detach } = object;
-  if (!Array.isArray(argv) || !argv.every(isText)) throw wrong('START', 'argv');
-  if (cwd !== undefined && !isText(cwd)) throw wrong('START', 'cwd');
-  if (user !== undefined && !isText(user)) throw wrong('START', 'user');
-  if (hasInput !== undefined && typeof hasInput !== 'boolean') throw wrong('START', 'hasInput');
-  if (timeoutMs !== undefined && !isDelay(timeoutMs)) throw wrong('START', 'timeoutMs');
-  if (killAfterMs !== undefined && !isDelay(killAfterMs)) throw wrong('START', 'killAfterMs');
-  const isJob = detach !== undefined && detach !== null;
-  if (isJob && (terminal !== undefined || hasInput === true)) throw wrong('START', 'terminal or input of a job');
+  const object = decodeRequest(payload, 'START');
+  return naming('START', () => requestOf(object));
+}
+
+/** The request in an object, of which null is as if absent. Throws `bad-argument`. */
+function requestOf(object: Record<string, unknown>): ExecRequest {
+  const { argv } = object;
+  if (!Array.isArray(argv)) throw fault('argv', 'list');
+  const words = argv.map((word, index) => requireText(`argv[${index}]`, word));
+  const cwd = optional(object, 'cwd', requireText);
+  const user = optional(object, 'user', requireText);
+  const variables = optional(object, 'env', requireEnvironment);
+  const terminal = optional(object, 'terminal', requireTerminal);
+  const hasInput = optional(object, 'hasInput', requireBoolean);
+  const timeoutMs = optional(object, 'timeoutMs', requireDelay);
+  const killAfterMs = optional(object, 'killAfterMs', requireDelay);
+  const detach = optional(object, 'detach', requireDetachment);
+  if (detach !== undefined && terminal !== undefined) throw fault('terminal', 'job');
+  if (detach !== undefined && hasInput === true) throw fault('hasInput', 'job');
   return {
-    argv: argv,
+    argv: words,
     ...(cwd !== undefined && { cwd }),
-    ...(env !== undefined && { env: decodeEnvironment(env) }),
+    ...(variables !== undefined && { env: variables }),
     ...(user !== undefined && { user }),
-    ...(terminal !== undefined && { terminal: decodeTerminal(terminal) }),
-    ...(isJob ? { hasInput: false } : hasInput !== undefined && { hasInput }),
+    ...(terminal !== undefined && { terminal }),
+    ...(detach !== undefined ? { hasInput: false } : hasInput !== undefined && { hasInput }),
     ...(timeoutMs !== undefined && { timeoutMs }),
     ...(killAfterMs !== undefined && { killAfterMs }),
-    ...(isJob && { detach: decodeDetachment(detach) }),
+    ...(detach !== undefined && { detach }),
   };
 }
 
@@ -225,10 +261,11 @@ export function decodeStarted(payload: Buffer): number {
   return pid;
 }
 
-/** The size in a RESIZE. Throws `protocol-error`. */
-export function decodeResize(payload: Buffer): TerminalSize {
+/** The size in a RESIZE; null if no terminal has it: to be ignored. Throws `protocol-error`. */
+export function decodeResize(payload: Buffer): TerminalSize | null {
   if (payload.length !== 4) throw wrong('RESIZE', 'length');
-  return requireSize('RESIZE', payload.readUInt16BE(0), payload.readUInt16BE(2));
+  const size = { columns: payload.readUInt16BE(0), rows: payload.readUInt16BE(2) };
+  return size.columns > 0 && size.rows > 0 ? size : null;
 }
 
 /** The number of bytes in a CREDIT. Throws `protocol-error`. */
@@ -255,34 +292,74 @@ export function decodeSignal(payload: Buffer): string {
 export const decode = (payload: Buffer, what: string): Record<string, unknown> =>
   decodeJsonRecord(payload, `exec: ${what}`);
 
-function decodeEnvironment(env: unknown): Record<string, string> {
-  if (!isObject(env)) throw wrong('START', 'env');
-  for (const [name, value] of Object.entries(env)) {
-    if (!/^[^=\0]+$/.test(name) || !isText(value)) throw wrong('START', 'env');
+/** Decodes the payload of a request that is a JSON object. Throws `bad-argument`. */
+export const decodeRequest = (payload: Buffer, what: string): Record<string, unknown> =>
+  decodeJsonRequest(payload, what, 'bad-argument');
+
+type Require<T> = (field: string, value: unknown) => T;
+
+/** A field, or undefined if it is absent or null. */
+export function optional<T>(object: Record<string, unknown>, field: string, require: Require<T>): T | undefined {
+  const value = object[field] ?? undefined;
+  return value === undefined ? undefined : require(field, value);
+}
+
+export const requireText: Require<string> = (field, value) => {
+  if (typeof value !== 'string') throw fault(field, 'text');
+  if (value.includes('\0')) throw fault(field, 'nul');
+  return value;
+};
+
+const requireBoolean: Require<boolean> = (field, value) => {
+  if (typeof value !== 'boolean') throw fault(field, 'boolean');
+  return value;
+};
+
+const requireDelay: Require<number> = (field, value) => {
+  if (!isDelay(value)) throw fault(field, 'range', MAX_TIMER_MS);
+  return value;
+};
+
+/** Requires a whole number from 0 to `most`. */
+export const requireWhole =
+  (most: number): Require<number> =>
+  (field, value) => {
+    if (!isCount(value, most)) throw fault(field, 'whole', most);
+    return value;
+  };
+
+const requireObject: Require<Record<string, unknown>> = (field, value) => {
+  if (!isObject(value)) throw fault(field, 'object');
+  return value;
+};
+
+const requireEnvironment: Require<Record<string, string>> = (field, value) => {
+  const env = Object.entries(requireObject(field, value));
+  for (const [name, text] of env) {
+    if (!/^[^=\0]+$/.test(name)) throw fault(field, 'name');
+    requireText(`${field}[${escapeText(name, 64)}]`, text);
   }
-  return env as Record<string, string>;
-}
+  return Object.fromEntries(env) as Record<string, string>;
+};
 
-function decodeTerminal(terminal: unknown): TerminalRequest {
-  if (!isObject(terminal) || !isText(terminal['term'])) throw wrong('START', 'terminal');
-  return { ...requireSize('START', terminal['columns'], terminal['rows']), term: terminal['term'] };
-}
+const requireTerminal: Require<TerminalRequest> = (field, value) => {
+  const { columns, rows, term } = requireObject(field, value);
+  const size = { columns: requireSize(`${field}.columns`, columns), rows: requireSize(`${field}.rows`, rows) };
+  return { ...size, term: requireText(`${field}.term`, term) };
+};
 
-function decodeDetachment(detach: unknown): Required<Detachment> {
-  if (!isObject(detach)) throw wrong('START', 'detach');
-  const tag = detach['tag'] ?? null;
-  const keepBytes = detach['keepBytes'] ?? DEFAULT_KEEP_BYTES;
-  if (tag !== null && !(isText(tag) && Buffer.byteLength(tag) <= MAX_TAG_BYTES)) throw wrong('START', 'tag');
-  if (!isCount(keepBytes, MAX_KEEP_BYTES)) throw wrong('START', 'keepBytes');
-  return { tag, keepBytes };
-}
+const requireDetachment: Require<Required<Detachment>> = (field, value) => {
+  const detach = requireObject(field, value);
+  const tag = requireText(`${field}.tag`, detach['tag'] ?? '');
+  if (Buffer.byteLength(tag) > MAX_TAG_BYTES) throw fault(`${field}.tag`, 'tag', MAX_TAG_BYTES);
+  const keepBytes = requireWhole(MAX_KEEP_BYTES)(`${field}.keepBytes`, detach['keepBytes'] ?? DEFAULT_KEEP_BYTES);
+  return { tag: (detach['tag'] as string | undefined) ?? null, keepBytes };
+};
 
-function requireSize(what: string, columns: unknown, rows: unknown): TerminalSize {
-  if (!isCount(columns, 65_535) || !isCount(rows, 65_535) || columns === 0 || rows === 0) {
-    throw wrong(what, 'size of the terminal');
-  }
-  return { columns, rows };
-}
+const requireSize: Require<number> = (field, value) => {
+  if (!isCount(value, MAX_SIDE) || value === 0) throw fault(field, 'size', MAX_SIDE);
+  return value;
+};
 
 /** A string that the system accepts. */
 export const isText = (value: unknown): value is string => typeof value === 'string' && !value.includes('\0');

@@ -1,7 +1,7 @@
 /** The runner's end of a call: reads the request, starts the command and reports its result. */
 import { constants } from 'node:os';
 import type { Duplex } from 'node:stream';
-import { toVproxyError, VproxyError } from '../../errors.js';
+import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
 import type { Log } from '../../events.js';
 import type { Budget } from '../../util/bounds.js';
 import { encodeRecord, RecordReader } from '../../util/bytes/records.js';
@@ -152,13 +152,19 @@ export class ServedCall {
     this.#stream.resume();
   }
 
-  /** Resets the stream on an error of the caller, which ends its command. */
+  /** Answers a first record that is refused (R-EXEC-1), and resets the stream on any other error of the caller, which ends its command. */
   #guard(read: () => void): void {
     if (this.#state === 'answered') return;
     try {
       read();
     } catch (error) {
-      this.#reset(toVproxyError(error));
+      const failure = toVproxyError(error);
+      if (this.#state !== 'opened' || !ANSWERED.has(failure.code)) this.#reset(failure);
+      else {
+        this.#cancelDeadline();
+        this.#letGo();
+        this.#exitWith(failure);
+      }
     }
   }
 
@@ -178,7 +184,8 @@ export class ServedCall {
     const mostBytes = CALLER_RECORD_BYTES.get(kind);
     if (mostBytes === undefined) throw wrong(`unknown record kind ${kind}`);
     if (payloadBytes > mostBytes) {
-      throw wrong(`${nameOf(kind)} too long: ${payloadBytes} bytes (max ${mostBytes})`);
+      const what = `${nameOf(kind)} too long: ${payloadBytes} bytes (max ${mostBytes})`;
+      throw isFirst ? badArgument(what) : wrong(what);
     }
     if (kind === EXEC_KIND.START) this.#reserve(payloadBytes);
   }
@@ -188,7 +195,7 @@ export class ServedCall {
     if (!startBudget.reserve(bytes)) {
       throw new VproxyError(
         'too-many-streams',
-        `exec: no room for a START of ${bytes} bytes: others use ${startBudget.usedBytes} of ${startBudget.limitBytes}`,
+        `no room for a START of ${bytes} bytes: others use ${startBudget.usedBytes} of ${startBudget.limitBytes}`,
       );
     }
     this.#startBytes = bytes;
@@ -250,7 +257,8 @@ export class ServedCall {
     else this.#command.signal(name);
   }
 
-  #resize(size: TerminalSize): void {
+  #resize(size: TerminalSize | null): void {
+    if (size === null) return;
     this.#recording?.resize(size);
     if (this.#command === null) this.#earlySize = size;
     else this.#command.resize(size);
@@ -350,7 +358,10 @@ export class ServedCall {
 
   #refuse(error: VproxyError, facts: CommandFacts): void {
     logRefused(this.#host.log, facts, error);
-    const { code, message } = error;
+    this.#exitWith(error);
+  }
+
+  #exitWith({ code, message }: VproxyError): void {
     this.#exit({ status: null, signal: null, timedOut: false, durationMs: 0, error: { code, message } });
   }
 
@@ -372,5 +383,8 @@ const unfinished = (): VproxyError => new VproxyError('stalled', `exec: no compl
 
 const nameOf = (kind: number): string =>
   Object.entries(EXEC_KIND).find(([, value]) => value === kind)?.[0] ?? `a record of kind ${kind}`;
+
+/** The codes with which a request is refused, rather than the stream reset. */
+const ANSWERED: ReadonlySet<string> = new Set(['bad-argument', 'too-many-streams']);
 
 const wrong = (what: string): VproxyError => new VproxyError('protocol-error', `exec: ${what}`);

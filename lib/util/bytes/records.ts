@@ -1,5 +1,6 @@
 /** Records: how built-in services frame a stream. `u8 kind, u32 length (big-endian), payload`. */
-import { protocolError } from '../../errors.js';
+import { isUtf8 } from 'node:buffer';
+import { type ErrorCode, protocolError, VproxyError } from '../../errors.js';
 import { JsonScanner } from './json-scanner.js';
 
 export const RECORD_HEADER_BYTES = 5;
@@ -40,6 +41,26 @@ export function decodeJsonRecord(payload: Buffer, what: string): Record<string, 
 }
 
 const OPENING_BRACE = 0x7b;
+
+/**
+ * The same for a request that names files or programs: no text of it is changed without a word. Throws `code`, also if it is not
+ * UTF-8, or if an escape of it is half a surrogate pair, which UTF-8 lacks.
+ */
+export function decodeJsonRequest(payload: Buffer, what: string, code: ErrorCode): Record<string, unknown> {
+  const wrong = (why: string): VproxyError => new VproxyError(code, `${what} ${why}`);
+  if (!isUtf8(payload)) throw wrong('is not UTF-8');
+  let object: Record<string, unknown>;
+  try {
+    object = decodeJsonRecord(payload, what);
+  } catch (error) {
+    throw new VproxyError(code, (error as Error).message);
+  }
+  if (!isUnicode(JSON.stringify(object))) throw wrong('has half a surrogate pair');
+  return object;
+}
+
+/** Whether no text in what JSON.stringify wrote, which escapes only a surrogate that is alone, has half a surrogate pair. */
+export const isUnicode = (json: string): boolean => !/(?:^|[^\\])(?:\\\\)*\\ud[89a-f]/.test(json);
 
 /** Receives the records. Whatever it throws, `push` throws. */
 export interface RecordHandler {
@@ -100,10 +121,10 @@ export class RecordReader {
   #begin(): void {
     const kind = this.#header.readUInt8(0);
     this.#leftBytes = this.#header.readUInt32BE(1);
+    this.#handler.onHeader?.(kind, this.#leftBytes);
     if (this.#leftBytes > MAX_RECORD_BYTES) {
       throw protocolError(`record of kind ${kind} too long: ${this.#leftBytes} bytes (max ${MAX_RECORD_BYTES})`);
     }
-    this.#handler.onHeader?.(kind, this.#leftBytes);
     const isWhole = !this.#handler.pieces.has(kind);
     this.#payload = isWhole ? Buffer.allocUnsafeSlow(Math.min(this.#leftBytes, FIRST_PAYLOAD_BYTES)) : null;
     this.#payloadBytes = 0;

@@ -10,13 +10,13 @@ import type { JobTable } from './job-table.js';
 /** What a reader holds besides the ring, in bytes. */
 const CHUNK_BYTES = 65_536;
 
-/** Answers LIST, ATTACH or STOP, and ends the stream. Throws `protocol-error`. */
+/** Answers LIST, ATTACH or STOP, and ends the stream. Throws `bad-argument`. */
 export function answerJobRequest(stream: Duplex, jobs: JobTable, kind: number, payload: Buffer): void {
   if (kind === EXEC_KIND.LIST) {
     stream.end(encodeJson(EXEC_KIND.JOBS, { jobs: jobs.list() }));
     return;
   }
-  const { id, from = 0, tail } = decodeJobRequest(payload);
+  const { id, from = 0, tail } = decodeJobRequest(payload, kind === EXEC_KIND.STOP ? 'STOP' : 'ATTACH');
   const job = jobs.find(id);
   if (job === undefined) {
     const error = { code: 'not-found', message: `no job "${escapeText(id, 64)}"` };

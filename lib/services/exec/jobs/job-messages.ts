@@ -1,7 +1,18 @@
 /** The records about jobs (R-JOBS-1 to 7); those that all commands have are in exec-messages.ts. */
 import { isObject } from '../../../codec/json.js';
+import { naming } from '../../../errors.js';
 import { encodeRecord } from '../../../util/bytes/records.js';
-import { decode, isCount, isText, wrong } from '../exec-messages.js';
+import {
+  decode,
+  decodeRequest,
+  fault,
+  isCount,
+  isText,
+  optional,
+  requireText,
+  requireWhole,
+  wrong,
+} from '../exec-messages.js';
 
 /** A job, as the runner lists it. */
 export interface JobStatus {
@@ -42,15 +53,19 @@ export interface JobPlace {
 /** Encodes a LIST, ATTACH or STOP, or an answer. */
 export const encodeJson = (kind: number, value: object): Buffer => encodeRecord(kind, JSON.stringify(value));
 
-/** Decodes an ATTACH or a STOP. Throws `protocol-error`. */
-export function decodeJobRequest(payload: Buffer): JobPlace & { readonly id: string } {
-  const { id, from, tail } = decode(payload, 'request for a job');
-  const [first, last] = [from ?? undefined, tail ?? undefined];
-  if (!isText(id)) throw wrong('request for a job', 'id');
-  if (first !== undefined && !isPosition(first)) throw wrong('ATTACH', 'from');
-  if (last !== undefined && (!isPosition(last) || first !== undefined)) throw wrong('ATTACH', 'tail');
-  return { id, from: first, tail: last };
+/** Decodes an ATTACH or a STOP, as `what`. Throws `bad-argument`. */
+export function decodeJobRequest(payload: Buffer, what: string): JobPlace & { readonly id: string } {
+  const object = decodeRequest(payload, what);
+  return naming(what, () => {
+    const id = requireText('id', object['id']);
+    const from = optional(object, 'from', requirePosition);
+    const tail = optional(object, 'tail', requirePosition);
+    if (from !== undefined && tail !== undefined) throw fault('tail', 'place');
+    return { id, from, tail };
+  });
 }
+
+const requirePosition = requireWhole(Number.MAX_SAFE_INTEGER);
 
 /** A job that has started. */
 export interface StartedJob {

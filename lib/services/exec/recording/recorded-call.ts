@@ -89,9 +89,11 @@ export class RecordedCall implements StreamObserver {
       // A command without a terminal is not recorded.
       this.#isOver = this.#request.terminal === undefined;
     } else if (kind === EXEC_KIND.RESIZE) {
-      this.#size = decodeResize(payload);
+      const size = decodeResize(payload);
+      if (size === null) return;
+      this.#size = size;
       this.#record();
-      this.#recording?.resize(this.#size);
+      this.#recording?.resize(size);
     }
   }
 
