@@ -30,6 +30,24 @@ test('the request is sent first, and the result combines EXIT and STARTED', asyn
   t.is(command.pid, 42);
 });
 
+test('R-EXEC-2: a caller that waits sends its input once the command has started', async (t) => {
+  const { call: command, peer } = call({ wait: true });
+  command.stdin.end('hello');
+  await eventually(() => peer.request?.wait === true);
+  await turn();
+  t.is(peer.input.length, 0);
+  peer.say('STARTED', '{"pid": 42}');
+  await eventually(() => peer.said.length > 0);
+  t.is(peer.input.toString(), 'hello');
+});
+
+test('a peer that runs too many commands is a rejection, after which another attempt may help', async (t) => {
+  const { call: command, peer } = call();
+  peer.exit({ status: null, error: { code: 'too-many-streams', message: 'too many commands running (max 256)' } });
+  const error = await t.throwsAsync(command.result, { code: 'too-many-streams', message: /too many commands/ });
+  t.true(error instanceof VproxyError && error.row.retry);
+});
+
 test.serial('an output in one-byte records is complete if the stream closes after EXIT, in short turns', async (t) => {
   const count = 20_000;
   const pieces = Array.from({ length: count }, () => encodeRecord(EXEC_KIND.STDOUT, 'x'));

@@ -12,6 +12,7 @@ import {
 } from '../../lib/services/exec/exec-messages.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { encodeRecord, encodeRecordHeader, RECORD_HEADER_BYTES } from '../../lib/util/bytes/records.js';
+import type { Clock } from '../../lib/util/clock.js';
 import { gatedPipes, TestRunner } from '../helpers/exec-peers.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { eventually, ManualClock } from '../helpers/time.js';
@@ -157,6 +158,28 @@ test('START times out after ten seconds', async (t) => {
   }
   t.is(clock.pending, 0);
   t.true(isRunning(pid));
+});
+
+test('R-EXEC-3: the time in which a runner starts others, or does not run, is not counted', async (t) => {
+  const manual = new ManualClock();
+  let heldUpMs = 0;
+  const clock: Clock = {
+    now: () => manual.now() + heldUpMs,
+    schedule: (ms, work) => manual.schedule(ms, work),
+  };
+  const runner = new TestRunner(t, { clock });
+  const { far } = runner.open();
+  manual.advance(9000);
+  t.is((await runner.run({ argv: ['no-such-program'] })).error?.code, 'command-not-found');
+  manual.advance(9999);
+  t.false(far.destroyed);
+  heldUpMs = 1001;
+  manual.advance(1);
+  t.false(far.destroyed);
+  manual.advance(9999);
+  t.false(far.destroyed);
+  manual.advance(1);
+  t.true(far.destroyed);
 });
 
 /** A call whose caller has sent these bytes. */

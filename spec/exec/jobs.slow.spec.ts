@@ -110,7 +110,7 @@ for (const [name, guestOptions, needs] of [
     const [host] = clients;
     for (let count = 0; count < 4; count += 1) await host.startJob(['sleep', '1000'], { keepBytes: 2 ** 24 });
     const message = 'no room to keep 1 bytes of output: 4 jobs run and keep 67108864 (max 64 jobs, 67108864 bytes)';
-    await t.throwsAsync(host.startJob(['true'], { keepBytes: 1 }), { code: 'command-failed', message });
+    await t.throwsAsync(host.startJob(['true'], { keepBytes: 1 }), { code: 'too-many-streams', message });
     const [first, ...others] = await host.jobs();
     await host.stopJob(first?.id ?? '');
     const { id } = await host.startJob(['sleep', '1000'], { keepBytes: 2 ** 24 });

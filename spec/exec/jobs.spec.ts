@@ -164,7 +164,7 @@ test('R-JOBS-1: jobs that run leave no room for others: by number, and by the ou
     const begin = () => start(runner, sleep, { keepBytes });
     const [first] = await Promise.all(Array.from({ length: count }, begin));
     const message = `no room to keep 1 bytes of output: ${count} jobs run and keep 67108864 (max 64 jobs, 67108864 bytes)`;
-    await t.throwsAsync(start(runner, sleep, { keepBytes: 1 }), { code: 'command-failed', message });
+    await t.throwsAsync(start(runner, sleep, { keepBytes: 1 }), { code: 'too-many-streams', message });
     t.is((await list(runner)).length, count);
     t.like(await stopJob(open(runner), first?.id ?? ''), { signal: 'SIGTERM' });
     const { id } = await begin();

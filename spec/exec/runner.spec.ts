@@ -6,7 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import test from 'ava';
 import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
-import { statOf, TestRunner } from '../helpers/exec-peers.js';
+import { gatedPipes, statOf, TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { openFiles } from '../helpers/measures.js';
 import { testWith } from '../helpers/test-with.js';
@@ -215,13 +215,58 @@ test('the number of commands is limited, and terminals may be unavailable', asyn
   const [first, second] = [runner.call({ argv: ['cat'] }), runner.call({ argv: ['cat'] })];
   await Promise.all([first.started, second.started]);
   const { error } = await runner.run({ argv: ['true'] });
-  t.is(error?.code, 'command-failed');
-  t.regex(error?.message ?? '', /too many commands running \(max 2\)/);
+  t.deepEqual(error, { code: 'too-many-streams', message: 'too many commands running (max 2)' });
   await first.endInput().exit;
   t.is((await runner.run({ argv: ['true'] })).status, 0);
   await second.endInput().exit;
   const inTerminal = await runner.run({ argv: ['true'], terminal: { columns: 80, rows: 24, term: 'xterm' } });
   t.deepEqual(inTerminal.error, { code: 'command-failed', message: 'no terminals available here' });
+});
+
+test('R-EXEC-2: a command that waits starts when another has ended, in the order of arrival, and its input then', async (t) => {
+  const runner = new TestRunner(t, { maxCommands: 1 });
+  const first = runner.call({ argv: ['cat'] });
+  await first.started;
+  const [second, gone, third] = ['2', '3', '4'].map((text) =>
+    runner.open().caller.start({ argv: sh(`echo ${text}; cat`), wait: true }),
+  );
+  t.like((await runner.run({ argv: ['true'] })).error, { code: 'too-many-streams' });
+  gone?.stream.destroy();
+  third?.endInput();
+  await first.endInput().exit;
+  await second?.started;
+  await eventually(() => second?.stdout === '2\n');
+  t.deepEqual(third?.said, []);
+  t.is((await second?.input('five').endInput().exit)?.status, 0);
+  t.is(second?.stdout, '2\nfive');
+  t.is((await third?.exit)?.status, 0);
+  await runner.idle();
+});
+
+test('R-EXEC-2: a command that waits takes no input, and none starts after a stop', async (t) => {
+  const runner = new TestRunner(t, { maxCommands: 1 });
+  await runner.call({ argv: ['cat'] }).started;
+  const early = runner.call({ argv: ['cat'], wait: true }).input('x');
+  await t.throwsAsync(early.exit, { code: 'protocol-error', message: /STDIN exceeds its credit/ });
+  const waiting = runner.call({ argv: ['cat'], wait: true });
+  await eventually(() => runner.events.length > 1);
+  await runner.runner.stop();
+  t.deepEqual((await waiting.exit).error, { code: 'command-failed', message: 'shutting down' });
+});
+
+test('R-EXEC-2: beyond the limit a command is refused while the others are still starting', async (t) => {
+  const { gate, openPipes } = gatedPipes();
+  const runner = new TestRunner(t, { maxCommands: 2, openPipes });
+  const calls = Array.from({ length: 100 }, () =>
+    runner
+      .call({ argv: ['true'] })
+      .input(Buffer.alloc(20_000))
+      .endInput(),
+  );
+  const refused = await Promise.all(calls.slice(2).map(async ({ exit }) => (await exit).error?.code));
+  t.deepEqual(new Set(refused), new Set(['too-many-streams']));
+  gate.resolve();
+  for (const { exit } of calls.slice(0, 2)) t.is((await exit).status, 0);
 });
 
 test('commands are logged with user and result; untrusted text is escaped', async (t) => {

@@ -169,6 +169,7 @@ export class StdinReceiver {
   #receivedBytes = 0;
   #isEnded = false;
   #isDropped = false;
+  #isWithheld = false;
 
   /** Calls `sendCredit` with the number of further bytes that the caller may send. */
   constructor(sendCredit: (bytes: number) => void) {
@@ -206,9 +207,16 @@ export class StdinReceiver {
     this.#writer?.end();
   }
 
+  /** Gives no credit before the command is connected. */
+  withhold(): void {
+    this.#isWithheld = true;
+    this.#creditBytes = 0;
+  }
+
   /** Connects the command, which gets the buffered input first. */
   attach(stdin: Writable): void {
     if (this.#isDropped) return;
+    if (this.#isWithheld) this.#creditBytes = STDIN_CREDIT_BYTES;
     this.#writer = new LocalWriter(stdin, (bytes) => this.#taken(bytes));
     if (this.#early.byteCount > 0) this.#writer.write(this.#early.shiftAll());
     if (this.#isEnded) this.#writer.end();

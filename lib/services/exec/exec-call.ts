@@ -15,6 +15,7 @@ import {
   encodeEof,
   encodeResize,
   encodeStart,
+  STDIN_CREDIT_BYTES,
   type TerminalSize,
 } from './exec-messages.js';
 import { StdinSender } from './stdin-sender.js';
@@ -52,8 +53,8 @@ export class ExecCall {
   readonly stderr: Readable;
   /**
    * How the command ended, including why it could not be run (`error`). Resolves once the outputs have been read to
-   * their end. Rejects with `exec-unavailable` if the stream failed or ended without a result, and with `command-denied`
-   * if the peer refuses. An unhandled rejection is harmless.
+   * their end. Rejects with `exec-unavailable` if the stream failed or ended without a result, with `command-denied`
+   * if the peer refuses, and with `too-many-streams` if it runs too many commands. An unhandled rejection is harmless.
    */
   readonly result: Promise<CommandEnd>;
   /**
@@ -64,6 +65,8 @@ export class ExecCall {
 
   readonly #stream: Duplex;
   readonly #input: StdinSender;
+  /** Whether input has credit only once the command has started. */
+  readonly #waits: boolean;
   readonly #result = deferred<CommandEnd>();
   /** Outputs that are full for now. */
   readonly #full = new Set<Readable>();
@@ -81,7 +84,8 @@ export class ExecCall {
   constructor(stream: Duplex, request: ExecRequest) {
     const start = encodeStart(request);
     this.#stream = stream;
-    this.#input = new StdinSender(stream);
+    this.#waits = request.wait === true;
+    this.#input = new StdinSender(stream, this.#waits ? 0 : STDIN_CREDIT_BYTES);
     this.stdin = this.#input;
     this.stdout = this.#output(1);
     this.stderr = this.#output(2);
@@ -175,8 +179,10 @@ export class ExecCall {
     this.#hasBegun = true;
     // Unknown kinds come from a newer peer.
     if (this.#isOver) return;
-    if (kind === EXEC_KIND.STARTED) this.#pid = decodeStarted(payload);
-    else if (kind === EXEC_KIND.CREDIT) this.#input.grant(decodeCredit(payload));
+    if (kind === EXEC_KIND.STARTED) {
+      this.#pid = decodeStarted(payload);
+      if (this.#waits) this.#input.grant(STDIN_CREDIT_BYTES);
+    } else if (kind === EXEC_KIND.CREDIT) this.#input.grant(decodeCredit(payload));
     else if (kind === EXEC_KIND.EOF) this.#handleEof(decodeEof(payload));
     else if (kind === EXEC_KIND.EXIT) this.#handleExit(decodeExit(payload));
   }
@@ -194,7 +200,9 @@ export class ExecCall {
     // Only the end of the stream follows: outputs need no back-pressure.
     this.#stream.resume();
     void Promise.all([delivered(this.stdout), delivered(this.stderr)]).then(() => {
-      this.#result.resolve({ ...exit, pid: this.#pid });
+      const { error } = exit;
+      if (error?.code !== 'too-many-streams') this.#result.resolve({ ...exit, pid: this.#pid });
+      else this.#result.reject(new VproxyError(error.code, escapeText(error.message, 1000)));
     });
   }
 

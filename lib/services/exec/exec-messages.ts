@@ -112,6 +112,8 @@ export interface ExecRequest {
   readonly timeoutMs?: number;
   /** Milliseconds from TERM to KILL, up to 2,147,483,647; at most 30,000 once the caller has disconnected. Default 5,000. */
   readonly killAfterMs?: number;
+  /** If too many commands run, waits for one of them to end; its input is sent once it has started. Default: it is refused. */
+  readonly wait?: boolean;
   /** Makes it a job, which outlives the stream; it has no input and no terminal. */
   readonly detach?: Detachment;
 }
@@ -224,6 +226,7 @@ function requestOf(object: Record<string, unknown>): ExecRequest {
   const hasInput = optional(object, 'hasInput', requireBoolean);
   const timeoutMs = optional(object, 'timeoutMs', requireDelay);
   const killAfterMs = optional(object, 'killAfterMs', requireDelay);
+  const wait = optional(object, 'wait', requireBoolean);
   const detach = optional(object, 'detach', requireDetachment);
   if (detach !== undefined && terminal !== undefined) throw fault('terminal', 'job');
   if (detach !== undefined && hasInput === true) throw fault('hasInput', 'job');
@@ -236,6 +239,7 @@ function requestOf(object: Record<string, unknown>): ExecRequest {
     ...(detach !== undefined ? { hasInput: false } : hasInput !== undefined && { hasInput }),
     ...(timeoutMs !== undefined && { timeoutMs }),
     ...(killAfterMs !== undefined && { killAfterMs }),
+    ...(wait !== undefined && { wait }),
     ...(detach !== undefined && { detach }),
   };
 }

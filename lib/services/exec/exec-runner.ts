@@ -46,6 +46,8 @@ export class ExecRunner {
   readonly #options: ExecRunnerOptions;
   readonly #host: CallHost;
   readonly #calls = new Set<ServedCall>();
+  /** Those that wait for one of them to be over, the first to come first. */
+  readonly #waiting = new Map<ServedCall, (refusal: VproxyError | null) => void>();
   readonly #callOf = new WeakMap<CallStream, ServedCall>();
   #isStopped = false;
 
@@ -59,13 +61,19 @@ export class ExecRunner {
       log,
       jobs,
       startBudget: new Budget(maxStartBytes),
-      admit: (call) => this.#admit(call),
+      admit: (call, waits) => this.#admit(call, waits),
+      leave: (call) => this.#settle(call, gone()),
+      lastStartAtMs: clock.now(),
       decide: (request) => decideCommand(request, rules, system),
       spawn: ({ options: command }, { terminal }) =>
         terminal === undefined ? spawnWithPipes(command, openPipes) : this.#spawnInTerminal(command, terminal),
       findRecorder: options.findRecorder ?? noRecorder,
       turns: new LoopTurns(),
-      onOver: (call) => this.#calls.delete(call),
+      onOver: (call) => {
+        this.#calls.delete(call);
+        const [next] = this.#waiting.keys();
+        if (next !== undefined) this.#settle(next, null);
+      },
     };
     // Load now, so that the first command starts fast, and with the koffi that belongs to this version.
     if (options.openPipes === undefined) void loadSystemPipes();
@@ -93,18 +101,29 @@ export class ExecRunner {
   /** Ends every command within 0.4 s by the clock, and refuses new ones. */
   async stop(): Promise<void> {
     this.#isStopped = true;
+    for (const call of this.#waiting.keys()) this.#settle(call, stopped());
     await Promise.all([...this.#calls].map((call) => call.stop(stopped())));
     this.#host.jobs.clear();
   }
 
-  #admit(call: ServedCall): VproxyError | null {
+  async #admit(call: ServedCall, waits: boolean): Promise<VproxyError | null> {
     if (this.#isStopped) return stopped();
     const { maxCommands = MAX_COMMANDS } = this.#options;
-    if (this.#calls.size >= maxCommands) {
-      return new VproxyError('command-failed', `too many commands running (max ${maxCommands})`);
+    if (this.#calls.size < maxCommands) {
+      this.#calls.add(call);
+      return null;
     }
-    this.#calls.add(call);
-    return null;
+    if (waits) return new Promise((resolve) => this.#waiting.set(call, resolve));
+    return new VproxyError('too-many-streams', `too many commands running (max ${maxCommands})`);
+  }
+
+  /** Ends the wait of a call: with a refusal, or in the place of one that is over. */
+  #settle(call: ServedCall, refusal: VproxyError | null): void {
+    const settle = this.#waiting.get(call);
+    if (settle === undefined) return;
+    this.#waiting.delete(call);
+    if (refusal === null) this.#calls.add(call);
+    settle(refusal);
   }
 
   #spawnInTerminal(options: CommandOptions, terminal: TerminalRequest): Promise<RunningCommand> {
@@ -117,6 +136,8 @@ export class ExecRunner {
 const noRecorder = (): Promise<null> => Promise.resolve(null);
 
 const stopped = (): VproxyError => new VproxyError('command-failed', 'shutting down');
+
+const gone = (): VproxyError => new VproxyError('command-failed', 'the caller has disconnected');
 
 /** Logs the allowed programs that do not exist. Not an error: they may be installed later. */
 export async function warnOfMissing({ commands }: ExecRules, log: Log): Promise<void> {

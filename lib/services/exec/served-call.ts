@@ -48,8 +48,12 @@ export interface CallHost {
   /** Counts the bytes of each START from its header until its command has started or failed to. */
   readonly startBudget: Budget;
   readonly jobs: JobTable;
-  /** Reserves a slot for the command of a call; returns null, or the reason for a refusal. */
-  readonly admit: (call: ServedCall) => VproxyError | null;
+  /** Reserves a slot for the command of a call, maybe once there is one; resolves with null, or the reason for a refusal. */
+  readonly admit: (call: ServedCall, waits: boolean) => Promise<VproxyError | null>;
+  /** Ends the wait of a call whose caller has gone. */
+  readonly leave: (call: ServedCall) => void;
+  /** When a START was last complete, or its command started or refused. */
+  lastStartAtMs: number;
   readonly decide: (request: ExecRequest) => Promise<CommandDecision>;
   readonly spawn: (decision: CommandDecision, request: ExecRequest) => Promise<RunningCommand>;
   /** Finds the recorder for the terminal of a starting command; null: not recorded. */
@@ -60,8 +64,12 @@ export interface CallHost {
   readonly onOver: (call: ServedCall) => void;
 }
 
-/** A stream without a complete START is reset after this time. */
+/**
+ * A stream without a complete START is reset after this time, in which neither others were read or started (its own waits in
+ * the same channel) nor this process was held up for longer than the second.
+ */
 const START_MS = 10_000;
+const HELD_UP_MS = 1000;
 
 /** The records that a caller may begin with. */
 const FIRST_KINDS: ReadonlySet<number> = new Set([EXEC_KIND.START, EXEC_KIND.LIST, EXEC_KIND.ATTACH, EXEC_KIND.STOP]);
@@ -78,7 +86,7 @@ export class ServedCall {
   /** Whether the caller has ended its direction. */
   #hasEnded = false;
   readonly #input: StdinReceiver;
-  readonly #cancelDeadline: CancelTimer;
+  #cancelDeadline: CancelTimer;
   /** This call's share of the START budget. */
   #startBytes = 0;
   /** `started` once START is complete; `answered` once further input is ignored: EXIT is written, or it is about a job. */
@@ -116,7 +124,7 @@ export class ServedCall {
     stream.once('close', () => this.#callerGone());
     // A caller that stopped reading cannot receive the result.
     stream.once('stop', (reason: VproxyError) => stream.destroy(reason));
-    this.#cancelDeadline = host.clock.schedule(START_MS, () => this.#expire());
+    this.#cancelDeadline = this.#expireIn(START_MS);
   }
 
   /** Ends the command soon; resolves when it is over. */
@@ -126,10 +134,19 @@ export class ServedCall {
     await this.#execution?.stop();
   }
 
-  /** Resets the stream if START is late, unless it has arrived and waits for a turn. */
-  #expire(): void {
+  #expireIn(ms: number): CancelTimer {
+    const { clock } = this.#host;
+    const dueMs = clock.now() + ms;
+    return clock.schedule(ms, () => this.#expire(clock.now() - dueMs));
+  }
+
+  /** Resets the stream if START is late, unless it has arrived and waits for a turn, or this process has been busy. */
+  #expire(lateMs: number): void {
+    const { clock, lastStartAtMs, turns } = this.#host;
     if (this.#state !== 'opened') return;
-    if (this.#hasRest) this.#host.turns.later(() => this.#expire());
+    const leftMs = lateMs > HELD_UP_MS ? START_MS : lastStartAtMs + START_MS - clock.now();
+    if (leftMs > 0) this.#cancelDeadline = this.#expireIn(leftMs);
+    else if (this.#hasRest) turns.later(() => this.#expire(0));
     else this.#reset(unfinished());
   }
 
@@ -214,7 +231,11 @@ export class ServedCall {
         const request = decodeStart(payload);
         this.#state = 'started';
         this.#cancelDeadline();
-        this.#starting = this.#start(request).finally(() => this.#letGo());
+        this.#host.lastStartAtMs = this.#host.clock.now();
+        this.#starting = this.#start(request).finally(() => {
+          this.#host.lastStartAtMs = this.#host.clock.now();
+          this.#letGo();
+        });
         break;
       }
       case EXEC_KIND.LIST:
@@ -273,6 +294,7 @@ export class ServedCall {
 
   #callerGone(): void {
     this.#hasCallerGone = true;
+    this.#host.leave(this);
     this.#cancelDeadline();
     if (this.#state === 'opened') this.#letGo();
     this.#input.drop();
@@ -285,7 +307,8 @@ export class ServedCall {
     const { argv, user = null, cwd = null } = request;
     const asked = commandFacts({ argv, user, cwd, from });
     this.#hasInput = request.hasInput ?? true;
-    const full = admit(this);
+    if (request.wait === true) this.#input.withhold();
+    const full = await admit(this, request.wait === true);
     if (full !== null) {
       this.#refuse(full, asked);
       return;

@@ -11,7 +11,7 @@ const PIECE_BYTES = 65_536;
 /** The caller's side of standard input: sends data within the credit, then EOF. Never fails: unwanted input is dropped. */
 export class StdinSender extends Writable {
   readonly #stream: Duplex;
-  #creditBytes = STDIN_CREDIT_BYTES;
+  #creditBytes: number;
   #isClosed = false;
   #isSending = false;
   /** The rest of the current write, and its callback. */
@@ -19,8 +19,9 @@ export class StdinSender extends Writable {
   #onTaken: Callback | null = null;
 
   /** Writes to `stream`, which the caller still owns. */
-  constructor(stream: Duplex) {
+  constructor(stream: Duplex, creditBytes = STDIN_CREDIT_BYTES) {
     super({ highWaterMark: PIECE_BYTES });
+    this.#creditBytes = creditBytes;
     this.#stream = stream;
   }
 

@@ -20,7 +20,7 @@ export class JobTable {
     this.#clock = clock;
   }
 
-  /** Adds a job that is to start. Throws `command-failed` if those that run leave no room for it. */
+  /** Adds a job that is to start. Throws `too-many-streams` if those that run leave no room for it. */
   add({ tag = null, keepBytes = DEFAULT_KEEP_BYTES }: Detachment): Job {
     const fits = (jobs: readonly Job[]): boolean =>
       jobs.length < MAX_JOBS && keptBy(jobs) + keepBytes <= MAX_KEPT_BYTES;
@@ -28,7 +28,7 @@ export class JobTable {
     if (!fits(running)) {
       const used = `${running.length} jobs run and keep ${keptBy(running)}`;
       const limits = `max ${MAX_JOBS} jobs, ${MAX_KEPT_BYTES} bytes`;
-      throw new VproxyError('command-failed', `no room to keep ${keepBytes} bytes of output: ${used} (${limits})`);
+      throw new VproxyError('too-many-streams', `no room to keep ${keepBytes} bytes of output: ${used} (${limits})`);
     }
     for (const oldest of this.#ended.keys()) if (!fits(this.#all)) this.forget(oldest);
     let id: string;
