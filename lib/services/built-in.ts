@@ -11,6 +11,13 @@ export interface StreamServer {
   serve(stream: MuxStream): void;
   /** Whether work that a stream requested is still running, even if the stream has closed. Default: none outlives its stream. */
   isServing?(stream: MuxStream): boolean;
+  /**
+   * What it still does although the stream that asked for it has closed, each human-readable: an upgrade and a drain wait for it.
+   * Default: nothing outlives its stream.
+   */
+  readonly unfinished?: readonly string[];
+  /** Ends that soon, and logs it as any other end. */
+  endUnfinished?(): void;
   /** Ends all requested work within half a second. */
   stop(): Promise<void>;
 }
@@ -27,6 +34,8 @@ interface BuiltInServiceOptions<P> {
 export class BuiltInService<P> {
   readonly #options: BuiltInServiceOptions<P>;
   readonly #servers = new Set<Promise<StreamServer>>();
+  /** Those of them that are loaded. */
+  readonly #loaded = new Set<StreamServer>();
   #permission: P | null = null;
   /** The server for the current permission. */
   #server: Promise<StreamServer> | null = null;
@@ -64,6 +73,15 @@ export class BuiltInService<P> {
     void this.#load();
   }
 
+  /** What goes on without a stream, under this permission or an earlier one: see {@link StreamServer}. */
+  get unfinished(): string[] {
+    return [...this.#loaded].flatMap(({ unfinished = [] }) => unfinished);
+  }
+
+  endUnfinished(): void {
+    for (const server of this.#loaded) server.endUnfinished?.();
+  }
+
   /** Ends the requested work, including that of earlier permissions. */
   async stop(): Promise<void> {
     this.#isStopped = true;
@@ -77,7 +95,10 @@ export class BuiltInService<P> {
     const server = this.#options.load(this.#permission);
     this.#server = server;
     this.#servers.add(server);
-    server.catch((error: unknown) => this.#fail(server, error));
+    server.then(
+      (loaded) => this.#loaded.add(loaded),
+      (error: unknown) => this.#fail(server, error),
+    );
     return server;
   }
 

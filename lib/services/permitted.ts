@@ -136,12 +136,19 @@ interface PermittedServicesOptions extends ChannelParts {
   readonly registry: ServiceRegistry;
 }
 
+/** How long a drain waits for what goes on without a stream, and how often it looks, in milliseconds. */
+const FINISH_MS = 30_000;
+const LOOK_MS = 50;
+
 /** Offers the permitted services. Call `start` once, then `stop` once. */
 export class PermittedServices {
   readonly #lasting: Lasting = { jobs: null };
   readonly #offers: readonly { readonly row: OwnService<unknown>; readonly service: BuiltInService<unknown> }[];
 
+  readonly #parts: ChannelParts;
+
   constructor(options: PermittedServicesOptions) {
+    this.#parts = options;
     this.#offers = OWN_SERVICES.map((row) => ({
       row,
       service: new BuiltInService({
@@ -169,11 +176,25 @@ export class PermittedServices {
     return this.#lasting.jobs?.running.map(({ id }) => `job ${id}`) ?? [];
   }
 
-  /** Ends them; returns what `jobs` did. */
-  cutJobs(): string[] {
-    const { jobs } = this;
+  /** What else goes on without a stream, and cannot be handed over: see {@link BuiltInService.unfinished}. */
+  get unfinished(): string[] {
+    return this.#offers.flatMap(({ service }) => service.unfinished);
+  }
+
+  /** Ends both; returns what they were. */
+  cut(): string[] {
+    const all = [...this.jobs, ...this.unfinished];
     for (const { execution } of this.#lasting.jobs?.running ?? []) void execution?.stop();
-    return jobs;
+    for (const { service } of this.#offers) service.endUnfinished();
+    return all;
+  }
+
+  /** Resolves when nothing is {@link unfinished}, after 30 s at the latest, or when aborted. */
+  async finish(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#parts;
+    const untilMs = clock.now() + FINISH_MS;
+    while (this.unfinished.length > 0 && clock.now() < untilMs && !signal.aborted)
+      await new Promise<void>((resolve) => clock.schedule(LOOK_MS, resolve));
   }
 
   /** Ends commands, copies and answers, within half a second. */

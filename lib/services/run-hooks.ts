@@ -3,7 +3,7 @@ import { accessSync, constants, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Log, makeEvent } from '../events.js';
 import { describeToolFailure, runTool } from '../system/processes/run-tool.js';
-import type { Clock } from '../util/clock.js';
+import type { CancelTimer, Clock } from '../util/clock.js';
 import { describeError, escapeText } from '../util/escape.js';
 import { orElse } from '../util/or-else.js';
 
@@ -14,10 +14,71 @@ interface HooksOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly log: Log;
   readonly clock: Clock;
+  /** Kills the program that runs, and skips the rest, when aborted. */
+  readonly signal?: AbortSignal;
 }
 
 /** Limit on all programs of a folder together, in milliseconds. */
 const HOOKS_MS = 30_000;
+
+/** How long hooks may still take once they are to end, and once this process stops, in milliseconds. */
+const END_MS = 2000;
+const STOP_MS = 300;
+
+/** The hooks of a service, which go on when its streams have closed. */
+export class Hooks {
+  readonly #folder: string;
+  readonly #options: Omit<HooksOptions, 'args' | 'env' | 'signal'>;
+  /** What ends each run. */
+  readonly #runs = new Map<AbortController, CancelTimer | null>();
+  #isStopped = false;
+
+  constructor(folder: string, options: Omit<HooksOptions, 'args' | 'env' | 'signal'>) {
+    this.#folder = folder;
+    this.#options = options;
+  }
+
+  /** Runs them as {@link runHooks} does, once `ready` resolves or they are to end. */
+  async run(given: Pick<HooksOptions, 'args' | 'env'>, ready?: Promise<unknown>): Promise<string | null> {
+    const ending = new AbortController();
+    const { signal } = ending;
+    this.#runs.set(ending, null);
+    if (this.#isStopped) this.#end(STOP_MS);
+    await Promise.race([ready, ready && new Promise((resolve) => signal.addEventListener('abort', resolve))]);
+    const failure = await runHooks(this.#folder, { ...this.#options, ...given, signal });
+    this.#runs.get(ending)?.();
+    this.#runs.delete(ending);
+    return failure;
+  }
+
+  /** Those that run or are to run, human-readable. */
+  get unfinished(): string[] {
+    return [...this.#runs].map(() => `hooks in ${escapeText(this.#folder, 200)}`);
+  }
+
+  /** Those that still run in two seconds are killed, each with its line in the log. */
+  end(): void {
+    this.#end(END_MS);
+  }
+
+  /** The same for all that run from now on, sooner. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#end(STOP_MS);
+  }
+
+  #end(withinMs: number): void {
+    const { clock } = this.#options;
+    for (const [ending, cancel] of this.#runs)
+      if (cancel === null || this.#isStopped) {
+        cancel?.();
+        this.#runs.set(
+          ending,
+          clock.schedule(withinMs, () => ending.abort()),
+        );
+      }
+  }
+}
 
 /**
  * Runs the programs of a folder one after the other, in the order of their names; a failure does not stop the rest. Resolves with
@@ -25,7 +86,7 @@ const HOOKS_MS = 30_000;
  */
 export async function runHooks(
   folder: string,
-  { args = [], env = {}, log, clock }: HooksOptions,
+  { args = [], env = {}, log, clock, signal }: HooksOptions,
 ): Promise<string | null> {
   const endsAtMs = clock.now() + HOOKS_MS;
   let first: string | null = null;
@@ -34,7 +95,8 @@ export async function runHooks(
     const path = join(folder, name);
     if (!/^[\w-]+$/.test(name) || !isExecutable(path)) continue;
     const words = ['/usr/bin/env', ...Object.entries(env).map((pair) => pair.join('=')), path, ...args];
-    const failure = await runTool(words, { timeoutMs: Math.max(0, endsAtMs - clock.now()), clock }).then(
+    const limits = { timeoutMs: Math.max(0, endsAtMs - clock.now()), clock, ...(signal && { signal }) };
+    const failure = await runTool(words, limits).then(
       (result) => (result.end === 0 ? null : describeToolFailure(name, result)),
       describeError,
     );

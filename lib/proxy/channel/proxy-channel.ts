@@ -285,6 +285,8 @@ export class ProxyChannel {
       ...this.ports.obstacles(),
       ...(this.storage?.obstacles() ?? []),
       ...this.#permitted.jobs,
+      ...this.#permitted.unfinished,
+      ...this.#recordings.obstacles,
       ...others.map(({ id, service }) => `stream ${id} to ${service}, which belongs to no forward`),
     ];
     // A session with a secret can resume on another link.
@@ -302,8 +304,8 @@ export class ProxyChannel {
       (stream) => this.programs.reopened.has(stream) || (isForced && isPeers(stream)),
     );
     for (const stream of streams) stream.reset('shutdown', 'vproxy is being upgraded and cannot hand over the stream');
-    const jobs = isForced ? this.#permitted.cutJobs() : [];
-    const cut = [...streams.map(({ id, service }) => `stream ${id} to ${service}`), ...jobs];
+    const work = isForced ? this.#permitted.cut() : [];
+    const cut = [...streams.map(({ id, service }) => `stream ${id} to ${service}`), ...work];
     return cut.map((what) => `${this.label}: ${what}`);
   }
 
@@ -349,15 +351,17 @@ export class ProxyChannel {
     this.#channelLog.stop();
   }
 
-  /** Opens no more streams, either way; resolves when the open ones have ended, or after 30 s. Call `stop` afterwards. */
+  /** Opens no more streams, either way; resolves when the open ones and their work have ended, each after 30 s at the latest. Call `stop` afterwards. */
   async drain(message: string): Promise<void> {
     const session = this.#source.current;
     this.ports.stop();
     for (const { forward } of this.forwards.active) forward.pause();
-    if (session === null) return;
-    const ended = new Promise((resolve) => session.once('end', resolve));
-    session.drain(message);
-    if (!session.isOver) await ended;
+    if (session !== null) {
+      const ended = new Promise((resolve) => session.once('end', resolve));
+      session.drain(message);
+      if (!session.isOver) await ended;
+    }
+    await this.#permitted.finish(this.#stopping.signal);
   }
 
   /** Rereads the key files, for future sessions. Throws `bad-file`, and then keeps the current keys. */

@@ -7,6 +7,7 @@ import type { TerminalRecorders } from '../../services/exec/served-call.js';
 import type { StreamObserver } from '../../session/mux-stream.js';
 import { requireOwnFolder } from '../../system/files/guarded-files.js';
 import { type Clock, settledWithin } from '../../util/clock.js';
+import { formatCount } from '../../util/units.js';
 import type { ChannelOptions } from '../channel/channel-options.js';
 
 /** The service that has terminals; its module is not loaded for its name. */
@@ -26,6 +27,7 @@ export class Recordings {
   #rule: RecordingRule | null = null;
   /** Loaded with the first rule that records. */
   #recorder: Promise<TerminalRecorder> | null = null;
+  #loaded: TerminalRecorder | null = null;
 
   constructor(options: RecordingsOptions) {
     this.#options = options;
@@ -55,6 +57,12 @@ export class Recordings {
     return new RecordedCall({ ...found, log: this.#options.log });
   }
 
+  /** What cannot be handed over to a successor, human-readable. */
+  get obstacles(): string[] {
+    const count = this.#loaded?.openCount ?? 0;
+    return count === 0 ? [] : [`${formatCount(count, 'recording')} of a terminal`];
+  }
+
   /** Ends all recordings. */
   async stop(): Promise<void> {
     const recorder = await this.#recorder?.catch(() => null);
@@ -64,6 +72,7 @@ export class Recordings {
   async #load(rule: RecordingRule): Promise<TerminalRecorder> {
     const { TerminalRecorder } = await import('../../services/exec/recording/terminal-recorder.js');
     const recorder = new TerminalRecorder(this.#options);
+    this.#loaded = recorder;
     await recorder.prepare(rule);
     return recorder;
   }

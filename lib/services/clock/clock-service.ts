@@ -13,7 +13,7 @@ import { describeError } from '../../util/escape.js';
 import { formatElapsed } from '../../util/units.js';
 import { machineHistory } from '../machine-history.js';
 import { readRecords } from '../read-records.js';
-import { runHooks } from '../run-hooks.js';
+import { Hooks } from '../run-hooks.js';
 import { type ClockCause, type ClockSample, causeOf } from './cause.js';
 import {
   CLOCK_KIND,
@@ -58,13 +58,17 @@ export class ClockService {
   readonly #changedAtMs: number[] = [];
   /** A restore is still to be acted on: a host knows a request from before only once. */
   #isRestored = false;
-  /** The last run of hooks; never rejects. */
-  #hooks: Promise<unknown> = Promise.resolve();
+  readonly #hooks: Hooks;
+  /** Their last run; never rejects. */
+  #hooksRun: Promise<unknown> = Promise.resolve();
+  /** Measurements that are being acted on. */
+  #followed = 0;
   /** The last failure that was logged: it may come with each measurement. */
   #failure = '';
 
   constructor(options: ClockServiceOptions) {
     this.#options = { machine: machineClock, timeOfDay: Date.now, hooks: '/etc/vproxy/restored.d', ...options };
+    this.#hooks = new Hooks(this.#options.hooks, options);
   }
 
   /** Measures the clock over a stream of the host, and owns it. Another one ends it. */
@@ -80,9 +84,18 @@ export class ClockService {
     );
   }
 
-  stop(): Promise<void> {
+  get unfinished(): string[] {
+    return [...(this.#followed > 0 ? ['a step of the clock'] : []), ...this.#hooks.unfinished];
+  }
+
+  endUnfinished(): void {
+    this.#hooks.end();
+  }
+
+  async stop(): Promise<void> {
     this.#stream?.destroy(new VproxyError('shutdown', 'shutting down'));
-    return Promise.resolve();
+    this.#hooks.stop();
+    await this.#hooksRun;
   }
 
   async #measure(stream: Duplex): Promise<void> {
@@ -106,7 +119,8 @@ export class ClockService {
       const { sample: next } = await this.#ask(stream, records, false);
       if (next.uncertaintyMs < sample.uncertaintyMs) sample = next;
     }
-    await this.#follow(cause, sample, answer.entropy);
+    this.#followed += 1;
+    await this.#follow(cause, sample, answer.entropy).finally(() => (this.#followed -= 1));
   }
 
   async #ask(
@@ -137,7 +151,7 @@ export class ClockService {
 
   /** Acts on a measurement: random numbers first, since what the new time lets run may need them. */
   async #follow(cause: ClockCause, sample: ClockSample, entropy: Buffer | null): Promise<void> {
-    const { permission, clock, timeOfDay, log, machine, hooks } = this.#options;
+    const { permission, clock, timeOfDay, log, machine } = this.#options;
     const { offsetMs, uncertaintyMs } = sample;
     const { thresholdMs = Number.POSITIVE_INFINITY, maxBackMs = 0 } = permission.following ?? {};
     this.#changedAtMs.splice(0, this.#changedAtMs.length - MAX_CHANGES + 1);
@@ -165,7 +179,7 @@ export class ClockService {
     machineHistory.restoredAtMs = timeOfDay();
     const env = { VPROXY_REASON: cause, VPROXY_OFFSET_MS: String(Math.round(steppedMs)) };
     // A stream does not last as long as they may take, and the snapshot may be of a frozen machine.
-    this.#hooks = Promise.all([this.#hooks, writesAllowed()]).then(() => runHooks(hooks, { env, log, clock }));
+    this.#hooksRun = this.#hooks.run({ env }, Promise.all([this.#hooksRun, writesAllowed()]));
   }
 
   /** Returns whether it worked; logs why not. */

@@ -67,6 +67,11 @@ export class CopyService {
     this.#running.set(records, done);
   }
 
+  /** Copies whose streams have ended; they end by themselves. */
+  get unfinished(): string[] {
+    return [...this.#running.keys()].filter(({ isLost }) => isLost).map(() => 'a copy that ends');
+  }
+
   /** Interrupts running copies, as if their streams were lost; resolves once nothing is being written. */
   async stop(): Promise<void> {
     this.#isStopped = true;

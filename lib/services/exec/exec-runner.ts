@@ -98,6 +98,16 @@ export class ExecRunner {
     return call !== undefined && this.#calls.has(call);
   }
 
+  /** Commands whose streams have closed, other than jobs, human-readable. */
+  get unfinished(): string[] {
+    return [...this.#calls].flatMap((call) => call.unfinished ?? []);
+  }
+
+  /** Ends them within 0.4 s by the clock. */
+  endUnfinished(): void {
+    for (const call of this.#calls) if (call.unfinished !== null) void call.stop(stopped());
+  }
+
   /** Ends every command within 0.4 s by the clock, and refuses new ones. */
   async stop(): Promise<void> {
     this.#isStopped = true;

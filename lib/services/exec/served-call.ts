@@ -98,6 +98,7 @@ export class ServedCall {
   #command: RunningCommand | null = null;
   #execution: Execution | null = null;
   #recording: TerminalRecording | null = null;
+  #job: Job | null = null;
   /** Requests that arrived before the command had started. */
   readonly #earlyClosed = new Set<1 | 2>();
   readonly #earlySignals = new Set<NodeJS.Signals>();
@@ -125,6 +126,12 @@ export class ServedCall {
     // A caller that stopped reading cannot receive the result.
     stream.once('stop', (reason: VproxyError) => stream.destroy(reason));
     this.#cancelDeadline = this.#expireIn(START_MS);
+  }
+
+  /** The command, if it goes on without its stream and is no running job, human-readable; else null. */
+  get unfinished(): string | null {
+    if (!this.#hasCallerGone || (this.#job !== null && this.#host.jobs.running.includes(this.#job))) return null;
+    return this.#command === null ? 'a command that starts' : `command ${this.#command.pid}, which is to end`;
   }
 
   /** Ends the command soon; resolves when it is over. */
@@ -316,6 +323,7 @@ export class ServedCall {
     let job: Job | null = null;
     try {
       if (request.detach !== undefined) job = jobs.add(request.detach);
+      this.#job = job;
       const decision = await decide(request);
       const recorder = request.terminal === undefined ? null : await findRecorder();
       if (this.#stopReason !== null) throw this.#stopReason;

@@ -9,7 +9,7 @@ import { escapeText } from '../../util/escape.js';
 import { formatDuration, formatElapsed } from '../../util/units.js';
 import { machineHistory } from '../machine-history.js';
 import { readRecords } from '../read-records.js';
-import { runHooks } from '../run-hooks.js';
+import { Hooks } from '../run-hooks.js';
 import { chooseFileSystems } from './file-systems.js';
 import {
   decodeFreeze,
@@ -39,10 +39,12 @@ let isTaken = false;
 export class FreezeService {
   readonly #options: Required<FreezeServiceOptions>;
   readonly #calls = new Map<Duplex, Promise<void>>();
+  readonly #hooks: Hooks;
 
   constructor(options: FreezeServiceOptions) {
     const defaults = { freeze, mountinfo: '/proc/self/mountinfo', hooks: '/etc/vproxy/freeze.d' };
     this.#options = { ...defaults, ...options };
+    this.#hooks = new Hooks(this.#options.hooks, options);
   }
 
   /** Freezes as the stream requests, until it ends; owns the stream. */
@@ -58,9 +60,21 @@ export class FreezeService {
     return this.#calls.has(stream);
   }
 
+  /** Freezes whose streams have closed. */
+  get unfinished(): string[] {
+    const [hooks = 'a thaw'] = this.#hooks.unfinished;
+    return [...this.#calls.keys()].filter(({ destroyed }) => destroyed).map(() => hooks);
+  }
+
+  /** Ends their hooks; a thaw is short, and never cut. */
+  endUnfinished(): void {
+    if (this.unfinished.length > 0) this.#hooks.end();
+  }
+
   /** Thaws. */
   async stop(): Promise<void> {
     for (const stream of this.#calls.keys()) stream.destroy(new VproxyError('shutdown', 'shutting down'));
+    this.#hooks.stop();
     await Promise.all(this.#calls.values());
   }
 
@@ -140,8 +154,7 @@ export class FreezeService {
   }
 
   #runHooks(moment: 'freeze' | 'thaw'): Promise<string | null> {
-    const { hooks, log, clock } = this.#options;
-    return runHooks(hooks, { args: [moment], log, clock });
+    return this.#hooks.run({ args: [moment] });
   }
 }
 

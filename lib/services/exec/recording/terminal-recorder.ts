@@ -89,6 +89,11 @@ export class TerminalRecorder {
     }
   }
 
+  /** Recordings that have not ended, or are not wholly written. */
+  get openCount(): number {
+    return this.#open.size;
+  }
+
   /** Ends all recordings; resolves when they are written. */
   async stop(): Promise<void> {
     await Promise.all(
