@@ -14,7 +14,7 @@ import { failureOf, type ProxySetup, proxyPair, readToEnd, TestProxy } from '../
 import { carryUntil } from '../helpers/session-pair.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { targetPair } from '../helpers/target-pair.js';
-import { eventually, ManualClock } from '../helpers/time.js';
+import { advanceUntil, eventually, ManualClock } from '../helpers/time.js';
 import { isRunning } from '../helpers/vproxy-process.js';
 
 const running = (t: ExecutionContext, command: string, b: ProxySetup = {}) =>
@@ -111,6 +111,28 @@ test('a process and its children are terminated with their stream, and killed if
     return !pids.some(isRunning);
   });
   await b.event('stream-reset');
+});
+
+test('what a process has left behind is killed, too: an upgrade waits for it, and a stop does not forget it', async (t) => {
+  const left = 'sh -c \'trap "" TERM; echo $$; exec > /dev/null 2>&1 < /dev/null; sleep 1000; sleep 1000\'';
+  for (const isStopped of [false, true]) {
+    const clock = new ManualClock();
+    const { connect, b } = await running(t, `${left} & exec cat`, { clock });
+    const socket = connect('run');
+    const pid = Number(await once(socket, 'data'));
+    t.teardown(() => isRunning(pid) && process.kill(pid, 'SIGKILL'));
+    socket.resetAndDestroy();
+    await eventually(() => b.proxy.listStreams().length === 0);
+    t.regex(b.proxy.obstacles().join(), /whose command is still running$/);
+    if (isStopped) await advanceUntil(clock, b.proxy.stop());
+    else {
+      clock.advance(4999);
+      t.true(isRunning(pid));
+      clock.advance(1);
+      await eventually(() => b.proxy.obstacles().length === 0);
+    }
+    await eventually(() => !isRunning(pid));
+  }
 });
 
 test('a rule counts processes until they have exited: with opens and resets in a loop, in ever new sessions, only one runs at a time', async (t) => {

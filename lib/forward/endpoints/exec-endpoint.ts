@@ -42,6 +42,8 @@ export class ExecTarget implements Target {
   readonly #context: TargetContext;
   readonly #shell: string;
   readonly #children = new Set<ChildSink>();
+  /** What else a process that was told to end has started; it is killed after a while. */
+  readonly #left = new Set<ChildSink>();
 
   constructor(command: string, context: TargetContext, shell = '/bin/sh') {
     this.#command = command;
@@ -66,9 +68,11 @@ export class ExecTarget implements Target {
       describe: (ending) => `${name} ${ending}`,
       onDone: (reason) => {
         this.#children.delete(sink);
+        if (sink.isEnding) this.#left.add(sink);
         onClosed(stream, reason);
         onLeft?.();
       },
+      onGone: () => this.#left.delete(sink),
     });
     this.#children.add(sink);
     stream.attach(sink);
@@ -117,7 +121,8 @@ export class ExecTarget implements Target {
 
   get obstacles(): string[] {
     const { name } = this.#context;
-    return [...this.#children].map(({ streamId }) => `stream ${streamId} to ${name}, whose command is still running`);
+    const running = [...this.#children, ...this.#left];
+    return running.map(({ streamId }) => `stream ${streamId} to ${name}, whose command is still running`);
   }
 
   endedByPeer(): number[] {
@@ -126,7 +131,7 @@ export class ExecTarget implements Target {
 
   /** Terminates every process, and kills it shortly after. */
   async stop(): Promise<void> {
-    await Promise.all([...this.#children].map((child) => child.stop()));
+    await Promise.all([...this.#children, ...this.#left].map((child) => child.stop()));
   }
 }
 
@@ -160,6 +165,8 @@ interface ChildSinkOptions {
   readonly describe: (ending: string) => string;
   /** Both process and stream have ended; called once. */
   readonly onDone: (reason: VproxyError | null) => void;
+  /** All that the process had started is gone, after it was told to end. */
+  readonly onGone: () => void;
 }
 
 /** Joins a process to a stream: bytes, half-close, back-pressure, exit status; ends the process with the stream. */
@@ -172,6 +179,7 @@ class ChildSink implements LocalEnd {
   /** What the stream brought before. */
   readonly #early: (() => void)[] = [];
   readonly #gone = deferred();
+  readonly #groupGone = deferred();
   #endReason: VproxyError | null = null;
   #isStreamOver = false;
   #isGone = false;
@@ -195,7 +203,10 @@ class ChildSink implements LocalEnd {
     this.#process = process;
     if (child.pid !== undefined) {
       const group = new ProcessGroup(child);
-      this.#ender = new GroupEnder(group, clock, () => undefined);
+      this.#ender = new GroupEnder(group, clock, () => {
+        this.#groupGone.resolve();
+        this.#options.onGone();
+      });
       whenGone(group, process, (end) => this.#closed(end));
     }
     this.#writer = new LocalWriter(stdin, (bytes) => stream.release(bytes), filter);
@@ -216,12 +227,21 @@ class ChildSink implements LocalEnd {
     return this.#stream.id;
   }
 
-  /** Kills the process soon; resolves once it has exited. */
+  /** Whether some of what the process has started is still to end. */
+  get isEnding(): boolean {
+    return this.#ender?.isEnding === true;
+  }
+
+  /** Kills the process soon; resolves once it has exited, and all that it has started. */
   async stop(): Promise<void> {
     if (this.#process === null) this.#stream.refuse('connect-failed', this.#options.describe('is no longer offered'));
-    if (this.#isGone) return;
-    this.#kill(KILL_AT_STOP_MS);
-    await this.#gone.promise;
+    if (!this.#isGone) {
+      this.#kill(KILL_AT_STOP_MS);
+      await this.#gone.promise;
+    }
+    if (!this.isEnding) return;
+    this.#ender?.end([], KILL_AT_STOP_MS);
+    await this.#groupGone.promise;
   }
 
   handleAccept(): void {

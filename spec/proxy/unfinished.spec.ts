@@ -1,0 +1,149 @@
+/** What goes on when its stream has closed: a successor and a drain wait for it, or it is ended, and its end is logged. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { FreezeCall } from '../../lib/services/freeze/freeze-call.js';
+import { Hooks } from '../../lib/services/run-hooks.js';
+import { resettingPair } from '../helpers/channel-pair.js';
+import { ExecCaller } from '../helpers/exec-peers.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { freezableMachine } from '../helpers/freezable-machine.js';
+import { proxyPair } from '../helpers/proxies.js';
+import { advanceUntil, eventually, ManualClock } from '../helpers/time.js';
+import { isRunning } from '../helpers/vproxy-process.js';
+
+/** Ignores HUP and TERM. */
+const STUBBORN = 'trap "" TERM HUP; echo ready; while :; do sleep 1000; done';
+
+/** A guest in which this command goes on without its caller. */
+async function setUp(t: ExecutionContext, argv: readonly string[]) {
+  const clock = new ManualClock();
+  const { a: guest, b: host } = await proxyPair(t, { a: { exec: { commands: 'any' }, clock }, b: {} });
+  const stream = await host.proxy.connect('exec');
+  const caller = new ExecCaller(stream).start({ argv, hasInput: false, killAfterMs: 10_000 });
+  const pid = await caller.started;
+  t.teardown(() => isRunning(pid) && process.kill(-pid, 'SIGKILL'));
+  await eventually(() => caller.stdout === 'ready\n');
+  stream.destroy();
+  await eventually(() => guest.proxy.obstacles().length === 1 && guest.proxy.listStreams().length === 0);
+  const ends = () => guest.all('exec-ended').map(({ fields }) => [fields['pid'], fields['signal']]);
+  return { clock, guest, pid, ends };
+}
+
+test('a command between TERM and KILL is an obstacle until it is killed', async (t) => {
+  const { clock, guest, pid, ends } = await setUp(t, ['sh', '-c', STUBBORN]);
+  const [obstacle = ''] = guest.proxy.obstacles();
+  t.regex(obstacle, new RegExp(`: command ${pid}, which is to end$`));
+  t.deepEqual(guest.proxy.cutObstacles(false), []);
+  clock.advance(10_000);
+  await eventually(() => guest.proxy.obstacles().length === 0);
+  t.deepEqual(ends(), [[pid, 'SIGKILL']]);
+});
+
+test('it is killed and logged at once if it is cut, or if the process stops', async (t) => {
+  for (const isCut of [true, false]) {
+    const { clock, guest, pid, ends } = await setUp(t, ['sh', '-c', STUBBORN]);
+    if (isCut) t.deepEqual(guest.proxy.cutObstacles(true), guest.proxy.obstacles());
+    const stopping = isCut ? null : guest.proxy.stop();
+    await advanceUntil(
+      clock,
+      eventually(() => ends().length === 1),
+    );
+    t.deepEqual(ends(), [[pid, 'SIGKILL']]);
+    t.false(isRunning(pid));
+    if (stopping !== null) await advanceUntil(clock, stopping);
+    else await eventually(() => guest.proxy.obstacles().length === 0);
+  }
+});
+
+test('a drain gives it its time, but not for ever', async (t) => {
+  const { clock, guest, pid, ends } = await setUp(t, ['sh', '-c', STUBBORN]);
+  let isDrained = false;
+  const drained = guest.proxy.drain().then(() => (isDrained = true));
+  for (let ms = 0; ms < 9900; ms += 50) {
+    clock.advance(50);
+    await Promise.resolve();
+  }
+  t.deepEqual([isDrained, isRunning(pid)], [false, true]);
+  await advanceUntil(clock, drained);
+  t.deepEqual(ends(), [[pid, 'SIGKILL']]);
+});
+
+test('background processes of a command whose caller is gone are watched until they are gone', async (t) => {
+  const file = join(temporaryFolder(t), 'pid');
+  const stubborn = STUBBORN.replace('echo ready', () => `echo $$ > ${file}`);
+  const script = `sh -c '${stubborn}' > /dev/null 2>&1 & until [ -s ${file} ]; do sleep 0.01; done; echo ready; exec sleep 1000`;
+  const { clock, guest, ends } = await setUp(t, ['sh', '-c', script]);
+  await eventually(() => ends().length === 1);
+  const left = Number(readFileSync(file, 'utf8'));
+  t.true(isRunning(left));
+  t.is(guest.proxy.obstacles().length, 1);
+  clock.advance(30_000);
+  await advanceUntil(
+    clock,
+    eventually(() => guest.proxy.obstacles().length === 0),
+  );
+  t.false(isRunning(left));
+});
+
+// Hooks.
+
+function hookFolder(t: ExecutionContext, scripts: Readonly<Record<string, string>>) {
+  const folder = temporaryFolder(t);
+  for (const [name, script] of Object.entries(scripts))
+    writeFileSync(join(folder, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  return folder;
+}
+
+test('hooks that are to end have two seconds, and each that did not end in them is logged', async (t) => {
+  const clock = new ManualClock();
+  const folder = hookFolder(t, {
+    '10-slow': `touch started; exec sleep 1000`.replace('started', '"$OUT"'),
+    '20-next': 'true',
+  });
+  const out = join(temporaryFolder(t), 'started');
+  const lines: string[] = [];
+  const hooks = new Hooks(folder, { clock, log: ({ message }) => void lines.push(message) });
+  const run = hooks.run({ env: { OUT: out } });
+  t.deepEqual(hooks.unfinished, [`hooks in ${folder}`]);
+  hooks.end();
+  clock.advance(1999);
+  t.deepEqual(lines, []);
+  hooks.end();
+  clock.advance(1);
+  const first = `${folder}/10-slow: 10-slow was cancelled`;
+  t.is(await run, first);
+  t.deepEqual(lines, [first, `${folder}/20-next: 20-next was cancelled`]);
+  t.deepEqual([hooks.unfinished, clock.pending], [[], 0]);
+  // A later run has all its time, until the service stops.
+  t.is(await new Hooks(hookFolder(t, { '10-fast': 'true' }), { clock, log: () => undefined }).run({}), null);
+  const waiting = hooks.run({}, new Promise(() => undefined));
+  hooks.stop();
+  clock.advance(300);
+  t.is(await waiting, first);
+  const late = hooks.run({});
+  clock.advance(300);
+  t.is(await late, first);
+});
+
+test.serial('a thaw and its hooks are unfinished until they have ended, also if the host is gone', async (t) => {
+  const vm = freezableMachine(t);
+  const gate = join(temporaryFolder(t), 'gate');
+  writeFileSync(
+    join(vm.hooks, '10-database'),
+    `#!/bin/sh\n[ $1 = freeze ] || while [ ! -e ${gate} ]; do sleep 0.01; done\n`,
+    {
+      mode: 0o755,
+    },
+  );
+  const [near, far] = resettingPair();
+  vm.service.serve(far);
+  await FreezeCall.begin(near, { paths: [], forMs: 10_000 }, { clock: vm.clock, signal: new AbortController().signal });
+  t.deepEqual(vm.service.unfinished, []);
+  near.destroy();
+  await eventually(() => vm.messages().some((line) => line.startsWith('thawed')));
+  t.deepEqual(vm.service.unfinished, [`hooks in ${vm.hooks}`]);
+  writeFileSync(gate, '');
+  await eventually(() => vm.service.unfinished.length === 0);
+  t.is(vm.messages().at(-1), `hook: ${vm.hooks}/10-database: done`);
+});
