@@ -51,7 +51,8 @@ func (s *session) look() {
 				s.doubt = nonce
 			}
 		}
-		s.control(framePing, 0, nonce)
+		s.ping = nonce
+		s.link.wake.Broadcast()
 	}
 	s.alarm("look", lookEvery, s.look)
 }

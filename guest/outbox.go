@@ -15,8 +15,9 @@ const (
 	slowBytes  = 1024
 )
 
-// outbox is what a session has to send, in this order: an ACK, control frames, the newest PONG, credits, then DATA, one frame
-// per stream in turn (R-FLOW-7).
+// outbox is what a session has to send, in this order: an ACK, control frames, the newest list of services, PING and PONG,
+// credits, then DATA, one frame per stream in turn (R-FLOW-7). What a slow or suspended peer can make this side repeat is not
+// queued: only the newest is kept.
 type outbox struct {
 	checkOut    dataCheck
 	sequenceOut uint32
@@ -28,7 +29,8 @@ type outbox struct {
 	controls     []byte
 	controlCount int
 	mostStreams  int // since the outbox was empty
-	pong         []byte
+	ping, pong   []byte
+	servicesDue  bool
 	creditDue    bool
 	credits      []*stream // their credit is due
 	ready        []*stream // they have DATA
@@ -70,7 +72,7 @@ func raise(total *int64, payload []byte) {
 }
 
 func (s *session) hasFrames() bool {
-	return s.pong != nil || len(s.controls) > 0 || len(s.credits) > 0 || s.creditDue || s.ackDue || len(s.unwritten()) > 0 ||
+	return s.servicesDue || s.ping != nil || s.pong != nil || len(s.controls) > 0 || len(s.credits) > 0 || s.creditDue || s.ackDue || len(s.unwritten()) > 0 ||
 		s.sentData < s.credit && len(s.ready) > 0 && !s.isFull(s.kept)
 }
 
@@ -90,11 +92,18 @@ func (s *session) fill(to []byte) []byte {
 		tell(frameAck, 0, s.received)
 		s.noteTold()
 	}
+	if s.servicesDue {
+		s.servicesDue = false
+		s.sendServices()
+	}
 	to = s.takeControls(to)
+	if s.ping != nil {
+		to = appendFrame(to, framePing, 0, s.ping, s.nextOut())
+	}
 	if s.pong != nil {
 		to = appendFrame(to, framePong, 0, s.pong, s.nextOut())
-		s.pong = nil
 	}
+	s.ping, s.pong = nil, nil
 	if s.creditDue {
 		tell(frameCredit, 0, s.inFlight)
 		s.creditDue = false

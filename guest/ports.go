@@ -141,7 +141,8 @@ func (a *announcer) announce(found []openPort) {
 	if isChanged {
 		c.ports = append([]openPort{}, found...)
 		if c.session != nil {
-			c.session.sendServices()
+			c.session.servicesDue = true
+			c.session.link.wake.Broadcast()
 		}
 	}
 }

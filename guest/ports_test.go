@@ -1,6 +1,10 @@
 package main
 
-import "testing"
+import (
+	"strings"
+	"testing"
+	"time"
+)
 
 func TestPortRanges(t *testing.T) {
 	for text, want := range map[string]int{"3000": 1, "3000-9999,18080": 2, "1024-65535": 1, "": 0, "80": 0, "3000-2000": 0,
@@ -33,6 +37,30 @@ func TestListeners(t *testing.T) {
 		"   0: 0100:0BB8" + tail} {
 		if l := parseListener(row); l.port != 0 {
 			t.Error(row, l)
+		}
+	}
+}
+
+// TestNewestList: while the peer is paused or has no link, only the newest list of services and the newest PING wait, however
+// often the ports change (R-SERVICES-1).
+func TestNewestList(t *testing.T) {
+	for _, isSuspended := range []bool{false, true} {
+		s := newTestSession(false)
+		s.link.channel.session = s
+		if isSuspended {
+			s.suspended = time.Now()
+		}
+		a := announcer{channel: s.link.channel}
+		for turn := 0; turn < 5001; turn++ {
+			a.announce([]openPort{{3000 + turn%2, "127.0.0.1", ""}})
+			s.isAsked, s.isMidFrame = false, true
+			s.look()
+		}
+		s.silence()
+		written := string(s.collect(nil))
+		if s.over != nil || strings.Count(written, `"ports"`) != 1 || !strings.Contains(written, `"ports":[{"port":3000}]`) ||
+			strings.Count(written, string(s.doubt)) != 1 || s.hasFrames() {
+			t.Error(isSuspended, s.over, len(written))
 		}
 	}
 }

@@ -95,10 +95,10 @@ func (s *session) sendServices() {
 	}
 	// Ports may fill a frame of their own.
 	for ; len(names) > perFrame || len(names) > 0 && last["ports"] != nil; names = names[least(len(names), perFrame):] {
-		s.control(frameServices, 0, encode(fields{"services": names[:least(len(names), perFrame)], "more": true}))
+		s.appendControl(frameServices, 0, encode(fields{"services": names[:least(len(names), perFrame)], "more": true}))
 	}
 	last["services"] = names
-	s.control(frameServices, 0, encode(last))
+	s.appendControl(frameServices, 0, encode(last))
 }
 
 // end ends the session, and tells the peer if it can still understand (R-CODE-3). One that lost bytes may wait instead.

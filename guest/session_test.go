@@ -64,7 +64,7 @@ func TestLostBytes(t *testing.T) {
 		s := newTestSession(true)
 		s.isMidFrame, s.sentFrames, s.arrivedAt = isMidFrame, 1, s.arrivedAt.Add(-doubtAfter)
 		s.look()
-		frame := appendFrame(nil, 0x80, 0, append(s.controls[headerBytes:], make([]byte, 100)...), 1)
+		frame := appendFrame(nil, 0x80, 0, append(s.ping, make([]byte, 100)...), 1)
 		s.read(s.link, bufio.NewReader(iotest.OneByteReader(bytes.NewReader(frame))))
 		if (s.over != nil) != isMidFrame {
 			t.Error(isMidFrame, s.over)
