@@ -187,7 +187,7 @@ func (f *forward) listen(c *channel) error {
 
 // acceptAll serves connections, up to a number at once; others wait.
 func acceptAll[T any](accept func() (T, error), max int, serve func(T)) {
-	places := make(chan struct{}, max)
+	places, starts := make(chan struct{}, max), new(queue)
 	for {
 		places <- struct{}{}
 		conn, err := accept()
@@ -197,11 +197,29 @@ func acceptAll[T any](accept func() (T, error), max int, serve func(T)) {
 			<-places
 			continue
 		}
-		go func() {
+		starts.begin(func() {
 			serve(conn)
 			<-places
-		}()
+		})
 	}
+}
+
+// queue starts goroutines in order: the runtime begins with the newest.
+type queue struct {
+	mutex
+	waiting []func()
+}
+
+func (q *queue) begin(work func()) {
+	defer q.lock()()
+	q.waiting = append(q.waiting, work)
+	go func() {
+		q.Lock()
+		first := q.waiting[0]
+		q.waiting = q.waiting[1:]
+		q.Unlock()
+		first()
+	}()
 }
 
 func (f *forward) connect(conn socket, c *channel) {
@@ -340,12 +358,8 @@ func (q *quick) Read(to []byte) (count int, err error) {
 func (q *quick) Write(bytes []byte) (written int, err error) {
 	for written < len(bytes) && err == nil {
 		waitErr := q.raw.Write(func(fd uintptr) (isDone bool) {
-			defer q.lock()()
 			var count int
-			count, isDone, err = quickCall(syscall.SYS_WRITE, fd, bytes[written:])
-			if isDone && err != nil && err != syscall.EPIPE { // EPIPE: it was closed cleanly before
-				q.reset = err
-			}
+			count, isDone, err = q.write(fd, bytes[written:])
 			written += count
 			return isDone
 		})
@@ -354,6 +368,33 @@ func (q *quick) Write(bytes []byte) (written int, err error) {
 		}
 	}
 	return written, err
+}
+
+func (q *quick) write(fd uintptr, bytes []byte) (count int, isDone bool, err error) {
+	defer q.lock()()
+	if q.reset != nil {
+		return 0, true, q.reset
+	}
+	count, isDone, err = quickCall(syscall.SYS_WRITE, fd, bytes)
+	if isDone && err != nil && err != syscall.EPIPE { // EPIPE: it was closed cleanly before
+		q.reset = err
+	}
+	return count, isDone, err
+}
+
+// writeNow writes what the file takes at once, while no other goroutine writes. The next Write reports an error.
+func (q *quick) writeNow(bytes []byte) (count int) {
+	q.raw.Write(func(fd uintptr) bool {
+		count, _, _ = q.write(fd, bytes)
+		return true
+	})
+	return count
+}
+
+func (q *quick) closeWrite() {
+	if conn, isSocket := q.Closer.(socket); isSocket {
+		conn.CloseWrite()
+	}
 }
 
 // wasReset returns the pending reset if EOF was not a real EOF, else nil.

@@ -44,6 +44,7 @@ type channel struct {
 	told       atomic.Value // the last state that was logged; no lock guards it
 	refused    string       // the last refusal of a session that was logged
 	serving    int          // streams of the peer
+	starts     queue        // of their services
 	budget     int          // for windows to grow
 }
 
@@ -246,6 +247,7 @@ type link struct {
 	closed    *failure
 	isLast    bool // no handshake follows the session
 	session   *session
+	due       *stream // has data or an end that is not delivered yet; only the reader uses it
 	opening
 	pauses backoff
 	next   *hello // counts as the first one of the next attempt (R-OPEN-13)
@@ -265,6 +267,7 @@ func (l *link) run() *failure {
 	go l.writeAll()
 	err := l.readAll()
 	defer l.lock()()
+	l.deliver()
 	l.close(err)
 	// Nobody may read the pipe, which would block its writer forever.
 	await(l, 500*time.Millisecond, func() bool { return !l.isWriting })
@@ -326,8 +329,21 @@ func (l *link) put(bytes []byte) {
 	l.wake.Broadcast()
 }
 
-// Read reads the channel, and notes the time.
+// deliver delivers what came last.
+func (l *link) deliver() {
+	if st := l.due; st != nil {
+		l.due = nil
+		st.deliver()
+	}
+}
+
+// Read delivers what came before, reads the channel, and notes the time.
 func (l *link) Read(to []byte) (int, error) {
+	if l.due != nil {
+		l.Lock()
+		l.deliver()
+		l.Unlock()
+	}
 	count, err := l.conn.Read(to)
 	defer l.lock()()
 	if l.session != nil && count > 0 {

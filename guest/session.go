@@ -278,6 +278,9 @@ func (s *session) handle(h header, payload []byte) {
 		s.handleResume(h, payload)
 		return
 	}
+	if due := s.link.due; due != nil && h.stream != 0 && h.stream != due.id { // in the order of arrival
+		s.link.deliver()
+	}
 	switch h.kind {
 	case frameData:
 		s.handleData(h, payload)
@@ -399,13 +402,13 @@ func (s *session) handleOpen(id uint32, payload []byte) {
 	}
 	stream := newStream(s, id, &s.peers)
 	c.serving++
-	go func() {
+	c.starts.begin(func() {
 		serve(stream)
 		defer c.lock()()
 		stream.reset(failf("cancelled", "the program at this end has gone"))
 		stream.leave()
 		c.serving--
-	}()
+	})
 }
 
 // handleStream handles all other frames of streams.

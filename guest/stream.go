@@ -38,6 +38,7 @@ type stream struct {
 
 	// From the peer to this side.
 	in, memory         []byte // memory is the buffer of in
+	direct             *quick // of writeTo, while it waits
 	finCame, creditDue bool
 	refusing           *failure // STOP was sent
 	window             window
@@ -183,22 +184,46 @@ func room(bytes int) []byte {
 // writeTo copies received bytes to a writer until the end. An idle stream holds no buffer.
 func (st *stream) writeTo(to io.Writer) error {
 	defer st.lock()()
+	direct, _ := to.(*quick)
 	for {
-		if err := st.waitData(); err == io.EOF {
+		st.direct = direct
+		err := st.waitData()
+		if st.direct = nil; err == io.EOF {
 			return nil
 		} else if err != nil {
 			return err
 		}
-		data := st.in
+		data, used := st.in, st.memory
 		st.in = nil
 		st.Unlock()
-		_, err := to.Write(data)
+		_, err = to.Write(data)
 		st.Lock()
 		if err != nil {
 			return err
 		}
 		st.release(len(data))
-		memory.Put(&data)
+		memory.Put(&used)
+	}
+}
+
+// deliver wakes the stream's user. What a socket takes at once is written here, by the reader of the channel, since woken
+// goroutines run in another order than that in which the data of their streams came.
+func (st *stream) deliver() {
+	isLive := st.direct != nil && st.reason == nil && st.refusing == nil
+	if isLive && len(st.in) > 0 {
+		count := st.direct.writeNow(st.in)
+		if st.in = st.in[count:]; len(st.in) == 0 {
+			used := st.memory
+			memory.Put(&used)
+			st.in = nil
+		}
+		st.release(count)
+	}
+	if isLive && len(st.in) == 0 && st.finCame {
+		st.direct.closeWrite()
+	}
+	if !isLive || len(st.in) > 0 || st.finCame {
+		st.changed.Broadcast()
 	}
 }
 
@@ -375,7 +400,7 @@ func (st *stream) handleData(h header, payload []byte) {
 		st.memory = larger
 	}
 	st.in = append(st.in, payload...)
-	st.changed.Broadcast()
+	st.session.link.due = st
 }
 
 // mayCome reports whether the peer may send DATA or FIN now (R-STREAM-2, R-STREAM-7).
@@ -407,7 +432,7 @@ func (st *stream) handleAnswer(h header, refused *failure) {
 func (st *stream) handleFin(h header) {
 	if st.mayCome(h) {
 		st.finCame = true
-		st.changed.Broadcast()
+		st.session.link.due = st
 		if st.finSent {
 			st.finish(nil)
 		}
