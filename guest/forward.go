@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -66,7 +67,7 @@ func (a address) listen() (listener net.Listener, err error) {
 	if err == nil {
 		// Nobody else may connect before the mode is set.
 		old := syscall.Umask(0o177)
-		listener, err = net.Listen(a.network, a.text)
+		listener, err = (&net.ListenConfig{Control: keepUrgent}).Listen(context.Background(), a.network, a.text)
 		syscall.Umask(old)
 	}
 	if err == nil && a.mode != 0 {
@@ -85,6 +86,18 @@ func (a address) listen() (listener net.Listener, err error) {
 		failed.message = "its folder does not exist"
 	}
 	return nil, failf(failed.code, "cannot listen on %s: %s", a.text, failed.message)
+}
+
+// dial connects to the address, unless cancelled.
+func (a address) dial(cancelled <-chan struct{}) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: connectTime, Cancel: cancelled, Control: keepUrgent}
+	return dialer.Dial(a.network, a.text)
+}
+
+// keepUrgent leaves an urgent byte (MSG_OOB) in its place among the others, where a stream can carry it. The connections of a
+// listener inherit this.
+func keepUrgent(_, _ string, raw syscall.RawConn) error {
+	return raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_OOBINLINE, 1) })
 }
 
 // clear removes a stale socket file.
@@ -147,8 +160,7 @@ func (f *forward) name() string { return f.address.text + " (" + f.service + ")"
 func (f *forward) serve(st *stream) {
 	gone := make(chan struct{})
 	st.notify(func() {}, func(*failure) { close(gone) })
-	dialer := net.Dialer{Timeout: connectTime, Cancel: gone}
-	conn, err := dialer.Dial(f.address.network, f.address.text)
+	conn, err := f.address.dial(gone)
 	if err != nil {
 		code, what := "connect-failed", describe(err)
 		switch {

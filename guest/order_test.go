@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"net"
 	"os"
 	"runtime"
@@ -119,6 +120,27 @@ func TestStartOrder(t *testing.T) {
 	for id := uint32(2); id < 100; id += 2 {
 		if first := <-began; first != id {
 			t.Fatal(id, first)
+		}
+	}
+}
+
+// TestUrgent: an urgent byte of a forwarded connection is not lost, from either end.
+func TestUrgent(t *testing.T) {
+	listener, err := address{network: "tcp", text: "127.0.0.1:0"}.listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialled, _ := address{network: "tcp", text: listener.Addr().String()}.dial(nil)
+	accepted, _ := listener.Accept()
+	for _, ends := range [][2]net.Conn{{dialled, accepted}, {accepted, dialled}} {
+		raw, _ := ends[0].(socket).SyscallConn()
+		ends[0].Write([]byte("a"))
+		raw.Control(func(fd uintptr) { syscall.SendmsgN(int(fd), []byte("b"), nil, nil, syscall.MSG_OOB) })
+		ends[0].Write([]byte("c"))
+		came := make([]byte, 3)
+		ends[1].SetReadDeadline(time.Now().Add(time.Minute))
+		if _, err := io.ReadFull(ends[1], came); err != nil || string(came) != "abc" {
+			t.Errorf("%q, %v", came, err)
 		}
 	}
 }
