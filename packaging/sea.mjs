@@ -40,6 +40,7 @@ function strip(source, target) {
 
 const runtime = fetchRuntime(EMBEDDED, arch);
 const koffi = fetchKoffi(arch);
+console.error('bundling vproxy');
 execFileSync(process.execPath, ['packaging/bundle.mjs'], { stdio: 'inherit' });
 const work = mkdtempSync(join(tmpdir(), 'vproxy-sea-'));
 try {
@@ -53,6 +54,7 @@ try {
     useCodeCache: !isForeign,
   };
   writeFileSync(config, JSON.stringify(settings));
+  console.error('compiling it, and putting it into the executable');
   const own = join(fetchRuntime(EMBEDDED, process.arch), 'bin', 'node');
   // The fixed seed makes the code cache reproducible; V8 accepts it with any other.
   execFileSync(own, ['--random-seed=1', '--experimental-sea-config', config], { stdio: 'pipe' });

@@ -2,14 +2,10 @@
 // have changed.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { GENERATED } from './generated.mjs';
+import { COPIED, filesIn, GENERATED, listSources } from './generated.mjs';
 import { oldestNode, requireNode } from './require-node.cjs';
-
-/** The inputs of a build, besides its packages. */
-const SOURCES = ['bench', 'cli', 'docs', 'examples', 'lib', 'packaging', 'python', 'site', 'spec'];
-const SOURCE_FILES = ['package.json', 'package-lock.json', 'tsconfig.json'];
 
 /** The digest of the built sources. tsc writes the other file whenever it compiles something. */
 const STAMP = 'dist/.sources';
@@ -20,19 +16,9 @@ requireNode(oldestNode(JSON.parse(readFileSync('package.json', 'utf8')).engines)
 const modifiedAt = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 const npm = (...args) => execFileSync('npm', args, { stdio: ['ignore', 'inherit', 'inherit'] });
 
-/** Lists all files in a folder, recursively. */
-const filesIn = (folder) =>
-  readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map(({ parentPath, name }) => join(parentPath, name));
-
-const generated = new Set(Object.values(GENERATED));
-
 function digestSources() {
-  const files = SOURCES.flatMap(filesIn).filter((file) => !generated.has(file));
   const hash = createHash('sha256');
-  for (const file of [...SOURCE_FILES, ...files.sort()])
-    hash.update(`${file}\0`).update(readFileSync(file)).update('\0');
+  for (const file of listSources()) hash.update(`${file}\0`).update(readFileSync(file)).update('\0');
   return hash.digest('hex');
 }
 
@@ -42,7 +28,7 @@ function removeStale() {
   for (const folder of include.filter((name) => existsSync(join('dist', name))))
     for (const file of filesIn(join('dist', folder))) {
       const source = relative('dist', file).replace(/\.(js|js\.map|d\.ts)$/, '.ts');
-      if (!existsSync(source) && !generated.has(source)) rmSync(file);
+      if (!existsSync(source) && !Object.values(GENERATED).includes(source)) rmSync(file);
     }
 }
 
@@ -54,9 +40,9 @@ const digest = digestSources();
 const isBuilt =
   modifiedAt(STAMP) > modifiedAt(COMPILED) &&
   readFileSync(STAMP, 'utf8') === digest &&
-  [...generated].every((file) => existsSync(file));
+  [...Object.values(GENERATED), ...COPIED.keys()].every((file) => existsSync(file));
 if (!isBuilt) {
-  console.error('building (npm run build; about 20 s)');
+  console.error('building (npm run build): 20 s, or minutes on a slow machine');
   removeStale();
   npm('run', '--silent', 'build');
   writeFileSync(STAMP, digest);

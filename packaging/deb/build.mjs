@@ -33,7 +33,7 @@ const COMMENT = `Comment: /usr/bin/vproxy contains koffi, which is in /usr/lib/v
 `;
 
 const root = mkdtempSync(join(tmpdir(), 'vproxy-deb-'));
-if (!quick) console.error('packing the executable and its files; to compress them takes about a minute');
+console.error('collecting the files of the package');
 try {
   await stageFiles(root, {
     ...{ executable, version: upstream, date },
@@ -46,7 +46,15 @@ try {
     writeFileSync(target, compress(readFileSync(licence)), { mode: 0o644 });
   }
   const templates = import.meta.dirname;
-  const path = packFolder(root, { name: 'vproxy', version, architecture, templates, comment: COMMENT, output, quick });
+  const path = await packFolder(root, {
+    name: 'vproxy',
+    version,
+    architecture,
+    templates,
+    comment: COMMENT,
+    output,
+    quick,
+  });
   process.stdout.write(`${path}\n`);
 } finally {
   rmSync(root, { recursive: true, force: true });

@@ -4,6 +4,7 @@ import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync,
 import { join } from 'node:path';
 import { sourceDate } from '../source-date.mjs';
 import { compress } from '../stage.mjs';
+import { runStep } from '../steps.mjs';
 
 const PROJECT = join(import.meta.dirname, '../..');
 
@@ -53,10 +54,10 @@ ${text}
 }
 
 /**
- * Packs the folder `root` as OUTPUT/NAME_VERSION_ARCHITECTURE.deb, and returns its path. `templates`: a folder with `control`,
+ * Packs the folder `root` as OUTPUT/NAME_VERSION_ARCHITECTURE.deb; resolves with its path. `templates`: a folder with `control`,
  * and perhaps `conffiles` and the scripts. `comment`: a field of the copyright file.
  */
-export function packFolder(root, { name, version, architecture, templates, comment = '', output, quick }) {
+export async function packFolder(root, { name, version, architecture, templates, comment = '', output, quick }) {
   const documents = join(root, 'usr/share/doc', name);
   mkdirSync(documents, { recursive: true });
   const write = (path, content) => writeFileSync(path, content, { mode: 0o644 });
@@ -95,7 +96,11 @@ export function packFolder(root, { name, version, architecture, templates, comme
   mkdirSync(output, { recursive: true });
   // The package appears only when complete.
   const temporary = join(output, `.${file}.${process.pid}`);
-  execFileSync('dpkg-deb', [...level, '--root-owner-group', '--build', root, temporary], { env, stdio: 'pipe' });
+  const words = [...level, '--root-owner-group', '--build', root, temporary];
+  await runStep(quick ? `packing ${file}` : `compressing ${file}`, 'dpkg-deb', words, {
+    env,
+    stdio: ['ignore', 'ignore', 2],
+  });
   renameSync(temporary, join(output, file));
   return join(output, file);
 }

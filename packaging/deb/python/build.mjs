@@ -31,7 +31,7 @@ try {
   writeFileSync(join(info, 'METADATA'), `Metadata-Version: 2.1\nName: vproxy\nVersion: ${upstream}\n`);
   writeFileSync(join(info, 'INSTALLER'), 'debian\n');
   const options = { name: 'python3-vproxy', version: values.version, architecture: 'all' };
-  const path = packFolder(root, {
+  const path = await packFolder(root, {
     ...options,
     templates: import.meta.dirname,
     output: resolve(values.output),
