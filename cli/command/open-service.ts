@@ -5,6 +5,7 @@ import { getValue } from '../../lib/control/client/plain-http.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
+import type { SilentChannel } from '../ui/waiting-line.js';
 import { findSocket } from './find-process.js';
 
 export interface ServiceRequest {
@@ -16,22 +17,81 @@ export interface ServiceRequest {
   readonly channel: string | undefined;
   /** See `connectService`. */
   readonly isAttached?: boolean;
+  /** Whether to say nothing of a silent channel. Default false. */
+  readonly isQuiet?: boolean;
 }
 
 /** Resolves when the peer has accepted the stream. Rejects like `findSocket` and `connectService`. */
 export const openService = async (request: ServiceRequest): Promise<ServiceStream> =>
   new ServiceStream(await openServiceSocket(request));
 
-/** As `openService`. */
+/** Like `openService`, but resolves with the socket. */
 export async function openServiceSocket(request: ServiceRequest): Promise<ServiceSocket> {
-  const { service, channel, isAttached = false } = request;
+  const { service, channel, isAttached = false, isQuiet = false } = request;
   const path = await findSocket(request);
+  let byteCount = () => 0;
+  const stop = isQuiet ? () => undefined : watchSilence(path, channel, () => byteCount());
   try {
-    const opened = connectService(path, service, channel, { isAttached });
-    return await showWait(() => describeWait(path, channel), opened);
+    const opened = await showWait(
+      () => describeWait(path, channel),
+      connectService(path, service, channel, { isAttached }),
+    );
+    byteCount = () => 1 + opened.socket.bytesRead;
+    opened.socket.once('close', stop);
+    return opened;
   } catch (error) {
+    stop();
     if (!(error instanceof VproxyError) || error.code !== 'no-session') throw error;
     throw new VproxyError(error.code, `${error.message}; see ${doctorFor(request)}`, { cause: error });
+  }
+}
+
+/** After this long without a byte, in milliseconds, a command asks whether its channel is silent, and then this often. */
+const ASK_AFTER_MS = 5000;
+const ASK_AGAIN_MS = 500;
+
+/**
+ * Says on stderr that a channel, or any if it is undefined, is silent while `progress` returns the same number, and that it
+ * answers again; until the returned function is called.
+ */
+export function watchSilence(path: string, channel: string | undefined, progress: () => number): () => void {
+  let silent: SilentChannel | undefined;
+  let seen = progress();
+  let timer: NodeJS.Timeout | null = setTimeout(() => void look(), ASK_AFTER_MS).unref();
+  async function look(): Promise<void> {
+    const now = progress();
+    if (now !== seen) silent?.tellEnd();
+    else {
+      if (silent === undefined) {
+        silent = new (await import('../ui/waiting-line.js')).SilentChannel(path, channel);
+        // Some commands exit as soon as they have their answer.
+        process.once('exit', stop);
+      }
+      await silent.look();
+    }
+    seen = now;
+    const waitMs = silent?.isTold === true ? ASK_AGAIN_MS : ASK_AFTER_MS;
+    if (timer !== null) timer = setTimeout(() => void look(), waitMs).unref();
+  }
+  function stop(): void {
+    if (timer === null) return;
+    clearTimeout(timer);
+    timer = null;
+    if (progress() !== seen) silent?.tellEnd();
+  }
+  return stop;
+}
+
+/** Waits for `work` through a channel, any if it is undefined, and says what it waits for. */
+export async function waitThrough<T>(path: string, channel: string | undefined, work: Promise<T>): Promise<T> {
+  let answers = 0;
+  const stop = watchSilence(path, channel, () => answers);
+  try {
+    const value = await showWait(() => describeWait(path, channel), work);
+    answers = 1;
+    return value;
+  } finally {
+    stop();
   }
 }
 

@@ -5,6 +5,7 @@ import { escapeText } from '../../lib/util/escape.js';
 import { formatCount } from '../../lib/util/units.js';
 import { badArgument } from '../command/arguments.js';
 import { CHANNEL_OPTION, type Command } from '../command/command.js';
+import { watchSilence } from '../command/open-service.js';
 import { relayToEnd } from '../exec/relay-output.js';
 import { statusOfEnd } from '../exec/run-exec.js';
 import { openJob } from './jobs.js';
@@ -29,6 +30,8 @@ export const command: Command = {
     const { control, id, channel } = await openJob(args);
     let status = 0;
     let isLost = false;
+    let pieces = 0;
+    const stop = watchSilence(control.path, channel, () => pieces);
     const note = (text: string): void => void process.stderr.write(`vproxy: ${text}\n`);
     const onLost = ({ message }: VproxyError): void => {
       if (!isLost) note(`${escapeText(message, 500)}; waiting for the job`);
@@ -37,6 +40,7 @@ export const command: Command = {
     const output = async function* (): AsyncGenerator<Buffer> {
       for await (const piece of control.attachJob(id, { channel, from, tail, onLost })) {
         isLost = false;
+        pieces += 1;
         if (piece.kind === 'end') status = statusOfEnd(piece.result);
         else if (piece.kind === 'gap') note(`${formatCount(piece.droppedBytes, 'byte')} of output dropped`);
         else yield piece.bytes;
@@ -46,6 +50,8 @@ export const command: Command = {
       await relayToEnd(Readable.from(output(), { objectMode: false }));
     } catch (error) {
       throw new VproxyError('exec-unavailable', toVproxyError(error).message, { cause: error });
+    } finally {
+      stop();
     }
     return status;
   },

@@ -129,7 +129,13 @@ function printComparison(progress: CopyProgress): void {
 }
 
 async function openCopy(args: Arguments, label: string | undefined): Promise<Duplex> {
-  const request = { socket: args.text('socket'), name: args.text('name'), service: COPY_SERVICE, channel: label };
+  const request = {
+    socket: args.text('socket'),
+    name: args.text('name'),
+    service: COPY_SERVICE,
+    channel: label,
+    isQuiet: args.has('quiet'),
+  };
   try {
     return await openService(request);
   } catch (error) {

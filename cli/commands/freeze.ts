@@ -12,9 +12,8 @@ import { badArgument } from '../command/arguments.js';
 import { CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf } from '../command/labels.js';
-import { describeWait } from '../command/open-service.js';
+import { waitThrough } from '../command/open-service.js';
 import { formatDuration, printAnswer } from '../ui/print.js';
-import { showProgress } from '../ui/waiting-line.js';
 
 export const freeze: Command = {
   usage: 'freeze [LABEL] [PATH]... [--for SECONDS] [--json] [-- COMMAND [ARG]...]',
@@ -38,7 +37,7 @@ export const freeze: Command = {
     const channel = channelOf(args, label);
     const control = await openControl(args);
     const request = { channel, paths, forS };
-    const frozen = await showProgress(() => describeWait(control.path, channel), control.freeze(request));
+    const frozen = await waitThrough(control.path, channel, control.freeze(request));
     if (command.length > 0) return runFrozen(control, frozen.channel, command);
     printAnswer(args, frozen, () => [
       `${escapeText(frozen.channel)}: froze ${frozen.paths.map((path) => escapeText(path)).join(', ')} for at most ${formatDuration(frozen.forS * 1000)}`,
@@ -55,8 +54,9 @@ export const thaw: Command = {
   options: { ...CHANNEL_OPTION, ...JSON_OPTION },
   operands: ['[LABEL]'],
   async run(args) {
+    const channel = channelOf(args, args.operands[0]);
     const control = await openControl(args);
-    const thawed = await control.thaw({ channel: channelOf(args, args.operands[0]) });
+    const thawed = await waitThrough(control.path, channel, control.thaw({ channel }));
     requireHeld(thawed);
     printAnswer(args, thawed, () => [`${escapeText(thawed.channel)}: thawed after ${formatDuration(thawed.heldMs)}`]);
   },

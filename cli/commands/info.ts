@@ -7,11 +7,10 @@ import { formatCount } from '../../lib/util/units.js';
 import { CHANNEL_OPTION, type Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf } from '../command/labels.js';
-import { describeWait } from '../command/open-service.js';
+import { waitThrough } from '../command/open-service.js';
 import { describeHistory } from '../ui/machine-history.js';
 import { formatAge, formatBytes, formatDuration, outputWidth, printAnswer } from '../ui/print.js';
 import { type Column, formatFacts, formatTable } from '../ui/table.js';
-import { showProgress } from '../ui/waiting-line.js';
 
 export const command: Command = {
   usage: 'info [LABEL] [--json]',
@@ -29,7 +28,7 @@ export const command: Command = {
   async run(args) {
     const channel = channelOf(args, args.operands[0]);
     const control = await openControl(args);
-    const machine = await showProgress(() => describeWait(control.path, channel), control.info({ channel }));
+    const machine = await waitThrough(control.path, channel, control.info({ channel }));
     printAnswer(args, machine, () => formatMachine(machine, outputWidth()));
   },
 };

@@ -6,6 +6,7 @@ import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../co
 import { openControl } from '../command/control-client.js';
 import { channelOf, splitLabel } from '../command/labels.js';
 import { listCommand } from '../command/list-command.js';
+import { waitThrough } from '../command/open-service.js';
 import { formatAge, formatBytes, printAnswer } from '../ui/print.js';
 import { type Column, columnsFor, formatTable } from '../ui/table.js';
 
@@ -34,7 +35,8 @@ export const list = listCommand<readonly JobOfChannel[]>({
   async open(args) {
     const channel = channelOf(args, args.operands[0]);
     const control = await openControl(args);
-    return () => control.jobs({ channel });
+    const read = () => control.jobs({ channel });
+    return args.text('watch') === undefined ? () => waitThrough(control.path, channel, read()) : read;
   },
   names: (jobs) => jobs.map(nameOf),
   lines: (jobs, { isWide, width, paint }) =>
@@ -50,7 +52,7 @@ export const stop: Command = {
   operands: ['ID'],
   async run(args) {
     const { control, id, channel } = await openJob(args);
-    const { status, signal, timedOut } = await control.stopJob(id, { channel });
+    const { status, signal, timedOut } = await waitThrough(control.path, channel, control.stopJob(id, { channel }));
     const end = { status, signal, timedOut };
     printAnswer(args, end, () => [`${escapeText(args.operands[0] ?? '')}: ${describeEnd(end)}`]);
   },

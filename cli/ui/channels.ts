@@ -10,7 +10,7 @@ import { type Column, columnsFor, formatFacts, formatTable } from './table.js';
 
 const COLUMNS: readonly Column<ChannelStatus>[] = [
   { title: 'CHANNEL', cell: ({ label }) => label, leastWidth: 12 },
-  { title: 'STATE', cell: ({ state }) => state, toneOf: toneOfState },
+  { title: 'STATE', cell: shownState, toneOf: toneOfState },
   { title: 'FOR', cell: formatTimeInState, align: 'right' },
   { title: 'PEER', cell: ({ session }) => (session === null ? '-' : describePeer(session)), leastWidth: 12 },
   { title: 'RTT', cell: formatRoundTrip, align: 'right' },
@@ -52,18 +52,35 @@ export function formatChannels(
   ];
 }
 
-/** How long a channel has been in its state. */
-export function formatTimeInState({ since }: ChannelStatus): string {
-  return formatAge(Date.now() - Date.parse(since));
+/** How long an answer of the peer has been overdue, in milliseconds; null if none is. Older processes do not say. */
+const silentMsOf = ({ session }: ChannelStatus): number | null => session?.silentMs ?? null;
+
+/** Its state, or that it is silent. */
+export function shownState(channel: ChannelStatus): string {
+  return silentMsOf(channel) === null ? channel.state : 'silent';
 }
 
-/** The round-trip time; a dash if not measured. */
-export function formatRoundTrip({ session }: ChannelStatus): string {
-  return session === null || session.roundTripMs === null ? '-' : formatDuration(session.roundTripMs);
+/** How long a channel has been in the state that is shown. */
+export function formatTimeInState(channel: ChannelStatus): string {
+  return formatAge(silentMsOf(channel) ?? timeInState(channel));
+}
+
+const timeInState = ({ since }: ChannelStatus): number => Date.now() - Date.parse(since);
+
+/** The round-trip time; a dash if not measured, or no longer true. */
+export function formatRoundTrip(channel: ChannelStatus): string {
+  const roundTripMs = channel.session?.roundTripMs ?? null;
+  return roundTripMs === null || silentMsOf(channel) !== null ? '-' : formatDuration(roundTripMs);
 }
 
 /** What a channel waits for, or why it failed; null if neither. */
-export function describeWait({ detail, nextTryMs }: ChannelStatus): string | null {
+export function describeWait(channel: ChannelStatus): string | null {
+  const { detail, nextTryMs } = channel;
+  const silentMs = silentMsOf(channel);
+  if (silentMs !== null) {
+    const seconds = Math.round(silentMs / 1000);
+    return `silent for ${seconds} s: an answer is overdue; the peer's machine may be paused, hung or rebooting`;
+  }
   const next = nextTryMs === null ? '' : `retrying in ${formatDuration(nextTryMs)}`;
   const parts = [detail === null ? '' : escapeText(detail, 512), next].filter((part) => part !== '');
   return parts.length === 0 ? null : parts.join('; ');
@@ -88,16 +105,12 @@ export function formatChannel(channel: ChannelStatus, paint: Paint = paintNothin
     ['address', escapeText(address)],
     [
       'state',
-      `${paint(state, toneOfState(state))} for ${formatTimeInState(channel)}${wait === null ? '' : `: ${wait}`}`,
+      `${paint(state, toneOfState(state))} for ${formatAge(timeInState(channel))}${wait === null ? '' : `: ${wait}`}`,
     ],
     ...(session === null ? [] : describeSession(session)),
     ...(bufferBytes === null ? [] : [['socket buffer', formatBytes(bufferBytes)] as const]),
-    ['sent', `${formatBytes(totals.sentBytes)} in ${formatCount(totals.sentFrames, 'frame')}`],
-    ['received', `${formatBytes(totals.receivedBytes)} in ${formatCount(totals.receivedFrames, 'frame')}`],
-    ['skipped', formatBytes(totals.skippedBytes)],
-    ['stalled', formatDuration(totals.stallMs)],
-    ['streams so far', `${totals.streamsOpened}, ${totals.streamsFailed} failed`],
-    ['sessions so far', String(history.sessions)],
+    ...describeTotals(totals),
+    ...(history.sessions === 0 ? [] : [['sessions so far', String(history.sessions)] as const]),
     ...(totals.resumptions === 0 ? [] : [describeResumptions(totals)]),
     ...Object.entries(history.ends).map(([code, count]) => [`  ended ${escapeText(code)}`, String(count)] as const),
     ...history.recent.map(
@@ -106,6 +119,20 @@ export function formatChannel(channel: ChannelStatus, paint: Paint = paintNothin
     ),
   ];
   return formatFacts(facts, null);
+}
+
+/** The traffic so far, without what is zero. */
+function describeTotals(totals: ChannelStatus['totals']): (readonly [string, string])[] {
+  const { sentBytes, sentFrames, receivedBytes, receivedFrames, streamsOpened, streamsFailed } = totals;
+  const { skippedBytes, stallMs } = totals;
+  const facts: readonly (readonly [string, number, string])[] = [
+    ['streams so far', streamsOpened, `${streamsOpened}, ${streamsFailed} failed`],
+    ['sent', sentFrames, `${formatBytes(sentBytes)} in ${formatCount(sentFrames, 'frame')}`],
+    ['received', receivedFrames, `${formatBytes(receivedBytes)} in ${formatCount(receivedFrames, 'frame')}`],
+    ['skipped', skippedBytes, formatBytes(skippedBytes)],
+    ['stalled', stallMs, formatDuration(stallMs)],
+  ];
+  return facts.flatMap(([what, amount, text]) => (amount === 0 ? [] : [[what, text] as const]));
 }
 
 function describeResumptions({ resumptions, resentBytes }: ChannelStatus['totals']): readonly [string, string] {

@@ -45,7 +45,7 @@ export function hasColors(stream: Output, environment: NodeJS.ProcessEnv = proce
 export const paintFor = (stream: Output): Paint => painter(hasColors(stream));
 
 /** The tones of the states of channels and of forwards. */
-const STATES: Readonly<Record<ChannelState | ForwardStatus['state'] | 'not offered', Tone>> = {
+const STATES: Readonly<Record<ChannelState | ForwardStatus['state'] | 'not offered' | 'silent', Tone>> = {
   active: 'good',
   established: 'good',
   opening: 'doubtful',
@@ -53,6 +53,7 @@ const STATES: Readonly<Record<ChannelState | ForwardStatus['state'] | 'not offer
   suspended: 'doubtful',
   draining: 'doubtful',
   'not offered': 'doubtful',
+  silent: 'doubtful',
   'backing-off': 'bad',
   'auth-failed': 'bad',
   failed: 'bad',

@@ -3,7 +3,7 @@
 import type { ChannelStatus, ChannelTotals, ControlStatus, StreamWithRates } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { formatCount } from '../../lib/util/units.js';
-import { describePeer, describeWait, formatRoundTrip, formatTimeInState } from './channels.js';
+import { describePeer, describeWait, formatRoundTrip, formatTimeInState, shownState } from './channels.js';
 import { type Paint, painter, toneOfState } from './color.js';
 import { formatAge, formatBytes, formatDuration, formatRate } from './print.js';
 import { type Column, fitText, formatTable, truncateText } from './table.js';
@@ -88,7 +88,7 @@ const PEAK_WIDTH = 16;
 /** The columns; `ratesOf` returns the rates of a channel. */
 const channelColumns = (ratesOf: (channel: ChannelStatus) => Rates): readonly Column<ChannelStatus>[] => [
   { title: 'CHANNEL', cell: ({ label }) => label, leastWidth: 8 },
-  { title: 'STATE', cell: ({ state }) => state },
+  { title: 'STATE', cell: shownState },
   { title: 'FOR', cell: formatTimeInState, align: 'right' },
   { title: 'PEER', cell: describePeerOrWait, leastWidth: 8 },
   { title: 'RTT', cell: formatRoundTrip, align: 'right' },
@@ -98,7 +98,8 @@ const channelColumns = (ratesOf: (channel: ChannelStatus) => Rates): readonly Co
 ];
 
 function describePeerOrWait(channel: ChannelStatus): string {
-  return channel.session === null ? (describeWait(channel) ?? '-') : describePeer(channel.session);
+  const { session } = channel;
+  return session === null || shownState(channel) === 'silent' ? (describeWait(channel) ?? '-') : describePeer(session);
 }
 
 /** How often a session was resumed on another link. */
@@ -114,12 +115,13 @@ function channelLines({ status, samples }: TopView, width: number, room: number,
   const { channels } = status;
   const rates = samples.at(-1)?.channels;
   const ratesOf = ({ label }: ChannelStatus): Rates => rates?.get(label) ?? { sendRate: 0, receiveRate: 0 };
-  const isUp = ({ state }: ChannelStatus): number => (state === 'established' ? 1 : 0);
+  const isUp = (channel: ChannelStatus): number => (shownState(channel) === 'established' ? 1 : 0);
   const sorted = [...channels].sort((a, b) => isUp(a) - isUp(b) || totalRate(ratesOf(b)) - totalRate(ratesOf(a)));
   const shown = sorted.slice(0, channels.length > room ? room - 1 : room);
   const columns = [...channelColumns(ratesOf), ...(width >= RESUMED_FROM_WIDTH ? [RESUMED_COLUMN] : [])];
   const [titles = '', ...lines] = formatTable(columns, shown, width);
-  const painted = lines.map((line, index) => paint(line, toneOfState(shown[index]?.state ?? '')));
+  const tones = shown.map((channel) => toneOfState(shownState(channel)));
+  const painted = lines.map((line, index) => paint(line, tones[index] ?? null));
   const hidden = channels.length - shown.length;
   const rest = hidden === 0 ? [] : [truncateText(`and ${formatCount(hidden, 'more channel')}`, width)];
   return [paint(fitText(titles, width), 'reverse'), ...painted, ...rest];

@@ -1,5 +1,12 @@
-/** Shows what long work waits for, on stderr if that is a terminal: one line that is redrawn, and cleared at the end. */
+/**
+ * Shows what long work waits for, on stderr: in a terminal one line that is redrawn, and cleared at the end; and anywhere that its
+ * channel is silent, and that it answers again.
+ */
+import { writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import { isatty } from 'node:tty';
+import { getValue } from '../../lib/control/client/plain-http.js';
+import type { ChannelStatus } from '../../lib/status/types.js';
 import { obeysEscapes } from './color.js';
 
 /** The delay before the first line, and between two, in milliseconds: shorter waits show nothing. */
@@ -35,5 +42,58 @@ async function repeat(look: () => Promise<string | null>, signal: AbortSignal): 
     }
   } catch {
     if (shown !== '') process.stderr.write('\r\u001b[K');
+  }
+}
+
+/** How long a process may take to answer, in milliseconds. */
+const ANSWER_MS = 2000;
+
+/** The channel that a command waits for, if it is silent. */
+export class SilentChannel {
+  readonly #path: string;
+  readonly #channel: string | undefined;
+  #told: string | null = null;
+
+  /** `path`: the control socket. `channel`: undefined for any. */
+  constructor(path: string, channel: string | undefined) {
+    this.#path = path;
+    this.#channel = channel;
+  }
+
+  /** Whether it has been said to be silent, and not that it answers again. */
+  get isTold(): boolean {
+    return this.#told !== null;
+  }
+
+  /** Asks the process, and says what is new. Never rejects: the command itself will report a process that is gone. */
+  async look(): Promise<void> {
+    try {
+      const all = await getValue<ChannelStatus[]>(this.#path, '/v1/channels', AbortSignal.timeout(ANSWER_MS));
+      const channels = all.filter(({ label }) => label === (this.#told ?? this.#channel ?? label));
+      const silent = channels.find(({ session }) => typeof session?.silentMs === 'number');
+      if (this.#told === null && silent !== undefined) {
+        const seconds = Math.round((silent.session?.silentMs ?? 0) / 1000);
+        say(`${silent.label} has been silent for ${seconds} s: still waiting for an answer`);
+        this.#told = silent.label;
+      } else if (silent === undefined && channels[0]?.state === 'established') this.tellEnd();
+    } catch {
+      // See above.
+    }
+  }
+
+  /** Says that it answers again, if it was said to be silent. */
+  tellEnd(): void {
+    if (this.#told !== null) say(`${this.#told} answers again`);
+    this.#told = null;
+  }
+}
+
+function say(text: string): void {
+  // A terminal may be in raw mode, and its cursor within a line.
+  const [before, after] = isatty(2) ? ['\r\n', '\r\n'] : ['', '\n'];
+  try {
+    writeSync(2, `${before}vproxy: ${text}${after}`);
+  } catch {
+    // Standard error is not read.
   }
 }

@@ -16,6 +16,12 @@ const TICK_MS = 2500;
 /** After this long without an answer to what was sent, bytes may have been lost. */
 const DOUBT_AFTER_MS = 1500;
 
+/** An idle peer is heard at least this often: a PING is sent at the second tick without a byte, and answered. */
+const HEARD_WITHIN_MS = 2 * TICK_MS;
+
+/** After this long, the answer to a PING is overdue. */
+const ANSWER_WITHIN_MS = 1000;
+
 interface LivenessOptions {
   readonly clock: Clock;
   /** Silence after which the peer counts as dead; null: never. */
@@ -61,6 +67,8 @@ export class Liveness {
   #hasAsked = false;
   /** Frames that had been sent when bytes last came. */
   #answeredFrames = 0;
+  /** When the first PING since then was sent. */
+  #askedAtMs: number | null = null;
 
   constructor(options: LivenessOptions, state?: LivenessState, timer?: FrameTimerState) {
     const nowMs = options.clock.now();
@@ -83,6 +91,18 @@ export class Liveness {
   /** Bytes of the peer were read. */
   handleReceived(): void {
     this.#answeredFrames = this.#options.scheduler.sentFrames;
+    this.#askedAtMs = null;
+  }
+
+  /** How long nothing has come although an answer is overdue, in milliseconds; null if none is. */
+  get overdueMs(): number | null {
+    const { clock, scheduler } = this.#options;
+    const nowMs = clock.now();
+    const gapMs = this.#frameTimer.gapMs(nowMs);
+    // A peer that does not read leaves no room for a PING.
+    const isStuck = !scheduler.isIdle && this.state.quietMs >= HEARD_WITHIN_MS;
+    const isOverdue = isStuck || nowMs - (this.#askedAtMs ?? nowMs) >= ANSWER_WITHIN_MS;
+    return gapMs >= HEARD_WITHIN_MS && isOverdue ? gapMs : null;
   }
 
   /** Starts again, on another link. */
@@ -91,6 +111,7 @@ export class Liveness {
     Object.assign(this.state, newState(nowMs));
     this.#frameTimer = new FrameTimer(nowMs);
     this.#hasAsked = false;
+    this.#askedAtMs = null;
     this.start();
   }
 
@@ -148,8 +169,14 @@ export class Liveness {
 
   /** While something waits to be written a PING would only queue behind it, and a peer may be paused for days. */
   #pingIfIdle(): void {
-    const { credit, isLinked, scheduler } = this.#options;
-    if (isLinked() && scheduler.isIdle) credit.ping();
+    const { isLinked, scheduler } = this.#options;
+    if (isLinked() && scheduler.isIdle) this.#ping();
+  }
+
+  #ping(): Buffer {
+    const { clock, credit } = this.#options;
+    this.#askedAtMs ??= clock.now();
+    return credit.ping();
   }
 
   /** Whether a frame or record is incomplete, or something sent has gone unanswered for too long (R-LIVE-4). */
@@ -163,7 +190,7 @@ export class Liveness {
   #askForLoss(): boolean {
     const { credit, isLinked, reader, scheduler } = this.#options;
     const canAsk = isLinked() && (scheduler.isIdle || !credit.roundTrip.isMeasuring);
-    if (canAsk) reader.expectBehind(credit.ping());
+    if (canAsk) reader.expectBehind(this.#ping());
     return canAsk;
   }
 }

@@ -330,6 +330,11 @@ export class Session extends EventEmitter<SessionEvents> {
     return this.#liveness.state.silentMs;
   }
 
+  /** How long nothing has come from the peer although an answer is overdue, in milliseconds; null if none is. */
+  get overdueMs(): number | null {
+    return this.isSuspended ? null : this.#liveness.overdueMs;
+  }
+
   /** Whether it has no link. */
   get isSuspended(): boolean {
     return this.#facts.phase === 'suspended';

@@ -35,6 +35,7 @@ export function describeSession(session: Session, { tls }: ChannelTraits): Sessi
     resume: { here: offersResume(session.agreement.self), peer: offersResume(peer) },
     ageMs: Math.round(session.ageMs),
     roundTripMs: session.roundTripMs,
+    silentMs: session.overdueMs === null ? null : Math.round(session.overdueMs),
     clockOffsetMs: session.peerServices.clockOffsetMs,
     streams: session.streams.size,
     sendCreditBytes: session.sendCreditBytes,

@@ -80,6 +80,7 @@ const sessionStatusSchema = named('SessionStatus', 'The current session', {
   }),
   ageMs: amount().describe('The age of the session'),
   roundTripMs: measure().nullable().describe('The round trip through the peer; null before the first measurement'),
+  silentMs: amount().nullable().describe('How long nothing has come although an answer is overdue; null if none is'),
   clockOffsetMs: z
     .int()
     .nullable()

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { join, relative, resolve } from 'node:path';
 import test from 'ava';
-import { formatChannel } from '../../cli/ui/channels.js';
+import { formatChannel, formatChannels } from '../../cli/ui/channels.js';
 import { makeEvent } from '../../lib/events.js';
 import type { ControlEvent, ControlStatus } from '../../lib/status/types.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
@@ -21,14 +21,29 @@ test('the verbose status shows each channel in full', async (t) => {
   const { code, stdout } = await run('status', '--verbose');
   t.is(code, 0);
   t.regex(stdout, /^host1: process \d+, .*\n(?:.+\n)*\nchannel +default\naddress +unix-.*\nstate +established/);
-  t.regex(stdout, /^stalled /m);
-  t.notRegex(stdout, /socket buffer|^resumed/m);
+  t.notRegex(stdout, /^socket buffer|^resumed|^stalled/m);
   const channel = await client.channel('default');
   t.is(channel.bufferBytes, null);
   const totals = { ...channel.totals, resumptions: 2, resentBytes: 1_500 };
   const full = formatChannel({ ...channel, bufferBytes: 1_048_576, totals }).join('\n');
   t.regex(full, /^socket buffer +1\.0 MB$/m);
   t.regex(full, /^resumed +2 times, 1\.5 kB resent$/m);
+  const none = Object.fromEntries(Object.keys(totals).map((name) => [name, 0])) as unknown as typeof totals;
+  const history = { sessions: 0, ends: {}, recent: [] };
+  const waiting = { ...channel, session: null, state: 'waiting', detail: 'no answer', totals: none, history } as const;
+  t.regex(formatChannel(waiting).join('\n'), /^channel +default\naddress .*\nstate +waiting for \w+: no answer$/);
+});
+
+test('a channel whose peer owes an answer is shown as silent, without the round trip of before', async (t) => {
+  const { client } = await steeredPair(t, {});
+  const channel = await client.channel('default');
+  const silent = { ...channel, session: channel.session && { ...channel.session, silentMs: 95_200, roundTripMs: 6.4 } };
+  const why = 'silent for 95 s: an answer is overdue; .* may be paused, hung or rebooting';
+  t.regex(
+    formatChannels([silent], null).join('\n'),
+    new RegExp(`\\ndefault +silent +1m 35s +b \\(vproxy test\\) +- .*\\n\\ndefault: ${why}$`),
+  );
+  t.regex(formatChannel(silent).join('\n'), new RegExp(`^state +established for \\w+: ${why}$`, 'm'));
 });
 
 test('status, channels, forwards and services, human-readable and as JSON', async (t) => {

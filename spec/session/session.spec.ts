@@ -3,5 +3,6 @@ import './backlog.js';
 import './hand-over.js';
 import './paced-sink.js';
 import './resume.js';
+import './silence.js';
 import './sleepy-port.js';
 import './turns.js';

@@ -102,6 +102,11 @@ const CHANNEL_METRICS: readonly ChannelMetric[] = [
     roundTripMs === null ? null : roundTripMs / 1000,
   ),
   ofSession(
+    'silent_seconds',
+    'How long nothing has come from the peer although an answer is overdue; 0 if none is.',
+    ({ overdueMs }) => Math.round(overdueMs ?? 0) / 1000,
+  ),
+  ofSession(
     'send_credit_bytes',
     'Bytes that may be sent before the peer grants more credit.',
     ({ sendCreditBytes }) => sendCreditBytes,
