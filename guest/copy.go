@@ -27,7 +27,7 @@ type copyService struct {
 	running      atomic.Int32 // copies
 	lists, names atomic.Int64 // bytes of messages and lists, and of the names of folders
 	mutex
-	parts map[string]bool // that copies write to
+	parts map[string]bool // and targets, that copies write to
 }
 
 // copyCall is one copy. One goroutine runs it; while it sends, another one reads.
@@ -180,8 +180,11 @@ func (c *copyCall) next() (kind byte, payload []byte, err error) {
 	if err = c.service.checkRoom(int(length)); err != nil {
 		return 0, nil, err
 	}
-	payload = make([]byte, length)
-	if _, err = io.ReadFull(c.in, payload); err != nil {
+	// Its length alone takes no memory.
+	if payload, err = io.ReadAll(io.LimitReader(c.in, int64(length))); err == nil && len(payload) < int(length) {
+		err = io.EOF
+	}
+	if err != nil {
 		return 0, nil, c.lose(err)
 	}
 	if kind == copyError {

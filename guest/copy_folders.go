@@ -1,20 +1,20 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"os"
 	"sort"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
-	"unsafe"
 )
 
 const (
 	// Names of folders are read in parts: of more than minNames bytes while all copies hold less than maxNames.
 	minNames, maxNames = 16384, 2 << 20
-	nameBytes          = 96 // of a name without its text
+	nameBytes          = 48        // of a name without its text
+	pathOnly           = 0x20_0000 // O_PATH
 )
 
 // folder is an open folder. Its entries are looked up in it, wherever its path leads by now.
@@ -22,12 +22,14 @@ type folder struct{ *os.File }
 
 // path returns the path of an entry, or of the folder itself (".").
 func (f folder) path(name string) string {
-	return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) + "/" + name
+	return f.self() + "/" + name
 }
+
+// self is the path of the folder itself, which needs no permission to look something up in it.
+func (f folder) self() string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
 
 // enter opens the folder that the names lead to from here, following no link.
 func (f folder) enter(names ...string) (folder, error) {
-	const pathOnly = 0x200000 // O_PATH
 	below := f
 	for index, name := range append([]string{"."}, names...) {
 		file, err := os.OpenFile(below.path(name), pathOnly|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
@@ -55,16 +57,21 @@ func openFolder(path string) (folder, error) {
 // level is a folder of a walk.
 type level struct {
 	name    string
-	entries []os.DirEntry // that have been read
+	entries []entry // that have been read
 	bytes   int64
 	isLast  bool   // no others follow them
 	after   string // the name up to which all are done
 }
 
-// step is an entry of a folder, or one that a walk leaves.
+// entry is what a folder says of one.
+type entry struct {
+	name string
+	kind os.FileMode
+}
+
+// step is an entry of a folder, or a folder that a walk leaves.
 type step struct {
-	name   string
-	kind   os.FileMode
+	entry
 	isLeft bool
 }
 
@@ -72,15 +79,15 @@ type step struct {
 // so that a deep tree takes few descriptors: the way up opens the way down again.
 type walk struct {
 	folder
-	service  *copyService
-	top      folder // where it starts
-	levels   []level
-	isOpener bool // folders are made accessible to their owner
+	service   *copyService
+	top       folder // where it starts
+	levels    []level
+	isRemoval bool // in any order: what was handed out is gone when more is read
 }
 
-func (s *copyService) walk(top folder, isOpener bool) (*walk, error) {
+func (s *copyService) walk(top folder) (*walk, error) {
 	in, err := top.enter()
-	return &walk{folder: in, service: s, top: top, isOpener: isOpener}, err
+	return &walk{folder: in, service: s, top: top}, err
 }
 
 // names returns the names from the top to the innermost folder.
@@ -94,15 +101,58 @@ func (w *walk) names() (names []string) {
 // down enters a folder.
 func (w *walk) down(name string) error {
 	below, err := w.enter(name)
-	if err != nil {
-		return err
+	if err == nil {
+		w.Close()
+		w.folder, w.levels = below, append(w.levels, level{name: name})
+	}
+	return err
+}
+
+// open makes the innermost folder accessible to its owner.
+func (w *walk) open(err error) error {
+	if err == nil {
+		err = syscall.Chmod(w.self(), 0o700)
+	}
+	return err
+}
+
+// downOwn enters a folder if it belongs to this user, and makes it accessible to no other: then all that is found in it stays.
+func (w *walk) downOwn(name string) (isOwned bool, err error) {
+	below, err := w.enter(name)
+	if errors.Is(err, syscall.ENOTDIR) || os.IsNotExist(err) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	if is, err := below.Stat(); err != nil || !isOwn(is) {
+		below.Close()
+		return false, err
 	}
 	w.Close()
 	w.folder, w.levels = below, append(w.levels, level{name: name})
-	if w.isOpener { // by the folder alone: its entries, and so ".", may not be accessible yet
-		err = syscall.Chmod(strings.TrimSuffix(w.path("."), "/."), 0o700)
+	return true, w.open(nil)
+}
+
+// downNew enters a folder that has just been made, unless somebody has put another one there. Where the file system gives
+// what this user makes to another, such as NFS does for root, a new file tells to whom.
+func (w *walk) downNew(name string) error {
+	if err := w.down(name); err != nil {
+		return err
 	}
-	return err
+	is, err := w.Stat()
+	if err != nil || isOwn(is) {
+		return err
+	}
+	probe, err := os.OpenFile(w.path(".vproxy-owner"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err == nil {
+		defer os.Remove(w.path(".vproxy-owner"))
+		defer probe.Close()
+		var made os.FileInfo
+		if made, err = probe.Stat(); err == nil && statOf(made).Uid == statOf(is).Uid {
+			return nil
+		}
+	}
+	return errors.New("another user has put a folder there during the copy")
 }
 
 // up leaves the innermost folder, and returns its name.
@@ -136,19 +186,19 @@ func (w *walk) drop(index int) {
 
 // next returns the next entry of the innermost folder, or nil after the last one. If before is not empty, it also returns
 // nil for an entry of this name and those after it; the next calls begin after it.
-func (w *walk) next(before string) (os.DirEntry, error) {
+func (w *walk) next(before string) (*entry, error) {
 	l := &w.levels[len(w.levels)-1]
 	if len(l.entries) == 0 && !l.isLast {
 		if err := w.read(l); err != nil {
 			return nil, err
 		}
 	}
-	if len(l.entries) > 0 && (before == "" || l.entries[0].Name() < before) {
-		first := l.entries[0]
-		l.entries, l.after = l.entries[1:], first.Name()
+	if len(l.entries) > 0 && (before == "" || l.entries[0].name < before) {
+		first := &l.entries[0]
+		l.entries, l.after = l.entries[1:], first.name
 		return first, nil
 	}
-	if len(l.entries) > 0 && l.entries[0].Name() == before {
+	if len(l.entries) > 0 && l.entries[0].name == before {
 		l.entries = l.entries[1:]
 	}
 	l.after = before
@@ -163,29 +213,35 @@ func (w *walk) read(l *level) error {
 			w.drop(index)
 		}
 	}
-	most := (maxNames - w.service.names.Load()) / 8
+	most := (maxNames - w.service.names.Load()) / 3
 	if most < minNames {
 		most = minNames
 	}
 	w.service.names.Add(2 * most) // until this part is read
 	file, err := os.Open(w.path("."))
 	defer file.Close()
-	l.isLast = true
+	if l.isLast = true; w.isRemoval {
+		l.after = ""
+	}
 	for end := ""; err == nil; { // the first name that has no room; empty: all have
 		var found []os.DirEntry
 		found, err = file.ReadDir(256)
 		for _, each := range found {
 			if name := each.Name(); name > l.after && (end == "" || name < end) {
-				l.entries = append(l.entries, each)
+				l.entries = append(l.entries, entry{name, each.Type()})
 				l.bytes += int64(nameBytes + len(name))
 			}
 		}
+		if w.isRemoval && l.bytes > most {
+			l.isLast = false
+			break
+		}
 		if l.bytes > 2*most || err != nil {
-			sort.Slice(l.entries, func(a, b int) bool { return l.entries[a].Name() < l.entries[b].Name() })
+			sort.Slice(l.entries, func(a, b int) bool { return l.entries[a].name < l.entries[b].name })
 			for last := len(l.entries) - 1; l.bytes > most && last > 0; last-- {
-				end, l.isLast = l.entries[last].Name(), false
+				end, l.isLast = l.entries[last].name, false
 				l.bytes -= int64(nameBytes + len(end))
-				l.entries[last], l.entries = nil, l.entries[:last]
+				l.entries[last], l.entries = entry{}, l.entries[:last]
 			}
 		}
 	}
@@ -200,7 +256,7 @@ func (w *walk) read(l *level) error {
 func (w *walk) step() (s step, err error) {
 	each, err := w.next("")
 	if each != nil {
-		return step{each.Name(), each.Type(), false}, nil
+		return step{*each, false}, nil
 	}
 	s.isLeft = true
 	if err == nil {
@@ -215,44 +271,20 @@ func (s *copyService) remove(in folder, name string) error {
 	if err == nil || os.IsNotExist(err) {
 		return nil
 	}
-	w, err := s.walk(in, true)
+	w, err := s.walk(in)
 	defer w.end()
-	if err == nil {
-		err = w.down(name)
+	if w.isRemoval = true; err == nil {
+		err = w.open(w.down(name))
 	}
 	for err == nil && len(w.levels) > 0 {
 		var each step
 		if each, err = w.step(); err != nil {
 			break
 		} else if each.kind.IsDir() {
-			err = w.down(each.name)
+			err = w.open(w.down(each.name))
 		} else {
 			err = os.Remove(w.path(each.name))
 		}
 	}
 	return err
-}
-
-// setTime sets the time of the last change of a file, a folder, or a link itself.
-func setTime(path string, changed time.Time) error {
-	const noFollow, omit = 0x100, 0x3ffffffe // AT_SYMLINK_NOFOLLOW, UTIME_OMIT
-	times := [2]syscall.Timespec{{Nsec: omit}, syscall.NsecToTimespec(changed.UnixNano())}
-	text, err := syscall.BytePtrFromString(path)
-	if err != nil {
-		return err
-	}
-	_, _, number := syscall.Syscall6(syscall.SYS_UTIMENSAT, 0, uintptr(unsafe.Pointer(text)),
-		uintptr(unsafe.Pointer(&times)), noFollow, 0, 0) // an absolute path: its first argument is ignored
-	if number != 0 {
-		return number
-	}
-	return nil
-}
-
-// complete gives a folder its time and permissions, with which it may take no more entries.
-func complete(path string, changed time.Time, mode uint32) error {
-	if err := setTime(path, changed); err != nil {
-		return err
-	}
-	return syscall.Chmod(path, mode&0o1777)
 }

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -15,27 +17,26 @@ const (
 // place moves a part into place: files replace files, and a folder that exists is merged. A rehearsal only checks whether
 // everything can be put there.
 func (r *receiver) place(t *target, isRehearsal bool) error {
-	is, err := os.Lstat(t.folder.path(t.part))
-	if err != nil || statOf(is).Ino != t.inode {
-		return failf("copy-failed", "%s: another copy to this path has taken over", escape(t.path, maxCopyPath))
-	}
 	if err := r.checkAlive(); err != nil {
 		return err
 	}
-	from, err := r.service.walk(t.folder, !isRehearsal)
+	from, err := r.service.walk(t.folder)
 	defer from.end()
 	if err != nil {
 		return err
 	}
-	to, err := r.service.walk(t.folder, false)
+	to, err := r.service.walk(t.folder)
 	defer to.end()
 	if err != nil {
 		return err
 	}
-	merged := []os.FileInfo{} // the folders of the part that the walks are in
+	merged := []mergedFolder{} // that the walks are in
+	takenOver := failf("copy-failed", "%s: another copy to this path has taken over", escape(t.path, maxCopyPath))
 	enter := func(name, newName, path string) error {
 		is, err := os.Lstat(from.path(name))
-		if err != nil {
+		if len(from.levels) == 0 && (err != nil || statOf(is).Ino != t.inode) {
+			return takenOver
+		} else if err != nil {
 			return err
 		}
 		there, err := lookAt(to.path(newName))
@@ -43,12 +44,18 @@ func (r *receiver) place(t *target, isRehearsal bool) error {
 			err = checkReplaceable(path, there, is.Mode().Type())
 		}
 		if err == nil && is.IsDir() && there != nil {
-			merged = append(merged, is)
+			merged = append(merged, mergedFolder{statOf(is).Mode, changedAt(from.path(name), is)})
 			if err = from.down(name); err == nil {
+				if held, failed := from.Stat(); failed != nil || statOf(held).Ino != statOf(is).Ino {
+					return takenOver
+				}
 				err = to.down(newName)
 			}
+			if !isRehearsal {
+				err = from.open(err)
+			}
 		} else if err == nil && !isRehearsal {
-			err = rename(from.path(name), to.path(newName), is)
+			err = rename(from.folder, name, to.path(newName), is)
 		}
 		return copyFailed(path, err)
 	}
@@ -64,7 +71,7 @@ func (r *receiver) place(t *target, isRehearsal bool) error {
 		merged = merged[:len(merged)-1]
 		if err == nil && !isRehearsal {
 			if err = os.Remove(from.path(each.name)); err == nil {
-				err = complete(to.path("."), is.ModTime(), statOf(is).Mode)
+				err = complete(to.path("."), is.changed, is.mode)
 			}
 		}
 		if err == nil {
@@ -74,17 +81,27 @@ func (r *receiver) place(t *target, isRehearsal bool) error {
 	return copyFailed(t.path, err)
 }
 
+// mergedFolder is a folder of the part whose contents are moved into one that exists.
+type mergedFolder struct {
+	mode    uint32
+	changed time.Time
+}
+
 // rename moves an entry into another folder. The system moves a folder only if its owner may write to it.
-func rename(from, to string, is os.FileInfo) error {
-	isLocked := is.IsDir() && is.Mode()&0o200 == 0
-	if isLocked {
-		if err := syscall.Chmod(from, 0o700); err != nil {
-			return err
-		}
+func rename(from folder, name, to string, is os.FileInfo) error {
+	if !is.IsDir() || is.Mode()&0o200 != 0 {
+		return os.Rename(from.path(name), to)
 	}
-	err := os.Rename(from, to)
-	if isLocked && err == nil {
-		err = syscall.Chmod(to, statOf(is).Mode)
+	locked, err := from.enter(name)
+	if err != nil {
+		return err
+	}
+	defer locked.Close()
+	if err = syscall.Chmod(locked.self(), 0o700); err == nil {
+		err = os.Rename(from.path(name), to)
+	}
+	if err == nil {
+		err = syscall.Chmod(locked.self(), statOf(is).Mode)
 	}
 	return err
 }
@@ -145,10 +162,10 @@ func (p *partReport) report(t *target) error {
 	case !t.isFolder:
 		return p.take(t.folder, t.part, t.name)
 	}
-	w, err := p.service.walk(t.folder, true)
+	w, err := p.service.walk(t.folder)
 	defer w.end()
 	if err == nil {
-		err = w.down(t.part)
+		err = p.enter(w, t.part)
 	}
 	for err == nil && len(w.levels) > 0 {
 		var each step
@@ -160,11 +177,20 @@ func (p *partReport) report(t *target) error {
 				os.Remove(w.path(each.name)) // unless it is empty, this fails
 			}
 		} else if each.kind.IsDir() {
-			err = w.down(each.name)
+			err = p.enter(w, each.name)
 		} else {
 			names := append([]string{t.name}, w.names()[1:]...)
 			err = p.take(w.folder, each.name, filepath.Join(append(names, each.name)...))
 		}
+	}
+	return err
+}
+
+// enter enters a folder of the part, or removes one that belongs to somebody else.
+func (p *partReport) enter(w *walk, name string) error {
+	isOwned, err := w.downOwn(name)
+	if err == nil && !isOwned {
+		err = p.service.remove(w.folder, name)
 	}
 	return err
 }
@@ -179,6 +205,9 @@ func (p *partReport) take(in folder, name, tarName string) error {
 			return err
 		}
 		defer file.Close()
+		if is, err := file.Stat(); err != nil || !canResume(is) {
+			return err // it is sent again
+		}
 		before := p.compared
 		hash, err := p.hash(file)
 		p.files = append(p.files, []any{tarName, p.compared - before, hash})
@@ -187,16 +216,26 @@ func (p *partReport) take(in folder, name, tarName string) error {
 		}
 		return err
 	}
-	is, err := os.Lstat(in.path(name))
+	file, err := os.OpenFile(in.path(name), pathOnly|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	is, err := file.Stat()
 	if err != nil {
 		return err
 	}
 	size := 192 + 2*len(tarName)
-	if !is.Mode().IsRegular() || statOf(is).Nlink != 1 || !isOwn(is) || is.Size() == 0 || len(tarName) > maxCopyPath ||
+	if !canResume(is) || is.Size() == 0 || !utf8.ValidString(tarName) || len(tarName) > maxCopyPath ||
 		p.count == maxStagedFiles || p.bytes+size > maxStagedBytes {
 		return p.service.remove(in, name)
 	}
 	p.count, p.bytes = p.count+1, p.bytes+size
 	p.toCompare += is.Size()
-	return syscall.Chmod(in.path(name), 0o600)
+	return syscall.Chmod(folder{file}.self(), 0o600)
+}
+
+// canResume reports whether an open file is one that only this user can have written.
+func canResume(is os.FileInfo) bool {
+	return is.Mode().IsRegular() && statOf(is).Nlink == 1 && isOwn(is)
 }

@@ -68,7 +68,7 @@ func (c *copyCall) receiveFiles(path string) error {
 	defer targets[0].Close()
 	logLine(logInfo, "copy-started", "copy %s: started", c.line())
 	if busy := c.service.claim(targets); busy != nil {
-		return refusedCopy(busy.path, "another copy to this path is in progress")
+		return refusedCopy(busy.path, "another copy to this path, or to the part of it, is in progress")
 	}
 	defer c.service.release(targets)
 	if err = c.receiveInto(targets); err != nil && !c.isLost.Load() {
@@ -232,7 +232,7 @@ func (r *receiver) add(header *tar.Header, from io.Reader) (err error) {
 		}
 		r.tree.end()
 		r.target, base = t, t.part
-		r.tree, err = r.service.walk(t.folder, false)
+		r.tree, err = r.service.walk(t.folder)
 	} else {
 		if len(r.opened) < depth || r.opened[depth-1].name+"/"+base != name {
 			return refusedCopy(name, "not sent after its folder")
@@ -263,18 +263,21 @@ func (r *receiver) add(header *tar.Header, from io.Reader) (err error) {
 			err = os.Symlink(header.Linkname, r.tree.path(base))
 		}
 		if err == nil {
-			err = setTime(r.tree.path(base), header.ModTime)
+			err = setTime(0, r.tree.path(base), header.ModTime)
 		}
 	default:
 		err = r.addFile(base, path, offset, header, from)
 	}
-	if err == nil && depth == 0 {
-		var is os.FileInfo
-		if is, err = os.Lstat(r.target.folder.path(r.target.part)); err == nil {
-			r.target.inode = statOf(is).Ino
-		}
-	}
 	return copyFailed(path, err)
+}
+
+// mark remembers an entry as that of the part, if it is its top.
+func (r *receiver) mark(file *os.File, isTop bool) error {
+	is, err := file.Stat()
+	if err == nil && isTop {
+		r.target.inode = statOf(is).Ino
+	}
+	return err
 }
 
 func statOf(is os.FileInfo) *syscall.Stat_t { return is.Sys().(*syscall.Stat_t) }
@@ -343,7 +346,7 @@ func (r *receiver) removeLeftovers(before string) error {
 		if each == nil || err != nil {
 			return err
 		}
-		if err = r.service.remove(r.tree.folder, each.Name()); err != nil {
+		if err = r.service.remove(r.tree.folder, each.name); err != nil {
 			return err
 		}
 	}
@@ -351,17 +354,19 @@ func (r *receiver) removeLeftovers(before string) error {
 }
 
 func (r *receiver) addFolder(name string) error {
-	err := os.Mkdir(r.tree.path(name), 0o700)
+	isOwned, err := false, os.Mkdir(r.tree.path(name), 0o700)
 	if os.IsExist(err) && r.isResumed {
-		if r.tree.down(name) == nil {
-			return nil
-		}
-		if err = r.service.remove(r.tree.folder, name); err == nil {
-			err = os.Mkdir(r.tree.path(name), 0o700)
+		if isOwned, err = r.tree.downOwn(name); err == nil && !isOwned {
+			if err = r.service.remove(r.tree.folder, name); err == nil {
+				err = os.Mkdir(r.tree.path(name), 0o700)
+			}
 		}
 	}
+	if err == nil && !isOwned {
+		err = r.tree.downNew(name)
+	}
 	if err == nil {
-		err = r.tree.down(name)
+		err = r.mark(r.tree.File, len(r.opened) == 0)
 	}
 	return err
 }
@@ -372,6 +377,9 @@ func (r *receiver) addFile(name, path string, offset int64, header *tar.Header, 
 		return err
 	}
 	defer file.Close()
+	if err = r.mark(file, len(r.opened) == 0); err != nil {
+		return err
+	}
 	crc := uint32(0)
 	for err == nil {
 		var count int
@@ -384,8 +392,11 @@ func (r *receiver) addFile(name, path string, offset int64, header *tar.Header, 
 	if err != io.EOF {
 		return wrongTar(err)
 	}
-	if err = setTime(r.tree.path(name), header.ModTime); err == nil {
+	if err = setTime(file.Fd(), "", header.ModTime); err == nil {
 		err = file.Chmod(os.FileMode(header.Mode & 0o777))
+	}
+	if err == nil { // a file system may find out only now that it has no room
+		err = file.Close()
 	}
 	r.files++
 	r.bytes += offset + header.Size
@@ -407,7 +418,7 @@ func (r *receiver) openFile(name string, offset int64) (file *os.File, err error
 		if file, err = os.OpenFile(r.tree.path(name), flags, 0); err == nil {
 			is, err = file.Stat()
 		}
-		if err != nil || !is.Mode().IsRegular() || is.Size() != offset || statOf(is).Nlink != 1 {
+		if err != nil || !canResume(is) || is.Size() != offset {
 			file.Close()
 			return nil, failf("protocol-error", "copy: the peer resumes a file that does not exist here")
 		}

@@ -170,7 +170,7 @@ func (c *copyCall) visitSource(s source, see func(*visited) error, warn func(pat
 		return err
 	}
 	defer parent.Close()
-	w, err := c.service.walk(parent, false)
+	w, err := c.service.walk(parent)
 	defer w.end()
 	for name := filepath.Base(s.path); err == nil; {
 		f := &visited{at: w.path(name), depth: len(w.levels)}
@@ -270,7 +270,7 @@ func (s *sender) sendEntry(f *visited) (err error) {
 		return err
 	default:
 	}
-	header := &tar.Header{Name: f.name, Mode: int64(f.Mode().Perm()), ModTime: f.ModTime(), Format: tar.FormatPAX}
+	header := &tar.Header{Name: f.name, Mode: int64(f.Mode().Perm()), ModTime: changedAt(f.at, f), Format: tar.FormatPAX}
 	switch {
 	case f.Mode().IsRegular():
 		return s.sendFile(f, header)

@@ -40,8 +40,10 @@ func (c *copyCall) findTargets(place string, targets []*target) error {
 			return refusedCopy(place, "no such folder")
 		}
 	}
-	if place, err = filepath.EvalSymlinks(place); err != nil {
-		return err
+	if c.service.root == "" { // else it has no links, and must not: that was checked
+		if place, err = filepath.EvalSymlinks(place); err != nil {
+			return err
+		}
 	}
 	in, err := openFolder(place)
 	if err != nil {
@@ -96,23 +98,37 @@ func checkReplaceable(path string, there os.FileInfo, kind os.FileMode) error {
 	return nil
 }
 
-// claim reserves the parts of targets, into which another copy would write. It returns one that is taken, or nil.
+// paths returns what a copy to this target writes to.
+func (t *target) paths() [2]string {
+	return [2]string{t.path, filepath.Join(filepath.Dir(t.path), t.part)}
+}
+
+// claim reserves the targets and their parts, to which another target would write. It returns one that is taken, or nil.
 func (s *copyService) claim(targets []*target) *target {
 	defer s.lock()()
-	for _, t := range targets {
-		if s.parts[t.path] {
-			return t
+	for index, t := range targets {
+		for _, path := range t.paths() {
+			if s.parts[path] {
+				s.drop(targets[:index])
+				return t
+			}
 		}
-	}
-	for _, t := range targets {
-		s.parts[t.path] = true
+		for _, path := range t.paths() {
+			s.parts[path] = true
+		}
 	}
 	return nil
 }
 
 func (s *copyService) release(targets []*target) {
 	defer s.lock()()
+	s.drop(targets)
+}
+
+func (s *copyService) drop(targets []*target) {
 	for _, t := range targets {
-		delete(s.parts, t.path)
+		for _, path := range t.paths() {
+			delete(s.parts, path)
+		}
 	}
 }

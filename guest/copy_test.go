@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"fmt"
 	"os"
+	"runtime"
 	"testing"
+	"time"
 )
 
 // TestLinks: a link stays inside if it goes up no further than its folder is deep, and only at its beginning.
@@ -29,7 +33,7 @@ func TestWalk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, _ := s.walk(top, false)
+	w, _ := s.walk(top)
 	err = w.down("large")
 	for number := 0; number < count && err == nil; number++ {
 		var each step
@@ -43,5 +47,50 @@ func TestWalk(t *testing.T) {
 	os.Chmod(path+"/large", 0o500)
 	if err := s.remove(top, "large"); err != nil || exists(path+"/large") {
 		t.Error(err)
+	}
+}
+
+// TestTimes: times are kept whole, also where a word has 32 bits, as far as the file system goes.
+func TestTimes(t *testing.T) {
+	path := t.TempDir() + "/file"
+	file, _ := os.Create(path)
+	defer file.Close()
+	for _, second := range []int64{-1<<31 + 1, -2, -1, 0, 1<<31 - 1, 1 << 31, 1<<32 + 1, 15032385534} {
+		for name, set := range map[string]func(time.Time) error{
+			"descriptor": func(at time.Time) error { return setTime(file.Fd(), "", at) },
+			"path":       func(at time.Time) error { return setTime(0, path, at) },
+		} {
+			want := time.Unix(second, 999_999_999)
+			err := set(want)
+			is, _ := os.Lstat(path)
+			if got := changedAt(path, is); err != nil || !got.Equal(want) {
+				t.Error(name, second, got.Unix(), got.Nanosecond(), err)
+			}
+		}
+	}
+}
+
+// TestLength: the length of a message takes no memory before the message comes.
+func TestLength(t *testing.T) {
+	header := []byte{copyPlan, 0, 0x10, 0, 0, 'x'}
+	c := &copyCall{service: &copyService{}, in: bufio.NewReader(bytes.NewReader(header))}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, _, err := c.next()
+	if runtime.ReadMemStats(&after); err == nil || after.TotalAlloc-before.TotalAlloc > 100_000 {
+		t.Error(err, after.TotalAlloc-before.TotalAlloc)
+	}
+}
+
+// TestConfined: a path that had no links when it was checked is not followed through one that was made then.
+func TestConfined(t *testing.T) {
+	path := t.TempDir()
+	os.MkdirAll(path+"/out/sub", 0o700)
+	os.Symlink(path+"/out", path+"/in")
+	c := &copyCall{service: &copyService{root: path, parts: map[string]bool{}}}
+	for _, place := range []string{path + "/in/", path + "/in/sub", path + "/in/new"} {
+		if err := c.findTargets(place, []*target{{name: "file"}}); err == nil {
+			t.Error(place)
+		}
 	}
 }
