@@ -82,7 +82,7 @@ const open = promisify(fs.open);
 const close = promisify(fs.close);
 
 /** Like `fs.open`, for files opened on behalf of peers. Also rejects if the descriptor is a reserved one. */
-export async function openOrdinary(path: string, flags: number, mode?: number): Promise<number> {
+export async function openOrdinary(path: string | Buffer, flags: number, mode?: number): Promise<number> {
   const fd = await open(path, flags, mode);
   const shortage = shortageAt(fd);
   if (shortage === null) return fd;

@@ -1,10 +1,11 @@
 /** `vproxy copy` with the real program at the far side, vproxy or vproxy-guest. */
+import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { describeTree, farSide, makeTree } from '../helpers/copy-pair.js';
-import { temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { peakBytes, resetPeak } from '../helpers/measures.js';
 import { processPair } from '../helpers/process-pair.js';
 import { serialTestWith } from '../helpers/test-with.js';
@@ -39,6 +40,15 @@ function makeSparse(path: string, bytes: number): void {
   writeFileSync(path, '');
   truncateSync(path, bytes);
 }
+
+test('an argument that is not UTF-8 is refused: Node knows it by another name', (t) => {
+  const folder = temporaryFolder(t);
+  writeFileSync(join(folder, 'a\ufffd'), 'another');
+  const script = `exec "$0" "$1" copy "$(printf '${folder}/a\\377')" :/nowhere`;
+  const program = [process.execPath, join(PROJECT_ROOT, 'dist/program/vproxy.cjs')];
+  const { status, stderr } = spawnSync('sh', ['-c', script, ...program], { encoding: 'utf8' });
+  t.deepEqual([status, stderr], [64, `vproxy: error: "${folder}/a\ufffd" is not UTF-8; rename the file\n`]);
+});
 
 test('files and folders are copied both ways, and --json reports what was copied', async (t) => {
   const { copy, path, guest } = await setUp(t, '--allow-copy');

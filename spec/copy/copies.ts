@@ -1,6 +1,6 @@
 /** Copies files and folders to the peer and back. */
 import { randomBytes } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
+import { lutimesSync, readdirSync, readFileSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { copyScene, describeTree, farSide, makeTree, type Tree } from '../helpers/copy-pair.js';
 
@@ -34,6 +34,37 @@ for (const direction of ['put', 'get'] as const) {
     t.is(progress.files, 10);
     t.is(progress.links, 2);
     t.deepEqual(progress.totals, { files: 10, folders: 7, links: 2, bytes: progress.bytes });
+  });
+
+  test(`${direction}: times before 1970 and after 2038 are kept`, async (t) => {
+    const { from, to, pair, sources } = copyScene(t, { app: {} });
+    // 1901, 1969, 2038, 2100, 2242 and 2446, as far as the file systems go; Node takes a negative number for now, but not its text.
+    const times = [
+      '-2147483648',
+      '-1.5',
+      '-0.000001',
+      '0',
+      '2147483648.25',
+      '4102444800.5',
+      '8589934592',
+      '15032385534.75',
+    ];
+    const make: Record<string, string | Tree> = {};
+    for (const time of times)
+      Object.assign(make, { [`file ${time}`]: 'x', [`folder ${time}`]: {}, [`link ${time}`]: '->x' });
+    makeTree(join(from, 'app'), make);
+    for (const time of times) {
+      utimesSync(join(from, 'app', `file ${time}`), time, time);
+      utimesSync(join(from, 'app', `folder ${time}`), time, time);
+      lutimesSync(join(from, 'app', `link ${time}`), time, time);
+    }
+    const wanted = describeTree(join(from, 'app'));
+    for (const time of ['-1500000', '-1', '4102444800500000'])
+      t.is(wanted.filter((line) => line.split(' ').includes(time)).length, 3);
+    await pair[direction](sources('app'), to);
+    t.deepEqual(describeTree(join(to, 'app')), wanted);
+    await pair[direction](sources('app'), to);
+    t.deepEqual(describeTree(join(to, 'app')), wanted, 'merged');
   });
 
   test(`${direction}: several sources into a folder; a file under a new name, also over another`, async (t) => {

@@ -2,8 +2,10 @@
 import { randomBytes } from 'node:crypto';
 import { appendFileSync, mkdirSync, readdirSync, renameSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
 import { type CopyFiles, SYSTEM_FILES } from '../../lib/services/copy/system-files.js';
+import { deferred } from '../../lib/util/concurrency.js';
 import { CopyPair, type CopyPairOptions, copyScene, describeTree, type Tree } from '../helpers/copy-pair.js';
 import { eventually } from '../helpers/time.js';
 
@@ -40,6 +42,22 @@ for (const direction of ['put', 'get'] as const) {
       const { to, pair, sources } = copyScene(t, tree, writing(direction, fullAfter(bytes)));
       const error = await t.throwsAsync(pair[direction](sources('app'), to), { code: 'copy-failed' });
       t.true(error.message.endsWith(`${join(to, 'app/large')}: no space left on device (ENOSPC)`), error.message);
+      await isOver(pair);
+      t.deepEqual(readdirSync(to), []);
+    });
+  }
+
+  for (const size of [10, 5_000_000]) {
+    test(`${direction}: ${size} bytes for which there turns out to be no room when the file is closed`, async (t) => {
+      const close: CopyFiles['close'] = async (fd) => {
+        await SYSTEM_FILES.close(fd);
+        throw Object.assign(new Error('ENOSPC: no space left on device, close'), { code: 'ENOSPC' });
+      };
+      const files = { ...SYSTEM_FILES, close };
+      const options = direction === 'put' ? { serviceFiles: files } : { callerFiles: files };
+      const { to, pair, sources } = copyScene(t, { app: { file: Buffer.alloc(size) } }, options);
+      const error = await t.throwsAsync(pair[direction](sources('app'), to), { code: 'copy-failed' });
+      t.true(error.message.endsWith(`${join(to, 'app/file')}: no space left on device (ENOSPC)`), error.message);
       await isOver(pair);
       t.deepEqual(readdirSync(to), []);
     });
@@ -139,6 +157,35 @@ test('a stopped service interrupts running copies, and serves no more', async (t
   t.deepEqual(readdirSync(to), ['.file.vproxy-part']);
   await t.throwsAsync(pair.put(sources('file'), to), { code: 'too-many-streams' });
 });
+
+for (const why of ['is lost', 'fails, and then its stream is lost']) {
+  test(`a copy that ${why} goes on until its last file is closed, and says so`, async (t) => {
+    const [held, state] = [deferred(), { stream: null as Duplex | null, isClosing: false }];
+    const close: CopyFiles['close'] = async (fd) => {
+      state.isClosing = true;
+      await held.promise;
+      return SYSTEM_FILES.close(fd);
+    };
+    const write: CopyFiles['write'] = (...args) => {
+      if (why !== 'is lost') throw Object.assign(new Error('EIO: i/o error, write'), { code: 'EIO' });
+      state.stream?.destroy();
+      return SYSTEM_FILES.write(...args);
+    };
+    const { pair, to, sources } = copyScene(
+      t,
+      { file: Buffer.alloc(LARGE) },
+      { serviceFiles: { ...SYSTEM_FILES, close, write }, onStream: (_caller, service) => (state.stream = service) },
+    );
+    const copied = t.throwsAsync(pair.put(sources('file'), to));
+    await eventually(() => state.isClosing);
+    state.stream?.destroy();
+    await eventually(() => pair.service.unfinished.join() === 'a copy that ends');
+    held.resolve();
+    await copied;
+    await isOver(pair);
+    t.deepEqual(pair.service.unfinished, []);
+  });
+}
 
 test('an interrupted caller keeps what has arrived, and reports it', async (t) => {
   const breakOff = new AbortController();

@@ -5,7 +5,7 @@ import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { KeptLists } from '../../lib/services/copy/kept-list.js';
 import { findSources, walkSources } from '../../lib/services/copy/sources.js';
-import { removeTree } from '../../lib/services/copy/system-files.js';
+import { removeTree } from '../../lib/services/copy/staging/remove.js';
 import { heapBytes } from '../helpers/measures.js';
 
 const COUNT = 20_000;

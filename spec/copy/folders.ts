@@ -3,7 +3,7 @@ import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { type FolderItem, FolderStack, readAny, readSorted } from '../../lib/services/copy/folders.js';
-import { removeTree } from '../../lib/services/copy/system-files.js';
+import { removeTree } from '../../lib/services/copy/staging/remove.js';
 import { compareNames } from '../../lib/services/copy/tar/names.js';
 import { temporaryFolder } from '../helpers/files.js';
 

@@ -62,6 +62,8 @@ const START_CHANGES = [
   { sources: [{ path: '/a', name: '..' }] },
   { sources: [{ path: '/a', name: 'a/b' }] },
   { sources: [{ path: '/a\0', name: 'a' }] },
+  { sources: [{ path: '/a\ud83d', name: 'a' }] },
+  { sources: [{ path: '/a', name: '\udc8d' }] },
   { sources: [{ path: `/${'a'.repeat(MAX_PATH_BYTES)}`, name: 'a' }] },
   { sources: Array.from({ length: 10_001 }, () => ({ path: '/a', name: 'a' })) },
   { hasTotals: null },
@@ -72,7 +74,7 @@ const START_CHANGES = [
 test('invalid messages are refused', (t) => {
   const protocolError = { code: 'protocol-error' };
   for (const change of START_CHANGES) t.throws(() => decodeStart(payload({ ...get, ...change })), protocolError);
-  for (const target of [1, null, '\0', 'a'.repeat(MAX_PATH_BYTES + 1)])
+  for (const target of [1, null, '\0', '/a\udcff', 'a'.repeat(MAX_PATH_BYTES + 1)])
     t.throws(() => decodeStart(payload({ ...put, target })), protocolError);
   const negative = { totals: { ...plan.totals, bytes: -1 } };
   for (const change of [{ roots: [] }, { roots: {} }, { totals: 1 }, negative, { totals: {} }]) {

@@ -1,6 +1,6 @@
 /** Copies that are refused because of what is in their way, or of their sources; and links. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, symlinkSync } from 'node:fs';
+import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import { copyScene, describeTree, farSide, makeTree } from '../helpers/copy-pair.js';
@@ -66,6 +66,33 @@ for (const direction of ['put', 'get'] as const) {
       t.regex(message, says);
       t.deepEqual(readdirSync(to), []);
     }
+  });
+
+  test(`${direction}: a name that is not UTF-8 is refused, whatever else has the name that it would get`, async (t) => {
+    const { from, to, pair, sources } = copyScene(t, { app: { sub: { file: 'x' } }, 'top\ufffd': 'another', b: {} });
+    const raw = (name: string) => Buffer.from(join(from, name), 'latin1');
+    writeFileSync(raw('app/sub/a\xff'), 'a');
+    await t.throwsAsync(pair[direction](sources('app'), to), { code: 'copy-refused', message: /name is not UTF-8$/ });
+    writeFileSync(join(from, 'app/sub/a\ufffd'), 'another');
+    await t.throwsAsync(pair[direction](sources('app'), to), { code: 'copy-refused', message: /name is not UTF-8$/ });
+    writeFileSync(raw('top\xff'), 'a');
+    symlinkSync(raw('top\xff'), join(from, 'link'));
+    await t.throwsAsync(pair[direction](sources('link'), to), { code: 'copy-refused', message: /name is not UTF-8$/ });
+    t.deepEqual(readdirSync(to), []);
+    await pair[direction](sources('top\ufffd'), to);
+    t.deepEqual(readdirSync(to), ['top\ufffd']);
+  });
+
+  test(`${direction}: a file with the name of another's part is refused`, async (t) => {
+    const { to, pair, sources } = copyScene(t, { b: 'b', '.b.vproxy-part': 'part' });
+    const refusal = {
+      code: 'copy-refused',
+      message: /b: another copy to this path, or to the part of it, is in progress$/,
+    };
+    await t.throwsAsync(pair[direction](sources('b', '.b.vproxy-part'), to), refusal);
+    t.deepEqual(readdirSync(to), []);
+    for (const name of ['.b.vproxy-part', 'b']) await pair[direction](sources(name), to);
+    t.deepEqual(readdirSync(to), ['b']);
   });
 
   test(`${direction}: links that point outside the tree are kept as they are, if asked`, async (t) => {

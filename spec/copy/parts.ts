@@ -42,21 +42,22 @@ for (const place of hostilePlaces()) {
   });
 }
 
-/** Resumes a copy of a file, and checks that whatever `make` put in place of its part is not resumed. */
-async function copiesAnew(t: ExecutionContext, make: (part: string) => void): Promise<string> {
-  const { to, pair, sources } = copyScene(t, { app: { file: '0123456789' } });
+/** Resumes a copy of a file, and checks that whatever `make` put in place of its part is not resumed, or only that much. */
+async function copiesAnew(t: ExecutionContext, make: (part: string) => void, resumedBytes = 0): Promise<string> {
+  const { to, pair, sources } = copyScene(t, { app: { file: '0123456789', sub: { x: 'x' } } });
   make(join(to, '.app.vproxy-part'));
   const { progress } = await pair.put(sources('app'), to, true);
-  t.is(progress.resumedBytes, 0);
+  t.is(progress.resumedBytes, resumedBytes);
   t.deepEqual(readdirSync(to), ['app']);
   t.true(lstatSync(join(to, 'app')).isDirectory());
   t.is(readFileSync(join(to, 'app/file'), 'utf8'), '0123456789');
   return join(to, 'app');
 }
 
-/** A part with the first half of the file. */
+/** A part with the first half of the file, and nothing in its folder. */
 function makePart(part: string): void {
   mkdirSync(part);
+  mkdirSync(join(part, 'sub'));
   writeFileSync(join(part, 'file'), '01234', { mode: 0o644 });
 }
 
@@ -79,12 +80,65 @@ test('a link in place of a part is not followed', async (t) => {
   t.is(readFileSync(join(outside, 'file'), 'utf8'), '01234');
 });
 
-asRoot('what somebody else has left, a file or a whole part, is not gone on with', async (t) => {
-  for (const name of ['file', '.']) {
-    const copy = await copiesAnew(t, (part) => {
+test('names that are not UTF-8 are removed from a part, and one that only looks so is not', async (t) => {
+  const { to, pair, sources } = copyScene(t, { app: { 'a\ufffd': '0123456789', sub: { 'a\ufffd': 'a' } } });
+  const part = join(to, '.app.vproxy-part');
+  const raw = (name: string) => Buffer.from(`${part}/${name}a\xff`, 'latin1');
+  for (const folder of ['', '/sub', '/sub/b']) mkdirSync(part + folder);
+  writeFileSync(join(part, 'a\ufffd'), '01234');
+  writeFileSync(raw(''), 'x');
+  mkdirSync(raw('sub/'));
+  writeFileSync(Buffer.concat([raw('sub/'), Buffer.from('/x')]), 'x');
+  symlinkSync('x', raw('sub/b/'));
+  const { progress } = await pair.put(sources('app'), to, true);
+  t.is(progress.resumedBytes, 5);
+  t.deepEqual(readdirSync(to, { recursive: true }).sort(), ['app', 'app/a\ufffd', 'app/sub', 'app/sub/a\ufffd']);
+  mkdirSync(part);
+  mkdirSync(raw(''));
+  await pair.put(sources('app'), to);
+  t.deepEqual(readdirSync(to), ['app']);
+});
+
+asRoot('what somebody else has left, a file, a folder or a whole part, is not gone on with', async (t) => {
+  for (const name of ['file', 'sub', '.']) {
+    const make = (part: string): void => {
       makePart(part);
       chownSync(join(part, name), NOBODY, NOBODY);
-    });
-    for (const path of [copy, join(copy, 'file')]) t.is(lstatSync(path).uid, 0);
+      if (name === 'sub') writeFileSync(join(part, 'sub/x'), 'y');
+    };
+    const copy = await copiesAnew(t, make, name === 'sub' ? 5 : 0);
+    for (const path of [copy, join(copy, 'sub'), join(copy, 'file')]) t.is(lstatSync(path).uid, 0);
   }
 });
+
+for (const place of hostilePlaces()) {
+  asRoot(`${place}: a part that somebody else makes during the copy is not copied into`, async (t) => {
+    const target = temporaryFolder(t);
+    const part = join(target, '.app.vproxy-part');
+    const onReady = (): void => {
+      mkdirSync(part, { mode: 0o777 });
+      writeFileSync(join(part, 'theirs'), 'theirs');
+      chownSync(part, NOBODY, NOBODY);
+    };
+    const entries = [{ name: 'app', type: 'directory', mode: 0o755 } as const, { name: 'app/file', body: '' }];
+    const [end, ...data] = tarRecords(await makeTar(entries)).reverse();
+    const records = [...data.reverse(), encodeRecord(COPY_KIND.CHECKS, Buffer.alloc(4)), end as Buffer];
+    t.is(await sendHostile(t, place, target, { records, onReady, isResumed: true }), 'done');
+    t.deepEqual(readdirSync(target, { recursive: true }).sort(), ['app', 'app/file']);
+    t.is(lstatSync(join(target, 'app')).uid, 0);
+  });
+
+  asRoot(`${place}: a file that somebody else makes during the copy is not gone on with`, async (t) => {
+    const target = temporaryFolder(t);
+    const part = join(target, '.app.vproxy-part');
+    const onReady = (): void => {
+      writeFileSync(part, 'theirs');
+      chownSync(part, NOBODY, NOBODY);
+    };
+    const entry = { name: 'app', body: 'ours', pax: { 'VPROXY.offset': '6' } };
+    const roots = [{ name: 'app', kind: 'file' }];
+    const records = tarRecords(await makeTar([entry]));
+    t.is(await sendHostile(t, place, target, { roots, records, onReady, isResumed: true }), 'protocol-error');
+    t.deepEqual(readdirSync(target), []);
+  });
+}

@@ -86,6 +86,19 @@ serialTestWith('go', 'root')('a disk that is full leaves nothing behind', async 
   t.deepEqual(readdirSync(join(folder, 'back')), []);
 });
 
+serialTestWith('go', 'strace')('a file for which there is no room when it is closed fails the copy', async (t) => {
+  const folder = temporaryFolder(t);
+  makeTree(folder, { to: {}, file: 'contents' });
+  const part = join(folder, 'to/.file.vproxy-part');
+  writeFileSync(part, '');
+  const full = ['strace', '-D', '-f', '-o', '/dev/null', '-P', part, '-e', 'inject=close:error=ENOSPC'];
+  const { run } = await programs(t, full);
+  const { code, stderr } = await run(join(folder, 'file'), `:${join(folder, 'to')}`).ended;
+  const why = `peer: ${join(folder, 'to/file')}: no space left on device (ENOSPC)`;
+  t.deepEqual([code, stderr], [74, `vproxy: error: ${why}\n`]);
+  t.deepEqual(readdirSync(join(folder, 'to')), []);
+});
+
 const LARGE = 40_000_000;
 
 for (const [what, act, outcome] of [

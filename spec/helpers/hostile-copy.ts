@@ -54,6 +54,8 @@ export interface HostileCopy {
   /** The roots that it announces. Default: a folder `app`. */
   readonly roots?: readonly { readonly name: string; readonly kind: string }[];
   readonly records: readonly Buffer[];
+  /** Called before they are sent, when the honest side has said what it has. */
+  readonly onReady?: () => void;
   readonly isResumed?: boolean;
   readonly keepsLinks?: boolean;
 }
@@ -70,14 +72,20 @@ export async function sendHostile(
   t: ExecutionContext,
   place: HostilePlace,
   target: string,
-  { roots = [{ name: 'app', kind: 'folder' }], records, isResumed = false, keepsLinks = false }: HostileCopy,
+  {
+    roots = [{ name: 'app', kind: 'folder' }],
+    records,
+    onReady = () => undefined,
+    isResumed = false,
+    keepsLinks = false,
+  }: HostileCopy,
 ): Promise<string> {
   const [honest, near] = duplexPair();
   const hostile = farSide.start === null ? near : await (await farSide.start(t, null))();
   const plan = encodeMessage(COPY_KIND.PLAN, { roots, totals: null });
   honest.on('error', () => undefined);
   hostile.on('error', () => undefined);
-  const answered = answer(hostile, COPY_KIND.READY, records);
+  const answered = answer(hostile, COPY_KIND.READY, records, onReady);
   if (place === 'get') {
     hostile.write(plan);
     const outcome = fetchFiles(['/far/app'], target, {
@@ -108,13 +116,21 @@ interface Refused {
 }
 
 /** Sends the records after one of this kind; resolves with the code of the ERROR received, or `done` or `closed`. */
-function answer(stream: Duplex, after: number, records: readonly Buffer[]): Promise<Refused> {
+function answer(
+  stream: Duplex,
+  after: number,
+  records: readonly Buffer[],
+  before: () => void = () => undefined,
+): Promise<Refused> {
   return new Promise((resolve) => {
     const reader = new RecordReader({
       pieces: new Set([COPY_KIND.DATA]),
       onPiece: () => undefined,
       onRecord: (kind, payload) => {
-        if (kind === after) for (const record of records) stream.write(record);
+        if (kind === after) {
+          before();
+          for (const record of records) stream.write(record);
+        }
         if (kind !== COPY_KIND.ERROR && kind !== COPY_KIND.DONE) return;
         resolve(kind === COPY_KIND.DONE ? { code: 'done', message: '' } : (JSON.parse(payload.toString()) as Refused));
         stream.end();

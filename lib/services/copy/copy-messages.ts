@@ -229,7 +229,7 @@ function decodeList(value: unknown, what: string, field: string, most: number): 
 }
 
 const isPath = (value: unknown): value is string =>
-  typeof value === 'string' && !value.includes('\0') && Buffer.byteLength(value) <= MAX_PATH_BYTES;
+  typeof value === 'string' && !/\0|\p{Surrogate}/u.test(value) && Buffer.byteLength(value) <= MAX_PATH_BYTES;
 
 const isName = (value: unknown): value is string => isPlainName(value) && Buffer.byteLength(value) <= MAX_PATH_BYTES;
 

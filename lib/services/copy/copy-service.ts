@@ -67,9 +67,9 @@ export class CopyService {
     this.#running.set(records, done);
   }
 
-  /** Copies whose streams have ended; they end by themselves. */
+  /** Copies whose streams have closed; they end by themselves, once nothing is being written or removed. */
   get unfinished(): string[] {
-    return [...this.#running.keys()].filter(({ isLost }) => isLost).map(() => 'a copy that ends');
+    return [...this.#running.keys()].filter(({ isClosed }) => isClosed).map(() => 'a copy that ends');
   }
 
   /** Interrupts running copies, as if their streams were lost; resolves once nothing is being written. */

@@ -1,15 +1,22 @@
 /** Reads folders for a copy in parts, so that neither a large folder nor a deep tree is ever held as a whole. */
+import { isUtf8 } from 'node:buffer';
 import type { Dir, Dirent } from 'node:fs';
 import { opendir } from 'node:fs/promises';
 import { systemCode } from '../../errors.js';
 import { Turns } from '../../util/concurrency.js';
+import { refused } from './system-files.js';
 import { compareNames } from './tar/names.js';
 
 /** An entry of a folder; `other` is a socket, a FIFO or a device. */
 export interface FolderItem {
   readonly name: string;
   readonly kind: 'file' | 'folder' | 'link' | 'other';
+  /** Its name if that is not UTF-8. */
+  readonly bytes?: Buffer;
 }
+
+/** The name by which the system knows it. */
+export const nameOf = ({ name, bytes }: FolderItem): string | Buffer => bytes ?? name;
 
 /** The next items of a folder. */
 interface Part {
@@ -18,7 +25,7 @@ interface Part {
 }
 
 interface OpenFolder {
-  readonly path: string;
+  path: string;
   items: Heap;
   isLast: boolean;
   /** Whether the last read found anything. */
@@ -41,14 +48,15 @@ const AT_ONCE = 256;
 /** Reads of all copies take turns, so that many of them do not complete in one turn of the event loop. */
 const reads = new Turns(2);
 
-/** Reads the first items after `after`, sorted by name. */
+/** Reads the first items after `after`, sorted by name. Rejects with `copy-refused` if a name is not UTF-8. */
 export async function readSorted(path: string, after: string, maxBytes: number): Promise<Part> {
   const first = new Heap((a, b) => compareNames(b.name, a.name));
   let isLast = true;
-  await readEntries(path, (entry) => {
-    if (compareNames(entry.name, after) <= 0) return;
-    if (!isLast && compareNames(entry.name, first.top?.name ?? '') > 0) return;
-    first.push(itemOf(entry));
+  await readItems(path, (item) => {
+    if (item.bytes !== undefined) throw refused(`${path}/${item.name}`, 'name is not UTF-8');
+    if (compareNames(item.name, after) <= 0) return;
+    if (!isLast && compareNames(item.name, first.top?.name ?? '') > 0) return;
+    first.push(item);
     for (; first.bytes > maxBytes && first.size > 1; isLast = false) first.pop();
   });
   return { items: first.reordered((a, b) => compareNames(a.name, b.name)), isLast };
@@ -57,17 +65,45 @@ export async function readSorted(path: string, after: string, maxBytes: number):
 /** Reads items in any order, for a caller that removes each from the folder before it asks for more. */
 export async function readAny(path: string, _after: string, maxBytes: number): Promise<Part> {
   const items = new Heap(() => 0);
-  const isLast = await readEntries(
+  const isLast = await readItems(
     path,
-    (entry) => items.push(itemOf(entry)),
+    (item) => items.push(item),
     () => items.bytes >= maxBytes / 4,
   );
   return { items, isLast };
 }
 
+/** The character that invalid bytes are decoded to; a valid name may have it, too. */
+export const REPLACEMENT = '\ufffd';
+
+/** Calls `take` for every item; returns false if `isEnough` stopped it early. */
+export async function readItems(
+  path: string,
+  take: (item: FolderItem) => void,
+  isEnough?: () => boolean,
+): Promise<boolean> {
+  const doubt = { isInDoubt: false };
+  const takeText = (entry: Dirent): void => {
+    if (entry.name.includes(REPLACEMENT)) doubt.isInDoubt = true;
+    else take({ name: entry.name, kind: kindOf(entry) });
+  };
+  const takeBytes = (entry: Dirent): void => {
+    const bytes = Buffer.from(entry.name, 'latin1');
+    const item = { name: bytes.toString(), kind: kindOf(entry) };
+    if (item.name.includes(REPLACEMENT)) take(isUtf8(bytes) ? item : { ...item, bytes });
+  };
+  const hasAll = await readEntries(path, 'utf8', takeText, isEnough);
+  return hasAll && doubt.isInDoubt ? readEntries(path, 'latin1', takeBytes, isEnough) : hasAll;
+}
+
 /** Calls `take` for every entry; returns false if `isEnough` stopped it early. */
-async function readEntries(path: string, take: (entry: Dirent) => void, isEnough = () => false): Promise<boolean> {
-  const folder = await opendir(path, { bufferSize: AT_ONCE });
+async function readEntries(
+  path: string,
+  encoding: 'utf8' | 'latin1',
+  take: (entry: Dirent) => void,
+  isEnough = () => false,
+): Promise<boolean> {
+  const folder = await opendir(path, { bufferSize: AT_ONCE, encoding });
   try {
     for (;;) {
       const count = await reads.run(null, () => readSome(folder, take));
@@ -115,8 +151,10 @@ export class FolderStack {
     this.#folders.push({ path, items: NOTHING, isLast: false, hadItems: false, after: '' });
   }
 
-  pop(): void {
+  /** Leaves the innermost folder; `path` leads to the one above, if not the same as before. */
+  pop(path: string | null = null): void {
     this.#folders.pop();
+    this.#moveTo(path);
   }
 
   /** The next item of the innermost folder; null after the last, or if the folder was removed. */
@@ -135,11 +173,16 @@ export class FolderStack {
   }
 
   /** Reads the innermost folder again. False if it was empty last time. */
-  reread(): boolean {
+  reread(path: string | null = null): boolean {
+    this.#moveTo(path);
     const folder = this.#innermost;
     if (folder?.hadItems !== true) return false;
     folder.isLast = false;
     return true;
+  }
+
+  #moveTo(path: string | null): void {
+    if (path !== null && this.#innermost !== null) this.#innermost.path = path;
   }
 
   async #peek(): Promise<FolderItem | null> {
@@ -178,8 +221,6 @@ function emptyIfMissing(error: unknown): Part {
   if (systemCode(error) === 'ENOENT') return { items: NOTHING, isLast: true };
   throw error;
 }
-
-const itemOf = (entry: Dirent): FolderItem => ({ name: entry.name, kind: kindOf(entry) });
 
 function kindOf(entry: Dirent): FolderItem['kind'] {
   if (entry.isFile()) return 'file';

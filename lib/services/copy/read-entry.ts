@@ -58,11 +58,18 @@ export async function readLink({ path, names }: WalkedEntry, keepsLinks: boolean
 }
 
 export async function closeEntry({ fd }: ReadEntry): Promise<void> {
-  if (fd !== null) await close(fd);
+  if (fd !== null) await closeRead(fd);
 }
 
+/** Once everything is read, an error of close(2) means nothing. */
+const closeRead = (fd: number): Promise<void> => close(fd).catch(() => undefined);
+
 /** Reads part of a file in blocks; the caller owns each buffer. Rejects if the file has become shorter. */
-export async function* readBlocks({ fd, path, contents }: ReadEntry, from: number, to: number): AsyncGenerator<Buffer> {
+export async function* readBlocks(
+  { fd, path, contents }: Pick<ReadEntry, 'fd' | 'path' | 'contents'>,
+  from: number,
+  to: number,
+): AsyncGenerator<Buffer> {
   if (contents !== null) {
     if (to > from) yield contents.subarray(from, to);
     return;
@@ -96,10 +103,10 @@ async function readFile(walked: WalkedEntry): Promise<ReadEntry> {
     const bytes = Number(stats.size);
     if (bytes > WHOLE_BYTES) return entryOf(walked, stats, { bytes, fd });
     const contents = await readWhole(fd, path, bytes);
-    await close(fd);
+    await closeRead(fd);
     return entryOf(walked, stats, { bytes, contents });
   } catch (error) {
-    await close(fd);
+    await closeRead(fd);
     throw error;
   }
 }

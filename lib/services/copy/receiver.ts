@@ -1,11 +1,13 @@
 /** The receiving side of a copy. */
+import { basename, dirname, join } from 'node:path';
 import { protocolError } from '../../errors.js';
 import { COPY_KIND, type CopyPlan, decodePlan, encodeMessage } from './copy-messages.js';
 import { ComparisonCount } from './copy-progress.js';
 import { Warnings } from './kept-list.js';
 import { reportStaged } from './staging/manifest.js';
+import { removeTree } from './staging/remove.js';
 import { checkPlace, placeTarget } from './staging/tree.js';
-import { refused, removeTree, withPath } from './system-files.js';
+import { refused, withPath } from './system-files.js';
 import { compareNames } from './tar/names.js';
 import { type CopyTarget, findTargets } from './targets.js';
 import { Unpacking, type UnpackOptions } from './unpacking.js';
@@ -29,15 +31,23 @@ export async function receiveFiles(options: ReceiveOptions): Promise<string[]> {
   const plan = decodePlan(await records.expect(COPY_KIND.PLAN));
   requireNames(plan, options.names);
   progress.totals = plan.totals;
-  const targets = await findTargets(options.target, plan.roots, options.root, options.lists);
-  const paths = targets.map(({ path }) => path);
-  options.onTargets?.();
+  const { targets, folder } = await findTargets(options.target, plan.roots, options.root, options.lists);
+  try {
+    options.onTargets?.();
+    return await receiveClaimed(targets, options);
+  } finally {
+    await folder.close();
+  }
+}
+
+async function receiveClaimed(targets: readonly CopyTarget[], options: ReceiveOptions): Promise<string[]> {
+  const { records } = options;
   const release = claim(targets);
   const warnings = new Warnings(options.warn, 'peer');
   try {
     await receiveInto(targets, { ...options, warn: (message) => warnings.add(message) });
     await records.send(encodeMessage(COPY_KIND.DONE, {}));
-    return paths;
+    return targets.map(({ path }) => path);
   } catch (error) {
     // If a part cannot be removed, the next copy replaces it.
     if (!records.isLost) for (const { stage } of targets) await removeTree(stage).catch(() => undefined);
@@ -63,8 +73,7 @@ async function receiveInto(targets: readonly CopyTarget[], options: ReceiveOptio
   for (const target of targets) await checkPlace(target);
   for (const target of targets) {
     records.check();
-    await unpacking.requireOwn(target);
-    await placeTarget(target, files);
+    await placeTarget(target, unpacking.inodeOf(target), files);
   }
 }
 
@@ -78,15 +87,23 @@ function requireNames({ roots }: CopyPlan, names: readonly string[] | null): voi
   if (names !== null && names.length !== roots.length) throw protocolError('copy: some requested files were not sent');
 }
 
-/** The paths that copies of this process are writing to. */
+/** The targets and parts that copies of this process write to. */
 const claimed = new Set<string>();
 
-/** Two copies to one path would write into each other's part. */
+/** Two copies to one path would write into each other's part; so would two files of one copy, if one has the name of a part. */
 function claim(targets: readonly CopyTarget[]): () => void {
-  const taken = targets.find(({ stage }) => claimed.has(stage));
-  if (taken !== undefined) throw refused(taken.path, 'another copy to this path is in progress');
-  for (const { stage } of targets) claimed.add(stage);
-  return () => {
-    for (const { stage } of targets) claimed.delete(stage);
+  const taken: string[] = [];
+  const release = (): void => {
+    for (const path of taken) claimed.delete(path);
   };
+  for (const { path, stage } of targets) {
+    const paths = [path, join(dirname(path), basename(stage))];
+    if (paths.some((one) => claimed.has(one))) {
+      release();
+      throw refused(path, 'another copy to this path, or to the part of it, is in progress');
+    }
+    for (const one of paths) claimed.add(one);
+    taken.push(...paths);
+  }
+  return release;
 }

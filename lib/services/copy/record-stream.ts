@@ -70,6 +70,11 @@ export class RecordStream {
     return this.#isLost;
   }
 
+  /** Whether the stream is gone, even if the copy had failed before. */
+  get isClosed(): boolean {
+    return this.#stream.destroyed;
+  }
+
   check(): void {
     if (this.#failure !== null) throw this.#failure;
   }

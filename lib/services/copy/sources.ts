@@ -1,4 +1,5 @@
 /** The sources of a copy: the files and folders that the user named. */
+import { isUtf8 } from 'node:buffer';
 import { constants } from 'node:fs';
 import { access, realpath, stat } from 'node:fs/promises';
 import { type CopySource, MAX_SOURCES, tooManyPaths } from './copy-messages.js';
@@ -43,7 +44,9 @@ export async function findSources(
 async function findSource({ path, name }: CopySource, root: string | null): Promise<FoundSource> {
   await requireAllowed(path, root);
   return withPath(path, async () => {
-    const real = await realpath(path);
+    const bytes = await realpath(path, 'buffer');
+    if (!isUtf8(bytes)) throw refused(path, 'name is not UTF-8');
+    const real = bytes.toString();
     const stats = await stat(real);
     await access(real, constants.R_OK);
     if (stats.isFile()) return { path: real, name, kind: 'file' };

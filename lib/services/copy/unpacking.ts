@@ -1,5 +1,4 @@
 /** Unpacks files, folders and links from a tar, next to their targets. */
-import { lstat } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { protocolError, toVproxyError, VproxyError } from '../../errors.js';
 import { Turns } from '../../util/concurrency.js';
@@ -12,7 +11,7 @@ import type { CopyFiles } from './system-files.js';
 import type { CopyEntry } from './tar/entry.js';
 import { showPath } from './tar/names.js';
 import { type EntryHandler, TarReader } from './tar/tar-reader.js';
-import { type CopyTarget, statOf } from './targets.js';
+import type { CopyTarget } from './targets.js';
 
 const MAX_JOBS = 16;
 
@@ -68,17 +67,15 @@ export class Unpacking implements EntryHandler {
       this.#reader.destroy();
       await this.#incoming?.file?.abandon();
       await this.#jobs.idle();
+      await this.#tree.close();
       // The first failure says more than those that it caused.
       throw records.failure ?? error;
     }
   }
 
-  /** Rejects if the staged part was made by another copy. */
-  async requireOwn({ root, stage, path }: CopyTarget): Promise<void> {
-    const stats = await statOf(stage, lstat);
-    if (stats === null || stats.ino !== this.#inodes.get(root.name)) {
-      throw new VproxyError('copy-failed', `${showPath(path)}: another copy to this path has taken over`);
-    }
+  /** The inode of the part, by which to see whether another copy has replaced it. */
+  inodeOf({ root }: CopyTarget): number | undefined {
+    return this.#inodes.get(root.name);
   }
 
   async onEntry(entry: CopyEntry): Promise<void> {
@@ -89,8 +86,7 @@ export class Unpacking implements EntryHandler {
     progress.path = name;
     progress.comparison = null;
     if (entry.kind === 'folder') {
-      await this.#tree.addFolder(entry, place);
-      await this.#noteInode(entry, place);
+      this.#noteInode(entry, await this.#tree.addFolder(entry, place));
       progress.folders += 1;
     } else if (entry.kind === 'link') {
       progress.links += 1;
@@ -118,14 +114,13 @@ export class Unpacking implements EntryHandler {
     this.#incoming = null;
     this.#checks.addFile(name, crc);
     this.#run.progress.files += 1;
-    if (file !== null) await file.finish(entry);
+    if (file !== null) await this.#finish(file, entry);
     else {
       const written = this.#start(() => this.#writeSmall(entry, place, chunks));
       // The inode exists only after the write.
       if (entry.names.length === 1) await this.#jobs.idle();
       await written;
     }
-    await this.#noteInode(entry, place);
   }
 
   /** Resolves when `work` has started; its failure fails the copy. */
@@ -148,12 +143,17 @@ export class Unpacking implements EntryHandler {
   async #writeSmall(entry: CopyEntry, place: Place, chunks: readonly Buffer[]): Promise<void> {
     const file = await StagedFile.open(this.#run.files, place, entry);
     for (const chunk of chunks) await file.write(chunk);
+    await this.#finish(file, entry);
+  }
+
+  async #finish(file: StagedFile, entry: CopyEntry): Promise<void> {
+    if (entry.names.length === 1) this.#noteInode(entry, await file.inode());
     await file.finish(entry);
   }
 
-  async #noteInode({ names }: CopyEntry, { staged }: Place): Promise<void> {
+  #noteInode({ names }: CopyEntry, inode: number): void {
     const [name = ''] = names;
-    if (names.length === 1) this.#inodes.set(name, (await statOf(staged, lstat))?.ino ?? -1);
+    if (names.length === 1) this.#inodes.set(name, inode);
   }
 
   #requireIncoming(): Incoming {

@@ -1,9 +1,11 @@
 /** A file that is being received. */
 import fs from 'node:fs';
-import { lstat } from 'node:fs/promises';
+import { promisify } from 'node:util';
 import { protocolError, systemCode } from '../../../errors.js';
-import { type CopyFiles, removeTree, secondsOf, withPath } from '../system-files.js';
+import { type CopyFiles, secondsOf, withPath } from '../system-files.js';
 import type { CopyEntry } from '../tar/entry.js';
+import { canResume } from './held-folder.js';
+import { removeTree } from './remove.js';
 
 /** Where an entry is written. */
 export interface Place {
@@ -50,28 +52,31 @@ export class StagedFile {
     return this.#writing !== null && this.#waitingBytes >= GATHERED_BYTES ? this.#writing : null;
   }
 
-  /** Writes the rest, sets the file's time and permissions, and closes it. */
+  /** Writes the rest, sets the file's time and permissions, and closes it: a file system may only then find that it has no room. */
   async finish({ mode, mtimeNs }: CopyEntry): Promise<void> {
-    try {
-      await this.#flush();
-      await withPath(this.#shown, async () => {
+    await withPath(this.#shown, async () => {
+      try {
+        await this.#flush();
         await this.#files.futimes(this.#fd, Date.now() / 1000, secondsOf(mtimeNs));
         await this.#files.fchmod(this.#fd, mode);
-      });
-    } finally {
+      } catch (error) {
+        await this.#files.close(this.#fd).catch(() => undefined);
+        throw error;
+      }
       await this.#files.close(this.#fd);
-    }
+    });
+  }
+
+  /** Identifies the file for as long as it is open. */
+  async inode(): Promise<number> {
+    return (await fstat(this.#fd)).ino;
   }
 
   /** Keeps the received part as far as possible, and closes the file. */
   async abandon(): Promise<void> {
-    try {
-      await this.#flush();
-    } catch {
-      // A later copy checks the part by its hash.
-    } finally {
-      await this.#files.close(this.#fd);
-    }
+    // A later copy checks the part by its hash.
+    await this.#flush().catch(() => undefined);
+    await this.#files.close(this.#fd).catch(() => undefined);
   }
 
   async #flush(): Promise<void> {
@@ -101,7 +106,8 @@ export class StagedFile {
   }
 }
 
-const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = fs.constants;
+const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
+const fstat = promisify(fs.fstat);
 
 async function create(files: CopyFiles, path: string): Promise<number> {
   const flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
@@ -116,9 +122,10 @@ async function create(files: CopyFiles, path: string): Promise<number> {
 }
 
 async function openAt(files: CopyFiles, path: string, offset: number): Promise<number> {
-  const stats = await lstat(path).catch(() => null);
-  if (stats?.isFile() !== true || stats.size !== offset || stats.nlink !== 1) {
-    throw protocolError('copy: the peer resumes a file that does not exist here');
-  }
-  return files.open(path, O_WRONLY | O_NOFOLLOW);
+  // Without O_NONBLOCK, opening a FIFO would block.
+  const fd = await files.open(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK).catch(() => null);
+  const stats = fd === null ? null : await fstat(fd);
+  if (fd !== null && stats?.size === offset && canResume(stats)) return fd;
+  if (fd !== null) await files.close(fd);
+  throw protocolError('copy: the peer resumes a file that does not exist here');
 }

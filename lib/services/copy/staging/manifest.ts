@@ -1,13 +1,23 @@
 /** The files left by an earlier copy. */
-import { createReadStream, type Stats } from 'node:fs';
+import fs, { type Stats } from 'node:fs';
 import { chmod, lstat, opendir, rmdir } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { systemCode } from '../../../errors.js';
+import { openOrdinary } from '../../../system/descriptors.js';
 import { COPY_KIND, encodeMessage, STAGED_BOUNDS, type StagedFile } from '../copy-messages.js';
 import type { ComparisonCount } from '../copy-progress.js';
+import { type FolderItem, REPLACEMENT, readItems } from '../folders.js';
 import { type KeptCount, type KeptLists, keptBytes } from '../kept-list.js';
-import { BLOCK_BYTES } from '../read-entry.js';
+import { readBlocks } from '../read-entry.js';
 import type { RecordStream } from '../record-stream.js';
-import { removeTree, withPath } from '../system-files.js';
-import { type CopyTarget, statOf } from '../targets.js';
+import { withPath } from '../system-files.js';
+import type { CopyTarget } from '../targets.js';
+import { canResume, entryPath, HeldFolder, isOwn, O_PATH, pathOf } from './held-folder.js';
+import { removeTree } from './remove.js';
+
+const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
+const close = promisify(fs.close);
+const fstat = promisify(fs.fstat);
 
 /** The size at which a record is sent, in bytes; the longest path, fully escaped, fits into the rest. */
 const RECORD_BYTES = 131_072;
@@ -32,16 +42,58 @@ export async function reportStaged(
     files = [];
     bytesOfRecord = 0;
   };
-  for (const { target, name, bytes } of found) {
-    const path = target.stage + name.slice(target.root.name.length);
-    const blocks = createReadStream(path, { highWaterMark: BLOCK_BYTES });
-    const hash = await withPath(path, () => comparing.hash(blocks));
-    const file: StagedFile = [name, bytes, hash.toString('hex')];
-    files.push(file);
-    bytesOfRecord += JSON.stringify(file).length;
-    if (bytesOfRecord >= RECORD_BYTES) await flush();
+  const part = new OpenPart();
+  try {
+    for (const each of found) {
+      const shown = each.target.path + each.name.slice(each.target.root.name.length);
+      const hash = await withPath(shown, () => part.hash(each, comparing));
+      // It is sent again.
+      if (hash === null) continue;
+      const file: StagedFile = [each.name, each.bytes, hash.toString('hex')];
+      files.push(file);
+      bytesOfRecord += JSON.stringify(file).length;
+      if (bytesOfRecord >= RECORD_BYTES) await flush();
+    }
+  } finally {
+    await part.close();
   }
   await flush();
+}
+
+/** The folder of the part whose files are being read. */
+class OpenPart {
+  #target: CopyTarget | null = null;
+  #folder: HeldFolder | null = null;
+
+  /** The SHA-256 of a file; null if somebody has replaced it, or the folder that it is in. */
+  async hash({ target, name, bytes }: Found, comparing: ComparisonCount): Promise<Buffer | null> {
+    const path = await this.#find(target);
+    if (path === null) return null;
+    const file = path + name.slice(target.root.name.length);
+    const fd = await openOrdinary(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    try {
+      const stats = await fstat(fd);
+      if (!canResume(stats) || stats.size < bytes) return null;
+      return await comparing.hash(readBlocks({ fd, path: file, contents: null }, 0, bytes));
+    } finally {
+      await close(fd);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#folder?.close();
+    this.#folder = null;
+  }
+
+  async #find(target: CopyTarget): Promise<string | null> {
+    if (target.root.kind === 'file') return target.stage;
+    if (target !== this.#target) {
+      await this.close();
+      this.#folder = await HeldFolder.openOwn(target.stage);
+      this.#target = target;
+    }
+    return this.#folder?.path ?? null;
+  }
 }
 
 /** A file of an earlier copy. Its path is not stored: there may be 200,000 of them. */
@@ -71,25 +123,50 @@ async function findStaged(
 type OnFound = (name: string, bytes: number) => void;
 
 async function findFiles({ root, stage }: CopyTarget, kept: KeptCount, onFound: OnFound): Promise<void> {
-  const stats = await statOf(stage, lstat);
-  if (stats === null) return;
-  const isUsable = isOwn(stats) && (root.kind === 'file' ? stats.isFile() : stats.isDirectory());
-  if (!isUsable) await removeTree(stage);
-  else if (root.kind === 'file') await takeFile(stage, root.name, stats, kept, onFound);
-  else await takeFolder(stage, root.name, kept, onFound);
+  if (root.kind === 'file') return findFile(stage, root.name, kept, onFound);
+  const folder = await HeldFolder.openOwn(stage);
+  if (folder === null) return removeTree(stage);
+  try {
+    await takeFolder(folder.path, root.name, kept, onFound);
+  } finally {
+    await folder.close();
+  }
 }
 
+/** A file that is a part by itself lies where others may replace it. */
+async function findFile(path: string, name: string, kept: KeptCount, onFound: OnFound): Promise<void> {
+  const fd = await openOrdinary(path, O_PATH | O_NOFOLLOW).catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return null;
+    throw error;
+  });
+  if (fd === null) return;
+  try {
+    if (!(await takeFile(pathOf(fd), name, await fstat(fd), kept, onFound))) await removeTree(path);
+  } finally {
+    await close(fd);
+  }
+}
+
+/** In a folder that only this user can change. */
 async function takeFolder(folder: string, name: string, kept: KeptCount, onFound: OnFound): Promise<void> {
   await chmod(folder, 0o700);
   const folders: string[] = [];
-  for await (const child of await opendir(folder)) {
-    const path = `${folder}/${child.name}`;
+  const take = async (child: string): Promise<void> => {
+    const path = `${folder}/${child}`;
     const stats = await lstat(path);
-    if (stats.isFile()) await takeFile(path, `${name}/${child.name}`, stats, kept, onFound);
-    else if (stats.isDirectory() && kept.hasRoom(keptBytes(child.name))) {
-      kept.add(keptBytes(child.name));
-      folders.push(child.name);
-    } else await removeTree(path);
+    if (stats.isDirectory() && isOwn(stats) && kept.hasRoom(keptBytes(child))) {
+      kept.add(keptBytes(child));
+      folders.push(child);
+    } else if (!(await takeFile(path, `${name}/${child}`, stats, kept, onFound))) await removeTree(path);
+  };
+  let isInDoubt = false;
+  for await (const child of await opendir(folder)) {
+    if (child.name.includes(REPLACEMENT)) isInDoubt = true;
+    else await take(child.name);
+  }
+  if (isInDoubt) {
+    await removeNonUtf8(folder);
+    for await (const child of await opendir(folder)) if (child.name.includes(REPLACEMENT)) await take(child.name);
   }
   // Only after this folder is closed: nesting may exceed the number of descriptors.
   for (const child of folders) {
@@ -100,19 +177,28 @@ async function takeFolder(folder: string, name: string, kept: KeptCount, onFound
   }
 }
 
-async function takeFile(path: string, name: string, stats: Stats, kept: KeptCount, onFound: OnFound): Promise<void> {
-  const bytes = keptBytes(name);
-  if (stats.nlink !== 1 || !isOwn(stats) || stats.size === 0 || !kept.hasRoom(bytes)) {
-    await removeTree(path);
-    return;
+/** Removes entries whose names are not UTF-8, which no copy makes. */
+async function removeNonUtf8(folder: string): Promise<void> {
+  for (;;) {
+    const found: Buffer[] = [];
+    const take = ({ bytes }: FolderItem): void => {
+      if (bytes !== undefined) found.push(bytes);
+    };
+    await readItems(folder, take, () => found.length >= 1000);
+    if (found.length === 0) return;
+    for (const name of found) await removeTree(entryPath(folder, name));
   }
+}
+
+/** Takes a file with these stats; false if it cannot be resumed. */
+async function takeFile(path: string, name: string, stats: Stats, kept: KeptCount, onFound: OnFound): Promise<boolean> {
+  const bytes = keptBytes(name);
+  if (!canResume(stats) || stats.size === 0 || !kept.hasRoom(bytes)) return false;
   kept.add(bytes);
   await chmod(path, 0o600);
   onFound(name, stats.size);
+  return true;
 }
-
-/** Files created by another user cannot be trusted, or cannot be changed. */
-const isOwn = ({ uid }: Stats): boolean => process.getuid === undefined || uid === process.getuid();
 
 /** For each file: its size as a double, and its SHA-256. */
 const FACT_BYTES = 40;

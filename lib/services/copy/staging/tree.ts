@@ -1,15 +1,18 @@
 /** The received part of a copy, staged next to its target: nothing leaves the staging folder until everything is complete. */
-import type { BigIntStats } from 'node:fs';
-import { chmod, lstat, lutimes, rmdir, utimes } from 'node:fs/promises';
-import { protocolError, systemCode } from '../../../errors.js';
+import fs, { type Stats } from 'node:fs';
+import { chmod, lstat, lutimes, rmdir, stat, unlink, utimes } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { protocolError, systemCode, VproxyError } from '../../../errors.js';
 import type { Turns } from '../../../util/concurrency.js';
 import { type FolderItem, FolderStack, readAny, readSorted } from '../folders.js';
 import { type KeptCount, type KeptLists, keptBytes } from '../kept-list.js';
-import { type CopyFiles, refused, removeTree, secondsOf, withPath } from '../system-files.js';
+import { type CopyFiles, refused, secondsOf, withPath } from '../system-files.js';
 import { type CopyEntry, requireLink } from '../tar/entry.js';
-import { compareNames, MAX_PATH_BYTES } from '../tar/names.js';
-import { type CopyTarget, requireReplaceable, statOf } from '../targets.js';
+import { compareNames, MAX_PATH_BYTES, showPath } from '../tar/names.js';
+import { type CopyTarget, placeOf, requireReplaceable, statOf } from '../targets.js';
 import type { Place } from './file.js';
+import { HeldFolder, isOwn } from './held-folder.js';
+import { removeTree } from './remove.js';
 
 /** A folder that lacks only its time and permissions. */
 interface ClosedFolder extends Place {
@@ -50,6 +53,8 @@ export class StagedTree {
   readonly #openCount: KeptCount;
   readonly #closed: ClosedFolder[] = [];
   readonly #closedCount: KeptCount;
+  /** The innermost of the folders that others may change leads to it: it is looked up once. */
+  #top: HeldFolder | null = null;
   #lastRoot = '';
   #rootCount = 0;
 
@@ -80,16 +85,21 @@ export class StagedTree {
     return place;
   }
 
-  async addFolder(entry: CopyEntry, place: Place): Promise<void> {
+  /** Resolves with the number of the folder's inode if it is the top of a part, which keeps it for as long as the folder is open. */
+  async addFolder(entry: CopyEntry, place: Place): Promise<number> {
     const { names, mode, mtimeNs } = entry;
-    this.#openCount.add(folderBytes(place));
     const isMerged =
       names.length === 1
         ? (this.#targets.get(names[0] ?? '')?.isMerged ?? false)
         : (this.#open.at(-1)?.isMerged ?? false) && (await statOf(place.shown, lstat)) !== null;
     await withPath(place.shown, () => this.#makeFolder(place.staged));
-    this.#open.push({ ...place, name: names.at(-1) ?? '', mode, mtimeNs, isMerged, lastName: '' });
-    this.#leftover.push(place.staged);
+    const top = names.length > 1 ? null : await withPath(place.shown, () => openMade(place));
+    if (top !== null) this.#top = top;
+    const staged = top?.path ?? place.staged;
+    this.#openCount.add(folderBytes({ ...place, staged }));
+    this.#open.push({ ...place, staged, name: names.at(-1) ?? '', mode, mtimeNs, isMerged, lastName: '' });
+    this.#leftover.push(staged);
+    return top === null ? 0 : (await top.stats()).ino;
   }
 
   addLink({ linkTarget, mtimeNs }: CopyEntry, { staged, shown }: Place): Promise<void> {
@@ -105,7 +115,15 @@ export class StagedTree {
     await this.#closeUpTo([]);
     await this.#jobs.idle();
     await this.#settleClosed();
+    await this.close();
     if (this.#rootCount < this.#targets.size) throw protocolError('copy: some announced files were not sent');
+  }
+
+  /** Call it once nothing is being written. */
+  async close(): Promise<void> {
+    const top = this.#top;
+    this.#top = null;
+    await top?.close();
   }
 
   #placeRoot(name: string, kind: CopyEntry['kind']): Place {
@@ -140,6 +158,10 @@ export class StagedTree {
     }
     this.#closedCount.add(bytes);
     this.#closed.push({ staged, shown, mode, mtimeNs });
+    if (this.#open.length > 0) return;
+    await this.#jobs.idle();
+    await this.#settleClosed();
+    await this.close();
   }
 
   #removeLeftover({ staged, shown }: Place, next: () => Promise<FolderItem | null>): Promise<void> {
@@ -161,7 +183,8 @@ export class StagedTree {
       await this.#options.files.mkdir(path);
     } catch (error) {
       if (systemCode(error) !== 'EEXIST' || !this.#options.isResumed) throw error;
-      if ((await lstat(path)).isDirectory()) return;
+      const stats = await lstat(path);
+      if (stats.isDirectory() && isOwn(stats)) return;
       await removeTree(path);
       await this.#options.files.mkdir(path);
     }
@@ -169,15 +192,61 @@ export class StagedTree {
 }
 
 /** The last check of a copy. Rejects with `copy-refused` if part of a target cannot be put into place. */
-export async function checkPlace({ path, stage, root }: CopyTarget): Promise<void> {
-  await checkTree(stage, path, root.kind);
+export const checkPlace = (target: CopyTarget): Promise<void> => withPath(target.path, () => checkTree(target));
+
+/** Puts a target into place, if its part has this inode: files replace files, and an existing folder is merged. */
+export async function placeTarget(target: CopyTarget, inode: number | undefined, files: CopyFiles): Promise<void> {
+  const { path, stage, isMerged } = target;
+  const requireOwn = (stats: Stats | null): void => {
+    if (stats?.ino === inode && stats !== null) return;
+    throw new VproxyError('copy-failed', `${showPath(path)}: another copy to this path has taken over`);
+  };
+  await withPath(path, async () => {
+    requireOwn(await statOf(stage, lstat));
+    if (!isMerged) return files.rename(stage, placeOf(target));
+    const from = await HeldFolder.open(stage);
+    try {
+      requireOwn(await from.stats());
+      const to = await HeldFolder.open(placeOf(target));
+      await mergeFolder(target, from, to, files).finally(() => to.close());
+    } finally {
+      await from.close();
+    }
+  });
 }
 
-/** Puts a target into place: files replace files, and an existing folder is merged. */
-export async function placeTarget(target: CopyTarget, files: CopyFiles): Promise<void> {
-  const { path, stage } = target;
-  await withPath(path, () => (target.isMerged ? mergeFolder(stage, path, files) : files.rename(stage, path)));
+/**
+ * Opens a folder that has just been made, unless somebody has put another one there. Where the file system gives what this user
+ * makes to another, such as NFS does for root, a new file tells to whom.
+ */
+async function openMade({ staged, shown }: Place): Promise<HeldFolder> {
+  const folder = await HeldFolder.open(staged);
+  try {
+    const stats = await folder.stats();
+    if (!isOwn(stats) && (await ownerOfNew(folder.path)) !== stats.uid) {
+      throw new VproxyError('copy-failed', `${showPath(shown)}: another user has put a folder there during the copy`);
+    }
+    await chmod(folder.path, 0o700);
+    return folder;
+  } catch (error) {
+    await folder.close();
+    throw error;
+  }
 }
+
+async function ownerOfNew(folder: string): Promise<number> {
+  const path = `${folder}/.vproxy-owner`;
+  const { O_CREAT, O_EXCL, O_WRONLY } = fs.constants;
+  const fd = await open(path, O_WRONLY | O_CREAT | O_EXCL, 0o600);
+  try {
+    return (await fstat(fd)).uid;
+  } finally {
+    await close(fd);
+    await unlink(path);
+  }
+}
+
+const [open, fstat, close] = [promisify(fs.open), promisify(fs.fstat), promisify(fs.close)];
 
 /** Sets a folder's time and permissions, after which nothing may be put into it. */
 async function completeFolder(path: string, mode: number, mtimeNs: bigint): Promise<void> {
@@ -185,10 +254,12 @@ async function completeFolder(path: string, mode: number, mtimeNs: bigint): Prom
   await chmod(path, mode);
 }
 
-async function checkTree(stage: string, path: string, kind: 'file' | 'folder' | 'link'): Promise<void> {
-  const stats = await statOf(path, lstat);
-  requireReplaceable(path, stats, kind);
-  if (stats === null || kind !== 'folder') return;
+async function checkTree(target: CopyTarget): Promise<void> {
+  const { stage, path, root } = target;
+  const top = placeOf(target);
+  const stats = await statOf(top, lstat);
+  requireReplaceable(path, stats, root.kind);
+  if (stats === null || root.kind !== 'folder') return;
   const folders = new FolderStack(readSorted);
   folders.push(stage);
   while (folders.depth > 0) {
@@ -198,49 +269,65 @@ async function checkTree(stage: string, path: string, kind: 'file' | 'folder' | 
       continue;
     }
     const staged = `${folders.path}/${item.name}`;
-    const place = path + staged.slice(stage.length);
-    const there = await statOf(place, lstat);
+    const below = staged.slice(stage.length);
+    const there = await statOf(top + below, lstat);
     const isFolder = item.kind === 'folder';
-    requireReplaceable(place, there, isFolder ? 'folder' : item.kind === 'link' ? 'link' : 'file');
+    requireReplaceable(path + below, there, isFolder ? 'folder' : item.kind === 'link' ? 'link' : 'file');
     if (isFolder && there !== null) folders.push(staged);
   }
 }
 
-/** Moves everything out of `stage` as it is read, then removes it. */
-async function mergeFolder(stage: string, path: string, files: CopyFiles): Promise<void> {
+/** Moves everything out of the part as it is read, then removes it. */
+async function mergeFolder(target: CopyTarget, from: HeldFolder, to: HeldFolder, files: CopyFiles): Promise<void> {
   const folders = new FolderStack(readAny);
-  const kept: BigIntStats[] = [];
-  const enter = async (folder: string): Promise<void> => {
-    kept.push(await lstat(folder, { bigint: true }));
-    await chmod(folder, 0o700);
-    folders.push(folder);
+  const names: string[] = [];
+  const kept: { readonly mode: number; readonly mtimeNs: bigint }[] = [];
+  const enter = async (): Promise<void> => {
+    const { mode, mtimeNs } = await stat(from.path, { bigint: true });
+    kept.push({ mode: Number(mode) & 0o7777, mtimeNs });
+    await chmod(from.path, 0o700);
+    folders.push(from.path);
   };
-  const leave = async (folder: string, to: string): Promise<void> => {
-    const { mode, mtimeNs } = kept.pop() as BigIntStats;
-    folders.pop();
-    await rmdir(folder);
-    await completeFolder(to, Number(mode) & 0o7777, mtimeNs);
+  const leave = async (): Promise<void> => {
+    const { mode, mtimeNs } = kept.pop() ?? { mode: 0, mtimeNs: 0n };
+    const name = names.pop();
+    if (name === undefined) {
+      await rmdir(target.stage);
+      folders.pop();
+      return completeFolder(to.path, mode, mtimeNs);
+    }
+    await from.up();
+    folders.pop(from.path);
+    await rmdir(`${from.path}/${name}`);
+    await to.up((path) => completeFolder(path, mode, mtimeNs));
   };
-  const move = async (from: string, to: string, { kind }: FolderItem): Promise<void> => {
-    if (kind !== 'folder') await files.rename(from, to);
-    else if ((await statOf(to, lstat)) === null) await moveFolder(from, to, files);
-    else await enter(from);
+  const move = async ({ name, kind }: FolderItem): Promise<void> => {
+    const [staged, place] = [`${from.path}/${name}`, `${to.path}/${name}`];
+    if (kind !== 'folder') return files.rename(staged, place);
+    if ((await statOf(place, lstat)) === null) return moveFolder(staged, place, files);
+    await from.down(name);
+    await to.down(name);
+    names.push(name);
+    await enter();
   };
-  await enter(stage);
+  await enter();
   while (folders.depth > 0) {
-    const folder = folders.path;
     const item = await folders.next();
-    const from = item === null ? folder : `${folder}/${item.name}`;
-    const to = path + from.slice(stage.length);
-    await withPath(to, () => (item === null ? leave(folder, to) : move(from, to, item)));
+    const shown = [target.path, ...names, ...(item === null ? [] : [item.name])].join('/');
+    await withPath(shown, () => (item === null ? leave() : move(item)));
   }
 }
 
 /** The system moves a folder into another one only if the user may write to the folder itself. */
-async function moveFolder(from: string, to: string, files: CopyFiles): Promise<void> {
-  const { mode } = await lstat(from);
-  const isWritable = (mode & 0o200) !== 0;
-  if (!isWritable) await chmod(from, 0o700);
-  await files.rename(from, to);
-  if (!isWritable) await chmod(to, mode & 0o7777);
+async function moveFolder(staged: string, place: string, files: CopyFiles): Promise<void> {
+  const folder = await HeldFolder.open(staged);
+  try {
+    const { mode } = await folder.stats();
+    const isWritable = (mode & 0o200) !== 0;
+    if (!isWritable) await chmod(folder.path, 0o700);
+    await files.rename(staged, place);
+    if (!isWritable) await chmod(folder.path, mode & 0o7777);
+  } finally {
+    await folder.close();
+  }
 }

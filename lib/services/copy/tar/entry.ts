@@ -53,7 +53,8 @@ export function entryHeader(entry: CopyEntry): TarHeader {
     // tar-stream treats a mode of 0 as missing.
     mode: mode | S_IFREG,
     size: bytes - offset,
-    mtime: new Date(Number(mtimeNs / 1_000_000n)),
+    // The header has room for 32 bits, and the next line for the rest.
+    mtime: new Date(mtimeNs < 0n || mtimeNs >= BILLION << 31n ? 0 : Number(mtimeNs / 1_000_000n)),
     ...(kind === 'link' ? { linkname: linkTarget } : {}),
     pax,
   };
@@ -105,7 +106,7 @@ function formatTime(ns: bigint): string {
 }
 
 function parseTime(text: string | undefined): bigint | null {
-  const [, sign = '', seconds = '', fraction = ''] = /^(-?)(\d{1,12})(?:\.(\d{1,9}))?$/.exec(text ?? '') ?? [];
+  const [, sign = '', seconds = '', fraction = ''] = /^(-?)(\d{1,19})(?:\.(\d{1,9}))?$/.exec(text ?? '') ?? [];
   if (seconds === '') return null;
   const ns = BigInt(seconds) * BILLION + BigInt(fraction.padEnd(9, '0'));
   return sign === '' ? ns : -ns;

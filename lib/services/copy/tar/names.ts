@@ -6,9 +6,11 @@ export const MAX_PATH_BYTES = 4096;
 /** A path, escaped for messages. */
 export const showPath = (path: string): string => escapeText(path, MAX_PATH_BYTES);
 
-/** Whether a value is the name of a single file in a folder. */
+/** Whether a value is the name of a single file in a folder, which half a character would not be on the disk. */
 export function isPlainName(value: unknown): value is string {
-  return typeof value === 'string' && value !== '' && value !== '.' && value !== '..' && !/[/\0]/.test(value);
+  return (
+    typeof value === 'string' && value !== '' && value !== '.' && value !== '..' && !/[/\0]|\p{Surrogate}/u.test(value)
+  );
 }
 
 /** Orders names in a folder by their bytes. */
