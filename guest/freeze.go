@@ -79,7 +79,7 @@ func (s *freezeService) serve(st *stream) {
 	}
 	result, failed := s.freeze(ctx, st, paths, time.Duration(forMs)*time.Millisecond, answer)
 	if failed != nil {
-		logLine(logWarn, "freeze-failed", "cannot freeze file systems: %s", failed.message)
+		logLine(logWarn, "freeze-failed", "freeze of file systems failed: %s", failed.message)
 		answer(freezeFailed, fields{"message": cut(failed.message, 1024)})
 	} else {
 		answer(freezeThawed, result)
@@ -95,13 +95,19 @@ func (s *freezeService) freeze(ctx context.Context, st *stream, paths []string, 
 		return nil, failf("freeze-failed", "file systems are frozen already; vproxy thaw ends that")
 	}
 	defer s.current.Store(nil)
-	if paths, failed = chooseMounts(readFile("/proc/self/mountinfo"), paths); failed != nil {
+	mounts, failed := chooseMounts(readFile("/proc/self/mountinfo"), paths)
+	if failed != nil {
 		return nil, failed
 	}
 	defer runHooks(context.Background(), s.hooks, "thaw")
 	if failed = runHooks(ctx, s.hooks, "freeze"); failed != nil {
 		return nil, failed
 	}
+	defer closeMounts(mounts)
+	if failed = openMounts(mounts); failed != nil {
+		return nil, failed
+	}
+	paths = pathsOf(mounts)
 	list := escape(strings.Join(paths, ", "), 512)
 	logLine(logInfo, "freezing", "freezing %s for at most %s", list, strings.Replace(most.String(), "m0s", "m", 1))
 	for tries := 0; tries == 0 || len(log.lines) > 0 && tries < 20; tries++ { // so that it is written
@@ -109,7 +115,7 @@ func (s *freezeService) freeze(ctx context.Context, st *stream, paths []string, 
 	}
 	isFrozen.Store(true)
 	defer isFrozen.Store(false)
-	cause, held, failed := hold(ctx, paths, most, func() {
+	cause, held, failed := hold(ctx, mounts, most, func() {
 		history.note(&history.frozen)
 		answer(freezeFrozen, fields{"paths": paths})
 	})
@@ -127,12 +133,17 @@ func (s *freezeService) freeze(ctx context.Context, st *stream, paths []string, 
 }
 
 // hold freezes file systems until ctx is done or the time is over, through a child that thaws them whatever becomes of this
-// process. It calls ready once all are frozen, and returns once none is.
-func hold(ctx context.Context, paths []string, most time.Duration, ready func()) (cause string, heldMs float64,
+// process. Both have them open, so that this process thaws them if the child is killed. It calls ready once all are frozen,
+// and returns once none is.
+func hold(ctx context.Context, mounts []mount, most time.Duration, ready func()) (cause string, heldMs float64,
 	failed *failure) {
 	began, command := time.Now(), exec.Command("/proc/self/exe")
-	command.Args = append([]string{freezerName, strconv.FormatInt(most.Milliseconds(), 10)}, paths...)
-	command.Dir, command.SysProcAttr = "/", &syscall.SysProcAttr{Setsid: true}
+	command.Args = append([]string{freezerName, strconv.FormatInt(most.Milliseconds(), 10)}, pathsOf(mounts)...)
+	for _, each := range mounts {
+		command.ExtraFiles = append(command.ExtraFiles, each.folder)
+	}
+	command.Dir = "/"
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, AmbientCaps: freezerCapabilities()}
 	input, err := command.StdinPipe()
 	var output io.Reader
 	if err == nil {
@@ -160,34 +171,41 @@ func hold(ctx context.Context, paths []string, most time.Duration, ready func())
 	}
 	command.Wait()
 	switch {
-	case word == "thawed" && frozen == len(paths):
+	case word == "thawed" && frozen == len(mounts):
 		return rest, milliseconds(time.Since(began)), nil
 	case word == "thawed":
 		rest = "the time was over before everything was frozen"
 	case word != "failed":
-		thawAll(paths[:least(frozen+1, len(paths))])
-		rest = "the process that froze them was killed; all are thawed"
+		rest = thawAll(mounts[:least(frozen+1, len(mounts))], false)
+		if rest == "" {
+			rest = "all are thawed"
+		}
+		rest = "the process that froze them was killed; " + rest
 	}
 	return "", 0, failf("freeze-failed", "%s", rest)
 }
 
-// runFreezer is the process that freezes file systems, in order. It thaws them when its time is over, at the end of its
-// input, at SIGTERM, and when its parent is dead, and reports each step in a line. It must write to nothing else.
+// runFreezer is the process that freezes file systems, in order: its descriptors from 3 on. It thaws them when its time is
+// over, at the end of its input, at SIGTERM, and when its parent is dead, and reports each step in a line. It must write to
+// nothing else.
 func runFreezer(args []string) int {
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
 	terminated, ended, steps := make(chan os.Signal, 1), make(chan struct{}), make(chan error)
 	signal.Notify(terminated, syscall.SIGTERM)
 	most, _ := strconv.Atoi(args[0])
 	late := time.After(time.Duration(most) * time.Millisecond)
-	// The pipe of a killed parent stays open while one of its threads waits in a write.
+	// The pipe of a killed parent stays open while one of its threads waits in a write. Its number is taken until then.
 	parent := fmt.Sprintf("/proc/%d/stat", os.Getppid())
 	looks := time.NewTicker(freezerLook)
 	go func() {
 		io.Copy(io.Discard, os.Stdin)
 		close(ended)
 	}()
-	paths, frozen, cause := args[1:], 0, ""
-	freezeNext := func() { go func(path string) { steps <- control(path, freezeRequest) }(paths[frozen]) }
+	mounts, frozen, cause := []mount{}, 0, ""
+	for index, path := range args[1:] {
+		mounts = append(mounts, mount{path: path, folder: os.NewFile(uintptr(3+index), path)})
+	}
+	freezeNext := func() { go func(each mount) { steps <- each.control(freezeRequest) }(mounts[frozen]) }
 	freezeNext()
 	for cause == "" {
 		select {
@@ -203,58 +221,101 @@ func runFreezer(args []string) int {
 			}
 		case err := <-steps:
 			if err != nil {
-				thawAll(paths[:frozen])
-				fmt.Printf("failed %s: %s\n", escape(paths[frozen], 200), describe(err))
+				why := escape(mounts[frozen].path, 200) + ": " + describe(err)
+				if left := thawAll(mounts[:frozen], true); left != "" {
+					why += "; " + left
+				}
+				fmt.Println("failed", why)
 				return 1
 			}
 			fmt.Println("frozen")
-			if frozen++; frozen == len(paths) {
+			if frozen++; frozen == len(mounts) {
 				fmt.Println("ready")
 			} else {
 				freezeNext()
 			}
 		}
 	}
-	thawAll(paths[:frozen])
-	if frozen < len(paths) && <-steps == nil { // it may have waited for one of the others
-		thawAll(paths[frozen : frozen+1])
+	why := thawAll(mounts[:frozen], true)
+	if frozen < len(mounts) && <-steps == nil { // it may have waited for one of the others
+		why += thawAll(mounts[frozen:frozen+1], true)
+	}
+	if why != "" {
+		fmt.Println("failed", why)
+		return 1
 	}
 	fmt.Println("thawed", cause)
 	return 0
 }
 
-// thawAll thaws file systems in the reverse order. It tries for 5 s, unless one is not frozen.
-func thawAll(paths []string) {
-	for tries, isDone := 0, false; !isDone && tries < 50; tries++ {
-		isDone = true
-		for index := len(paths) - 1; index >= 0; index-- {
-			if err := control(paths[index], thawRequest); err != nil && !errors.Is(err, syscall.EINVAL) {
-				isDone = false
+// thawAll thaws file systems in the reverse order, for 5 s, and returns which ones it could not thaw. If all must be frozen,
+// these include one that another program has thawed.
+func thawAll(mounts []mount, mustBeFrozen bool) (why string) {
+	for tries := 0; len(mounts) > 0; tries++ {
+		var rest []mount
+		for index := len(mounts) - 1; index >= 0; index-- {
+			each := mounts[index]
+			err := each.control(thawRequest)
+			isOther := errors.Is(err, syscall.EINVAL) // not frozen
+			switch {
+			case err == nil || isOther && !mustBeFrozen:
+			case isOther:
+				why += "; " + escape(each.path, 200) + ": another program had thawed it"
+			case tries == 50:
+				why += "; " + escape(each.path, 200) + ": still frozen: " + describe(err)
+			default:
+				rest = append([]mount{each}, rest...)
 			}
 		}
-		if !isDone {
+		if mounts = rest; len(mounts) > 0 {
 			time.Sleep(100 * time.Millisecond)
 		}
 	}
+	return strings.TrimPrefix(why, "; ")
 }
 
-// control freezes or thaws a file system.
-func control(path string, request uintptr) error {
-	folder, err := os.OpenFile(path, syscall.O_DIRECTORY, 0)
-	if err != nil {
-		return err
-	}
-	defer folder.Close()
-	if err = ioctl(folder, request, new(int32)); err == syscall.EPERM {
+// mount is a mounted file system: a line of /proc/self/mountinfo.
+type mount struct {
+	id, device, path string
+	isFreezable      bool     // and may be written
+	folder           *os.File // nil: not open
+}
+
+// control freezes or thaws it, through its descriptor: its path may lead elsewhere by now.
+func (m mount) control(request uintptr) error {
+	err := ioctl(m.folder, request, new(int32))
+	if err == syscall.EPERM {
 		return errors.New("needs CAP_SYS_ADMIN (docs/restore.md)")
 	}
 	return err
 }
 
-// mount is a mounted file system: a line of /proc/self/mountinfo.
-type mount struct {
-	device, path string
-	isFreezable  bool // and may be written
+// openMounts opens mount points, each of which must still be the one of the table.
+func openMounts(mounts []mount) *failure {
+	for index := range mounts {
+		each, err := &mounts[index], error(nil)
+		if each.folder, err = os.OpenFile(each.path, syscall.O_DIRECTORY, 0); err != nil {
+			return failf("freeze-failed", "%s: %s", escape(each.path, 200), describe(err))
+		}
+		info := readFile(fmt.Sprintf("/proc/self/fdinfo/%d", each.folder.Fd()))
+		if id := found(`^mnt_id:\s*(\d+)$`, info); id != "" && id != each.id { // none before Linux 3.15
+			return failf("freeze-failed", "%s: mounts have just changed", escape(each.path, 200))
+		}
+	}
+	return nil
+}
+
+func closeMounts(mounts []mount) {
+	for _, each := range mounts {
+		each.folder.Close()
+	}
+}
+
+func pathsOf(mounts []mount) (paths []string) {
+	for _, each := range mounts {
+		paths = append(paths, each.path)
+	}
+	return paths
 }
 
 func parseMounts(text string) (mounts []mount) {
@@ -265,16 +326,17 @@ func parseMounts(text string) (mounts []mount) {
 			continue
 		}
 		path, _ := strconv.Unquote(`"` + strings.ReplaceAll(words[4], `"`, `\"`) + `"`) // \040 is a space
-		mounts = append(mounts, mount{words[2], path, isWord(more[0], freezableTypes) && strings.HasPrefix(more[1], "/dev/") &&
-			!isAmong("ro", strings.Split(more[2], ","))})
+		mounts = append(mounts, mount{id: words[0], device: words[2], path: path,
+			isFreezable: isWord(more[0], freezableTypes) && strings.HasPrefix(more[1], "/dev/") &&
+				!isAmong("ro", strings.Split(more[2], ","))})
 	}
 	return mounts
 }
 
 // chooseMounts returns the mount points to freeze, in order: what was mounted last is first, since it may lie on what was
 // mounted before. With none wanted, these are all file systems that can be frozen and written.
-func chooseMounts(mountinfo string, wanted []string) (paths []string, failed *failure) {
-	mounts, ranks, visible, isTaken := parseMounts(mountinfo), map[string]int{}, map[string]string{}, map[string]bool{}
+func chooseMounts(mountinfo string, wanted []string) (chosen []mount, failed *failure) {
+	mounts, ranks, visible, isTaken := parseMounts(mountinfo), map[string]int{}, map[string]mount{}, map[string]bool{}
 	for index := len(mounts) - 1; index >= 0; index-- {
 		m := mounts[index]
 		// The rank of its first mount: a bind mount may be newer than what lies on its file system. A sandbox may list a
@@ -282,27 +344,27 @@ func chooseMounts(mountinfo string, wanted []string) (paths []string, failed *fa
 		if ranks[m.device] = index; strings.HasPrefix(m.device, "7:") {
 			ranks[m.device] += len(mounts)
 		}
-		if visible[m.path] == "" { // others are hidden below
-			visible[m.path] = m.device
+		if visible[m.path].id == "" { // others are hidden below
+			visible[m.path] = m
 		}
 	}
 	for index, path := range wanted {
-		if wanted[index] = filepath.Clean(path); visible[wanted[index]] == "" {
+		if wanted[index] = filepath.Clean(path); visible[wanted[index]].id == "" {
 			return nil, failf("freeze-failed", "%s: not a mount point", escape(path, 200))
 		}
 	}
 	for _, m := range mounts {
 		isWanted := isAmong(m.path, wanted) || len(wanted) == 0 && m.isFreezable
-		if isWanted && visible[m.path] == m.device && !isTaken[m.device] {
+		if isWanted && visible[m.path] == m && !isTaken[m.device] {
 			isTaken[m.device] = true
-			paths = append(paths, m.path)
+			chosen = append(chosen, m)
 		}
 	}
-	sort.Slice(paths, func(a, b int) bool { return ranks[visible[paths[a]]] > ranks[visible[paths[b]]] })
-	if len(paths) == 0 {
+	sort.Slice(chosen, func(a, b int) bool { return ranks[chosen[a].device] > ranks[chosen[b].device] })
+	if len(chosen) == 0 {
 		return nil, failf("freeze-failed", "no file system here can be frozen")
-	} else if len(paths) > maxFreezePaths || len(encode(paths)) > maxFreezeBytes-64 {
+	} else if len(chosen) > maxFreezePaths || len(encode(pathsOf(chosen))) > maxFreezeBytes-64 {
 		return nil, failf("freeze-failed", "too many file systems (max %d); name those to freeze", maxFreezePaths)
 	}
-	return paths, nil
+	return chosen, nil
 }

@@ -58,8 +58,8 @@ func TestMounts(t *testing.T) {
 		if each.wanted != "" {
 			wanted = strings.Split(each.wanted, ",")
 		}
-		paths, failed := chooseMounts(mountinfo, wanted)
-		got := strings.Join(paths, ",")
+		mounts, failed := chooseMounts(mountinfo, wanted)
+		got := strings.Join(pathsOf(mounts), ",")
 		if failed != nil {
 			got = "!" + failed.message
 		}
@@ -75,9 +75,9 @@ func TestMounts(t *testing.T) {
 		// A sandbox lists a loop device before what it lies on.
 		"1 1 7:0 / /loop rw - ext4 /dev/loop0 rw\n2 1 8:1 / /disk rw - ext4 /dev/sda rw": "[/loop /disk]",
 		many: "too many file systems"} {
-		if paths, failed := chooseMounts(text, nil); failed == nil && fmt.Sprint(paths) != want ||
+		if mounts, failed := chooseMounts(text, nil); failed == nil && fmt.Sprint(pathsOf(mounts)) != want ||
 			failed != nil && !strings.HasPrefix(failed.message, want) {
-			t.Error(want, paths, failed)
+			t.Error(want, mounts, failed)
 		}
 	}
 }
@@ -159,8 +159,25 @@ func mountTest(t *testing.T, image, place string) string {
 			time.Sleep(100 * time.Millisecond)
 		}
 	})
-	t.Cleanup(func() { thawAll([]string{place}) })
+	each := opened(t, place)
+	t.Cleanup(func() {
+		thawAll(each, false)
+		closeMounts(each)
+	})
 	return place
+}
+
+// opened returns open mount points.
+func opened(t *testing.T, paths ...string) (mounts []mount) {
+	t.Helper()
+	for _, path := range paths {
+		folder, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mounts = append(mounts, mount{path: path, folder: folder})
+	}
+	return mounts
 }
 
 // mountNested mounts an ext4, and one on a file in it.
@@ -289,8 +306,9 @@ func TestFreeze(t *testing.T) {
 	}
 
 	// Another program has frozen one of them, which stays frozen; the first one is thawed.
-	control(other, freezeRequest)
-	time.AfterFunc(10*time.Second, func() { thawAll([]string{other}) })
+	others := opened(t, other)
+	defer closeMounts(others)
+	others[0].control(freezeRequest)
 	busy := freezeStream(t, host, freezeOf(1000, other, outer))
 	if text := expect(t, busy, freezeFailed, "message"); text != other+": device or resource busy" {
 		t.Error(text)
@@ -299,7 +317,7 @@ func TestFreeze(t *testing.T) {
 	if err := os.WriteFile(outer+"/file", nil, 0o600); err != nil {
 		t.Error(err)
 	}
-	thawAll([]string{other})
+	thawAll(others, true)
 	mustEnd(t, writer, time.Second)
 	os.WriteFile(s.hooks+"/20-refuse", []byte("#!/bin/sh\necho no room >&2\n[ $1 = thaw ]\n"), 0o700)
 	refused := freezeStream(t, host, freezeOf(1000, inner))
@@ -326,6 +344,9 @@ func TestWrongOrder(t *testing.T) {
 	os.WriteFile(inner+"/dirty", make([]byte, 1<<20), 0o600)
 	freezer := exec.Command("/proc/self/exe")
 	freezer.Args = []string{freezerName, "1500", outer, inner}
+	mounts := opened(t, outer, inner)
+	defer closeMounts(mounts)
+	freezer.ExtraFiles = []*os.File{mounts[0].folder, mounts[1].folder}
 	stdin, _ := freezer.StdinPipe()
 	began := time.Now()
 	output, err := freezer.Output()
@@ -344,6 +365,8 @@ func TestFreezeLife(t *testing.T) {
 	folder := t.TempDir()
 	other := mountTest(t, folder+"/other.img", folder+"/other")
 	outer, _ := mountNested(t)
+	others := opened(t, other)
+	defer closeMounts(others)
 	for _, each := range []struct {
 		signal syscall.Signal
 		log    string
@@ -351,8 +374,7 @@ func TestFreezeLife(t *testing.T) {
 	}{{syscall.SIGTERM, outer + "/log", false}, {syscall.SIGKILL, outer + "/log", false}, {syscall.SIGKILL, other + "/log", true}} {
 		log, _ := os.Create(each.log)
 		if each.hangs {
-			control(other, freezeRequest)
-			time.AfterFunc(10*time.Second, func() { thawAll([]string{other}) })
+			others[0].control(freezeRequest)
 		}
 		guest := exec.Command("/proc/self/exe")
 		guest.Args = []string{"vproxy-guest", "-c", "stdio:", "--allow-freeze"}
@@ -373,7 +395,7 @@ func TestFreezeLife(t *testing.T) {
 		writer := startWriter(t, outer)
 		guest.Process.Signal(each.signal)
 		mustEnd(t, writer, 2*time.Second)
-		thawAll([]string{other})
+		thawAll(others, false)
 		guest.Wait()
 		log.Close()
 		text := readFile(each.log)
@@ -381,5 +403,52 @@ func TestFreezeLife(t *testing.T) {
 		if !each.hangs && !isSaid || strings.Contains(text, "thawed file systems after ") != (each.signal == syscall.SIGTERM) {
 			t.Error(each, text)
 		}
+	}
+}
+
+// TestThawByDescriptor: what is mounted over a file system meanwhile, or over its folder, is not thawed in its place; it cannot be
+// unmounted; and another program's thaw is a failure, whoever notices it.
+func TestThawByDescriptor(t *testing.T) {
+	outer, inner := mountNested(t)
+	machine, host := pair(t)
+	machine.services["freeze"] = (&freezeService{hooks: t.TempDir()}).serve
+	begin := func() *stream {
+		t.Helper()
+		st := freezeStream(t, host, freezeOf(10_000, outer, inner))
+		expect(t, st, freezeFrozen, "paths")
+		return st
+	}
+	for _, place := range []string{inner, filepath.Dir(inner)} {
+		for _, isKilled := range []bool{false, true} {
+			st, writer := begin(), startWriter(t, inner)
+			if err := syscall.Unmount(inner, 0); err != syscall.EBUSY {
+				t.Error(err)
+			}
+			if err := syscall.Mount("tmpfs", place, "tmpfs", 0, ""); err != nil {
+				t.Fatal(err)
+			}
+			if isKilled {
+				syscall.Kill(freezers()[0], syscall.SIGKILL)
+				mustEnd(t, writer, time.Second)
+				if text := expect(t, st, freezeFailed, "message"); text != "the process that froze them was killed; all are thawed" {
+					t.Error(text)
+				}
+			} else {
+				st.CloseWrite()
+				mustEnd(t, writer, time.Second)
+				expect(t, st, freezeThawed, "cause")
+			}
+			syscall.Unmount(place, 0)
+			st.CloseWrite()
+			st.waitEnd()
+		}
+	}
+	mounts := opened(t, outer)
+	defer closeMounts(mounts)
+	st := begin()
+	mounts[0].control(thawRequest)
+	st.CloseWrite()
+	if text := expect(t, st, freezeFailed, "message"); text != outer+": another program had thawed it" {
+		t.Error(text)
 	}
 }

@@ -108,7 +108,11 @@ export const ERROR_CODES = {
     73,
     'A copy contains what no copy may, such as a device or a path out of it, or something else is in its place.',
   ),
-  'freeze-failed': lasting('stream', 74, 'File systems could not be frozen; none of them is.'),
+  'freeze-failed': lasting(
+    'stream',
+    74,
+    'File systems could not be frozen or thawed; none is frozen unless the message names it.',
+  ),
 } as const satisfies Record<string, ErrorRow>;
 
 /** A code of the table. */

@@ -1,6 +1,8 @@
 /** The mounted file systems of this machine: /proc/self/mountinfo (proc_pid_mountinfo(5)). */
 
 export interface Mount {
+  /** The number of the mount; a later one at the same place has another. */
+  readonly mountId: string;
   /** The device, as `MAJOR:MINOR`: the same for all mounts of one file system. */
   readonly id: string;
   readonly mountPoint: string;
@@ -16,13 +18,13 @@ export function parseMounts(text: string): Mount[] {
   const mounts = new Map<string, Mount>();
   for (const line of text.split('\n')) {
     const [before = '', after = ''] = line.split(' - ');
-    const [, , id = '', , point = ''] = before.split(' ');
+    const [mountId = '', , id = '', , point = ''] = before.split(' ');
     const [type = '', source = '', options = ''] = after.split(' ');
     if (point === '' || type === '') continue;
     const mountPoint = unescapeOctal(point);
     mounts.delete(mountPoint);
     const isReadOnly = options.split(',').includes('ro');
-    mounts.set(mountPoint, { id, mountPoint, type, source: unescapeOctal(source), isReadOnly });
+    mounts.set(mountPoint, { mountId, id, mountPoint, type, source: unescapeOctal(source), isReadOnly });
   }
   return [...mounts.values()];
 }

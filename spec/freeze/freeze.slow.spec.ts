@@ -2,7 +2,7 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { AS_GUEST, buildGuest } from '../guest-program/build.js';
 import { temporaryFolder } from '../helpers/files.js';
@@ -86,6 +86,36 @@ for (const [name, guestOptions] of [
     t.is((await call(pair, 'freeze', outer, '--', 'sh', '-c', 'exit 3')).code, 3);
     const none = await call(pair, 'freeze', `${outer}/none`);
     t.deepEqual([none.code, /not a mount point/.test(none.stderr)], [74, true], none.stderr);
+  });
+
+  withLoop(
+    `${name}: what was frozen is thawed, whatever is mounted over it or over its folder, also if what holds it is killed`,
+    async (t) => {
+      const [outer, inner] = mountTwo(t);
+      const pair = await start(t);
+      for (const place of [outer, dirname(outer)])
+        for (const isKilled of [false, true]) {
+          t.is((await call(pair, 'freeze', outer, inner, '--for', '60')).code, 0);
+          const { written } = await writeIn(inner);
+          t.regex(spawnSync('umount', [inner], { encoding: 'utf8' }).stderr, /busy/);
+          execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', place]);
+          if (isKilled) pkill('KILL', outer);
+          const thawed = await call(pair, 'thaw');
+          t.deepEqual([thawed.code, /killed/.test(thawed.stderr)], [isKilled ? 74 : 0, isKilled], thawed.stderr);
+          execFileSync('umount', [place]);
+          t.deepEqual(await written, [0, null]);
+        }
+    },
+  );
+
+  withLoop(`${name}: a file system that another program has thawed is named, and the freeze failed`, async (t) => {
+    const [outer, inner] = mountTwo(t);
+    const pair = await start(t);
+    const { code, stderr } = await call(pair, 'freeze', outer, inner, '--', 'fsfreeze', '--unfreeze', outer);
+    t.is(code, 74);
+    t.true(stderr.includes(`${outer}: another program had thawed it`), stderr);
+    await pair.guest.waitForLine(/freeze of file systems failed.*another program/);
+    t.is((await call(pair, 'freeze', outer, inner, '--', 'true')).code, 0);
   });
 
   withLoop(`${name}: thaws when it is killed, and when what holds it is killed`, async (t) => {

@@ -13,8 +13,9 @@ import { freezableMachine, MOUNTS } from '../helpers/freezable-machine.js';
 import { eventually } from '../helpers/time.js';
 
 test('file systems that can be frozen and written are chosen once each, the newest first, but those on files before', (t) => {
-  t.deepEqual(chooseFileSystems(MOUNTS, []), ['/srv/a b', '/srv', '/']);
-  t.deepEqual(chooseFileSystems(MOUNTS, ['/srv/', '/srv/a b']), ['/srv/a b', '/srv']);
+  const chosen = (paths: readonly string[]) => chooseFileSystems(MOUNTS, paths).map(({ mountPoint }) => mountPoint);
+  t.deepEqual(chosen([]), ['/srv/a b', '/srv', '/']);
+  t.deepEqual(chosen(['/srv/', '/srv/a b']), ['/srv/a b', '/srv']);
   t.throws(() => chooseFileSystems(MOUNTS, ['/srv/none']), { message: '/srv/none: not a mount point' });
   t.throws(() => chooseFileSystems('', []), { message: 'no file system here can be frozen' });
 });
@@ -62,11 +63,23 @@ test.serial('R-FREEZE-3: a thaw whose time was over is told, and logged as a war
   const { signal } = new AbortController();
   const frozen = await FreezeCall.begin(near, { paths: [], forMs: 10_000 }, { clock: vm.clock, signal });
   vm.clock.advance(10_000);
-  vm.thawed.resolve('time');
+  vm.thawed.resolve({ cause: 'time', failure: null });
   // Also if nobody asks.
   await eventually(() => near.closed && far.closed);
   t.deepEqual(await frozen.thaw(), { heldMs: 10_000, cause: 'time' });
   t.is(vm.messages().at(-1), 'thawed: thawed file systems after 10.0 s (time was over)');
+});
+
+test.serial('R-FREEZE-3: a thaw that failed is told, and logged, with its reason', async (t) => {
+  const vm = freezableMachine(t);
+  const frozen = await call(vm, { paths: ['/srv'] });
+  vm.clock.advance(1000);
+  vm.thawed.resolve({ cause: 'asked', failure: '/srv: still frozen: Input/output error' });
+  await t.throwsAsync(frozen.thaw(), { code: 'freeze-failed', message: '/srv: still frozen: Input/output error' });
+  t.is(
+    vm.messages().at(-1),
+    'freeze-failed: freeze of file systems failed after 1.0 s: /srv: still frozen: Input/output error',
+  );
 });
 
 test.serial('a second freeze is refused, whatever the channel; a host that goes away thaws', async (t) => {

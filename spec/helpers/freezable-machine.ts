@@ -33,10 +33,10 @@ export function freezableMachine(t: ExecutionContext) {
   const state = { failure: null as string | null };
   const service = new FreezeService({
     ...{ clock, hooks, mountinfo, log: (event) => void events.push(event) },
-    freeze(paths, forMs) {
+    freeze(mounts, forMs) {
       if (state.failure !== null) return Promise.reject(new VproxyError('freeze-failed', state.failure));
-      calls.push([paths, forMs]);
-      return Promise.resolve({ thawed: thawed.promise, thaw: () => thawed.resolve('asked') });
+      calls.push([mounts.map(({ mountPoint }) => mountPoint), forMs]);
+      return Promise.resolve({ thawed: thawed.promise, thaw: () => thawed.resolve({ cause: 'asked', failure: null }) });
     },
   });
   t.teardown(() => service.stop());

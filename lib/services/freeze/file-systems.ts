@@ -14,7 +14,7 @@ export const FREEZABLE_TYPES: readonly string[] = [
  * The mount points to freeze, in order: what was mounted last is first, since it may lie on what was mounted before. `paths`
  * limits them; with none, all that can be frozen and written. Throws `freeze-failed`.
  */
-export function chooseFileSystems(mountinfo: string, paths: readonly string[]): string[] {
+export function chooseFileSystems(mountinfo: string, paths: readonly string[]): Mount[] {
   const mounts = parseMounts(mountinfo);
   const wanted = paths.map((path) => normalize(path).replace(/(?<=.)\/$/, ''));
   for (const path of wanted)
@@ -30,8 +30,7 @@ export function chooseFileSystems(mountinfo: string, paths: readonly string[]): 
   if (byDevice.size > MAX_FREEZE_PATHS)
     throw new VproxyError('freeze-failed', `too many file systems (max ${MAX_FREEZE_PATHS}); name those to freeze`);
   const newest = [...byDevice.values()].reverse();
-  const ordered = [...newest.filter(isOnFile), ...newest.filter((mount) => !isOnFile(mount))];
-  return ordered.map(({ mountPoint }) => mountPoint);
+  return [...newest.filter(isOnFile), ...newest.filter((mount) => !isOnFile(mount))];
 }
 
 /** In a mount namespace of its own, the order of the table is not that of the mounts. */

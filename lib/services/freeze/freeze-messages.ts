@@ -29,7 +29,7 @@ export const MAX_FREEZE_PATHS = 64;
 
 const MAX_PATH_LENGTH = 4096;
 
-const MAX_MESSAGE_LENGTH = 1024;
+export const MAX_MESSAGE_LENGTH = 1024;
 
 export interface FreezeRequest {
   /** Mount points; none: the machine chooses. */

@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
 import { holdWrites, releaseWrites } from '../../system/files/frozen-writes.js';
+import type { Mount } from '../../system/mounts.js';
 import type { Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
 import { formatDuration, formatElapsed } from '../../util/units.js';
@@ -17,6 +18,7 @@ import {
   FREEZE_KIND,
   type FreezeRequest,
   MAX_FREEZE_BYTES,
+  MAX_MESSAGE_LENGTH,
 } from './freeze-messages.js';
 import { type Frozen, freeze } from './freezer.js';
 
@@ -110,31 +112,32 @@ export class FreezeService {
     let paths = wanted;
     let frozen: TimedFrozen;
     try {
-      paths = chooseFileSystems(await readFile(mountinfo, 'utf8'), wanted);
-      frozen = await this.#begin(paths, forMs);
+      const mounts = chooseFileSystems(await readFile(mountinfo, 'utf8'), wanted);
+      paths = mounts.map(({ mountPoint }) => mountPoint);
+      frozen = await this.#begin(mounts, paths, forMs);
     } catch (error) {
       const { message } = toVproxyError(error);
-      log(makeEvent('freeze-failed', `cannot freeze file systems: ${message}`, { paths }));
+      log(makeEvent('freeze-failed', `${FAILED}: ${message}`, { paths }));
       fail(stream, message);
       return;
     }
     stream.write(encodeFreezeRecord(FREEZE_KIND.FROZEN, { paths }));
     void ended.then(() => frozen.thaw());
-    const cause = await frozen.thawed;
+    const { cause, failure } = await frozen.thawed;
     const heldMs = clock.now() - frozen.beganAtMs;
     releaseWrites();
-    const why = { asked: stream.destroyed ? 'the stream ended' : 'asked', time: 'time was over', killed: KILLED }[
-      cause
-    ];
-    const message = `thawed file systems after ${formatElapsed(heldMs)} (${why})`;
-    log(makeEvent('thawed', message, { paths, heldMs, cause }, cause === 'asked' ? 'info' : 'warn'));
+    if (failure === null) {
+      const why = cause === 'time' ? 'time was over' : stream.destroyed ? 'the stream ended' : 'asked';
+      const message = `thawed file systems after ${formatElapsed(heldMs)} (${why})`;
+      log(makeEvent('thawed', message, { paths, heldMs, cause }, cause === 'asked' ? 'info' : 'warn'));
+    } else log(makeEvent('freeze-failed', `${FAILED} after ${formatElapsed(heldMs)}: ${failure}`, { paths }));
     await this.#runHooks('thaw');
-    if (cause === 'killed') fail(stream, `${KILLED}; all are thawed`);
+    if (failure !== null) fail(stream, failure);
     else stream.end(encodeFreezeRecord(FREEZE_KIND.THAWED, { heldMs, cause }));
   }
 
-  /** Rejects with `freeze-failed`, when nothing is frozen and writes are allowed. */
-  async #begin(paths: readonly string[], forMs: number): Promise<TimedFrozen> {
+  /** Rejects with `freeze-failed`, when writes are allowed and nothing is frozen, or cannot be thawed. */
+  async #begin(mounts: readonly Mount[], paths: readonly string[], forMs: number): Promise<TimedFrozen> {
     const failure = await this.#runHooks('freeze');
     try {
       if (failure !== null) throw new VproxyError('freeze-failed', failure);
@@ -142,7 +145,7 @@ export class FreezeService {
       this.#options.log(makeEvent('freezing', list, { paths, forMs }));
       holdWrites();
       const beganAtMs = this.#options.clock.now();
-      const frozen = await this.#options.freeze(paths, forMs);
+      const frozen = await this.#options.freeze(mounts, forMs);
       machineHistory.freezes += 1;
       machineHistory.frozenAtMs = Date.now();
       return { ...frozen, beganAtMs };
@@ -160,12 +163,12 @@ export class FreezeService {
 
 type TimedFrozen = Frozen & { readonly beganAtMs: number };
 
-const KILLED = 'the process that froze them was killed';
+const FAILED = 'freeze of file systems failed';
 
 const ALREADY_FROZEN = 'file systems are frozen already; vproxy thaw ends that';
 
 function fail(stream: Duplex, message: string): void {
-  stream.end(encodeFreezeRecord(FREEZE_KIND.FAILED, { message }));
+  stream.end(encodeFreezeRecord(FREEZE_KIND.FAILED, { message: message.slice(0, MAX_MESSAGE_LENGTH) }));
 }
 
 async function endOf(records: AsyncGenerator): Promise<void> {

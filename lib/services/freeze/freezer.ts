@@ -1,49 +1,70 @@
 /**
  * Freezes file systems through a shell that is armed before the first freeze: it thaws when its time is over and when its input
- * ends, which it does however this process ends.
+ * ends, which it does however this process ends. Both have the file systems open, since a path may soon lead elsewhere.
  */
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { type ChildProcessByStdio, type SpawnOptions, spawn } from 'node:child_process';
+import { constants, promises as fs } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { VproxyError } from '../../errors.js';
+import { withCapabilities } from '../../system/capabilities.js';
+import { readText } from '../../system/files/optional-files.js';
+import type { Mount } from '../../system/mounts.js';
 import { spawned, startTurns } from '../../system/processes/children.js';
-import { runTool } from '../../system/processes/run-tool.js';
 import { deferred } from '../../util/concurrency.js';
-import { escapeText } from '../../util/escape.js';
+import { describeError, escapeText } from '../../util/escape.js';
 import type { ThawCause } from './freeze-messages.js';
 
-/** Why they were thawed; `killed`: what froze them was. */
-export type ThawEnd = ThawCause | 'killed';
+/** `failure`: another program thawed one of them, or what froze them was killed, or one cannot be thawed. */
+export interface ThawEnd {
+  readonly cause: ThawCause;
+  readonly failure: string | null;
+}
 
 /** Frozen file systems. */
 export interface Frozen {
-  /** Resolves when they are thawed; never rejects. */
+  /** Resolves when they are thawed, or cannot be; never rejects. */
   readonly thawed: Promise<ThawEnd>;
   /** Thaws them. */
   thaw(): void;
 }
 
-/** fsfreeze(8) may not be in the PATH of a service. That of busybox has only long options. */
-const SBIN = 'PATH=$PATH:/usr/sbin:/sbin';
+/** Its first descriptor of a file system: a shell uses those before. */
+const FIRST_FD = 10;
 
 /**
- * Its arguments: the seconds, the number of file systems, these in order, and these in the order of the thaw. Two processes
- * wait, and either one thaws if the other is killed: the inner one for the time and the end of the input, the outer one for the
- * inner one. An fsfreeze that does not return is waited for, while the inner one thaws the rest. SIGTERM, which a service manager
- * sends to all of them, thaws, and must not end an fsfreeze.
+ * Its arguments: the seconds, the number of file systems, their descriptors in order, and in the order of the thaw; or 0, 0, and
+ * those to thaw. fsfreeze(8) may not be in the PATH of a service, and that of busybox has only long options. Two processes wait, and either one thaws if the
+ * other is killed: the inner one for the time and the end of the input, the outer one for the inner one. Both say what they
+ * thawed. An fsfreeze that does not return is waited for, while the inner one thaws the rest. SIGTERM, which a service manager
+ * sends to all of them, thaws, and must not end an fsfreeze. The outer one is signalled only by its children, which look first.
  */
 const SCRIPT = `
-${SBIN}
+PATH=$PATH:/usr/sbin:/sbin
+LC_ALL=C
+export LC_ALL
 limit=$1 count=$2
 shift 2
 frozen=$count
 thaw() {
   trap '' TERM
   skip=$((2 * count - frozen))
-  for path; do
-    if [ "$skip" -gt 0 ]; then skip=$((skip - 1)); else fsfreeze --unfreeze "$path" 2> /dev/null; fi
+  for fd; do
+    if [ "$skip" -gt 0 ]; then
+      skip=$((skip - 1))
+    elif message=$(fsfreeze --unfreeze "/proc/self/fd/$fd" 2>&1); then
+      echo "let $fd"
+    else
+      echo "kept $fd $message"
+    fi
   done
 }
+has_parent() { read -r _ _ _ parent _ < /proc/self/stat && [ "$parent" = $$ ]; }
+if [ "$limit" -eq 0 ]; then
+  thaw "$@"
+  exit
+fi
 over=
 trap 'over=1' TERM
 trap '' HUP INT PIPE
@@ -53,29 +74,30 @@ exec 3<&0 < /dev/null
   cause=time
   if timeout "$limit" cat <&3 > /dev/null; then cause=asked; fi
   echo "cause $cause"
-  kill -TERM $$
+  if has_parent; then kill -TERM $$; fi
   thaw "$@"
 ) &
 inner=$!
-# The pipe of a killed parent stays open while one of its threads waits in a write.
+# The pipe of a killed parent stays open while one of its threads waits in a write; its number is taken until then.
 (
-  while kill -0 $$ && sleep 1 && read -r state < "/proc/$PPID/stat"; do
+  while sleep 1 && has_parent && read -r state < "/proc/$PPID/stat"; do
     case $state in *') Z '*) break ;; esac
   done
-  kill -TERM $$
+  if has_parent; then kill -TERM $$; fi
 ) > /dev/null 2>&1 &
 watch=$!
 frozen=0
-for path; do
+for fd; do
   if [ "$frozen" -eq "$count" ] || [ -n "$over" ]; then break; fi
-  if ! message=$(trap '' TERM; fsfreeze --freeze "$path" 2>&1); then
+  # Its copy of the output tells that it is not over when the shells are killed.
+  if ! { message=$(trap '' TERM; fsfreeze --freeze "/proc/self/fd/$fd" 2>&1); } 9>&1; then
     kill -KILL $inner
-    echo "failed $message"
+    echo "failed $fd $message"
     over=1
     break
   fi
   frozen=$((frozen + 1))
-  echo frozen
+  echo "frozen $fd"
 done
 if [ -z "$over" ]; then
   echo ready
@@ -83,61 +105,129 @@ if [ -z "$over" ]; then
 fi
 thaw "$@"
 kill $watch
-echo thawed
 `;
 
-/** Freezes mount points, in order. Rejects with `freeze-failed` when nothing is frozen any more. */
-export async function freeze(paths: readonly string[], forMs: number): Promise<Frozen> {
-  const args = [String(Math.floor(forMs / 1000)), String(paths.length), ...paths, ...[...paths].reverse()];
-  const start = (): ChildProcessByStdio<Writable, Readable, null> =>
-    spawn('/bin/sh', ['-c', SCRIPT, 'vproxy-freeze', ...args], {
-      cwd: '/',
-      detached: true,
-      stdio: ['pipe', 'pipe', 'ignore'],
-    });
-  const child = await spawned(await startTurns.queue(() => Promise.resolve(start())));
-  child.stdin.on('error', () => undefined);
-  const thaw = (): void => void child.stdin.end();
-  const ready = deferred();
-  const thawed = deferred<ThawEnd>();
-  let failure = 'the process that freezes was killed';
-  let cause: ThawEnd = 'killed';
-  let count = 0;
-  const end = (): void => {
-    ready.reject(new VproxyError('freeze-failed', escapeText(failure, MAX_MESSAGE_LENGTH)));
-    thawed.resolve(cause);
-  };
-  const heard: Readonly<Record<string, (rest: string) => void>> = {
-    frozen: () => void (count += 1),
-    ready: () => ready.resolve(),
-    failed: (message) => {
-      failure = message;
-      thaw();
-    },
-    cause(word) {
-      cause = word === 'time' ? 'time' : 'asked';
-      failure = 'the time was over before everything was frozen';
-    },
-    thawed: () => void (count = 0),
-  };
-  createInterface({ input: child.stdout })
-    .on('line', (line) => {
-      const [word = '', ...rest] = line.split(' ');
-      heard[word]?.(rest.join(' '));
-    })
-    // If both processes of the shell were killed, some are still frozen.
-    .once('close', () => void thawNow(paths.slice(0, count).reverse()).then(end));
-  await ready.promise;
-  return { thawed: thawed.promise, thaw };
+/** Freezes mounted file systems, in order. Rejects with `freeze-failed` when nothing is frozen, or what is cannot be thawed. */
+export async function freeze(mounts: readonly Mount[], forMs: number): Promise<Frozen> {
+  const folders: FileHandle[] = [];
+  const close = () => Promise.all(folders.map((folder) => folder.close()));
+  try {
+    for (const mount of mounts) folders.push(await openMount(mount));
+    const frozen = await freezeOpen(mounts, folders, forMs);
+    return { ...frozen, thawed: frozen.thawed.finally(close) };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }
 
-const MAX_MESSAGE_LENGTH = 300;
+/** Opens a mount point, unless another one is there by now. Rejects with `freeze-failed`. */
+async function openMount({ mountId, mountPoint }: Mount): Promise<FileHandle> {
+  const name = escapeText(mountPoint, 200);
+  const folder = await fs
+    .open(mountPoint, constants.O_RDONLY | constants.O_DIRECTORY)
+    .catch((error: unknown) => fail(`${name}: ${describeError(error)}`));
+  const [, openedId] = /^mnt_id:\s*(\d+)$/m.exec(readText(`/proc/self/fdinfo/${folder.fd}`)) ?? [];
+  if (openedId === mountId) return folder;
+  await folder.close();
+  return fail(`${name}: mounts have just changed`);
+}
 
-/** Limit on one thaw, in milliseconds. */
-const THAW_MS = 5000;
+async function freezeOpen(mounts: readonly Mount[], folders: readonly FileHandle[], forMs: number): Promise<Frozen> {
+  const fds = mounts.map((_mount, index) => String(FIRST_FD + index));
+  const nameOf = (fd: string): string => escapeText(mounts[fds.indexOf(fd)]?.mountPoint ?? fd, 200);
+  const ready = deferred();
+  const thawed = deferred<ThawEnd>();
+  /** Why those that are still frozen are. */
+  const frozen = new Map<string, string>();
+  const state = { failure: null as string | null, cause: null as ThawCause | null };
+  const heard: Readonly<Record<string, (fd: string, message: string) => void>> = {
+    frozen: (fd) => void frozen.set(fd, ''),
+    ready: () => ready.resolve(),
+    failed(fd, message) {
+      state.failure = `${nameOf(fd)}: ${reasonOf(message)}`;
+      child.stdin.end();
+    },
+    cause(word) {
+      state.cause = word === 'time' ? 'time' : 'asked';
+    },
+    let: (fd) => void frozen.delete(fd),
+    kept(fd, message) {
+      if (frozen.has(fd)) frozen.set(fd, reasonOf(message));
+    },
+  };
+  const hear = (line: string): void => {
+    const [word = '', fd = '', ...message] = line.split(' ');
+    heard[word]?.(fd, message.join(' '));
+  };
+  const end = (): void => {
+    const { failure, cause } = state;
+    const isKilled = failure === null && cause === null;
+    const texts: string[] = isKilled ? [KILLED] : [];
+    for (const [fd, why] of frozen) {
+      if (why !== NOT_FROZEN) texts.push(`${nameOf(fd)}: still frozen: ${why}`);
+      // A killed process may not have said what it did.
+      else if (!isKilled) texts.push(`${nameOf(fd)}: another program had thawed it`);
+    }
+    if (isKilled && texts.length === 1) texts.push('all are thawed');
+    const first = isKilled ? [] : [failure ?? TOO_LATE];
+    ready.reject(new VproxyError('freeze-failed', [...first, ...texts].join('; ')));
+    thawed.resolve({ cause: cause ?? 'asked', failure: texts.length === 0 ? null : texts.join('; ') });
+  };
+  const newest = [...fds].reverse();
+  const start = (...args: readonly string[]) => startFreezer(['-c', SCRIPT, name, ...args], folders, hear);
+  const name = `vproxy-freeze ${mounts.map(({ mountPoint }) => mountPoint).join(' ')}`.slice(0, 1024);
+  const child = await start(String(Math.floor(forMs / 1000)), String(fds.length), ...fds, ...newest);
+  child.once('close', () => {
+    const isKilled = state.failure === null && state.cause === null;
+    const rest = newest.filter((fd) => isKilled || (frozen.get(fd) ?? NOT_FROZEN) !== NOT_FROZEN);
+    if (rest.length === 0) end();
+    else
+      start('0', '0', ...rest).then(
+        (second) => second.once('close', end),
+        (error: unknown) => {
+          for (const fd of frozen.keys()) frozen.set(fd, describeError(error));
+          end();
+        },
+      );
+  });
+  await ready.promise;
+  return { thawed: thawed.promise, thaw: () => void child.stdin.end() };
+}
 
-async function thawNow(paths: readonly string[]): Promise<void> {
-  const script = `${SBIN}; fsfreeze --unfreeze "$1"`;
-  for (const path of paths)
-    await runTool(['/bin/sh', '-c', script, 'sh', path], { timeoutMs: THAW_MS }).catch(() => undefined);
+type Freezer = ChildProcessByStdio<Writable, Readable, null>;
+
+/** `hear` gets its lines. */
+async function startFreezer(
+  args: readonly string[],
+  folders: readonly FileHandle[],
+  hear: (line: string) => void,
+): Promise<Freezer> {
+  const options = {
+    cwd: '/',
+    detached: true,
+    stdio: ['pipe', 'pipe', ...Array<string>(FIRST_FD - 2).fill('ignore'), ...folders.map(({ fd }) => fd)],
+  };
+  const start = () => spawn('/bin/sh', args, options as SpawnOptions) as Freezer;
+  const child = await spawned(await startTurns.queue(() => Promise.resolve(withCapabilities(start))));
+  child.stdin.on('error', () => undefined);
+  createInterface({ input: child.stdout }).on('line', hear);
+  return child;
+}
+
+const KILLED = 'the process that froze them was killed';
+
+const TOO_LATE = 'the time was over before everything was frozen';
+
+/** EINVAL: it was not frozen. */
+const NOT_FROZEN = 'Invalid argument';
+
+/** The system's words in a message of fsfreeze(8), or of a shell that does not find it. */
+const reasonOf = (message: string): string =>
+  message.endsWith('not found')
+    ? 'fsfreeze: not found'
+    : escapeText(message.slice(message.lastIndexOf(':') + 1).trim(), 300);
+
+function fail(message: string): never {
+  throw new VproxyError('freeze-failed', message);
 }
