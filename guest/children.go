@@ -6,7 +6,11 @@ import (
 	"os/signal"
 	"runtime"
 	"strconv"
+	"strings"
+	"sync"
 	"syscall"
+	"time"
+	"unsafe"
 )
 
 // The function main keeps the first thread, and starts no process: then only orphans are its children.
@@ -30,6 +34,27 @@ func reapOrphans() {
 	}
 }
 
+// spareThreads are more than a busy program uses at a time.
+const spareThreads = 12
+
+// keepThreads starts threads in advance, which then wait for work: where commands use up what a user or a unit may have, the
+// runtime would abort for want of one.
+func keepThreads() {
+	var locked sync.WaitGroup
+	unlock := make(chan struct{})
+	for count := 0; count < spareThreads; count++ {
+		locked.Add(1)
+		go func() {
+			runtime.LockOSThread() // each has a thread of its own until it ends
+			locked.Done()
+			<-unlock
+			runtime.UnlockOSThread()
+		}()
+	}
+	locked.Wait()
+	close(unlock)
+}
+
 // sealDescriptors keeps inherited descriptors from commands.
 func sealDescriptors() {
 	entries, _ := os.ReadDir("/proc/self/fd")
@@ -48,10 +73,123 @@ func refuseHugePages(isRefused uintptr) {
 	syscall.RawSyscall6(syscall.SYS_PRCTL, setThpDisable, isRefused, 0, 0, 0, 0)
 }
 
-// start starts a command, which may have huge pages: the setting is inherited.
-func start(command *exec.Cmd) error {
+// child is a process that this one started, the leader of a session and of a group. Once it has exited, it stays a zombie until
+// release: no other process or group gets its number, so a signal reaches nobody else.
+type child struct {
+	pid        int
+	exited     chan struct{}
+	status     syscall.WaitStatus // once it has exited
+	hasExited  bool
+	isReleased bool
+}
+
+// children are to exit, or to be released. No thread waits for any of them, as SIGCHLD tells.
+var children = struct {
+	mutex
+	all   map[*child]bool
+	watch sync.Once
+}{all: map[*child]bool{}}
+
+// start starts a command in a session of its own; nobody else may wait for it. It may have huge pages: the setting is inherited.
+func start(command *exec.Cmd) (*child, error) {
+	children.watch.Do(func() {
+		ended := make(chan os.Signal, 1)
+		signal.Notify(ended, syscall.SIGCHLD)
+		go func() {
+			for range ended {
+				lookAtChildren()
+			}
+		}()
+	})
 	defer starting.lock()()
 	refuseHugePages(0)
 	defer refuseHugePages(1)
-	return command.Start()
+	if err := command.Start(); err != nil {
+		return nil, err
+	}
+	c := &child{pid: command.Process.Pid, exited: make(chan struct{})}
+	defer children.lock()()
+	children.all[c] = true
+	c.look() // SIGCHLD may have come before
+	return c, nil
+}
+
+func lookAtChildren() {
+	defer children.lock()()
+	for c := range children.all {
+		c.look()
+	}
+}
+
+// look notes that the child has exited, and reaps it if it was released. The caller holds the lock.
+func (c *child) look() {
+	if !c.hasExited {
+		const (
+			byNumber = 1 // P_PID
+			options  = syscall.WEXITED | syscall.WNOHANG | syscall.WNOWAIT
+			statusAt = 5 + unsafe.Sizeof(uintptr(0))/8
+			byItself = 1 // CLD_EXITED; then CLD_KILLED, CLD_DUMPED
+		)
+		var info [32]int32 // siginfo_t; the first field remains 0 while the child runs
+		_, _, number := syscall.RawSyscall6(syscall.SYS_WAITID, byNumber, uintptr(c.pid), uintptr(unsafe.Pointer(&info)), options, 0, 0)
+		switch code, status := info[infoCode], syscall.WaitStatus(info[statusAt]); {
+		case number == syscall.ECHILD: // somebody else reaped it
+			c.status, c.isReleased = syscall.WaitStatus(syscall.SIGKILL), true
+		case info[0] == 0:
+			return
+		case code == byItself:
+			c.status = status << 8
+		default:
+			c.status = status
+		}
+		c.hasExited = true
+		close(c.exited)
+	}
+	if c.isReleased {
+		syscall.Wait4(c.pid, nil, syscall.WNOHANG, nil)
+		delete(children.all, c)
+	}
+}
+
+// signal reaches the whole group; nobody once the child was released.
+func (c *child) signal(number syscall.Signal) {
+	defer children.lock()()
+	if !c.isReleased {
+		syscall.Kill(-c.pid, number)
+	}
+}
+
+// release gives up the child's number, once it has exited.
+func (c *child) release() {
+	defer children.lock()()
+	c.isReleased = true
+	c.look()
+}
+
+// groups has the number of processes in each group. A look at all processes serves everybody who waits for it.
+var groups = struct {
+	mutex
+	at     time.Time
+	counts map[int]int
+}{}
+
+// hasOthers reports whether the child's group may have another process, or another zombie.
+func (c *child) hasOthers() bool {
+	asked := time.Now()
+	defer groups.lock()()
+	if !groups.at.After(asked) {
+		groups.at, groups.counts = time.Now(), map[int]int{}
+		forEachName("/proc", func(name string) bool {
+			if name[0] >= '1' && name[0] <= '9' {
+				stat := readFile("/proc/" + name + "/stat")
+				// Its name, in parentheses, may contain anything.
+				if values := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:]); len(values) > 2 {
+					group, _ := strconv.Atoi(values[2])
+					groups.counts[group]++
+				}
+			}
+			return true
+		})
+	}
+	return groups.counts[c.pid] != 1
 }

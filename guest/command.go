@@ -236,16 +236,18 @@ func findUser(name string) (*user.User, *failure) {
 }
 
 // startCommand starts a command as execvp(3) does: a file of unknown format is a shell script.
-func startCommand(cmd *exec.Cmd) error {
-	err := start(cmd)
+func startCommand(cmd *exec.Cmd) (*child, error) {
+	started, err := start(cmd)
 	if errors.Is(err, syscall.ENOEXEC) {
 		cmd.Path, cmd.Args = "/bin/sh", append([]string{"/bin/sh", cmd.Path}, cmd.Args[1:]...)
-		err = start(cmd)
+		started, err = start(cmd)
 	}
 	if os.IsNotExist(err) {
-		return failf("command-failed", "%s: its interpreter does not exist", escape(cmd.Path, 200))
+		err = failf("command-failed", "%s: its interpreter does not exist", escape(cmd.Path, 200))
+	} else if err != nil {
+		err = failf("command-failed", "%s: %s", escape(cmd.Path, 200), describe(err))
 	}
-	return err
+	return started, err
 }
 
 // openTerminal opens a pseudo-terminal owned by the command's user.

@@ -18,6 +18,7 @@ const (
 	maxCommands   = 256
 	maxStartBytes = 16 * execRequestBytes // of requests whose command does not run yet
 	startTime     = 10 * time.Second
+	maxDeciding   = 4 // commands that are looked up at a time, unless a file system hangs
 	outputGrace   = 500 * time.Millisecond
 	terminalBytes = 131072 // more than a terminal holds
 	maxKillAfter  = 30 * time.Second
@@ -43,15 +44,20 @@ type execService struct {
 	programs   []string           // that are allowed; nil: any
 	isStopped  bool
 	startBytes atomic.Int32
+	deciding   chan struct{} // calls whose command is looked up
+}
+
+func newExecService(programs []string) *execService {
+	return &execService{calls: map[*execCall]bool{}, programs: programs, deciding: make(chan struct{}, maxDeciding)}
 }
 
 type execCall struct {
 	stream  *stream // nil: it runs as a job
 	request *execRequest
-	line    string    // the command, for the log
-	name    string    // the process, for the log
-	cmd     *exec.Cmd // nil: it does not run yet
-	job     *job      // nil: it ends with its caller
+	line    string // the command, for the log
+	name    string // the process, for the log
+	child   *child // nil: it does not run yet
+	job     *job   // nil: it ends with its caller
 
 	terminal *os.File    // nil: pipes
 	outputs  [2]*os.File // this side's ends of standard output and error; a terminal has one
@@ -62,9 +68,12 @@ type execCall struct {
 
 	writing  mutex // one record at a time
 	timedOut atomic.Bool
-	isOver   atomic.Bool                // EXIT was sent
-	killer   atomic.Pointer[time.Timer] // nil: the command was not told to end
-	ending   chan struct{}              // closed when it was
+	isOver   atomic.Bool // EXIT was sent
+
+	ends   mutex         // guards the next three
+	killer *time.Timer   // nil: the command was not told to end
+	killAt time.Time     // when KILL is due, or was
+	ending chan struct{} // closed when the command was told to end
 
 	killed    context.Context // done some time after KILL
 	setKilled func()
@@ -117,7 +126,7 @@ func (e *execService) run(c *execCall) {
 // forget removes a call that is over, or was not started.
 func (e *execService) forget(c *execCall) {
 	defer e.lock()()
-	if delete(e.calls, c); c.job != nil && c.cmd != nil {
+	if delete(e.calls, c); c.job != nil && c.child != nil {
 		e.keepJob(c.job)
 	} else if c.job != nil {
 		e.dropJob(c.job)
@@ -162,13 +171,14 @@ func (e *execService) launch(c *execCall) *failure {
 	if failed := e.admit(c); failed != nil {
 		return failed
 	}
-	cmd, user, failed := c.request.command(e.programs)
+	cmd, user, failed := e.decide(c.request)
 	if failed != nil {
 		return failed
 	}
 	theirs, err := c.connect(cmd)
+	var started *child
 	if err == nil {
-		err = startCommand(cmd)
+		started, err = startCommand(cmd)
 	}
 	for _, file := range theirs {
 		file.Close() // nil only fails, here and below
@@ -180,7 +190,7 @@ func (e *execService) launch(c *execCall) *failure {
 		return toFailure(err, "command-failed")
 	}
 	e.Lock()
-	if c.cmd = cmd; e.isStopped {
+	if c.child = started; e.isStopped {
 		c.end(killAtStop)
 	}
 	if c.name = "PID " + strconv.Itoa(c.pid()); c.job != nil {
@@ -193,6 +203,16 @@ func (e *execService) launch(c *execCall) *failure {
 		c.write(execStarted, encode(fields{"pid": c.pid()}))
 	}
 	return nil
+}
+
+// decide looks a command up. A thread waits for the file system meanwhile, so only few do at a time.
+func (e *execService) decide(q *execRequest) (*exec.Cmd, string, *failure) {
+	select {
+	case e.deciding <- struct{}{}:
+		defer func() { <-e.deciding }()
+	case <-time.After(time.Second): // those hang
+	}
+	return q.command(e.programs)
 }
 
 // admit takes a call in, and reserves what its job needs.
@@ -241,7 +261,7 @@ func (e *execService) stop() {
 	defer e.lock()()
 	e.isStopped = true
 	for c := range e.calls {
-		if c.cmd != nil {
+		if c.child != nil {
 			c.end(killAtStop)
 		}
 	}
@@ -268,7 +288,7 @@ func (c *execCall) writeRecord(record []byte) error {
 	return err
 }
 
-func (c *execCall) pid() int { return c.cmd.Process.Pid }
+func (c *execCall) pid() int { return c.child.pid }
 
 // run carries input and output until the command has ended.
 func (c *execCall) run() {
@@ -305,14 +325,10 @@ func (c *execCall) run() {
 			})
 		go c.read()
 	}
-	exited := make(chan syscall.WaitStatus, 1)
-	go func() {
-		c.cmd.Wait()
-		exited <- c.cmd.ProcessState.Sys().(syscall.WaitStatus)
-	}()
 	status := syscall.WaitStatus(syscall.SIGKILL)
 	select {
-	case status = <-exited:
+	case <-c.child.exited:
+		status = c.child.status
 	case <-c.killed.Done(): // in vain: it waits for a device
 	}
 	if c.terminal == nil {
@@ -341,9 +357,15 @@ func (c *execCall) run() {
 	logLine(logInfo, "exec-ended", "command %s, %s: %s, %d ms", c.line, c.name, how, duration.Milliseconds())
 	c.write(execExit, encode(result))
 	c.stdin.Close()
-	if c.killer.Load() != nil {
+	select {
+	case <-c.ending:
 		c.waitGroup()
-		c.killer.Load().Stop()
+	default: // what the command left in the background continues
+	}
+	c.child.release()
+	defer c.ends.lock()()
+	if c.setKilled(); c.killer != nil {
+		c.killer.Stop()
 	}
 }
 
@@ -480,7 +502,9 @@ func (c *execCall) handle(kind byte, payload []byte) bool {
 		}
 		return columns > 0 && rows > 0
 	case kind == execSignal && isAmong(string(payload), signalNames[1:]):
-		c.signal(syscall.Signal(indexOf(string(payload), signalNames)))
+		if !c.isOver.Load() {
+			c.child.signal(syscall.Signal(indexOf(string(payload), signalNames)))
+		}
 	default:
 		return false
 	}
@@ -497,13 +521,10 @@ func (c *execCall) endInput() {
 // closeOutput closes an output, if there is one.
 func (c *execCall) closeOutput(index int) { c.outputs[index].Close() }
 
-// signal reaches the whole process group.
-func (c *execCall) signal(number syscall.Signal) { syscall.Kill(-c.pid(), number) }
-
-// waitGroup waits until the group has gone, though not for what is left long after KILL: it may have zombies that their
-// parent does not reap.
+// waitGroup waits until the rest of the group has gone, though not for what is left long after KILL: it may have zombies that
+// their parent does not reap.
 func (c *execCall) waitGroup() {
-	for syscall.Kill(-c.pid(), 0) != syscall.ESRCH {
+	for c.child.hasOthers() {
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-c.killed.Done():
@@ -514,23 +535,31 @@ func (c *execCall) waitGroup() {
 
 // vanish ends a command whose caller has gone.
 func (c *execCall) vanish() {
-	c.signal(syscall.SIGHUP)
+	c.child.signal(syscall.SIGHUP)
 	c.end(least(c.request.killAfter, maxKillAfter))
 }
 
-// end sends TERM now, and KILL later.
+// end sends TERM now, and KILL after a while, or earlier if an earlier call said so.
 func (c *execCall) end(killAfter time.Duration) {
-	c.signal(syscall.SIGTERM)
+	c.child.signal(syscall.SIGTERM)
 	// A stopped process receives signals other than KILL only when it continues.
-	c.signal(syscall.SIGCONT)
-	earlier := c.killer.Swap(time.AfterFunc(killAfter, func() {
-		c.signal(syscall.SIGKILL)
-		time.Sleep(outputGrace)
-		c.setKilled()
-	}))
-	if earlier == nil {
+	c.child.signal(syscall.SIGCONT)
+	defer c.ends.lock()()
+	at := time.Now().Add(killAfter)
+	switch {
+	case c.killed.Err() != nil || c.killer != nil && !at.Before(c.killAt):
+		return
+	case c.killer == nil:
 		close(c.ending)
-	} else {
-		earlier.Stop()
+	default:
+		c.killer.Stop()
 	}
+	c.killAt, c.killer = at, time.AfterFunc(killAfter, func() {
+		c.child.signal(syscall.SIGKILL)
+		select {
+		case <-time.After(outputGrace):
+		case <-c.killed.Done():
+		}
+		c.setKilled()
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -45,29 +46,32 @@ func runHook(ctx context.Context, command *exec.Cmd, env []string) string {
 	// Wait does not wait for a pipe that is a file: what the program leaves in the background may keep it open.
 	command.Stdout, command.Stderr, command.Env = write, write, append(os.Environ(), env...)
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	var started *child
 	if err == nil {
-		err = start(command)
+		started, err = start(command)
 		write.Close()
 		defer read.Close()
 	}
 	if err != nil {
 		return describe(err)
 	}
-	name, how, exited, heard := filepath.Base(command.Path), "done", make(chan error, 1), make(chan string)
-	go func() { exited <- command.Wait() }()
+	defer started.release()
+	name, how, heard := filepath.Base(command.Path), "done", make(chan string)
 	go func() {
 		output, _ := io.ReadAll(io.LimitReader(read, copyBlock))
 		io.Copy(io.Discard, read)
 		heard <- strings.Join(strings.Fields(string(output)), " ")
 	}()
 	select {
-	case err = <-exited:
-		if err != nil {
-			how = name + strings.Replace(" "+err.Error(), "exit status", "exited with", 1)
+	case <-started.exited:
+		if status := started.status; status.Signaled() {
+			how = name + " signal: " + status.Signal().String()
+		} else if status != 0 {
+			how = name + " exited with " + strconv.Itoa(status.ExitStatus())
 		}
 	case <-ctx.Done():
 		how = name + map[bool]string{true: " timed out", false: " was cancelled"}[ctx.Err() == context.DeadlineExceeded]
-		syscall.Kill(-command.Process.Pid, syscall.SIGKILL) // a process that hangs in the kernel does not exit even then
+		started.signal(syscall.SIGKILL) // a process that hangs in the kernel does not exit even then
 	}
 	read.SetReadDeadline(time.Now().Add(outputGrace))
 	if output := <-heard; how != "done" && output != "" {

@@ -108,7 +108,7 @@ func (j *job) begin(user string) {
 	j.facts = fields{"id": j.id, "tag": orNull(c.request.tag), "argv": argv, "user": cut(user, jobWordBytes),
 		"pid": c.pid(), "startedAt": isoTime(time.Now()), "endedAt": nil, "status": nil, "signal": nil, "timedOut": false}
 	// A job may run for months: release its caller's session and the request.
-	c.stream, c.request.argv, c.request.env, c.cmd.Args, c.cmd.Env = nil, nil, nil, nil, nil
+	c.stream, c.request.argv, c.request.env = nil, nil, nil
 }
 
 // serveJobs answers a LIST, ATTACH or STOP.

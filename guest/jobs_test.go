@@ -16,7 +16,7 @@ import (
 
 func newTestExec(t *testing.T) (e *execService, host *channel) {
 	machine, host := pair(t)
-	e = &execService{calls: map[*execCall]bool{}}
+	e = newExecService(nil)
 	machine.services["exec"] = e.serve
 	t.Cleanup(e.stop)
 	return e, host
@@ -380,7 +380,7 @@ func TestJobLimits(t *testing.T) {
 	}
 	for len(e.running) < maxJobs {
 		copied := *q
-		failed := e.addJob(&execCall{request: &copied, cmd: c.cmd})
+		failed := e.addJob(&execCall{request: &copied, child: c.child})
 		if j := e.running[len(e.running)-1]; failed == nil {
 			j.begin(strings.Repeat("\x01", 300))
 		}

@@ -37,7 +37,8 @@ func (f *failure) exitStatus() int {
 
 // errorTexts are messages for the errno values that users see most.
 var errorTexts = map[syscall.Errno]string{
-	syscall.EACCES: "permission denied (EACCES)", syscall.EADDRINUSE: "address already in use (EADDRINUSE)",
+	syscall.EACCES: "permission denied (EACCES)", syscall.EAGAIN: "resource temporarily unavailable (EAGAIN)",
+	syscall.EADDRINUSE:    "address already in use (EADDRINUSE)",
 	syscall.EADDRNOTAVAIL: "not an address of this machine (EADDRNOTAVAIL)",
 	syscall.ECONNREFUSED:  "connection refused (ECONNREFUSED)", syscall.ECONNRESET: "connection reset (ECONNRESET)",
 	syscall.EHOSTUNREACH: "no route to host (EHOSTUNREACH)", syscall.EISDIR: "is a directory (EISDIR)",

@@ -74,7 +74,7 @@ func run(o *options) *failure {
 	if failed := c.readKeys(o.keys); failed != nil {
 		return failed
 	}
-	commands := &execService{calls: map[*execCall]bool{}, programs: o.programs}
+	commands := newExecService(o.programs)
 	freezes := &freezeService{hooks: "/etc/vproxy/freeze.d"}
 	if err := offer(o, c, commands, freezes); err != nil {
 		return toFailure(err, "internal")
@@ -135,6 +135,7 @@ func offer(o *options, c *channel, commands *execService, freezes *freezeService
 		c.services["info"] = new(infoService).serve
 	}
 	if o.allowsExec {
+		keepThreads()
 		c.services["exec"] = commands.serve
 	}
 	if o.copies != nil {

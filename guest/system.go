@@ -9,6 +9,7 @@ const (
 	addEntropy, reseedPool   = 0x40085203, 0x5207 // RNDADDENTROPY, RNDRESEEDCRNG
 	getTermios2, setTermios2 = 0x802c542a, 0x402c542b
 	lineCharacters           = 19
+	infoCode                 = 2 // where siginfo_t has si_code
 )
 
 // signalNames are the names of Linux's signals, by number.

@@ -6,6 +6,7 @@ const (
 	addEntropy, reseedPool   = 0x80085203, 0x20005207 // RNDADDENTROPY, RNDRESEEDCRNG
 	getTermios2, setTermios2 = 0x4030542a, 0x8030542b
 	lineCharacters           = 23
+	infoCode                 = 1
 )
 
 var signalNames = strings.Fields("0 SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGEMT SIGFPE SIGKILL SIGBUS " +

@@ -1,6 +1,6 @@
 /** What commands and callers may do to vproxy-guest, and what it keeps from them: the service exec, called by records. */
 import { chmodSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { EXEC_KIND, type ExecRequest, encodeStart } from '../../lib/services/exec/exec-messages.js';
 import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
@@ -10,7 +10,7 @@ import { startProxy } from '../helpers/proxies.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
-import { AS_GUEST, buildGuest } from './build.js';
+import { AS_GUEST, buildGuest, GUEST } from './build.js';
 
 const withGo = serialTestWith('go');
 
@@ -20,6 +20,8 @@ buildGuest();
 async function start(t: ExecutionContext, launcher: readonly string[] = [], permission = '--allow-exec') {
   const path = join(temporaryFolder(t), 'channel');
   const host = await startProxy(t, `unix-listen:${path}`);
+  // Another user may be the guest's.
+  for (const each of [dirname(path), path, dirname(GUEST)]) chmodSync(each, 0o777);
   const guest = spawnVproxy(t, ['-c', `unix-connect:${path}`, permission], { ...AS_GUEST, launcher });
   await host.event('session-established');
   const open = () => host.proxy.connect('exec');
@@ -71,6 +73,28 @@ for (const [what, timeoutMs, script, shown] of [
     t.regex(caller.stdout, shown);
   });
 }
+
+const asOther = ['prlimit', '--nproc=64', '--', 'setpriv', '--reuid=54321', '--regid=54321', '--clear-groups', '--'];
+
+serialTestWith('go', 'root')(
+  'where no process can be made, commands are refused, and the program continues',
+  async (t) => {
+    const { call, output } = await start(t, asOther);
+    const full = await call({
+      argv: ['sh', '-c', 'trap "echo full; exec sleep 1000" EXIT; while sleep 1000 & do :; done'],
+    });
+    await eventually(() => full.stdout === 'full\n', { what: 'as many processes as the user may have' });
+    const calls = await Promise.all(Array.from({ length: 300 }, () => call({ argv: ['sleep', '1000'] })));
+    for (const { exit } of calls) {
+      const { error } = await exit;
+      t.is(error?.code, 'command-failed');
+      t.regex(error?.message ?? '', /\/sleep: resource temporarily unavailable \(EAGAIN\)$/);
+    }
+    full.signal('SIGKILL');
+    t.is((await full.exit).signal, 'SIGKILL');
+    t.is(await output('echo', 'hello'), 'hello\n');
+  },
+);
 
 withGo('a signal gets past 70,000 records of input that the command does not read', async (t) => {
   const { call } = await start(t);
