@@ -22,43 +22,53 @@ type execRequest struct {
 	columns, rows      int // 0: no terminal
 	hasInput           bool
 	timeout, killAfter time.Duration
+	waits              bool // for a place, if too many commands run
 	isJob              bool // it outlives its caller
 	tag                string
 	keepBytes          int // of the job's output
 }
 
+const maxSide = 65535 // columns or rows of a terminal
+
+// parseExecRequest parses a START (R-EXEC-1).
 func parseExecRequest(payload []byte) (*execRequest, *failure) {
-	if isLargeJSON(payload) {
-		return nil, failf("protocol-error", "exec: START has too many values")
+	o := parseRequest(payload, "START")
+	r := &execRequest{argv: []string{}, env: map[string]string{}, hasInput: true, killAfter: killAfterUsual, keepBytes: jobKeepBytes}
+	words, isList := o.fields["argv"].([]any)
+	o.check("argv", isList, "list", 0)
+	for index, word := range words {
+		r.argv = append(r.argv, o.plain("argv["+strconv.Itoa(index)+"]", word))
 	}
-	o := parseObject(payload, "exec: START")
-	r := &execRequest{argv: o.texts("argv", isPlain), cwd: optional[string](o, "cwd"), user: optional[string](o, "user"),
-		env: map[string]string{}, hasInput: !o.has("hasInput") || required[bool](o, "hasInput"),
-		killAfter: killAfterUsual}
-	for name, value := range optional[map[string]any](o, "env") {
-		text, isText := value.(string)
-		r.env[name] = text
-		o.require(isText && name != "" && !strings.Contains(name, "=") && isPlain(name+text), "env", "is not valid")
+	r.cwd, r.user = o.plainText("cwd"), o.plainText("user")
+	if o.has("env") {
+		env := o.part("env")
+		for _, name := range sortedNames(env.fields) {
+			o.check("env", name != "" && !strings.ContainsAny(name, "=\x00"), "name", 0)
+			r.env[name] = o.plain("env["+escape(name, 64)+"]", env.fields[name])
+		}
 	}
-	if o.has("terminal") {
-		terminal := o.object("terminal")
-		r.columns, r.rows = int(terminal.integer("columns", 1, 65535)), int(terminal.integer("rows", 1, 65535))
-		r.term = terminal.text("term")
+	hasTerminal, hasInput := o.has("terminal"), false
+	if hasTerminal {
+		terminal := o.part("terminal")
+		r.columns, r.rows = int(terminal.ranged("columns", "size", maxSide)), int(terminal.ranged("rows", "size", maxSide))
+		r.term = terminal.plain("term", terminal.fields["term"])
 	}
-	if o.has("detach") {
-		o.require(r.columns == 0 && !(o.has("hasInput") && r.hasInput), "detach", "excludes a terminal and an input")
-		detach := o.object("detach")
-		r.isJob, r.hasInput, r.tag, r.keepBytes = true, false, optional[string](detach, "tag"), jobKeepBytes
+	if o.has("hasInput") {
+		hasInput = o.boolean("hasInput")
+		r.hasInput = hasInput
+	}
+	r.timeout, r.killAfter = o.delay("timeoutMs", r.timeout), o.delay("killAfterMs", r.killAfter)
+	r.waits = o.boolean("wait")
+	if r.isJob = o.has("detach"); r.isJob {
+		detach := o.part("detach")
+		r.tag = detach.plainText("tag")
+		detach.check("tag", len(r.tag) <= maxJobTagBytes, "tag", maxJobTagBytes)
 		if detach.has("keepBytes") {
-			r.keepBytes = int(detach.integer("keepBytes", 0, maxJobKeepBytes))
+			r.keepBytes = int(detach.ranged("keepBytes", "whole", maxJobKeepBytes))
 		}
-		o.require(len(r.tag) <= maxJobTagBytes, "tag", "is too long")
-	}
-	o.require(isPlain(r.cwd+r.user+r.term+r.tag), "START", "has a NUL")
-	for name, to := range map[string]*time.Duration{"timeoutMs": &r.timeout, "killAfterMs": &r.killAfter} {
-		if o.has(name) {
-			*to = time.Duration(o.number(name, 0, 1<<31-1) * float64(time.Millisecond))
-		}
+		o.check("terminal", !hasTerminal, "job", 0)
+		o.check("hasInput", !hasInput, "job", 0)
+		r.hasInput = false
 	}
 	return r, *o.failed
 }
@@ -273,8 +283,11 @@ func openTerminal(columns, rows uint16, credential *syscall.Credential) (master,
 	return master, slave, err
 }
 
+// resize ignores a size without columns or rows.
 func resize(master *os.File, columns, rows uint16) {
-	ioctl(master, syscall.TIOCSWINSZ, &[4]uint16{rows, columns})
+	if columns > 0 && rows > 0 {
+		ioctl(master, syscall.TIOCSWINSZ, &[4]uint16{rows, columns})
+	}
 }
 
 // numeric parses a user or group ID, which package user has checked.

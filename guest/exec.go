@@ -17,8 +17,9 @@ import (
 const (
 	maxCommands   = 256
 	maxStartBytes = 16 * execRequestBytes // of requests whose command does not run yet
-	startTime     = 10 * time.Second
-	maxDeciding   = 4 // commands that are looked up at a time, unless a file system hangs
+	startTime     = 10 * time.Second      // for a complete START
+	maxSending    = 16                    // readers of jobs with a buffer
+	maxDeciding   = 4                     // commands that are looked up at a time, unless a file system hangs
 	outputGrace   = 500 * time.Millisecond
 	terminalBytes = 131072 // more than a terminal holds
 	maxKillAfter  = 30 * time.Second
@@ -39,25 +40,32 @@ const (
 type execService struct {
 	mutex
 	calls      map[*execCall]bool // that start or run, with those of jobs
+	waiting    []*execCall        // for a place among them, the first to come first
 	running    []*job             // that start or run, the oldest first
 	ended      []*job             // that have ended, the first to end first
 	programs   []string           // that are allowed; nil: any
 	isStopped  bool
 	startBytes atomic.Int32
+	listBytes  atomic.Int32
+	lastStart  time.Time     // when a START was complete, or its command was started or refused
+	readers    chan struct{} // of jobs, to which bytes are being sent
 	deciding   chan struct{} // calls whose command is looked up
+	startTime  time.Duration
 }
 
 func newExecService(programs []string) *execService {
-	return &execService{calls: map[*execCall]bool{}, programs: programs, deciding: make(chan struct{}, maxDeciding)}
+	return &execService{calls: map[*execCall]bool{}, programs: programs, readers: make(chan struct{}, maxSending), deciding: make(chan struct{}, maxDeciding),
+		startTime: startTime}
 }
 
 type execCall struct {
 	stream  *stream // nil: it runs as a job
 	request *execRequest
-	line    string // the command, for the log
-	name    string // the process, for the log
-	child   *child // nil: it does not run yet
-	job     *job   // nil: it ends with its caller
+	line    string        // the command, for the log
+	name    string        // the process, for the log
+	place   chan *failure // receives nil, or why the command that waits will not run
+	child   *child        // nil: it does not run yet
+	job     *job          // nil: it ends with its caller
 
 	terminal *os.File    // nil: pipes
 	outputs  [2]*os.File // this side's ends of standard output and error; a terminal has one
@@ -83,20 +91,23 @@ func (e *execService) serve(st *stream) {
 	if !st.accept() {
 		return
 	}
-	kind, payload, failed := e.receive(st)
+	kind, payload, reserved, failed := e.receive(st)
 	var c *execCall
 	if failed == nil && kind == execStart {
 		c, failed = e.start(st, payload)
 	}
-	e.startBytes.Add(-int32(len(payload)))
+	e.startBytes.Add(-reserved)
 	if failed == nil && kind != execStart {
 		failed = e.serveJobs(st, kind, payload)
 	}
 	switch {
 	case c == nil && failed == nil:
 		st.CloseWrite()
+	case c == nil && failed.code == "protocol-error":
+		st.Reset(failed.code, "exec: %s", failed.message)
 	case c == nil:
-		st.Reset(failed.code, "%s", failed.message)
+		st.Write(record(execExit, encodeRefusal(failed)))
+		st.CloseWrite()
 	case failed != nil:
 		e.forget(c)
 		logLine(logWarn, "exec-refused", "command %s: refused: %s (%s)", c.line, failed.message, failed.code)
@@ -123,35 +134,82 @@ func (e *execService) run(c *execCall) {
 	e.forget(c)
 }
 
-// forget removes a call that is over, or was not started.
+// forget removes a call that is over, or was not started. The next one gets its place.
 func (e *execService) forget(c *execCall) {
 	defer e.lock()()
+	hadPlace := e.calls[c]
 	if delete(e.calls, c); c.job != nil && c.child != nil {
 		e.keepJob(c.job)
 	} else if c.job != nil {
-		e.dropJob(c.job)
+		e.dropJob(c.job, "it did not start")
 		c.job = nil
+	}
+	if hadPlace && len(e.waiting) > 0 {
+		next := e.waiting[0]
+		e.waiting, e.calls[next] = e.waiting[1:], true
+		next.place <- nil
 	}
 }
 
-// receive reads the first record. The caller subtracts its bytes from startBytes.
-func (e *execService) receive(st *stream) (kind byte, payload []byte, failed *failure) {
-	late := time.AfterFunc(startTime, func() { st.Reset("stalled", "exec: no complete START within 10 s") })
-	defer late.Stop()
-	var header [5]byte
-	_, err := io.ReadFull(st, header[:])
-	bytes := binary.BigEndian.Uint32(header[1:])
-	most := map[byte]uint32{execStart: execRequestBytes, execList: 0, execAttach: jobRequestBytes, execStop: jobRequestBytes}
-	if max, isRequest := most[header[0]]; err != nil || !isRequest || bytes > max {
-		return 0, nil, failf("protocol-error", "exec: a first record of kind %d and %d bytes is not valid", header[0], bytes)
+// firstRecords are the records that a caller may begin with.
+var firstRecords = map[byte]struct {
+	name string
+	most int
+}{execStart: {"START", execRequestBytes}, execList: {"LIST", 0}, execAttach: {"ATTACH", jobRequestBytes},
+	execStop: {"STOP", jobRequestBytes}}
+
+// receive reads the first record. The caller subtracts the reserved bytes from startBytes.
+func (e *execService) receive(st *stream) (kind byte, payload []byte, reserved int32, failed *failure) {
+	defer e.expire(st)()
+	var header [recordHeaderBytes]byte
+	if _, err := io.ReadFull(st, header[:]); err != nil {
+		return 0, nil, 0, failf("protocol-error", "the stream ended before START")
 	}
-	if e.startBytes.Add(int32(bytes)) > maxStartBytes {
-		e.startBytes.Add(-int32(bytes))
-		return 0, nil, failf("too-many-streams", "exec: no room for a START of %d bytes (max %d in all)", bytes, maxStartBytes)
+	kind, length := header[0], binary.BigEndian.Uint32(header[1:])
+	switch first, isFirst := firstRecords[kind]; {
+	case !isFirst:
+		return 0, nil, 0, failf("protocol-error", "a first record of kind %d is not valid", kind)
+	case length > uint32(first.most):
+		return 0, nil, 0, failf("bad-argument", "%s too long: %d bytes (max %d)", first.name, length, first.most)
 	}
-	payload = make([]byte, bytes)
-	io.ReadFull(st, payload) // one that is cut is not valid
-	return header[0], payload, nil
+	if used := e.startBytes.Add(int32(length)) - int32(length); used+int32(length) > maxStartBytes {
+		e.startBytes.Add(-int32(length))
+		return 0, nil, 0, failf("too-many-streams", "no room for a START of %d bytes: others use %d of %d", length, used, maxStartBytes)
+	}
+	payload, err := readPayload(st, int(length))
+	if err != nil {
+		failed = failf("protocol-error", "the stream ended within a record")
+	}
+	return kind, payload, int32(length), failed
+}
+
+// expire resets a stream whose first record is late (R-EXEC-3). While others come or are started, or this process is held up,
+// what the caller has sent may not have been read yet.
+func (e *execService) expire(st *stream) (cancel func()) {
+	const heldUp = time.Second
+	isComplete := make(chan struct{})
+	go func() {
+		for left := e.startTime; left > 0; {
+			due := time.Now().Add(left)
+			select {
+			case <-isComplete:
+				return
+			case <-time.After(left):
+			}
+			e.Lock()
+			left = e.startTime - time.Since(e.lastStart)
+			if e.Unlock(); time.Since(due) > heldUp {
+				left = e.startTime
+			}
+		}
+		st.Reset("stalled", "exec: no complete START within 10 s")
+	}()
+	return func() { close(isComplete) }
+}
+
+func (e *execService) noteStart() {
+	defer e.lock()()
+	e.lastStart = time.Now()
 }
 
 // start starts the command of a START. The call is nil if the START is not valid.
@@ -163,6 +221,8 @@ func (e *execService) start(st *stream, payload []byte) (*execCall, *failure) {
 	c := &execCall{stream: st, request: request, line: request.line(), ending: make(chan struct{}), input: make(chan []byte, 1)}
 	c.killed, c.setKilled = context.WithCancel(context.Background())
 	c.credit.Store(execCreditBytes)
+	e.noteStart()
+	defer e.noteStart()
 	return c, e.launch(c)
 }
 
@@ -196,6 +256,7 @@ func (e *execService) launch(c *execCall) *failure {
 	if c.name = "PID " + strconv.Itoa(c.pid()); c.job != nil {
 		c.name += ", job " + c.job.id
 		c.job.begin(user)
+		e.makeRoom()
 	}
 	e.Unlock()
 	logLine(logInfo, "exec-started", "command %s: started as %s, %s", c.line, escape(user, 64), c.name)
@@ -215,18 +276,44 @@ func (e *execService) decide(q *execRequest) (*exec.Cmd, string, *failure) {
 	return q.command(e.programs)
 }
 
-// admit takes a call in, and reserves what its job needs.
+// admit takes a call in, and reserves what its job needs. If there is no place, a call that asks for that waits (R-EXEC-2).
 func (e *execService) admit(c *execCall) *failure {
-	defer e.lock()()
+	e.Lock()
 	isFull := len(e.calls) >= maxCommands
-	if e.calls[c] = true; e.isStopped {
+	if !e.isStopped && isFull && c.request.waits {
+		c.place = make(chan *failure, 1)
+		e.waiting = append(e.waiting, c)
+		e.Unlock()
+		c.stream.notify(func() { go c.stream.Reset("cancelled", "the caller no longer reads") }, func(*failure) { go e.leave(c) })
+		failed := <-c.place
+		if e.Lock(); failed != nil {
+			defer e.Unlock()
+			return failed
+		}
+	}
+	defer e.Unlock()
+	switch {
+	case e.isStopped:
 		return failf("command-failed", "shutting down")
-	} else if isFull {
-		return failf("command-failed", "too many commands running (max %d)", maxCommands)
-	} else if c.request.isJob {
+	case isFull && !c.request.waits:
+		return failf("too-many-streams", "too many commands running (max %d)", maxCommands)
+	}
+	if e.calls[c] = true; c.request.isJob {
 		return e.addJob(c)
 	}
 	return nil
+}
+
+// leave ends the wait of a call whose caller has gone.
+func (e *execService) leave(c *execCall) {
+	defer e.lock()()
+	for index, each := range e.waiting {
+		if each == c {
+			e.waiting = append(append([]*execCall{}, e.waiting[:index]...), e.waiting[index+1:]...)
+			c.place <- failf("command-failed", "the caller has disconnected")
+			return
+		}
+	}
 }
 
 // connect gives a command its terminal or pipes, and returns its ends of them.
@@ -260,6 +347,10 @@ func (c *execCall) connect(cmd *exec.Cmd) (theirs []*os.File, err error) {
 func (e *execService) stop() {
 	defer e.lock()()
 	e.isStopped = true
+	for _, c := range e.waiting {
+		c.place <- failf("command-failed", "shutting down")
+	}
+	e.waiting = nil
 	for c := range e.calls {
 		if c.child != nil {
 			c.end(killAtStop)
@@ -495,12 +586,10 @@ func (c *execCall) handle(kind byte, payload []byte) bool {
 		c.endInput()
 	case isEof && (payload[0] == 1 || payload[0] == 2):
 		c.closeOutput(int(payload[0]) - 1)
-	case kind == execResize && len(payload) == 4:
-		columns, rows := binary.BigEndian.Uint16(payload), binary.BigEndian.Uint16(payload[2:])
-		if columns > 0 && rows > 0 && c.terminal != nil {
-			resize(c.terminal, columns, rows)
+	case kind == execResize:
+		if len(payload) == 4 && c.terminal != nil {
+			resize(c.terminal, binary.BigEndian.Uint16(payload), binary.BigEndian.Uint16(payload[2:]))
 		}
-		return columns > 0 && rows > 0
 	case kind == execSignal && isAmong(string(payload), signalNames[1:]):
 		if !c.isOver.Load() {
 			c.child.signal(syscall.Signal(indexOf(string(payload), signalNames)))

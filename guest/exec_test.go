@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -9,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/iotest"
+	"time"
 )
 
 // TestSignalNames: a command that dies of a signal has its name, or its number.
@@ -123,5 +127,98 @@ func TestThreads(t *testing.T) {
 	}
 	if after := threads(); after > before+8 {
 		t.Errorf("%d threads, then %d", before, after)
+	}
+}
+
+// TestSizes: a size of no terminal is ignored.
+func TestSizes(t *testing.T) {
+	_, host := newTestExec(t)
+	st, _ := ask(t, host, execStart, fields{"argv": []string{"sleep", "1000"},
+		"terminal": fields{"columns": 80, "rows": 24, "term": "dumb"}}, execStarted)
+	for _, size := range [][]byte{{0, 0, 0, 0}, {0, 1, 0, 0}, {0}, nil} {
+		st.Write(record(execResize, size))
+	}
+	st.Write(record(execSignal, []byte("SIGTERM")))
+	r := &reading{}
+	if err := r.read(st, math.MaxInt); err == nil || r.exit["signal"] != "SIGTERM" {
+		for ; r.exit == nil; err = r.read(st, math.MaxInt) {
+			if err != nil && err.Error() != fmt.Sprintf("kind %d", execEof) {
+				t.Fatal(err)
+			}
+		}
+	}
+	if r.exit["signal"] != "SIGTERM" {
+		t.Error(r.exit)
+	}
+}
+
+// TestAnnouncedLength: memory is taken for bytes that have come.
+func TestAnnouncedLength(t *testing.T) {
+	payload, err := readPayload(strings.NewReader("ten bytes."), execRequestBytes)
+	if cap(payload) > 65536 || string(payload) != "ten bytes." || err != io.ErrUnexpectedEOF {
+		t.Error(cap(payload), len(payload), err)
+	}
+	text := strings.Repeat("0123456789", 30_000)
+	if payload, err = readPayload(iotest.HalfReader(strings.NewReader(text+"rest")), len(text)); string(payload) != text || err != nil {
+		t.Error(len(payload), err)
+	}
+}
+
+// TestLateStart: an incomplete START is reset, but not while others are started.
+func TestLateStart(t *testing.T) {
+	e, host := newTestExec(t)
+	e.startTime = 500 * time.Millisecond
+	st := openStream(t, host, "exec")
+	st.Write(record(execStart, []byte("{}"))[:6])
+	for began := time.Now(); time.Since(began) < 3*e.startTime; {
+		ask(t, host, execStart, fields{"argv": []string{"true"}}, execStarted)
+	}
+	if st.isGone() {
+		t.Error("it was reset while others were started")
+	}
+	if st.waitEnd(); st.reason == nil || st.reason.code != "stalled" {
+		t.Error(st.reason)
+	}
+}
+
+// TestWaiting: where too many commands run, one waits if its caller asks for that, in the order of arrival.
+func TestWaiting(t *testing.T) {
+	e, host := newTestExec(t)
+	running := []*stream{}
+	for count := 0; count < maxCommands; count++ {
+		st, _ := ask(t, host, execStart, fields{"argv": []string{"sleep", "1000"}}, execStarted)
+		running = append(running, st)
+	}
+	_, exit := ask(t, host, execStart, fields{"argv": []string{"true"}}, execExit)
+	if failed := exit.object("error").reason(); failed.code != "too-many-streams" ||
+		failed.message != "too many commands running (max 256)" {
+		t.Error(failed)
+	}
+	count := func() int { defer e.lock()(); return len(e.waiting) }
+	waiting := []*stream{}
+	for index := 0; index < 4; index++ {
+		st := openStream(t, host, "exec")
+		st.Write(record(execStart, encode(fields{"argv": []string{"sleep", "1000"}, "wait": true})))
+		waiting = append(waiting, st)
+		until(t, "it waits", func() bool { return count() == index+1 })
+	}
+	waiting[1].Close()
+	until(t, "it no longer waits", func() bool { return count() == 3 })
+	started := make(chan int, len(waiting))
+	for index, st := range waiting {
+		go func(index int, st *stream) {
+			if kind, _, _ := readRecord(st, func(byte) int { return 1000 }); kind == execStarted {
+				started <- index
+			}
+		}(index, st)
+	}
+	for _, want := range []int{0, 2} {
+		running[want].Write(record(execSignal, []byte("SIGKILL")))
+		if index := <-started; index != want {
+			t.Errorf("%d began, not %d", index, want)
+		}
+	}
+	if e.stop(); count() != 0 {
+		t.Error("it still waits")
 	}
 }

@@ -287,14 +287,32 @@ func readRecord(from io.Reader, most func(kind byte) int) (kind byte, payload []
 	if length > uint32(most(kind)) {
 		return 0, nil, failf("protocol-error", "a record of kind %d and %d bytes is too long", kind, length)
 	}
-	payload = room(int(length))
-	_, err = io.ReadFull(from, payload)
+	payload, err = readPayload(from, int(length))
 	return kind, payload, err
 }
 
-// isLargeJSON reports whether a JSON text has more values than a message should: 65,536 commas, braces and brackets outside of
-// strings, or 1,000 of the last two open at once.
-func isLargeJSON(text []byte) bool {
+// readPayload reads so many bytes. It takes memory as they come: a length alone takes little.
+func readPayload(from io.Reader, length int) (payload []byte, err error) {
+	for payload = room(least(length, 65536))[:0]; len(payload) < length && err == nil; {
+		if len(payload) == cap(payload) {
+			payload = append(make([]byte, 0, least(length, 2*len(payload))), payload...)
+		}
+		var count int
+		count, err = from.Read(payload[len(payload):least(length, cap(payload))])
+		payload = payload[:len(payload)+count]
+	}
+	if err == io.EOF && len(payload) < length {
+		err = io.ErrUnexpectedEOF
+	}
+	return payload, err
+}
+
+// isLargeJSON reports whether a JSON text has more values than a message should.
+func isLargeJSON(text []byte) bool { return whyLarge(text) != "" }
+
+// whyLarge says whether a JSON text has more than 65,536 commas, braces and brackets outside of strings, or 1,000 of the last two
+// open at once; "" if not.
+func whyLarge(text []byte) string {
 	signs, open, inString := 0, 0, false
 	for at := 0; at < len(text) && signs <= 65536 && open <= 1000; at++ {
 		switch char := text[at]; {
@@ -311,5 +329,11 @@ func isLargeJSON(text []byte) bool {
 			open--
 		}
 	}
-	return signs > 65536 || open > 1000
+	switch {
+	case open > 1000:
+		return "is nested deeper than 1000"
+	case signs > 65536:
+		return "has more than 65536 commas, braces and brackets"
+	}
+	return ""
 }

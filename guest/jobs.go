@@ -15,6 +15,8 @@ const (
 	// The most of a command in the list, so that all jobs fit into a record.
 	jobWords     = 8
 	jobWordBytes = 256
+	jobTextBytes = 2048    // of JSON, for the words and the user
+	maxListBytes = 2 << 20 // of lists that their callers have not read
 )
 
 // job is a command that outlives its caller (docs/exec.md). It keeps its last output, so that slow readers never block it.
@@ -29,20 +31,17 @@ type job struct {
 	keepBytes int
 	bytes     int64       // of the output so far
 	exit      []byte      // the payload of EXIT; nil: it runs
+	gone      *failure    // why it was forgotten
 	expiry    *time.Timer // nil: it has not ended
 }
 
-// addJob adds a job that is to start. The oldest ended ones give way. The caller holds the lock.
+// addJob adds a job that is to start. The caller holds the lock.
 func (e *execService) addJob(c *execCall) *failure {
 	j := &job{call: c, keepBytes: c.request.keepBytes}
 	j.changed = sync.NewCond(j)
-	isFull := func(count, bytes int) bool { return count >= maxJobs || bytes+j.keepBytes > maxKeptBytes }
-	if count, bytes := usedBy(e.running); isFull(count, bytes) {
-		return failf("command-failed", "no room to keep %d bytes of output: %d jobs run and keep %d (max %d jobs, %d bytes)",
+	if count, bytes := usedBy(e.running); count >= maxJobs || bytes+j.keepBytes > maxKeptBytes {
+		return failf("too-many-streams", "no room to keep %d bytes of output: %d jobs run and keep %d (max %d jobs, %d bytes)",
 			j.keepBytes, count, bytes, maxJobs, maxKeptBytes)
-	}
-	for isFull(usedBy(e.jobs())) {
-		e.dropJob(e.ended[0])
 	}
 	for j.id == "" || e.findJob(j.id) != nil {
 		number := make([]byte, 4)
@@ -59,6 +58,23 @@ func usedBy(jobs []*job) (count, bytes int) {
 		bytes += j.keepBytes
 	}
 	return len(jobs), bytes
+}
+
+// makeRoom forgets the oldest ended jobs that leave no room for those that have started. The caller holds the lock.
+func (e *execService) makeRoom() {
+	isTooMuch := func() bool {
+		started := append([]*job{}, e.ended...)
+		for _, j := range e.running {
+			if j.facts != nil {
+				started = append(started, j)
+			}
+		}
+		count, bytes := usedBy(started)
+		return count > maxJobs || bytes > maxKeptBytes
+	}
+	for isTooMuch() {
+		e.dropJob(e.ended[0], "others needed its room")
+	}
 }
 
 // jobs returns those that have ended, then those that start or run, each the oldest first.
@@ -78,16 +94,19 @@ func (e *execService) keepJob(j *job) {
 	e.running, e.ended = without(j, e.running), append(e.ended, j)
 	j.expiry = time.AfterFunc(jobKeepTime, func() {
 		defer e.lock()()
-		e.dropJob(j)
+		e.dropJob(j, "it ended an hour ago")
 	})
 }
 
-// dropJob forgets a job that has ended, or did not start. The caller holds the lock.
-func (e *execService) dropJob(j *job) {
+// dropJob forgets a job that has ended, or did not start. Its readers learn why. The caller holds the lock.
+func (e *execService) dropJob(j *job, why string) {
 	if j.expiry != nil {
-		j.expiry.Stop() // its function refers to the job's memory
+		j.expiry.Stop() // its function refers to the job
 	}
 	e.running, e.ended = without(j, e.running), without(j, e.ended)
+	defer j.lock()()
+	j.gone, j.ring = failf("not-found", `job "%s" is no longer kept: %s`, j.id, why), nil
+	j.changed.Broadcast()
 }
 
 func without(j *job, jobs []*job) (rest []*job) {
@@ -101,31 +120,47 @@ func without(j *job, jobs []*job) (rest []*job) {
 
 // begin makes a started command a job. The caller holds the lock of the service.
 func (j *job) begin(user string) {
-	c, argv := j.call, []string{}
-	for _, word := range c.request.argv[:least(len(c.request.argv), jobWords)] {
-		argv = append(argv, strings.Clone(cut(word, jobWordBytes)))
+	c, argv, left := j.call, []string{}, jobTextBytes
+	shorten := func(text string) string {
+		short, end := cut(text, jobWordBytes), ""
+		for len(encode(short+end)) > left && short != "" {
+			short, end = cut(short, len(short)*7/8), "…"
+		}
+		left -= len(encode(short + end))
+		return strings.Clone(short + end) // it must not keep the request
 	}
-	j.facts = fields{"id": j.id, "tag": orNull(c.request.tag), "argv": argv, "user": cut(user, jobWordBytes),
+	user = shorten(user)
+	for _, word := range c.request.argv[:least(len(c.request.argv), jobWords)] {
+		argv = append(argv, shorten(word))
+	}
+	j.facts = fields{"id": j.id, "tag": orNull(c.request.tag), "argv": argv, "user": user,
 		"pid": c.pid(), "startedAt": isoTime(time.Now()), "endedAt": nil, "status": nil, "signal": nil, "timedOut": false}
 	// A job may run for months: release its caller's session and the request.
 	c.stream, c.request.argv, c.request.env = nil, nil, nil
 }
 
 // serveJobs answers a LIST, ATTACH or STOP.
-func (e *execService) serveJobs(st *stream, kind byte, payload []byte) *failure {
+func (e *execService) serveJobs(st *stream, kind byte, payload []byte) (failed *failure) {
 	if kind == execList {
-		st.Write(record(execJobs, encode(fields{"jobs": e.describeJobs()})))
-		return nil
+		list := record(execJobs, encode(fields{"jobs": e.describeJobs()}))
+		if e.listBytes.Add(int32(len(list))) <= maxListBytes {
+			st.Write(list)
+		} else {
+			failed = failf("too-many-streams", "too many lists that were not read")
+		}
+		e.listBytes.Add(-int32(len(list)))
+		return failed
 	}
-	o := parseObject(payload, "exec: the request for a job")
-	id, from, tail := o.text("id"), int64(0), int64(-1)
+	o := parseRequest(payload, firstRecords[kind].name)
+	id, from, tail := o.plain("id", o.fields["id"]), int64(0), int64(-1)
 	if o.has("from") {
-		from = o.integer("from", 0, maxInteger)
+		from = int64(o.ranged("from", "whole", maxInteger))
 	}
 	if o.has("tail") {
-		tail = o.integer("tail", 0, maxInteger)
-		o.require(!o.has("from"), "tail", "excludes from")
+		tail = int64(o.ranged("tail", "whole", maxInteger))
 	}
+	killAfter := o.delay("killAfterMs", killAfterUsual)
+	o.check("tail", !o.has("from") || !o.has("tail"), "place", 0)
 	if *o.failed != nil {
 		return *o.failed
 	}
@@ -133,15 +168,13 @@ func (e *execService) serveJobs(st *stream, kind byte, payload []byte) *failure 
 	j := e.findJob(id)
 	e.Unlock()
 	if j == nil {
-		st.Write(record(execExit, encodeRefusal(failf("not-found", `no job "%s"`, escape(id, 64)))))
-	} else {
-		if kind == execStop {
-			j.stop()
-			from, tail = maxInteger, -1 // only EXIT
-		}
-		j.follow(st, from, tail, kind == execAttach)
+		return failf("not-found", `no job "%s"`, escape(id, 64))
 	}
-	return nil
+	if kind == execStop {
+		j.stop(killAfter)
+		from, tail = maxInteger, -1 // only EXIT
+	}
+	return e.follow(j, st, from, tail, kind == execAttach)
 }
 
 func (e *execService) describeJobs() []fields {
@@ -164,11 +197,11 @@ func (j *job) describe() fields {
 	return all
 }
 
-// stop ends a job as a timeout does.
-func (j *job) stop() {
+// stop ends a job with TERM, and with KILL after a time, whatever its START said.
+func (j *job) stop(killAfter time.Duration) {
 	defer j.lock()()
 	if j.exit == nil {
-		j.call.end(j.call.request.killAfter)
+		j.call.end(killAfter)
 	}
 }
 
@@ -206,8 +239,8 @@ func (j *job) part(from int64) []byte {
 }
 
 // follow sends the output from byte next on, or the last tail bytes if that is not negative, then EXIT. It returns early when
-// the caller has gone or ends its direction.
-func (j *job) follow(st *stream, next, tail int64, hasFrom bool) {
+// the caller has gone or ends its direction, and with a failure when the job is forgotten.
+func (e *execService) follow(j *job, st *stream, next, tail int64, hasFrom bool) *failure {
 	hasGone := false
 	go func() {
 		st.writeTo(io.Discard)
@@ -221,7 +254,10 @@ func (j *job) follow(st *stream, next, tail int64, hasFrom bool) {
 	}
 	for isOver := false; !isOver && !hasGone; {
 		var buffer []byte
+		var isLent bool
 		switch {
+		case j.gone != nil:
+			return j.gone
 		case hasFrom || next < j.keptFrom():
 			if hasFrom = false; next < j.keptFrom() {
 				next = j.keptFrom()
@@ -233,17 +269,30 @@ func (j *job) follow(st *stream, next, tail int64, hasFrom bool) {
 		case next >= j.bytes:
 			buffer, isOver = record(execExit, j.exit), true
 		default:
+			// Readers that do not read wait without a buffer, and few have one at a time.
+			j.Unlock()
+			most := st.waitRoom(recordHeaderBytes + 1)
+			e.readers <- struct{}{}
+			j.Lock()
+			if hasGone = hasGone || most == 0; hasGone || j.gone != nil || next < j.keptFrom() {
+				<-e.readers
+				continue
+			}
 			part := j.part(next)
-			part = part[:least(len(part), outputBytes-recordHeaderBytes)]
-			buffer = room(recordHeaderBytes + len(part))
+			part = part[:least(len(part), least(most, outputBytes)-recordHeaderBytes)]
+			isLent, buffer = true, room(recordHeaderBytes+len(part))
 			buffer[0] = execStdout
 			binary.BigEndian.PutUint32(buffer[1:], uint32(len(part)))
 			next += int64(copy(buffer[recordHeaderBytes:], part))
 		}
 		j.Unlock()
 		_, err := st.Write(buffer)
-		memory.Put(&buffer)
+		if isLent {
+			memory.Put(&buffer)
+			<-e.readers
+		}
 		j.Lock()
 		hasGone = hasGone || err != nil
 	}
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand"
 	"os"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -302,7 +303,7 @@ func TestJobLives(t *testing.T) {
 	id = started.text("job")
 	st, r = attach(t, host, fields{"id": id})
 	r.read(st, 1) // it ignores TERM now
-	if exit := stopJob(t, host, fields{"id": id}); exit["signal"] != "SIGKILL" {
+	if exit := stopJob(t, host, fields{"id": id, "killAfterMs": 50}); exit["signal"] != "SIGKILL" {
 		t.Error(exit)
 	}
 	_, started = ask(t, host, execStart, fields{"argv": []string{"sleep", "1000"}, "timeoutMs": 50, "detach": fields{}}, execStarted)
@@ -334,7 +335,7 @@ func TestJobLimits(t *testing.T) {
 	refused := func(running int) {
 		_, exit := ask(t, host, execStart, fields{"argv": []string{"true"}, "detach": fields{"keepBytes": 1}}, execExit)
 		want := fmt.Sprintf("no room to keep 1 bytes of output: %d jobs run and keep 67108864 (max 64 jobs, 67108864 bytes)", running)
-		if failed := exit.object("error").reason(); failed.code != "command-failed" || failed.message != want {
+		if failed := exit.object("error").reason(); failed.code != "too-many-streams" || failed.message != want {
 			t.Error(failed)
 		}
 	}
@@ -361,6 +362,9 @@ func TestJobLimits(t *testing.T) {
 		if failed := exit.object("error").reason(); failed.code != "command-not-found" {
 			t.Error(failed)
 		}
+	}
+	if list := listJobs(t, host); len(list) != maxJobs { // a START that fails forgets nothing
+		t.Error(len(list))
 	}
 	large := []string{}
 	for len(large) < 4 {
@@ -390,7 +394,7 @@ func TestJobLimits(t *testing.T) {
 	e.Lock()
 	e.running = nil
 	argv := all[0]["argv"].([]string)
-	if size := len(encode(all)); size > execRequestBytes-20 || len(argv) != jobWords || len(argv[0]) != jobWordBytes {
+	if size := len(encode(all)); size > execRequestBytes-20 || size > maxJobs*(jobTextBytes+1024) || len(argv) != jobWords {
 		t.Error(size, len(argv))
 	}
 }
@@ -407,44 +411,164 @@ func TestJobExpiry(t *testing.T) {
 	until(t, "it expires", func() bool { return lookUp(e, id) == nil })
 }
 
-// TestJobRequests: requests that are not valid reset the stream.
-func TestJobRequests(t *testing.T) {
+// TestRequests: requests that are not valid are answered (R-EXEC-1), what is no request resets the stream.
+func TestRequests(t *testing.T) {
 	e, host := newTestExec(t)
 	start := func(more string) []byte { return record(execStart, []byte(`{"argv":["true"],`+more+`}`)) }
-	for name, request := range map[string][]byte{
-		"input":       start(`"hasInput":true,"detach":{}`),
-		"terminal":    start(`"terminal":{"columns":80,"rows":24,"term":"xterm"},"detach":{}`),
-		"detach":      start(`"detach":true`),
-		"tag":         start(`"detach":{"tag":7}`),
-		"long tag":    start(`"detach":{"tag":"` + strings.Repeat("é", 33) + `"}`),
-		"negative":    start(`"detach":{"keepBytes":-1}`),
-		"fraction":    start(`"detach":{"keepBytes":1.5}`),
-		"large":       start(`"detach":{"keepBytes":16777217}`),
-		"list":        record(execList, []byte("{}")),
-		"no id":       record(execAttach, []byte("{}")),
-		"number":      record(execAttach, []byte(`{"id":12345678}`)),
-		"both":        record(execAttach, []byte(`{"id":"12345678","from":0,"tail":0}`)),
-		"from":        record(execAttach, []byte(`{"id":"12345678","from":-1}`)),
-		"tail":        record(execAttach, []byte(`{"id":"12345678","tail":"1"}`)),
-		"not JSON":    record(execAttach, []byte(`{"id":"12345678"`)),
-		"long":        record(execAttach, append([]byte(`{"id":"12345678"}`), make([]byte, jobRequestBytes)...)),
-		"stop":        record(execStop, nil),
-		"stdin first": record(execStdin, []byte("x")),
-		"answer":      record(execJobs, []byte(`{"jobs":[]}`)),
+	job := func(kind byte, text string) []byte { return record(kind, []byte(text)) }
+	const position = "not a whole number from 0 to 9007199254740991"
+	for want, request := range map[string][]byte{
+		"START: hasInput: not allowed with detach":             start(`"hasInput":true,"detach":{}`),
+		"START: terminal: not allowed with detach":             start(`"terminal":{"columns":80,"rows":24,"term":"xterm"},"detach":{}`),
+		"START: detach: not an object":                         start(`"detach":true`),
+		"START: detach.tag: not a text":                        start(`"detach":{"tag":7}`),
+		"START: detach.tag: longer than 64 bytes":              start(`"detach":{"tag":"` + strings.Repeat("é", 33) + `"}`),
+		"START: user: contains NUL":                            start(`"user":"\u0000"`),
+		"START: env[A]: not a text":                            start(`"env":{"A":null}`),
+		"START is not UTF-8":                                   start(`"user":"` + "\xff" + `"`),
+		"START has half a surrogate pair":                      start(`"user":"\ud83d\ude00\\\udfff"`),
+		"LIST too long: 2 bytes (max 0)":                       job(execList, "{}"),
+		"ATTACH: id: not a text":                               job(execAttach, `{"id":12345678}`),
+		"ATTACH: tail: not allowed with from":                  job(execAttach, `{"id":"12345678","from":0,"tail":0}`),
+		"ATTACH: from: " + position:                            job(execAttach, `{"id":"12345678","from":-1}`),
+		"ATTACH: tail: " + position:                            job(execAttach, `{"id":"12345678","tail":"1"}`),
+		"ATTACH is not a JSON object":                          job(execAttach, `{"id":"12345678"`),
+		"ATTACH too long: 4099 bytes (max 4096)":               job(execAttach, strings.Repeat("x", 4099)),
+		"STOP is not a JSON object":                            job(execStop, ""),
+		"STOP: killAfterMs: not a number from 0 to 2147483647": job(execStop, `{"id":"12345678","killAfterMs":-1}`),
 	} {
 		st := openStream(t, host, "exec")
 		st.Write(request)
+		st.Write(make([]byte, 100_000))
+		kind, payload, err := readRecord(st, func(byte) int { return 1 << 20 })
+		failed := parseObject(payload, "").object("error").reason()
+		if kind != execExit || err != nil || failed.code != "bad-argument" || failed.message != want {
+			t.Errorf("%s: %d, %v, %v", want, kind, err, failed)
+		}
+		st.CloseWrite()
+		if st.waitEnd(); st.reason != nil {
+			t.Error(want, st.reason)
+		}
+	}
+	for name, request := range map[string][]byte{
+		"stdin first": record(execStdin, []byte("x")),
+		"answer":      record(execJobs, []byte(`{"jobs":[]}`)),
+		"cut":         record(execAttach, []byte(`{"id":"12345678"}`))[:12],
+		"nothing":     nil,
+	} {
+		st := openStream(t, host, "exec")
+		st.Write(request)
+		st.CloseWrite()
 		if st.waitEnd(); st.reason == nil || st.reason.code != "protocol-error" {
 			t.Error(name, st.reason)
 		}
 	}
-	st := openStream(t, host, "exec")
-	st.Write(record(execAttach, []byte(`{"id":"12345678"}`))[:12])
-	st.CloseWrite()
-	if st.waitEnd(); st.reason == nil || st.reason.code != "protocol-error" {
-		t.Error(st.reason)
-	}
 	if len(e.running) != 0 || e.startBytes.Load() != 0 {
 		t.Error(len(e.running), e.startBytes.Load())
+	}
+	// What UTF-8 can express is no fault, and null is as if absent.
+	text := `{"argv":["\ud83d\ude00","\\ud800","\ufffd"],"cwd":null,"env":null,"terminal":null,"hasInput":null,"detach":null}`
+	q, failed := parseExecRequest([]byte(text))
+	if failed != nil || !reflect.DeepEqual(q.argv, []string{"😀", `\ud800`, "\ufffd"}) || q.isJob || !q.hasInput {
+		t.Error(q, failed)
+	}
+}
+
+// TestStopAgain: KILL comes at the earliest of the times that were asked for.
+func TestStopAgain(t *testing.T) {
+	e, host := newTestExec(t)
+	const stubborn = "trap '' TERM; echo; while :; do sleep 0.1; done"
+	start := func(killAfterMs int) (id string) {
+		_, started := ask(t, host, execStart, fields{"argv": []string{"sh", "-c", stubborn}, "killAfterMs": killAfterMs,
+			"detach": fields{}}, execStarted)
+		id = started.text("job")
+		st, r := attach(t, host, fields{"id": id})
+		r.read(st, 1) // it ignores TERM now
+		st.Close()
+		return id
+	}
+	id := start(500)
+	j := lookUp(e, id)
+	until(t, "the end, although it is told again", func() bool {
+		j.stop(500 * time.Millisecond)
+		defer j.lock()()
+		return j.exit != nil
+	})
+	if exit := stopJob(t, host, fields{"id": id}); exit["signal"] != "SIGKILL" {
+		t.Error(exit)
+	}
+	// The kill-after of a START may be days.
+	id = start(1<<31 - 1)
+	lookUp(e, id).stop(time.Hour)
+	began := time.Now()
+	if exit := stopJob(t, host, fields{"id": id, "killAfterMs": 50}); exit["signal"] != "SIGKILL" || time.Since(began) > maxKillAfter/2 {
+		t.Error(exit, time.Since(began))
+	}
+}
+
+// TestUnreadLists: lists that nobody reads are bounded.
+func TestUnreadLists(t *testing.T) {
+	e, host := newTestExec(t)
+	for count := 0; count < maxJobs; count++ {
+		startJob(t, host, 0, "true", strings.Repeat("\x01", 300), strings.Repeat("\x01", 300))
+	}
+	unread := []*stream{}
+	until(t, "no list more is held", func() bool {
+		st := openStream(t, host, "exec")
+		st.Write(record(execList, nil))
+		kind, payload, err := readRecord(st, func(byte) int { return execRequestBytes })
+		if kind == execExit {
+			failed := parseObject(payload, "").object("error").reason()
+			return failed.code == "too-many-streams" && failed.message == "too many lists that were not read"
+		} else if kind != execJobs || err != nil {
+			t.Fatal(kind, err)
+		}
+		st = openStream(t, host, "exec")
+		st.Write(record(execList, nil))
+		unread = append(unread, st)
+		return false
+	})
+	if len(unread) < 10 {
+		t.Error(len(unread))
+	}
+	for _, st := range unread {
+		st.Close()
+	}
+	until(t, "lists are sent again", func() bool { return e.listBytes.Load() == 0 && len(listJobs(t, host)) == maxJobs })
+}
+
+// TestForgottenReaders: a reader of a forgotten job learns that it is gone, and keeps nothing of it.
+func TestForgottenReaders(t *testing.T) {
+	const jobs, readers = 12, 30
+	e, host := newTestExec(t)
+	ids, all := []string{}, []*stream{}
+	for len(ids) < jobs {
+		id := startJob(t, host, maxJobKeepBytes, "head", "-c", fmt.Sprint(maxJobKeepBytes), "/dev/zero")
+		ids = append(ids, id)
+		jobOf(t, host, id)
+		for count := 0; count < readers; count++ {
+			st, _ := attach(t, host, fields{"id": id})
+			all = append(all, st)
+		}
+	}
+	until(t, "all readers wait without a buffer", func() bool { return len(e.readers) == 0 })
+	runtime.GC()
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	// What the callers of the test have got and not read is here, too.
+	if most := uint64(2 * maxKeptBytes); memory.HeapAlloc > most {
+		t.Error(memory.HeapAlloc, most)
+	}
+	r := &reading{}
+	if err := r.read(all[0], math.MaxInt); err != nil || r.next >= maxJobKeepBytes {
+		t.Fatal(err, r.next)
+	}
+	failed := object{fields: r.exit, failed: new(*failure)}.object("error").reason()
+	if failed.code != "not-found" || failed.message != fmt.Sprintf(`job "%s" is no longer kept: others needed its room`, ids[0]) {
+		t.Error(failed)
+	}
+	last := all[len(all)-1]
+	if r = (&reading{}); r.read(last, math.MaxInt) != nil || r.next != maxJobKeepBytes || r.exit["error"] != nil {
+		t.Error(r.next, r.exit)
 	}
 }

@@ -430,7 +430,9 @@ func (s *session) handleStream(h header, payload []byte) {
 	case st == nil || s.over != nil:
 	case h.kind == frameCredit:
 		raise(&st.credit, payload)
-		st.offer()
+		if st.offer(); len(st.out) == 0 {
+			st.changed.Broadcast() // for waitRoom
+		}
 	case h.kind == frameAccept || h.kind == frameRefuse:
 		st.handleAnswer(h, reason)
 	case h.kind == frameFin:

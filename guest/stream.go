@@ -248,6 +248,19 @@ func (st *stream) Write(bytes []byte) (int, error) {
 	return len(bytes) - left, io.ErrClosedPipe
 }
 
+// waitRoom waits until the peer accepts so many bytes, and returns how many it accepts; 0 if none will be wanted: the peer has
+// ended its direction, no longer reads, or has gone.
+func (st *stream) waitRoom(least int64) int {
+	defer st.lock()()
+	for st.credit-st.sent < least && !st.finCame && !st.isOver && st.stopped == nil {
+		st.changed.Wait()
+	}
+	if st.finCame || st.isOver || st.stopped != nil {
+		return 0
+	}
+	return int(st.credit - st.sent)
+}
+
 // CloseWrite half-closes the stream.
 func (st *stream) CloseWrite() {
 	defer st.lock()()

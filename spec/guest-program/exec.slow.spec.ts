@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { EXEC_KIND, type ExecRequest, encodeStart } from '../../lib/services/exec/exec-messages.js';
 import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
-import { ExecCaller } from '../helpers/exec-peers.js';
+import { ExecCaller, TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { startProxy } from '../helpers/proxies.js';
 import { serialTestWith } from '../helpers/test-with.js';
@@ -95,6 +95,62 @@ serialTestWith('go', 'root')(
     t.is(await output('echo', 'hello'), 'hello\n');
   },
 );
+
+const terminal = (fields: string) => `{"argv":[],"terminal":{${fields}}}`;
+
+/** Payloads of a START that are not valid, as latin1. */
+const BAD_STARTS = [
+  ...['', 'x', '[]', 'null', '{', '{}{}', '{"argv":["\xff"]}', '{"argv":["\\ud800"]}', '{"argv":["\\udc00\\ud800"]}'],
+  ...['{"argv":["\\ud83d\\ude00\\\\\\udfff"]}', '{"argv":["a"],"env":{"\\udc41":""}}', `{"argv":[${'['.repeat(1000)}`],
+  ...[
+    `{"argv":[${'1,'.repeat(70_000)}1]}`,
+    '{}',
+    '{"argv":null}',
+    '{"argv":"ls"}',
+    '{"argv":["a",1]}',
+    '{"argv":[null]}',
+  ],
+  ...['{"argv":["a\\u0000b"]}', '{"argv":[],"cwd":1}', '{"argv":[],"cwd":"\\u0000"}', '{"argv":[],"user":[]}'],
+  ...['{"argv":[],"env":[]}', '{"argv":[],"env":{"A":1}}', '{"argv":[],"env":{"A":null}}'],
+  ...['{"argv":[],"env":{"A\\n":"\\u0000"}}', '{"argv":[],"env":{"A=B":"1"}}', '{"argv":[],"env":{"":"1"}}'],
+  ...['{"argv":[],"terminal":7}', terminal('"columns":0,"rows":1,"term":"x"'), terminal('"columns":1,"rows":1')],
+  ...[terminal('"columns":1,"rows":65536,"term":"x"'), terminal('"columns":"80","rows":1.5,"term":"x"')],
+  ...[
+    '{"argv":[],"hasInput":1}',
+    '{"argv":[],"wait":1}',
+    '{"argv":[],"timeoutMs":-1}',
+    '{"argv":[],"timeoutMs":2147483648}',
+  ],
+  ...['{"argv":[],"killAfterMs":"5"}', '{"argv":[],"killAfterMs":1e400}', '{"argv":[],"detach":1}'],
+  ...['{"argv":[],"detach":{"tag":1}}', `{"argv":[],"detach":{"tag":"${'x'.repeat(65)}"}}`],
+  ...['{"argv":[],"detach":{"keepBytes":-1}}', '{"argv":[],"detach":{"keepBytes":16777217}}'],
+  ...[
+    '{"argv":[],"terminal":{"columns":1,"rows":1,"term":"x"},"detach":{}}',
+    '{"argv":[],"hasInput":true,"detach":{}}',
+  ],
+];
+
+withGo('R-EXEC-1: vproxy and vproxy-guest refuse the same requests in the same words', async (t) => {
+  const runner = new TestRunner(t);
+  const { open, output } = await start(t);
+  const records = [
+    ...BAD_STARTS.map((text) => encodeRecord(EXEC_KIND.START, Buffer.from(text, 'latin1'))),
+    ...['{}', '{"id":1}', '{"id":"x","from":-1}', '{"id":"x","from":0,"tail":0}', '{"id":"x","tail":"1"}', '\xff'].map(
+      (text) => encodeRecord(EXEC_KIND.ATTACH, Buffer.from(text, 'latin1')),
+    ),
+    ...['{}', '', '{"id":"\\u0000"}'].map((text) => encodeRecord(EXEC_KIND.STOP, text)),
+    encodeRecordHeader(EXEC_KIND.START, 1_048_577),
+    encodeRecordHeader(EXEC_KIND.STOP, 4097),
+    encodeRecordHeader(EXEC_KIND.LIST, 1),
+  ];
+  for (const record of records) {
+    const callers = [runner.open().caller, new ExecCaller(await open())];
+    for (const { stream } of callers) stream.write(record);
+    const [expected, found] = await Promise.all(callers.map(async ({ exit }) => (await exit).error));
+    t.deepEqual([found, found?.code], [expected, 'bad-argument'], record.toString('latin1', 5, 80));
+  }
+  t.is(await output('echo', 'hello'), 'hello\n');
+});
 
 withGo('a signal gets past 70,000 records of input that the command does not read', async (t) => {
   const { call } = await start(t);
