@@ -64,6 +64,9 @@ func run(o *options) *failure {
 	refuseHugePages(1)
 	debug.FreeOSMemory() // what was allocated before that
 	sealDescriptors()
+	if failed := keepCapabilities(); failed != nil {
+		return failed
+	}
 	orphans := adoptOrphans()
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)

@@ -94,6 +94,7 @@ export const LOG_EVENTS = {
   'audit-failed': row('warn', {}),
   'audit-lost': row('warn', { 'count?': 'number' }),
   'audit-recovered': row('info', {}),
+  'capabilities-inherited': row('warn', {}),
   'channel-closed': row('debug', { link: 'string', code: 'string' }),
   'channel-crowded': row('info', {}),
   'channel-echo': row('info', { link: 'string' }),

@@ -19,6 +19,9 @@ import { RunningProcess, warnOfOpenPort } from './running-process.js';
 /** Maximum duration of a shutdown by a signal, in milliseconds: a second including the time to get here. */
 const STOP_MS = 900;
 
+const INHERITED =
+  'commands and hooks inherit the capabilities of this process; to keep them needs the optional package koffi';
+
 /** The longest time of a timer. */
 const LONGEST_MS = 2 ** 31 - 1;
 
@@ -28,6 +31,8 @@ export interface ProcessStart {
   readonly load: ((running: ProcessConfiguration | null) => Promise<Configuration>) | null;
   /** Environment variables that this process removed, and a successor needs. */
   readonly variables: Readonly<Record<string, string>>;
+  /** Whether its children have none of its capabilities but those that a child needs. */
+  readonly keepsCapabilities: boolean;
 }
 
 interface ProxyProcessOptions extends ProcessStart {
@@ -55,7 +60,8 @@ export class ProxyProcess {
 
   /** Opens the audit log. Throws `cannot-create`. */
   constructor(options: ProxyProcessOptions) {
-    const { configuration, load, output, proxy, service, manager, store, runtimeDirectory } = options;
+    const { configuration, load, output, proxy, service, manager, store, runtimeDirectory, keepsCapabilities } =
+      options;
     const { audit, once } = configuration;
     this.#options = options;
     this.proxy = proxy;
@@ -76,6 +82,7 @@ export class ProxyProcess {
     if (this.#audit !== null) proxy.on('audit', (event) => this.#audit?.record(event));
     proxy.on('fatal', (reason) => running.fail(reason));
     if (once) proxy.on('ended', (_label, reason) => running.endOnce(reason));
+    if (!keepsCapabilities) running.log(makeEvent('capabilities-inherited', INHERITED, {}));
     warnOfOpenPort(proxy, { userId: process.getuid?.() ?? 0 }, running.log);
     hostFiles.onCut = (message, path) => running.log(makeEvent('hosts-cut', message, { path }));
     optimizeWhenUsed(proxy);

@@ -6,6 +6,7 @@ import { requireAccess } from '../../lib/proxy/channel/check-channel.js';
 import type { FindRival } from '../../lib/proxy/channel/rival.js';
 import type { Configuration, ProcessConfiguration } from '../../lib/settings/configuration.js';
 import { BadFileError } from '../../lib/settings/problem.js';
+import { keepCapabilities } from '../../lib/system/capabilities.js';
 import { closeInheritedOnExec } from '../../lib/system/descriptors.js';
 import { type ListenerStore, useListenerStore } from '../../lib/system/sockets/listener-store.js';
 import { keepHeapSmall } from '../engine.js';
@@ -25,9 +26,10 @@ import { withRuntimeDirectory } from './running-process.js';
 /** Runs what the flags ask for, which were read from `variables`, too. Resolves with the exit status. */
 export async function runFlags(flags: RunFlags, variables: ProcessStart['variables']): Promise<number> {
   await closeInheritedOnExec();
+  const keepsCapabilities = await keepCapabilities();
   const credentials = process.env['CREDENTIALS_DIRECTORY'] ?? null;
   const load = (running: ProcessConfiguration | null) => loadConfiguration(flags, credentials, running);
-  const start = { load: flags.file === null ? null : load, variables };
+  const start = { load: flags.file === null ? null : load, variables, keepsCapabilities };
   const handover = takeHandoverDescriptor(process.env);
   if (handover !== null) return succeed(handover, start);
   let configuration: Configuration;

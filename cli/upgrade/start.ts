@@ -2,6 +2,7 @@
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import type net from 'node:net';
 import { text } from 'node:stream/consumers';
+import { withCapabilities } from '../../lib/system/capabilities.js';
 import { describeError } from '../../lib/util/escape.js';
 import type { SuccessorCommand } from './program.js';
 import { PROGRAM_DESCRIPTORS } from './starting.js';
@@ -22,11 +23,8 @@ const byDescriptor = (fd: number): string => `/proc/self/fd/${fd}`;
 export function startChild({ file, args, descriptor }: SuccessorCommand, env: NodeJS.ProcessEnv): StartedProcess {
   const program = descriptor ?? 'ignore';
   const stdio: StdioOptions = ['inherit', 'inherit', 'inherit', 'pipe', program];
-  const child = spawn(descriptor === null ? file : byDescriptor(PROGRAM_DESCRIPTORS.child), args, {
-    argv0: file,
-    env,
-    stdio,
-  });
+  const path = descriptor === null ? file : byDescriptor(PROGRAM_DESCRIPTORS.child);
+  const child = withCapabilities(() => spawn(path, args, { argv0: file, env, stdio }));
   const ended = new Promise<string>((resolve) => {
     child.once('error', (error) => resolve(`could not be started: ${describeError(error)}`));
     child.once('exit', (status, signal) =>
@@ -53,7 +51,7 @@ export function startOrphan({ file, args, descriptor }: SuccessorCommand, env: N
     ...args,
   ];
   const stdio: StdioOptions = ['ignore', 'pipe', 'inherit', 'pipe', 0, 1, descriptor ?? 'ignore'];
-  const shell = spawn('/bin/sh', words, { env, stdio });
+  const shell = withCapabilities(() => spawn('/bin/sh', words, { env, stdio }));
   const pipe = pipeOf(shell);
   const ended = new Promise<string>((resolve) => {
     shell.once('error', (error) => resolve(`could not be started: ${describeError(error)}`));

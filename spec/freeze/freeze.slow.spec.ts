@@ -1,15 +1,15 @@
 /** `vproxy freeze` and `vproxy thaw`, with both programs in the guest, on ext4 on loop devices. */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { AS_GUEST, buildGuest } from '../guest-program/build.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { type ProcessPair, processPair } from '../helpers/process-pair.js';
+import { ProcessPair, processPair } from '../helpers/process-pair.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
-import { runVproxy } from '../helpers/vproxy-process.js';
+import { ESTABLISHED, runVproxy } from '../helpers/vproxy-process.js';
 
 buildGuest();
 
@@ -49,6 +49,19 @@ const threadsOf = (pid: number): string[] =>
 /** Signals all processes that freeze this; it may be thawed by then. */
 const pkill = (signal: string, place: string) =>
   spawnSync('pkill', [`-${signal}`, '-f', `(vproxy-|fs)freeze .*${place}`]);
+
+/** Runs a command as a user with capabilities, as a unit with AmbientCapabilities= does, and with a hook. */
+const AS_NOBODY = `
+mount -t tmpfs tmpfs "$1"
+mkdir "$1/upper" "$1/work"
+mount -t overlay overlay -o "lowerdir=/etc,upperdir=$1/upper,workdir=$1/work" /etc
+mkdir -p /etc/vproxy/freeze.d
+printf '#!/bin/sh\\n%s\\n' "$2" > /etc/vproxy/freeze.d/10-report
+chmod 755 /etc/vproxy/freeze.d/10-report
+shift 2
+given=+sys_time,+sys_admin,+dac_read_search
+exec setpriv --reuid nobody --regid nogroup --clear-groups --no-new-privs --inh-caps "$given" --ambient-caps "$given" "$@"
+`;
 
 for (const [name, guestOptions] of [
   ['vproxy', {}],
@@ -116,6 +129,47 @@ for (const [name, guestOptions] of [
     t.true(stderr.includes(`${outer}: another program had thawed it`), stderr);
     await pair.guest.waitForLine(/freeze of file systems failed.*another program/);
     t.is((await call(pair, 'freeze', outer, inner, '--', 'true')).code, 0);
+  });
+
+  withLoop(`${name}: keeps its capabilities from what it starts, except what freezes`, async (t) => {
+    const [outer] = mountTwo(t);
+    const [folder, reports] = [temporaryFolder(t), temporaryFolder(t)];
+    for (const each of [folder, reports]) chmodSync(each, 0o777);
+    const report = `cat /proc/self/status > ${reports}`;
+    const launcher = ['unshare', '--mount', 'sh', '-euc', AS_NOBODY, 'sh', temporaryFolder(t), `${report}/hook`];
+    // vproxy-guest has neither of these.
+    const own = [
+      `-i`,
+      'default/told:exec:cat /proc/self/status',
+      '-c',
+      `other=exec:${report}/channel; cat > /dev/null`,
+    ];
+    const hostPath = join(folder, 'c');
+    const pair = new ProcessPair(t, {
+      ...{ control: 'host', hostPath, guestOptions: { ...guestOptions, launcher } },
+      guest: ['--allow-exec', '--allow-freeze', '--reseed', ...(name === 'vproxy' ? own : [])],
+    });
+    await eventually(() => existsSync(hostPath), { what: 'the socket of the channel' });
+    chmodSync(hostPath, 0o777);
+    await pair.host.waitForLine(ESTABLISHED);
+    await pair.controlled();
+    const frozen = await call(pair, 'freeze', outer, '--', 'true');
+    t.is(frozen.code, 0, frozen.stderr);
+    const status = ['cat', '/proc/self/status'];
+    const { stdout: job } = await call(pair, 'exec', '--detach', 'default:', ...status);
+    const told = [
+      (await pair.exec(['-n', '--', ...status])).stdout,
+      (await pair.exec(['-t', '-n', '--', ...status])).stdout,
+      (await call(pair, 'attach', job.trim())).stdout,
+    ];
+    if (name === 'vproxy') told.push((await pair.script('$VPROXY connect told < /dev/null')).stdout);
+    const files = ['hook', ...(name === 'vproxy' ? ['channel'] : [])];
+    for (const file of files) told.push(readFileSync(join(reports, file), 'utf8'));
+    for (const text of told) t.deepEqual(text.match(/^Cap(?:Inh|Prm|Eff|Amb):\s*0+\s*$/gm)?.length, 4, text);
+    t.deepEqual(
+      pair.guest.lines.filter((line) => /warn|error/.test(line)),
+      [],
+    );
   });
 
   withLoop(`${name}: thaws when it is killed, and when what holds it is killed`, async (t) => {
