@@ -22,7 +22,8 @@ const (
 	clockPeriod   = 30 * time.Second
 	leastClock    = 50 * time.Millisecond
 	mostClockBack = 24 * time.Hour
-	maxClockTime  = 1e14 // ms (R-CLOCK-2)
+	backDrift     = 500e-6 // is forgiven: a clock that runs too fast is set back again and again
+	maxClockTime  = 1e14   // ms (R-CLOCK-2)
 )
 
 // clockService sets this machine's clock to its host's after a pause or a restore, takes random numbers, and runs hooks
@@ -44,6 +45,8 @@ type clockService struct {
 	seq       float64                 // of the last ASK
 	restored  bool                    // and not acted on yet: a host knows a later ASK only once
 	complaint string                  // the last one in the log
+	back      float64                 // by how much steps have set the clock back, less what later ones moved it forward
+	backAt    time.Time               // when that was
 }
 
 // clockSample is one measurement (R-CLOCK-4).
@@ -191,11 +194,13 @@ func (s *clockService) follow(cause string, now *clockSample, entropy []byte) {
 	}
 	by, stepped := now.offset, 0.0
 	isOff := s.follows && math.Abs(by) > s.threshold+now.uncertainty
-	if isOff && -by > s.maxBack {
-		s.complain(fmt.Sprintf("the clock is %s ahead of the host's, and may be set back by at most %s", formatElapsed(-by),
+	back := math.Max(0, s.back-milliseconds(time.Since(s.backAt))*backDrift) - by
+	if isOff && by < 0 && back > s.maxBack {
+		s.complain(fmt.Sprintf("the clock is %s ahead of the host's, and may be set back by at most %s in all", formatElapsed(-by),
 			formatElapsed(s.maxBack)))
 	} else if isOff && s.attempt("the clock", "CAP_SYS_TIME", s.step(by)) {
 		stepped, s.before, now.offset = by, now, 0
+		s.back, s.backAt = math.Max(0, back), time.Now()
 		history.noteStep(by)
 		direction := map[bool]string{true: "back", false: "forward"}[by < 0]
 		logLine(logInfo, "clock-stepped", "set the clock %s %s (%s)", formatElapsed(math.Abs(by)), direction, cause)

@@ -176,6 +176,23 @@ func TestClockPause(t *testing.T) {
 }
 
 // TestHostileClock: a host that breaks the rules loses its stream, and changes nothing.
+// TestClockBack: a host sets the clock back only so far altogether, which steps forward give back, and a slow drift of the clock.
+func TestClockBack(t *testing.T) {
+	s, done := newTestClock("1s,back=1m")
+	for _, each := range []struct {
+		offset, days float64
+		steps        bool
+	}{{-50, 0, true}, {-50, 0, false}, {-9, 0, true}, {20, 0, true}, {-25, 0, false}, {-20, 0, true}, {3600, 0, true},
+		{-61, 0, false}, {-59.9, 0, true}, {-44, 1, false}, {-40, 0, true}, {-40, 0, false}} {
+		s.backAt = s.backAt.Add(-time.Duration(each.days * float64(24*time.Hour)))
+		count := len(*done)
+		s.follow("host-clock", &clockSample{offset: 1000 * each.offset}, nil)
+		if steps := len(*done) > count; steps != each.steps {
+			t.Error(each, s.back)
+		}
+	}
+}
+
 func TestHostileClock(t *testing.T) {
 	for name, answer := range map[string][]byte{
 		"no object":      record(clockTold, []byte("[]")),

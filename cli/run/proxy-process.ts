@@ -4,6 +4,7 @@ import { ControlServer } from '../../lib/control/server/control-server.js';
 import { makeEvent } from '../../lib/events.js';
 import type { AuditLog } from '../../lib/proxy/audit-log.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
+import { machineHistory } from '../../lib/services/machine-history.js';
 import type { Configuration, ProcessConfiguration } from '../../lib/settings/configuration.js';
 import type { KeepDescriptor } from '../../lib/system/descriptors.js';
 import { hostFiles } from '../../lib/system/dns/host-files.js';
@@ -149,6 +150,7 @@ export class ProxyProcess {
       configuration: this.running.configuration,
       proxy,
       listeners,
+      machine: machineHistory,
       counts: countHandover(proxy, listeners),
       writtenAtMs: Date.now(),
     };

@@ -4,6 +4,7 @@ import type { ControlPlace } from '../../lib/control/socket-paths.js';
 import { type Log, type LogEvent, makeEvent } from '../../lib/events.js';
 import { requireAccess } from '../../lib/proxy/channel/check-channel.js';
 import type { FindRival } from '../../lib/proxy/channel/rival.js';
+import { machineHistory } from '../../lib/services/machine-history.js';
 import type { Configuration, ProcessConfiguration } from '../../lib/settings/configuration.js';
 import { BadFileError } from '../../lib/settings/problem.js';
 import { keepCapabilities } from '../../lib/system/capabilities.js';
@@ -127,6 +128,7 @@ async function succeed(fd: number, start: ProcessStart): Promise<number> {
       runtimeDirectory,
     });
     log = made.running.log;
+    Object.assign(machineHistory, document.machine);
     return { made, document, take };
   });
   // The restored state must neither read nor write: the predecessor continues.

@@ -5,6 +5,7 @@ import type { ListenerCapture } from '../../lib/control/server/control-server.js
 import { VproxyError } from '../../lib/errors.js';
 import { type LogEvent, makeEvent } from '../../lib/events.js';
 import type { ProxyState } from '../../lib/proxy/proxy-options.js';
+import type { MachineHistory } from '../../lib/services/machine-history.js';
 import type { ProcessConfiguration } from '../../lib/settings/configuration.js';
 import { copyAlone } from '../../lib/util/bytes/byte-queue.js';
 import { formatCount } from '../../lib/util/units.js';
@@ -14,6 +15,8 @@ export interface HandoverDocument {
   readonly configuration: ProcessConfiguration;
   readonly proxy: ProxyState;
   readonly listeners: readonly ListenerCapture[];
+  /** What was done to the machine: bounds count on. */
+  readonly machine: MachineHistory;
   /** The number of sessions, streams and listening sockets. */
   readonly counts: HandoverCounts;
   /** When it was written, in milliseconds since 1970. */

@@ -1,24 +1,29 @@
 /** What this process did to its machine, for `vproxy info`, the status and the metrics. */
 
 /** Times are in milliseconds since 1970; null: never. */
-interface MachineHistory {
+export interface MachineHistory {
   restores: number;
   restoredAtMs: number | null;
   clockSteps: number;
   clockSteppedAtMs: number | null;
   /** By how much the last step moved the clock. */
   clockSteppedByMs: number | null;
+  /** By how much steps have set the clock back altogether, less what later ones moved it forward, and when that was (monotonic). */
+  clockBackMs: number;
+  clockBackAtMs: number;
   freezes: number;
   frozenAtMs: number | null;
 }
 
-/** Of the process, as all channels lead to the same machine. */
+/** Of the process, as all channels lead to the same machine; handed over to a successor. */
 export const machineHistory: MachineHistory = {
   restores: 0,
   restoredAtMs: null,
   clockSteps: 0,
   clockSteppedAtMs: null,
   clockSteppedByMs: null,
+  clockBackMs: 0,
+  clockBackAtMs: 0,
   freezes: 0,
   frozenAtMs: null,
 };

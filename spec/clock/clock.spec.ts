@@ -15,6 +15,7 @@ import {
 } from '../../lib/services/clock/clock-messages.js';
 import { ClockService } from '../../lib/services/clock/clock-service.js';
 import type { ClockPermission } from '../../lib/services/clock/permission.js';
+import { machineHistory } from '../../lib/services/machine-history.js';
 import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
 import { duplexPair } from '../helpers/channel-pair.js';
 import { eventually, ManualClock } from '../helpers/time.js';
@@ -36,7 +37,7 @@ function machine(t: ExecutionContext, permission = FOLLOWS) {
     return Promise.resolve();
   };
   const service = new ClockService({
-    ...{ permission, clock, hooks, log: (event) => void events.push(event) },
+    ...{ permission, clock, hooks, history: { ...machineHistory }, log: (event) => void events.push(event) },
     timeOfDay: () => NOON + clock.now() + state.offMs,
     machine: {
       step: async (byMs) => {
@@ -100,15 +101,32 @@ test('the clock is not set back further than allowed, which is logged once', asy
   }
   t.deepEqual(guest.did, ['reseed 64']);
   t.deepEqual(guest.messages(), [
-    "clock-failed: the clock is 5.0 s ahead of the host's, and may be set back by at most 0 ms",
+    "clock-failed: the clock is 5.0 s ahead of the host's, and may be set back by at most 0 ms in all",
   ]);
+});
+
+test('a host sets the clock back only so far altogether, which steps forward give back, and a slow drift of the clock', async (t) => {
+  const guest = machine(t);
+  const tell = host(guest);
+  const setBack = async (byMs: number): Promise<boolean> => {
+    guest.state.offMs = byMs;
+    await ask(guest, tell);
+    guest.clock.advance(30_000);
+    return guest.state.offMs === 0;
+  };
+  t.deepEqual([await setBack(50_000), await setBack(50_000), await setBack(9000)], [true, false, true]);
+  t.deepEqual([await setBack(-20_000), await setBack(25_000), await setBack(20_000)], [true, false, true]);
+  // However far it was set forward.
+  t.deepEqual([await setBack(-3_600_000), await setBack(61_000), await setBack(60_000)], [true, false, true]);
+  guest.clock.advance(86_400_000);
+  t.deepEqual([await setBack(44_000), await setBack(40_000), await setBack(40_000)], [false, true, false]);
 });
 
 test('R-CLOCK-5: whatever a host says, something changes at most three times in 30 seconds', async (t) => {
   const guest = machine(t);
   const tell = host(guest);
   for (let round = 0; round < 50; round += 1) {
-    guest.state.offMs = round % 2 === 0 ? 50_000 : -50_000;
+    guest.state.offMs = round % 2 === 0 ? 5000 : -5000;
     await ask(guest, tell);
     guest.clock.advance(1000);
   }

@@ -34,10 +34,15 @@ interface ClockServiceOptions {
   readonly timeOfDay?: () => number;
   /** The folder of programs to run after a restore. Default: /etc/vproxy/restored.d. */
   readonly hooks?: string;
+  /** Default: that of this process. */
+  readonly history?: typeof machineHistory;
 }
 
 /** Measurements if the clocks differ: the fastest one counts. */
 const SAMPLES = 5;
+
+/** A clock that runs too fast is set back again and again: what is forgiven, the most that NTP corrects, too. */
+const BACK_DRIFT = 500e-6;
 
 /** The most changes, whatever the host says, and the time in which they count, in milliseconds. */
 const MAX_CHANGES = 3;
@@ -67,7 +72,13 @@ export class ClockService {
   #failure = '';
 
   constructor(options: ClockServiceOptions) {
-    this.#options = { machine: machineClock, timeOfDay: Date.now, hooks: '/etc/vproxy/restored.d', ...options };
+    const defaults = {
+      machine: machineClock,
+      timeOfDay: Date.now,
+      hooks: '/etc/vproxy/restored.d',
+      history: machineHistory,
+    };
+    this.#options = { ...defaults, ...options };
     this.#hooks = new Hooks(this.#options.hooks, options);
   }
 
@@ -151,7 +162,7 @@ export class ClockService {
 
   /** Acts on a measurement: random numbers first, since what the new time lets run may need them. */
   async #follow(cause: ClockCause, sample: ClockSample, entropy: Buffer | null): Promise<void> {
-    const { permission, clock, timeOfDay, log, machine } = this.#options;
+    const { permission, clock, timeOfDay, log, machine, history } = this.#options;
     const { offsetMs, uncertaintyMs } = sample;
     const { thresholdMs = Number.POSITIVE_INFINITY, maxBackMs = 0 } = permission.following ?? {};
     this.#changedAtMs.splice(0, this.#changedAtMs.length - MAX_CHANGES + 1);
@@ -160,23 +171,26 @@ export class ClockService {
       await this.#attempt('random numbers', 'CAP_SYS_ADMIN', () => machine.reseed(entropy));
     const isOff = Math.abs(offsetMs) > thresholdMs + uncertaintyMs;
     let steppedMs = 0;
-    if (isOff && -offsetMs > maxBackMs) {
+    const backMs = Math.max(0, history.clockBackMs - (clock.now() - history.clockBackAtMs) * BACK_DRIFT) - offsetMs;
+    if (isOff && offsetMs < 0 && backMs > maxBackMs) {
       this.#warn(
-        `the clock is ${formatElapsed(-offsetMs)} ahead of the host's, and may be set back by at most ${formatElapsed(maxBackMs)}`,
+        `the clock is ${formatElapsed(-offsetMs)} ahead of the host's, and may be set back by at most ${formatElapsed(maxBackMs)} in all`,
       );
     } else if (isOff && (await this.#attempt('the clock', 'CAP_SYS_TIME', () => machine.step(offsetMs)))) {
       steppedMs = offsetMs;
-      machineHistory.clockSteps += 1;
-      machineHistory.clockSteppedAtMs = timeOfDay();
-      machineHistory.clockSteppedByMs = Math.round(offsetMs);
+      history.clockSteps += 1;
+      history.clockSteppedAtMs = timeOfDay();
+      history.clockSteppedByMs = Math.round(offsetMs);
+      history.clockBackMs = Math.max(0, backMs);
+      history.clockBackAtMs = clock.now();
       this.#before = { ...sample, offsetMs: 0 };
       const message = `set the clock ${formatElapsed(Math.abs(offsetMs))} ${offsetMs < 0 ? 'back' : 'forward'} (${cause})`;
       log(makeEvent('clock-stepped', message, { offsetMs: Math.round(offsetMs), cause }));
     }
     if (cause !== 'restored') return;
     this.#isRestored = false;
-    machineHistory.restores += 1;
-    machineHistory.restoredAtMs = timeOfDay();
+    history.restores += 1;
+    history.restoredAtMs = timeOfDay();
     const env = { VPROXY_REASON: cause, VPROXY_OFFSET_MS: String(Math.round(steppedMs)) };
     // A stream does not last as long as they may take, and the snapshot may be of a frozen machine.
     this.#hooksRun = this.#hooks.run({ env }, Promise.all([this.#hooksRun, writesAllowed()]));
