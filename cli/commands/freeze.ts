@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { constants } from 'node:os';
 import type { ControlClient } from '../../lib/control/client/client.js';
-import { VproxyError } from '../../lib/errors.js';
+import { toVproxyError, VproxyError } from '../../lib/errors.js';
 import type { ThawedAnswer } from '../../lib/status/types.js';
 import { spawned } from '../../lib/system/processes/children.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
@@ -78,9 +78,12 @@ async function runFrozen(control: ControlClient, channel: string, command: reado
     (found) => found,
     (error: unknown) => error as Error,
   );
-  const thawed = await control.thaw({ channel });
+  const thawed = await control.thaw({ channel }).catch((error: unknown) => toVproxyError(error));
   if (status instanceof Error) throw status;
-  requireHeld(thawed);
+  const how = `; the command ended with status ${status}`;
+  if (!(thawed instanceof VproxyError)) requireHeld(thawed, how);
+  // The machine thawed when the process that froze it went, such as for an upgrade; or it could not thaw.
+  else throw new VproxyError('freeze-failed', `${thawed.code === 'not-found' ? lost(channel) : thawed.message}${how}`);
   return status;
 }
 
@@ -100,8 +103,11 @@ async function runHere([program = '', ...args]: readonly string[]): Promise<numb
   return status ?? 128 + constants.signals[signal ?? 'SIGKILL'];
 }
 
-function requireHeld({ channel, cause, heldMs }: ThawedAnswer): void {
+const lost = (channel: string): string =>
+  `${escapeText(channel)} thawed by itself, since another process of vproxy has taken its place here`;
+
+function requireHeld({ channel, cause, heldMs }: ThawedAnswer, how = ''): void {
   if (cause === 'asked') return;
-  const message = `${escapeText(channel)} had thawed by itself after ${formatDuration(heldMs)}; give a longer --for`;
+  const message = `${escapeText(channel)} had thawed by itself after ${formatDuration(heldMs)}; give a longer --for${how}`;
   throw new VproxyError('freeze-failed', message);
 }

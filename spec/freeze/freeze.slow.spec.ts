@@ -9,6 +9,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { ProcessPair, processPair } from '../helpers/process-pair.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
+import { upgrade } from '../helpers/upgrades.js';
 import { ESTABLISHED, runVproxy } from '../helpers/vproxy-process.js';
 
 buildGuest();
@@ -204,3 +205,21 @@ for (const [name, guestOptions] of [
     }
   });
 }
+
+serialTestWith('root', 'loop')(
+  'vproxy freeze with a command, over an upgrade: status 74, with that of the command',
+  async (t) => {
+    const [outer] = mountTwo(t);
+    const pair = await processPair(t, { control: 'host', guest: ['--allow-freeze'] });
+    const fifo = join(temporaryFolder(t), 'fifo');
+    execFileSync('mkfifo', [fifo]);
+    const frozen = runVproxy(['freeze', outer, '--for', '1', '--', 'sh', '-c', `cat ${fifo}; exit 3`], {
+      env: pair.env,
+    });
+    await pair.guest.waitForLine(/freezing/);
+    await upgrade(t, pair.sockets[0]);
+    writeFileSync(fifo, '');
+    const { code, stderr } = await frozen;
+    t.deepEqual([code, /thawed by itself.*command ended with status 3/.test(stderr)], [74, true], stderr);
+  },
+);
