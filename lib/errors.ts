@@ -47,7 +47,11 @@ export const ERROR_CODES = {
   'connect-timeout': onWire('stream', 69, 'The target of an incoming forward did not answer in time.', 504),
   'connect-failed': onWire('stream', 69, 'The target of an incoming forward could not be reached.'),
   denied: row({ scope: 'stream', wire: true, retry: false, exit: 77, meaning: 'The peer does not allow it.' }, 403),
-  'too-many-streams': onWire('stream', 69, 'A limit is reached: of streams that are open or being closed, or of commands, jobs or copies.'),
+  'too-many-streams': onWire(
+    'stream',
+    69,
+    'A limit is reached: of streams that are open or being closed, or of commands, jobs or copies.',
+  ),
   'open-timeout': onWire('stream', 69, 'The peer did not answer the opening of a stream in time.', 504),
   'local-error': onWire('stream', 74, 'The local socket of a stream failed, or a command could not write its output.'),
   stalled: onWire('stream', 74, 'A stream made no progress for too long.'),

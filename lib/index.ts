@@ -16,6 +16,7 @@ export type {
   JobRequest,
   MachineRequest,
   RemovalRequest,
+  StopRequest,
   WaitRequest,
 } from './control/client/client.js';
 export { type ControlClient, connectControl } from './control/client/client.js';

@@ -43,16 +43,26 @@ export const list = listCommand<readonly JobOfChannel[]>({
     jobs.length === 0 ? ['There are no jobs.'] : formatTable(columnsFor(COLUMNS, isWide), jobs, width, paint),
 });
 
+/** The longest timer, 24 days. */
+const MAX_SECONDS = 2_147_483;
+
 export const stop: Command = {
-  usage: 'jobs stop [LABEL/]ID [--json]',
+  usage: 'jobs stop [LABEL/]ID [--kill-after SECONDS] [--json]',
   about:
     'Ends a job: sends TERM to its process group, and later KILL, as after a timeout. Waits until the job has ended, and prints how.',
   examples: [['vproxy jobs stop vm1/1f0c92ab', 'As vproxy jobs names it']],
-  options: { ...CHANNEL_OPTION, ...JSON_OPTION },
+  options: {
+    'kill-after': { value: 'SECONDS', describe: 'Time from TERM to KILL [default: 5]' },
+    ...CHANNEL_OPTION,
+    ...JSON_OPTION,
+  },
   operands: ['ID'],
   async run(args) {
+    const killAfterS = args.seconds('kill-after', 0, MAX_SECONDS);
     const { control, id, channel } = await openJob(args);
-    const { status, signal, timedOut } = await waitThrough(control.path, channel, control.stopJob(id, { channel }));
+    const killAfterMs = killAfterS === undefined ? undefined : killAfterS * 1000;
+    const stopped = control.stopJob(id, { channel, killAfterMs });
+    const { status, signal, timedOut } = await waitThrough(control.path, channel, stopped);
     const end = { status, signal, timedOut };
     printAnswer(args, end, () => [`${escapeText(args.operands[0] ?? '')}: ${describeEnd(end)}`]);
   },

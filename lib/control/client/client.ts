@@ -337,9 +337,9 @@ export class ControlClient {
   }
 
   /** Ends a job with `SIGTERM`, then `SIGKILL`; resolves when it has ended. Rejects with `not-found`. */
-  async stopJob(id: string, { channel }: JobRequest = {}): Promise<ExecResult> {
+  async stopJob(id: string, { channel, killAfterMs }: StopRequest = {}): Promise<ExecResult> {
     const { stopJob } = await jobCalls();
-    return stopJob(await this.#openExec(channel), id);
+    return stopJob(await this.#openExec(channel), id, killAfterMs);
   }
 
   async #openExec(channel: string | undefined): Promise<ServiceStream> {
@@ -386,6 +386,12 @@ export interface CommandRequest extends Omit<ExecRequest, 'argv'> {
 export interface JobRequest {
   /** The label of the channel. Default: the only one; for `jobs` all. */
   readonly channel?: string | undefined;
+}
+
+/** Options for ending a job. */
+export interface StopRequest extends JobRequest {
+  /** Milliseconds from `SIGTERM` to `SIGKILL`. Default 5,000. */
+  readonly killAfterMs?: number | undefined;
 }
 
 /** Options for reading a job. */

@@ -74,10 +74,11 @@ function showLine({ argv }: CommandFacts): string {
 
 const showIds = ({ pid, job }: StartedFacts): string => `PID ${pid}${job === undefined ? '' : `, job ${job}`}`;
 
-/** Not escaped: the log writer does that. A slice would keep the whole string alive. */
-const cut = (text: string): string =>
-  text.length > MAX_ARGUMENT_LENGTH
-    ? `${Buffer.from(text.slice(0, MAX_ARGUMENT_LENGTH), 'utf16le').toString('utf16le')}…`
-    : text;
+/** Not escaped: the log writer does that. A slice would keep the whole string alive, and could end in half a surrogate pair. */
+function cut(text: string): string {
+  if (text.length <= MAX_ARGUMENT_LENGTH) return text;
+  const part = text.slice(0, MAX_ARGUMENT_LENGTH).replace(/[\ud800-\udbff]$/, '');
+  return `${Buffer.from(part, 'utf16le').toString('utf16le')}…`;
+}
 
 const cutOrNull = (text: string | null): string | null => (text === null ? null : cut(text));

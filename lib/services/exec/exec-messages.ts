@@ -319,7 +319,7 @@ const requireBoolean: Require<boolean> = (field, value) => {
   return value;
 };
 
-const requireDelay: Require<number> = (field, value) => {
+export const requireDelay: Require<number> = (field, value) => {
   if (!isDelay(value)) throw fault(field, 'range', MAX_TIMER_MS);
   return value;
 };

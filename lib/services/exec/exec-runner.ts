@@ -41,6 +41,7 @@ export interface ExecRunnerOptions {
 
 const MAX_COMMANDS = 256;
 const MAX_START_BYTES = 16_777_216;
+const MAX_LIST_BYTES = 2_097_152;
 
 export class ExecRunner {
   readonly #options: ExecRunnerOptions;
@@ -61,6 +62,7 @@ export class ExecRunner {
       log,
       jobs,
       startBudget: new Budget(maxStartBytes),
+      listBudget: new Budget(MAX_LIST_BYTES),
       admit: (call, waits) => this.#admit(call, waits),
       leave: (call) => this.#settle(call, gone()),
       lastStartAtMs: clock.now(),

@@ -105,9 +105,9 @@ export class Execution {
     cancel();
   }
 
-  /** Ends the command with TERM, then KILL. */
-  terminate(): void {
-    if (this.#state === 'running') this.#ender.end(['SIGTERM'], this.#options.killAfterMs);
+  /** Ends the command with TERM, then KILL, by default after the time of its request. */
+  terminate(killAfterMs = this.#options.killAfterMs): void {
+    if (this.#state === 'running') this.#ender.end(['SIGTERM'], killAfterMs);
   }
 
   #timeOut(): void {

@@ -48,6 +48,8 @@ export interface CallHost {
   /** Counts the bytes of each START from its header until its command has started or failed to. */
   readonly startBudget: Budget;
   readonly jobs: JobTable;
+  /** Counts the bytes of lists of jobs that their callers have not read. */
+  readonly listBudget: Budget;
   /** Reserves a slot for the command of a call, maybe once there is one; resolves with null, or the reason for a refusal. */
   readonly admit: (call: ServedCall, waits: boolean) => Promise<VproxyError | null>;
   /** Ends the wait of a call whose caller has gone. */
@@ -248,7 +250,7 @@ export class ServedCall {
       case EXEC_KIND.LIST:
       case EXEC_KIND.ATTACH:
       case EXEC_KIND.STOP:
-        answerJobRequest(this.#stream, this.#host.jobs, kind, payload);
+        answerJobRequest(this.#stream, this.#host, kind, payload);
         this.#state = 'answered';
         this.#cancelDeadline();
         break;
@@ -333,7 +335,7 @@ export class ServedCall {
       this.#record(recorder, request, facts);
       this.#run(command, request, facts, job);
     } catch (error) {
-      if (job !== null) jobs.forget(job);
+      if (job !== null) jobs.remove(job);
       onOver(this);
       this.#refuse(toVproxyError(error, 'command-failed'), asked);
     }
@@ -379,6 +381,7 @@ export class ServedCall {
     else this.#input.attach(command.stdin);
     if (job !== null) {
       job.begin(facts, execution);
+      jobs.makeRoom();
       // It continues without the stream.
       this.#state = 'answered';
       this.#stream.end();

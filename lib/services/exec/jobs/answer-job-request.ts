@@ -1,64 +1,102 @@
 /** The runner's end of a stream that lists jobs, reads one, or ends one. */
 import type { Duplex } from 'node:stream';
+import { VproxyError } from '../../../errors.js';
+import type { Budget } from '../../../util/bounds.js';
 import { encodeRecord } from '../../../util/bytes/records.js';
+import type { LoopTurns } from '../../../util/concurrency.js';
 import { escapeText } from '../../../util/escape.js';
-import { EXEC_KIND, encodeExit } from '../exec-messages.js';
+import { DEFAULT_KILL_AFTER_MS, EXEC_KIND, encodeExit } from '../exec-messages.js';
 import type { Job } from './job.js';
 import { decodeJobRequest, encodeJson } from './job-messages.js';
 import type { JobTable } from './job-table.js';
 
-/** What a reader holds besides the ring, in bytes. */
-const CHUNK_BYTES = 65_536;
+/** What a reader holds besides the ring, in bytes: a share of what all hold, within these. */
+const READERS_BYTES = 8_388_608;
+const CHUNK_BYTES = { min: 4096, max: 65_536 };
 
-/** Answers LIST, ATTACH or STOP, and ends the stream. Throws `bad-argument`. */
-export function answerJobRequest(stream: Duplex, jobs: JobTable, kind: number, payload: Buffer): void {
+/** What the requests on a channel share. */
+interface JobHost {
+  readonly jobs: JobTable;
+  readonly turns: LoopTurns;
+  /** Counts the bytes of lists that their callers have not read. */
+  readonly listBudget: Budget;
+}
+
+/** Answers LIST, ATTACH or STOP, and ends the stream. Throws `bad-argument`, and `too-many-streams` for a list. */
+export function answerJobRequest(stream: Duplex, host: JobHost, kind: number, payload: Buffer): void {
+  const { jobs } = host;
   if (kind === EXEC_KIND.LIST) {
-    stream.end(encodeJson(EXEC_KIND.JOBS, { jobs: jobs.list() }));
+    sendList(stream, host);
     return;
   }
-  const { id, from = 0, tail } = decodeJobRequest(payload, kind === EXEC_KIND.STOP ? 'STOP' : 'ATTACH');
+  const { id, from = 0, tail, killAfterMs } = decodeJobRequest(payload, kind === EXEC_KIND.STOP ? 'STOP' : 'ATTACH');
   const job = jobs.find(id);
   if (job === undefined) {
-    const error = { code: 'not-found', message: `no job "${escapeText(id, 64)}"` };
-    stream.end(encodeExit({ status: null, signal: null, timedOut: false, durationMs: 0, error }));
+    stream.end(encodeFailure(new VproxyError('not-found', `no job "${escapeText(id, 64)}"`)));
   } else if (kind === EXEC_KIND.STOP) {
-    job.execution?.terminate();
-    sendOutput(stream, job, Number.POSITIVE_INFINITY);
+    job.execution?.terminate(killAfterMs ?? DEFAULT_KILL_AFTER_MS);
+    sendOutput(stream, job, Number.POSITIVE_INFINITY, host);
   } else {
     const { byteCount, keptFrom } = job.kept;
     const first = Math.max(keptFrom, tail === undefined ? from : byteCount - tail);
     // The caller's end detaches it.
     stream.once('end', () => stream.end()).write(encodeJson(EXEC_KIND.FROM, { from: first }));
-    sendOutput(stream, job, first);
+    sendOutput(stream, job, first, host);
   }
 }
 
+function sendList(stream: Duplex, { jobs, listBudget }: JobHost): void {
+  const list = encodeJson(EXEC_KIND.JOBS, { jobs: jobs.list() });
+  if (!listBudget.reserve(list.length)) throw new VproxyError('too-many-streams', 'too many lists that were not read');
+  let isHeld = true;
+  const release = (): void => {
+    if (isHeld) listBudget.release(list.length);
+    isHeld = false;
+  };
+  stream.once('finish', release).once('close', release).end(list);
+}
+
+const encodeFailure = ({ code, message }: VproxyError): Buffer =>
+  encodeExit({ status: null, signal: null, timedOut: false, durationMs: 0, error: { code, message } });
+
 /** Sends the output from this byte on, which may not be written yet, each record when the one before has left; then EXIT. */
-function sendOutput(stream: Duplex, job: Job, from: number): void {
+function sendOutput(stream: Duplex, job: Job, from: number, { jobs, turns }: JobHost): void {
   const { kept } = job;
   let at = from;
   let isSending = false;
+  let isWoken = false;
   const next = (): Buffer | null => {
     if (at < kept.keptFrom) {
       at = kept.keptFrom;
       return encodeJson(EXEC_KIND.FROM, { from: at });
     }
-    const bytes = kept.view(at, CHUNK_BYTES);
+    const share = Math.floor(READERS_BYTES / jobs.readerCount);
+    const bytes = kept.view(at, Math.max(CHUNK_BYTES.min, Math.min(share, CHUNK_BYTES.max)));
     at += bytes.length;
     return bytes.length === 0 ? null : encodeRecord(EXEC_KIND.STDOUT, bytes);
   };
   const send = (): void => {
     if (isSending || !stream.writable) return;
-    const record = next();
+    const record = job.forgotten === null ? next() : null;
     isSending = record !== null;
     if (record !== null)
       stream.write(record, () => {
         isSending = false;
-        send();
+        wake();
       });
+    else if (job.forgotten !== null) stream.end(encodeFailure(job.forgotten));
     else if (job.result !== null) stream.end(encodeExit(job.result));
   };
-  const unwatch = job.watch(send);
+  // A job may have many readers: they are served in turns.
+  const wake = (): void => {
+    if (!isWoken)
+      turns.later(() => {
+        isWoken = false;
+        send();
+      });
+    isWoken = true;
+  };
+  const unwatch = job.watch(wake);
   stream.once('close', unwatch).once('finish', unwatch);
   send();
 }

@@ -61,9 +61,9 @@ export async function listJobs(stream: Duplex, clock: Clock = systemClock): Prom
   return ask(stream, encodeRecord(EXEC_KIND.LIST, ''), EXEC_KIND.JOBS, decodeJobs).finally(cancel);
 }
 
-/** Ends a job with TERM, then KILL; resolves when it has ended. Rejects with `not-found`. */
-export const stopJob = (stream: Duplex, id: string): Promise<ExecResult> =>
-  ask(stream, encodeJson(EXEC_KIND.STOP, { id }), EXEC_KIND.EXIT, decodeEnd);
+/** Ends a job with TERM, then KILL after this time, by default 5 s; resolves when it has ended. Rejects with `not-found`. */
+export const stopJob = (stream: Duplex, id: string, killAfterMs?: number): Promise<ExecResult> =>
+  ask(stream, encodeJson(EXEC_KIND.STOP, { id, killAfterMs }), EXEC_KIND.EXIT, decodeEnd);
 
 /**
  * Yields the output of a job from a place on, as it is written; the last piece is its end. After a failure, `retry` resolves

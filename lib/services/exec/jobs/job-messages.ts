@@ -9,6 +9,7 @@ import {
   isCount,
   isText,
   optional,
+  requireDelay,
   requireText,
   requireWhole,
   wrong,
@@ -53,15 +54,23 @@ export interface JobPlace {
 /** Encodes a LIST, ATTACH or STOP, or an answer. */
 export const encodeJson = (kind: number, value: object): Buffer => encodeRecord(kind, JSON.stringify(value));
 
+/** An ATTACH or a STOP. */
+interface JobRequest extends JobPlace {
+  readonly id: string;
+  /** Milliseconds from TERM to KILL. */
+  readonly killAfterMs?: number | undefined;
+}
+
 /** Decodes an ATTACH or a STOP, as `what`. Throws `bad-argument`. */
-export function decodeJobRequest(payload: Buffer, what: string): JobPlace & { readonly id: string } {
+export function decodeJobRequest(payload: Buffer, what: string): JobRequest {
   const object = decodeRequest(payload, what);
   return naming(what, () => {
     const id = requireText('id', object['id']);
     const from = optional(object, 'from', requirePosition);
     const tail = optional(object, 'tail', requirePosition);
+    const killAfterMs = optional(object, 'killAfterMs', requireDelay);
     if (from !== undefined && tail !== undefined) throw fault('tail', 'place');
-    return { id, from, tail };
+    return { id, from, tail, killAfterMs };
   });
 }
 

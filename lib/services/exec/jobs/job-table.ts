@@ -20,23 +20,31 @@ export class JobTable {
     this.#clock = clock;
   }
 
-  /** Adds a job that is to start. Throws `too-many-streams` if those that run leave no room for it. */
+  /** Adds a job that is to start; those that have ended make room for it when it begins. Throws `too-many-streams` if those that run leave no room for it. */
   add({ tag = null, keepBytes = DEFAULT_KEEP_BYTES }: Detachment): Job {
-    const fits = (jobs: readonly Job[]): boolean =>
-      jobs.length < MAX_JOBS && keptBy(jobs) + keepBytes <= MAX_KEPT_BYTES;
     const { running } = this;
-    if (!fits(running)) {
+    if (running.length >= MAX_JOBS || keptBy(running) + keepBytes > MAX_KEPT_BYTES) {
       const used = `${running.length} jobs run and keep ${keptBy(running)}`;
       const limits = `max ${MAX_JOBS} jobs, ${MAX_KEPT_BYTES} bytes`;
       throw new VproxyError('too-many-streams', `no room to keep ${keepBytes} bytes of output: ${used} (${limits})`);
     }
-    for (const oldest of this.#ended.keys()) if (!fits(this.#all)) this.forget(oldest);
     let id: string;
     do id = randomBytes(4).toString('hex');
     while (this.find(id) !== undefined);
     const job = new Job(id, tag, keepBytes);
     this.#running.add(job);
     return job;
+  }
+
+  /** Forgets the first to end until all have room. Call when a job begins. */
+  makeRoom(): void {
+    const isFull = (jobs: readonly Job[]) => jobs.length > MAX_JOBS || keptBy(jobs) > MAX_KEPT_BYTES;
+    for (const oldest of this.#ended.keys()) if (isFull(this.#all)) this.forget(oldest, 'others needed its room');
+  }
+
+  /** How many read a job. */
+  get readerCount(): number {
+    return this.#all.reduce((sum, { readerCount }) => sum + readerCount, 0);
   }
 
   get #all(): Job[] {
@@ -60,20 +68,26 @@ export class JobTable {
   end(job: Job, result: ExecResult): void {
     job.end(result);
     this.#running.delete(job);
-    const cancel = this.#clock.schedule(KEPT_MS, () => this.forget(job));
+    const cancel = this.#clock.schedule(KEPT_MS, () => this.forget(job, 'it ended an hour ago'));
     this.#ended.set(job, cancel);
   }
 
-  /** Forgets a job that has ended, or did not start. */
-  forget(job: Job): void {
-    this.#running.delete(job);
+  /** Forgets a job that has ended, and says why to its readers. */
+  forget(job: Job, why: string): void {
     this.#ended.get(job)?.();
     this.#ended.delete(job);
+    job.forget(new VproxyError('not-found', `job "${job.id}" is no longer kept: ${why}`));
   }
 
-  /** Forgets the jobs that have ended. */
+  /** Removes a job that did not start. */
+  remove(job: Job): void {
+    this.#running.delete(job);
+  }
+
+  /** Forgets the jobs that have ended; who reads one gets the rest. */
   clear(): void {
-    for (const job of this.#ended.keys()) this.forget(job);
+    for (const cancel of this.#ended.values()) cancel();
+    this.#ended.clear();
   }
 }
 

@@ -1,13 +1,15 @@
 /** A command that outlives its caller, with its output, its result and its readers. */
 import { Writable } from 'node:stream';
+import type { VproxyError } from '../../../errors.js';
 import type { StartedFacts } from '../command-log.js';
 import type { ExecResult } from '../exec-messages.js';
 import type { Execution } from '../execution.js';
 import type { JobStatus } from './job-messages.js';
 import { KeptOutput } from './kept-output.js';
 
-/** The most words of a command in a list, so that all jobs fit into a record. */
+/** The most words of a command in a list, and the most bytes of them and of the user as JSON. */
 const MAX_WORDS = 8;
+const MAX_WORDS_BYTES = 2048;
 
 /** What can end a command. */
 type Ender = Pick<Execution, 'terminate' | 'stop'>;
@@ -22,6 +24,7 @@ export class Job {
   execution: Ender | null = null;
   readonly #tag: string | null;
   readonly #watchers = new Set<() => void>();
+  #forgotten: VproxyError | null = null;
   #facts: Pick<JobStatus, 'argv' | 'user' | 'pid' | 'startedAt'> | null = null;
   #end: { readonly result: ExecResult; readonly endedAt: string } | null = null;
 
@@ -46,8 +49,25 @@ export class Job {
     return { id, tag: this.#tag, ...this.#facts, ...end, bytes: kept.byteCount, keptFrom: kept.keptFrom };
   }
 
+  /** Why it is no longer there; null if it is. */
+  get forgotten(): VproxyError | null {
+    return this.#forgotten;
+  }
+
+  /** How many read it. */
+  get readerCount(): number {
+    return this.#watchers.size;
+  }
+
   begin({ argv, user, pid }: StartedFacts, execution: Ender): void {
-    this.#facts = { argv: argv.slice(0, MAX_WORDS), user, pid, startedAt: new Date().toISOString() };
+    let leftBytes = MAX_WORDS_BYTES;
+    const cut = (text: string): string => {
+      const part = cutJson(text, leftBytes);
+      leftBytes -= jsonBytes(part);
+      return part;
+    };
+    const [name, ...words] = [user ?? '', ...argv.slice(0, MAX_WORDS)].map(cut);
+    this.#facts = { argv: words, user: user === null ? null : (name ?? ''), pid, startedAt: new Date().toISOString() };
     this.execution = execution;
   }
 
@@ -62,7 +82,14 @@ export class Job {
     this.#tell();
   }
 
-  /** Calls back when it has written or ended, until the returned function is called. */
+  /** Frees its output, and ends its readers with the reason. */
+  forget(reason: VproxyError): void {
+    this.#forgotten = reason;
+    this.kept.free();
+    this.#tell();
+  }
+
+  /** Calls back when it has written, ended or been forgotten, until the returned function is called. */
   watch(onChange: () => void): () => void {
     this.#watchers.add(onChange);
     return () => this.#watchers.delete(onChange);
@@ -71,4 +98,18 @@ export class Job {
   #tell(): void {
     for (const watcher of this.#watchers) watcher();
   }
+}
+
+const jsonBytes = (text: string): number => Buffer.byteLength(JSON.stringify(text));
+
+/** The start of a text that is well-formed and at most this long as JSON, with an ellipsis if it was cut. */
+function cutJson(text: string, maxBytes: number): string {
+  if (jsonBytes(text) <= maxBytes) return text;
+  let [part, bytes] = ['', 5];
+  for (const sign of text) {
+    bytes += jsonBytes(sign) - 2;
+    if (bytes > maxBytes) break;
+    part += sign;
+  }
+  return `${part}…`;
 }

@@ -18,6 +18,16 @@ export class KeptOutput {
     return Math.max(0, this.#byteCount - this.#keepBytes);
   }
 
+  /** The memory that it has, in bytes. */
+  get heldBytes(): number {
+    return this.#ring.length;
+  }
+
+  /** Gives up the memory. */
+  free(): void {
+    this.#ring = Buffer.alloc(0);
+  }
+
   /** Copies the bytes; the oldest ones give way. */
   write(bytes: Buffer): void {
     // The system gives memory to a large buffer only where it is written.
