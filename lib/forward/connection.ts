@@ -64,6 +64,8 @@ export interface EgressReached {
   readonly address: string;
   /** The entry that allowed it. */
   readonly rule: string;
+  /** Whether that was added at run time. */
+  readonly isAdded: boolean;
   /** When it was reached, by the clock, and the bytes that had passed on the stream by then. */
   readonly atMs: number;
   readonly sentBefore: number;

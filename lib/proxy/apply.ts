@@ -211,7 +211,7 @@ function commit(plan: Plan, adoptions: readonly (() => void)[], holder: ChannelH
   const going = new Map(plan.goingChannels.map((channel) => [channel.label, channel]));
   for (const { label, egresses } of plan.comingChannels) {
     const replaced = going.get(label);
-    if (replaced !== undefined) egresses.inherit(replaced.egresses.changes);
+    if (replaced !== undefined) egresses.inherit(replaced.egresses);
   }
   for (const { channel, forwards } of plan.adoptions) {
     channel.isDeclared = true;

@@ -4,7 +4,7 @@ import { type Log, makeEvent } from '../events.js';
 import { allowedBy, type EgressRules, MAX_ADDED, MAX_FOR_S, parseEgressEntry } from '../forward/egress/rules.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import type { EgressStatus } from '../status/types.js';
-import { type CancelTimer, type Clock, MAX_TIMER_MS } from '../util/clock.js';
+import type { CancelTimer, Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { formatCount } from '../util/units.js';
 import { egressOf, resolveEntry } from './channel-egress.js';
@@ -13,7 +13,7 @@ import { describeEgressRules, rulesOf } from './test-egress.js';
 interface Added {
   /** Its canonical text. */
   readonly entry: string;
-  /** When it ends, by the clock, and as ISO 8601; null: not by itself. */
+  /** When it ends, by the time that this machine is up, and as ISO 8601; null: not by itself. */
   readonly untilMs: number | null;
   readonly until: string | null;
 }
@@ -27,14 +27,21 @@ interface Changes {
 /** By egress name. */
 export type EgressChanges = ReadonlyMap<string, Changes>;
 
+type EgressChange = 'allowed' | 'blocked' | 'expired' | 'reset';
+
 interface RunningEgressesOptions {
   readonly clock: Clock;
+  /** How long this machine has been up, suspended or not, in milliseconds: the same in all processes. */
+  readonly upMs: () => number;
   readonly log: Log;
   /** Returns the forwards that the list of egresses shows. */
   readonly forwards: () => readonly ForwardSpec[];
-  /** Resets the connections that these rules allowed (null: all); returns their number. */
+  /** Resets the connections that these added rules allowed (null: all); returns their number. */
   readonly onRevoked: (egress: string, rules: ReadonlySet<string> | null) => number;
 }
+
+/** How late an entry may end after the machine was suspended, in milliseconds. */
+const MAX_PAUSE_MS = 1000;
 
 const UNCHANGED: Changes = { isBlocked: false, added: [] };
 const BLOCKED: Changes = { isBlocked: true, added: [] };
@@ -61,42 +68,61 @@ export class RunningEgresses {
     this.#configured = configured;
     this.#options = options;
     this.#changes = new Map(changes);
-    this.adopt(configured);
+    this.#apply(configured);
   }
 
   get changes(): EgressChanges {
     return this.#changes;
   }
 
-  /** Adopts other configured rules. Changes stay unless their egress is gone; open connections continue. */
+  /** Adopts other configured rules. Changes stay, and are reset if their egress is gone; other open connections continue. */
   adopt(configured: ReadonlyMap<string, EgressRules>): void {
+    const gone = [...this.#changes.keys()].filter((name) => !configured.has(name));
+    for (const name of gone) this.#end(name);
+    this.#apply(configured);
+    this.goOn();
+  }
+
+  #apply(configured: ReadonlyMap<string, EgressRules>): void {
     this.#configured = configured;
     this.egresses.clear();
     for (const [name, rules] of configured) this.egresses.set(name, changed(rules, this.#changesOf(name)));
-    for (const name of this.#changes.keys()) if (!configured.has(name)) this.#changes.delete(name);
   }
 
-  /** Takes over the changes of the channel that this one replaces. */
-  inherit(changes: EgressChanges): void {
-    this.#changes = new Map(changes);
-    this.adopt(this.#configured);
+  /** Takes over the changes from those of the channel that this one replaces. */
+  inherit(from: RunningEgresses): void {
+    const configured = this.#configured;
+    this.#changes = new Map([...from.#changes].filter(([name]) => configured.has(name)));
+    for (const name of this.#changes.keys()) from.#changes.delete(name);
+    this.#apply(configured);
     this.goOn();
+  }
+
+  /** Resets changes of an egress that this channel no longer has. */
+  #end(name: string): void {
+    const { isBlocked, added } = this.#changesOf(name);
+    this.#changes.delete(name);
+    if (!isBlocked && added.length === 0) return;
+    const connections = this.#options.onRevoked(name, rulesIn(added));
+    this.#log(name, 'reset', textsIn(added), null, connections);
   }
 
   /** Waits for the end of the next entry. */
   goOn(): void {
-    const { clock } = this.#options;
+    const { clock, upMs } = this.#options;
     this.#cancelTimer();
     const ends = [...this.#changes.values()].flatMap(({ added }) => added.flatMap(({ untilMs }) => untilMs ?? []));
     if (ends.length === 0 || this.#isStopped) return;
-    const delayMs = Math.min(Math.max(0, Math.min(...ends) - clock.now()), MAX_TIMER_MS);
+    // Timers do not count the time in which the machine is suspended.
+    const delayMs = Math.min(Math.max(0, Math.min(...ends) - upMs()), MAX_PAUSE_MS);
     this.#cancelTimer = clock.schedule(delayMs, () => this.#expire());
   }
 
-  /** Entries no longer end. */
+  /** Ends all changes, with the channel. */
   stop(): void {
     this.#isStopped = true;
     this.#cancelTimer();
+    for (const name of [...this.#changes.keys()]) this.#end(name);
   }
 
   /** The defined egresses, and those that forwards lead to. */
@@ -121,7 +147,7 @@ export class RunningEgresses {
     if (isBlocked) throw badArgument(`${place} is blocked; end that first: vproxy egress reset ${place}`);
     if (forMs !== null && !(forMs >= 1000 && forMs <= MAX_FOR_S * 1000))
       throw badArgument(`the time must be from 1 s to ${MAX_FOR_S} s`);
-    const untilMs = forMs === null ? null : this.#options.clock.now() + forMs;
+    const untilMs = forMs === null ? null : this.#options.upMs() + forMs;
     const until = forMs === null ? null : new Date(Date.now() + forMs).toISOString();
     const entries = [...new Set(destinations.map((text) => resolveEntry(text, this.channel).text))];
     const others = added.filter(({ entry }) => !entries.includes(entry));
@@ -133,12 +159,12 @@ export class RunningEgresses {
 
   /** See `Proxy.blockEgress`. */
   block(name: string): EgressStatus {
-    return this.#change(name, BLOCKED, 'blocked');
+    return this.#change(name, BLOCKED, 'blocked', textsIn(this.#changesOf(name).added));
   }
 
   /** See `Proxy.resetEgress`. */
   reset(name: string): EgressStatus {
-    return this.#change(name, UNCHANGED, 'reset');
+    return this.#change(name, UNCHANGED, 'reset', textsIn(this.#changesOf(name).added));
   }
 
   #changesOf(name: string): Changes {
@@ -148,28 +174,37 @@ export class RunningEgresses {
   #change(
     name: string,
     changes: Changes,
-    change: 'allowed' | 'blocked' | 'expired' | 'reset',
-    entries: readonly string[] = [],
+    change: EgressChange,
+    entries: readonly string[],
     until: string | null = null,
   ): EgressStatus {
     const configured = this.#configured.get(name) ?? rulesOf(this, name);
-    const gone = new Set(this.#changesOf(name).added.map(({ entry }) => allowedBy(entry)));
+    const gone = rulesIn(this.#changesOf(name).added);
     const rules = changed(configured, changes);
     for (const { text } of rules.allow) gone.delete(allowedBy(text));
     this.#changes.set(name, changes);
     this.egresses.set(name, rules);
     this.goOn();
-    const connections = this.#options.onRevoked(name, changes.isBlocked ? null : gone);
-    const what = escapeText([change, ...entries].join(' '), 1024);
-    const end =
-      change === 'allowed' ? ` until ${until ?? 'reset'}` : `; ${formatCount(connections, 'connection')} reset`;
-    const fields = { egress: name, change, entries, until, connections };
-    this.#options.log(makeEvent('egress-changed', `egress "${name}": ${what}${end}`, fields));
+    this.#log(name, change, entries, until, this.#options.onRevoked(name, changes.isBlocked ? null : gone));
     return this.list().find((one) => one.name === name) as EgressStatus;
   }
 
+  #log(
+    egress: string,
+    change: EgressChange,
+    entries: readonly string[],
+    until: string | null,
+    connections: number,
+  ): void {
+    const what = escapeText([change, ...entries].join(' '), 1024);
+    const end =
+      change === 'allowed' ? ` until ${until ?? 'reset'}` : `; ${formatCount(connections, 'connection')} reset`;
+    const fields = { egress, change, entries, until, connections };
+    this.#options.log(makeEvent('egress-changed', `egress "${egress}": ${what}${end}`, fields));
+  }
+
   #expire(): void {
-    const nowMs = this.#options.clock.now();
+    const nowMs = this.#options.upMs();
     for (const [name, { isBlocked, added }] of [...this.#changes]) {
       const left = added.filter(({ untilMs }) => untilMs === null || untilMs > nowMs);
       const over = added.filter((one) => !left.includes(one)).map(({ entry }) => entry);
@@ -182,5 +217,11 @@ export class RunningEgresses {
 /** The rules in effect. `deny` of the configuration wins over added entries. */
 function changed(rules: EgressRules, { isBlocked, added }: Changes): EgressRules {
   if (isBlocked) return { ...rules, allow: [], deny: [parseEgressEntry('*:*')] };
-  return { ...rules, allow: [...rules.allow, ...added.map(({ entry }) => parseEgressEntry(entry))] };
+  return {
+    ...rules,
+    allow: [...rules.allow, ...added.map(({ entry }) => ({ ...parseEgressEntry(entry), isAdded: true }))],
+  };
 }
+
+const textsIn = (added: readonly Added[]): string[] => added.map(({ entry }) => entry);
+const rulesIn = (added: readonly Added[]): Set<string> => new Set(textsIn(added).map(allowedBy));

@@ -1,8 +1,11 @@
 /** Time as a parameter, the system's or a test's: timers, pauses, and growing delays. */
+import { uptime } from 'node:os';
 
 export interface Clock {
   /** Milliseconds since an arbitrary moment, the same in all processes of a machine; never goes back. */
   now(): number;
+  /** The same for the time that the machine has been up, which counts while it is suspended. Default: `now`. */
+  upMs?(): number;
   /** Calls back once after `delayMs`; the returned function cancels it. */
   schedule(delayMs: number, callback: () => void): CancelTimer;
 }
@@ -29,6 +32,7 @@ const ORIGIN_MS = ((): number => {
  */
 export const systemClock: Clock = {
   now: () => ORIGIN_MS + performance.now(),
+  upMs: () => uptime() * 1000,
   schedule(delayMs, callback) {
     const dueMs = performance.now() + delayMs;
     let behindInput: NodeJS.Immediate | undefined;

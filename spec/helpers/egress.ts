@@ -107,7 +107,7 @@ export class EgressScene {
     await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject));
     socket.setNoDelay();
     this.#options.onDialled?.(socket);
-    return { socket, address: `127.0.0.1:${route}`, rule: `allow "${text}"` };
+    return { socket, address: `127.0.0.1:${route}`, isAdded: false, rule: `allow "${text}"` };
   }
 
   open(): MuxStream {

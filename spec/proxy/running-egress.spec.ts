@@ -92,7 +92,12 @@ test('a block resets all that is open, and denies everything until a reset', asy
   const blocked = proxy.blockEgress('internet');
   for (const failure of failures) t.is((await failure).code, 'ECONNRESET');
   t.like(blocked, { isBlocked: true, added: [], rules: { allow: [], deny: ['*:*'] } });
-  t.like(changes('blocked')[0], { channel: 'vm1', egress: 'internet', connections: 2 });
+  t.like(changes('blocked')[0], {
+    channel: 'vm1',
+    egress: 'internet',
+    connections: 2,
+    entries: [`127.0.0.1:${other}`],
+  });
   t.true(await isRefused(kept));
   const message = 'vm1/internet is blocked; end that first: vproxy egress reset vm1/internet';
   t.throws(() => proxy.allowEgress('internet', ['a.example:1'], null), { code: 'bad-argument', message });
@@ -105,8 +110,11 @@ test('a block resets all that is open, and denies everything until a reset', asy
   t.is((await failed).code, 'ECONNRESET');
   t.true(await endsInOrder(socket));
   t.deepEqual(
-    changes('reset').map(({ connections }) => connections),
-    [0, 1],
+    changes('reset').map(({ connections, entries }) => [connections, entries]),
+    [
+      [0, []],
+      [1, [`127.0.0.1:${other}`]],
+    ],
   );
   t.false(status()?.isBlocked);
 });
@@ -175,9 +183,70 @@ test('a reload keeps changes, also if it replaces the channel, unless the egress
   proxy.blockEgress('internet');
   await apply(egress, { waitMs: 1235 });
   t.true(status()?.isBlocked);
+  t.deepEqual(changes('reset'), []);
   await apply({}, { waitMs: 1235, forwards: [] });
+  t.is(changes('reset').length, 1);
   await apply(egress, { waitMs: 1235 });
   t.false(status()?.isBlocked);
+});
+
+for (const [how, options] of [
+  ['by a reload', {}],
+  ['with its channel, which is replaced', { waitMs: 1234 }],
+] as const) {
+  test(`an egress that goes ${how} takes its added entries with it, and the connections that they allowed`, async (t) => {
+    const { changes, proxy, apply, other, open, status } = await setUp(t);
+    const entry = `127.0.0.1:${other}`;
+    proxy.allowEgress('internet', [entry], null);
+    const failed = failureOf(await open(other));
+    await apply({}, { ...options, forwards: [] });
+    t.is((await failed).code, 'ECONNRESET');
+    t.deepEqual(
+      changes('reset').map(({ entries, connections }) => [entries, connections]),
+      [[[entry], 1]],
+    );
+    await apply(undefined, options);
+    t.deepEqual(status()?.added, []);
+  });
+}
+
+test('added entries end with their channel, and that is logged', async (t) => {
+  const { changes, host, other } = await setUp(t);
+  host.proxy.allowEgress('internet', [`127.0.0.1:${other}`], 60_000);
+  await host.proxy.removeChannel('vm1');
+  t.like(changes('reset')[0], { egress: 'internet', entries: [`127.0.0.1:${other}`] });
+});
+
+test('a connection that the configuration allowed does not go with an added entry of the same text', async (t) => {
+  const { changes, proxy, apply, kept, open } = await setUp(t);
+  const entry = `127.0.0.1:${kept}`;
+  const configured = await open(kept);
+  proxy.allowEgress('internet', [entry], null);
+  await apply({ internet: { allow: ['a.example:1'] } });
+  const added = failureOf(await open(kept));
+  proxy.resetEgress('internet');
+  t.is((await added).code, 'ECONNRESET');
+  t.like(changes('reset')[0], { connections: 1 });
+  t.is(await answerTo(configured, 'y'), 'y');
+});
+
+test('an entry is over when its time is, though the machine was suspended meanwhile', (t) => {
+  const clock = new ManualClock();
+  const configured = new Map([['internet', rulesOf([])]] as const);
+  let suspendedMs = 0;
+  const upMs = () => clock.now() + suspendedMs;
+  const events: LogEvent[] = [];
+  const log = (event: LogEvent) => void events.push(event);
+  const options = { clock, upMs, log, forwards: () => [], onRevoked: () => 0 };
+  const egresses = new RunningEgresses('vm1', configured, options);
+  egresses.allow('internet', ['a.example:1'], 3_600_000);
+  clock.advance(60_000);
+  t.is(egresses.list()[0]?.added.length, 1);
+  suspendedMs = 3_540_000;
+  clock.advance(1000);
+  t.deepEqual(egresses.list()[0]?.added, []);
+  t.is(events.at(-1)?.fields['change'], 'expired');
+  egresses.stop();
 });
 
 test('a successor has the changes, and their ends', (t) => {
@@ -190,7 +259,7 @@ test('a successor has the changes, and their ends', (t) => {
     const events: LogEvent[] = [];
     const revoked: (readonly string[] | null)[] = [];
     const options = {
-      ...{ clock, log: (event: LogEvent) => events.push(event), forwards: () => [] },
+      ...{ clock, upMs: () => clock.now(), log: (event: LogEvent) => events.push(event), forwards: () => [] },
       onRevoked: (_name: string, rules: ReadonlySet<string> | null) => revoked.push(rules && [...rules]),
     };
     return { events, revoked, egresses: new RunningEgresses('vm1', configured, options, state) };
@@ -202,10 +271,11 @@ test('a successor has the changes, and their ends', (t) => {
   before.block('api');
   clock.advance(1000);
   const state = structuredClone(before.changes);
+  const list = before.list();
   before.stop();
   t.is(clock.pending, 0);
   const { egresses, events, revoked } = world(state);
-  t.deepEqual(egresses.list(), before.list());
+  t.deepEqual(egresses.list(), list);
   t.is(clock.pending, 0);
   egresses.goOn();
   const rules = egresses.egresses.get('internet');
@@ -231,7 +301,8 @@ test('nothing waits for the end of an entry once its channel has stopped', (t) =
   const clock = new ManualClock();
   const log = () => undefined;
   const configured = new Map([['internet', rulesOf([])]] as const);
-  const egresses = new RunningEgresses('vm1', configured, { clock, log, forwards: () => [], onRevoked: () => 0 });
+  const options = { clock, upMs: () => clock.now(), log, forwards: () => [], onRevoked: () => 0 };
+  const egresses = new RunningEgresses('vm1', configured, options);
   egresses.allow('internet', ['a.example:1'], 1000);
   t.is(clock.pending, 1);
   egresses.stop();

@@ -138,7 +138,9 @@ function letsAddress(host: EgressHost, bytes: Uint8Array, range: FoundRange | nu
 
 const NO_ENTRY = 'no entry allows it';
 
-const allowed = (entry: EgressEntry, why: string): Verdict => ({ isAllowed: true, rule: allowedBy(entry.text), why });
+const allowed = ({ text, isAdded = false }: EgressEntry, why: string): Verdict => {
+  return { isAllowed: true, rule: allowedBy(text), isAdded, why };
+};
 const denied = (entry: EgressEntry): Verdict => refused(`deny "${entry.text}"`, 'the entry denies it');
 const refused = (rule: string | null, why: string): Verdict => ({ isAllowed: false, rule, why });
 

@@ -22,6 +22,8 @@ export interface EgressConnection {
   readonly address: string;
   /** The entry that allowed it. */
   readonly rule: string;
+  /** Whether that was added at run time. */
+  readonly isAdded: boolean;
 }
 
 /** A connection to a destination for a conversation. */
@@ -145,15 +147,15 @@ export class EgressDialer {
     const { socket, address } = await this.#race(addresses, port, signal).catch((error: unknown) => {
       throw signal.aborted ? error : unreached(destination, error);
     });
-    const rule = admitted.find((one) => one.address === address)?.verdict.rule ?? '';
-    return { socket, address: formatHostPort({ host: address, port }), rule };
+    const { rule = '', isAdded = false } = admitted.find((one) => one.address === address)?.verdict ?? {};
+    return { socket, address: formatHostPort({ host: address, port }), rule: rule ?? '', isAdded };
   }
 
   /** The operator chose the proxy, so its own address is not judged. */
   async #dialBehind(
     upstream: HostPort,
     destination: Destination,
-    { rule }: Verdict,
+    { rule, isAdded = false }: Verdict,
     signal: AbortSignal,
   ): Promise<EgressConnection> {
     const failed = (what: string, cause?: unknown): Refusal =>
@@ -171,7 +173,7 @@ export class EgressDialer {
       socket.destroy();
       throw error;
     }
-    return { socket, address: formatHostPort({ host: address, port: upstream.port }), rule: rule ?? '' };
+    return { socket, address: formatHostPort({ host: address, port: upstream.port }), rule: rule ?? '', isAdded };
   }
 
   async #race(addresses: readonly string[], port: number, signal: AbortSignal): Promise<RaceWinner> {

@@ -143,14 +143,14 @@ export class EgressTarget implements Target {
   /** From here on the connection is like that of any other forward. */
   #splice(guest: Conversation, { answer, reached, rest }: Tunnel): void {
     const { stream } = guest;
-    const { address, atMs, destination, rule, socket } = reached;
+    const { address, atMs, destination, isAdded, rule, socket } = reached;
     const { host, port } = destination;
     this.#origins.delete(reached);
     // An upstream proxy may already have passed on some bytes of the destination.
     const early = socket.readableLength > 0 ? (socket.read() as Buffer) : NOTHING;
     const { splice } = this.connections.connect(() => stream, {
       egress: {
-        ...{ host, port, address, rule, atMs },
+        ...{ host, port, address, rule, isAdded, atMs },
         sentBefore: stream.sentBytes + answer.length,
         receivedBefore: stream.receivedBytes - guest.unreadBytes - rest.length,
       },
@@ -167,7 +167,8 @@ export class EgressTarget implements Target {
 
   revoke(egress: string, rules: ReadonlySet<string> | null): number {
     if (egress !== this.#name) return 0;
-    const isRevoked = ({ rule }: Pick<Reached, 'rule'>): boolean => rules === null || rules.has(rule);
+    const isRevoked = ({ isAdded, rule }: Pick<Reached, 'isAdded' | 'rule'>): boolean =>
+      rules === null || (isAdded && rules.has(rule));
     const origins = [...this.#origins].filter(isRevoked);
     for (const reached of origins) {
       this.#origins.delete(reached);

@@ -27,6 +27,8 @@ export interface Verdict {
   readonly isAllowed: boolean;
   /** The deciding entry, with its list: `allow "*.ubuntu.com:443"`; null if no entry decided. */
   readonly rule: string | null;
+  /** Whether that was added at run time. Default false. */
+  readonly isAdded?: boolean;
   /** The reason, human-readable: `no entry allows it`, `169.254.169.254 is link-local`. */
   readonly why: string;
 }
@@ -47,6 +49,8 @@ export interface EgressEntry {
   readonly text: string;
   readonly host: EgressHost;
   readonly ports: readonly PortRange[];
+  /** Whether it was added at run time. Default: it is configured. */
+  readonly isAdded?: boolean;
 }
 
 /** An egress allows what an entry of `allow` covers and none of `deny`. */

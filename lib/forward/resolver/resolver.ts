@@ -82,6 +82,8 @@ interface Reply {
   readonly rcode: number;
   readonly records?: WrittenRecords;
   readonly isAuthentic?: boolean;
+  /** The rules that it was judged by, if it has records. */
+  readonly rules?: EgressRules | null;
   readonly errors?: readonly ExtendedError[];
 }
 
@@ -133,7 +135,10 @@ export class Resolver {
     const known = this.#reply(query, asker);
     if (!(known instanceof Promise)) return format(query, known, maxBytes);
     const reply = await known;
-    return this.#turns.run(() => format(query, reply, maxBytes));
+    // Judged by rules that have changed since: once more.
+    const isOld = (): boolean => reply.rules !== undefined && reply.rules !== this.#options.rules();
+    const said = await this.#turns.run(() => (isOld() ? null : format(query, reply, maxBytes)));
+    return said ?? this.answer(bytes, asker);
   }
 
   #reply(query: DnsMessage, asker: Asker): Reply | Promise<Reply> {

@@ -125,8 +125,10 @@ export class ProxyChannel {
   }
 
   #makeEgresses(state: EgressChanges | undefined): RunningEgresses {
+    const { clock } = this.#context;
     const options = {
-      clock: this.#context.clock,
+      clock,
+      upMs: () => clock.upMs?.() ?? clock.now(),
       log: this.#log,
       forwards: () => this.forwards.active.map(({ forward }) => forward.spec),
       onRevoked: (egress: string, rules: ReadonlySet<string> | null) => this.forwards.revoke(egress, rules),

@@ -6,7 +6,7 @@ import { type DnsMessage, formatMessage, parseMessage } from '../../../lib/syste
 import { formatName } from '../../../lib/system/dns/domain-names.js';
 import type { ServerQuestion } from '../../../lib/system/dns/name-servers.js';
 import { type DnsRecord, typeName } from '../../../lib/system/dns/resource-records.js';
-import { deferred } from '../../../lib/util/concurrency.js';
+import { deferred, LoopTurns } from '../../../lib/util/concurrency.js';
 import { a, aaaa, answerTo, bytesOf, cname, nameOf, query, record, rulesOf, shown, soa } from '../../helpers/dns.js';
 import { ManualClock } from '../../helpers/time.js';
 
@@ -17,6 +17,7 @@ interface Setup {
   readonly hosts?: Readonly<Record<string, readonly string[]>>;
   readonly own?: readonly string[];
   readonly maxInFlight?: number;
+  readonly turns?: LoopTurns;
 }
 
 const ANY_NAME = rulesOf(['*.example.org:443', 'example.org:443']);
@@ -24,7 +25,7 @@ const ANY_NAME = rulesOf(['*.example.org:443', 'example.org:443']);
 const reply = (question: ServerQuestion, answers: readonly DnsRecord[], extra: Partial<DnsMessage> = {}): DnsMessage =>
   answerTo({ ...query('x'), question }, answers, extra);
 
-function setup({ rules = ANY_NAME, answer, hosts = {}, own = [], maxInFlight }: Setup = {}) {
+function setup({ rules = ANY_NAME, answer, hosts = {}, own = [], maxInFlight, turns }: Setup = {}) {
   const clock = new ManualClock();
   const asked: ServerQuestion[] = [];
   const refused: RefusedQuestion[] = [];
@@ -40,6 +41,7 @@ function setup({ rules = ANY_NAME, answer, hosts = {}, own = [], maxInFlight }: 
     addressesOf: (host) => hosts[host] ?? null,
     ownAddresses: () => state.own,
     ...(maxInFlight !== undefined && { maxInFlight }),
+    ...(turns && { turns }),
   });
   const onRefused = (question: RefusedQuestion) => refused.push(question);
   const ask = (message: DnsMessage | Buffer, transport: 'udp' | 'tcp' = 'udp') =>
@@ -106,6 +108,25 @@ test('the current rules and addresses of this machine apply, even to cached answ
     if (!state.own.has(own)) state.own = new Set([own]);
     t.regex(await say(query('example.org')), told);
     t.is(asked.length, askedCount);
+  }
+});
+
+test('an answer whose rules have changed by the turn in which it is sent is judged once more', async (t) => {
+  for (const [rules, told] of [
+    [rulesOf([]), /^rcode 5/],
+    [rulesOf(['example.org:443'], ['93.184.0.0/16:*']), /^rcode 0; EDE 15/],
+  ] as const) {
+    let runs = 0;
+    const turns = new (class extends LoopTurns {
+      override run<T>(work: () => T | Promise<T>): Promise<T> {
+        runs += 1;
+        // The first keeps the answer, the second sends it.
+        if (runs === 2) state.rules = rules;
+        return super.run(work);
+      }
+    })();
+    const { state, say } = setup({ turns });
+    t.regex(await say(query('example.org')), told);
   }
 });
 
