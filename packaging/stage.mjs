@@ -47,7 +47,8 @@ export async function stageFiles(root, { executable, zshFolder, version, date })
   for (const name of readdirSync(source('packaging/systemd'))) {
     if (/\.(service|socket)$/.test(name)) copy(`packaging/systemd/${name}`, `/usr/lib/systemd/system/${name}`);
   }
-  copy('packaging/systemd/restart-services', '/usr/lib/vproxy/restart-services', 0o755);
+  for (const name of ['guest-options', 'restart-services'])
+    copy(`packaging/systemd/${name}`, `/usr/lib/vproxy/${name}`, 0o755);
   copy('packaging/systemd/sysusers.conf', '/usr/lib/sysusers.d/vproxy.conf');
   copy('packaging/systemd/tmpfiles.conf', '/usr/lib/tmpfiles.d/vproxy.conf');
   copy('packaging/udev/60-vproxy.rules', '/usr/lib/udev/rules.d/60-vproxy.rules');

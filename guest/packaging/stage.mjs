@@ -30,6 +30,12 @@ export function stageGuest(root, processor) {
   mkdirSync(dirname(program), { recursive: true });
   buildProgram(processor, program);
   chmodSync(program, 0o755);
+  put(
+    root,
+    'usr/lib/vproxy-guest/guest-options',
+    readFileSync(join(GUEST, '../packaging/systemd/guest-options')),
+    0o755,
+  );
   for (const [path, sources] of Object.entries(FILES))
     put(root, path, sources.map((source) => readFileSync(join(GUEST, source), 'utf8')).join('\n---\n\n'));
 }

@@ -29,7 +29,10 @@ const instanceOf = (unit: string): string => unit.replace('@.', '@org.vproxy.vm1
 function installUnits(t: ExecutionContext, dropIns: Readonly<Record<string, string>> = {}): string {
   const folder = temporaryFolder(t);
   for (const unit of UNITS) {
-    writeFileSync(join(folder, instanceOf(unit)), read(unit).replaceAll('/usr/bin/vproxy', '/bin/true'));
+    writeFileSync(
+      join(folder, instanceOf(unit)),
+      read(unit).replace(/\/usr\/bin\/vproxy|\/usr\/lib\/vproxy\/guest-options/g, '/bin/true'),
+    );
   }
   for (const [unit, text] of Object.entries(dropIns)) {
     mkdirSync(join(folder, `${instanceOf(unit)}.d`));
@@ -112,6 +115,66 @@ test('the units use existing commands, options and exit statuses', (t) => {
     for (const status of statuses.split(' ')) t.true(known.has(Number(status)), `${unit}: ${status}`);
   }
 });
+
+/** A unit of a guest whose program refuses `--bad`, with status 64; each start is one of the service, and its restarts. */
+function guestService(t: ExecutionContext, unit: string) {
+  const folder = temporaryFolder(t);
+  const program = join(folder, 'program');
+  writeFileSync(program, '#!/bin/sh\ncase "$*" in *--bad*) exit 64 ;; esac\nprintf "[%s]" "$@"\n', { mode: 0o755 });
+  const line = (key: string) => new RegExp(`^${key}=\\+?\\S+/guest-options (.*)$`, 'm').exec(unit)?.[1] ?? '';
+  const run = (key: string, options: readonly string[], env: Readonly<Record<string, string>> = {}) => {
+    const words = line(key)
+      .split(' ')
+      .map((word) => (word.startsWith('/usr/bin/') ? program : word))
+      .flatMap((word) => (word === '$VPROXY_OPTIONS' ? options : [word.replace(/%i|%I/, 'org.vproxy.0')]));
+    const all = { ...process.env, ...env, VPROXY_STATE: join(folder, 'state') };
+    return spawnSync(join(FOLDER, 'guest-options'), words, { encoding: 'utf8', env: all });
+  };
+  /** Starts until it runs; returns the options that are in effect, and what the log says. */
+  const start = (...options: string[]): [effective: string, log: string] => {
+    let log = '';
+    for (let attempt = 0; attempt < 4; attempt += 1) {
+      const { status, stdout, stderr } = run('ExecStart', options);
+      log += stderr;
+      if (status === 0) {
+        t.is(run('ExecStartPost', options).status, 0);
+        return [
+          stdout.replace(/^\[-c\]\[virtserial-open:[^\]]*\]\[--name\]\[%H\](?:\[--control\]\[[^\]]*\])?/, ''),
+          log,
+        ];
+      }
+      t.is(status, 64);
+      t.is(run('ExecStopPost', options, { EXIT_STATUS: '64' }).status, 0);
+    }
+    return t.fail('it never runs'), ['', log];
+  };
+  return { start, run };
+}
+
+for (const path of ['packaging/systemd/vproxy-guest@.service', 'guest/packaging/vproxy-port@.service']) {
+  test(`${path}: options that are refused do not shut the door: the last ones that worked are in effect, or none`, (t) => {
+    const text = projectText(path);
+    t.notRegex(text, /^RestartPreventExitStatus=/m);
+    const { start, run } = guestService(t, text);
+    const [none, said] = start('--bad');
+    t.is(none, '');
+    t.regex(said, /VPROXY_OPTIONS was refused, see above; only the channel is served/);
+    const good = ['-i', 'ssh:127.0.0.1:22', '--allow-exec=/bin/a b', '--', ''];
+    const words = good.map((word) => `[${word}]`).join('');
+    t.deepEqual(start(...good), [words, '']);
+    // Each restart tries the new ones.
+    for (let round = 0; round < 2; round += 1) {
+      const [last, why] = start('-i', 'x:1', '--bad');
+      t.is(last, words);
+      t.regex(why, /^<3>vproxy: VPROXY_OPTIONS was refused, .*the last options that worked are in effect/m);
+    }
+    t.deepEqual(start('-i', 'y:1'), ['[-i][y:1]', '']);
+    // Another end than a refusal changes nothing.
+    run('ExecStopPost', [], { EXIT_STATUS: '1' });
+    t.deepEqual(start(), ['', '']);
+    t.is(start('--bad')[0], '');
+  });
+}
 
 test('a process knows how many sockets its service manager keeps', (t) => {
   for (const unit of SERVICES) {
