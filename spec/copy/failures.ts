@@ -1,12 +1,12 @@
 /** Copies that fail: what they report, and that they leave nothing behind. */
 import { randomBytes } from 'node:crypto';
-import { appendFileSync, mkdirSync, readdirSync, renameSync, truncateSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readdirSync, renameSync, symlinkSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
 import { type CopyFiles, SYSTEM_FILES } from '../../lib/services/copy/system-files.js';
 import { deferred } from '../../lib/util/concurrency.js';
-import { CopyPair, type CopyPairOptions, copyScene, describeTree, type Tree } from '../helpers/copy-pair.js';
+import { CopyPair, type CopyPairOptions, copyScene, describeTree, makeTree, type Tree } from '../helpers/copy-pair.js';
 import { eventually } from '../helpers/time.js';
 
 test('two folders with the same name on the target file system are not merged', async (t) => {
@@ -126,6 +126,25 @@ test('a copy whose part was replaced by another one moves nothing into place', a
   });
   await t.throwsAsync(pair.put(sources('app'), to), { code: 'copy-failed' });
   t.false(readdirSync(to).includes('app'));
+});
+
+test('a folder of the target that gives its place to a link while it is merged leads nowhere', async (t) => {
+  const state = { isSwapped: false, outside: '' };
+  const rename: CopyFiles['rename'] = async (from, to) => {
+    await SYSTEM_FILES.rename(from, to);
+    if (state.isSwapped || !from.includes('file')) return;
+    state.isSwapped = true;
+    renameSync(join(scene.to, 'app/sub'), join(scene.to, 'app/aside'));
+    symlinkSync(state.outside, join(scene.to, 'app/sub'));
+  };
+  const files = Object.fromEntries(Array.from({ length: 5 }, (_, index) => [`file${index}`, 'x']));
+  const scene = copyScene(t, { app: { sub: files }, outside: {} }, { serviceFiles: { ...SYSTEM_FILES, rename } });
+  state.outside = join(scene.from, 'outside');
+  makeTree(scene.to, { app: { sub: {} } });
+  const before = describeTree(state.outside);
+  await scene.pair.put(scene.sources('app'), scene.to).catch(() => undefined);
+  t.true(state.isSwapped);
+  t.deepEqual(describeTree(state.outside), before);
 });
 
 test('a service logs its copies', async (t) => {

@@ -1,6 +1,7 @@
 /** How copies read and remove folders: in parts, whatever their size. */
-import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { type FolderItem, FolderStack, readAny, readSorted } from '../../lib/services/copy/folders.js';
 import { removeTree } from '../../lib/services/copy/staging/remove.js';
@@ -72,4 +73,22 @@ test('a tree is removed, including folders that their owner may not write to', a
   await removeTree(top);
   t.false(existsSync(top));
   await removeTree(top);
+});
+
+test('a folder that gives its place to a link while it is removed leads nowhere', async (t) => {
+  const [top, outside] = [join(temporaryFolder(t), 'top'), temporaryFolder(t)];
+  const sub = join(top, 'sub');
+  mkdirSync(sub, { recursive: true });
+  const names = Array.from({ length: 3000 }, (_, index) => `file${index}`);
+  for (const folder of [sub, outside]) for (const name of names) writeFileSync(join(folder, name), '');
+  const removal = { isOver: false };
+  const removed = removeTree(top)
+    .catch(() => undefined)
+    .finally(() => (removal.isOver = true));
+  while (readdirSync(sub).length === names.length) await setImmediate();
+  renameSync(sub, join(top, 'aside'));
+  symlinkSync(outside, sub);
+  t.false(removal.isOver);
+  await removed;
+  t.is(readdirSync(outside).length, names.length);
 });
