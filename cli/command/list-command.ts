@@ -51,6 +51,10 @@ export function listCommand<T>({ open, names, lines, options, ...description }: 
   return {
     ...description,
     options: { ...options, ...LIST_OPTIONS },
+    foreign: {
+      '--format': 'the form is chosen with -o json, -o name or -o wide',
+      '-q': 'names are listed with -o name',
+    },
     async run(args) {
       const format = readFormat(args);
       const intervalMs = readInterval(args);

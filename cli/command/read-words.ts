@@ -172,11 +172,17 @@ function extraOperand({ operands = [] }: CommandDescription, given: readonly str
   return hasMany(operands) ? undefined : given[operands.length];
 }
 
+const PLACES = /\b(?:LABEL|WORD|PATH|ADDRESS)\b/;
+
 function whatWasMeant({ usage, meant = [] }: CommandDescription, word: string): string {
-  const fitting = meant.filter((command) => isLabel(word) || command.includes('WORD'));
+  const fits = { LABEL: isLabel(word), PATH: word.startsWith('/'), ADDRESS: /^[a-z-]+:/.test(word) };
+  const fitting = meant.filter((command) => {
+    const [place] = PLACES.exec(command) ?? [];
+    return place === undefined || place === 'WORD' || fits[place as keyof typeof fits];
+  });
   if (fitting.length === 0) return `usage: vproxy ${usage}`;
   const shown = escapeText(word, 64);
-  return `did you mean ${fitting.map((command) => `vproxy ${command.replace(/LABEL|WORD/, shown)}`).join(', or ')}?`;
+  return `did you mean ${fitting.map((command) => `vproxy ${command.replace(PLACES, shown)}`).join(', or ')}?`;
 }
 
 /** The error for an operand behind an option whose value must follow an equals sign; undefined if it is not behind one. */

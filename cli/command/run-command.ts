@@ -1,6 +1,7 @@
 /** Runs a command line, from its words to its exit status. */
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { isPlainLabel } from '../../lib/util/labels.js';
 import { EXIT_OK } from '../exit.js';
 import { type Arguments, badArgument } from './arguments.js';
 import type { Command } from './command.js';
@@ -27,7 +28,7 @@ export async function runCommand(words: readonly string[]): Promise<number> {
   const { name, entry, words: behind } = findCommand(words);
   if (entry === null) return runGroup(name, behind);
   // For an unknown command, errors in its options do not matter.
-  if (name === '' && first !== undefined && !first.startsWith('-')) throw refuseCommand(first);
+  if (name === '' && first !== undefined && !first.startsWith('-')) throw refuseCommand(first, words);
   const command = await entry.load();
   const args = await readFor(name, command, behind);
   if (args.has('help')) return showHelp(name, command);
@@ -37,7 +38,7 @@ export async function runCommand(words: readonly string[]): Promise<number> {
 
 async function readFor(name: string, command: Command, words: readonly string[]): Promise<Arguments> {
   const reader = QUICK_COMMANDS.includes(name) ? undefined : (await import('./yargs-reader.js')).yargsReader;
-  return readArguments(command, words, reader, name === '' ? refuseCommand : undefined);
+  return readArguments(command, words, reader, name === '' ? (word) => refuseCommand(word, words) : undefined);
 }
 
 async function showHelp(name: string, command: Command): Promise<number> {
@@ -83,13 +84,21 @@ async function runGroup(first: string, [word]: readonly string[]): Promise<numbe
   throw badArgument(`"${first} ${escapeText(word, 64)}": no such command; ${hint}`);
 }
 
-/** The error for a word that is neither an option nor a command. */
-function refuseCommand(word: string): VproxyError {
+/** The error for a word among `words` that is neither an option nor a command. */
+function refuseCommand(word: string, words: readonly string[]): VproxyError {
   const shown = escapeText(word, 64);
+  // The first word is an option, and the second may be its value.
+  const at = Math.max(words.indexOf(word, 2), words.indexOf(word));
   if (firstWords().includes(word)) {
-    return badArgument(`"${shown}": the command must come before its options; see vproxy ${shown} --help`);
+    const { name, words: behind } = findCommand(words.slice(at));
+    const line = escapeText([name, ...words.slice(0, at), ...behind].join(' '), 200);
+    // Other options are those of a proxy.
+    const isCommands = at <= 2 && /^--(?:name|socket)(?:=|$)/.test(words[0] ?? '');
+    const hint = isCommands ? `did you mean vproxy ${line}?` : `see vproxy ${shown} --help`;
+    return badArgument(`"${shown}": the command must come before its options; ${hint}`);
   }
-  const meant = meantCommands(word);
+  const next = words[at + 1] ?? '';
+  const meant = meantCommands(word).map((line) => line.replace(' LABEL', isPlainLabel(next) ? ` ${next}` : ''));
   if (meant.length > 0) return badArgument(`"${shown}": no such command; did you mean ${meant.join(', or ')}?`);
   if (/^[a-z][a-z-]*$/.test(word)) return badArgument(`"${shown}": no such command; see vproxy help`);
   return badArgument(`unexpected argument "${shown}"; see --help`);

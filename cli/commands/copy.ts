@@ -36,6 +36,7 @@ export const command: Command = {
     recursive: { short: 'r', describe: 'Copy folders with their contents; always on' },
     archive: { short: 'a', describe: 'Keep permissions, times and links; always on' },
     preserve: { short: 'p', describe: 'The same' },
+    verbose: { short: 'v', describe: 'Show the progress, as in a terminal; always on', isHidden: true },
     quiet: { short: 'q', describe: 'Show no progress' },
     json: {
       describe: 'Print what was copied as JSON; with --resume preceded by lines with the progress of the comparison',

@@ -34,6 +34,7 @@ export const command: Command = {
     ['vproxy doctor -c unix-connect:/run/vm1.sock -o ssh:127.0.0.1:9022', 'Check what does not work'],
   ],
   isLocal: true,
+  meant: ['doctor --name LABEL', 'channels LABEL', 'doctor -c unix-connect:PATH', 'doctor -c ADDRESS'],
   options: { ...OPTIONS, ...hiddenRunOptions(OPTIONS) },
   async run(args) {
     const timeoutS = args.seconds('timeout', MIN_TIMEOUT_S, MAX_TIMEOUT_S);

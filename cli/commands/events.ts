@@ -14,17 +14,18 @@ import { paintFor } from '../ui/color.js';
 import { formatLocalTime, print } from '../ui/print.js';
 
 export const command: Command = {
-  usage: 'events [LABEL] [--since TIME] [--filter KEY=VALUE]… [--replay COUNT] [--no-follow] [--json]',
+  usage: 'events [LABEL] [--since TIME] [--level LEVEL] [--filter KEY=VALUE]… [--replay COUNT] [--no-follow] [--json]',
   about:
     'Shows recent events, then new ones as they happen, at every level, whatever the log level is. Ends with the process, or when interrupted.',
   examples: [
     ['vproxy events', 'All events, until Ctrl-C'],
     ['vproxy events vm1 --since 10m --no-follow', 'Those of vm1 in the last ten minutes'],
-    ['vproxy events --filter level=warn --filter level=error', 'Only warnings and errors'],
+    ['vproxy events --level warn', 'Only warnings and errors'],
   ],
   options: {
     ...CHANNEL_FILTER,
     since: { value: 'TIME', describe: 'Only events after this time, such as 10m (ago) or 2026-03-31T08:59:00Z' },
+    level: { value: LOG_LEVELS.join('|'), describe: 'Only events that matter at least this much [default: debug]' },
     filter: {
       value: 'KEY=VALUE',
       describe:
@@ -37,6 +38,11 @@ export const command: Command = {
     ...JSON_OPTION,
   },
   operands: ['[LABEL]'],
+  foreign: {
+    '-n': 'the last events are shown with --replay COUNT',
+    '--tail': 'the last events are shown with --replay COUNT',
+    '--lines': 'the last events are shown with --replay COUNT',
+  },
   async run(args) {
     const replay = args.whole('replay', 'a number of events', 0, MAX_REPLAY);
     if (args.has('follow') && args.has('no-follow')) throw badArgument('--follow: not allowed with --no-follow');
@@ -78,11 +84,12 @@ const VALUES: ReadonlyMap<string, readonly string[]> = new Map<string, readonly 
 ]);
 
 /**
- * Whether an event is meant by `--since`, `--filter` and the label, which is a filter of its own. Events that were lost may have
+ * Whether an event is meant by `--since`, `--level`, `--filter` and the label, which is a filter of its own. Events that were lost may have
  * been meant, so their number always is. Throws `bad-argument`.
  */
 function readFilter(args: Arguments, label: string | undefined): (event: ControlEvent) => boolean {
   const sinceMs = readSince(args.text('since'));
+  const least = readLevel(args.text('level'));
   const wanted = new Map<string, string[]>(label === undefined ? [] : [['channel', [label]]]);
   for (const text of args.texts('filter')) {
     const [key, value] = readPair(text);
@@ -91,7 +98,15 @@ function readFilter(args: Arguments, label: string | undefined): (event: Control
   return (event) =>
     event.event === 'events-lost' ||
     (Date.parse(event.time) >= sinceMs &&
+      LOG_LEVELS.indexOf(event.level) <= least &&
       [...wanted].every(([key, values]) => valuesOf(event, key).some((value) => values.includes(value))));
+}
+
+/** The place of a level among all; the last one by default. Throws `bad-argument`. */
+function readLevel(text: string = 'debug'): number {
+  const level = LOG_LEVELS.findIndex((one) => one === text);
+  if (level >= 0) return level;
+  throw badArgument(`--level: "${escapeText(text, 64)}" is not a log level; ${suggestOrList(text, LOG_LEVELS)}`);
 }
 
 function valuesOf(event: ControlEvent, key: string): readonly string[] {

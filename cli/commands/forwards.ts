@@ -36,6 +36,11 @@ export const add: Command = {
     ...CHANNEL_OPTION,
     ...JSON_OPTION,
   },
+  foreign: {
+    '-L': 'listen here with -o SERVICE:PORT, and offer the service at the peer with -i',
+    '-R': 'offer a service of this side with -i SERVICE:TARGET, and listen at the peer with -o',
+    '-D': 'offer an egress with -i NAME:egress: at the peer, and listen here with -o NAME:PORT',
+  },
   async run(args) {
     const outgoing = args.text('outgoing');
     const text = outgoing ?? args.text('incoming');

@@ -100,7 +100,16 @@ export const services = listOfChannels<ServiceStatus>({
   about: 'Lists the services of each channel: those offered here to its peer, and those that the peer offers.',
   examples: [['vproxy services vm1', 'Those that vm1 offers, and those offered to it']],
   empty: 'No services are offered, here or by a peer.',
-  read: (control) => control.services(),
+  async read(control) {
+    const [services, forwards] = await Promise.all([control.services(), control.forwards()]);
+    return services.map((one) => {
+      const found = forwards.find(
+        ({ channel, service, direction }) =>
+          direction === 'outgoing' && channel === one.channel && service === one.service,
+      );
+      return one.offeredBy === 'peer' ? { ...one, forward: found?.id ?? null } : one;
+    });
+  },
   nameOf: ({ channel, service }) => `${channel}/${service}`,
   columns: [
     { title: 'CHANNEL', cell: ({ channel }) => channel, leastWidth: 12 },

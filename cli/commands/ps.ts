@@ -14,6 +14,7 @@ export const command = listCommand<readonly ListedProcess[]>({
     ['vproxy ps -o wide', 'With their control sockets'],
   ],
   isLocal: true,
+  options: { all: { short: 'a', describe: 'All that can be seen; always on', isHidden: true } },
   open() {
     const runtimeDirectory = process.env['XDG_RUNTIME_DIR'] ?? null;
     const place = { isRoot: process.getuid?.() === 0, runtimeDirectory, socket: socketInEnvironment() ?? null };

@@ -33,12 +33,15 @@ export const FINDINGS = {
   'qemu-found': ok,
   'config-invalid': fail('correct the file or its path; check it with vproxy check FILE'),
   'channel-refused': fail('correct the options'),
+  'channel-unused': note('start vproxy with this channel, and run vproxy doctor again'),
   'not-checked': note(),
   'selinux-denied': warn('ausearch -m avc -ts recent; see /usr/share/doc/vproxy/services.md'),
   'apparmor-denied': warn('add the path to the profile; see /usr/share/doc/vproxy/services.md'),
   'denials-none': ok,
   'denials-unseen': note('run as root'),
-  'check-slow': warn('find what does not answer (a network file system, a name server), or raise --timeout'),
+  'check-slow': warn(
+    'find what does not answer (a network file system, a name server); if the machine is overloaded, raise --timeout',
+  ),
   'check-failed': warn('report this message as a bug'),
 
   // Virtio-serial ports
@@ -167,7 +170,9 @@ export const FINDINGS = {
   'channel-contested': fail('stop all of them but one'),
   'session-up': ok,
   'session-suspended': warn('see the other findings about this channel'),
-  'session-waiting': warn('see the other findings about this channel'),
+  'session-waiting': warn(
+    "see the other findings about this channel; without any, wait until the guest has booted, and then run systemctl status 'vproxy-guest@*' there",
+  ),
   'session-unanswered': warn('start vproxy at the other end, and check that nothing else has the channel open there'),
   'session-auth': fail('give both sides the same key with --key FILE'),
   'session-failed': fail('see the other findings about this channel'),

@@ -95,6 +95,8 @@ export function readExecArguments(
     channel: channelOf(args, label),
     /** Empty: the login shell. */
     argv: args.operands,
+    /** The words before them. */
+    given: words.slice(0, words.length - args.operands.length),
     /** Whether `--` precedes the command. */
     isEnded: args.hasSeparator,
     isShell,

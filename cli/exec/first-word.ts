@@ -30,24 +30,34 @@ export async function takeLabel(args: ExecArguments, words: readonly string[]): 
 
 /** What was meant by a command that the peer did not run, as text to append to the message; empty if not known. */
 export async function suggestCommand(args: ExecArguments): Promise<string> {
-  const { argv, channel } = args;
-  const [first = ''] = argv;
-  const label = channel === undefined ? '' : `${channel}: `;
+  const { argv, given, channel } = args;
+  const [first = '', ...rest] = argv;
+  // What was given stays.
+  const suggest = (...words: readonly string[]): string =>
+    `did you mean vproxy ${[args.isShell ? 'shell' : 'exec', ...given.map(quoteWord), ...words].join(' ')}?`;
+  const quoted = rest.map(quoteWord);
+  if (/^[a-z_]\w*=/i.test(first)) return `; ${suggest('-e', quoteWord(first), ...quoted)}`;
   if (/\s/.test(first) || BUILTINS.has(first)) {
     const text = escapeText(argv.join(' '), 200);
     const quote = text.includes("'") ? '"' : "'";
-    return `; no shell reads the command: did you mean vproxy exec ${label}sh -c ${quote}${text}${quote}?`;
+    return `; no shell reads the command: ${suggest(`sh -c ${quote}${text}${quote}`)}`;
   }
   if (channel !== undefined || args.isEnded) return '';
   const named = cutLabel(first, ':') ?? { label: first, rest: '' };
   const known = await labels(args);
   const [, user = '', host = ''] = /^([\w.-]+)@([^:]+):?$/.exec(first) ?? [];
-  if (known.includes(host)) return `; did you mean vproxy ${args.isShell ? 'shell' : 'exec'} --user ${user} ${host}:?`;
+  if (known.includes(host)) return `; ${suggest('--user', user, `${host}:`, ...quoted)}`;
   if (!known.includes(named.label))
     return first.includes(':') && known.length > 0
       ? `; no channel "${named.label}"; ${suggestOrList(named.label, known)}`
       : '';
-  return `; did you mean vproxy exec ${[`${named.label}:`, escapeText(named.rest, 64)].join(' ').trim()}?`;
+  return `; ${suggest(`${named.label}:`, ...(named.rest === '' ? [] : [quoteWord(named.rest)]), ...quoted)}`;
+}
+
+/** A word as a shell needs it, unless it is too long to show. */
+function quoteWord(word: string): string {
+  const shown = escapeText(word, 64);
+  return /^[\w@%+=:,./-]+$/.test(shown) ? shown : `'${shown.replaceAll("'", `'\\''`)}'`;
 }
 
 /** The labels of the channels of the process; none if it cannot be asked. */

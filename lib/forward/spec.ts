@@ -55,6 +55,9 @@ function parse(direction: Direction, text: string, sampleOf: NameSample): Forwar
   const colon = text.indexOf(':');
   if (colon === -1) throw fail('no colon after the service');
   const service = text.slice(0, colon);
+  // A port is hardly the name of a service, but a word behind it is.
+  const [, port = '', word = ''] = /^(\d{1,5}):([a-z][a-z0-9_-]*)$/.exec(text) ?? [];
+  if (port !== '' && !isEndpointKind(word)) throw fail('begins with a port', `${word}:${port}`);
   if (isIP(service) !== 0) throw fail('begins with an address instead of a service');
   const { name, isNamed, rest } = findKind(text.slice(colon + 1));
   const meant = isNamed ? undefined : closestKind(text.slice(colon + 1), direction);

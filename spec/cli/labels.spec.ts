@@ -83,23 +83,27 @@ test.serial('exec takes its first word for a label where a channel has that name
 test.serial('a command that the peer cannot run gets a suggestion', async (t) => {
   const { run } = await twoChannels(t);
   for (const [words, line] of [
-    [['default:uname'], 'missing channel label; available: default, vm2; did you mean vproxy exec default: uname?'],
+    [['default:uname'], 'missing channel label; available: default, vm2; did you mean vproxy exec -n default: uname?'],
     [
       ['--channel', 'default', 'ls -la'],
-      "ls -la: command not found; no shell reads the command: did you mean vproxy exec default: sh -c 'ls -la'?",
+      "ls -la: command not found; no shell reads the command: did you mean vproxy exec -n --channel default sh -c 'ls -la'?",
     ],
     [
       ['default:', 'ulimit', '-n'],
-      "ulimit: command not found; no shell reads the command: did you mean vproxy exec default: sh -c 'ulimit -n'?",
+      "ulimit: command not found; no shell reads the command: did you mean vproxy exec -n default: sh -c 'ulimit -n'?",
     ],
     [
       ['default:', "echo it's"],
-      `echo it's: command not found; no shell reads the command: did you mean vproxy exec default: sh -c "echo it's"?`,
+      `echo it's: command not found; no shell reads the command: did you mean vproxy exec -n default: sh -c "echo it's"?`,
+    ],
+    [
+      ['default:', 'FOO=a b', 'env', '-u', 'X'],
+      "FOO=a b: command not found; did you mean vproxy exec -n default: -e 'FOO=a b' env -u X?",
     ],
     [['default:', 'vm2'], 'vm2: command not found'],
     [
       ['root@default', 'uname'],
-      'missing channel label; available: default, vm2; did you mean vproxy exec --user root default:?',
+      'missing channel label; available: default, vm2; did you mean vproxy exec -n --user root default: uname?',
     ],
   ] as const)
     t.is((await run('exec', '-n', ...words)).stderr, `vproxy: error: ${line}\n`, words.join(' '));

@@ -23,6 +23,8 @@ export async function checkOptions(channel: Channel): Promise<Finding[]> {
   return refusal === null || refusal.code === 'bad-file' ? [] : [finding('channel-refused', refusal.message)];
 }
 
+const UNUSED = 'no vproxy that this user can ask has it open: whether the peer answers is not known';
+
 /** Checks the location of a requested channel, and which running vproxy already has it. */
 export async function checkAskedChannel(machine: Machine, channel: ChannelAddress): Promise<Finding[]> {
   const { text } = channel;
@@ -31,7 +33,10 @@ export async function checkAskedChannel(machine: Machine, channel: ChannelAddres
   const held = owner === null ? [] : [heldBy(owner.vproxy, `has it as channel ${owner.channel.label}`)];
   if (isGroup(channel)) return [...held, ...(await checkGroup(machine, channel, ownPid))];
   const found = await checkChannel(machine, channel, ownPid);
-  return [...held, ...(found ?? notChecked(`${escapeText(text)}: cannot be checked in advance`))];
+  if (found === null) return [...held, ...notChecked(`${escapeText(text)}: cannot be checked in advance`)];
+  // Without a host process nobody has asked the peer.
+  const isUnused = owner === null && found.every(({ level }) => level === 'ok');
+  return [...held, ...found, ...(isUnused ? [finding('channel-unused', UNUSED)] : [])];
 }
 
 /** Checks the location of a channel; null for a kind that cannot be checked. */

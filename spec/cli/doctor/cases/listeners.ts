@@ -76,6 +76,12 @@ export const LISTENER_CASES = [
       return doctor(t, [...args, '--socket', `${folder}/control`]);
     },
   ),
+  finds(
+    'channel-unused',
+    'no vproxy has the channel, so nobody has asked the peer',
+    /the peer answers is not known/,
+    (t) => doctor(t, ['-c', `unix-listen:${temporaryFolder(t)}/c`]),
+  ),
   finds('folder-denied', 'this user cannot create a socket in the folder', /mode 0500/, (t) => {
     const folder = join(temporaryFolder(t), 'closed');
     mkdirSync(folder, { mode: 0o500 });
