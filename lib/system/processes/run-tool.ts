@@ -2,7 +2,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import { spawn, spawnSync } from 'node:child_process';
 import { type Clock, systemClock } from '../../util/clock.js';
-import { atExit, signalGroup, startTurns } from './children.js';
+import { atExit, ProcessGroup, startTurns } from './children.js';
 
 export interface ToolLimits {
   readonly timeoutMs: number;
@@ -50,9 +50,11 @@ export function runTool(words: readonly string[], limits: ToolLimits): Promise<T
     const stderr: Buffer[] = [];
     let stdoutBytes = 0;
     let stderrBytes = 0;
+    // What it left behind may keep its output open, in another group, until others have its number.
+    const group = hasOwnSession && child.pid !== undefined ? new ProcessGroup(child) : null;
     const kill = () => {
-      if (!hasOwnSession) child.kill('SIGKILL');
-      else if (child.pid !== undefined) signalGroup(child.pid, 'SIGKILL');
+      if (group === null) child.kill('SIGKILL');
+      else group.signal('SIGKILL');
     };
     const settle = () => {
       cancelAtExit();
