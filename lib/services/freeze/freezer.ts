@@ -39,6 +39,8 @@ const FIRST_FD = 10;
  * other is killed: the inner one for the time and the end of the input, the outer one for the inner one. Both say what they
  * thawed. An fsfreeze that does not return is waited for, while the inner one thaws the rest. SIGTERM, which a service manager
  * sends to all of them, thaws, and must not end an fsfreeze. The outer one is signalled only by its children, which look first.
+ * The pipe of a killed parent stays open while one of its threads waits in a write; its number is taken until then. The copy of the
+ * output that an fsfreeze has tells that it is not over when the shells are killed.
  */
 const SCRIPT = `
 PATH=$PATH:/usr/sbin:/sbin
@@ -78,7 +80,6 @@ exec 3<&0 < /dev/null
   thaw "$@"
 ) &
 inner=$!
-# The pipe of a killed parent stays open while one of its threads waits in a write; its number is taken until then.
 (
   while sleep 1 && has_parent && read -r state < "/proc/$PPID/stat"; do
     case $state in *') Z '*) break ;; esac
@@ -89,7 +90,6 @@ watch=$!
 frozen=0
 for fd; do
   if [ "$frozen" -eq "$count" ] || [ -n "$over" ]; then break; fi
-  # Its copy of the output tells that it is not over when the shells are killed.
   if ! { message=$(trap '' TERM; fsfreeze --freeze "/proc/self/fd/$fd" 2>&1); } 9>&1; then
     kill -KILL $inner
     echo "failed $fd $message"
