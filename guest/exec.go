@@ -190,11 +190,12 @@ func (e *execService) expire(st *stream) (cancel func()) {
 	isComplete := make(chan struct{})
 	go func() {
 		for left := e.startTime; left > 0; {
-			due := time.Now().Add(left)
+			due, timer := time.Now().Add(left), time.NewTimer(left)
 			select {
 			case <-isComplete:
+				timer.Stop()
 				return
-			case <-time.After(left):
+			case <-timer.C:
 			}
 			e.Lock()
 			left = e.startTime - time.Since(e.lastStart)
@@ -268,10 +269,12 @@ func (e *execService) launch(c *execCall) *failure {
 
 // decide looks a command up. A thread waits for the file system meanwhile, so only few do at a time.
 func (e *execService) decide(q *execRequest) (*exec.Cmd, string, *failure) {
+	hang := time.NewTimer(time.Second)
+	defer hang.Stop()
 	select {
 	case e.deciding <- struct{}{}:
 		defer func() { <-e.deciding }()
-	case <-time.After(time.Second): // those hang
+	case <-hang.C:
 	}
 	return q.command(e.programs)
 }
@@ -371,9 +374,10 @@ func (c *execCall) writeRecord(record []byte) error {
 		c.job.write(record)
 		return nil
 	}
+	isExit := record[0] == execExit
+	c.isOver.Store(isExit) // before the caller has it
 	_, err := c.stream.Write(record)
-	if record[0] == execExit {
-		c.isOver.Store(true)
+	if isExit {
 		c.stream.CloseWrite()
 	}
 	return err
