@@ -96,6 +96,27 @@ serialTestWith('go', 'root')(
   },
 );
 
+withGo(
+  'R-EXEC-2: of 1,000 commands at once, each with input, all run that wait, and of others none is lost',
+  async (t) => {
+    const { call } = await start(t);
+    const bytes = Buffer.alloc(20_000, 'x');
+    const results = async (wait: boolean) => {
+      const calls = await Promise.all(Array.from({ length: 1000 }, () => call({ argv: ['wc', '-c'], wait })));
+      const ends = calls.map(async (caller) => {
+        if (wait) await caller.started;
+        const { error } = await caller.input(bytes).endInput().exit;
+        return error?.code ?? caller.stdout;
+      });
+      return new Set(await Promise.all(ends));
+    };
+    t.deepEqual(await results(true), new Set(['20000\n']));
+    const found = await results(false);
+    found.delete('too-many-streams');
+    t.deepEqual(found, new Set(['20000\n']));
+  },
+);
+
 const terminal = (fields: string) => `{"argv":[],"terminal":{${fields}}}`;
 
 /** Payloads of a START that are not valid, as latin1. */
