@@ -17,6 +17,7 @@ const (
 	jobWordBytes = 256
 	jobTextBytes = 2048    // of JSON, for the words and the user
 	maxListBytes = 2 << 20 // of lists that their callers have not read
+	readersBytes = 8 << 20 // the share of a reader bounds what it is sent at a time
 )
 
 // job is a command that outlives its caller (docs/exec.md). It keeps its last output, so that slow readers never block it.
@@ -241,6 +242,8 @@ func (j *job) part(from int64) []byte {
 // follow sends the output from byte next on, or the last tail bytes if that is not negative, then EXIT. It returns early when
 // the caller has gone or ends its direction, and with a failure when the job is forgotten.
 func (e *execService) follow(j *job, st *stream, next, tail int64, hasFrom bool) *failure {
+	e.following.Add(1)
+	defer e.following.Add(-1)
 	hasGone := false
 	go func() {
 		st.writeTo(io.Discard)
@@ -278,6 +281,11 @@ func (e *execService) follow(j *job, st *stream, next, tail int64, hasFrom bool)
 				<-e.readers
 				continue
 			}
+			share := readersBytes / int(e.following.Load()) // R-JOBS-5
+			if share < 4096 {
+				share = 4096
+			}
+			most = least(most, share)
 			part := j.part(next)
 			part = part[:least(len(part), least(most, outputBytes)-recordHeaderBytes)]
 			isLent, buffer = true, room(recordHeaderBytes+len(part))
