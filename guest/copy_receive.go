@@ -418,6 +418,10 @@ func (r *receiver) openFile(name string, offset int64) (file *os.File, err error
 		if file, err = os.OpenFile(r.tree.path(name), flags, 0); err == nil {
 			is, err = file.Stat()
 		}
+		if err != nil && !os.IsNotExist(err) && !errors.Is(err, syscall.ELOOP) && !errors.Is(err, syscall.ENXIO) {
+			file.Close()
+			return nil, err
+		}
 		if err != nil || !canResume(is) || is.Size() != offset {
 			file.Close()
 			return nil, failf("protocol-error", "copy: the peer resumes a file that does not exist here")

@@ -65,6 +65,7 @@ export class Unpacking implements EntryHandler {
       // Whatever has arrived need not be sent again.
       if (records.isLost) await this.#reader.drain();
       this.#reader.destroy();
+      await this.#reader.idle();
       await this.#incoming?.file?.abandon();
       await this.#jobs.idle();
       await this.#tree.close();

@@ -123,7 +123,11 @@ async function create(files: CopyFiles, path: string): Promise<number> {
 
 async function openAt(files: CopyFiles, path: string, offset: number): Promise<number> {
   // Without O_NONBLOCK, opening a FIFO would block.
-  const fd = await files.open(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK).catch(() => null);
+  const fd = await files.open(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK).catch((error: unknown) => {
+    // Nothing, a link, or a FIFO.
+    if (['ENOENT', 'ELOOP', 'ENXIO'].includes(systemCode(error))) return null;
+    throw error;
+  });
   const stats = fd === null ? null : await fstat(fd);
   if (fd !== null && stats?.size === offset && canResume(stats)) return fd;
   if (fd !== null) await files.close(fd);

@@ -37,6 +37,8 @@ export class TarReader {
   readonly #extract = tar.extract({ highWaterMark: AHEAD_BYTES });
   readonly #bounds = new TarBounds();
   readonly #finished: Promise<void>;
+  /** The last entry. */
+  #handling = Promise.resolve();
   #gathered: Buffer | null = null;
   #gatheredBytes = 0;
   #isFailed = false;
@@ -46,7 +48,7 @@ export class TarReader {
     this.#records = records;
     this.#handler = handler;
     this.#extract.on('entry', (header: TarHeader, body: Body, next: () => void) => {
-      this.#handle(header, body).then(next, (error: unknown) => this.#fail(toVproxyError(error)));
+      this.#handling = this.#handle(header, body).then(next, (error: unknown) => this.#fail(toVproxyError(error)));
     });
     this.#extract.on('drain', () => records.resume());
     this.#finished = new Promise((resolve) => {
@@ -79,6 +81,11 @@ export class TarReader {
     this.#extract.destroy();
   }
 
+  /** Resolves once no entry is being handled; after {@link destroy}. */
+  async idle(): Promise<void> {
+    await this.#handling;
+  }
+
   #push(bytes: Buffer): boolean {
     if (this.#isFailed) return true;
     this.#bounds.check(bytes);
@@ -109,6 +116,8 @@ export class TarReader {
     body.on('error', () => undefined);
     const entry = parseHeader(header);
     await this.#handler.onEntry(entry);
+    // Then the body has closed before anybody listens.
+    if (this.#isFailed) return;
     const bytes = entry.bytes - entry.offset;
     if (bytes > 0) await this.#read(body);
     if (entry.kind === 'file') await this.#handler.onFileEnd();
