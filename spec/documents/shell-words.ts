@@ -10,6 +10,8 @@ export function shellWords(text: string): string[] {
       word = null;
       continue;
     }
+    // The number of a descriptor that is redirected.
+    if (/^[<>]$/.test(token) && word !== null && /^\d$/.test(word)) word = null;
     // An unpaired quote ends a command that is itself within quotes.
     if (/^[|;&<>()'"]$/.test(token) || (token === '#' && word === null)) break;
     if (escaped === '\n') continue;
