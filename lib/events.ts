@@ -204,6 +204,7 @@ export const LOG_EVENTS = {
     removedForwards: 'string[]',
     changedPolicies: 'string[]',
     changedEgress: 'string[]',
+    changedSettings: 'string[]',
   }),
   'resolver-refused': audited('warn', {
     ...OPEN_STREAM,

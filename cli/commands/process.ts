@@ -92,6 +92,7 @@ const TITLES: Readonly<Record<keyof ReloadAnswer, string>> = {
   removedForwards: 'forward removed',
   changedPolicies: 'rule changed',
   changedEgress: 'egress changed',
+  changedSettings: 'setting changed',
   nextStart: 'takes effect at the next start',
 };
 

@@ -289,6 +289,7 @@ function describeChanges(changes: ChannelChanges): string {
     ['forwards removed', changes.removedForwards],
     ['rules changed', changes.changedPolicies],
     ['egresses changed', changes.changedEgress],
+    ['settings changed', changes.changedSettings],
   ] as const;
   const said = parts.filter(([, list]) => list.length > 0).map(([what, list]) => `${what}: ${list.join(' ')}`);
   return escapeText(said.join('; ') || 'no changes', 1024);

@@ -1,5 +1,6 @@
 /** Changes the current channels into the wanted ones, all or nothing. */
 
+import { isDeepStrictEqual } from 'node:util';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { changedPermissions, permittedNames } from '../services/permitted.js';
@@ -132,6 +133,8 @@ interface Adoption {
   readonly services: readonly string[];
   /** The egresses whose rules change. */
   readonly egresses: readonly string[];
+  /** Which of its keys, announced and forwarded ports change, as a file names them. */
+  readonly settings: readonly string[];
   /** Its forwards to keep. */
   readonly forwards: readonly ForwardEntry[];
 }
@@ -174,6 +177,7 @@ function makePlan(wanted: readonly CheckedChannel[], holder: ChannelHolder): Pla
       wanted: one,
       services: changedServices(channel.options, options),
       egresses: changedEgress(channel.options.egress, options.egress),
+      settings: changedSettings(channel, one),
       forwards,
     });
     for (const entry of left) if (entry.isDeclared) removedForwards.push({ channel, entry });
@@ -243,6 +247,16 @@ const changedServices = (one: ParsedOptions, other: ParsedOptions): string[] => 
   ...new Set([...changedPolicies(one.policies, other.policies), ...changedPermissions(one, other)]),
 ];
 
+function changedSettings(channel: ProxyChannel, { keys, options }: CheckedChannel): string[] {
+  const { announcePorts, forwardPorts } = channel.options;
+  const ids = (of: CheckedChannel['keys']): string[] => of.map(({ id }) => id);
+  return Object.entries({
+    keys: [ids(channel.keys), ids(keys)],
+    'announce-ports': [announcePorts ?? null, options.announcePorts ?? null],
+    'forward-ports': [forwardPorts ?? null, options.forwardPorts ?? null],
+  }).flatMap(([name, [one, other]]) => (isDeepStrictEqual(one, other) ? [] : [name]));
+}
+
 function describe(plan: Plan): ChannelChanges {
   const labels = (channels: readonly ProxyChannel[]): string[] => channels.map(({ label }) => label);
   const texts = (changes: readonly ForwardChange[]): string[] =>
@@ -262,6 +276,9 @@ function describe(plan: Plan): ChannelChanges {
     ),
     changedEgress: plan.adoptions.flatMap(({ channel, egresses }) =>
       egresses.map((name) => `${channel.label}/${name}`),
+    ),
+    changedSettings: plan.adoptions.flatMap(({ channel, settings }) =>
+      settings.map((name) => `${channel.label}/${name}`),
     ),
   };
 }

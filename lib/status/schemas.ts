@@ -141,6 +141,9 @@ export const channelChangesSchema = named('ChannelChanges', 'The changes made by
   ),
   changedPolicies: texts('Services whose rule or permission changed, each as LABEL and its name'),
   changedEgress: texts('Egresses whose rules changed, each as LABEL and its name'),
+  changedSettings: texts(
+    'What else changed without a restart, each as LABEL and keys, announce-ports or forward-ports',
+  ),
 });
 
 export const reloadAnswerSchema = channelChangesSchema

@@ -17,7 +17,7 @@ import { within } from './time.js';
 
 export const NO_CHANGES: ReloadAnswer = {
   ...{ addedChannels: [], removedChannels: [], replacedChannels: [], addedForwards: [], removedForwards: [] },
-  ...{ changedPolicies: [], changedEgress: [], nextStart: [] },
+  ...{ changedPolicies: [], changedEgress: [], changedSettings: [], nextStart: [] },
 };
 
 export class TestProcess implements ProcessControl {

@@ -91,10 +91,11 @@ test('what is unchanged or was added at run time continues; streams of removed f
   await eventually(() => host.listForwards().length === 4);
 });
 
-for (const [what, changed] of [
+for (const [what, changed, settings = []] of [
   ['nothing', {}],
+  ['ports', { announcePorts: [[3000, 3009]] }, ['vm1/announce-ports']],
   ['a limit', { policies: { exec: { streams: 2 } } }],
-  ['a key', { keyFiles: ['own', 'next'] }],
+  ['a key', { keyFiles: ['own', 'next'] }, ['vm1/keys']],
   ['the address of a forward', { forwards: ['echo:0', 'other:FOLDER/next.sock'] }],
 ] as const) {
   test(`a change of ${what} keeps the ids and the connections of everything else`, async (t) => {
@@ -113,7 +114,8 @@ for (const [what, changed] of [
     const ports = listed().flatMap(({ endpoint }) => portOf(endpoint) || []);
     const kept = await Promise.all(ports.map((port) => openEcho(t, port)));
     const before = listed();
-    await host.apply(configured(changed));
+    const { changedSettings } = await host.apply(configured(changed));
+    t.deepEqual(changedSettings, settings);
     const stays = before.filter(({ endpoint }) => !('forwards' in changed) || !endpoint.endsWith('other.sock'));
     const ids = stays.map(({ id }) => id);
     t.deepEqual(

@@ -249,6 +249,10 @@ export class ProxyChannel {
     return this.#checked.options;
   }
 
+  get keys(): CheckedChannel['keys'] {
+    return this.#checked.keys;
+  }
+
   /** The configured and added forwards, without those of automatic port forwarding. */
   get wantedForwards(): ForwardSpec[] {
     const entries = this.forwards.active.filter((entry) => entry.isDeclared || !this.ports.has(entry));
