@@ -7,9 +7,11 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"runtime"
 	"sort"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -19,7 +21,7 @@ const (
 	maxPortRanges = 64
 	maxPorts      = 64 // of a list that the peer gets (R-SERVICES-3)
 	maxPortPause  = 10 * time.Second
-	ownerTime     = time.Second // for finding the programs of new ports; the next look continues
+	ownerTime     = time.Second // of a processor, for finding the programs of new ports; the next look continues
 )
 
 // portRange is an inclusive range of ports.
@@ -82,9 +84,10 @@ type owner struct {
 	isThis  bool
 }
 
-// run looks once a second while there is a session, or less often, to use at most 1 % of a processor.
+// run looks once a second while there is a session: at the announced ports, and for new ones less often if that takes more
+// than 1 % of a processor. Only processor time counts, since a look takes longer on a busy machine.
 func (a *announcer) run() {
-	for {
+	for newAt := time.Now(); ; time.Sleep(time.Second) {
 		a.channel.Lock()
 		session, changed := a.channel.session, a.channel.changed
 		a.channel.Unlock()
@@ -92,14 +95,42 @@ func (a *announcer) run() {
 			<-changed
 			continue
 		}
-		began := time.Now()
-		a.announce(a.look())
-		pause := 100 * time.Since(began)
-		if pause < time.Second {
-			pause = time.Second
+		if time.Now().Before(newAt) {
+			a.announce(a.stillOpen())
+			continue
 		}
-		time.Sleep(least(pause, maxPortPause))
+		runtime.LockOSThread()
+		before := threadTime()
+		found := a.look()
+		cost := threadTime() - before
+		runtime.UnlockOSThread()
+		a.announce(found)
+		newAt = time.Now().Add(least(100*cost, maxPortPause))
 	}
+}
+
+// threadTime returns the processor time that this thread has used.
+func threadTime() time.Duration {
+	const thisThread = 1 // RUSAGE_THREAD
+	var used syscall.Rusage
+	syscall.Getrusage(thisThread, &used)
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
+
+// stillOpen returns the announced ports that still have a listener, which takes no search.
+func (a *announcer) stillOpen() (open []openPort) {
+	isOpen := map[int]bool{}
+	for _, row := range a.readTables() {
+		isOpen[row.port] = true
+	}
+	a.channel.Lock()
+	defer a.channel.Unlock()
+	for _, port := range a.channel.ports {
+		if isOpen[port.number] {
+			open = append(open, port)
+		}
+	}
+	return open
 }
 
 // announce replaces the announced ports. If there are too many, those announced before come first.
@@ -202,15 +233,12 @@ func (l listener) host() string {
 // look returns the open ports of other processes in the ranges, in no order.
 func (a *announcer) look() (found []openPort) {
 	best, unknown, owners := map[int]listener{}, map[string]bool{}, map[string]owner{}
-	rows := []listener{}
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		for _, row := range a.readTable(table) {
-			rows = append(rows, row)
-			if known, isKnown := a.owners[row.inode]; isKnown {
-				owners[row.inode] = known
-			} else {
-				unknown[row.inode] = true
-			}
+	rows := a.readTables()
+	for _, row := range rows {
+		if known, isKnown := a.owners[row.inode]; isKnown {
+			owners[row.inode] = known
+		} else {
+			unknown[row.inode] = true
 		}
 	}
 	findOwners(unknown, owners)
@@ -227,15 +255,23 @@ func (a *announcer) look() (found []openPort) {
 	return found
 }
 
-// readTable returns the listeners of a table in the ranges.
+func (a *announcer) readTables() []listener {
+	return append(a.readTable("/proc/net/tcp"), a.readTable("/proc/net/tcp6")...)
+}
+
+// readTable returns the listeners of a table in the ranges: they come first, before the connections.
 func (a *announcer) readTable(path string) (found []listener) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil // a kernel without IPv6
 	}
 	defer file.Close()
-	for rows := bufio.NewScanner(file); rows.Scan(); {
+	rows := bufio.NewScanner(file)
+	for rows.Scan(); rows.Scan(); { // behind the head
 		row := parseListener(rows.Text())
+		if row.port == 0 {
+			break
+		}
 		for _, each := range a.ranges {
 			if each.first <= row.port && row.port <= each.last {
 				found = append(found, row)
@@ -259,7 +295,7 @@ func findOwners(missing map[string]bool, owners map[string]owner) {
 		return true
 	})
 	sort.Sort(sort.Reverse(sort.IntSlice(pids)))
-	deadline := time.Now().Add(ownerTime)
+	deadline := threadTime() + ownerTime
 	for _, pid := range append([]int{os.Getpid()}, pids...) {
 		folder := "/proc/" + strconv.Itoa(pid)
 		forEachName(folder+"/fd", func(name string) bool {
@@ -271,7 +307,7 @@ func findOwners(missing map[string]bool, owners map[string]owner) {
 			}
 			return len(missing) > 0
 		})
-		if len(missing) == 0 || time.Now().After(deadline) {
+		if len(missing) == 0 || threadTime() > deadline {
 			return
 		}
 	}

@@ -84,15 +84,23 @@ const at = (port: number, program: string | null = 'node', host = '127.0.0.1'): 
 };
 
 function setUpAnnouncer(t: ExecutionContext) {
-  const machine = { listening: [] as ListeningPort[], looks: 0, hasPeer: true, changes: 0 };
+  const machine = { listening: [] as ListeningPort[], looks: 0, hasPeer: true, changes: 0, costMs: 0, usedMs: 0 };
   const table = forwardTable(t, () => void (machine.changes += 1));
   const { clock, forwards } = table;
   const make = (ports?: OwnPorts): PortAnnouncer => {
-    const look = (isWanted: (port: number) => boolean) => {
-      machine.looks += 1;
-      return Promise.resolve(machine.listening.filter(({ port }) => isWanted(port)));
+    let listed: readonly ListeningPort[] = [];
+    const look = (isWanted: (port: number) => boolean, onlyKnown: boolean) => {
+      const isKnown = (one: ListeningPort) => !onlyKnown || listed.some(({ port }) => port === one.port);
+      const found = machine.listening.filter((one) => isWanted(one.port) && isKnown(one));
+      if (!onlyKnown) {
+        listed = found;
+        machine.looks += 1;
+        machine.usedMs += machine.costMs;
+      }
+      return Promise.resolve(found);
     };
-    const announcer = new PortAnnouncer({ ...table, look, hasPeer: () => machine.hasPeer }, ports);
+    const processorMs = () => machine.usedMs;
+    const announcer = new PortAnnouncer({ ...table, look, processorMs, hasPeer: () => machine.hasPeer }, ports);
     t.teardown(() => announcer.stop());
     announcer.setRanges([[3000, 9999]]);
     return announcer;
@@ -114,8 +122,8 @@ function setUpAnnouncer(t: ExecutionContext) {
   return { ...table, machine, announcer, make, pass, listens, ports, targets };
 }
 
-test('ports are scanned while there is a peer, each second, or for a hundredth of the time if scans are slow', async (t) => {
-  const { machine, announcer, pass, clock } = setUpAnnouncer(t);
+test('new ports are looked for while there is a peer, each second, or for a hundredth of the time of a processor', async (t) => {
+  const { machine, announcer, pass, clock, ports } = setUpAnnouncer(t);
   const looksAfter = async (ms: number) => {
     await pass(ms);
     return machine.looks;
@@ -125,9 +133,29 @@ test('ports are scanned while there is a peer, each second, or for a hundredth o
   t.deepEqual([await looksAfter(1000), await looksAfter(60_000)], [2, 2]);
   t.is(clock.pending, 0, 'without a peer nothing waits for a time');
   machine.hasPeer = true;
-  clock.costMs = 40;
+  clock.costMs = 400; // a busy machine
+  t.deepEqual([(announcer.wake(), await looksAfter(0)), await looksAfter(1000)], [3, 4]);
+  clock.costMs = 0;
+  machine.costMs = 40;
   for (let turn = 0; turn < 2; turn += 1) announcer.wake();
-  t.deepEqual([await looksAfter(0), await looksAfter(3999), await looksAfter(1)], [3, 3, 4]);
+  machine.listening = [at(3000), at(3001)];
+  const seen: unknown[] = [];
+  for (let second = 0; second < 5; second += 1) {
+    seen.push([await looksAfter(1000), ports()]);
+    machine.listening = [at(3001), at(3002)];
+  }
+  const [all, left, found] = [[3000, 3001], [3001], [3001, 3002]];
+  t.deepEqual(
+    seen,
+    [
+      [5, all],
+      [5, left],
+      [5, left],
+      [5, left],
+      [6, found],
+    ],
+    'those gone are seen each second',
+  );
 });
 
 test('ports that listen in the ranges are announced, each with a service, for as long as they listen', async (t) => {

@@ -3,6 +3,7 @@ import type { ServiceRegistry } from '../../forward/service-registry.js';
 import type { SessionSource } from '../../forward/session-source.js';
 import type { PortStatus } from '../../status/types.js';
 import { ListeningPorts } from '../../system/proc/listening-ports.js';
+import { processorMs } from '../../system/proc/proc.js';
 import type { ChannelOptions } from '../channel/channel-options.js';
 import type { ForwardEntry } from '../forward-table.js';
 import { type OwnPorts, PortAnnouncer } from './port-announcer.js';
@@ -36,7 +37,8 @@ export class ChannelPorts {
     this.#announcer = new PortAnnouncer(
       {
         ...options,
-        look: (isWanted) => listening.look(isWanted),
+        look: (isWanted, onlyKnown) => listening.look(isWanted, onlyKnown),
+        processorMs,
         hasPeer: () => options.source.session !== null,
       },
       state?.own,

@@ -11,7 +11,7 @@ import { escapeText } from '../../util/escape.js';
 import type { ForwardEntry, ForwardTable } from '../forward-table.js';
 import { portService } from './port-rules.js';
 
-/** The pause between scans, in milliseconds: at least 100 times the duration of a scan. */
+/** The pause between looks, in milliseconds. New ports are looked for after at least 100 times the processor time that it took. */
 const PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 10_000;
 const PAUSE_FACTOR = 100;
@@ -21,8 +21,10 @@ interface PortAnnouncerOptions {
   readonly registry: ServiceRegistry;
   readonly clock: Clock;
   readonly log: Log;
-  /** Lists the listening ports of this machine for which `isWanted`; never rejects. */
-  readonly look: (isWanted: (port: number) => boolean) => Promise<readonly ListeningPort[]>;
+  /** Lists the listening ports of this machine for which `isWanted`, with `onlyKnown` only those listed before; never rejects. */
+  readonly look: (isWanted: (port: number) => boolean, onlyKnown: boolean) => Promise<readonly ListeningPort[]>;
+  /** The processor time that this process has used, in milliseconds: on a busy machine a look takes long, but is not expensive. */
+  readonly processorMs: () => number;
   /** Whether there is a session on a link, so that the peer can be informed. */
   readonly hasPeer: () => boolean;
 }
@@ -42,6 +44,8 @@ export class PortAnnouncer {
   /** Null before the first scan. */
   #ports: OwnPorts;
   #cancelPause: CancelTimer | null = null;
+  /** When to look for new ports again, by the clock. */
+  #newAtMs = 0;
   #isLooking = false;
   #isStopped = false;
 
@@ -71,6 +75,7 @@ export class PortAnnouncer {
     if (ports.length < this.ports.length) this.#announce(ports);
     this.#cancelPause?.();
     this.#cancelPause = null;
+    this.#newAtMs = 0;
     this.wake();
   }
 
@@ -92,18 +97,20 @@ export class PortAnnouncer {
   }
 
   async #lookOn(): Promise<void> {
-    const { clock, look } = this.#options;
+    const { clock, look, processorMs } = this.#options;
     const ranges = this.#ranges;
     if (ranges === null || !this.#mayLook()) return;
     this.#isLooking = true;
-    const beganAtMs = clock.now();
-    const found = await look((port) => isInRanges(ranges, port));
+    const onlyKnown = clock.now() < this.#newAtMs;
+    const beforeMs = processorMs();
+    const found = await look((port) => isInRanges(ranges, port), onlyKnown);
+    const costMs = processorMs() - beforeMs;
     this.#isLooking = false;
     if (!this.#mayLook()) return;
     if (this.#ranges !== ranges) return this.#lookOn();
     this.#announce(this.#choose(found));
-    const pauseMs = Math.min(LONGEST_PAUSE_MS, Math.max(PAUSE_MS, PAUSE_FACTOR * (clock.now() - beganAtMs)));
-    this.#cancelPause = clock.schedule(pauseMs, () => {
+    if (!onlyKnown) this.#newAtMs = clock.now() + Math.min(LONGEST_PAUSE_MS, PAUSE_FACTOR * costMs);
+    this.#cancelPause = clock.schedule(PAUSE_MS, () => {
       this.#cancelPause = null;
       this.wake();
     });

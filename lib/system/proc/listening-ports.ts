@@ -31,6 +31,8 @@ export class ListeningPorts {
   readonly #hasLoopback6: () => boolean;
   /** Known holders by inode, from the last look, so that nothing is looked up twice. */
   #holders = new Map<string, Holder>();
+  /** As last listed. */
+  #listed: readonly ListeningPort[] = [];
 
   constructor({ procPath = '/proc', pid = process.pid, hasLoopback6 = findLoopback6 }: ListeningPortsOptions = {}) {
     this.#procPath = procPath;
@@ -38,9 +40,16 @@ export class ListeningPorts {
     this.#hasLoopback6 = hasLoopback6;
   }
 
-  /** The ports for which `isWanted`, sorted and without duplicates. Never rejects: empty if nothing can be seen. */
-  async look(isWanted: (port: number) => boolean): Promise<ListeningPort[]> {
+  /**
+   * The ports for which `isWanted`, sorted and without duplicates. With `onlyKnown` those listed before that still have a
+   * listener, which takes no search. Never rejects: empty if nothing can be seen.
+   */
+  async look(isWanted: (port: number) => boolean, onlyKnown = false): Promise<readonly ListeningPort[]> {
     const listeners = await findTcpListeners(this.#procPath, isWanted);
+    if (onlyKnown) {
+      const open = new Set(listeners.map(({ address }) => address.port));
+      return this.#listed.filter(({ port }) => open.has(port));
+    }
     const known = this.#holders;
     const inodes = new Set(listeners.map(({ inode }) => inode));
     const missing = new Set([...inodes].filter((inode) => !known.has(inode)));
@@ -56,13 +65,14 @@ export class ListeningPorts {
       if (rank !== null && (before === undefined || rank < (rankOf(before.address.host) ?? rank)))
         best.set(port, listener);
     }
-    return [...best.values()]
+    this.#listed = [...best.values()]
       .map(({ inode, address: { host, port } }) => ({
         port,
         host: this.#dialled(host),
         program: holderOf(inode).program,
       }))
       .sort((one, other) => one.port - other.port);
+    return this.#listed;
   }
 
   /** A listener on every IPv6 address usually accepts IPv4, too, and without ::1 there is no other choice. */

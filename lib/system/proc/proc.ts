@@ -92,9 +92,12 @@ async function namesOf(path: string): Promise<ReadonlySet<string>> {
  * do: a process waiting for a processor would find nothing, and report existing things as missing.
  */
 export function processorLimit(limitMs: number): () => boolean {
-  const before = process.cpuUsage();
-  return () => {
-    const { user, system } = process.cpuUsage(before);
-    return (user + system) / 1000 >= limitMs;
-  };
+  const beforeMs = processorMs();
+  return () => processorMs() - beforeMs >= limitMs;
+}
+
+/** The processor time that this process has used, in milliseconds. */
+export function processorMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
 }

@@ -193,6 +193,15 @@ test('the holder of a listener is looked up once; a new listener on its port is 
   t.is(await name(), 'second');
 });
 
+test('of known ports only whether they still have a listener is looked at', async (t) => {
+  const procPath = procOf(t, line(LOCAL, 3000, 1) + line(LOCAL, 3001, 2));
+  makeProcess(procPath, 100, 'first', [1, 2]);
+  const ports = new ListeningPorts({ procPath, pid: 1 });
+  const first = await ports.look(all);
+  writeFileSync(join(procPath, 'net/tcp'), HEADER + line(LOCAL, 3001, 3) + line(LOCAL, 3002, 4));
+  t.deepEqual(await ports.look(all, true), first.slice(1));
+});
+
 test('connections are not listeners, and reading a table stops at the first of them', async (t) => {
   const connections = Array.from({ length: 2000 }, (_, index) => line(LOCAL, 2000 + index, 0, { state: '01' }));
   // Unlike any kernel's table: whatever comes after the connections is not read.
