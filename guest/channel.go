@@ -22,18 +22,34 @@ type channelSpec struct {
 	limits           limits
 	isFull           bool          // integrity=full was given
 	cid, port, baud  uint32        // of vsock, and of a serial line
+	isOfHost         bool          // the peer is the host of this machine, as last judged
 	resume           time.Duration // how long a session waits for another link
 	resumeMemory     int           // bytes kept meanwhile
 }
 
 const channelKinds = "unix-connect unix-listen virtserial-open tty-open stdio vsock-connect vsock-listen"
 
+// bauds are the speeds that Linux has.
+const bauds = "300 600 1200 1800 2400 4800 9600 19200 38400 57600 115200 230400 460800 500000 576000 921600 1000000 1152000 " +
+	"1500000 2000000 2500000 3000000 3500000 4000000"
+
+var labels = regexp.MustCompile(`^[a-z0-9._-]{1,64}$`)
+
 // parseChannel reads [LABEL=]KIND:ADDRESS[,key=value…]; the label is ignored here.
 func parseChannel(text string) (*channelSpec, error) {
 	kind, rest, hasColon := strings.Cut(text, ":")
-	kind = kind[strings.IndexByte(kind, '=')+1:]
+	label, unlabelled, isLabelled := strings.Cut(kind, "=")
 	fail := func(format string, args ...any) (*channelSpec, error) {
 		return nil, failf("bad-argument", `channel "%s": %s`, escape(text, 256), fmt.Sprintf(format, args...))
+	}
+	if isLabelled {
+		if kind = unlabelled; !labels.MatchString(label) || label == "." || label == ".." {
+			return nil, failf("bad-argument", `channel label "%s": must be 1 to 64 of a-z, 0-9, dot, underscore and hyphen`+
+				`, and not "." or ".."`, escape(label, 80))
+		}
+	}
+	if hasColon && strings.HasPrefix(rest, "//") {
+		return fail("vproxy-guest takes no URIs; write KIND:ADDRESS, such as unix-listen:/run/vm1.sock,frame=4096")
 	}
 	if !hasColon || !isWord(kind, channelKinds) {
 		return fail("expected KIND:ADDRESS, where KIND is one of: %s; vproxy has more",
@@ -52,8 +68,13 @@ func parseChannel(text string) (*channelSpec, error) {
 	if err := s.parseAddress(address); err != nil {
 		return fail("%s", err)
 	}
+	given := map[string]bool{}
 	for _, part := range parts[1:] {
 		name, value, _ := strings.Cut(part, "=")
+		if given[name] {
+			return fail("option %s given twice", escape(name, 64))
+		}
+		given[name] = true
 		limit, isLimit := map[string]int{"frame": frameLimit, "in-flight": inFlightLimit, "streams": streamsLimit}[name]
 		isRight, what := false, ""
 		switch {
@@ -61,7 +82,7 @@ func parseChannel(text string) (*channelSpec, error) {
 			number, err := strconv.Atoi(value)
 			rule, unit := limitRules[limit], map[bool]string{true: " of bytes"}[limit != streamsLimit]
 			what = fmt.Sprintf("a number%s from %d to %d", unit, rule.min, rule.max)
-			s.limits[limit], isRight = number, err == nil && number >= rule.min && number <= rule.max
+			s.limits[limit], isRight = number, err == nil && value[0] != '+' && number >= rule.min && number <= rule.max
 		case name == "integrity":
 			s.isFull, isRight, what = value == "full", isWord(value, "frame full"), "frame or full"
 		case name == "resume":
@@ -69,7 +90,7 @@ func parseChannel(text string) (*channelSpec, error) {
 		case name == "resume-memory":
 			isRight, what = parseSize(&s.resumeMemory, value), "a size from 1MiB to 1GiB"
 		case name == "baud" && kind == "tty-open":
-			isRight, what = parseUint32(&s.baud, value) && s.baud != 0, "a speed such as 115200"
+			isRight, what = isWord(value, bauds) && parseUint32(&s.baud, value), "a speed such as 115200"
 		default:
 			return fail(`unknown option "%s"; available: frame, in-flight, integrity, resume, resume-memory, streams; `+
 				"vproxy has more", escape(name, 64))
@@ -94,6 +115,10 @@ func (s *channelSpec) parseAddress(address string) (err error) {
 		return fmt.Errorf(`"%s" is not a port from 0 to 4294967294`, escape(address, 64))
 	case s.kind == "virtserial-open" && address != "" && !strings.Contains(address, "/"):
 		s.path = filepath.Join(portFolder, address)
+	case s.kind == "unix-connect" && strings.Contains(address, "*"):
+		return errors.New("vproxy-guest has one channel; use vproxy for a group of them")
+	case strings.HasPrefix(s.kind, "unix"):
+		s.path, err = parseSocketPath(address)
 	case !strings.HasPrefix(s.kind, "vsock"):
 		s.path, err = parsePath(address)
 	}
@@ -132,9 +157,19 @@ func parseSize(to *int, text string) bool {
 	return value >= 1<<20 && value <= 1<<30
 }
 
-// leadsToHost reports whether the peer is the host of this machine, as on a virtual device, but not on a pseudo-terminal.
+// leadsToHost reports whether the peer is the host of this machine, as on a virtual device, but not on a pseudo-terminal,
+// whatever the path of it.
 func (s *channelSpec) leadsToHost() bool {
-	return isWord(s.kind, "virtserial-open tty-open") && !strings.HasPrefix(s.path, "/dev/pts/")
+	var stat syscall.Stat_t
+	s.isOfHost = s.kind == "virtserial-open" || s.kind == "tty-open" && syscall.Stat(s.path, &stat) == nil && isLine(stat)
+	return s.isOfHost
+}
+
+// isLine reports whether a device is a serial line. Other terminals are pseudo-terminals, with a program of this machine at
+// the other end (majors 2, 3 and 136 to 143), or stand for one, such as /dev/tty (5).
+func isLine(stat syscall.Stat_t) bool {
+	major := stat.Rdev >> 8 & 0xfff
+	return stat.Mode&syscall.S_IFMT == syscall.S_IFCHR && (major < 2 || major > 5 || major == 4) && (major < 136 || major > 143)
 }
 
 // dial opens the channel; waiting is called while a port has no host.
@@ -325,6 +360,13 @@ func (s *channelSpec) openLine() (io.ReadWriteCloser, error) {
 	file, err := os.OpenFile(real, os.O_RDWR|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	if err != nil {
 		return nil, s.explain(err)
+	}
+	var stat syscall.Stat_t
+	opened, _ := file.SyscallConn() // as in ioctl
+	opened.Control(func(fd uintptr) { syscall.Fstat(int(fd), &stat) })
+	if s.isOfHost && !isLine(stat) {
+		file.Close()
+		return nil, s.unusable("it was a serial line at the start, and is a pseudo-terminal now: its peer is not the host")
 	}
 	const speedMask, otherSpeed = 0o10017, 0o10000
 	var raw termios2

@@ -1,6 +1,6 @@
 /** `tty-open:PATH[,baud=N]`: a serial line, such as the guest's end of an emulated UART. */
 
-import { closeSync, constants, openSync, realpathSync, statSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, realpathSync, type Stats, statSync } from 'node:fs';
 import path from 'node:path';
 import tty from 'node:tty';
 import { systemCode, VproxyError } from '../errors.js';
@@ -19,6 +19,7 @@ import {
 import { formatPath, parsePath } from '../util/addresses/paths.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
+import { orElse } from '../util/or-else.js';
 import { type DialKind, type OptionFor, VM_TRAITS } from './kind.js';
 
 /** A serial line. */
@@ -49,19 +50,28 @@ export function ttyKind(sys = '/sys', clock: Clock = systemClock): DialKind<TtyA
     mode: 'dial',
     // 4096 bytes take 0.36 s at 115,200 baud, and a keystroke may wait behind them.
     traits: { ...VM_TRAITS, frameBytes: 4096, inFlightBytes: 4096, integrity: 'full' },
-    // At the other side of a pseudo-terminal is a program of this machine, such as the QEMU of a guest.
-    leadsToHost: ({ path: device }) => !device.startsWith('/dev/pts/'),
+    leadsToHost(address) {
+      const isLine = orElse(false, () => isSerialLine(statSync(address.path)));
+      TO_HOST.set(address, isLine);
+      return isLine;
+    },
     options: new Map([['baud', baudOption]]),
     parse: (text) => ({ path: parsePath(text), baud: null }),
     format: (address) => formatPath(address.path),
     place: ({ path: device }) => canonicalPath(device),
     locate: ({ path: device }) => ({ is: 'serial-line', path: device }),
-    async dial({ path: device, baud }, { signal }) {
+    async dial(address, { signal }) {
+      const { path: device, baud } = address;
       const description = `tty-open:${escapeText(device)}`;
       try {
         requireWanted(signal, description);
         checkDevice(device, sys, description);
         const line = await openRaw(device, baud, description, clock);
+        if (TO_HOST.get(address) === true && !isSerialLine(fstatSync(line.fd))) {
+          closeSync(line.fd);
+          await line.release();
+          throw unusable(description, 'a pseudo-terminal took the place of the serial line: its peer is not the host');
+        }
         const link = openDeviceLink(description, line.fd, null, systemClock).beforeClosed(async (reason) => {
           await line.release();
           return isHungUp(reason.cause) ? hungUp(description, reason.cause) : reason;
@@ -78,6 +88,15 @@ export function ttyKind(sys = '/sys', clock: Clock = systemClock): DialKind<TtyA
 }
 
 export const ttyOpen: DialKind<TtyAddress> = ttyKind();
+
+/** Whether the device of an address led to the host when this was last asked: another one may be opened later. */
+const TO_HOST = new WeakMap<TtyAddress, boolean>();
+
+/** Major numbers of pseudo-terminals, at whose other side is a program of this machine, and of devices that may stand for one. */
+const PSEUDO_MAJORS = [2, 3, 5, 136, 137, 138, 139, 140, 141, 142, 143];
+
+const isSerialLine = (stats: Stats): boolean =>
+  stats.isCharacterDevice() && !PSEUDO_MAJORS.includes((stats.rdev >> 8) & 0xfff);
 
 /** Rejects what must not even be opened: opening some devices has side effects. */
 function checkDevice(device: string, sys: string, description: string): void {

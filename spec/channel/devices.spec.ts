@@ -148,6 +148,20 @@ test('a kernel console is refused', async (t) => {
   await refusesTty(t, pty.path, 'channel-unusable', 'the console', ttyKind(sys));
 });
 
+test('a pseudo-terminal is not the host, and cannot take the place of a line that was', async (t) => {
+  const { path, isAsBefore } = await openCooked(t);
+  const link = join(temporaryFolder(t), 'line');
+  symlinkSync('/dev/null', link);
+  const address = { path: link, baud: null };
+  t.true(ttyOpen.leadsToHost?.(address));
+  rmSync(link);
+  symlinkSync(path, link);
+  await t.throwsAsync(dialKind(t, ttyOpen, address), { code: 'channel-unusable', message: /a pseudo-terminal/ });
+  t.true(await isAsBefore());
+  t.false(ttyOpen.leadsToHost?.(address));
+  await dialKind(t, ttyOpen, address);
+});
+
 test('cancelling an open restores the settings', async (t) => {
   const { path, isAsBefore } = await openCooked(t);
   const abort = new AbortController();

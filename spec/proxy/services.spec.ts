@@ -1,5 +1,5 @@
 /** Commands, copies and facts about the machine over a channel: who may use them, under which rules, and when they end. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { parseChannel } from '../../lib/channel/address/address.js';
@@ -143,7 +143,7 @@ test('new permissions apply to later calls, and end neither a session nor a comm
   t.is(guest.proxy.channel('vm1').history.sessions, 1);
 
   // The name of an allowed service is taken, and a reload can free it for a forward.
-  const forward = parseForwardSpec('incoming', 'exec:22');
+  const forward = parseForwardSpec('incoming', 'exec:tcp:22');
   await t.throwsAsync(guest.proxy.addForward(forward), {
     code: 'bad-argument',
     message: 'service exec is offered twice; a service can have one -i for streams and one for datagrams',
@@ -236,6 +236,9 @@ const INCOMING = parseForwardSpec('incoming', 'info:127.0.0.1:9');
 const TO_HOST = 'virtserial-open:org.vproxy.0';
 /** Its other side is a QEMU of this machine. */
 const PSEUDO_TERMINAL = 'qemu:pty:/dev/pts/3';
+/** A device that is no pseudo-terminal, and one that is. */
+const LINE = 'tty-open:/dev/null';
+const PSEUDO = '/dev/ptmx';
 
 const infoOffers = (address: string, options: Partial<ChannelOptions> = {}) =>
   offeredBy(
@@ -243,9 +246,12 @@ const infoOffers = (address: string, options: Partial<ChannelOptions> = {}) =>
   ).map(([service]) => service);
 
 test('by default only channels that lead to a host offer `info`', (t) => {
-  for (const address of [TO_HOST, 'tty-open:/dev/ttyS1']) t.deepEqual(infoOffers(address), ['info'], address);
+  for (const address of [TO_HOST, LINE]) t.deepEqual(infoOffers(address), ['info'], address);
   const others = ['unix-listen:/x', 'unix-connect:/x', 'tcp-connect:127.0.0.1:1', 'vsock-connect:2:1', 'pipe-open:/x'];
   for (const address of [...others, PSEUDO_TERMINAL]) t.deepEqual(infoOffers(address), [], address);
+  const link = join(temporaryFolder(t), 'vm1.pty');
+  symlinkSync(PSEUDO, link);
+  for (const path of [link, '/dev/./ptmx', `${link}.none`]) t.deepEqual(infoOffers(`qemu:pty,path=${path}`), [], path);
   t.deepEqual(infoOffers(TO_HOST, { info: false }), []);
   t.deepEqual(infoOffers('unix-listen:/x', { info: true }), ['info']);
   t.notThrows(() => infoOffers(TO_HOST, { forwards: [INCOMING] }), 'an -i of that name takes its place');
@@ -257,7 +263,7 @@ test('by default the storage broker runs on channels that lead to a host; reques
   const about = (text: string) => ({ label: 'vm1', address: parseChannel(text) });
   for (const [text, leadsToHost] of [
     [TO_HOST, true],
-    ['tty-open:/dev/ttyS1', true],
+    [LINE, true],
     [PSEUDO_TERMINAL, false],
     ['unix-connect:/x', false],
   ] as const) {

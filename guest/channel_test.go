@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestLeadsToHost: the device decides, not its path; one that does not exist yet is no host, and another one cannot take the
+// place of the line that was judged.
+func TestLeadsToHost(t *testing.T) {
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer master.Close()
+	var number, unlocked int32
+	const getNumber, setLock = 0x80045430, 0x40045431 // TIOCGPTN, TIOCSPTLCK
+	ioctl(master, getNumber, &number)
+	ioctl(master, setLock, &unlocked)
+	pts, link := fmt.Sprintf("/dev/pts/%d", number), filepath.Join(t.TempDir(), "line")
+	for path, want := range map[string]bool{"/dev/null": true, link: false, pts: false, "/dev/./pts/" + filepath.Base(pts): false,
+		"/dev/tty": false, "/": false} {
+		if s := (&channelSpec{kind: "tty-open", path: path}); s.leadsToHost() != want {
+			t.Error(path)
+		}
+	}
+	os.Symlink("/dev/null", link)
+	s := &channelSpec{kind: "tty-open", path: link}
+	isHost := s.leadsToHost()
+	os.Remove(link)
+	os.Symlink(pts, link)
+	if _, err := s.openLine(); !isHost || err == nil || toFailure(err, "").code != "channel-unusable" {
+		t.Error(isHost, err)
+	}
+	s.leadsToHost() // is asked again at the next start
+	file, err := s.openLine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.Close()
+}
