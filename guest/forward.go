@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,17 +35,34 @@ func parsePath(text string) (string, error) {
 	return path, nil
 }
 
+// parseSocketPath reads the path of a unix socket, whose length the system limits.
+func parseSocketPath(text string) (string, error) {
+	const max = 107 // sun_path without its NUL
+	path, err := parsePath(text)
+	if len(path) > max {
+		err = fmt.Errorf("path of a unix socket too long: %d bytes (max %d)", len(path), max)
+	}
+	return path, err
+}
+
+// hostNames are the names and IPv4 addresses of hosts.
+var hostNames = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?$`)
+
 // parseAddress reads PORT, ADDR:PORT, or /path[,mode=0660].
 func parseAddress(text string) (address, error) {
-	text = strings.TrimPrefix(text, "unix:")
+	text, isUnix := strings.TrimPrefix(text, "unix:"), strings.HasPrefix(text, "unix:")
+	if isUnix && !strings.HasPrefix(text, "/") {
+		return address{}, errors.New("the path must be absolute")
+	}
+	text = strings.TrimPrefix(text, "tcp:")
 	if strings.HasPrefix(text, "/") {
 		text, option, hasOption := strings.Cut(text, ",")
-		path, _ := parsePath(text)
+		path, wrong := parseSocketPath(text)
 		mode, err := strconv.ParseUint(strings.TrimPrefix(option, "mode="), 8, 9)
 		if hasOption && (err != nil || !strings.HasPrefix(option, "mode=")) {
 			return address{}, errors.New(escape(option, 64) + " is not an octal mode up to 0777, such as 0660")
 		}
-		return address{"unix", path, fs.FileMode(mode)}, nil
+		return address{"unix", path, fs.FileMode(mode)}, wrong
 	}
 	if !strings.Contains(text, ":") {
 		text = "127.0.0.1:" + text
@@ -51,7 +70,8 @@ func parseAddress(text string) (address, error) {
 	host, port, err := net.SplitHostPort(text)
 	number, notNumber := strconv.Atoi(port)
 	switch {
-	case err != nil || notNumber != nil || host == "" || text[0] == '[' && net.ParseIP(host) == nil:
+	case err != nil || notNumber != nil || port[0] == '+' || text[0] == '[' && (!strings.Contains(host, ":") || net.ParseIP(strings.Split(host, "%")[0]) == nil) ||
+		text[0] != '[' && !hostNames.MatchString(host):
 		return address{}, errors.New("not a valid ADDR:PORT (an IPv6 address goes in brackets)")
 	case number < 0 || number > 65535:
 		return address{}, errors.New("port " + port + " is not from 0 to 65535")
@@ -133,19 +153,35 @@ type forward struct {
 
 const otherKinds = "udp unixgram vsock-mux file exec egress resolver" // of vproxy
 
+// forgettable are kinds before which a service may have been forgotten.
+var forgettable = map[string]string{"-i": "exec file udp unixgram", "-o": "udp unixgram"}
+
+var sshOrder = regexp.MustCompile(`^((localhost|\*|\d+\.\d+\.\d+\.\d+|\[[^\]]*\])?:)?\d+:((([^:[\]]+|\[[^\]]+\]):)?\d+)$`)
+
 // parseForward reads SERVICE:TARGET of -i, or SERVICE:LISTENER of -o.
 func parseForward(option, text string) (*forward, error) {
 	service, rest, hasColon := strings.Cut(text, ":")
 	kind, _, hasKind := strings.Cut(rest, ":")
 	address, err := parseAddress(rest)
+	_, port, _ := net.SplitHostPort(address.text)
 	switch {
+	case sshOrder.MatchString(text):
+		err = errors.New("begins with a port, as in ssh, instead of a service")
 	case !hasColon:
 		err = errors.New("no colon after the service")
+	case net.ParseIP(service) != nil:
+		err = errors.New("begins with an address instead of a service")
+	case !(hasKind && isWord(kind, otherKinds+" tcp unix")) && isWord(service, forgettable[option]):
+		err = errors.New("begins with the kind " + service + " instead of a service")
 	case !serviceNames.MatchString(service):
 		err = errors.New("not a valid service name (1 to 64 of a-z, 0-9, dot, underscore and hyphen, " +
 			"beginning with a letter or digit)")
 	case hasKind && isWord(kind, otherKinds):
 		err = errors.New("vproxy-guest does not support " + kind + ":; use vproxy")
+	case err == nil && option == "-i" && address.mode != 0:
+		err = errors.New(`unknown option "mode"; none available`)
+	case err == nil && option == "-i" && address.network == "tcp" && port == "0":
+		err = errors.New("port 0 is not from 1 to 65535")
 	}
 	if err != nil {
 		return nil, failf("bad-argument", "%s %s: %s; expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path",

@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
@@ -28,7 +29,7 @@ func main() {
 	debug.SetGCPercent(50)
 	// Goroutines switch faster on one processor, and they seldom compute.
 	runtime.GOMAXPROCS(1)
-	if !strings.HasPrefix(name, "vproxy") || name == "vproxy-storage" {
+	if name == "vproxy-storage" || !strings.HasPrefix(name, "vproxy") && isLink(os.Args[0]) {
 		os.Exit(callStorage(os.Args))
 	}
 	o, err := parseOptions(os.Args[1:])
@@ -56,6 +57,15 @@ func main() {
 			os.Exit(failed.exitStatus())
 		}
 	}
+}
+
+// isLink reports whether the program was called through a symbolic link: a copy of another name is no storage utility.
+func isLink(name string) bool {
+	if found, err := exec.LookPath(name); err == nil {
+		name = found
+	}
+	_, err := os.Readlink(name)
+	return err == nil
 }
 
 // run serves the channel until a signal, or until it fails for good.
@@ -317,7 +327,7 @@ func usage() string {
 	return text +
 		"\nChannels: virtserial-open:NAME or /path, tty-open:/path[,baud=N], unix-connect:/path, unix-listen:/path,\n" +
 		"vsock-connect:CID:PORT, vsock-listen:PORT, stdio:\n\n" +
-		"Called by another name, such as through a link storcli64, it makes a storage call.\n"
+		"Called through a link of another name, such as storcli64, it makes a storage call.\n"
 }
 
 func parseOptions(args []string) (*options, error) {
@@ -352,7 +362,7 @@ func parseOptions(args []string) (*options, error) {
 		case isOptional && hasValue && value == "":
 			return nil, failf("bad-argument", "%s: empty value", name)
 		case each.value == "" || hasValue || isOptional:
-		case len(args) == 0:
+		case len(args) == 0 || len(args[0]) > 1 && args[0][0] == '-':
 			return nil, failf("bad-argument", "%s: missing value; expected %s", name, each.help)
 		default:
 			value, args = args[0], args[1:]

@@ -13,6 +13,7 @@ export const exec: DialKind<string> = {
   mode: 'dial',
   traits: BREAKABLE_TRAITS,
   parse(text) {
+    if (text.startsWith('//')) throw badArgument('exec: takes a command, not a URI');
     if (text.trim() !== '' && !text.includes('\0')) return text;
     throw badArgument('missing command, such as ssh HOST vproxy -c stdio:');
   },

@@ -60,6 +60,9 @@ function parse(direction: Direction, text: string, sampleOf: NameSample): Forwar
   if (port !== '' && !isEndpointKind(word)) throw fail('begins with a port', `${word}:${port}`);
   if (isIP(service) !== 0) throw fail('begins with an address instead of a service');
   const { name, isNamed, rest } = findKind(text.slice(colon + 1));
+  const forgotten =
+    !isNamed && FORGETTABLE.includes(service) && isEndpointKind(service) && ENDPOINT_KINDS[service].form[direction];
+  if (forgotten) throw fail(`begins with the kind ${service} instead of a service`, `SERVICE:${forgotten}`);
   const meant = isNamed ? undefined : closestKind(text.slice(colon + 1), direction);
   const kind = ENDPOINT_KINDS[name];
   if (service !== ANY_SERVICE && !SERVICE_NAME.test(sampleOf(service))) {
@@ -83,6 +86,9 @@ function parse(direction: Direction, text: string, sampleOf: NameSample): Forwar
     throw fail(`unknown kind "${meant.typed}"; did you mean ${meant.kind}:?`, `SERVICE:${forms[direction] ?? ''}`);
   }
 }
+
+/** Kinds before which a service may have been forgotten: whoever names a service so names the kind, too, as in `udp:tcp:53`. */
+const FORGETTABLE = ['exec', 'file', 'udp', 'unixgram'];
 
 /** ssh's order, `[ADDR:]PORT:HOST:PORT`, or `PORT:PORT`: a port is not a service. */
 const SSH_ORDER =

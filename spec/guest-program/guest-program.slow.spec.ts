@@ -2,12 +2,12 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { readFileSync, symlinkSync } from 'node:fs';
+import { copyFileSync, readFileSync, symlinkSync } from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { sha256, temporaryFolder } from '../helpers/files.js';
+import { fixtureRows, sha256, temporaryFolder } from '../helpers/files.js';
 import { peakBytes, residentBytes } from '../helpers/measures.js';
 import { execPair, type PairSetup, processPair } from '../helpers/process-pair.js';
 import {
@@ -328,6 +328,9 @@ withGo('variables stand in for options, and the log can be of JSON', async (t) =
   t.is(host.proxy.listChannels()[0]?.session?.peer.name, 'vm7');
 });
 
+/** Too long for a unix socket. */
+const LONG = `/${'x'.repeat(120)}`;
+
 const REFUSED = [
   '-c unix-connect:x',
   '-c unix-connect:/x,frame=1',
@@ -367,8 +370,37 @@ const REFUSED = [
   'VPROXY_CHANNEL=stdio: VPROXY_LOG_FORMAT=xml',
   'VPROXY_KEY=/nonexistent/key -c stdio:',
   '-c tty-open:/dev/null --no-storage',
+  '-c A=stdio:',
+  `-c ${'a'.repeat(65)}=stdio:`,
+  '-c ..=stdio:',
+  '-c stdio:,frame=4096,frame=4096',
+  '-c tty-open:/dev/ttyS1,baud=115201',
+  `-c unix-listen:${LONG}`,
+  `-c stdio: -o web:${LONG}`,
   '-c virtserial-open:/dev/null --no-storage',
 ];
+
+withGo('it refuses the channels and forwards that vproxy refuses', async (t) => {
+  t.timeout(120_000);
+  const texts = (fixture: string) => fixtureRows(fixture).flatMap(([, ...rows]) => rows);
+  const lines = [
+    ...texts('refused-channels.txt').map((text) => ['-c', text]),
+    ...texts('refused-forwards.txt').map((text) => ['-c', 'stdio:', text.slice(0, 2), text.slice(3)]),
+    ...['unix-listen:///path?frame=4096', 'unix-connect:/run/*.sock'].map((text) => ['-c', text]),
+    ['-c', '-a=stdio:'],
+  ];
+  for (const words of lines.filter((line) => !line.join('').includes('\0'))) {
+    const { code, stderr } = await runProgram([GUEST, ...words], { timeoutMs: 20_000 });
+    t.deepEqual([code, /^vproxy: error: .*\n$/.test(stderr)], [64, true], `${words.join(' ')}: ${stderr}`);
+  }
+});
+
+withGo('a copy of another name is no storage utility, and says what it is', async (t) => {
+  const copy = join(temporaryFolder(t), 'vg');
+  copyFileSync(GUEST, copy);
+  t.regex((await runProgram([copy, '--version'])).stdout, /^vproxy-guest \d/);
+  t.regex((await runProgram([copy, '/c0', 'show'])).stderr, /vproxy-guest/);
+});
 
 withGo('it refuses what vproxy refuses, with the same words and status', async (t) => {
   t.timeout(120_000);

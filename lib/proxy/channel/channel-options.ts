@@ -142,8 +142,9 @@ export const ADOPTED_OPTIONS = [
 
 /** Returns the label. Throws `bad-argument` for a text that is not a label. */
 export function parseLabel(text: string): string {
-  if (isLabel(text)) return text;
-  throw badArgument(`channel label "${escapeText(text, 80)}": must be ${LABEL_RULE}`);
+  // Folders may be named after it.
+  if (isLabel(text) && text !== '.' && text !== '..') return text;
+  throw badArgument(`channel label "${escapeText(text, 80)}": must be ${LABEL_RULE}, and not "." or ".."`);
 }
 
 export const labelTaken = (label: string): VproxyError =>
