@@ -79,3 +79,9 @@ serialTestWith('mypy')('its types are complete', async (t) => {
   });
   t.is(code, 0, stdout);
 });
+
+test('the types of answers are those of the schemas', async (t) => {
+  const script = join(PROJECT_ROOT, 'packaging/write-python-types.mjs');
+  const { code, stderr } = await runProgram([process.execPath, script, '--check'], { timeoutMs: 60_000 });
+  t.is(code, 0, stderr);
+});
