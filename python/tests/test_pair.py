@@ -1,9 +1,13 @@
 """Against a running pair, whose host has the control socket in $VPROXY_SOCKET: the guest allows commands and copies."""
 
 import asyncio
+import contextlib
+import gc
 import hashlib
 import os
+import pathlib
 import queue
+import signal
 import socket
 import subprocess
 import sys
@@ -11,8 +15,9 @@ import tempfile
 import threading
 import time
 import unittest
+import warnings
 
-from vproxy import Lost, Refused, TimedOut, Vproxy, VproxyError, aio
+from vproxy import CommandNotFound, Lost, OutputLimitExceeded, Refused, TimedOut, Vproxy, VproxyError, aio, types
 from vproxy.storage import StorageCall, StorageEmulator, StorageReply
 
 BIG = os.urandom(1 << 20) * 16
@@ -114,6 +119,89 @@ class Commands(unittest.TestCase):
                 process.stdin.write(BIG)
         self.assertEqual(process.wait(), 0)
 
+    def test_words_that_subprocess_takes(self):
+        for words in (["ls", pathlib.Path("/etc/passwd")], [b"ls", b"/etc/passwd"]):
+            given = {"cwd": pathlib.Path("/"), "text": True}
+            self.assertEqual(self.vm.run(words, **given).stdout, subprocess.run(words, capture_output=True, **given).stdout)
+        done = self.vm.run(["sh", "-c", "echo $A"], env={b"A": pathlib.Path("/b")}, stderr=subprocess.STDOUT)
+        self.assertEqual((done.stdout, done.stderr), (b"/b\n", None))
+
+    def test_text_as_subprocess(self):
+        script = r"printf 'a\r\nb\377'; printf 'error' >&2; cat"
+        for given in (
+            {"text": True, "errors": "replace", "input": "ü"},
+            {"encoding": "latin-1", "input": "ü"},
+            {"errors": "ignore", "input": ""},
+            {"input": b"\xff"},
+        ):
+            there = self.vm.run(["sh", "-c", script], **given)
+            here = subprocess.run(["sh", "-c", script], capture_output=True, **given)
+            self.assertEqual((there.stdout, there.stderr), (here.stdout, here.stderr))
+            words = {key: value for key, value in given.items() if key != "input"}
+            with self.vm.popen(["sh", "-c", script], **words) as process:
+                self.assertEqual(process.communicate(given["input"]), (here.stdout, here.stderr))
+        with self.assertRaises(UnicodeDecodeError):
+            self.vm.run(["printf", r"\377"], text=True)
+        with self.vm.popen(["cat"], text=True) as process:
+            process.stdin.write("one\n")
+            self.assertEqual(process.stdout.readline(), "one\n")
+            process.stdin.close()
+
+    def test_both_outputs_as_one(self):
+        script = "for i in 1 2 3; do echo out; sleep 0.3; echo error >&2; sleep 0.3; done"
+        expected = b"out\nerror\n" * 3
+        self.assertEqual(self.vm.run(["sh", "-c", script], stderr=subprocess.STDOUT).stdout, expected)
+        with self.vm.popen(["sh", "-c", script], stderr=subprocess.STDOUT) as process:
+            self.assertIsNone(process.stderr)
+            self.assertEqual(process.stdout.read(), expected)
+        # Each may end before the other.
+        with self.vm.popen(["sh", "-c", "exec >&-; echo error >&2"], stderr=subprocess.STDOUT) as process:
+            self.assertEqual(process.communicate(), (b"error\n", None))
+
+    def test_communicate(self):
+        with self.vm.popen(["sh", "-c", "cat; echo error >&2; exec sleep 1"]) as process:
+            with self.assertRaises(subprocess.TimeoutExpired) as late:
+                process.communicate(BIG, timeout=0.001)
+            self.assertTrue(BIG.startswith(late.exception.output or b""))
+            self.assertEqual(process.communicate(timeout=60), (BIG, b"error\n"))
+            self.assertEqual(process.returncode, 0)
+        with self.vm.popen(["true"]) as process:
+            self.assertEqual(process.communicate(BIG), (b"", b""))
+        with self.vm.popen(["no-such-program"]) as process, self.assertRaises(CommandNotFound):
+            process.communicate()
+
+    def test_kill_after(self):
+        script = "trap '' TERM; echo begun; while :; do sleep 0.1; done"
+        begun = time.monotonic()
+        with self.assertRaises(subprocess.TimeoutExpired):
+            self.vm.run(["sh", "-c", script], timeout=0.5, kill_after=0.2)
+        self.assertLess(time.monotonic() - begun, 5)
+
+    def test_a_limit_of_output(self):
+        self.assertEqual(self.vm.run(["echo", "123"], max_output=4).stdout, b"123\n")
+        with self.assertRaises(OutputLimitExceeded) as failed:
+            self.vm.run(["sh", "-c", "echo $$; exec yes"], max_output=100_000)
+        self.assertEqual(len(failed.exception.stdout) + len(failed.exception.stderr), 100_000)
+        pid = int(failed.exception.stdout.split()[0])
+        self.assertTrue(eventually(lambda: not is_running(pid)))
+
+    def test_a_forgotten_command_warns_and_is_ended(self):
+        gc.collect()
+        before, threads = descriptors(), threading.active_count()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            process = self.vm.popen(["sh", "-c", "echo $$; exec sleep 1000"])
+            output = process.stdout
+            del process
+            gc.collect()
+            pid = int(output.readline())
+            self.assertTrue(is_running(pid))
+            del output
+            gc.collect()
+        self.assertTrue(any("forgotten" in str(each.message) and each.category is ResourceWarning for each in caught))
+        self.assertTrue(eventually(lambda: not is_running(pid)))
+        self.assertTrue(eventually(lambda: descriptors() <= before and threading.active_count() <= threads))
+
     def test_a_reader_that_leaves_is_noticed(self):
         process = self.vm.popen(["yes"])
         process.stdout.read(10)
@@ -177,6 +265,7 @@ class Jobs(unittest.TestCase):
             self.assertEqual((output.end.returncode, output.position, output.dropped), (3, len(expected), 0))
         self.assertEqual(b"".join(vm.attach(job, tail=7)), b"100000\n")
         [told] = [each for each in vm.jobs() if each["id"] == job]
+        self.assertEqual(told.keys(), types.Job.__annotations__.keys())
         self.assertEqual((told["tag"], told["status"], told["bytes"]), ("numbers", 3, len(expected)))
 
     def test_what_is_no_longer_kept_is_counted(self):
@@ -300,6 +389,88 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
             pid = int(await process.stdout.readline())
         self.assertTrue(eventually(lambda: not is_running(pid)))
 
+    async def test_a_block_raises_what_its_command_met(self):
+        vm = aio.Vproxy().channel()
+
+        async def block(argv, work, **options):
+            async with await vm.popen(argv, **options) as process:
+                await work(process)
+
+        async def read(process):
+            async for _ in process.stdout:
+                pass
+
+        async def write(process):
+            while True:
+                await process.stdin.write(BIG)
+
+        async def handled(process):
+            with self.assertRaises(CommandNotFound):
+                await process.wait()
+
+        async def leave(_process):
+            raise KeyError
+
+        with self.assertRaises(CommandNotFound):
+            await block(["no-such-program"], read)
+        with self.assertRaises(subprocess.TimeoutExpired):
+            await block(["sleep", "100"], read, timeout=0.5)
+        with self.assertRaises(BrokenPipeError) as failed:
+            await block(["no-such-program"], write)
+        self.assertIsInstance(failed.exception.__cause__, CommandNotFound)
+        with self.assertRaises(KeyError):
+            await block(["no-such-program"], leave)
+        await block(["no-such-program"], handled)
+        await block(["false"], read)
+        await block(["sh", "-c", "exec >&- 2>&-; exec sleep 1000"], read)
+        async with await vm.popen(["sleep", "1000"]) as process:
+            pass
+        with self.assertRaises(Lost):
+            await process.wait()
+
+    async def test_communicate_and_poll(self):
+        vm = aio.Vproxy().channel()
+        async with await vm.popen(["sh", "-c", "cat; echo error >&2; exit 3"]) as process:
+            self.assertIsNone(process.poll())
+            self.assertEqual(await process.communicate(BIG), (BIG, b"error\n"))
+            self.assertEqual((process.poll(), process.returncode), (3, 3))
+        async with await vm.popen(["sh", "-c", "echo out; echo error >&2"], stderr=subprocess.STDOUT) as process:
+            out, err = await process.communicate()
+            self.assertEqual((sorted(out.split()), err), ([b"error", b"out"], None))
+
+    async def test_a_forgotten_command_warns_and_is_ended(self):
+        vm = aio.Vproxy().channel()
+        before = descriptors()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            process = await vm.popen(["sh", "-c", "echo $$; exec sleep 1000"])
+            pid = int(await process.stdout.readline())
+            del process
+            gc.collect()
+        self.assertTrue(any("forgotten" in str(each.message) for each in caught))
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.01)
+        self.assertTrue(eventually(lambda: not is_running(pid)))
+        self.assertLessEqual(descriptors(), before)
+
+    async def test_many_commands_of_one_machine_do_not_stop_the_others(self):
+        process = aio.Vproxy()
+        label = (await process.channels())[0]["label"]
+        busy, other = process.channel(label), process.channel()
+        async with contextlib.AsyncExitStack() as stack:
+            sleeping = [asyncio.ensure_future(busy.run(["sleep", "1000"])) for _ in range(128)]
+            stack.callback(lambda: [each.cancel() for each in sleeping])
+            self.assertEqual((await other.run(["true"])).returncode, 0)
+            begun = time.monotonic()
+            with self.assertRaises(subprocess.TimeoutExpired):
+                await busy.run(["true"], timeout=1)
+            self.assertLess(time.monotonic() - begun, 20)
+            waiting = asyncio.ensure_future(busy.run(["true"]))
+            await asyncio.sleep(0)
+            sleeping[0].cancel()
+            self.assertEqual((await waiting).returncode, 0)
+        await asyncio.gather(*sleeping, return_exceptions=True)
+
     async def test_output_that_nobody_reads_is_not_kept(self):
         async with await aio.Vproxy().channel().popen(["yes"]) as process:
             while len(process.stdout._buffer) < 1 << 18:
@@ -324,6 +495,9 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
         writer.write_eof()
         self.assertEqual(await reader.read(), b"words")
         writer.close()
+        with self.assertRaises(TimedOut):
+            async for _ in process.events(since=0, timeout=0.2):
+                pass
 
 
 class Disturbed(unittest.TestCase):
@@ -374,6 +548,44 @@ class Disturbed(unittest.TestCase):
         with self.assertRaises(TimedOut) as failed:
             process.channel().wait(timeout=0.5)
         self.assertEqual(failed.exception.code, "no-session")
+
+    def test_a_lost_channel_of_asyncio(self):
+        """And then a lost process."""
+
+        async def main():
+            process = aio.Vproxy()
+            vm = process.channel()
+            events = process.events(since=0)
+            for pid in ("GUEST_PID", "HOST_PID"):
+                with self.assertRaises(Lost) as failed:
+                    if pid == "HOST_PID":
+                        os.kill(int(os.environ[pid]), 9)
+                        [_ async for _ in events]
+                    async with await vm.popen(["sh", "-c", "echo begun; exec sleep 1000"]) as command:
+                        async for line in command.stdout:
+                            self.assertEqual(line, b"begun\n")
+                            os.kill(int(os.environ[pid]), 9)
+                self.assertEqual(failed.exception.code, "exec-unavailable" if pid == "GUEST_PID" else "control-unavailable")
+
+        asyncio.run(main())
+
+    def test_a_process_that_stood_still(self):
+        process, count = aio.Vproxy(), 700
+        pid = int(os.environ["HOST_PID"])
+
+        async def main():
+            asking = [asyncio.ensure_future(process.ask("GET", "/v1/channels")) for _ in range(count)]
+            asyncio.get_running_loop().call_later(1, os.kill, pid, signal.SIGCONT)
+            return await asyncio.gather(*asking)
+
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with self.assertRaises(TimedOut):
+                for _ in range(count):  # once the queue of the socket is full
+                    Vproxy().ask("GET", "/v1/channels", timeout=0.01)
+            self.assertEqual([len(each) for each in asyncio.run(main())], [1] * count)
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
 
 class Storage(unittest.TestCase):

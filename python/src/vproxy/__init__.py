@@ -5,11 +5,13 @@ vproxy from Python: commands, copies and connections over the channels of a vpro
     vm = Vproxy().channel("vm1")
     done = vm.run(["uname", "-r"], text=True, check=True)
 
-``vproxy.aio`` has the same for asyncio, ``vproxy.storage`` answers the storage calls that guests make.
+``vproxy.aio`` has the same for asyncio, ``vproxy.types`` the types of answers, ``vproxy.storage`` answers the storage calls
+that guests make.
 """
 
-from ._errors import Lost, Refused, TimedOut, VproxyError
+from ._errors import CommandNotFound, Lost, OutputLimitExceeded, Refused, TimedOut, VproxyError
 from ._places import control_folder, control_sockets
 from ._sync import Channel, JobOutput, Popen, Vproxy
 
-__all__ = ["Channel", "JobOutput", "Lost", "Popen", "Refused", "TimedOut", "Vproxy", "VproxyError", "control_folder", "control_sockets"]
+__all__ = ["Channel", "CommandNotFound", "JobOutput", "Lost", "OutputLimitExceeded", "Popen", "Refused", "TimedOut"]
+__all__ += ["Vproxy", "VproxyError", "control_folder", "control_sockets"]

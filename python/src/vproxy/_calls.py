@@ -6,19 +6,33 @@ which runs the coroutines to their end in one step).
 from __future__ import annotations
 
 import io
-import json
 import os
+import socket
 import subprocess
+import tempfile
+import time
 from contextlib import closing, contextmanager, suppress
-from typing import Any, AsyncContextManager, AsyncIterator, Callable, Iterator, Mapping, Protocol, Sequence
+from typing import IO, TYPE_CHECKING, Any, AsyncContextManager, AsyncIterator, Callable, Iterator, Protocol, Sequence
 
 from . import _core as core
-from ._errors import Lost, Refused, TimedOut, VproxyError
+from ._errors import Lost, OutputLimitExceeded, Refused, TimedOut, VproxyError
 from ._places import choose_socket
 
+if TYPE_CHECKING:
+    from . import types
 
-#: The pause until a job whose channel was lost is read again, in seconds.
+#: The pause after a loss, in seconds, until a session or a job is asked for again.
 _AGAIN_S = 0.5
+
+#: The pauses after a command for which the peer had no room, in seconds, and after a full queue of the control socket.
+_ROOM_S = (0.05, 1.0)
+_QUEUE_S = 0.01
+
+#: A command that starts within so many seconds did not have to wait.
+_SOON_S = 1.0
+
+#: The longest that one request waits for a session, in seconds.
+_WAIT_S = 3600
 
 
 class Connection(Protocol):
@@ -50,24 +64,43 @@ class Vproxy:
     def __repr__(self) -> str:
         return f"Vproxy({self.path!r})"
 
-    async def _connect(self) -> Connection:
+    async def _joined(self, connected: socket.socket) -> Connection:
+        """Takes a socket over."""
         raise NotImplementedError
 
-    def _turn(self) -> AsyncContextManager[object]:
-        """Is entered while ``run`` runs a command."""
+    def _turn(self, label: str | None, seconds: float | None) -> AsyncContextManager[object]:
+        """Is entered while ``run`` runs a command at a channel. Raises TimeoutError if it is not its turn in time."""
         raise NotImplementedError
 
     async def _pause(self, seconds: float) -> None:
         raise NotImplementedError
 
-    async def _program(self, words: list[str], env: dict[str, str], hear: Callable[[bytes], None]) -> tuple[int, bytes]:
-        """Runs a program of this machine, line by line; returns its status and its errors."""
+    async def _program(self, words: list[str], env: dict[str, str], errors: IO[bytes], hear: Callable[[bytes], None]) -> int:
+        """Runs a program of this machine, piece by piece of its output; returns its status."""
         raise NotImplementedError
+
+    async def _connect(self, seconds: float | None) -> Connection:
+        """Tries again while the process is too busy to accept, which a socket with a timeout cannot wait for."""
+        end = core.deadline(seconds)
+        near = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            near.setblocking(False)
+            while True:
+                try:
+                    near.connect(self.path)
+                    return await self._joined(near)
+                except BlockingIOError:
+                    if core.left(end) == 0:
+                        raise TimeoutError("it accepts nothing") from None
+                await self._pause(_QUEUE_S)
+        except BaseException:
+            near.close()
+            raise
 
     async def open(self, sent: bytes, timeout: float | None) -> tuple[Any, dict[str, str]]:
         """Sends a request; returns its connection, and the headers of the answer. Raises the failure that it reports."""
         with self._naming():
-            connection = await self._connect()
+            connection = await self._connect(timeout)
             try:
                 connection.set_timeout(timeout)
                 await connection.send(sent)
@@ -84,6 +117,8 @@ class Vproxy:
         """Names the control socket in errors of the system."""
         try:
             yield
+        except VproxyError:
+            raise
         except OSError as error:
             raise core.unreachable(self.path, error) from error
 
@@ -98,27 +133,34 @@ class Vproxy:
         with closing(connection), self._naming():
             return core.parse_answer(200, await _rest(connection))
 
-    async def status(self) -> core.Json:
+    async def status(self) -> types.ControlStatus:
         """The process, and all channels."""
-        return dict(await self.ask("GET", "/v1/status"))
+        value: types.ControlStatus = await self.ask("GET", "/v1/status")
+        return value
 
-    async def channels(self) -> list[core.Json]:
+    async def channels(self) -> list[types.ChannelStatus]:
         return list(await self.ask("GET", "/v1/channels"))
 
-    async def events(self, since: str | float | None = None, *, follow: bool = True) -> AsyncIterator[core.Json]:
+    async def events(
+        self, since: str | float | None = None, *, follow: bool = True, timeout: float | None = None
+    ) -> AsyncIterator[types.ControlEvent]:
         """
         Yields events, the past ones that are not older than ``since`` (seconds, or a time such as "10m"; None: all
-        that are kept) first. Without ``follow``, ends with these.
+        that are kept) first. Without ``follow``, ends with these; otherwise raises Lost when the process has gone, and
+        TimedOut after ``timeout`` seconds without an event.
         """
         events = core.Events(since)
-        connection, _ = await self.open(core.request("GET", "/v1/events", {"follow": follow}), None)
-        with closing(connection), self._naming():
+        connection, _ = await self.open(core.request("GET", "/v1/events", {"follow": follow}), timeout)
+        with closing(connection):
             while True:
-                data = await connection.receive()
+                with self._naming():
+                    data = await connection.receive()
                 if not data:
-                    return
+                    break
                 for event in events.feed(data):
                     yield event
+        if follow or events.lines:
+            raise Lost("control-unavailable", f"the process on {self.path} has gone")
 
 
 async def _rest(connection: Connection) -> bytes:
@@ -142,28 +184,76 @@ class Channel:
         return f"Channel({self.process!r}, {self.label!r})"
 
     async def run(
-        self, argv: Sequence[str], *, input: str | core.Buffer | None = None, timeout: float | None = None,
-        check: bool = False, text: bool = False, encoding: str | None = None, cwd: str | None = None,
-        env: Mapping[str, str] | None = None, user: str | None = None,
+        self, argv: Sequence[core.Word], *, input: str | core.Buffer | None = None, timeout: float | None = None,
+        check: bool = False, text: bool = False, encoding: str | None = None, errors: str | None = None,
+        stderr: int | None = None, cwd: core.Word | None = None, env: core.Environment | None = None, user: str | None = None,
+        kill_after: float | None = None, max_output: int | None = None,
     ) -> subprocess.CompletedProcess[Any]:  # fmt: skip
         """
         Runs a command to its end, as subprocess.run does with capture_output; ``env`` is added to the environment
-        there. After ``timeout`` seconds the peer ends it, and this raises subprocess.TimeoutExpired. Raises Refused if
-        the command is not allowed or not there, and Lost if its result will never be known.
+        there, and ``stderr=subprocess.STDOUT`` makes both outputs one, in the order in which they come. While the peer has
+        no room for another command, waits its turn. After ``timeout`` seconds the peer ends it, with SIGKILL ``kill_after``
+        seconds later, and this raises subprocess.TimeoutExpired; beyond ``max_output`` bytes OutputLimitExceeded. Raises
+        Refused if the command is not allowed or not there, and Lost if its result will never be known.
         """
-        encoding = encoding or ("utf-8" if text else None)
-        data = input.encode(encoding or "utf-8") if isinstance(input, str) else bytes(input or b"")
-        asked = core.command(argv, cwd=cwd, env=env, user=user, has_input=bool(data), timeout=timeout)
-        output = {1: bytearray(), 2: bytearray()}
-        async with self.process._turn():
-            call = await self.call(asked, core.patience(asked))
-            with closing(call.connection):
-                call.connection.set_timeout(core.patience(asked))
-                call.source = io.BytesIO(data).read if data else None
-                async for number, piece in call.outputs():
-                    if number in output:
-                        output[number] += piece
-        return core.completed(call.state.end, asked, map(bytes, output.values()), encoding, check)
+        form, is_merged = core.as_text(text, encoding, errors), core.is_merged(stderr)
+        data = form.encoded(input)
+        end = core.deadline(timeout)
+        asked = core.command(argv, cwd=cwd, env=env, user=user, has_input=len(data) > 0, kill_after=kill_after)
+        if not asked["argv"]:
+            raise ValueError("argv is empty")
+        pause, longest = _ROOM_S
+        while True:
+            output = {1: bytearray(), 2: bytearray()}
+            if is_merged:
+                output[2] = output[1]
+            try:
+                async with self.process._turn(self.label, core.left(end)):
+                    left = core.left(end)
+                    if left == 0:
+                        raise TimeoutError
+                    timed = {**asked, **core.timing(left), "wait": True}
+                    result = await self._run(timed, data, output, max_output, end)
+            except (VproxyError, TimeoutError) as error:
+                if isinstance(error, VproxyError) and error.code != "too-many-streams":
+                    raise
+                if core.left(end) == 0:
+                    out, err = bytes(output[1]), None if is_merged else bytes(output[2])
+                    raise subprocess.TimeoutExpired(asked["argv"], timeout or 0, out, err) from error
+            else:
+                break
+            await self.process._pause(min(pause, core.left(end) or pause))
+            pause = min(pause * 2, longest)
+        out, err = bytes(output[1]), None if is_merged else bytes(output[2])
+        return core.completed(result, asked, timeout, out, err, form, check)
+
+    async def _run(
+        self, asked: core.Json, data: core.Buffer, output: dict[int, bytearray], max_output: int | None, end: float | None
+    ) -> core.End | None:
+        soon = time.monotonic() + _SOON_S
+        call: Call | None = None
+        try:
+            call = await self.call(asked, core.left(end))
+            call.state.wait()
+            call.deadline, call.soon = end, soon
+            call.source = io.BytesIO(data).read if data else None
+            room = max_output
+            async for number, piece in call.outputs():
+                if number not in output:
+                    continue
+                output[number] += piece if room is None else piece[:room]
+                if room is not None:
+                    room -= len(piece)
+                    if room < 0:
+                        err = None if output[1] is output[2] else bytes(output[2])
+                        raise OutputLimitExceeded(asked["argv"], max_output or 0, bytes(output[1]), err)
+            return call.state.end
+        except TimedOut as error:
+            # A command that had to wait is not given more time than its caller has.
+            raise TimeoutError(str(error)) if core.left(end) == 0 and (call is None or call.deadline == end) else error
+        finally:
+            if call is not None:
+                call.connection.close()
 
     async def call(self, asked: core.Json, timeout: float | None = None) -> Call:
         """Starts what ``core.command`` described; waits up to ``timeout`` seconds for the peer to accept it."""
@@ -181,15 +271,18 @@ class Channel:
         return Call(self.process, *opened, first)
 
     async def start(
-        self, argv: Sequence[str], *, tag: str | None = None, keep: int | None = None, timeout: float | None = None,
-        cwd: str | None = None, env: Mapping[str, str] | None = None, user: str | None = None,
+        self, argv: Sequence[core.Word], *, tag: str | None = None, keep: int | None = None, timeout: float | None = None,
+        cwd: core.Word | None = None, env: core.Environment | None = None, user: str | None = None,
+        kill_after: float | None = None,
     ) -> str:  # fmt: skip
         """
         Starts a command that outlives its caller, and returns its id. The peer keeps the last ``keep`` bytes of its output,
-        by default 1 MiB. Raises as ``run``.
+        by default 1 MiB. Raises as ``run``, but does not wait its turn: ``too-many-streams`` if the peer has no room for it.
         """
-        asked = core.command(argv, cwd=cwd, env=env, user=user, has_input=False, timeout=timeout)
-        call = await self.call({**asked, "detach": {"tag": tag, "keepBytes": keep}})
+        asked = core.command(argv, cwd=cwd, env=env, user=user, has_input=False, timeout=timeout, kill_after=kill_after)
+        if not asked["argv"]:
+            raise ValueError("argv is empty")
+        call = await self.call({**asked, "detach": core.detachment(tag, keep)})
         with closing(call.connection):
             while call.state.pid is None:
                 call.state.receive(await call.receive())
@@ -198,7 +291,7 @@ class Channel:
             await call.finish()
         return call.state.job
 
-    async def jobs(self) -> list[core.Json]:
+    async def jobs(self) -> list[types.Job]:
         """
         The commands that ``start`` started: those that run, and for an hour those that have ended. Raises TimedOut if the
         peer is silent for 10 s.
@@ -220,30 +313,32 @@ class Channel:
         assert call.state.end is not None
         return call.state.end.returncode
 
-    async def egress_allow(self, name: str, *destinations: str, seconds: float | None = None) -> core.Json:
+    async def egress_allow(self, name: str, *destinations: str, seconds: float | None = None) -> types.EgressStatus:
         """Lets the peer reach more destinations, such as "pypi.org:443", for a time; by default until ``egress_reset``."""
         return await self._change_egress("allow", name, destinations=list(destinations), forS=seconds)
 
-    async def egress_block(self, name: str) -> core.Json:
+    async def egress_block(self, name: str) -> types.EgressStatus:
         """Denies everything, and resets what is open, until ``egress_reset``."""
         return await self._change_egress("block", name)
 
-    async def egress_reset(self, name: str) -> core.Json:
+    async def egress_reset(self, name: str) -> types.EgressStatus:
         """Goes back to the rules of the configuration."""
         return await self._change_egress("reset", name)
 
-    async def _change_egress(self, change: str, name: str, **more: Any) -> core.Json:
+    async def _change_egress(self, change: str, name: str, **more: Any) -> types.EgressStatus:
         body = {"name": name, "channel": self.label, **more}
-        return dict(await self.process.ask("POST", f"/v1/egress/{change}", body=body))
+        status: types.EgressStatus = await self.process.ask("POST", f"/v1/egress/{change}", body=body)
+        return status
 
     async def stream(self, service: str, timeout: float | None = None) -> Any:
         """Opens a stream; returns its connection."""
-        connection, _ = await self.process.open(core.connect_request(service, self.label), timeout)
+        asked = core.connect_request(core.word(service, "a service"), self.label)
+        connection, _ = await self.process.open(asked, timeout)
         connection.set_timeout(None)
         return connection
 
     async def copy_to(
-        self, source: core.Words, target: str, *, resume: bool = False, progress: core.Progress = None
+        self, source: core.Words, target: core.Word, *, resume: bool = False, progress: core.Progress = None
     ) -> core.Json:
         """
         Copies files or folders of this machine to the peer's, by the installed vproxy, or $VPROXY. ``progress`` gets what
@@ -252,26 +347,30 @@ class Channel:
         return await self._copy("to", source, target, resume, progress)
 
     async def copy_from(
-        self, source: core.Words, target: str, *, resume: bool = False, progress: core.Progress = None
+        self, source: core.Words, target: core.Word, *, resume: bool = False, progress: core.Progress = None
     ) -> core.Json:
         """Copies files or folders of the peer's machine to this one, likewise."""
         return await self._copy("from", source, target, resume, progress)
 
-    async def _copy(self, way: str, source: core.Words, target: str, resume: bool, progress: core.Progress) -> core.Json:
+    async def _copy(
+        self, way: str, source: core.Words, target: core.Word, resume: bool, progress: core.Progress
+    ) -> core.Json:
         words = core.copy_command(way, source, target, await self._known_label(), resume)
         last: core.Json = {}
+        lines = core.Lines()
 
-        def hear(line: bytes) -> None:
-            last.update(json.loads(line))
-            if progress is not None:
-                progress(dict(last))
+        def hear(data: bytes) -> None:
+            for told in lines.feed(data):
+                last.update(told)
+                if progress is not None:
+                    progress(dict(last))
 
-        try:
-            status, errors = await self.process._program(words, {**os.environ, "VPROXY_SOCKET": self.process.path}, hear)
-        except OSError as error:
-            raise VproxyError("copy-failed", f"copies need the program vproxy: {error}") from error
-        if status != 0:
-            raise core.copy_failure(status, errors)
+        with tempfile.TemporaryFile() as errors:
+            env = {**os.environ, "VPROXY_SOCKET": self.process.path}
+            status = await self.process._program(words, env, errors, hear)
+            errors.seek(0)
+            if status != 0:
+                raise core.copy_failure(status, errors.read(core.MAX_ANSWER_BYTES))
         return last
 
     async def _known_label(self) -> str:
@@ -282,29 +381,38 @@ class Channel:
             return str(channels[0]["label"])
         raise Refused("bad-argument", f"there are {len(channels)} channels; name one")
 
-    async def wait(self, service: str | None = None, *, timeout: float = 60) -> None:
-        """Waits for a session, in which the peer offers the service. Raises TimedOut after ``timeout`` seconds."""
-        query = {"service": service, "channel": self.label, "timeout": timeout}
-        try:
-            await self.process.ask("GET", "/v1/wait", query=query)
-        except Lost as error:
-            if error.code != "no-session":
-                raise
-            raise TimedOut(error.code, f"timed out after {timeout:g} s: {error}") from error
+    async def wait(self, service: str | None = None, *, timeout: float | None = 60) -> None:
+        """
+        Waits for a session, in which the peer offers the service, also while the process restarts. Raises TimedOut after
+        ``timeout`` seconds.
+        """
+        end = core.deadline(timeout)
+        while True:
+            left = min(core.left(end) or 0, _WAIT_S) if end is not None else _WAIT_S
+            query = {"service": service, "channel": self.label, "timeout": round(left, 3)}
+            try:
+                await self.process.ask("GET", "/v1/wait", query=query, timeout=left + core.GRACE_S)
+                return
+            except (Lost, TimedOut) as error:
+                left = _AGAIN_S if end is None else core.left(end) or 0
+                if left == 0:
+                    raise TimedOut(error.code, f"timed out after {timeout:g} s: {error}") from error
+            await self.process._pause(min(left, _AGAIN_S))
 
-    async def info(self) -> core.Json:
+    async def info(self) -> types.MachineInfo:
         """What the peer's machine tells about itself, and how far its clock is off."""
-        return dict(await self.process.ask("GET", "/v1/info", query={"channel": self.label}))
+        info: types.MachineInfo = await self.process.ask("GET", "/v1/info", query={"channel": self.label})
+        return info
 
-    async def services(self) -> list[core.Json]:
+    async def services(self) -> list[types.ServiceStatus]:
         """The services that either side offers."""
         return await self._own("/v1/services")
 
-    async def ports(self) -> list[core.Json]:
+    async def ports(self) -> list[types.PortStatus]:
         """The ports that either side announces."""
         return await self._own("/v1/ports")
 
-    async def _own(self, path: str) -> list[core.Json]:
+    async def _own(self, path: str) -> list[Any]:
         label = await self._known_label()
         return [row for row in await self.process.ask("GET", path) if row["channel"] == label]
 
@@ -319,6 +427,9 @@ class Call:
         self._end_path = headers.get("vproxy-end", "")
         #: Reads standard input: up to so many bytes, none at its end, and None if there are none yet.
         self.source: Callable[[int], bytes | None] | None = None
+        #: When to give up: a while later for a command that has started soon, since its runner ends it and reports that.
+        self.deadline: float | None = None
+        self.soon = 0.0
         connection.set_timeout(None)
         self.write(first)
 
@@ -332,7 +443,12 @@ class Call:
                 if not piece:
                     self.source = None
                 await self.send(self.state.input(piece) if piece else self.state.end_of(0))
-            for each in self.state.receive(await self.receive()):
+            received = await self.receive()
+            was_running = self.state.pid is not None
+            output = self.state.receive(received)
+            if self.deadline is not None and self.state.pid is not None and not was_running and time.monotonic() < self.soon:
+                self.deadline += core.GRACE_S
+            for each in output:
                 yield each
         await self.finish()
 
@@ -354,6 +470,8 @@ class Call:
         """Waits for more, for ``state.receive``. Raises TimedOut, and Lost at the end of the stream."""
         data = b""
         try:
+            if self.deadline is not None:
+                self.connection.set_timeout(core.left(self.deadline))
             data = await self.connection.receive()
         except TimeoutError as error:
             raise TimedOut("stalled", "the peer did not answer in time") from error
@@ -382,28 +500,40 @@ class Call:
 
 class JobOutput:
     """
-    The output of a job, in pieces, to its end. When the channel or the process is lost, it continues where it was once they
-    are back. Raises Refused if there is no such job.
+    The output of a job, in pieces, to its end. When the channel or the process is lost, it calls ``on_lost`` with the reason,
+    and continues where it was once they are back; it raises the reason if they are not within ``timeout`` seconds. Raises
+    Refused if there is no such job.
     """
 
-    def __init__(self, channel: Channel, job: str, start: int, tail: int | None) -> None:
+    def __init__(
+        self, channel: Channel, job: str, start: int = 0, *, tail: int | None = None,
+        on_lost: Callable[[VproxyError], object] | None = None, timeout: float | None = None,
+    ) -> None:  # fmt: skip
         self._channel, self._job, self._tail = channel, job, tail
+        self._on_lost, self._timeout = on_lost, timeout
         #: The number of the next byte.
         self.position = start
         #: How many bytes were no longer kept when it was their turn.
         self.dropped = 0
         #: How the job ended; None before.
         self.end: core.End | None = None
+        core.deadline(timeout)
+        self._request()
+
+    def _request(self) -> bytes:
+        place = {"from": self.position} if self._tail is None else {"tail": self._tail}
+        return core.job_request(core.ATTACH, id=self._job, **place)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         was_open = False
+        end: float | None = None
         while self.end is None:
-            place = {"from": self.position} if self._tail is None else {"tail": self._tail}
             try:
-                call = await self._channel._exec(core.job_request(core.ATTACH, id=self._job, **place), reopened=True)
+                call = await self._channel._exec(self._request(), core.left(end), reopened=True)
                 was_open = True
                 with closing(call.connection):
                     async for number, piece in call.outputs():
+                        end = None
                         if number == core.ABOUT_JOBS:
                             start = core.about_jobs(piece, "from", int)
                             self.dropped += start - self.position if self._tail is None else 0
@@ -412,13 +542,18 @@ class JobOutput:
                             self.position += len(piece)
                             yield piece
                 self.end = call.state.end
-            except Lost as error:
+            except (Lost, TimedOut) as error:
                 if not was_open:
                     raise
                 # A peer that ended the stream itself would do so again.
-                if error.code == "exec-unavailable" and not isinstance(error.__cause__, Lost):
+                if error.code == "exec-unavailable" and not isinstance(error.__cause__, (Lost, TimedOut)):
                     raise Lost(error.code, "the peer ended the output of the job without a result") from error
-                await self._channel.process._pause(_AGAIN_S)
+                if self._on_lost is not None:
+                    self._on_lost(error)
+                end = core.deadline(self._timeout) if end is None else end
+                if core.left(end) == 0:
+                    raise
+                await self._channel.process._pause(min(_AGAIN_S, core.left(end) or _AGAIN_S))
 
 
 class Running:
@@ -429,6 +564,8 @@ class Running:
         self.returncode: int | None = None
         self._asked = asked
         self._call = call
+        #: Whether the program knows what its command met.
+        self._is_told = False
 
     @property
     def pid(self) -> int | None:
@@ -446,12 +583,16 @@ class Running:
         self.send_signal(9)
 
     def resize(self, columns: int, rows: int) -> None:
-        """Changes the size of its terminal."""
+        """Changes the size of its terminal; ignores a size below 1."""
         self._send(self._call.state.resize(columns, rows))
 
     def _send(self, record: bytes) -> None:
         self._call.write(record)
 
-    def _result(self) -> int:
+    def _result(self, error: BaseException | None) -> int:
+        """The return code, once it has ended; raises what it met."""
+        self._is_told = True
+        if error is not None:
+            raise error
         self.returncode = core.returncode(self._call.state.end, self._asked)
         return self.returncode

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
+import operator
 import os
 import re
+import reprlib
 import signal
 import struct
 import subprocess
 import time
 from datetime import datetime, timezone
-from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar, Union
 from urllib.parse import urlencode
 
 from ._errors import Lost, TimedOut, VproxyError, failure
 
+if TYPE_CHECKING:
+    from .types import ControlEvent
+
 T = TypeVar("T")
 Json = Dict[str, Any]
 Buffer = Union[bytes, bytearray, memoryview]
-Words = Union[str, Sequence[str]]
+Word = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
+Environment = Union[Mapping[str, Word], Mapping[bytes, Word], Mapping[Union[str, bytes], Word]]
+Words = Union[Word, Sequence[Word]]
 Progress = Optional[Callable[[Json], None]]
 Terminal = Union[bool, Tuple[int, int]]
 
@@ -37,6 +45,61 @@ GRACE_S = 10.0
 #: How long a request for the reason of an end may take, in seconds.
 REASON_S = 2.0
 
+# Arguments: what is wrong with them is said before anything is sent.
+
+
+def word(value: Word, what: str) -> str:
+    """A word as subprocess takes it, as text. Raises TypeError, and ValueError if it is not UTF-8 or has a NUL."""
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        raise TypeError(f"{what} must be str, bytes or os.PathLike, not {type(value).__name__}")
+    given = os.fspath(value)
+    try:
+        text = given if isinstance(given, str) else given.decode()
+        text.encode()
+    except UnicodeError as error:
+        raise ValueError(f"{what} is not UTF-8: {reprlib.repr(given)}") from error
+    if "\0" in text:
+        raise ValueError(f"{what} has a NUL: {reprlib.repr(given)}")
+    return text
+
+
+def whole(value: int, what: str, least: int, most: int) -> int:
+    """A number within limits. Raises TypeError and ValueError."""
+    number = operator.index(value)
+    if not least <= number <= most:
+        raise ValueError(f"{what} out of range: {number} ({least} to {most})")
+    return number
+
+
+def milliseconds(seconds: float | None, what: str, least: int = 0) -> int | None:
+    """A time for a runner; None if it is none, or infinite. Raises TypeError and ValueError."""
+    if seconds is None or seconds == math.inf:
+        return None
+    if not 0 <= seconds <= _MAX_MILLISECONDS / 1000:
+        raise ValueError(f"{what} out of range: {seconds} s (0 to {_MAX_MILLISECONDS // 1000})")
+    return max(least, round(seconds * 1000))
+
+
+def deadline(seconds: float | None) -> float | None:
+    """When ``seconds`` are over; None: never. Raises TypeError, and ValueError for what is not a number."""
+    if seconds is not None and math.isnan(seconds):
+        raise ValueError("a timeout is not a number")
+    return None if seconds is None or seconds == math.inf else time.monotonic() + seconds
+
+
+def left(end: float | None) -> float | None:
+    """The seconds until a deadline, at least 0."""
+    return None if end is None else max(0.0, end - time.monotonic())
+
+
+def to_json(value: object) -> bytes:
+    """Raises ValueError for what is not UTF-8, and not a number."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+
+
+_MAX_MILLISECONDS = (1 << 31) - 1
+_MAX_INTEGER = (1 << 53) - 1
+
 # Requests to the control socket (docs/control.md).
 
 HEAD_END = b"\r\n\r\n"
@@ -48,7 +111,7 @@ def request(method: str, path: str, query: Json, body: Json | None = None) -> by
     lines = [f"{method} {_target(path, query)} HTTP/1.0", "Host: vproxy"]
     content = b""
     if body is not None:
-        content = json.dumps({key: value for key, value in body.items() if value is not None}).encode()
+        content = to_json({key: value for key, value in body.items() if value is not None})
         lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
     return "\r\n".join(lines).encode() + HEAD_END + content
 
@@ -104,6 +167,33 @@ def unreachable(path: str, error: object) -> VproxyError:
     return failure(code, f"no vproxy answers on {path}: {error}")
 
 
+class Lines:
+    """Lines of JSON, in pieces."""
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+
+    def feed(self, data: bytes) -> list[Any]:
+        """The values that are complete now. Raises VproxyError for anything else."""
+        at = len(self._pending)
+        self._pending += data
+        end = self._pending.rfind(b"\n", at) + 1
+        if end == 0 and len(self._pending) <= MAX_ANSWER_BYTES:
+            return []
+        try:
+            values = [json.loads(line) for line in bytes(self._pending[:end]).splitlines()]
+        except BAD_JSON as error:
+            raise VproxyError("protocol-error", "vproxy wrote a line that is not JSON") from error
+        if end == 0:
+            raise VproxyError("protocol-error", f"vproxy wrote a line of more than {MAX_ANSWER_BYTES} bytes")
+        del self._pending[:end]
+        return values
+
+    def __bool__(self) -> bool:
+        """Whether a line is incomplete."""
+        return bool(self._pending)
+
+
 class Events:
     """The answer of /v1/events, in pieces; ``since`` is in seconds, or a time such as ``10m``; None stands for all."""
 
@@ -115,11 +205,10 @@ class Events:
                 raise ValueError(f'since: "{age}" is not a time such as 90, 10m or 2h')
             age = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
         self._oldest = None if age is None else time.time() - age
-        self._pending = b""
+        self.lines = Lines()
 
-    def feed(self, data: bytes) -> list[Json]:
-        *lines, self._pending = (self._pending + data).split(b"\n")
-        events: list[Json] = [json.loads(line) for line in lines]
+    def feed(self, data: bytes) -> list[ControlEvent]:
+        events: list[ControlEvent] = self.lines.feed(data)
         return [event for event in events if self._oldest is None or _seconds_of(event["time"]) >= self._oldest]
 
 
@@ -141,32 +230,62 @@ _HEADER = struct.Struct(">BI")
 _MAX_PAYLOAD_BYTES = 1 << 20
 _FIRST_CREDIT_BYTES = 262_144
 
+_MAX_JOB_REQUEST_BYTES = 4096
+_MAX_TAG_BYTES = 64
+_MAX_KEEP_BYTES = 16 << 20
+
+#: The most arguments and variables together.
+_MAX_WORDS = 65_520
+
 #: The most bytes of standard input in a record.
 PIECE_BYTES = 65_536
+
+#: Why a stream was reset before its command ran.
+_NOT_RUN = ("unknown-service", "denied", "too-many-streams")
 
 #: The return code of a command that was killed by a signal unknown to this system.
 _UNKNOWN_SIGNAL = -255
 
 
 def command(
-    argv: Sequence[str], *, cwd: str | None = None, env: Mapping[str, str] | None = None, user: str | None = None,
+    argv: Sequence[Word], *, cwd: Word | None = None, env: Environment | None = None, user: str | None = None,
     tty: Terminal = False, term: str = "xterm-256color", has_input: bool = True, timeout: float | None = None,
+    kill_after: float | None = None,
 ) -> Json:  # fmt: skip
-    """A request to run a command; ``tty`` may be columns and rows, and ``timeout`` is in seconds."""
+    """
+    A request to run a command; ``tty`` may be columns and rows, and times are in seconds. Raises TypeError and ValueError for
+    what no runner accepts.
+    """
     if isinstance(argv, (str, bytes)):
         raise TypeError('argv must be a list of words, such as ["sh", "-c", "…"]')
-    asked: Json = {"argv": list(argv), "hasInput": has_input, "cwd": cwd, "user": user}
-    asked["env"] = None if env is None else dict(env)
-    asked["timeoutMs"] = None if timeout is None else max(1, round(timeout * 1000))
+    asked: Json = {"argv": [word(each, "a word of argv") for each in argv], "hasInput": has_input}
+    asked["cwd"] = None if cwd is None else word(cwd, "cwd")
+    asked["user"] = None if user is None else word(user, "user")
+    asked["env"] = None if env is None else dict(_variable(*pair) for pair in env.items())
+    asked["timeoutMs"] = milliseconds(timeout, "timeout", 1)
+    asked["killAfterMs"] = milliseconds(kill_after, "kill_after")
     if tty:
         columns, rows = (80, 24) if tty is True else tty
-        asked["terminal"] = {"columns": columns, "rows": rows, "term": term}
+        size = {"columns": whole(columns, "columns", 1, 65_535), "rows": whole(rows, "rows", 1, 65_535)}
+        asked["terminal"] = {**size, "term": word(term, "term")}
+    count = len(asked["argv"]) + len(asked["env"] or {})
+    if count > _MAX_WORDS:
+        raise ValueError(f"too many arguments and variables: {count} (max {_MAX_WORDS})")
     return {key: value for key, value in asked.items() if value is not None}
 
 
-def patience(asked: Json) -> float | None:
-    """How long a command with a timeout may be silent, in seconds, until its peer is given up."""
-    return asked["timeoutMs"] / 1000 + GRACE_S if "timeoutMs" in asked else None
+def _variable(name: Word, value: Word) -> tuple[str, str]:
+    key = word(name, "the name of a variable")
+    if not key or "=" in key:
+        raise ValueError(f"not the name of a variable: {reprlib.repr(key)}")
+    return key, word(value, f"the value of {key}")
+
+
+def detachment(tag: str | None, keep: int | None) -> Json:
+    """How ``start`` starts a job."""
+    if tag is not None and len(word(tag, "tag").encode()) > _MAX_TAG_BYTES:
+        raise ValueError(f"tag too long: {len(tag.encode())} bytes (max {_MAX_TAG_BYTES})")
+    return {"tag": tag, "keepBytes": None if keep is None else whole(keep, "keep", 0, _MAX_KEEP_BYTES)}
 
 
 class End(NamedTuple):
@@ -187,12 +306,17 @@ class ExecCall:
         #: The id of a command that outlives its caller.
         self.job: str | None = None
         self.end: End | None = None
+        self._waits = False
         #: Whether the command no longer reads standard input.
         self.input_over = False
 
+    def wait(self) -> None:
+        """The START asks the runner to wait for room: input has credit only once the command has started."""
+        self.credit, self._waits = 0, True
+
     @staticmethod
     def start(asked: Json) -> bytes:
-        return _record(_START, json.dumps(asked).encode())
+        return _asking(_START, asked, _MAX_PAYLOAD_BYTES)
 
     def input(self, data: Buffer) -> bytes:
         """A record of standard input: at most ``credit`` and ``PIECE_BYTES``."""
@@ -206,11 +330,14 @@ class ExecCall:
 
     @staticmethod
     def signal(number: int) -> bytes:
-        known = number in signal.valid_signals()
+        known = whole(number, "signal", 1, 64) in signal.valid_signals()
         return _record(_SIGNAL, (signal.Signals(number).name if known else f"SIG{number}").encode())
 
     @staticmethod
     def resize(columns: int, rows: int) -> bytes:
+        """Nothing for a size below 1, which a window has while it is hidden."""
+        if min(whole(columns, "columns", -_MAX_INTEGER, 65_535), whole(rows, "rows", -_MAX_INTEGER, 65_535)) < 1:
+            return b""
         return _record(_RESIZE, struct.pack(">HH", columns, rows))
 
     def receive(self, data: bytes) -> list[tuple[int, bytes]]:
@@ -250,6 +377,7 @@ class ExecCall:
             reason = None if kind == _STARTED else reported(told)
             if kind == _STARTED:
                 self.pid, self.job = int(told["pid"]), told.get("job")
+                self.credit += _FIRST_CREDIT_BYTES if self._waits else 0
             elif reason is None:
                 self.end = End(_returncode(told["status"], told["signal"]), told.get("timedOut") is True)
         except BAD_JSON as error:
@@ -259,15 +387,20 @@ class ExecCall:
 
     def lost(self, reason: VproxyError | None) -> VproxyError:
         """The error for a stream that ended before the command did."""
-        if self.pid is None and reason is not None and reason.code in ("unknown-service", "denied"):
+        if self.pid is None and reason is not None and reason.code in _NOT_RUN:
             return reason
         what = "it is unknown whether the command ran" if self.pid is None else "the result of the command is unknown"
         return Lost("exec-unavailable", f"{what}: {reason or 'the peer ended the stream'}")
 
 
 def job_request(kind: int, **fields: object) -> bytes:
-    """A LIST, ATTACH or STOP."""
-    return _record(kind, json.dumps(fields).encode() if fields else b"")
+    """A LIST, ATTACH or STOP. Raises TypeError and ValueError."""
+    if not fields:
+        return _record(kind, b"")
+    word(fields["id"], "the id of a job")  # type: ignore[arg-type]
+    for name in fields.keys() - {"id"}:
+        whole(fields[name], name, 0, _MAX_INTEGER)  # type: ignore[arg-type]
+    return _asking(kind, fields, _MAX_JOB_REQUEST_BYTES)
 
 
 def about_jobs(payload: bytes, name: str, kind: type[T]) -> T:
@@ -279,6 +412,13 @@ def about_jobs(payload: bytes, name: str, kind: type[T]) -> T:
     if type(value) is not kind:
         raise VproxyError("protocol-error", f"the peer sent no valid {name}")
     return value
+
+
+def _asking(kind: int, fields: Json, most: int) -> bytes:
+    payload = to_json(fields)
+    if len(payload) > most:
+        raise ValueError(f"{'command' if kind == _START else 'request'} too long: {len(payload)} bytes (max {most})")
+    return _record(kind, payload)
 
 
 def _record(kind: int, payload: bytes) -> bytes:
@@ -296,23 +436,64 @@ def _returncode(status: object, name: object) -> int:
     raise ValueError("no status")
 
 
-def returncode(end: End | None, asked: Json, *output: Any) -> int:
+def returncode(end: End | None, asked: Json) -> int:
     """The return code of a command. Raises subprocess.TimeoutExpired if its time was over."""
     assert end is not None
     if end.timed_out:
-        raise subprocess.TimeoutExpired(asked["argv"], asked.get("timeoutMs", 0) / 1000, *output)
+        raise subprocess.TimeoutExpired(asked["argv"], asked.get("timeoutMs", 0) / 1000)
     return end.returncode
 
 
+def timing(timeout: float | None) -> Json:
+    """The part of a request that says how long a command may run."""
+    limit = milliseconds(timeout, "timeout", 1)
+    return {} if limit is None else {"timeoutMs": limit}
+
+
 def completed(
-    end: End | None, asked: Json, output: Iterable[bytes], encoding: str | None, check: bool
+    end: End | None, asked: Json, timeout: float | None, out: bytes, err: bytes | None, form: Text, check: bool
 ) -> subprocess.CompletedProcess[Any]:
     """The result as subprocess.run returns it, or raises it."""
-    out, err = (each if encoding is None else each.decode(encoding) for each in output)
-    done = subprocess.CompletedProcess(asked["argv"], returncode(end, asked, out, err), out, err)
+    assert end is not None
+    if end.timed_out:
+        raise subprocess.TimeoutExpired(asked["argv"], timeout or 0, out, err)
+    err_text = None if err is None else form.decoded(err)
+    done: subprocess.CompletedProcess[Any] = subprocess.CompletedProcess(asked["argv"], end.returncode, form.decoded(out), err_text)
     if check:
         done.check_returncode()
     return done
+
+
+class Text(NamedTuple):
+    """How bytes become text; without an encoding they remain bytes."""
+
+    encoding: str | None
+    errors: str
+
+    def encoded(self, data: str | Buffer | None) -> Buffer:
+        if isinstance(data, str):
+            return data.encode(self.encoding or "utf-8", self.errors)
+        return b"" if data is None else bytes(memoryview(data))
+
+    def decoded(self, data: bytes) -> Any:
+        """As subprocess, with one kind of line end."""
+        if self.encoding is None:
+            return data
+        return data.decode(self.encoding, self.errors).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def as_text(text: bool, encoding: str | None, errors: str | None) -> Text:
+    """Raises LookupError for an unknown encoding."""
+    encoding = encoding or ("utf-8" if text or errors else None)
+    "".encode(encoding or "utf-8")
+    return Text(encoding, errors or "strict")
+
+
+def is_merged(stderr: int | None) -> bool:
+    """Whether both outputs are one. Raises ValueError."""
+    if stderr not in (None, subprocess.PIPE, subprocess.STDOUT):
+        raise ValueError("stderr must be subprocess.PIPE or subprocess.STDOUT")
+    return stderr == subprocess.STDOUT
 
 
 # Copies, by the installed program.
@@ -320,11 +501,12 @@ def completed(
 _COPY_CODES = {64: "bad-argument", 69: "no-session", 73: "copy-refused", 74: "copy-failed", 77: "denied"}
 
 
-def copy_command(way: str, sources: Words, target: str, label: str, resume: bool) -> list[str]:
-    """The command line of a copy ``to`` or ``from`` the machine at a channel."""
-    listed = [sources] if isinstance(sources, str) else list(sources)
-    near, far = (listed, [target]) if way == "to" else ([target], listed)
-    near = [f"./{path}" if ":" in path and not path.startswith(("/", ".")) else path for path in near]
+def copy_command(way: str, sources: Words, target: Word, label: str, resume: bool) -> list[str]:
+    """The command line of a copy ``to`` or ``from`` the machine at a channel. Raises TypeError and ValueError."""
+    given = [sources] if isinstance(sources, (str, bytes, os.PathLike)) else sources
+    near, far = [word(each, "a path") for each in given], [word(target, "a path")]
+    near, far = (near, far) if way == "to" else (far, near)
+    near = [f"./{path}" if re.match("[^/.].*:|-", path, re.DOTALL) else path for path in near]
     far = [f"{label}:{path}" for path in far]
     words = near + far if way == "to" else far + near
     return [os.environ.get("VPROXY", "vproxy"), "copy", "--json", *["--resume"] * resume, *words]
@@ -335,3 +517,8 @@ def copy_failure(status: int, errors: bytes) -> VproxyError:
     lines = [line for line in errors.decode(errors="replace").splitlines() if line]
     message = lines[-1] if lines else f"vproxy ended with status {status}"
     return failure(_COPY_CODES.get(status, "copy-failed"), re.sub("^vproxy: (error: )?", "", message))
+
+
+def no_program(error: OSError) -> VproxyError:
+    """The error of a copy whose program is missing."""
+    return VproxyError("copy-failed", f"copies need the program vproxy: {error}")

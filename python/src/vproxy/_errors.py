@@ -1,6 +1,10 @@
-"""The failures that vproxy names."""
+"""The failures that vproxy names, and those that subprocess has no class for."""
 
 from __future__ import annotations
+
+import errno
+import subprocess
+from typing import Sequence
 
 
 class VproxyError(Exception):
@@ -18,20 +22,39 @@ class Refused(VproxyError):
     """The other side does not allow it, or does not have it: trying again fails until someone changes something."""
 
 
-class Lost(VproxyError):
-    """There is no session, no process, or no channel, or it went away: the same attempt may succeed later."""
+class CommandNotFound(Refused, FileNotFoundError):
+    """The peer has no such command."""
+
+    errno = errno.ENOENT
 
 
-class TimedOut(VproxyError):
+class Lost(VproxyError, ConnectionError):
+    """There is no session, no process, no channel or no room, or it went away: the same attempt may succeed later."""
+
+
+class TimedOut(VproxyError, TimeoutError):
     """The other side did not answer, or not take anything, in time."""
 
 
-_CODES = {
+class OutputLimitExceeded(subprocess.SubprocessError):
+    """A command wrote more than ``run`` was to keep, and was ended; ``stdout`` and ``stderr`` have what was kept, as bytes."""
+
+    def __init__(self, cmd: Sequence[str], limit: int, stdout: bytes | None, stderr: bytes | None) -> None:
+        super().__init__(cmd, limit, stdout, stderr)
+        self.cmd, self.limit, self.stdout, self.stderr = cmd, limit, stdout, stderr
+
+    def __str__(self) -> str:
+        return f"Command {self.cmd!r} wrote more than {self.limit} bytes"
+
+
+_CODES: dict[type[VproxyError], str] = {
     TimedOut: "connect-timeout open-timeout stalled storage-timeout not-booted",
-    Refused: "auth-failed bad-argument command-denied command-failed command-not-found connect-refused copy-refused"
-    " denied freeze-failed not-found unknown-service version-mismatch",
-    Lost: "channel-closed channel-silent control-unavailable desync exec-unavailable no-session peer-restarted"
-    " resume-expired resume-refused shutdown storage-unavailable",
+    CommandNotFound: "command-not-found",
+    Refused: "auth-failed bad-argument channel-denied channel-ended channel-lost channel-unusable command-denied command-failed"
+    " connect-refused copy-refused denied freeze-failed not-found unknown-service version-mismatch",
+    Lost: "channel-busy channel-closed channel-displaced channel-failed channel-missing channel-refused channel-silent"
+    " connect-failed control-unavailable desync exec-unavailable no-session peer-restarted resume-expired resume-refused"
+    " shutdown storage-unavailable too-many-streams",
 }
 _KINDS = {code: kind for kind, codes in _CODES.items() for code in codes.split()}
 

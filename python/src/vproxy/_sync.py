@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import tempfile
 import threading
 import time
+import warnings
 from contextlib import asynccontextmanager, suppress
 from functools import wraps
-from typing import IO, TYPE_CHECKING, Any, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Optional, Sequence, TypeVar
+from typing import IO, TYPE_CHECKING, Any, AsyncIterator, Awaitable, Callable, Iterator, Optional, Sequence, TypeVar
 
 from . import _calls
 from . import _core as core
+from ._errors import VproxyError
 
 _READ_BYTES = 1 << 18
 
 T = TypeVar("T")
 if TYPE_CHECKING:
     from typing_extensions import Concatenate, ParamSpec
+
+    from . import types
 
     P = ParamSpec("P")
 
@@ -56,8 +59,10 @@ class Vproxy:
         return Channel(self, label)
 
     @wraps(_calls.Vproxy.events)
-    def events(self, since: str | float | None = None, *, follow: bool = True) -> Iterator[core.Json]:
-        return each(self._calls.events(since, follow=follow))
+    def events(
+        self, since: str | float | None = None, *, follow: bool = True, timeout: float | None = None
+    ) -> Iterator[types.ControlEvent]:
+        return each(self._calls.events(since, follow=follow, timeout=timeout))
 
 
 class Channel:
@@ -86,17 +91,30 @@ class Channel:
     egress_block = _blocking(_calls.Channel.egress_block)
     egress_reset = _blocking(_calls.Channel.egress_reset)
 
-    def attach(self, job: str, start: int = 0, *, tail: int | None = None) -> JobOutput:
+    def attach(
+        self, job: str, start: int = 0, *, tail: int | None = None,
+        on_lost: Callable[[VproxyError], object] | None = None, timeout: float | None = None,
+    ) -> JobOutput:  # fmt: skip
         """Reads the output of a job from a byte on, or its last bytes, and then as it is written; iterate over it."""
-        return JobOutput(self._calls, job, start, tail)
+        return JobOutput(self._calls, job, start, tail=tail, on_lost=on_lost, timeout=timeout)
 
     def popen(
-        self, argv: Sequence[str], *, tty: core.Terminal = False, timeout: float | None = None, cwd: str | None = None,
-        env: Mapping[str, str] | None = None, user: str | None = None,
+        self, argv: Sequence[core.Word], *, tty: core.Terminal = False, timeout: float | None = None, text: bool = False,
+        encoding: str | None = None, errors: str | None = None, stderr: int | None = None, cwd: core.Word | None = None,
+        env: core.Environment | None = None, user: str | None = None, kill_after: float | None = None,
     ) -> Popen:  # fmt: skip
-        """Starts a command, as subprocess.Popen does with three pipes; ``tty``: in a terminal, of columns and rows."""
-        asked = core.command(argv, cwd=cwd, env=env, user=user, tty=tty, timeout=timeout)
-        return Popen(self.call(asked), asked)
+        """
+        Starts a command, as subprocess.Popen does with three pipes, an empty one the login shell; ``tty``: in a terminal, of
+        columns and rows.
+        """
+        form, is_merged = core.as_text(text, encoding, errors), core.is_merged(stderr)
+        asked = core.command(argv, cwd=cwd, env=env, user=user, tty=tty, timeout=timeout, kill_after=kill_after)
+        call = self.call(asked)
+        try:
+            return Popen(call, asked, form, is_merged)
+        except BaseException:
+            call.connection.close()
+            raise
 
     def connect(self, service: str, *, timeout: float | None = None) -> socket.socket:
         """Connects to a service of the peer; returns a socket, whose shutdown half-closes."""
@@ -107,22 +125,24 @@ class Channel:
 class Popen(_calls.Running):
     """A running command of the peer, as subprocess.Popen. With a terminal, ``stderr`` is None."""
 
-    stdin: IO[bytes]
-    stdout: IO[bytes]
-    stderr: Optional[IO[bytes]]
+    stdin: IO[Any]
+    stdout: IO[Any]
+    stderr: Optional[IO[Any]]
 
-    def __init__(self, call: _calls.Call, asked: core.Json) -> None:
+    def __init__(self, call: _calls.Call, asked: core.Json, form: core.Text, is_merged: bool) -> None:
         super().__init__(call, asked)
-        self._error: BaseException | None = None
-        self._ended = threading.Event()
-        # Guards the state and what is sent; is notified when the state has changed.
-        self._changed = threading.Condition()
-        near, self._far = socket.socketpair()
-        self.stdin = os.fdopen(near.detach(), "wb", 0)
-        self.stdout, out = _pipe()
-        self.stderr, err = (None, None) if "terminal" in asked else _pipe()
-        threading.Thread(target=self._receive, args=(out, err), daemon=True).start()
-        threading.Thread(target=self._send_input, daemon=True).start()
+        self._form = form
+        self._readers: dict[threading.Thread, bytearray] = {}
+        near, far = socket.socketpair()
+        self.stdin = _open(near.detach(), "w", form)
+        self.stdout, out = _pipe(form)
+        self.stderr, err = (None, None) if is_merged or "terminal" in asked else _pipe(form)
+        sinks = {1: out, **({2: out} if is_merged else {2: err} if err is not None else {})}
+        # While one of them is read, the command is not forgotten.
+        for file in (self.stdin, self.stdout, self.stderr):
+            vars(file or self)["process"] = self
+        self._work = _Work(call, far, sinks)
+        self._work.begin()
 
     def __enter__(self) -> Popen:
         return self
@@ -130,34 +150,87 @@ class Popen(_calls.Running):
     def __exit__(self, kind: Optional[type], *_rest: object) -> None:
         """Closes the pipes and waits, as subprocess.Popen; ends the command if there was an exception."""
         if kind is not None:
-            with suppress(OSError):
-                self._call.connection.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]
+            self._work.abandon()
         for file in (self.stdin, self.stdout, self.stderr):
             with suppress(OSError):
                 if file is not None:
                     file.close()
-        self._ended.wait()
-        if kind is None:
+        self._work.ended.wait()
+        if kind is None and not self._is_told:
             self.wait()
+
+    def __del__(self) -> None:
+        work = self.__dict__.get("_work")
+        if work is not None and not work.ended.is_set():
+            warnings.warn(f"the command {self.args} was forgotten while it ran, and is ended", ResourceWarning, source=self)
+            work.abandon()
 
     def poll(self) -> int | None:
         """The return code; None while it runs. Raises as wait."""
-        return self.wait() if self._ended.is_set() else None
+        return self.wait() if self._work.ended.is_set() else None
 
     def wait(self, timeout: float | None = None) -> int:
         """
         Waits for its end, and for its output to be read or closed. Raises subprocess.TimeoutExpired, Refused if it could
         not be run, and Lost if its result will never be known.
         """
-        if not self._ended.wait(timeout):
+        if not self._work.ended.wait(timeout):
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
-        if self._error is not None:
-            raise self._error
-        return self._result()
+        for file in (self.stdin, self.stdout, self.stderr):
+            vars(file or self).pop("process", None)
+        return self._result(self._work.error)
+
+    def communicate(self, input: str | core.Buffer | None = None, timeout: float | None = None) -> tuple[Any, Any]:
+        """
+        Sends input, reads all output, and waits. Raises as wait; after subprocess.TimeoutExpired, which has the output so far,
+        call it again.
+        """
+        end = core.deadline(timeout)
+        outputs = [file for file in (self.stdout, self.stderr) if file is not None]
+        if not self._readers:
+            collected = [bytearray() for _ in outputs]
+            works = [(_collect, file, kept) for file, kept in zip(outputs, collected)]
+            threads = [threading.Thread(target=work, args=args, daemon=True) for work, *args in works]
+            self._readers = dict(zip(threads, collected))
+            threads.append(threading.Thread(target=_feed, args=(self.stdin, self._form.encoded(input)), daemon=True))
+            for thread in threads:
+                thread.start()
+        for thread in self._readers:
+            thread.join(core.left(end))
+        left = core.left(end)
+        if any(thread.is_alive() for thread in self._readers) or not self._work.ended.wait(left):
+            kept = [bytes(each) for each in self._readers.values()]
+            raise subprocess.TimeoutExpired(self.args, timeout or 0, *kept)
+        self.wait()
+        texts = [self._form.decoded(bytes(each)) for each in self._readers.values()]
+        return texts[0], texts[1] if len(texts) > 1 else None
 
     def _send(self, record: bytes) -> None:
+        self._work.send(record)
+
+
+class _Work:
+    """The threads of a Popen, which they do not keep from being forgotten."""
+
+    def __init__(self, call: _calls.Call, far: socket.socket, sinks: dict[int, IO[bytes]]) -> None:
+        self._call, self._far, self._sinks = call, far, sinks
+        self.error: BaseException | None = None
+        self.ended = threading.Event()
+        # Guards the state and what is sent; is notified when the state has changed.
+        self._changed = threading.Condition()
+
+    def begin(self) -> None:
+        for work in (self._receive, self._send_input):
+            threading.Thread(target=work, daemon=True).start()
+
+    def abandon(self) -> None:
+        """Ends the command, and the threads."""
+        with suppress(OSError):
+            self._call.connection.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]
+
+    def send(self, record: bytes) -> None:
         with self._changed:
-            if not self._ended.is_set():
+            if not self.ended.is_set():
                 self._call.write(record)
 
     def _send_input(self) -> None:
@@ -179,11 +252,10 @@ class Popen(_calls.Running):
         self._far.close()
 
     def _is_over(self) -> bool:
-        return self._call.state.input_over or self._ended.is_set()
+        return self._call.state.input_over or self.ended.is_set()
 
-    def _receive(self, *files: Optional[IO[bytes]]) -> None:
+    def _receive(self) -> None:
         state = self._call.state
-        sinks = dict(enumerate(files, 1))
         try:
             while state.end is None:
                 data = _done(self._call.receive())
@@ -191,17 +263,16 @@ class Popen(_calls.Running):
                     output = state.receive(data)
                     self._changed.notify_all()
                 for number, piece in output:
-                    self._pass_on(sinks, number, piece)
+                    self._pass_on(number, piece)
                 if state.input_over:
                     self._end_input()
             _done(self._call.finish())
         except BaseException as error:  # raised by wait
-            self._error = error
-        for file in sinks.values():
-            if file is not None:
-                file.close()
+            self.error = error
+        for file in self._sinks.values():
+            file.close()
         with self._changed:
-            self._ended.set()
+            self.ended.set()
             self._changed.notify_all()
             self._call.connection.close()
         self._end_input()
@@ -211,10 +282,11 @@ class Popen(_calls.Running):
         with suppress(OSError):
             self._far.shutdown(socket.SHUT_RD)
 
-    def _pass_on(self, sinks: dict[int, Optional[IO[bytes]]], number: int, data: bytes) -> None:
-        file = sinks.get(number)
+    def _pass_on(self, number: int, data: bytes) -> None:
+        file = self._sinks.get(number)
         if file is None:
             return
+        over = [number]
         try:
             left = memoryview(data)
             while left:
@@ -222,9 +294,31 @@ class Popen(_calls.Running):
             if data:
                 return
         except OSError:  # nobody reads it any longer, which the command shall notice
-            self._send(self._call.state.end_of(number))
-        sinks[number] = None
-        file.close()
+            over = [each for each, one in self._sinks.items() if one is file]
+            for each in over:
+                self.send(self._call.state.end_of(each))
+        for each in over:
+            del self._sinks[each]
+        if file not in self._sinks.values():
+            file.close()
+
+
+def _collect(file: IO[Any], kept: bytearray) -> None:
+    """Reads bytes, also those of a file of text."""
+    source: Any = getattr(file, "buffer", file)
+    with file, suppress(ValueError):
+        piece = source.read1(_READ_BYTES)
+        while piece:
+            kept += piece
+            piece = source.read1(_READ_BYTES)
+
+
+def _feed(file: IO[Any], data: core.Buffer) -> None:
+    left = memoryview(data)
+    with suppress(OSError, ValueError), file:
+        file.flush()
+        while left:
+            left = left[os.write(file.fileno(), left[:_READ_BYTES]) :]
 
 
 class JobOutput(_calls.JobOutput):
@@ -238,38 +332,37 @@ class _Blocking(_calls.Vproxy):
     async def _pause(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    async def _connect(self) -> _calls.Connection:
-        return _Connection(self.path)
+    async def _joined(self, connected: socket.socket) -> _calls.Connection:
+        return _Connection(connected)
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _turn(self, label: str | None, seconds: float | None) -> AsyncIterator[None]:
         yield
 
-    async def _program(self, words: list[str], env: dict[str, str], hear: Callable[[bytes], None]) -> tuple[int, bytes]:
+    async def _program(self, words: list[str], env: dict[str, str], errors: IO[bytes], hear: Callable[[bytes], None]) -> int:
         none, pipe = subprocess.DEVNULL, subprocess.PIPE
-        with tempfile.TemporaryFile() as errors:
-            with subprocess.Popen(words, stdin=none, stdout=pipe, stderr=errors, env=env) as child:
-                try:
-                    assert child.stdout is not None
-                    for line in child.stdout:
-                        hear(line)
-                except BaseException:
-                    child.kill()
-                    raise
-            errors.seek(0)
-            return child.returncode, errors.read()
+        try:
+            child = subprocess.Popen(words, stdin=none, stdout=pipe, stderr=errors, env=env)
+        except OSError as error:
+            raise core.no_program(error) from error
+        with child:
+            try:
+                assert child.stdout is not None
+                for piece in child.stdout:
+                    hear(piece)
+            except BaseException:
+                child.kill()
+                raise
+        return child.returncode
 
 
 class _Connection:
-    def __init__(self, path: str) -> None:
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            # Without a timeout, which would make it fail while many others connect.
-            self.socket.connect(path)
-        except BaseException:
-            self.close()
-            raise
-        self.set_timeout = self.socket.settimeout
+    def __init__(self, connected: socket.socket) -> None:
+        self.socket = connected
+        self.set_timeout(None)
+
+    def set_timeout(self, seconds: float | None) -> None:
+        self.socket.settimeout(None if seconds is None else max(seconds, 0.001))
 
     def write(self, data: bytes) -> None:
         _timed(self.socket.sendall, data)
@@ -322,6 +415,13 @@ def each(items: AsyncIterator[T]) -> Iterator[T]:
         _done(items.aclose())  # type: ignore[attr-defined]
 
 
-def _pipe() -> tuple[IO[bytes], IO[bytes]]:
+def _pipe(form: core.Text) -> tuple[IO[Any], IO[bytes]]:
     read, write = os.pipe()
-    return os.fdopen(read, "rb"), os.fdopen(write, "wb", 0)
+    return _open(read, "r", form), os.fdopen(write, "wb", 0)
+
+
+def _open(descriptor: int, mode: str, form: core.Text) -> IO[Any]:
+    """Input is sent when it is written, as text with each line."""
+    if form.encoding is None:
+        return os.fdopen(descriptor, mode + "b", 0 if mode == "w" else -1)
+    return os.fdopen(descriptor, mode, 1 if mode == "w" else -1, form.encoding, form.errors)

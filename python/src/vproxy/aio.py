@@ -8,11 +8,16 @@ The same for asyncio: ``Vproxy``, ``Channel`` and ``Process``, whose methods hav
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
-from typing import Any, AsyncIterator, Awaitable, Callable, Mapping, Sequence, TypeVar
+import warnings
+from collections import OrderedDict
+from contextlib import asynccontextmanager, suppress
+from typing import IO, AsyncIterator, Awaitable, Callable, Sequence, TypeVar
 
 from . import _calls
 from . import _core as core
+from ._errors import Lost, VproxyError
 
 __all__ = ["Channel", "JobOutput", "Process", "Vproxy"]
 
@@ -21,11 +26,8 @@ _READ_BYTES = 1 << 16
 #: The most unread output of a stream, in bytes: the command waits beyond twice that. Also that of a line.
 _HELD_BYTES = 1 << 17
 
-#: How many commands ``run`` runs at a time: their runner refuses more than 256 of all callers.
+#: How many commands ``run`` runs on a machine at a time: their runner refuses more than 256 of all callers.
 _AT_A_TIME = 128
-
-#: The pause after a connection that the process had no room for, in seconds.
-_RETRY_S = 0.01
 
 T = TypeVar("T")
 
@@ -33,61 +35,118 @@ T = TypeVar("T")
 class Vproxy(_calls.Vproxy):
     """A vproxy process of this machine; see vproxy.Vproxy."""
 
-    _turns: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+    _turns: tuple[asyncio.AbstractEventLoop, dict[str | None, _Turns]] | None = None
 
     def channel(self, label: str | None = None) -> Channel:
         return Channel(self, label)
 
-    def _turn(self) -> asyncio.Semaphore:
+    @asynccontextmanager
+    async def _turn(self, label: str | None, seconds: float | None) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         if self._turns is None or self._turns[0] is not loop:
-            self._turns = loop, asyncio.Semaphore(_AT_A_TIME)
-        return self._turns[1]
+            self._turns = loop, {}
+        machines = self._turns[1]
+        turns = machines.setdefault(label, _Turns())
+        await turns.take(seconds)
+        try:
+            yield
+        finally:
+            turns.leave()
+            if turns.free == _AT_A_TIME:
+                machines.pop(label, None)
 
-    async def _connect(self) -> _calls.Connection:
-        while True:
-            try:
-                return _Connection(*await asyncio.open_unix_connection(self.path, limit=_HELD_BYTES))
-            except BlockingIOError:
-                await asyncio.sleep(_RETRY_S)
+    async def _joined(self, connected: socket.socket) -> _calls.Connection:
+        return _Connection(*await asyncio.open_unix_connection(sock=connected, limit=_HELD_BYTES))
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    async def _program(self, words: list[str], env: dict[str, str], hear: Callable[[bytes], None]) -> tuple[int, bytes]:
+    async def _program(self, words: list[str], env: dict[str, str], errors: IO[bytes], hear: Callable[[bytes], None]) -> int:
         none, pipe = subprocess.DEVNULL, subprocess.PIPE
-        child = await asyncio.create_subprocess_exec(*words, stdin=none, stdout=pipe, stderr=pipe, env=env)
-        assert child.stdout is not None and child.stderr is not None
-        errors = asyncio.ensure_future(child.stderr.read())
         try:
-            async for line in child.stdout:
-                hear(line)
-            return await child.wait(), await errors
+            child = await asyncio.create_subprocess_exec(*words, stdin=none, stdout=pipe, stderr=errors, env=env)
+        except OSError as error:
+            raise core.no_program(error) from error
+        try:
+            assert child.stdout is not None
+            while True:
+                piece = await child.stdout.read(_READ_BYTES)
+                if not piece:
+                    return await child.wait()
+                hear(piece)
         finally:
             if child.returncode is None:
-                child.kill()
+                with suppress(ProcessLookupError):
+                    child.kill()
                 await child.wait()
+
+
+class _Turns:
+    """Lets so many in at a time. asyncio.Semaphore loses turns with those that are cancelled, before Python 3.11."""
+
+    def __init__(self) -> None:
+        self.free = _AT_A_TIME
+        self._waiting: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
+
+    async def take(self, seconds: float | None) -> None:
+        if self.free > 0:
+            self.free -= 1
+            return
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[bool] = loop.create_future()
+        self._waiting[turn] = None
+        timer = None if seconds is None else loop.call_later(seconds, self._end, turn, False)
+        try:
+            if not await turn:
+                raise TimeoutError("it was not its turn in time")
+        except asyncio.CancelledError:
+            self._waiting.pop(turn, None)
+            if not turn.cancelled() and turn.result():
+                self.leave()
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def leave(self) -> None:
+        while self._waiting:
+            if self._end(next(iter(self._waiting)), True):
+                return
+        self.free += 1
+
+    def _end(self, turn: asyncio.Future[bool], is_turn: bool) -> bool:
+        self._waiting.pop(turn, None)
+        if turn.done():
+            return False
+        turn.set_result(is_turn)
+        return True
 
 
 class Channel(_calls.Channel):
     """A channel, and the machine at its other end; see vproxy.Channel."""
 
     async def popen(
-        self, argv: Sequence[str], *, tty: core.Terminal = False, timeout: float | None = None, cwd: str | None = None,
-        env: Mapping[str, str] | None = None, user: str | None = None,
+        self, argv: Sequence[core.Word], *, tty: core.Terminal = False, timeout: float | None = None,
+        stderr: int | None = None, cwd: core.Word | None = None, env: core.Environment | None = None,
+        user: str | None = None, kill_after: float | None = None,
     ) -> Process:  # fmt: skip
-        asked = core.command(argv, cwd=cwd, env=env, user=user, tty=tty, timeout=timeout)
-        return Process(await self.call(asked), asked)
+        is_merged = core.is_merged(stderr)
+        asked = core.command(argv, cwd=cwd, env=env, user=user, tty=tty, timeout=timeout, kill_after=kill_after)
+        return Process(await self.call(asked), asked, is_merged)
 
-    async def connect(self, service: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect(
+        self, service: str, *, timeout: float | None = None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connects to a service of the peer; returns the streams of asyncio."""
-        connection: _Connection = await self.stream(service)
+        connection: _Connection = await self.stream(service, timeout)
         return connection.reader, connection.writer
 
-
-    def attach(self, job: str, start: int = 0, *, tail: int | None = None) -> JobOutput:
+    def attach(
+        self, job: str, start: int = 0, *, tail: int | None = None,
+        on_lost: Callable[[VproxyError], object] | None = None, timeout: float | None = None,
+    ) -> JobOutput:  # fmt: skip
         """Reads the output of a job from a byte on, or its last bytes, and then as it is written; iterate over it."""
-        return JobOutput(self, job, start, tail)
+        return JobOutput(self, job, start, tail=tail, on_lost=on_lost, timeout=timeout)
 
 
 class JobOutput(_calls.JobOutput):
@@ -100,28 +159,28 @@ class JobOutput(_calls.JobOutput):
 class Input:
     """The standard input of a command."""
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
+    def __init__(self, work: _Work) -> None:
+        self._work = work
         self._has_ended = False
 
     async def write(self, data: core.Buffer) -> None:
         """Sends all of it, as fast as the command reads. Raises BrokenPipeError if it no longer reads."""
-        process, left = self._process, memoryview(bytes(data))
-        call = process._call
+        work, left = self._work, memoryview(bytes(data))
+        state = work.call.state
         while left:
-            while call.state.credit <= 0 and not process._is_deaf():
-                process._changed.clear()
-                await process._changed.wait()
-            if process._is_deaf() or self._has_ended:
-                raise BrokenPipeError("the command does not read standard input")
-            count = min(len(left), call.state.credit, core.PIECE_BYTES)
-            await call.send(call.state.input(left[:count]))
+            while state.credit <= 0 and not work.is_deaf():
+                work.changed.clear()
+                await work.changed.wait()
+            if work.is_deaf() or self._has_ended:
+                raise BrokenPipeError("the command does not read standard input") from work.error()
+            count = min(len(left), state.credit, core.PIECE_BYTES)
+            await work.call.send(state.input(left[:count]))
             left = left[count:]
 
     async def close(self) -> None:
         if not self._has_ended:
             self._has_ended = True
-            self._process._send(self._process._call.state.end_of(0))
+            self._work.send(self._work.call.state.end_of(0))
 
 
 class _Output(asyncio.ReadTransport):
@@ -148,53 +207,118 @@ class _Output(asyncio.ReadTransport):
 class Process(_calls.Running):
     """
     A running command of the peer; see vproxy.Popen. ``stdout`` and ``stderr`` are asyncio.StreamReader; with a terminal,
-    ``stderr`` is None. It is ended with its block.
+    ``stderr`` is None. It is ended with its block, which raises what the command met, if nothing else was raised.
     """
 
-    def __init__(self, call: _calls.Call, asked: core.Json) -> None:
+    def __init__(self, call: _calls.Call, asked: core.Json, is_merged: bool = False) -> None:
         super().__init__(call, asked)
-        self.stdin = Input(self)
-        self._outputs = {number: _Output() for number in ((1,) if "terminal" in asked else (1, 2))}
-        self.stdout = self._outputs[1].reader
-        self.stderr = self._outputs[2].reader if 2 in self._outputs else None
-        self._changed = asyncio.Event()
-        self._receiving = asyncio.ensure_future(self._receive())
+        out, err = _Output(), None if is_merged or "terminal" in asked else _Output()
+        self._work = _Work(call, {1: out, **({2: out} if is_merged else {2: err} if err is not None else {})})
+        self.stdin = Input(self._work)
+        self.stdout, self.stderr = out.reader, None if err is None else err.reader
 
     async def __aenter__(self) -> Process:
         return self
 
-    async def __aexit__(self, *_error: object) -> None:
-        self._receiving.cancel()
-        await asyncio.gather(self._receiving, return_exceptions=True)
-        self._call.connection.close()
+    async def __aexit__(self, kind: type | None, *_rest: object) -> None:
+        task, hears = self._work.task, False
+        try:
+            if kind is None and not self._work.outputs:
+                await asyncio.wait({task}, timeout=core.END_S)  # its result follows the end of its output
+        finally:
+            hears = task.done() and not task.cancelled()
+            self._work.abandon()
+        await asyncio.wait({task})
+        if kind is None and hears and not self._is_told:
+            self.poll()
+
+    def __del__(self) -> None:
+        work = self.__dict__.get("_work")
+        if work is None or work.task.done() or work.loop.is_closed():
+            return
+        warnings.warn(f"the command {self.args} was forgotten while it ran, and is ended", ResourceWarning, source=self)
+        work.loop.call_soon_threadsafe(work.abandon)
+
+    def poll(self) -> int | None:
+        """The return code; None while it runs. Raises as wait."""
+        return self._result(self._work.error()) if self._work.task.done() else None
 
     async def wait(self) -> int:
         """Waits for its end, and for its output to be read. Raises as vproxy.Popen.wait."""
-        await asyncio.shield(self._receiving)
-        return self._result()
+        await asyncio.wait({self._work.task})
+        return self._result(self._work.error())
 
-    def _is_deaf(self) -> bool:
-        return self._call.state.input_over or self._receiving.done()
+    async def communicate(self, input: core.Buffer | None = None) -> tuple[bytes, bytes | None]:
+        """Sends input, reads all output, and waits. Raises as wait."""
+
+        async def feed() -> None:
+            with suppress(BrokenPipeError):
+                await self.stdin.write(input or b"")
+            await self.stdin.close()
+
+        if self.stderr is None:
+            _, out = await asyncio.gather(feed(), self.stdout.read())
+            err = None
+        else:
+            _, out, err = await asyncio.gather(feed(), self.stdout.read(), self.stderr.read())
+        await self.wait()
+        return out, err
+
+    def _send(self, record: bytes) -> None:
+        self._work.send(record)
+
+
+class _Work:
+    """The task of a Process, which it does not keep from being forgotten."""
+
+    def __init__(self, call: _calls.Call, outputs: dict[int, _Output]) -> None:
+        self.call = call
+        #: Those that have not ended.
+        self.outputs = outputs
+        self.changed = asyncio.Event()
+        self.loop = asyncio.get_running_loop()
+        self.task = self.loop.create_task(self._receive())
+        self.task.add_done_callback(self._over)
+
+    def abandon(self) -> None:
+        self.task.cancel()
+        self.call.connection.close()
+
+    def send(self, record: bytes) -> None:
+        if not self.task.done():
+            self.call.write(record)
+
+    def is_deaf(self) -> bool:
+        return self.call.state.input_over or self.task.done()
+
+    def error(self) -> BaseException | None:
+        """Why its result is not known; None if it is, or may be later."""
+        if self.task.done() and self.task.cancelled():
+            return Lost("exec-unavailable", "the command was ended with its block")
+        return self.task.exception() if self.task.done() else None
 
     async def _receive(self) -> None:
-        state = self._call.state
-        open_outputs = dict(self._outputs)
-        try:
-            while state.end is None:
-                output = state.receive(await self._call.receive())
-                self._changed.set()
-                for number, piece in output:
-                    if number in open_outputs and piece:
-                        await open_outputs[number].feed(piece)
-                    elif number in open_outputs:
-                        open_outputs.pop(number).reader.feed_eof()
-            await self._call.finish()
-        finally:
-            for each in open_outputs.values():
-                each.reader.feed_eof()
-            self._call.connection.close()
-            # When this task is done.
-            asyncio.get_running_loop().call_soon(self._changed.set)
+        state = self.call.state
+        while state.end is None:
+            output = state.receive(await self.call.receive())
+            self.changed.set()
+            for number, piece in output:
+                if number in self.outputs and piece:
+                    await self.outputs[number].feed(piece)
+                elif number in self.outputs:
+                    each = self.outputs.pop(number)
+                    if each not in self.outputs.values():
+                        each.reader.feed_eof()
+        await self.call.finish()
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """Readers and writers see the end of the task when they see that of their stream."""
+        self.error()  # or the loop would log what nobody asked for
+        for each in self.outputs.values():
+            each.reader.feed_eof()
+        self.outputs.clear()
+        self.call.connection.close()
+        self.changed.set()
 
 
 class _Connection:
@@ -202,6 +326,7 @@ class _Connection:
         self.reader = reader
         self.writer = writer
         self._timeout: float | None = None
+        self._is_late = False
 
     def set_timeout(self, seconds: float | None) -> None:
         self._timeout = seconds
@@ -223,10 +348,26 @@ class _Connection:
         return await self._timed(self.reader.read(_READ_BYTES))
 
     async def _timed(self, work: Awaitable[T]) -> T:
+        """Closes the connection when it is late: asyncio.wait_for swallows cancellations before Python 3.12."""
+        timer = None
+        if self._timeout is not None:
+            timer = asyncio.get_running_loop().call_later(self._timeout, self._give_up)
         try:
-            return await asyncio.wait_for(work, self._timeout)
-        except asyncio.TimeoutError as error:
-            raise TimeoutError(str(error)) from error
+            result = await work
+        except (OSError, EOFError):
+            if self._is_late:
+                raise TimeoutError("no answer in time") from None
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if self._is_late:
+            raise TimeoutError("no answer in time")
+        return result
+
+    def _give_up(self) -> None:
+        self._is_late = True
+        self.close()
 
     def close(self) -> None:
-        self.writer.close()
+        self.writer.transport.abort()

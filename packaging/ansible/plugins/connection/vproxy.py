@@ -336,9 +336,9 @@ def status_of(call):
 def check_word(word):
     """Raises an error for an argument that no command can have."""
     try:
-        count = len(word.encode())
-    except UnicodeEncodeError as error:
-        raise AnsibleError('a command or a path is not UTF-8') from error
+        count = len(core.word(word, 'a command or a path').encode())
+    except ValueError as error:
+        raise AnsibleError(str(error)) from error
     if count > MAX_WORD_BYTES:
         raise AnsibleError(f'command too long: {count} bytes (max {MAX_WORD_BYTES})')
 
