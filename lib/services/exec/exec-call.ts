@@ -265,18 +265,24 @@ const NOT_ALLOWED = 'the peer does not allow commands; start vproxy there with -
 
 /**
  * The error for a stream to `exec` that could not be opened: `command-denied` if the peer does not offer or denies it,
- * else `exec-unavailable` with the message of `error`.
+ * `too-many-streams`, else `exec-unavailable` with the message of `error`.
  */
 export function openError(error: unknown): VproxyError {
+  if (isFull(error)) return error;
   return isRefusal(error) ? denied(error) : unavailable(toVproxyError(error).message, error);
 }
 
 /** The error for a stream that failed, or ended (null), before the result; `hasBegun`: something had been received. */
 function lostError(error: Error | null, hasBegun: boolean): VproxyError {
+  if (!hasBegun && isFull(error)) return error;
   if (!hasBegun && isRefusal(error)) return denied(error);
   const unknown = hasBegun ? 'the result of the command is unknown' : 'it is unknown whether the command ran';
   return unavailable(`${unknown}: ${error === null ? 'closed by the peer' : error.message}`, error);
 }
+
+/** The command was not run, and may be tried again. */
+const isFull = (error: unknown): error is VproxyError =>
+  error instanceof VproxyError && error.code === 'too-many-streams';
 
 /** An error with a cause means that the system denied access to the control socket. */
 const isRefusal = (error: unknown): boolean =>

@@ -47,9 +47,11 @@ export interface JobEnd {
 /** A piece of what a reader of a job gets; the end is the last one. */
 export type JobPiece = JobOutput | JobGap | JobEnd;
 
-/** Starts a job; resolves when it runs. Rejects with the reason why it does not. */
+/** Starts a job; resolves when it runs. Rejects with the reason why it does not, and `exec-unavailable` if that is not known. */
 export const startJob = (stream: Duplex, request: ExecRequest): Promise<StartedJob> =>
-  ask(stream, encodeStart(request), EXEC_KIND.STARTED, decodeStartedJob);
+  ask(stream, encodeStart(request), EXEC_KIND.STARTED, decodeStartedJob).catch(
+    sayUnknown(stream, 'it is unknown whether the job was started'),
+  );
 
 /** How long a runner may take to list its jobs. */
 const LIST_MS = 10_000;
@@ -61,9 +63,22 @@ export async function listJobs(stream: Duplex, clock: Clock = systemClock): Prom
   return ask(stream, encodeRecord(EXEC_KIND.LIST, ''), EXEC_KIND.JOBS, decodeJobs).finally(cancel);
 }
 
-/** Ends a job with TERM, then KILL after this time, by default 5 s; resolves when it has ended. Rejects with `not-found`. */
+/**
+ * Ends a job with TERM, then KILL after this time, by default 5 s; resolves when it has ended. Rejects with `not-found`, and
+ * `exec-unavailable` if that is not known.
+ */
 export const stopJob = (stream: Duplex, id: string, killAfterMs?: number): Promise<ExecResult> =>
-  ask(stream, encodeJson(EXEC_KIND.STOP, { id, killAfterMs }), EXEC_KIND.EXIT, decodeEnd);
+  ask(stream, encodeJson(EXEC_KIND.STOP, { id, killAfterMs }), EXEC_KIND.EXIT, decodeEnd).catch(
+    sayUnknown(stream, 'it is unknown whether the job has ended'),
+  );
+
+/** Says what an error means if the stream was lost; the error of the runner itself is complete. */
+const sayUnknown =
+  (stream: Duplex, unknown: string) =>
+  (error: unknown): never => {
+    if (stream.errored === null) throw error;
+    throw new VproxyError('exec-unavailable', `${unknown}: ${toVproxyError(error).message}`, { cause: error });
+  };
 
 /**
  * Yields the output of a job from a place on, as it is written; the last piece is its end. After a failure, `retry` resolves
