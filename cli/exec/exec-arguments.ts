@@ -109,6 +109,8 @@ export function readExecArguments(
     detach: readDetachment(args),
     cwd: args.text('cwd') ?? args.text('workdir'),
     env: readEnvironment(args.texts('env'), environment),
+    /** The variables whose value is the one here. */
+    envNames: args.texts('env').filter((text) => !text.includes('=')),
     user: args.text('user'),
     // 0 means no timeout.
     timeoutMs: timeoutS === undefined || timeoutS === 0 ? undefined : timeoutS * 1000,

@@ -24,6 +24,7 @@ import {
 import { readBuffered } from '../../lib/system/sockets/node-sockets.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { openServiceSocket } from '../command/open-service.js';
+import { requireUtf8 } from '../command/utf8-words.js';
 import { paintFor } from '../ui/color.js';
 import { EXEC_COMMAND, type ExecArguments, readExecArguments, SHELL_COMMAND } from './exec-arguments.js';
 import type { JoinedTerminal } from './join-terminal.js';
@@ -41,6 +42,7 @@ export async function runExec(words: readonly string[]): Promise<never> {
   try {
     const read = readExecArguments(words, process.env);
     ({ failureStatus } = read);
+    failUnlessUtf8(words, read);
     const args = read.channel === undefined && !read.isEnded ? await (await firstWord()).takeLabel(read, words) : read;
     if (args.isHelp) process.exit(await showHelp(words[0]));
     // Exit explicitly: open handles such as standard input would keep the process alive.
@@ -49,6 +51,16 @@ export async function runExec(words: readonly string[]): Promise<never> {
     const failure = toVproxyError(error);
     complain(failure.message);
     process.exit(statusOfCode(failure.code));
+  }
+}
+
+/** Exits with 64, as other commands do, before anything is sent. */
+function failUnlessUtf8(words: readonly string[], { envNames }: ExecArguments): void {
+  try {
+    requireUtf8(words, envNames);
+  } catch (error) {
+    complain(toVproxyError(error).message);
+    process.exit(failureStatus ?? ERROR_CODES['bad-argument'].exit);
   }
 }
 

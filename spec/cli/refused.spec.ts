@@ -1,5 +1,7 @@
 /** Commands that are refused, as a transcript: status 64, and one line with what is wrong and, where it can be known, what was meant. */
+import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { shellWords } from '../documents/shell-words.js';
 import { parseTranscript } from '../documents/transcript.js';
@@ -26,6 +28,31 @@ test('control characters of a command line are escaped', async (t) => {
     t.is(code, 64);
     t.true(stderr.startsWith(`vproxy: error: ${shown}`), stderr);
   }
+});
+
+test('words that are not UTF-8 are refused, and the character that Node puts in their place is not', (t) => {
+  const program = fileURLToPath(new URL('../../cli/vproxy.js', import.meta.url));
+  const run = (script: string) => {
+    const words = ['-c', script, 'sh', process.execPath, program, temporaryFolder(t)];
+    const { status, stderr } = spawnSync('sh', words, { encoding: 'utf8' });
+    return [status, stderr.trimEnd()];
+  };
+  const socket = '--socket "$3/none"';
+  const wrong = (word: string) => `vproxy: error: "${word}": not UTF-8, which words must be`;
+  for (const [script, word] of [
+    [`"$1" "$2" exec ${socket} -n -- rm "$(printf 'a\\377')"`, 'a\\xff'],
+    [`"$1" "$2" exec ${socket} -n -w "$(printf '/\\376')" -- ls`, '/\\xfe'],
+    [`"$1" "$2" exec ${socket} --env "A=$(printf '\\377')" -n -- env`, 'A=\\xff'],
+    [`A="$(printf '\\377')" "$1" "$2" exec ${socket} --env A -n -- env`, 'A=\\xff'],
+    [`"$1" "$2" shell ${socket} vm1 "$(printf 'a\\377')"`, 'a\\xff'],
+    [`"$1" "$2" copy ${socket} "$(printf 'a\\377')" vm1:/`, 'a\\xff'],
+  ] as const) {
+    t.deepEqual(run(script), [64, wrong(word)], script);
+  }
+  t.deepEqual(run(`"$1" "$2" exec --failure-status 255 ${socket} -n -- "$(printf '\\377')"`), [255, wrong('\\xff')]);
+  const [status, stderr] = run(`A=\ufffd "$1" "$2" exec ${socket} --env A -n -- rm \ufffd`);
+  t.is(status, 125);
+  t.regex(String(stderr), /no process answers|does not exist/);
 });
 
 test('a folder that is missing behind a path is named', async (t) => {
