@@ -196,9 +196,12 @@ withGo('incomplete requests hold up no others, within 16 MiB', async (t) => {
     streams.filter(({ destroyed }) => destroyed),
     [],
   );
-  const beyond = await Promise.all(Array.from({ length: 10 }, () => begin(1_000_000)));
-  await eventually(() => beyond.some(({ errored }) => /no room for a START of 1000000 bytes/.test(String(errored))));
-  for (const stream of [...streams, ...beyond]) stream.destroy();
+  const beyond = await Promise.all(Array.from({ length: 10 }, async () => new ExecCaller(await open())));
+  for (const { stream } of beyond) stream.write(encodeRecordHeader(EXEC_KIND.START, 1_000_000));
+  const { error } = await Promise.race(beyond.map(({ exit }) => exit));
+  t.is(error?.code, 'too-many-streams');
+  t.regex(error?.message ?? '', /^no room for a START of 1000000 bytes: others use \d+ of 16777216$/);
+  for (const stream of [...streams, ...beyond.map(({ stream }) => stream)]) stream.destroy();
   const large = new ExecCaller(await open());
   large.stream.write(encodeStart({ argv: ['true', 'x'.repeat(100_000)] }));
   t.is((await large.exit).status, 0);
