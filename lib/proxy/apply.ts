@@ -251,7 +251,7 @@ function changedSettings(channel: ProxyChannel, { keys, options }: CheckedChanne
   const { announcePorts, forwardPorts } = channel.options;
   const ids = (of: CheckedChannel['keys']): string[] => of.map(({ id }) => id);
   return Object.entries({
-    keys: [ids(channel.keys), ids(keys)],
+    keys: [ids(channel.checked.keys), ids(keys)],
     'announce-ports': [announcePorts ?? null, options.announcePorts ?? null],
     'forward-ports': [forwardPorts ?? null, options.forwardPorts ?? null],
   }).flatMap(([name, [one, other]]) => (isDeepStrictEqual(one, other) ? [] : [name]));

@@ -31,8 +31,6 @@ type EgressChange = 'allowed' | 'blocked' | 'expired' | 'reset';
 
 interface RunningEgressesOptions {
   readonly clock: Clock;
-  /** How long this machine has been up, suspended or not, in milliseconds: the same in all processes. */
-  readonly upMs: () => number;
   readonly log: Log;
   /** Returns the forwards that the list of egresses shows. */
   readonly forwards: () => readonly ForwardSpec[];
@@ -107,14 +105,19 @@ export class RunningEgresses {
     this.#log(name, 'reset', textsIn(added), null, connections);
   }
 
+  get #upMs(): number {
+    const { clock } = this.#options;
+    return clock.upMs?.() ?? clock.now();
+  }
+
   /** Waits for the end of the next entry. */
   goOn(): void {
-    const { clock, upMs } = this.#options;
+    const { clock } = this.#options;
     this.#cancelTimer();
     const ends = [...this.#changes.values()].flatMap(({ added }) => added.flatMap(({ untilMs }) => untilMs ?? []));
     if (ends.length === 0 || this.#isStopped) return;
     // Timers do not count the time in which the machine is suspended.
-    const delayMs = Math.min(Math.max(0, Math.min(...ends) - upMs()), MAX_PAUSE_MS);
+    const delayMs = Math.min(Math.max(0, Math.min(...ends) - this.#upMs), MAX_PAUSE_MS);
     this.#cancelTimer = clock.schedule(delayMs, () => this.#expire());
   }
 
@@ -147,7 +150,7 @@ export class RunningEgresses {
     if (isBlocked) throw badArgument(`${place} is blocked; end that first: vproxy egress reset ${place}`);
     if (forMs !== null && !(forMs >= 1000 && forMs <= MAX_FOR_S * 1000))
       throw badArgument(`the time must be from 1 s to ${MAX_FOR_S} s`);
-    const untilMs = forMs === null ? null : this.#options.upMs() + forMs;
+    const untilMs = forMs === null ? null : this.#upMs + forMs;
     const until = forMs === null ? null : new Date(Date.now() + forMs).toISOString();
     const entries = [...new Set(destinations.map((text) => resolveEntry(text, this.channel).text))];
     const others = added.filter(({ entry }) => !entries.includes(entry));
@@ -204,7 +207,7 @@ export class RunningEgresses {
   }
 
   #expire(): void {
-    const nowMs = this.#options.upMs();
+    const nowMs = this.#upMs;
     for (const [name, { isBlocked, added }] of [...this.#changes]) {
       const left = added.filter(({ untilMs }) => untilMs === null || untilMs > nowMs);
       const over = added.filter((one) => !left.includes(one)).map(({ entry }) => entry);

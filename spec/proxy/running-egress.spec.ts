@@ -231,13 +231,12 @@ test('a connection that the configuration allowed does not go with an added entr
 });
 
 test('an entry is over when its time is, though the machine was suspended meanwhile', (t) => {
-  const clock = new ManualClock();
-  const configured = new Map([['internet', rulesOf([])]] as const);
   let suspendedMs = 0;
-  const upMs = () => clock.now() + suspendedMs;
+  const clock = Object.assign(new ManualClock(), { upMs: (): number => clock.now() + suspendedMs });
+  const configured = new Map([['internet', rulesOf([])]] as const);
   const events: LogEvent[] = [];
   const log = (event: LogEvent) => void events.push(event);
-  const options = { clock, upMs, log, forwards: () => [], onRevoked: () => 0 };
+  const options = { clock, log, forwards: () => [], onRevoked: () => 0 };
   const egresses = new RunningEgresses('vm1', configured, options);
   egresses.allow('internet', ['a.example:1'], 3_600_000);
   clock.advance(60_000);
@@ -259,7 +258,7 @@ test('a successor has the changes, and their ends', (t) => {
     const events: LogEvent[] = [];
     const revoked: (readonly string[] | null)[] = [];
     const options = {
-      ...{ clock, upMs: () => clock.now(), log: (event: LogEvent) => events.push(event), forwards: () => [] },
+      ...{ clock, log: (event: LogEvent) => events.push(event), forwards: () => [] },
       onRevoked: (_name: string, rules: ReadonlySet<string> | null) => revoked.push(rules && [...rules]),
     };
     return { events, revoked, egresses: new RunningEgresses('vm1', configured, options, state) };
@@ -301,7 +300,7 @@ test('nothing waits for the end of an entry once its channel has stopped', (t) =
   const clock = new ManualClock();
   const log = () => undefined;
   const configured = new Map([['internet', rulesOf([])]] as const);
-  const options = { clock, upMs: () => clock.now(), log, forwards: () => [], onRevoked: () => 0 };
+  const options = { clock, log, forwards: () => [], onRevoked: () => 0 };
   const egresses = new RunningEgresses('vm1', configured, options);
   egresses.allow('internet', ['a.example:1'], 1000);
   t.is(clock.pending, 1);

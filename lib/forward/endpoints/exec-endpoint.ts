@@ -179,7 +179,7 @@ class ChildSink implements LocalEnd {
   /** What the stream brought before. */
   readonly #early: (() => void)[] = [];
   readonly #gone = deferred();
-  readonly #groupGone = deferred();
+  #group: ProcessGroup | null = null;
   #endReason: VproxyError | null = null;
   #isStreamOver = false;
   #isGone = false;
@@ -203,10 +203,8 @@ class ChildSink implements LocalEnd {
     this.#process = process;
     if (child.pid !== undefined) {
       const group = new ProcessGroup(child);
-      this.#ender = new GroupEnder(group, clock, () => {
-        this.#groupGone.resolve();
-        this.#options.onGone();
-      });
+      this.#ender = new GroupEnder(group, clock, this.#options.onGone);
+      this.#group = group;
       whenGone(group, process, (end) => this.#closed(end));
     }
     this.#writer = new LocalWriter(stdin, (bytes) => stream.release(bytes), filter);
@@ -232,16 +230,15 @@ class ChildSink implements LocalEnd {
     return this.#ender?.isEnding === true;
   }
 
-  /** Kills the process soon; resolves once it has exited, and all that it has started. */
+  /** Kills the process soon, and all that it has started; resolves once it has exited. */
   async stop(): Promise<void> {
     if (this.#process === null) this.#stream.refuse('connect-failed', this.#options.describe('is no longer offered'));
     if (!this.#isGone) {
       this.#kill(KILL_AT_STOP_MS);
       await this.#gone.promise;
     }
-    if (!this.isEnding) return;
-    this.#ender?.end([], KILL_AT_STOP_MS);
-    await this.#groupGone.promise;
+    // What it has left behind was told to end, too.
+    if (this.isEnding) this.#group?.signal('SIGKILL');
   }
 
   handleAccept(): void {

@@ -68,7 +68,8 @@ export class ProxyChannel {
   readonly #recordings: Recordings;
   readonly #stopping = new AbortController();
   readonly #channelLog: ChannelLog;
-  #checked: CheckedChannel;
+  /** Its options, including adopted changes, and its keys. */
+  checked: CheckedChannel;
 
   /** If `restored`, it continues with a predecessor's state, and neither reads nor writes before `goOn`. */
   constructor(checked: CheckedChannel, context: ProxyChannelContext, restored?: Restored<ProxyChannelState>) {
@@ -80,7 +81,7 @@ export class ProxyChannel {
     this.address = address;
     this.place = place;
     this.isDeclared = state?.isDeclared ?? true;
-    this.#checked = checked;
+    this.checked = checked;
     this.#context = context;
     this.#source = new SessionSource(clock);
     this.#channelLog = new ChannelLog({ label, ...context });
@@ -125,19 +126,17 @@ export class ProxyChannel {
   }
 
   #makeEgresses(state: EgressChanges | undefined): RunningEgresses {
-    const { clock } = this.#context;
     const options = {
-      clock,
-      upMs: () => clock.upMs?.() ?? clock.now(),
+      clock: this.#context.clock,
       log: this.#log,
       forwards: () => this.forwards.active.map(({ forward }) => forward.spec),
       onRevoked: (egress: string, rules: ReadonlySet<string> | null) => this.forwards.revoke(egress, rules),
     };
-    return new RunningEgresses(this.label, this.#checked.egress, options, state);
+    return new RunningEgresses(this.label, this.checked.egress, options, state);
   }
 
   #makeForwards(): ForwardTable {
-    const { label, options } = this.#checked;
+    const { label, options } = this.checked;
     const { clock, addresses, nextForwardId, onListening } = this.#context;
     return new ForwardTable({
       channel: label,
@@ -212,7 +211,7 @@ export class ProxyChannel {
   #supervise(): ChannelSupervisor {
     const { clock, identity, findRival, onFatal } = this.#context;
     const { bufferBytes = DEFAULT_BUFFER_BYTES, group = null } = this.options;
-    const settings = settingsFor(this.options, () => this.#checked.keys, identity, clock);
+    const settings = settingsFor(this.options, () => this.checked.keys, identity, clock);
     const { resume } = settings;
     if (resume !== null) resume.kept.onEnded = (session, reason) => this.sessions.end(session, reason);
     return supervise({
@@ -244,13 +243,8 @@ export class ProxyChannel {
     if (session !== null && whereabouts !== null) this.sessions.restore(session, whereabouts);
   }
 
-  /** Its options, including adopted changes. */
   get options(): ParsedOptions {
-    return this.#checked.options;
-  }
-
-  get keys(): CheckedChannel['keys'] {
-    return this.#checked.keys;
+    return this.checked.options;
   }
 
   /** The configured and added forwards, without those of automatic port forwarding. */
@@ -290,9 +284,7 @@ export class ProxyChannel {
       ...this.forwards.obstacles(),
       ...this.ports.obstacles(),
       ...(this.storage?.obstacles() ?? []),
-      ...this.#permitted.jobs,
-      ...this.#permitted.unfinished,
-      ...this.#recordings.obstacles,
+      ...[...this.#permitted.jobs, ...this.#permitted.unfinished, ...this.#recordings.obstacles],
       ...others.map(({ id, service }) => `stream ${id} to ${service}, which belongs to no forward`),
     ];
     // A session with a secret can resume on another link.
@@ -372,7 +364,7 @@ export class ProxyChannel {
 
   /** Rereads the key files, for future sessions. Throws `bad-file`, and then keeps the current keys. */
   reloadKeys(): void {
-    this.#checked = { ...this.#checked, keys: readKeys(this.options) };
+    this.checked = { ...this.checked, keys: readKeys(this.options) };
   }
 
   /**
@@ -385,7 +377,7 @@ export class ProxyChannel {
     const allow = this.#permitted.prepare(options);
     return () => {
       const changed = changedPolicies(this.options.policies, options.policies);
-      this.#checked = wanted;
+      this.checked = wanted;
       this.egresses.adopt(wanted.egress);
       this.#putGates(changed);
       this.#recordings.adopt(options);
