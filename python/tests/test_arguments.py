@@ -123,6 +123,7 @@ class Arguments(unittest.IsolatedAsyncioTestCase):
             (lambda vm: vm.attach("00000000", timeout=math.nan), ValueError),
             (lambda vm: vm.stop_job(None), TypeError),
             (lambda vm: vm.stop_job("\udcff"), ValueError),
+            (lambda vm: vm.stop_job("00000000", kill_after=-1), ValueError),
             (lambda vm: vm.connect(None), TypeError),
             (lambda vm: vm.connect("\udcff"), ValueError),
             (lambda vm: vm.copy_to("a\udcff", "/tmp"), ValueError),

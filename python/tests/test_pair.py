@@ -280,6 +280,9 @@ class Jobs(unittest.TestCase):
         vm = Vproxy().channel()
         job = vm.start(["sleep", "1000"])
         self.assertEqual((vm.stop_job(job), vm.stop_job(job)), (-15, -15))
+        job = vm.start(["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"])
+        self.assertEqual(next(iter(vm.attach(job))), b"ready\n")
+        self.assertEqual(vm.stop_job(job, kill_after=0.1), -9)
         with self.assertRaises(Refused) as failed:
             vm.stop_job("00000000")
         self.assertEqual(failed.exception.code, "not-found")
@@ -470,6 +473,13 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
             sleeping[0].cancel()
             self.assertEqual((await waiting).returncode, 0)
         await asyncio.gather(*sleeping, return_exceptions=True)
+
+    async def test_more_commands_than_the_peer_runs(self):
+        """Each process of this machine has a bound of its own; together they have more than 256."""
+        machines = [aio.Vproxy().channel() for _ in range(3)]
+        script = ["sh", "-c", "sleep 0.3; wc -c"]
+        running = [vm.run(script, input=bytes(20_000), timeout=120) for vm in machines for _ in range(128)]
+        self.assertEqual({done.stdout.strip() for done in await asyncio.gather(*running)}, {b"20000"})
 
     async def test_output_that_nobody_reads_is_not_kept(self):
         async with await aio.Vproxy().channel().popen(["yes"]) as process:

@@ -304,9 +304,13 @@ class Channel:
                     await call.finish()
                     return core.about_jobs(payload, "jobs", list)
 
-    async def stop_job(self, job: str) -> int:
-        """Ends a job with SIGTERM, then SIGKILL; returns its return code, also if it had ended. Raises Refused."""
-        call = await self._exec(core.job_request(core.STOP, id=job))
+    async def stop_job(self, job: str, *, kill_after: float | None = None) -> int:
+        """
+        Ends a job with SIGTERM, then SIGKILL after ``kill_after`` seconds, by default 5; returns its return code, also if it
+        had ended. Raises Refused.
+        """
+        limit = core.milliseconds(kill_after, "kill_after")
+        call = await self._exec(core.job_request(core.STOP, id=job, **({} if limit is None else {"killAfterMs": limit})))
         with closing(call.connection):
             async for _ in call.outputs():
                 pass

@@ -67,6 +67,8 @@ class SessionStatus(TypedDict):
     ageMs: int
     #: The round trip through the peer; None before the first measurement.
     roundTripMs: Optional[float]
+    #: How long nothing has come although an answer is overdue; None if none is.
+    silentMs: Optional[int]
     #: How far the peer's clock was ahead when it last announced its services; None if it sent no time.
     clockOffsetMs: Optional[int]
     #: The number of open streams.
