@@ -1,11 +1,39 @@
 /** The typed client: each method against a control server, and errors without a server. */
 import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { connectControl } from '../../lib/control/client/client.js';
+import { EXEC_KIND, encodeExit } from '../../lib/services/exec/exec-messages.js';
+import { encodeRecord } from '../../lib/util/bytes/records.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { echo, failureOf, localServer, openEcho, portOf, steeredPair } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
+
+test('a reader of a job waits for a process that went before its first answer, but not for one that was never there', async (t) => {
+  const path = join(temporaryFolder(t), 'control');
+  await t.throwsAsync(connectControl(path).attachJob('1f0c92ab').next(), { code: 'exec-unavailable' });
+  let count = 0;
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    count += 1;
+    socket
+      .on('error', () => undefined)
+      .once('data', () => {
+        if (count < 3) socket.destroy();
+        else {
+          socket.write('HTTP/1.1 101 Switching Protocols\r\nvproxy-end: /v1/end\r\n\r\n');
+          socket.write(encodeRecord(EXEC_KIND.FROM, '{"from":0}'));
+          socket.end(encodeExit({ status: 3, signal: null, timedOut: false, durationMs: 1, error: null }));
+        }
+      });
+  }).listen(path);
+  await once(server, 'listening');
+  t.teardown(() => server.close());
+  const lost: string[] = [];
+  const pieces = connectControl(path).attachJob('1f0c92ab', { onLost: ({ code }) => lost.push(code) });
+  t.like((await pieces.next()).value, { kind: 'end', result: { status: 3 } });
+  t.deepEqual(lost, ['control-unavailable', 'control-unavailable']);
+});
 
 test('each method sends its request and returns the answer', async (t) => {
   const target = await localServer(t, echo);

@@ -27,7 +27,7 @@ import type {
 import { pause, systemClock } from '../../util/clock.js';
 import { connectService, ServiceStream } from './connect-service.js';
 import { openAnswer, requestText, requestValue } from './control-request.js';
-import { requestError } from './plain-http.js';
+import { isCutOff, requestError } from './plain-http.js';
 import type { ChannelRequest, EgressEntriesRequest, EgressTestRequest, ForwardRequest } from './requests.js';
 
 /**
@@ -322,14 +322,15 @@ export class ControlClient {
    */
   async *attachJob(id: string, { channel, onLost, ...place }: AttachRequest = {}): AsyncGenerator<JobPiece, void> {
     const { readJob } = await jobCalls();
-    let wasOpen = false;
+    let wasThere = false;
     const open = async (): Promise<ServiceStream> => {
       const stream = await this.#attach(channel, true);
-      wasOpen = true;
+      wasThere = true;
       return stream;
     };
     yield* readJob(open, id, place, async (error) => {
-      if (!wasOpen) throw openError(error);
+      wasThere ||= isCutOff(error);
+      if (!wasThere) throw openError(error);
       if (!isSessionLost(error) && error.code !== 'control-unavailable') throw error;
       onLost?.(error);
       await pause(systemClock, AGAIN_MS);

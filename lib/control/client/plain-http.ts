@@ -62,8 +62,10 @@ export function readHead(socket: net.Socket): Promise<AnswerHead> {
       settle();
       reject(error);
     };
-    const onEnd = (): void =>
-      fail(new VproxyError('control-unavailable', 'the process closed the connection without an answer'));
+    const onEnd = (): void => {
+      const cause = Object.assign(new Error('end of file'), { code: 'ECONNRESET' });
+      fail(new VproxyError('control-unavailable', 'the process closed the connection without an answer', { cause }));
+    };
     const onData = (chunk: Buffer): void => {
       bytes = Buffer.concat([bytes, chunk]);
       const end = bytes.indexOf('\r\n\r\n');
@@ -185,6 +187,9 @@ export function requestError(socketPath: string, error: unknown): VproxyError {
   if (code.startsWith('HPE_')) return fail(`${where}: not a vproxy: it does not speak HTTP`);
   return fail(`cannot connect to ${where}: ${describeError(error)}`);
 }
+
+/** Whether a process took the request, and was gone before its answer. */
+export const isCutOff = ({ cause }: Error): boolean => ['ECONNRESET', 'EPIPE'].includes(systemCode(cause));
 
 const shown = (path: string): string => escapeText(path);
 
