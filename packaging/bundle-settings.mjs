@@ -5,7 +5,18 @@ import { oldestNode } from './require-node.cjs';
 /** The URL of an ES module, which CommonJS does not have; yargs and its helpers read it. */
 export const FILE_URL = "const importMetaUrl=require('node:url').pathToFileURL(__filename).href;";
 
-const UNUSED = resolve(import.meta.dirname, 'unused.cjs');
+const here = (name) => resolve(import.meta.dirname, name);
+const UNUSED = here('unused.cjs');
+
+/** yargs without 30 kB that vproxy does not use. */
+const readingOnly = {
+  name: 'reading-only',
+  setup({ onResolve }) {
+    onResolve({ filter: /^\.\/(?:command|completion|usage)\.js$/ }, ({ resolveDir }) =>
+      /\/yargs\/build\/lib$/.test(resolveDir) ? { path: here('yargs-parts.mjs') } : undefined,
+    );
+  },
+};
 
 /** Settings for esbuild, for the contents of package.json. */
 export const bundleSettings = ({ version, engines }) => ({
@@ -17,7 +28,14 @@ export const bundleSettings = ({ version, engines }) => ({
   // Optional native modules stay outside.
   external: ['koffi', 'supports-color'],
   // debug itself would bring its part for browsers.
-  alias: { cliui: UNUSED, debug: 'debug/src/node.js', 'string-width': UNUSED, 'text-decoder': UNUSED },
+  alias: {
+    cliui: UNUSED,
+    debug: 'debug/src/node.js',
+    'string-width': UNUSED,
+    'text-decoder': UNUSED,
+    y18n: here('english.cjs'),
+  },
+  plugins: [readingOnly],
   minify: true,
   // Statements of lib/util/invariant.ts.
   dropLabels: ['INVARIANT'],

@@ -47,7 +47,7 @@ const withoutExec = {
 async function divide() {
   const { outputFiles, metafile } = await build({
     ...settings,
-    plugins: [withoutExec],
+    plugins: [...settings.plugins, withoutExec],
     entryPoints: SHARED,
     format: 'esm',
     splitting: true,
