@@ -7,19 +7,21 @@
 
 export { type ChannelAddress, parseChannel } from './channel/address/address.js';
 export type {
-  AttachRequest,
   BootRequest,
-  CommandRequest,
   EventsRequest,
   FreezeRequest,
-  JobOfChannel,
-  JobRequest,
   MachineRequest,
   RemovalRequest,
-  StopRequest,
   WaitRequest,
 } from './control/client/client.js';
 export { type ControlClient, connectControl } from './control/client/client.js';
+export type {
+  AttachRequest,
+  CommandRequest,
+  JobOfChannel,
+  JobRequest,
+  StopRequest,
+} from './control/client/command-requests.js';
 export type { ServiceStream } from './control/client/connect-service.js';
 export type {
   BrokerRequest,

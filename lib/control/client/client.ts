@@ -3,9 +3,9 @@ import type http from 'node:http';
 import { type ErrorCode, toVproxyError, VproxyError } from '../../errors.js';
 import type { LogLevel } from '../../events.js';
 import { type ExecCall, openError, runCommand } from '../../services/exec/exec-call.js';
-import { type Detachment, EXEC_SERVICE, type ExecRequest, type ExecResult } from '../../services/exec/exec-messages.js';
+import { type Detachment, EXEC_SERVICE, type ExecResult } from '../../services/exec/exec-messages.js';
 import type { JobPiece } from '../../services/exec/jobs/job-calls.js';
-import type { JobPlace, JobStatus, StartedJob } from '../../services/exec/jobs/job-messages.js';
+import type { StartedJob } from '../../services/exec/jobs/job-messages.js';
 import type {
   BootStatus,
   ChannelStatus,
@@ -25,6 +25,7 @@ import type {
   UpgradeAnswer,
 } from '../../status/types.js';
 import { pause, systemClock } from '../../util/clock.js';
+import type { AttachRequest, CommandRequest, JobOfChannel, JobRequest, StopRequest } from './command-requests.js';
 import { connectService, ServiceStream } from './connect-service.js';
 import { openAnswer, requestText, requestValue } from './control-request.js';
 import { isCutOff, requestError } from './plain-http.js';
@@ -375,36 +376,6 @@ export interface EventsRequest {
   readonly follow?: boolean;
   /** Ends the events normally. */
   readonly signal?: AbortSignal;
-}
-
-/** Options for running a command. */
-export interface CommandRequest extends Omit<ExecRequest, 'argv'> {
-  /** The label of the channel. Default: the only one. */
-  readonly channel?: string | undefined;
-}
-
-/** Options for a request about jobs. */
-export interface JobRequest {
-  /** The label of the channel. Default: the only one; for `jobs` all. */
-  readonly channel?: string | undefined;
-}
-
-/** Options for ending a job. */
-export interface StopRequest extends JobRequest {
-  /** Milliseconds from `SIGTERM` to `SIGKILL`. Default 5,000. */
-  readonly killAfterMs?: number | undefined;
-}
-
-/** Options for reading a job. */
-export interface AttachRequest extends JobRequest, JobPlace {
-  /** Called each time the job cannot be reached, before the next attempt. */
-  readonly onLost?: (reason: VproxyError) => void;
-}
-
-/** A job, with its channel. */
-export interface JobOfChannel extends JobStatus {
-  /** The label of its channel. */
-  readonly channel: string;
 }
 
 /** Options for waiting. */

@@ -1,0 +1,34 @@
+/** Requests to a client about commands and jobs, and a job as it lists it. */
+import type { VproxyError } from '../../errors.js';
+import type { ExecRequest } from '../../services/exec/exec-messages.js';
+import type { JobPlace, JobStatus } from '../../services/exec/jobs/job-messages.js';
+
+/** Options for running a command. */
+export interface CommandRequest extends Omit<ExecRequest, 'argv'> {
+  /** The label of the channel. Default: the only one. */
+  readonly channel?: string | undefined;
+}
+
+/** Options for a request about jobs. */
+export interface JobRequest {
+  /** The label of the channel. Default: the only one; for `jobs` all. */
+  readonly channel?: string | undefined;
+}
+
+/** Options for ending a job. */
+export interface StopRequest extends JobRequest {
+  /** Milliseconds from `SIGTERM` to `SIGKILL`. Default 5,000. */
+  readonly killAfterMs?: number | undefined;
+}
+
+/** Options for reading a job. */
+export interface AttachRequest extends JobRequest, JobPlace {
+  /** Called each time the job cannot be reached, before the next attempt. */
+  readonly onLost?: (reason: VproxyError) => void;
+}
+
+/** A job, with its channel. */
+export interface JobOfChannel extends JobStatus {
+  /** The label of its channel. */
+  readonly channel: string;
+}
