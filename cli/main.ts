@@ -1,7 +1,6 @@
 /** Dispatches the command line, and reports failures. Loads as little as possible. */
 import { writeSync } from 'node:fs';
 import { escapeText } from '../lib/util/escape.js';
-import { requireUtf8 } from './command/utf8-words.js';
 import { exitOnDefect, exitStatusOf } from './exit.js';
 
 /** The only argument of a command line that asks for the version. */
@@ -24,7 +23,6 @@ export async function runCommandLine(args: readonly string[]): Promise<void> {
       const { printVersion } = await import('./package-info.js');
       printVersion();
     } else {
-      requireUtf8(args);
       const { runCommand } = await import('./command/run-command.js');
       process.exitCode = await runCommand(args);
     }

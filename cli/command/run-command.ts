@@ -6,7 +6,7 @@ import { EXIT_OK } from '../exit.js';
 import { type Arguments, badArgument } from './arguments.js';
 import type { Command } from './command.js';
 import type { CommandList } from './help.js';
-import { readArguments } from './read-words.js';
+import { readArguments, requireUtf8 } from './read-words.js';
 import {
   COMMON_COMMANDS,
   CONTROL_COMMANDS,
@@ -22,6 +22,7 @@ import {
 
 /** Resolves with the exit status. Rejects with `bad-argument`, or with the command's error. */
 export async function runCommand(words: readonly string[]): Promise<number> {
+  requireUtf8(words);
   const [first] = words;
   const isImplied = first === undefined && (await MAIN_COMMAND.load()).isImplied?.(process.env) === true;
   if (first === undefined && !isImplied) return showShortHelp();

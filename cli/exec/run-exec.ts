@@ -24,7 +24,7 @@ import {
 import { readBuffered } from '../../lib/system/sockets/node-sockets.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { openServiceSocket } from '../command/open-service.js';
-import { requireUtf8 } from '../command/utf8-words.js';
+import { requireUtf8 } from '../command/read-words.js';
 import { paintFor } from '../ui/color.js';
 import { EXEC_COMMAND, type ExecArguments, readExecArguments, SHELL_COMMAND } from './exec-arguments.js';
 import type { JoinedTerminal } from './join-terminal.js';

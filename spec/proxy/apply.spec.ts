@@ -280,11 +280,11 @@ const FAILURES: readonly (readonly [code: string, what: string, cause: Cause])[]
   ['address-in-use', 'a forward of a new channel cannot listen', taken('new-4')],
   ['address-in-use', 'the storage socket of a new channel is taken', taken('new-storage')],
   ['address-in-use', 'a new channel cannot listen', taken('new-channel')],
-  ['bad-argument', 'a service that is now permitted has a forward already', hasForward('exec:1')],
+  ['bad-argument', 'a service that is now permitted has a forward already', hasForward('exec:tcp:1')],
   [
     'bad-argument',
     'a service that is now permitted gets a forward in the same set',
-    ({ wanted }) => wanted({ 'kept-2': { forwards: incoming('exec:1') } }),
+    ({ wanted }) => wanted({ 'kept-2': { forwards: incoming('exec:tcp:1') } }),
   ],
 ];
 
