@@ -3,7 +3,16 @@
  * running services, with fake systemctl and vproxy programs.
  */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { CONTROL_COMMANDS } from '../../cli/command/table.js';
@@ -119,7 +128,11 @@ test('the units use existing commands, options and exit statuses', (t) => {
 /** A unit of a guest whose program refuses `--bad`, with status 64; each start is one of the service, and its restarts. */
 function guestService(t: ExecutionContext, unit: string) {
   const folder = temporaryFolder(t);
+  chmodSync(folder, 0o755);
   const program = join(folder, 'program');
+  const state = join(folder, 'state');
+  const [, umask = ''] = /^UMask=(\d+)$/m.exec(unit) ?? [];
+  const isRoot = process.geteuid?.() === 0;
   writeFileSync(program, '#!/bin/sh\ncase "$*" in *--bad*) exit 64 ;; esac\nprintf "[%s]" "$@"\n', { mode: 0o755 });
   const line = (key: string) => new RegExp(`^${key}=\\+?\\S+/guest-options (.*)$`, 'm').exec(unit)?.[1] ?? '';
   const run = (key: string, options: readonly string[], env: Readonly<Record<string, string>> = {}) => {
@@ -127,28 +140,31 @@ function guestService(t: ExecutionContext, unit: string) {
       .split(' ')
       .map((word) => (word.startsWith('/usr/bin/') ? program : word))
       .flatMap((word) => (word === '$VPROXY_OPTIONS' ? options : [word.replace(/%i|%I/, 'org.vproxy.0')]));
-    const all = { ...process.env, ...env, VPROXY_STATE: join(folder, 'state') };
-    return spawnSync(join(FOLDER, 'guest-options'), words, { encoding: 'utf8', env: all });
+    const all = { ...process.env, VPROXY_STATE: state, VPROXY_RUN: join(folder, 'run'), ...env };
+    const user = isRoot && key === 'ExecStart' ? { uid: 65_534, gid: 65_534 } : {};
+    const script = [`umask ${umask}; exec "$@"`, 'sh', join(FOLDER, 'guest-options'), ...words];
+    return spawnSync('sh', ['-c', ...script], { encoding: 'utf8', env: all, ...user });
   };
   /** Starts until it runs; returns the options that are in effect, and what the log says. */
-  const start = (...options: string[]): [effective: string, log: string] => {
+  const start = (...options: string[]): [effective: string, log: string] => startIn({}, ...options);
+  const startIn = (env: Readonly<Record<string, string>>, ...options: string[]): [effective: string, log: string] => {
     let log = '';
     for (let attempt = 0; attempt < 4; attempt += 1) {
-      const { status, stdout, stderr } = run('ExecStart', options);
+      const { status, stdout, stderr } = run('ExecStart', options, env);
       log += stderr;
       if (status === 0) {
-        t.is(run('ExecStartPost', options).status, 0);
+        t.is(run('ExecStartPost', options, env).status, 0);
         return [
           stdout.replace(/^\[-c\]\[virtserial-open:[^\]]*\]\[--name\]\[%H\](?:\[--control\]\[[^\]]*\])?/, ''),
           log,
         ];
       }
       t.is(status, 64);
-      t.is(run('ExecStopPost', options, { EXIT_STATUS: '64' }).status, 0);
+      t.is(run('ExecStopPost', options, { ...env, EXIT_STATUS: '64' }).status, 0);
     }
     return t.fail('it never runs'), ['', log];
   };
-  return { start, run };
+  return { start, startIn, run, state };
 }
 
 for (const path of ['packaging/systemd/vproxy-guest@.service', 'guest/packaging/vproxy-port@.service']) {
@@ -172,6 +188,23 @@ for (const path of ['packaging/systemd/vproxy-guest@.service', 'guest/packaging/
     // Another end than a refusal changes nothing.
     run('ExecStopPost', [], { EXIT_STATUS: '1' });
     t.deepEqual(start(), ['', '']);
+    t.is(start('--bad')[0], '');
+  });
+
+  test(`${path}: a disk that is full or read-only does not shut the door either`, (t) => {
+    const { start, startIn, state } = guestService(t, projectText(path));
+    // Nobody makes a folder there.
+    const readOnly = { VPROXY_STATE: '/proc/vproxy' };
+    t.deepEqual(startIn(readOnly, '-i', 'x:1'), ['[-i][x:1]', '']);
+    t.is(startIn(readOnly, '--bad')[0], '');
+    t.is(start('-i', 'x:1')[0], '[-i][x:1]');
+    const [options = ''] = readdirSync(state);
+    symlinkSync('/dev/full', join(state, `${options}.new`));
+    t.is(start('-i', 'y:1')[0], '[-i][y:1]');
+    t.is(start('--bad')[0], '[-i][x:1]');
+    // A file of words cannot have it.
+    rmSync(join(state, `${options}.new`));
+    t.is(start('-i', 'y:\n1')[0], '[-i][y:\n1]');
     t.is(start('--bad')[0], '');
   });
 }
