@@ -100,6 +100,23 @@ func run(o *options) *failure {
 			logLine(logWarn, "exec-missing", "allowed command %s: does not exist", escape(path, maxFact))
 		}
 	}
+	// Orphans are reaped meanwhile: a command has ended once its group has gone.
+	stop := func() {
+		stopped := make(chan struct{})
+		go func() {
+			freezes.stop()
+			commands.stop()
+			close(stopped)
+		}()
+		for {
+			select {
+			case <-orphans:
+				reapOrphans()
+			case <-stopped:
+				return
+			}
+		}
+	}
 	ended := make(chan *failure, 1)
 	go func() { ended <- c.run() }()
 	for {
@@ -107,8 +124,7 @@ func run(o *options) *failure {
 		case <-orphans:
 			reapOrphans()
 		case reason := <-ended:
-			freezes.stop()
-			commands.stop()
+			stop()
 			if o.channel.kind != "stdio" || reason.code != "channel-closed" {
 				return reason
 			}
@@ -117,8 +133,7 @@ func run(o *options) *failure {
 		case received := <-signals:
 			if received != syscall.SIGHUP {
 				signal.Reset(syscall.SIGINT, syscall.SIGTERM) // a second one kills
-				freezes.stop()
-				commands.stop()
+				stop()
 				c.stop()
 				return nil
 			}

@@ -236,6 +236,16 @@ withGo('commands do not inherit what its starter left open', async (t) => {
   t.is(await output('ls', '/proc/self/fd'), '0\n1\n2\n3\n');
 });
 
+withGo('at SIGTERM, callers and the log are told how commands end that ignore it', async (t) => {
+  const { guest, call } = await start(t);
+  const caller = await call({ argv: ['sh', '-c', 'trap "" TERM; echo begin; sleep 1000; :'] });
+  await eventually(() => Promise.resolve(caller.stdout === 'begin\n'));
+  guest.kill('SIGTERM');
+  t.like(await caller.exit, { signal: 'SIGKILL', error: null });
+  t.is((await guest.exited).code, 0);
+  await guest.waitForLine(/command sh .*, PID \d+: SIGKILL, \d+ ms$/);
+});
+
 withGo('it ends at SIGTERM, although nobody reads its full stderr', async (t) => {
   // A FIFO that is full: this shell keeps it open.
   const fill =
