@@ -90,7 +90,10 @@ func (c *copyCall) findSources() (found []source, err error) {
 			return nil, err
 		}
 		var is os.FileInfo
-		if path, err = filepath.EvalSymlinks(path); err == nil {
+		if c.service.root == "" { // else it has no links, and must not: that was checked
+			path, err = filepath.EvalSymlinks(path)
+		}
+		if err == nil {
 			is, err = os.Stat(path)
 		}
 		if err == nil {
