@@ -1,5 +1,16 @@
 /** The checks before a file is read, resumed or given its permissions, one by one. */
-import { chmodSync, linkSync, lstatSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  realpathSync,
+  renameSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
@@ -8,6 +19,7 @@ import { ComparisonCount, CopyProgress } from '../../lib/services/copy/copy-prog
 import { KeptLists } from '../../lib/services/copy/kept-list.js';
 import { closeEntry, readEntry } from '../../lib/services/copy/read-entry.js';
 import { RecordStream } from '../../lib/services/copy/record-stream.js';
+import { walkSources } from '../../lib/services/copy/sources.js';
 import { StagedFile } from '../../lib/services/copy/staging/file.js';
 import { reportStaged } from '../../lib/services/copy/staging/manifest.js';
 import { SYSTEM_FILES } from '../../lib/services/copy/system-files.js';
@@ -41,6 +53,36 @@ test('a sender does not read through a link that replaced a file', async (t) => 
   const link = join(folder, 'link');
   symlinkSync(secret, link);
   await t.throwsAsync(readEntry({ ...walked, path: link }, ignore), { code: 'copy-failed' });
+});
+
+test('a sender does not go through a link that replaced a folder', async (t) => {
+  const folder = realpathSync(temporaryFolder(t));
+  const [top, moved, secret] = [join(folder, 'top'), join(folder, 'moved'), join(folder, 'secret')];
+  for (const each of [top, secret]) {
+    mkdirSync(join(each, 'a/b'), { recursive: true });
+    writeFileSync(join(each, 'a/f'), each);
+    symlinkSync(each, join(each, 'a/l'));
+  }
+  const entries = [
+    { path: join(top, 'a/b'), names: ['top', 'a', 'b'], kind: 'folder' },
+    { path: join(top, 'a/f'), names: ['top', 'a', 'f'], kind: 'file' },
+    { path: join(top, 'a/l'), names: ['top', 'a', 'l'], kind: 'link' },
+  ] as const;
+  for (const entry of entries) {
+    t.is((await readEntry(entry, ignore, true))?.kind, entry.kind);
+    // Where case does not matter, a path is not the only one either.
+    t.not(await readEntry({ ...entry, path: join(top, '/') + entry.path.slice(top.length) }, ignore, true), null);
+  }
+  for (const depth of [1, 2]) {
+    const walk = walkSources([{ path: top, name: 'top', kind: 'folder' }], ignore);
+    for (let count = 0; count < depth; count += 1) t.false((await walk.next()).done);
+    renameSync(top, moved);
+    symlinkSync(secret, top);
+    await t.throwsAsync(walk.next(), { code: 'copy-failed', message: /not a directory/ });
+    for (const entry of entries) await t.throwsAsync(readEntry(entry, ignore, true), { code: 'copy-failed' });
+    unlinkSync(top);
+    renameSync(moved, top);
+  }
 });
 
 test('only a regular file of the right size with one name is resumed', async (t) => {

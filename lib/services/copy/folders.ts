@@ -49,11 +49,11 @@ const AT_ONCE = 256;
 const reads = new Turns(2);
 
 /** Reads the first items after `after`, sorted by name. Rejects with `copy-refused` if a name is not UTF-8. */
-export async function readSorted(path: string, after: string, maxBytes: number): Promise<Part> {
+export async function readSorted(path: string, after: string, maxBytes: number, shown = path): Promise<Part> {
   const first = new Heap((a, b) => compareNames(b.name, a.name));
   let isLast = true;
   await readItems(path, (item) => {
-    if (item.bytes !== undefined) throw refused(`${path}/${item.name}`, 'name is not UTF-8');
+    if (item.bytes !== undefined) throw refused(`${shown}/${item.name}`, 'name is not UTF-8');
     if (compareNames(item.name, after) <= 0) return;
     if (!isLast && compareNames(item.name, first.top?.name ?? '') > 0) return;
     first.push(item);

@@ -3,9 +3,9 @@ import { isUtf8 } from 'node:buffer';
 import fs from 'node:fs';
 import { promisify } from 'node:util';
 import { systemCode, VproxyError } from '../../errors.js';
-import { openOrdinary } from '../../system/descriptors.js';
 import type { Warn } from './kept-list.js';
 import type { WalkedEntry } from './sources.js';
+import { lookAt, openAt } from './staging/held-folder.js';
 import { copyError, refused, withPath } from './system-files.js';
 import { type CopyEntry, keptMode, requireLink } from './tar/entry.js';
 import { showPath } from './tar/names.js';
@@ -51,7 +51,7 @@ export async function readEntry(walked: WalkedEntry, warn: Warn, keepsLinks = fa
 
 /** The target of a link. Rejects with `copy-refused` if it cannot be copied as it is. */
 export async function readLink({ path, names }: WalkedEntry, keepsLinks: boolean): Promise<string> {
-  const bytes = await readlink(path, 'buffer');
+  const bytes = await lookAt(path, (at) => readlink(at, 'buffer'));
   if (!isUtf8(bytes)) throw refused(path, 'link target is not UTF-8');
   requireLink(path, names, bytes.toString(), keepsLinks);
   return bytes.toString();
@@ -96,7 +96,7 @@ export async function checkUnchanged({ fd, path, bytes, stats }: ReadEntry, warn
 async function readFile(walked: WalkedEntry): Promise<ReadEntry> {
   const { path } = walked;
   // Without O_NONBLOCK, opening a FIFO that has replaced the file would block.
-  const fd = await openOrdinary(path, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK);
+  const fd = await openAt(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
   try {
     const stats = await fstat(fd, { bigint: true });
     if (!stats.isFile()) throw refused(path, 'no longer a file');
@@ -123,7 +123,7 @@ async function readWhole(fd: number, path: string, bytes: number): Promise<Buffe
 
 async function readOther(walked: WalkedEntry, keepsLinks: boolean): Promise<ReadEntry> {
   const { path, kind } = walked;
-  const stats = await lstat(path, { bigint: true });
+  const stats = await lookAt(path, (at) => lstat(at, { bigint: true }));
   const isFolder = kind === 'folder';
   if (isFolder !== stats.isDirectory()) throw refused(path, 'its type changed during the copy');
   return entryOf(walked, stats, { linkTarget: isFolder ? '' : await readLink(walked, keepsLinks) });

@@ -5,7 +5,8 @@ import { access, realpath, stat } from 'node:fs/promises';
 import { type CopySource, MAX_SOURCES, tooManyPaths } from './copy-messages.js';
 import { FolderStack, readSorted } from './folders.js';
 import { type KeptBounds, type KeptLists, keptBytes, type Warn } from './kept-list.js';
-import { requireAllowed } from './named-paths.js';
+import { denied, isWithin, requireAllowed } from './named-paths.js';
+import { HeldFolder } from './staging/held-folder.js';
 import { refused, withPath } from './system-files.js';
 import { compareNames, MAX_PATH_BYTES, showPath } from './tar/names.js';
 
@@ -47,6 +48,8 @@ async function findSource({ path, name }: CopySource, root: string | null): Prom
     const bytes = await realpath(path, 'buffer');
     if (!isUtf8(bytes)) throw refused(path, 'name is not UTF-8');
     const real = bytes.toString();
+    // Links may have changed since.
+    if (root !== null && !isWithin(real, await realpath(root))) throw denied();
     const stats = await stat(real);
     await access(real, constants.R_OK);
     if (stats.isFile()) return { path: real, name, kind: 'file' };
@@ -71,10 +74,20 @@ export async function* walkSources(sources: readonly FoundSource[], warn: Warn):
   for (const source of sources) yield* walk(source, warn);
 }
 
+/** Like `readSorted`, of the folder at this path: somebody may put a link in its place. */
+async function readAt(path: string, after: string, maxBytes: number): ReturnType<typeof readSorted> {
+  const folder = await HeldFolder.openAt(path);
+  try {
+    return await readSorted(folder.path, after, maxBytes, path);
+  } finally {
+    await folder.close();
+  }
+}
+
 async function* walk({ path: top, name, kind }: FoundSource, warn: Warn): AsyncGenerator<WalkedEntry> {
   yield { path: top, names: [name], kind };
   if (kind !== 'folder') return;
-  const folders = new FolderStack(readSorted);
+  const folders = new FolderStack(readAt);
   // The names from the top down to the innermost folder.
   const above = [name];
   folders.push(top);

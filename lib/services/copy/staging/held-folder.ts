@@ -1,5 +1,6 @@
 /** Folders held by their descriptors: an entry is looked up in the folder that was checked, wherever its path leads by now. */
 import fs, { type Stats } from 'node:fs';
+import { basename, dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { systemCode, VproxyError } from '../../../errors.js';
 import { openOrdinary } from '../../../system/descriptors.js';
@@ -11,6 +12,7 @@ export const O_PATH = 0o10_000_000;
 
 const close = promisify(fs.close);
 const fstat = promisify(fs.fstat);
+const lstat = promisify(fs.lstat) as (path: string | Buffer) => Promise<Stats>;
 
 /** A folder, from which one goes down by names, and up again to where one came from. */
 export class HeldFolder {
@@ -24,6 +26,11 @@ export class HeldFolder {
   /** Opens a folder; by default not through a link. Rejects with ENOTDIR for anything else. */
   static async open(path: string | Buffer, flags = O_NOFOLLOW): Promise<HeldFolder> {
     return new HeldFolder(await openOrdinary(path, O_PATH | O_DIRECTORY | flags));
+  }
+
+  /** Opens a folder like {@link openAt}. */
+  static async openAt(path: string): Promise<HeldFolder> {
+    return new HeldFolder(await openAt(path, O_PATH | O_DIRECTORY));
   }
 
   /** A folder of this user, which from now on no other can change anything in; null if there is none. */
@@ -95,6 +102,45 @@ export const entryPath = (folder: string, name: string | Buffer): string | Buffe
   typeof name === 'string' ? `${folder}/${name}` : Buffer.concat([Buffer.from(`${folder}/`), name]);
 
 const identityOf = ({ dev, ino }: Stats): string => `${dev} ${ino}`;
+
+/** Opens what is at a path that had no links when it was found, and not what one leads to that somebody has put there since. */
+export async function openAt(path: string, flags: number): Promise<number> {
+  const fd = await openOrdinary(path, flags | O_NOFOLLOW);
+  try {
+    if (await isAt(fd, path.replace(/^\/+/, '/'))) return fd;
+    throw new VproxyError('copy-failed', 'a folder of its path was replaced during the copy');
+  } catch (error) {
+    await close(fd);
+    throw error;
+  }
+}
+
+async function isAt(fd: number, path: string): Promise<boolean> {
+  try {
+    // The system answers at once.
+    if (fs.readlinkSync(pathOf(fd)) === path) return true;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') throw new VproxyError('copy-failed', 'copies need /proc');
+  }
+  // Where case does not matter, the system may know it by another name.
+  const folder = await HeldFolder.open('/');
+  try {
+    for (const name of dirname(path).split('/')) if (name !== '') await folder.down(name);
+    return identityOf(await lstat(entryPath(folder.path, basename(path)))) === identityOf(await fstat(fd));
+  } finally {
+    await folder.close();
+  }
+}
+
+/** Has `look` look at an entry at a path as {@link openAt} opens one. */
+export async function lookAt<T>(path: string, look: (path: string) => Promise<T>): Promise<T> {
+  const folder = await HeldFolder.openAt(dirname(path));
+  try {
+    return await look(`${folder.path}/${basename(path)}`);
+  } finally {
+    await folder.close();
+  }
+}
 
 /** Files of other users cannot be trusted, or cannot be changed. */
 export const isOwn = ({ uid }: Stats): boolean => process.geteuid === undefined || uid === process.geteuid();
