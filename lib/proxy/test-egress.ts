@@ -3,7 +3,7 @@ import { badArgument, VproxyError } from '../errors.js';
 import { type Destination, parseDestination } from '../forward/egress/admission.js';
 import { EgressDialer } from '../forward/egress/dial.js';
 import { Refusal } from '../forward/egress/refusal.js';
-import { type EgressRules, formatEgressRules } from '../forward/egress/rules.js';
+import { type EgressRules, formatEgressRules, type Verdict } from '../forward/egress/rules.js';
 import type { EgressStatus, EgressTest } from '../status/types.js';
 import { formatHostPort, isIPv6 } from '../util/addresses/host-port.js';
 import type { Clock } from '../util/clock.js';
@@ -58,11 +58,12 @@ export async function testEgress(
   const rules = rulesOf({ channel, egresses }, name);
   const dialer = new EgressDialer({ name, rules: () => rules, clock });
   const { verdict, addresses, destination: judged } = await dialer.test(destination, signal);
+  const plain = ({ isAllowed, rule, why }: Verdict) => ({ isAllowed, rule, why });
   return {
     channel,
     name,
     destination: formatHostPort(judged),
-    ...verdict,
-    addresses: addresses.map((one) => ({ address: one.address, ...one.verdict })),
+    ...plain(verdict),
+    addresses: addresses.map((one) => ({ address: one.address, ...plain(one.verdict) })),
   };
 }
