@@ -117,7 +117,7 @@ func (h *machineHistory) describe() fields {
 	defer h.lock()()
 	moment := func(at time.Time) any { return orNull(isoTime(at)) }
 	described := fields{"restoredAt": moment(h.restored), "clockSteppedAt": moment(h.stepped), "clockSteppedByMs": nil,
-		"frozenAt": moment(h.frozen)}
+		"frozenAt": moment(h.frozen), "refusedOptions": orNull(refusedOptions)}
 	if !h.stepped.IsZero() {
 		described["clockSteppedByMs"] = math.Round(h.steppedBy)
 	}

@@ -19,6 +19,9 @@ import (
 // version is set by the linker.
 var version = "0.0.0"
 
+// refusedOptions is what is in effect instead of options that the service was refused: "last", "none", or "".
+var refusedOptions string
+
 func main() {
 	name := filepath.Base(os.Args[0])
 	if name == freezerName {
@@ -39,6 +42,11 @@ func main() {
 		os.Exit(toFailure(err, "bad-argument").exitStatus())
 	case o.isHelp:
 		fmt.Print(usage())
+	case o.isChecked:
+		if failed := newChannel(o.channel, o.name).readKeys(o.keys); failed != nil {
+			fmt.Fprintf(os.Stderr, "vproxy: error: %s\n", failed.message)
+			os.Exit(failed.exitStatus())
+		}
 	case o.isVersion:
 		fmt.Printf("vproxy-guest %s (protocol %d)\n", version, protocolVersion)
 	default:
@@ -71,6 +79,12 @@ func isLink(name string) bool {
 // run serves the channel until a signal, or until it fails for good.
 func run(o *options) *failure {
 	log.level, log.isJSON = o.logLevel, o.isJSON
+	if told := os.Getenv("VPROXY_OPTIONS_REFUSED"); isWord(told, "last none") {
+		refusedOptions = told
+	}
+	for _, variable := range []string{"VPROXY_OPTIONS_REFUSED", "NOTIFY_SOCKET"} { // not for commands
+		os.Unsetenv(variable)
+	}
 	refuseHugePages(1)
 	debug.FreeOSMemory() // what was allocated before that
 	sealDescriptors()
@@ -216,7 +230,7 @@ type options struct {
 	logLevel                                                     int
 	isJSON                                                       bool
 	allowsExec, allowsInfo, noInfo, noStorage, isHelp, isVersion bool
-	isInsecure, allowsFreeze                                     bool
+	isInsecure, allowsFreeze, isChecked                          bool
 	announced                                                    []portRange
 }
 
@@ -269,6 +283,7 @@ func (o *options) table() []option {
 		{"log-format", "FORMAT", false, "text or json: how the log is written [default: text]", o.setLogFormat},
 		{"verbose v", "", true, "log every stream and call", level(logDebug)},
 		{"quiet q", "", true, "log only warnings and errors", level(logWarn)},
+		{"print-config", "", false, "check the options and keys, and exit", yes(&o.isChecked)},
 		{"version V", "", true, "show the version", yes(&o.isVersion)},
 		{"help h", "", true, "show this help", yes(&o.isHelp)},
 	}

@@ -61,6 +61,7 @@ async function runProxy({ channels: declared, ...configuration }: Configuration,
   const runtimeDirectory = process.env['XDG_RUNTIME_DIR'] ?? null;
   const isRoot = process.getuid?.() === 0;
   const service = takeServiceEnvironment(process.env, process.pid);
+  machineHistory.refusedOptions = service.refusedOptions;
   const store = await openStore(service, (event) => output.log(event));
   const place = { isRoot, runtimeDirectory };
   const socket = chooseControlSocket(configuration, place, process.pid, service.controlDescriptor);

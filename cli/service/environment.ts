@@ -15,6 +15,8 @@ export interface ServiceEnvironment {
   readonly controlDescriptor: number | null;
   /** Descriptors that an earlier process stored, by name. */
   readonly storedDescriptors: ReadonlyMap<string, number>;
+  /** What is in effect instead of the unit's options; null: those. */
+  readonly refusedOptions: 'last' | 'none' | null;
 }
 
 const VARIABLES = [
@@ -25,6 +27,7 @@ const VARIABLES = [
   'LISTEN_FDS',
   'LISTEN_PID',
   'LISTEN_FDNAMES',
+  'VPROXY_OPTIONS_REFUSED',
 ] as const;
 
 const FIRST_DESCRIPTOR = 3;
@@ -40,6 +43,7 @@ const CONTROL_NAME = 'control';
  * inherit them. Throws `bad-argument` if none of several descriptors is for vproxy.
  */
 export function takeServiceEnvironment(environment: NodeJS.ProcessEnv, pid: number): ServiceEnvironment {
+  const refused = environment['VPROXY_OPTIONS_REFUSED'];
   const { NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID, FDSTORE, LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES } = environment;
   for (const name of VARIABLES) Reflect.deleteProperty(environment, name);
   const isWatched = WATCHDOG_PID === undefined || Number(WATCHDOG_PID) === pid;
@@ -49,6 +53,7 @@ export function takeServiceEnvironment(environment: NodeJS.ProcessEnv, pid: numb
     notifySocket: NOTIFY_SOCKET || null,
     watchdogMs: watchdogMs > 0 ? watchdogMs : null,
     storeSize: Number(FDSTORE ?? 0) || 0,
+    refusedOptions: refused === 'last' || refused === 'none' ? refused : null,
     ...sortDescriptors(count > 0 ? count : 0, LISTEN_FDNAMES ?? ''),
   };
 }

@@ -4,10 +4,12 @@ import { closeSync, fstatSync } from 'node:fs';
 import { constants } from 'node:os';
 import type { Log, LogLevel } from '../../lib/events.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
+import { machineHistory } from '../../lib/services/machine-history.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
 import { systemError } from '../../lib/system/libc.js';
 import type { MessageCalls } from '../../lib/system/unix-messages.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { describeRefused } from '../ui/machine-history.js';
 import { Notifier } from './notifier.js';
 
 /** Changes within this time are sent as one change of the status, in milliseconds. */
@@ -79,7 +81,9 @@ export class ServiceManager {
   }
 
   #status(): string {
-    return formatServiceStatus(this.#options.proxy.listChannels());
+    const status = formatServiceStatus(this.#options.proxy.listChannels());
+    const { refusedOptions } = machineHistory;
+    return refusedOptions === null ? status : `${describeRefused(refusedOptions)}; ${status}`;
   }
 }
 

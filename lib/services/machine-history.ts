@@ -13,6 +13,8 @@ export interface MachineHistory {
   clockBackAtMs: number;
   freezes: number;
   frozenAtMs: number | null;
+  /** What is in effect instead of the options that its service was refused. */
+  refusedOptions: 'last' | 'none' | null;
 }
 
 /** Of the process, as all channels lead to the same machine; handed over to a successor. */
@@ -26,15 +28,17 @@ export const machineHistory: MachineHistory = {
   clockBackAtMs: 0,
   freezes: 0,
   frozenAtMs: null,
+  refusedOptions: null,
 };
 
 export function describeHistory() {
-  const { restoredAtMs, clockSteppedAtMs, clockSteppedByMs, frozenAtMs } = machineHistory;
+  const { restoredAtMs, clockSteppedAtMs, clockSteppedByMs, frozenAtMs, refusedOptions } = machineHistory;
   const moment = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());
   return {
     restoredAt: moment(restoredAtMs),
     clockSteppedAt: moment(clockSteppedAtMs),
     clockSteppedByMs,
     frozenAt: moment(frozenAtMs),
+    refusedOptions,
   };
 }

@@ -62,6 +62,11 @@ export const machineHistorySchema = named('MachineHistory', 'What a process of v
   clockSteppedAt: moment('When it last set the clock'),
   clockSteppedByMs: z.number().nullable().describe('By how much, in milliseconds; or null'),
   frozenAt: moment('When it last froze file systems'),
+  refusedOptions: z
+    .enum(['last', 'none'])
+    .nullable()
+    .exactOptional()
+    .describe('If its service was refused its options: `last`, the last that worked are in effect, or `none`; or null'),
 });
 
 export const machineSchema = named('Machine', 'Facts about a machine', {

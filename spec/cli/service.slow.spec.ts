@@ -42,6 +42,15 @@ const handing = (names: string, descriptors: readonly number[], env: Readonly<Re
   launcher: ['/bin/sh', '-c', 'LISTEN_PID=$$ exec "$@"', 'sh'],
 });
 
+withNotify('the status begins with what is in effect instead of options that were refused', async (t) => {
+  const { path, facts } = await openNotifySocket(t);
+  const env = { ...SYSTEM, NOTIFY_SOCKET: path, VPROXY_OPTIONS_REFUSED: 'none' };
+  const vproxy = spawnVproxy(t, ['-c', `unix-connect:${temporaryFolder(t)}/none.sock`], { env });
+  await eventually(() => facts.length >= 2);
+  t.regex(facts[1] ?? '', /^STATUS=VPROXY_OPTIONS was refused; none are in effect; no session/);
+  await vproxy.stop();
+});
+
 withNotify('it is ready without a peer, reports a session, feeds the watchdog, and announces its end', async (t) => {
   const folder = temporaryFolder(t);
   const { path, facts } = await openNotifySocket(t);

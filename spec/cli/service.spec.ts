@@ -31,13 +31,14 @@ test('the environment is read only for this process, and removed for its childre
     t.deepEqual(copy, { HOME: '/root' });
     return { ...found, stored: [...storedDescriptors] };
   };
-  const nothing = { notifySocket: null, watchdogMs: null, storeSize: 0, controlDescriptor: null, stored: [] };
+  const none = { notifySocket: null, watchdogMs: null, storeSize: 0, controlDescriptor: null, refusedOptions: null };
+  const nothing = { ...none, stored: [] };
   const [one, other] = [storedName('tcp 127.0.0.1:80'), storedName('unix /x 600 -1 -1 1:2')];
   for (const environment of [
     {},
     { NOTIFY_SOCKET: '', WATCHDOG_USEC: '0', LISTEN_FDS: '0', LISTEN_PID: '77' },
     { WATCHDOG_USEC: '9', WATCHDOG_PID: '78', LISTEN_FDS: '1', LISTEN_PID: '78', LISTEN_FDNAMES: one, FDSTORE: 'x' },
-    { WATCHDOG_USEC: 'x', LISTEN_FDS: '1' },
+    { WATCHDOG_USEC: 'x', LISTEN_FDS: '1', VPROXY_OPTIONS_REFUSED: '' },
   ]) {
     t.deepEqual(read(environment), nothing);
   }

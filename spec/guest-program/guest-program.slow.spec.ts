@@ -212,6 +212,24 @@ withGo('commands have input, output, a status, signals and a terminal', async (t
   await eventually(() => !isRunning(Number(line)));
 });
 
+for (const guestOptions of [AS_GUEST, {}]) {
+  const program = guestOptions === AS_GUEST ? 'vproxy-guest' : 'vproxy';
+  withGo(`${program} tells its host that its service was refused its options, and no command`, async (t) => {
+    const env = { ...process.env, VPROXY_OPTIONS_REFUSED: 'last' };
+    const pair = await execPair(t, ['--allow-exec', '--info'], { guestOptions: { ...guestOptions, env } });
+    const { stdout } = await runVproxy(['info'], { env: pair.env });
+    t.regex(stdout, /^options +VPROXY_OPTIONS was refused; the last options that worked are in effect$/m);
+    t.is((await pair.exec(['sh', '-c', 'echo ${VPROXY_OPTIONS_REFUSED-unset}'])).stdout, 'unset\n');
+  });
+}
+
+withGo('vproxy-guest only checks its options with --print-config', async (t) => {
+  const check = (...words: string[]) => runProgram([GUEST, '-c', 'unix-connect:/none', ...words, '--print-config']);
+  t.like(await check('-i', 'ssh:22'), { code: 0, stdout: '', stderr: '' });
+  t.is((await check('-i', 'ssh')).code, 64);
+  t.regex((await check('--key', '/none')).stderr, /^vproxy: error: .*\/none.*\n$/);
+});
+
 withGo('a link named as a storage utility calls an emulator that listens on the host, or dials it', async (t) => {
   const folder = temporaryFolder(t);
   symlinkSync(GUEST, join(folder, 'storcli64'));

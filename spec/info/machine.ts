@@ -70,7 +70,7 @@ test('all facts, from the files of a machine', async (t) => {
     ],
     interfaces: [{ name: 'eth0', mac: '52:54:00:12:34:56', addresses: ['192.0.2.7/24'] }],
     boot: { systemd: null, systemdError: null, failedUnits: [], cloudInit: null, cloudInitError: null },
-    history: { restoredAt: null, clockSteppedAt: null, clockSteppedByMs: null, frozenAt: null },
+    history: { restoredAt: null, clockSteppedAt: null, clockSteppedByMs: null, frozenAt: null, refusedOptions: null },
   });
   // File systems served over a network, or by a program, were not even queried.
   t.deepEqual(asked, ['/', '/srv/my data', '/home']);

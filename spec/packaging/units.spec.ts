@@ -2,7 +2,8 @@
  * The systemd units are valid and confine their services, by the judgement of systemd's own tools; and how a package treats
  * running services, with fake systemctl and vproxy programs.
  */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   existsSync,
@@ -133,15 +134,25 @@ function guestService(t: ExecutionContext, unit: string) {
   const state = join(folder, 'state');
   const [, umask = ''] = /^UMask=(\d+)$/m.exec(unit) ?? [];
   const isRoot = process.geteuid?.() === 0;
-  writeFileSync(program, '#!/bin/sh\ncase "$*" in *--bad*) exit 64 ;; esac\nprintf "[%s]" "$@"\n', { mode: 0o755 });
-  const line = (key: string) => new RegExp(`^${key}=\\+?\\S+/guest-options (.*)$`, 'm').exec(unit)?.[1] ?? '';
-  const run = (key: string, options: readonly string[], env: Readonly<Record<string, string>> = {}) => {
-    const words = line(key)
+  const told = 'echo "$VPROXY_OPTIONS_REFUSED" >&2';
+  const text = `#!/bin/sh\ncase "$*" in *--bad*) exit 64 ;; esac\nprintf "[%s]" "$@"\n${told}\n`;
+  writeFileSync(program, text, { mode: 0o755 });
+  for (const name of ['systemctl', 'systemd-notify'])
+    writeFileSync(join(folder, name), `#!/bin/sh\necho ${name} "$*" >> ${folder}/told\n`, { mode: 0o755 });
+  writeFileSync(join(folder, 'told'), '');
+  chmodSync(join(folder, 'told'), 0o666);
+  /** What the service manager was told last. */
+  const lastTold = () => readFileSync(`${folder}/told`, 'utf8').trimEnd().split('\n').at(-1);
+  const PATH = `${folder}:${process.env['PATH']}`;
+  const line = (key: string, verb = '') =>
+    new RegExp(`^${key}=\\+?\\S+/guest-options (${verb}.*)$`, 'm').exec(unit)?.[1] ?? '';
+  const run = (key: string, options: readonly string[], env: Readonly<Record<string, string>> = {}, verb = '') => {
+    const words = line(key, verb)
       .split(' ')
       .map((word) => (word.startsWith('/usr/bin/') ? program : word))
       .flatMap((word) => (word === '$VPROXY_OPTIONS' ? options : [word.replace(/%i|%I/, 'org.vproxy.0')]));
-    const all = { ...process.env, VPROXY_STATE: state, VPROXY_RUN: join(folder, 'run'), ...env };
-    const user = isRoot && key === 'ExecStart' ? { uid: 65_534, gid: 65_534 } : {};
+    const all = { ...process.env, PATH, VPROXY_STATE: state, VPROXY_RUN: join(folder, 'run'), ...env };
+    const user = isRoot && (key === 'ExecStart' || verb === 'check') ? { uid: 65_534, gid: 65_534 } : {};
     const script = [`umask ${umask}; exec "$@"`, 'sh', join(FOLDER, 'guest-options'), ...words];
     return spawnSync('sh', ['-c', ...script], { encoding: 'utf8', env: all, ...user });
   };
@@ -164,30 +175,33 @@ function guestService(t: ExecutionContext, unit: string) {
     }
     return t.fail('it never runs'), ['', log];
   };
-  return { start, startIn, run, state };
+  return { start, startIn, run, state, lastTold };
 }
 
 for (const path of ['packaging/systemd/vproxy-guest@.service', 'guest/packaging/vproxy-port@.service']) {
   test(`${path}: options that are refused do not shut the door: the last ones that worked are in effect, or none`, (t) => {
     const text = projectText(path);
     t.notRegex(text, /^RestartPreventExitStatus=/m);
-    const { start, run } = guestService(t, text);
+    const { start, run, lastTold } = guestService(t, text);
     const [none, said] = start('--bad');
     t.is(none, '');
     t.regex(said, /VPROXY_OPTIONS was refused, see above; only the channel is served/);
+    t.regex(said, /^none$/m);
+    t.is(lastTold(), 'systemd-notify --status=VPROXY_OPTIONS was refused; only the channel is served');
     const good = ['-i', 'ssh:127.0.0.1:22', '--allow-exec=/bin/a b', '--', ''];
     const words = good.map((word) => `[${word}]`).join('');
-    t.deepEqual(start(...good), [words, '']);
+    t.deepEqual(start(...good), [words, '\n']);
     // Each restart tries the new ones.
     for (let round = 0; round < 2; round += 1) {
       const [last, why] = start('-i', 'x:1', '--bad');
       t.is(last, words);
       t.regex(why, /^<3>vproxy: VPROXY_OPTIONS was refused, .*the last options that worked are in effect/m);
+      t.regex(why, /^last$/m);
     }
-    t.deepEqual(start('-i', 'y:1'), ['[-i][y:1]', '']);
+    t.deepEqual(start('-i', 'y:1'), ['[-i][y:1]', '\n']);
     // Another end than a refusal changes nothing.
     run('ExecStopPost', [], { EXIT_STATUS: '1' });
-    t.deepEqual(start(), ['', '']);
+    t.deepEqual(start(), ['', '\n']);
     t.is(start('--bad')[0], '');
   });
 
@@ -195,7 +209,7 @@ for (const path of ['packaging/systemd/vproxy-guest@.service', 'guest/packaging/
     const { start, startIn, state } = guestService(t, projectText(path));
     // Nobody makes a folder there.
     const readOnly = { VPROXY_STATE: '/proc/vproxy' };
-    t.deepEqual(startIn(readOnly, '-i', 'x:1'), ['[-i][x:1]', '']);
+    t.deepEqual(startIn(readOnly, '-i', 'x:1'), ['[-i][x:1]', '\n']);
     t.is(startIn(readOnly, '--bad')[0], '');
     t.is(start('-i', 'x:1')[0], '[-i][x:1]');
     const [options = ''] = readdirSync(state);
@@ -206,6 +220,35 @@ for (const path of ['packaging/systemd/vproxy-guest@.service', 'guest/packaging/
     rmSync(join(state, `${options}.new`));
     t.is(start('-i', 'y:\n1')[0], '[-i][y:\n1]');
     t.is(start('--bad')[0], '');
+  });
+
+  test(`${path}: a reload refuses wrong options, restarts for others, and else has the files read again`, async (t) => {
+    const text = projectText(path);
+    const { start, run, lastTold } = guestService(t, text);
+    const main = spawn('sleep', ['60']);
+    t.teardown(() => main.kill());
+    const ended = once(main, 'exit');
+    const reload = (...options: string[]) => {
+      const checked = run('ExecReload', options, {}, 'check');
+      if (checked.status !== 0) return checked.status;
+      t.is(checked.stdout, '');
+      t.is(run('ExecReload', options, { MAINPID: String(main.pid) }, 'reload').status, 0);
+      return lastTold();
+    };
+    t.true(text.indexOf('/guest-options check') < text.indexOf('/guest-options reload'));
+    start('-i', 'x:1');
+    t.is(reload('-i', 'x:1', '--bad'), 64);
+    t.is(reload('-i', 'y:1'), 'systemctl --no-block restart %n');
+    // What is in effect are others, though these once worked.
+    start('--bad');
+    t.is(reload('-i', 'x:1'), 'systemctl --no-block restart %n');
+    start('-i', 'x:1');
+    start('--bad');
+    const before = lastTold();
+    start('-i', 'x:1');
+    t.is(main.exitCode ?? main.signalCode, null);
+    t.is(reload('-i', 'x:1'), before);
+    t.deepEqual(await ended, [null, 'SIGHUP']);
   });
 }
 

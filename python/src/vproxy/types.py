@@ -132,6 +132,8 @@ class ChannelChanges(TypedDict):
     changedPolicies: List[str]
     #: Egresses whose rules changed, each as LABEL and its name.
     changedEgress: List[str]
+    #: What else changed without a restart, each as LABEL and keys, announce-ports or forward-ports.
+    changedSettings: List[str]
 
 
 class ReloadAnswer(TypedDict):
@@ -151,6 +153,8 @@ class ReloadAnswer(TypedDict):
     changedPolicies: List[str]
     #: Egresses whose rules changed, each as LABEL and its name.
     changedEgress: List[str]
+    #: What else changed without a restart, each as LABEL and keys, announce-ports or forward-ports.
+    changedSettings: List[str]
     #: Keys of the file whose changes take effect at the next start.
     nextStart: List[str]
 
@@ -456,7 +460,7 @@ class NetworkInterface(TypedDict):
     addresses: List[str]
 
 
-class MachineHistory(TypedDict):
+class _MachineHistory(TypedDict):
     """What a process of vproxy did to its machine."""
 
     #: When it last found its machine restored from a snapshot; ISO 8601, UTC; None if never.
@@ -467,6 +471,13 @@ class MachineHistory(TypedDict):
     clockSteppedByMs: Optional[float]
     #: When it last froze file systems; ISO 8601, UTC; None if never.
     frozenAt: Optional[str]
+
+
+class MachineHistory(_MachineHistory, total=False):
+    """What a process of vproxy did to its machine."""
+
+    #: If its service was refused its options: ``last``, the last that worked are in effect, or ``none``; or None.
+    refusedOptions: Optional[Literal["last", "none"]]
 
 
 class _Machine(TypedDict):
