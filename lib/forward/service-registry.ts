@@ -124,7 +124,7 @@ export class ServiceRegistry {
   serve(stream: SessionStream, session: Session): void {
     const why = this.#gates.get(stream.service)?.admit(stream, session) ?? null;
     if (why !== null) {
-      stream.refuse('denied', 'not allowed');
+      stream.refuse('denied', why.startsWith(TOO_MANY) ? TOO_MANY : 'not allowed');
       this.#options.onDenied(stream, why);
       return;
     }
@@ -172,6 +172,9 @@ export interface ServicePolicy {
   readonly idleTimeoutMs?: number;
 }
 
+/** Tells a peer that it may try again. */
+export const TOO_MANY = 'too many streams';
+
 /** Applies the policy of one service to its streams. */
 export class ServiceGate {
   readonly #policy: ServicePolicy;
@@ -212,7 +215,7 @@ export class ServiceGate {
     const { isAllowed = true, streams, opensPerSecond } = this.#policy;
     if (!isAllowed) return 'the channel may not open this service';
     if (streams !== undefined && this.#countOthers(stream, session) >= streams)
-      return `too many streams (max ${streams}, closing ones included)`;
+      return `${TOO_MANY} (max ${streams}, closing ones included)`;
     if (this.#opens?.take(this.#clock.now()) === false) return `more than ${opensPerSecond} streams a second`;
     this.readmit(stream);
     return null;

@@ -5,7 +5,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { ChannelAddress } from '../channel/address/address.js';
 import { badArgument } from '../errors.js';
 import type { Log } from '../events.js';
-import type { ServiceRegistry } from '../forward/service-registry.js';
+import type { ServicePolicy, ServiceRegistry } from '../forward/service-registry.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
@@ -52,6 +52,8 @@ interface ChannelParts {
 /** What lasts as long as the channel, whatever becomes of its permissions. */
 interface Lasting {
   jobs: JobTable | null;
+  /** The most commands at once, by the rule of the service. */
+  maxCommands: number;
 }
 
 interface OwnService<P> {
@@ -66,11 +68,16 @@ interface OwnService<P> {
   load(permission: P, parts: ChannelParts, lasting: Lasting): Promise<StreamServer>;
 }
 
+const EXEC_NAME = 'exec' satisfies typeof import('./exec/exec-messages.js').EXEC_SERVICE;
+
+/** Streams to list, read and end jobs, besides those of commands. */
+const MORE_STREAMS = 64;
+
 const row = <P>(service: OwnService<P>): OwnService<unknown> => service;
 
 const OWN_SERVICES: readonly OwnService<unknown>[] = [
   row<ExecRules>({
-    name: 'exec' satisfies typeof import('./exec/exec-messages.js').EXEC_SERVICE,
+    name: EXEC_NAME,
     fields: ['exec'],
     flag: '--allow-exec',
     permit: ({ exec = null }) => exec,
@@ -82,7 +89,8 @@ const OWN_SERVICES: readonly OwnService<unknown>[] = [
       ]);
       await warnOfMissing(rules, log);
       lasting.jobs ??= new JobTable(clock);
-      return new ExecRunner({ rules, clock, log, jobs: lasting.jobs, spawnInTerminal, findRecorder });
+      const mostCommands = (): number => lasting.maxCommands;
+      return new ExecRunner({ rules, clock, log, jobs: lasting.jobs, mostCommands, spawnInTerminal, findRecorder });
     },
   }),
   row<CopyPermission>({
@@ -142,7 +150,7 @@ const LOOK_MS = 50;
 
 /** Offers the permitted services. Call `start` once, then `stop` once. */
 export class PermittedServices {
-  readonly #lasting: Lasting = { jobs: null };
+  readonly #lasting: Lasting = { jobs: null, maxCommands: Number.POSITIVE_INFINITY };
   readonly #offers: readonly { readonly row: OwnService<unknown>; readonly service: BuiltInService<unknown> }[];
 
   readonly #parts: ChannelParts;
@@ -164,6 +172,17 @@ export class PermittedServices {
     return () => {
       for (const step of steps) step();
     };
+  }
+
+  /**
+   * Applies the rule of a service, and returns that for its streams. Commands are counted as long as they run, as jobs, and
+   * jobs can be read and ended meanwhile.
+   */
+  applyRule(service: string, policy: ServicePolicy | null): ServicePolicy | null {
+    if (service !== EXEC_NAME) return policy;
+    const { streams } = policy ?? {};
+    this.#lasting.maxCommands = streams ?? Number.POSITIVE_INFINITY;
+    return streams === undefined ? policy : { ...policy, streams: streams + MORE_STREAMS };
   }
 
   /** Loads the code of the offered services. */

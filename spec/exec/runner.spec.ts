@@ -5,7 +5,9 @@ import { readlinkSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import test from 'ava';
+import { EXEC_KIND } from '../../lib/services/exec/exec-messages.js';
 import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
+import { encodeRecord } from '../../lib/util/bytes/records.js';
 import { gatedPipes, statOf, TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { openFiles } from '../helpers/measures.js';
@@ -241,6 +243,24 @@ test('R-EXEC-2: a command that waits starts when another has ended, in the order
   t.is(second?.stdout, '2\nfive');
   t.is((await third?.exit)?.status, 0);
   await runner.idle();
+});
+
+test('a rule may limit commands and jobs at any time, while jobs can be listed and ended', async (t) => {
+  let most = 2;
+  const runner = new TestRunner(t, { mostCommands: () => most });
+  const job = runner.call({ argv: ['sleep', '1000'], detach: {} });
+  const pid = await job.started;
+  most = 1;
+  const { error } = await runner.run({ argv: ['true'] });
+  t.deepEqual(error, { code: 'too-many-streams', message: 'too many commands running (max 1)' });
+  const waiting = ['1', '2'].map(() => runner.call({ argv: ['cat'], wait: true }).started);
+  const { caller } = runner.open();
+  caller.stream.write(encodeRecord(EXEC_KIND.LIST, ''));
+  await eventually(() => caller.said.includes('JOBS'));
+  most = 3;
+  process.kill(pid);
+  await Promise.all(waiting);
+  t.is((await runner.run({ argv: ['true'] })).status, 0);
 });
 
 test('R-EXEC-2: a command that waits takes no input, and none starts after a stop', async (t) => {

@@ -87,7 +87,6 @@ export class ProxyChannel {
     this.#channelLog = new ChannelLog({ label, ...context });
     this.tally = new ChannelTally(() => this.#channelLog.suppressed);
     this.registry = this.#makeRegistry();
-    this.#putGates(Object.keys(options.policies ?? {}));
     this.egresses = this.#makeEgresses(state?.egresses);
     this.forwards = this.#makeForwards();
     this.storage = hasBroker(options) ? this.#makeStorage() : null;
@@ -96,12 +95,9 @@ export class ProxyChannel {
     this.#recordings = new Recordings({ label, clock, log });
     this.#recordings.adopt(options);
     this.programs = this.#makePrograms();
-    this.#permitted = new PermittedServices({
-      registry: this.registry,
-      findRecorder: this.#recordings.find,
-      clock,
-      log,
-    });
+    const { registry } = this;
+    this.#permitted = new PermittedServices({ registry, findRecorder: this.#recordings.find, clock, log });
+    this.#putGates(Object.keys(options.policies ?? {}));
     this.#permitted.prepare(options)();
     this.#peerClock = new PeerClock(address, clock);
     this.sessions = this.#makeSessions(state?.record);
@@ -391,7 +387,8 @@ export class ProxyChannel {
     const { policies = {}, group = null } = this.options;
     for (const service of services) {
       const rule = policies[service];
-      const policy = rule === undefined ? null : resolvePolicy(rule, this.label, group);
+      const own = rule === undefined ? null : resolvePolicy(rule, this.label, group);
+      const policy = this.#permitted.applyRule(service, own);
       this.registry.setGate(service, policy === null ? null : new ServiceGate(policy, this.#context.clock));
     }
   }

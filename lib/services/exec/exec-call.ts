@@ -287,7 +287,8 @@ const isFull = (error: unknown): error is VproxyError =>
 /** An error with a cause means that the system denied access to the control socket. */
 const isRefusal = (error: unknown): boolean =>
   error instanceof VproxyError &&
-  (error.code === 'unknown-service' || (error.code === 'denied' && error.cause === undefined));
+  (error.code === 'unknown-service' ||
+    (error.code === 'denied' && error.cause === undefined && !error.message.includes('too many')));
 
 const denied = (cause: unknown): VproxyError => new VproxyError('command-denied', NOT_ALLOWED, { cause });
 

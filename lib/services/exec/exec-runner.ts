@@ -27,6 +27,8 @@ export interface ExecRunnerOptions {
   readonly jobs?: JobTable;
   /** Limit on commands at once. Default 256. */
   readonly maxCommands?: number;
+  /** A lower limit, which may change at any time. Default: none. */
+  readonly mostCommands?: () => number;
   /** Limit on bytes of STARTs whose commands are not running yet, over all calls. Default 16 MiB. */
   readonly maxStartBytes?: number;
   /** `PATH` and `LANG` of commands, the user of this process, and the account files. Default: this machine. */
@@ -73,8 +75,7 @@ export class ExecRunner {
       turns: new LoopTurns(),
       onOver: (call) => {
         this.#calls.delete(call);
-        const [next] = this.#waiting.keys();
-        if (next !== undefined) this.#settle(next, null);
+        for (const next of this.#waiting.keys()) if (this.#calls.size < this.#maxCommands) this.#settle(next, null);
       },
     };
     // Load now, so that the first command starts fast, and with the koffi that belongs to this version.
@@ -118,9 +119,14 @@ export class ExecRunner {
     this.#host.jobs.clear();
   }
 
+  get #maxCommands(): number {
+    const { maxCommands = MAX_COMMANDS, mostCommands } = this.#options;
+    return Math.min(maxCommands, mostCommands?.() ?? MAX_COMMANDS);
+  }
+
   async #admit(call: ServedCall, waits: boolean): Promise<VproxyError | null> {
     if (this.#isStopped) return stopped();
-    const { maxCommands = MAX_COMMANDS } = this.#options;
+    const maxCommands = this.#maxCommands;
     if (this.#calls.size < maxCommands) {
       this.#calls.add(call);
       return null;
