@@ -112,7 +112,12 @@ export const LOG_EVENTS = {
   'copy-ended': letHappen(['info', 'warn'], ENDED_COPY),
   'copy-refused': audited('warn', ENDED_COPY),
   'copy-started': letHappen('info', COPY),
-  'datagrams-dropped': row('warn', { ...PLACE, sendDropped: 'number', receiveDropped: 'number' }),
+  'datagrams-dropped': row('warn', {
+    ...PLACE,
+    sendDropped: 'number',
+    receiveDropped: 'number',
+    systemDropped: 'number',
+  }),
   draining: row('info', { timeoutMs: 'number' }),
   egress: letHappen('debug', {
     ...OPEN_STREAM,

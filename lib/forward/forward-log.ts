@@ -104,11 +104,13 @@ export class ForwardLog {
   }
 
   /** Messages of flows were dropped. */
-  dropped({ sendDropped, receiveDropped }: DropCounts): void {
-    const out = sendDropped === 0 ? [] : [`${sendDropped} for the peer`];
+  dropped(counts: DropCounts): void {
+    const { sendDropped, receiveDropped, systemDropped } = counts;
+    const bySystem = systemDropped === 0 ? '' : ` (${systemDropped} by the system: its buffer was full)`;
+    const out = sendDropped === 0 ? [] : [`${sendDropped} for the peer${bySystem}`];
     const back = receiveDropped === 0 ? [] : [`${receiveDropped} from the peer`];
     const message = `datagrams dropped at ${this.nameOf()}: ${[...out, ...back].join(', ')}`;
-    this.write(makeEvent('datagrams-dropped', message, this.fields({ sendDropped, receiveDropped })));
+    this.write(makeEvent('datagrams-dropped', message, this.fields(counts)));
   }
 
   opened(stream: KnownStream): void {

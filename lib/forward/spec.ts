@@ -233,6 +233,8 @@ export interface ForwardState {
   /** The current TCP or UDP port, and for UDP the address family. */
   readonly port?: number | null;
   readonly family?: 4 | 6 | null;
+  /** What the system had dropped of the messages to a UDP address. */
+  readonly dropped?: number;
   /** The access of the unix socket that it listens on, in numbers. */
   readonly access?: FileAccess | null;
   /** The indexes of connections that have no stream yet and from which nothing was read. */

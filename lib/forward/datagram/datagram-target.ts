@@ -67,6 +67,7 @@ export class DatagramTarget implements Target {
     this.#connect({
       onMessage: (message) => flow.send(message),
       onError: (error) => this.#failed(flow, error),
+      onDropped: (count) => this.messages.dropBySystem(count),
     }).then(
       (connected) => {
         cancelTimeout();

@@ -14,14 +14,18 @@ interface FlowBookOptions {
 }
 
 /** The number of dropped messages for the peer, and from it. */
-export type DropCounts = Pick<MessageCounts, 'sendDropped' | 'receiveDropped'>;
+export interface DropCounts extends Pick<MessageCounts, 'sendDropped' | 'receiveDropped'> {
+  /** Those of the ones for the peer that the system dropped before they were read. */
+  readonly systemDropped: number;
+}
 
 export class FlowBook implements MessageCounts {
   readonly #options: FlowBookOptions;
   readonly #open = new Roster<DatagramFlow>();
   /** What ended flows carried, and messages dropped without a flow. */
   readonly #past = { sent: 0, sendDropped: 0, received: 0, receiveDropped: 0 };
-  #reported = { sendDropped: 0, receiveDropped: 0 };
+  #systemDropped = 0;
+  #reported: DropCounts = { sendDropped: 0, receiveDropped: 0, systemDropped: 0 };
   #cancelReport: CancelTimer | null = null;
 
   constructor(options: FlowBookOptions) {
@@ -73,6 +77,13 @@ export class FlowBook implements MessageCounts {
     this.handleDropped();
   }
 
+  /** Messages for the peer were dropped by the system. */
+  dropBySystem(count: number): void {
+    this.#past.sendDropped += count;
+    this.#systemDropped += count;
+    this.handleDropped();
+  }
+
   /** A flow has dropped messages. */
   handleDropped(): void {
     this.#cancelReport ??= this.#options.clock.schedule(REPORT_MS, () => this.#report());
@@ -89,11 +100,13 @@ export class FlowBook implements MessageCounts {
   #report(): void {
     this.#cancelReport = null;
     const { sendDropped, receiveDropped } = this;
+    const systemDropped = this.#systemDropped;
     const before = this.#reported;
-    this.#reported = { sendDropped, receiveDropped };
+    this.#reported = { sendDropped, receiveDropped, systemDropped };
     this.#options.onDropped?.({
       sendDropped: sendDropped - before.sendDropped,
       receiveDropped: receiveDropped - before.receiveDropped,
+      systemDropped: systemDropped - before.systemDropped,
     });
   }
 

@@ -105,6 +105,7 @@ export class OutgoingDatagrams implements Forward {
   readonly #events: BoundDatagramsEvents = {
     onMessage: (message, source) => this.#take(message, source),
     onError: (error) => this.#log.failed(`cannot receive: ${describeError(error)}`),
+    onDropped: (count) => this.messages.dropBySystem(count),
   };
 
   #take(message: Buffer, source: DatagramSource): void {
@@ -201,17 +202,18 @@ export class OutgoingDatagrams implements Forward {
       listener: fd === null ? null : keep(fd),
       port: 'port' in this.bound ? this.bound.port : null,
       family: socket?.family ?? null,
+      dropped: socket?.dropped ?? 0,
     };
   }
 
   #succeed({ state, take }: Predecessor): void {
-    const { family = null, isStarted, listener = null, port = null, streamCount } = state;
+    const { dropped = 0, family = null, isStarted, listener = null, port = null, streamCount } = state;
     this.streamCount = streamCount;
     if (port !== null) this.#usePort(port);
     if (!isStarted) return;
     const fd = listener === null ? null : take(listener);
     this.#bindAgain = () =>
-      fd === null ? this.#entrance.bind(this.#events) : this.#entrance.adopt(fd, family, this.#events);
+      fd === null ? this.#entrance.bind(this.#events) : this.#entrance.adopt(fd, family, this.#events, dropped);
   }
 
   async goOn(): Promise<void> {

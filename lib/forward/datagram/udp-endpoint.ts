@@ -21,6 +21,6 @@ export const udpEndpoint: EndpointKind<UdpEndpoint> = {
   },
   datagramEntrance: ({ host, port }) => ({
     bind: (events) => UdpSocket.bind({ host, port }, events),
-    adopt: (fd, family, events) => UdpSocket.adopt(fd, family ?? 4, events),
+    adopt: (fd, family, events, dropped) => UdpSocket.adopt(fd, family ?? 4, events, dropped),
   }),
 };

@@ -10,8 +10,14 @@ export interface DatagramSource {
   answer(message: Buffer, onLost: () => void): void;
 }
 
+/** Common to all events. */
+interface DatagramEvents {
+  /** So many messages were dropped by the system, as the buffer of the socket was full. Default: not looked for. */
+  readonly onDropped?: (count: number) => void;
+}
+
 /** Events of a bound socket. */
-export interface BoundDatagramsEvents {
+export interface BoundDatagramsEvents extends DatagramEvents {
   /** A message, valid until the callee returns. One longer than any that is forwarded is cut, but still too long. */
   readonly onMessage: (message: Buffer, source: DatagramSource) => void;
   /** A later system error. */
@@ -31,6 +37,8 @@ export interface BoundDatagrams extends DatagramSocket {
   /** The port that it is bound to and the family of the address; null for a path. */
   readonly port: number | null;
   readonly family: 4 | 6 | null;
+  /** What the system has dropped since it was bound, as far as it was reported. */
+  readonly dropped?: number;
 }
 
 /** A socket that exchanges messages with a single address. */
@@ -40,7 +48,7 @@ export interface DatagramConnection extends DatagramSocket {
 }
 
 /** Events of a connection. */
-export interface DatagramConnectionEvents {
+export interface DatagramConnectionEvents extends DatagramEvents {
   /** A message, valid until the callee returns. */
   readonly onMessage: (message: Buffer) => void;
   /** A sent message was lost, for the reason that the system gives. */
@@ -51,6 +59,9 @@ export interface DatagramConnectionEvents {
 export interface DatagramEntrance {
   /** Binds a socket. Rejects with `address-…` codes. */
   bind(events: BoundDatagramsEvents): Promise<BoundDatagrams>;
-  /** Takes ownership of a descriptor that an earlier process bound to an address of `family`. Rejects with `address-unavailable`. */
-  adopt(fd: number, family: 4 | 6 | null, events: BoundDatagramsEvents): Promise<BoundDatagrams>;
+  /**
+   * Takes ownership of a descriptor that an earlier process bound to an address of `family`, and for which it reported that
+   * `dropped` messages were. Rejects with `address-unavailable`.
+   */
+  adopt(fd: number, family: 4 | 6 | null, events: BoundDatagramsEvents, dropped: number): Promise<BoundDatagrams>;
 }

@@ -15,6 +15,7 @@ import type {
   DatagramConnection,
   DatagramConnectionEvents,
 } from './datagrams.js';
+import { ReceiveDrops } from './receive-drops.js';
 
 /** Bytes that the system has not taken yet; beyond this, messages are lost. It takes them at once unless its buffer is full. */
 const MAX_UNSENT_BYTES = 262_144;
@@ -40,6 +41,7 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
   /** Sends deferred to another turn, and their bytes. */
   readonly #later: (() => void)[] = [];
   readonly #waiting: Budget;
+  #drops: ReceiveDrops | null = null;
   #isConnected = false;
   #isClosed = false;
 
@@ -57,7 +59,8 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
     socket.on('error', onError);
   }
 
-  static #bound(socket: dgram.Socket, { onMessage, onError }: BoundDatagramsEvents): UdpSocket {
+  static #bound(socket: dgram.Socket, events: BoundDatagramsEvents, dropped = 0): UdpSocket {
+    const { onMessage, onError, onDropped } = events;
     const take = (message: Buffer, { address, port }: UdpSource): void => {
       const name = `${address}:${port}`;
       onMessage(message, {
@@ -67,6 +70,7 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
       });
     };
     const bound = new UdpSocket(socket, new SendTurns(), take, onError);
+    bound.#watchDrops(onDropped, dropped);
     return bound;
   }
 
@@ -89,13 +93,13 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
   }
 
   /** A socket over a bound descriptor, which it owns. Rejects with `address-unavailable` for any other descriptor. */
-  static async adopt(fd: number, family: 4 | 6, events: BoundDatagramsEvents): Promise<UdpSocket> {
+  static async adopt(fd: number, family: 4 | 6, events: BoundDatagramsEvents, dropped = 0): Promise<UdpSocket> {
     try {
       const socket = newSocket(TYPES[family]);
       const listening = settled(socket, 'listening');
       socket.bind({ fd, exclusive: true });
       await listening;
-      return UdpSocket.#bound(socket, events);
+      return UdpSocket.#bound(socket, events, dropped);
     } catch (error) {
       throw new VproxyError('address-unavailable', `cannot take over descriptor ${fd}: ${describeError(error)}`, {
         cause: error,
@@ -110,7 +114,7 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
    */
   static async connect(
     address: HostPort,
-    { onMessage, onError }: DatagramConnectionEvents,
+    { onMessage, onError, onDropped }: DatagramConnectionEvents,
     turns: SendTurns,
   ): Promise<UdpSocket> {
     const { host, type } = await resolve(address.host);
@@ -130,6 +134,7 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
     await connected;
     remote = socket.remoteAddress();
     udp.#isConnected = true;
+    udp.#watchDrops(onDropped);
     return udp;
   }
 
@@ -147,6 +152,18 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
   get descriptor(): number | null {
     const { handle } = (stateOf(this.#socket) ?? {}) as { readonly handle?: { readonly fd?: unknown } | null };
     return typeof handle?.fd === 'number' && handle.fd >= 0 ? handle.fd : null;
+  }
+
+  get dropped(): number {
+    return this.#drops?.count ?? 0;
+  }
+
+  #watchDrops(onDropped: ((count: number) => void) | undefined, count = 0): void {
+    const { descriptor } = this;
+    if (onDropped === undefined || descriptor === null) return;
+    const drops = new ReceiveDrops(descriptor, count, onDropped);
+    this.#drops = drops;
+    this.#socket.on('message', () => drops.touch());
   }
 
   /** Sends a message to the connected address. */
@@ -209,6 +226,7 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#drops?.close();
     this.#socket.removeAllListeners('message');
     // An unhandled 'error' is thrown.
     this.#socket.removeAllListeners('error').on('error', () => undefined);

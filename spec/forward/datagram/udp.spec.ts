@@ -268,6 +268,38 @@ test('messages without a session, or for a service that is not offered, are drop
   t.deepEqual(client.texts, ['arrives']);
 });
 
+test('messages that the system drops, as the buffer of a socket is full, are counted and logged on both sides', async (t) => {
+  const BURST = 3000;
+  const clock = new ManualClock();
+  const target = await UdpProgram.open(t);
+  const { a, b, port } = await setUp(t, target.port, { clock }, { clock });
+  const client = await UdpProgram.open(t);
+  const isCounted = (side: typeof a, count: number): boolean => {
+    const { sent = 0, sendDropped = 0 } = forwardOf(side).datagrams ?? {};
+    return sent + sendDropped === count;
+  };
+  client.send('the first opens the flow', port);
+  const [first] = await target.came(1);
+  const burst = Buffer.alloc(1000);
+  for (const bursts of [1, 2]) {
+    const since = { a: a.events.length, b: b.events.length };
+    // In one turn, in which nobody reads.
+    for (let count = 0; count < BURST; count += 1) client.send(burst, port);
+    for (let count = 0; count < BURST; count += 1) target.send(burst, first?.port ?? 0);
+    await eventually(() => isCounted(a, bursts * BURST + 1), { what: 'every message to the forward' });
+    await eventually(() => isCounted(b, bursts * BURST), { what: 'every answer' });
+    clock.advance(10_000);
+    for (const [side, from] of [
+      [a, since.a],
+      [b, since.b],
+    ] as const) {
+      const { message, fields } = await side.event('datagrams-dropped', from);
+      t.regex(message, /: \d+ for the peer \(\d+ by the system: its buffer was full\)/);
+      t.true(Number(fields['systemDropped']) > 0 && Number(fields['systemDropped']) < BURST, message);
+    }
+  }
+});
+
 test('one service can have streams and datagrams, each with its own forward', async (t) => {
   const server = await localServer(t, echo);
   const { port: target } = await UdpProgram.openEcho(t);
