@@ -55,6 +55,10 @@ BAD_RUNS = [
     ({"stderr": 1}, ValueError),
     ({"encoding": "no-such"}, LookupError),
     ({"input": 5}, TypeError),
+    ({"max_output": -1}, ValueError),
+    ({"max_output": 1.5}, TypeError),
+    ({"max_output": "1"}, TypeError),
+    ({"max_output": math.inf}, TypeError),
 ]
 
 BAD_TERMINALS = [
@@ -76,6 +80,8 @@ BAD_JOBS = [
     ({"tag": "ü" * 33}, ValueError),
     ({"tag": "\udcff"}, ValueError),
     ({"tag": 1}, TypeError),
+    ({"tag": b"x" * 100}, ValueError),
+    ({"tag": pathlib.Path("x" * 100)}, ValueError),
 ]
 
 
@@ -105,6 +111,26 @@ class Arguments(unittest.IsolatedAsyncioTestCase):
             for method in ("run", "popen", "start"):
                 with self.assertRaises(Lost):
                     getattr(self.vm, method)(**{"argv": ["true"], "timeout": math.inf, **given})
+
+    async def test_good_requests_are_sent(self):
+        for work in (
+            lambda vm: vm.start(["true"], tag=b"bytes"),
+            lambda vm: vm.stop_job(b"00000000"),
+            lambda vm: vm.connect("echo", timeout=math.inf),
+            lambda vm: vm.process.ask("GET", "/v1/status", timeout=1e20),
+            lambda vm: vm.run(["true"], timeout=1e20),
+        ):
+            with self.assertRaises(Lost):
+                work(self.vm)
+            with self.assertRaises(Lost):
+                await work(self.others)
+
+    async def test_paths_of_sockets(self):
+        for kind in (Vproxy, aio.Vproxy):
+            self.assertEqual(kind(pathlib.Path(NOWHERE)).path, NOWHERE)
+            for path, error in ((5, TypeError), ("/run/vproxy.sock\0", ValueError)):
+                with self.assertRaises(error):
+                    kind(path)
 
     async def test_no_time_is_left(self):
         for timeout in (0, -1):

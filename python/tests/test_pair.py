@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import hashlib
+import math
 import os
 import pathlib
 import queue
@@ -47,6 +48,31 @@ def eventually(condition):
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)
     return condition()
+
+
+@contextlib.contextmanager
+def forked(work=lambda: None):
+    """A process that does ``work``, and stays until the end of the block."""
+    stay, end = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # since Python 3.12: of a fork beside threads
+        pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.close(end)
+            work()
+            os.read(stay, 1)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(stay)
+    try:
+        yield
+    finally:
+        os.close(end)
+        if os.waitpid(pid, 0)[1] != 0:
+            raise AssertionError("the forked process failed")
 
 
 class Commands(unittest.TestCase):
@@ -169,6 +195,51 @@ class Commands(unittest.TestCase):
             self.assertEqual(process.communicate(BIG), (b"", b""))
         with self.vm.popen(["no-such-program"]) as process, self.assertRaises(CommandNotFound):
             process.communicate()
+
+    def test_communicate_may_be_called_again_after_wrong_input(self):
+        with self.vm.popen(["cat"], text=True) as process:
+            for wrong, kind in ((5, TypeError), ("\udcff", ValueError)):
+                with self.assertRaises(kind):
+                    process.communicate(wrong)
+            self.assertEqual(process.communicate("in", timeout=math.inf), ("in", ""))
+            self.assertEqual(process.wait(math.inf), 0)
+
+    def test_a_forked_process_ends_no_command(self):
+        process = self.vm.popen(["sh", "-c", "read line; echo $line; exit 7"])
+
+        def work():
+            with contextlib.suppress(KeyError), process:
+                raise KeyError
+            with self.assertRaises(Lost):
+                process.wait()
+            warnings.simplefilter("error")
+            process.__del__()
+
+        with forked(work):
+            pass
+        self.assertEqual((process.communicate(b"line\n"), process.returncode), ((b"line\n", b""), 7))
+
+    def test_a_forked_process_keeps_no_command(self):
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+            os.mkfifo(f"{folder}/go")
+            script = f"echo $$ >{folder}/new; mv {folder}/new {folder}/pid; read line <{folder}/go; exec yes"
+            failures = []
+
+            def work():
+                try:
+                    self.vm.run(["sh", "-c", script], max_output=1000)
+                except OutputLimitExceeded as error:
+                    failures.append(error)
+
+            thread = threading.Thread(target=work)
+            thread.start()
+            self.assertTrue(eventually(lambda: os.path.exists(f"{folder}/pid")))
+            stack.enter_context(forked())
+            pathlib.Path(f"{folder}/go").write_text("\n", encoding="ascii")
+            thread.join()
+            self.assertEqual(len(failures), 1)
+            pid = int(pathlib.Path(f"{folder}/pid").read_text(encoding="ascii"))
+            self.assertTrue(eventually(lambda: not is_running(pid)))
 
     def test_kill_after(self):
         script = "trap '' TERM; echo begun; while :; do sleep 0.1; done"
@@ -455,6 +526,19 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
             await asyncio.sleep(0.01)
         self.assertTrue(eventually(lambda: not is_running(pid)))
         self.assertLessEqual(descriptors(), before)
+
+    async def test_a_forked_process_keeps_no_command(self):
+        with tempfile.TemporaryDirectory() as folder:
+            script = f"echo $$ >{folder}/new; mv {folder}/new {folder}/pid; exec sleep 1000"
+            task = asyncio.ensure_future(aio.Vproxy().channel().run(["sh", "-c", script]))
+            while not os.path.exists(f"{folder}/pid"):
+                await asyncio.sleep(0.01)
+            with forked():
+                task.cancel()
+                await asyncio.wait({task})
+                pid = int(pathlib.Path(f"{folder}/pid").read_text(encoding="ascii"))
+                while is_running(pid):
+                    await asyncio.sleep(0.01)
 
     async def test_many_commands_of_one_machine_do_not_stop_the_others(self):
         process = aio.Vproxy()

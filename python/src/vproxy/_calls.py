@@ -54,11 +54,36 @@ class Connection(Protocol):
 
     def close(self) -> None: ...
 
+    def hang_up(self) -> None:
+        """Ends the connection, whose descriptor remains."""
+
+    def is_own(self) -> bool: ...
+
+
+class Owned:
+    """
+    The part of a Connection that knows the processes which this one forks: they have copies, which end nothing, and keep
+    nothing open that is closed here.
+    """
+
+    socket: socket.socket
+
+    def __init__(self) -> None:
+        self._owner = os.getpid()
+
+    def is_own(self) -> bool:
+        return self._owner == os.getpid()
+
+    def hang_up(self) -> None:
+        if self.is_own():
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+
 
 class Vproxy:
     """A vproxy process of this machine; see vproxy.Vproxy."""
 
-    def __init__(self, path: str | None = None, *, name: str | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, name: str | None = None) -> None:
         self.path = choose_socket(path, name)
 
     def __repr__(self) -> str:
@@ -198,6 +223,8 @@ class Channel:
         """
         form, is_merged = core.as_text(text, encoding, errors), core.is_merged(stderr)
         data = form.encoded(input)
+        if max_output is not None:
+            core.whole(max_output, "max_output", 0, core.MAX_INTEGER)
         end = core.deadline(timeout)
         asked = core.command(argv, cwd=cwd, env=env, user=user, has_input=len(data) > 0, kill_after=kill_after)
         if not asked["argv"]:
@@ -592,6 +619,10 @@ class Running:
 
     def _send(self, record: bytes) -> None:
         self._call.write(record)
+
+    def _check_own(self) -> None:
+        if not self._call.connection.is_own():
+            raise Lost("exec-unavailable", "the command belongs to the process that this one was forked from")
 
     def _result(self, error: BaseException | None) -> int:
         """The return code, once it has ended; raises what it met."""

@@ -45,6 +45,9 @@ GRACE_S = 10.0
 #: How long a request for the reason of an end may take, in seconds.
 REASON_S = 2.0
 
+#: A longer timeout is none: clocks of the system cannot count it.
+FOREVER_S = 1e9
+
 # Arguments: what is wrong with them is said before anything is sent.
 
 
@@ -84,7 +87,7 @@ def deadline(seconds: float | None) -> float | None:
     """When ``seconds`` are over; None: never. Raises TypeError, and ValueError for what is not a number."""
     if seconds is not None and math.isnan(seconds):
         raise ValueError("a timeout is not a number")
-    return None if seconds is None or seconds == math.inf else time.monotonic() + seconds
+    return None if seconds is None or seconds > FOREVER_S else time.monotonic() + seconds
 
 
 def left(end: float | None) -> float | None:
@@ -98,7 +101,7 @@ def to_json(value: object) -> bytes:
 
 
 _MAX_MILLISECONDS = (1 << 31) - 1
-_MAX_INTEGER = (1 << 53) - 1
+MAX_INTEGER = (1 << 53) - 1
 
 # Requests to the control socket (docs/control.md).
 
@@ -283,9 +286,10 @@ def _variable(name: Word, value: Word) -> tuple[str, str]:
 
 def detachment(tag: str | None, keep: int | None) -> Json:
     """How ``start`` starts a job."""
-    if tag is not None and len(word(tag, "tag").encode()) > _MAX_TAG_BYTES:
-        raise ValueError(f"tag too long: {len(tag.encode())} bytes (max {_MAX_TAG_BYTES})")
-    return {"tag": tag, "keepBytes": None if keep is None else whole(keep, "keep", 0, _MAX_KEEP_BYTES)}
+    text = None if tag is None else word(tag, "tag")
+    if text is not None and len(text.encode()) > _MAX_TAG_BYTES:
+        raise ValueError(f"tag too long: {len(text.encode())} bytes (max {_MAX_TAG_BYTES})")
+    return {"tag": text, "keepBytes": None if keep is None else whole(keep, "keep", 0, _MAX_KEEP_BYTES)}
 
 
 class End(NamedTuple):
@@ -336,7 +340,7 @@ class ExecCall:
     @staticmethod
     def resize(columns: int, rows: int) -> bytes:
         """Nothing for a size below 1, which a window has while it is hidden."""
-        if min(whole(columns, "columns", -_MAX_INTEGER, 65_535), whole(rows, "rows", -_MAX_INTEGER, 65_535)) < 1:
+        if min(whole(columns, "columns", -MAX_INTEGER, 65_535), whole(rows, "rows", -MAX_INTEGER, 65_535)) < 1:
             return b""
         return _record(_RESIZE, struct.pack(">HH", columns, rows))
 
@@ -397,9 +401,9 @@ def job_request(kind: int, **fields: object) -> bytes:
     """A LIST, ATTACH or STOP. Raises TypeError and ValueError."""
     if not fields:
         return _record(kind, b"")
-    word(fields["id"], "the id of a job")  # type: ignore[arg-type]
+    fields["id"] = word(fields["id"], "the id of a job")  # type: ignore[arg-type]
     for name in fields.keys() - {"id"}:
-        whole(fields[name], name, 0, _MAX_INTEGER)  # type: ignore[arg-type]
+        whole(fields[name], name, 0, MAX_INTEGER)  # type: ignore[arg-type]
     return _asking(kind, fields, _MAX_JOB_REQUEST_BYTES)
 
 

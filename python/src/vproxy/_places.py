@@ -29,18 +29,21 @@ def control_sockets() -> list[str]:
     return [f"{folder}/{name}" for name in names if name.endswith(".sock") and name not in _NO_CONTROL_SOCKETS]
 
 
-def choose_socket(path: str | None, name: str | None) -> str:
+def choose_socket(path: str | os.PathLike[str] | None, name: str | None) -> str:
     """
     Returns the path of a control socket, as the commands of vproxy choose it: the given one, that of the process
-    ``name``, that of $VPROXY_SOCKET, or the only one. Raises Lost.
+    ``name``, that of $VPROXY_SOCKET, or the only one. Raises Lost, TypeError and ValueError.
     """
-    if path is None and name is not None:
-        path = f"{control_folder() or '/run/vproxy'}/{name}.sock"
+    given = None if path is None else os.fsdecode(path)
+    if given is None and name is not None:
+        given = f"{control_folder() or '/run/vproxy'}/{name}.sock"
     # Options may follow the path in $VPROXY_CONTROL, and a comma in it is doubled.
     [control, *_] = re.findall("^(?:[^,]|,,)*", os.environ.get("VPROXY_CONTROL", ""))
-    path = path or os.environ.get("VPROXY_SOCKET") or control.replace(",,", ",")
-    if path:
-        return path
+    given = given or os.environ.get("VPROXY_SOCKET") or control.replace(",,", ",")
+    if "\0" in given:
+        raise ValueError(f"the path of a control socket has a NUL: {given!r}")
+    if given:
+        return given
     paths = control_sockets()
     if len(paths) == 1:
         return paths[0]

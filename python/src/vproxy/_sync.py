@@ -43,7 +43,7 @@ class Vproxy:
     $VPROXY_SOCKET, or the only one. Opens a connection for each call, so that there is nothing to close.
     """
 
-    def __init__(self, path: str | None = None, *, name: str | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, name: str | None = None) -> None:
         self._calls = _Blocking(path, name=name)
         self.path = self._calls.path
 
@@ -155,13 +155,15 @@ class Popen(_calls.Running):
             with suppress(OSError):
                 if file is not None:
                     file.close()
+        if not self._call.connection.is_own():
+            return
         self._work.ended.wait()
         if kind is None and not self._is_told:
             self.wait()
 
     def __del__(self) -> None:
         work = self.__dict__.get("_work")
-        if work is not None and not work.ended.is_set():
+        if work is not None and self._call.connection.is_own() and not work.ended.is_set():
             warnings.warn(f"the command {self.args} was forgotten while it ran, and is ended", ResourceWarning, source=self)
             work.abandon()
 
@@ -174,7 +176,8 @@ class Popen(_calls.Running):
         Waits for its end, and for its output to be read or closed. Raises subprocess.TimeoutExpired, Refused if it could
         not be run, and Lost if its result will never be known.
         """
-        if not self._work.ended.wait(timeout):
+        self._check_own()
+        if not self._work.ended.wait(core.left(core.deadline(timeout))):
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
         for file in (self.stdin, self.stdout, self.stderr):
             vars(file or self).pop("process", None)
@@ -185,14 +188,15 @@ class Popen(_calls.Running):
         Sends input, reads all output, and waits. Raises as wait; after subprocess.TimeoutExpired, which has the output so far,
         call it again.
         """
-        end = core.deadline(timeout)
+        self._check_own()
+        end, data = core.deadline(timeout), self._form.encoded(input)
         outputs = [file for file in (self.stdout, self.stderr) if file is not None]
         if not self._readers:
             collected = [bytearray() for _ in outputs]
             works = [(_collect, file, kept) for file, kept in zip(outputs, collected)]
             threads = [threading.Thread(target=work, args=args, daemon=True) for work, *args in works]
             self._readers = dict(zip(threads, collected))
-            threads.append(threading.Thread(target=_feed, args=(self.stdin, self._form.encoded(input)), daemon=True))
+            threads.append(threading.Thread(target=_feed, args=(self.stdin, data), daemon=True))
             for thread in threads:
                 thread.start()
         for thread in self._readers:
@@ -225,8 +229,7 @@ class _Work:
 
     def abandon(self) -> None:
         """Ends the command, and the threads."""
-        with suppress(OSError):
-            self._call.connection.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]
+        self._call.connection.hang_up()
 
     def send(self, record: bytes) -> None:
         with self._changed:
@@ -356,13 +359,14 @@ class _Blocking(_calls.Vproxy):
         return child.returncode
 
 
-class _Connection:
+class _Connection(_calls.Owned):
     def __init__(self, connected: socket.socket) -> None:
+        super().__init__()
         self.socket = connected
         self.set_timeout(None)
 
     def set_timeout(self, seconds: float | None) -> None:
-        self.socket.settimeout(None if seconds is None else max(seconds, 0.001))
+        self.socket.settimeout(None if seconds is None or seconds > core.FOREVER_S else max(seconds, 0.001))
 
     def write(self, data: bytes) -> None:
         _timed(self.socket.sendall, data)
@@ -385,6 +389,7 @@ class _Connection:
         return data
 
     def close(self) -> None:
+        self.hang_up()
         self.socket.close()
 
 

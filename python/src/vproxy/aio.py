@@ -56,7 +56,7 @@ class Vproxy(_calls.Vproxy):
                 machines.pop(label, None)
 
     async def _joined(self, connected: socket.socket) -> _calls.Connection:
-        return _Connection(*await asyncio.open_unix_connection(sock=connected, limit=_HELD_BYTES))
+        return _Connection(connected, *await asyncio.open_unix_connection(sock=connected, limit=_HELD_BYTES))
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -234,7 +234,7 @@ class Process(_calls.Running):
 
     def __del__(self) -> None:
         work = self.__dict__.get("_work")
-        if work is None or work.task.done() or work.loop.is_closed():
+        if work is None or not work.call.connection.is_own() or work.task.done() or work.loop.is_closed():
             return
         warnings.warn(f"the command {self.args} was forgotten while it ran, and is ended", ResourceWarning, source=self)
         work.loop.call_soon_threadsafe(work.abandon)
@@ -321,8 +321,10 @@ class _Work:
         self.changed.set()
 
 
-class _Connection:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+class _Connection(_calls.Owned):
+    def __init__(self, connected: socket.socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__()
+        self.socket = connected
         self.reader = reader
         self.writer = writer
         self._timeout: float | None = None
@@ -370,4 +372,5 @@ class _Connection:
         self.close()
 
     def close(self) -> None:
+        self.hang_up()
         self.writer.transport.abort()
