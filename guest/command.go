@@ -203,6 +203,9 @@ func findFolder(cwd, home string) (string, *failure) {
 
 // findProgram finds a program as execvp(3) does.
 func findProgram(name, cwd, path string) (string, *failure) {
+	if name == "" { // not the folders themselves
+		return "", failf("command-not-found", "'': command not found")
+	}
 	folders := strings.Split(path, ":")
 	if strings.Contains(name, "/") {
 		folders = []string{""}
@@ -214,7 +217,7 @@ func findProgram(name, cwd, path string) (string, *failure) {
 			file = filepath.Join(cwd, file)
 		}
 		_, err := exec.LookPath(file)
-		if err == nil && name != "" {
+		if err == nil {
 			// A hung file system blocks here: between fork and exec, it would block the whole process.
 			if opened, err := os.OpenFile(file, syscall.O_NONBLOCK, 0); err == nil {
 				opened.Read(make([]byte, 1))

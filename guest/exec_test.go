@@ -72,6 +72,14 @@ func TestAllowed(t *testing.T) {
 	}
 }
 
+func TestFindProgram(t *testing.T) {
+	for name, code := range map[string]string{"": "command-not-found", "no-such-program": "command-not-found", "/": "command-failed", "sh": ""} {
+		if _, failed := findProgram(name, "/", "/usr/bin:/bin"); (failed == nil) != (code == "") || failed != nil && failed.code != code {
+			t.Errorf("%q: %v, want %q", name, failed, code)
+		}
+	}
+}
+
 // TestNumber: the number of a process that has exited is its own until its call is over; then no signal is sent to it.
 func TestNumber(t *testing.T) {
 	_, host := newTestExec(t)
