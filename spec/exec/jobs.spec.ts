@@ -462,6 +462,11 @@ test('R-JOBS-5: a reader that ends its direction is detached, and a job goes on 
   await eventually(() => caller.stdout === 'begun\n');
   caller.stream.end();
   await t.throwsAsync(caller.exit, { message: 'the stream ended without EXIT' });
+  const deaf = await start(runner, 'trap "" TERM; while :; do sleep 0.05; done');
+  const { caller: stopper } = runner.open();
+  stopper.stream.end(encodeRecord(EXEC_KIND.STOP, JSON.stringify({ id: deaf.id, killAfterMs: 1e9 })));
+  await t.throwsAsync(stopper.exit, { message: 'the stream ended without EXIT' });
+  t.true(isRunning(deaf.pid));
   const reset = open(runner);
   reset.on('error', () => undefined).write(encodeRecord(EXEC_KIND.ATTACH, JSON.stringify({ id })));
   await once(reset, 'data');

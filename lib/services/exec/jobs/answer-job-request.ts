@@ -31,6 +31,8 @@ export function answerJobRequest(stream: Duplex, host: JobHost, kind: number, pa
   }
   const { id, from = 0, tail, killAfterMs } = decodeJobRequest(payload, kind === EXEC_KIND.STOP ? 'STOP' : 'ATTACH');
   const job = jobs.find(id);
+  // The caller's end detaches it.
+  stream.once('end', () => stream.end());
   if (job === undefined) {
     stream.end(encodeFailure(new VproxyError('not-found', `no job "${escapeText(id, 64)}"`)));
   } else if (kind === EXEC_KIND.STOP) {
@@ -39,8 +41,7 @@ export function answerJobRequest(stream: Duplex, host: JobHost, kind: number, pa
   } else {
     const { byteCount, keptFrom } = job.kept;
     const first = Math.max(keptFrom, tail === undefined ? from : byteCount - tail);
-    // The caller's end detaches it.
-    stream.once('end', () => stream.end()).write(encodeJson(EXEC_KIND.FROM, { from: first }));
+    stream.write(encodeJson(EXEC_KIND.FROM, { from: first }));
     sendOutput(stream, job, first, host);
   }
 }
