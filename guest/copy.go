@@ -205,7 +205,7 @@ func (c *copyCall) expect(kind byte, what string) (o object, err error) {
 		err = failf("protocol-error", "copy: %s has too many values", what)
 	}
 	if err == nil {
-		o, err = parseObject(payload, "copy: "+what), c.keep(2*len(payload))
+		o, err = parseNames(payload, "copy: "+what), c.keep(2*len(payload))
 	}
 	return o, err
 }

@@ -129,7 +129,7 @@ func (c *copyCall) readStaged() (map[string]staged, error) {
 		} else if kind != copyStaged || isLargeJSON(payload) {
 			return nil, failf("protocol-error", "copy: unexpected record of kind %d before READY", kind)
 		}
-		o := parseObject(payload, "copy: STAGED")
+		o := parseNames(payload, "copy: STAGED")
 		for _, each := range required[[]any](o, "files") {
 			facts, _ := each.([]any)
 			facts = append(facts, nil, nil, nil)

@@ -82,6 +82,17 @@ func TestLength(t *testing.T) {
 	}
 }
 
+// TestNames: a message whose texts would be changed is refused, since they name files.
+func TestNames(t *testing.T) {
+	for _, name := range []string{`\ud800`, `\udc00\ud800`, "\xff"} {
+		message := record(copyStart, []byte(`{"direction":"put","target":"/`+name+`"}`))
+		c := &copyCall{service: &copyService{}, in: bufio.NewReader(bytes.NewReader(message))}
+		if o, err := c.expect(copyStart, "START"); err != nil || *o.failed == nil || (*o.failed).code != "protocol-error" {
+			t.Error(name, err)
+		}
+	}
+}
+
 // TestConfined: a path that had no links when it was checked is not followed through one that was made then.
 func TestConfined(t *testing.T) {
 	path := t.TempDir()

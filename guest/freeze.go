@@ -56,7 +56,7 @@ func (s *freezeService) serve(st *stream) {
 	late := time.AfterFunc(freezeIdleTime, func() { st.Reset("stalled", "freeze: no request for 10 s") })
 	kind, payload, err := readRecord(st, func(byte) int { return maxFreezeBytes })
 	late.Stop()
-	o := parseObject(payload, "freeze: the request")
+	o := parseNames(payload, "freeze: the request")
 	o.number("version", 1, 1)
 	forMs, paths := o.integer("forMs", minFreezeMs, maxFreezeMs), o.texts("paths", func(path string) bool {
 		return filepath.IsAbs(path) && isPlain(path) && len(path) <= maxCopyPath

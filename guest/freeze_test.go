@@ -109,18 +109,20 @@ func TestFreezeRequests(t *testing.T) {
 	machine.services["freeze"] = s.serve
 	const gone = "/nonexistent"
 	for name, request := range map[string][]byte{
-		"kind":       record(freezeFrozen, encode(fields{"version": 1, "paths": []string{gone}, "forMs": 1000})),
-		"version":    record(freezeFreeze, encode(fields{"version": 2, "paths": []string{gone}, "forMs": 1000})),
-		"no paths":   record(freezeFreeze, encode(fields{"version": 1, "forMs": 1000})),
-		"relative":   freezeOf(1000, "nonexistent"),
-		"NUL":        freezeOf(1000, gone+"\x00"),
-		"long":       freezeOf(1000, "/"+strings.Repeat("x", 4096)),
-		"65 paths":   freezeOf(1000, strings.Fields(strings.Repeat(gone+" ", 65))...),
-		"short time": freezeOf(999, gone),
-		"long time":  freezeOf(60_001, gone),
-		"fraction":   record(freezeFreeze, []byte(`{"version":1,"paths":["/nonexistent"],"forMs":1000.5}`)),
-		"not JSON":   record(freezeFreeze, []byte(`{"version":1,"paths":["/nonexistent"],"forMs":1000}}`)),
-		"too large":  {freezeFreeze, 0, 1, 0, 1},
+		"kind":        record(freezeFrozen, encode(fields{"version": 1, "paths": []string{gone}, "forMs": 1000})),
+		"version":     record(freezeFreeze, encode(fields{"version": 2, "paths": []string{gone}, "forMs": 1000})),
+		"no paths":    record(freezeFreeze, encode(fields{"version": 1, "forMs": 1000})),
+		"relative":    freezeOf(1000, "nonexistent"),
+		"NUL":         freezeOf(1000, gone+"\x00"),
+		"long":        freezeOf(1000, "/"+strings.Repeat("x", 4096)),
+		"65 paths":    freezeOf(1000, strings.Fields(strings.Repeat(gone+" ", 65))...),
+		"short time":  freezeOf(999, gone),
+		"long time":   freezeOf(60_001, gone),
+		"fraction":    record(freezeFreeze, []byte(`{"version":1,"paths":["/nonexistent"],"forMs":1000.5}`)),
+		"half a pair": record(freezeFreeze, []byte(`{"version":1,"paths":["/\ud800"],"forMs":1000}`)),
+		"not UTF-8":   record(freezeFreeze, []byte("{\"version\":1,\"paths\":[\"/\xff\"],\"forMs\":1000}")),
+		"not JSON":    record(freezeFreeze, []byte(`{"version":1,"paths":["/nonexistent"],"forMs":1000}}`)),
+		"too large":   {freezeFreeze, 0, 1, 0, 1},
 	} {
 		st := freezeStream(t, host, request)
 		if st.waitEnd(); st.reason == nil || st.reason.code != "protocol-error" {

@@ -41,6 +41,15 @@ func parseRequest(payload []byte, what string) requestObject {
 	return requestObject{o, ""}
 }
 
+// parseNames parses a JSON object whose texts name files: it refuses those that Go would change.
+func parseNames(payload []byte, what string) object {
+	o := parseObject(payload, what)
+	if *o.failed == nil && hasHalfPair(payload) {
+		*o.failed = failf("protocol-error", "%s has half a surrogate pair", what)
+	}
+	return o
+}
+
 // hasHalfPair reports whether a text in JSON has an escaped half of a surrogate pair without the other, which Go would replace.
 func hasHalfPair(text []byte) bool {
 	isHigh := false // right before

@@ -117,6 +117,7 @@ for (const [what, bytes] of [
   ['a request that lasts too long', encodeFreezeRecord(FREEZE_KIND.FREEZE, { paths: [], forMs: 60_001 })],
   ['a request with a relative path', encodeFreezeRecord(FREEZE_KIND.FREEZE, { paths: ['srv'], forMs: 1000 })],
   ['too many paths', encodeFreezeRecord(FREEZE_KIND.FREEZE, { paths: Array<string>(65).fill('/'), forMs: 1000 })],
+  ['half a surrogate pair', encodeRecord(FREEZE_KIND.FREEZE, '{"version":1,"paths":["/\\ud800"],"forMs":1000}')],
   ['another version', encodeRecord(FREEZE_KIND.FREEZE, '{"version":2,"paths":[],"forMs":1000}')],
   ['a record that is too long', encodeRecordHeader(FREEZE_KIND.FREEZE, 65_537)],
 ] as const) {

@@ -1,6 +1,6 @@
 /** The records on a stream of the service `freeze` (R-FREEZE-1 to 4). */
 import { protocolError } from '../../errors.js';
-import { decodeJsonRecord, encodeRecord } from '../../util/bytes/records.js';
+import { decodeJsonRecord, decodeJsonRequest, encodeRecord } from '../../util/bytes/records.js';
 
 export const FREEZE_SERVICE = 'freeze';
 
@@ -52,7 +52,7 @@ export const encodeFreezeRecord = (kind: number, fields: object): Buffer =>
 
 /** Throws `protocol-error`, as the others do. */
 export function decodeFreeze(payload: Buffer): FreezeRequest {
-  const { paths, forMs } = decodeVersion(payload);
+  const { paths, forMs } = decodeVersion(payload, decodeJsonRequest);
   const isTime =
     Number.isSafeInteger(forMs) && Number(forMs) >= FREEZE_RANGE_MS.min && Number(forMs) <= FREEZE_RANGE_MS.max;
   if (isTime && arePaths(paths)) return { paths, forMs: Number(forMs) };
@@ -89,8 +89,8 @@ const arePaths = (value: unknown): value is string[] =>
       Buffer.byteLength(path) <= MAX_PATH_LENGTH,
   );
 
-function decodeVersion(payload: Buffer): Record<string, unknown> {
-  const record = decodeJsonRecord(payload, 'freeze: the record');
+function decodeVersion(payload: Buffer, decode: typeof decodeJsonRequest = decodeJsonRecord): Record<string, unknown> {
+  const record = decode(payload, 'freeze: the record', 'protocol-error');
   if (record['version'] === FREEZE_VERSION) return record;
   throw protocolError(`freeze: the record has an unsupported version (supported: ${FREEZE_VERSION})`);
 }
