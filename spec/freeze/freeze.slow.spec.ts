@@ -144,6 +144,8 @@ for (const [name, guestOptions] of [
       'default/told:exec:cat /proc/self/status',
       '-c',
       `other=exec:${report}/channel; cat > /dev/null`,
+      '--control',
+      join(folder, 'guest.sock'),
     ];
     const hostPath = join(folder, 'c');
     const pair = new ProcessPair(t, {
@@ -166,6 +168,13 @@ for (const [name, guestOptions] of [
     if (name === 'vproxy') told.push((await pair.script('$VPROXY connect told < /dev/null')).stdout);
     const files = ['hook', ...(name === 'vproxy' ? ['channel'] : [])];
     for (const file of files) told.push(readFileSync(join(reports, file), 'utf8'));
+    if (name === 'vproxy') {
+      // A successor has the same ones, and keeps them as well.
+      await upgrade(t, join(folder, 'guest.sock'));
+      const again = await call(pair, 'freeze', outer, '--', 'true');
+      t.is(again.code, 0, again.stderr);
+      told.push((await pair.exec(['-n', '--', ...status])).stdout, readFileSync(join(reports, 'hook'), 'utf8'));
+    }
     for (const text of told) t.deepEqual(text.match(/^Cap(?:Inh|Prm|Eff|Amb):\s*0+\s*$/gm)?.length, 4, text);
     t.deepEqual(
       pair.guest.lines.filter((line) => /warn|error/.test(line)),
