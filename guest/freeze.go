@@ -158,8 +158,12 @@ func hold(ctx context.Context, mounts []mount, most time.Duration, ready func())
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
-		<-ctx.Done()
-		input.Close()
+		select {
+		case <-ctx.Done():
+			input.Close()
+		case <-time.After(most):
+		}
+		command.Process.Signal(syscall.SIGCONT) // it may have been stopped
 	}()
 	frozen, word, rest := 0, "", ""
 	for lines := bufio.NewScanner(output); lines.Scan(); {

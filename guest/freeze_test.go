@@ -303,6 +303,19 @@ func TestFreeze(t *testing.T) {
 		end(signal.String())
 	}
 
+	for _, cause := range []string{"asked", "time"} { // though what froze them is stopped
+		held, writer := begin(1500)
+		syscall.Kill(freezers()[0], syscall.SIGSTOP)
+		if cause == "asked" {
+			held.CloseWrite()
+		}
+		mustEnd(t, writer, 3*time.Second)
+		if told := expect(t, held, freezeThawed, "cause"); told != cause {
+			t.Error(told)
+		}
+		end("stopped, " + cause)
+	}
+
 	// Another program has frozen one of them, which stays frozen; the first one is thawed.
 	others := opened(t, other)
 	defer closeMounts(others)
