@@ -182,7 +182,7 @@ for (const [name, guestOptions] of [
     );
   });
 
-  withLoop(`${name}: thaws when it is killed, and when what holds it is killed`, async (t) => {
+  withLoop(`${name}: thaws when it is killed, and when what holds it is killed or stopped`, async (t) => {
     const [outer, inner] = mountTwo(t);
     const [file, large] = [join(temporaryFolder(t), 'file'), Buffer.alloc(8 << 20, 'x')];
     writeFileSync(file, large);
@@ -197,6 +197,13 @@ for (const [name, guestOptions] of [
         (pair: ProcessPair) => {
           pair.guest.kill('SIGKILL');
           pkill('TERM', outer);
+        },
+      ],
+      [
+        false,
+        (pair: ProcessPair) => {
+          pkill('STOP', outer);
+          void call(pair, 'thaw');
         },
       ],
     ] as const) {

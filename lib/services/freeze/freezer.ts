@@ -11,9 +11,12 @@ import { VproxyError } from '../../errors.js';
 import { withCapabilities } from '../../system/capabilities.js';
 import { readText } from '../../system/files/optional-files.js';
 import type { Mount } from '../../system/mounts.js';
+import { listPids, statOf } from '../../system/proc/proc.js';
 import { spawned, startTurns } from '../../system/processes/children.js';
+import { systemClock } from '../../util/clock.js';
 import { deferred } from '../../util/concurrency.js';
 import { describeError, escapeText } from '../../util/escape.js';
+import { orElse } from '../../util/or-else.js';
 import type { ThawCause } from './freeze-messages.js';
 
 /** `failure`: another program thawed one of them, or what froze them was killed, or one cannot be thawed. */
@@ -29,6 +32,12 @@ export interface Frozen {
   /** Thaws them. */
   thaw(): void;
 }
+
+/** When a thaw is late by this time, somebody may have stopped the processes of the shell: they are continued. */
+const STOPPED_AFTER_MS = 1000;
+
+/** The index of the session in the fields of `statOf`; each process of the shell is in that. */
+const SESSION = 3;
 
 /** Its first descriptor of a file system: a shell uses those before. */
 const FIRST_FD = 10;
@@ -178,7 +187,15 @@ async function freezeOpen(mounts: readonly Mount[], folders: readonly FileHandle
   const start = (...args: readonly string[]) => startFreezer(['-c', SCRIPT, name, ...args], folders, hear);
   const name = `vproxy-freeze ${mounts.map(({ mountPoint }) => mountPoint).join(' ')}`.slice(0, 1024);
   const child = await start(String(Math.floor(forMs / 1000)), String(fds.length), ...fds, ...newest);
+  const goOn = (): void => {
+    const isIn = (pid: number): boolean => statOf('/proc', pid)[SESSION] === String(child.pid);
+    for (const pid of listPids('/proc').filter(isIn)) orElse(false, () => process.kill(pid, 'SIGCONT'));
+  };
+  let cancel = systemClock.schedule(forMs + STOPPED_AFTER_MS, goOn);
+  let isOver = false;
   child.once('close', () => {
+    isOver = true;
+    cancel();
     const isKilled = state.failure === null && state.cause === null;
     const rest = newest.filter((fd) => isKilled || (frozen.get(fd) ?? NOT_FROZEN) !== NOT_FROZEN);
     if (rest.length === 0) end();
@@ -192,7 +209,12 @@ async function freezeOpen(mounts: readonly Mount[], folders: readonly FileHandle
       );
   });
   await ready.promise;
-  return { thawed: thawed.promise, thaw: () => void child.stdin.end() };
+  const thaw = (): void => {
+    child.stdin.end();
+    cancel();
+    if (!isOver) cancel = systemClock.schedule(STOPPED_AFTER_MS, goOn);
+  };
+  return { thawed: thawed.promise, thaw };
 }
 
 type Freezer = ChildProcessByStdio<Writable, Readable, null>;
