@@ -270,6 +270,8 @@ func (s *copyService) remove(in folder, name string) error {
 	err := os.Remove(in.path(name))
 	if err == nil || os.IsNotExist(err) {
 		return nil
+	} else if !os.IsExist(err) { // is no folder with entries; a read-only file system does not tell what is missing
+		return err
 	}
 	w, err := s.walk(in)
 	defer w.end()

@@ -3,9 +3,11 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -46,6 +48,23 @@ func TestWalk(t *testing.T) {
 	}
 	os.Chmod(path+"/large", 0o500)
 	if err := s.remove(top, "large"); err != nil || exists(path+"/large") {
+		t.Error(err)
+	}
+}
+
+// TestRemoveReadOnly: what cannot be removed is named as the reason, whether it is there or not.
+func TestRemoveReadOnly(t *testing.T) {
+	path := t.TempDir()
+	if err := syscall.Mount("tmpfs", path, "tmpfs", syscall.MS_RDONLY, ""); err != nil {
+		t.Skip(err) // needs root
+	}
+	defer syscall.Unmount(path, 0)
+	top, err := openFolder(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer top.Close()
+	if err := (&copyService{}).remove(top, "missing"); !errors.Is(err, syscall.EROFS) {
 		t.Error(err)
 	}
 }
