@@ -51,6 +51,19 @@ def eventually(condition):
 
 
 @contextlib.contextmanager
+def warnings_as_errors():
+    """Yields those that were raised where nobody can catch them."""
+    errors, hook = [], sys.unraisablehook
+    sys.unraisablehook = lambda found: errors.append(found.exc_value)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            yield errors
+    finally:
+        sys.unraisablehook = hook
+
+
+@contextlib.contextmanager
 def forked(work=lambda: None):
     """A process that does ``work``, and stays until the end of the block."""
     stay, end = os.pipe()
@@ -272,6 +285,15 @@ class Commands(unittest.TestCase):
         self.assertTrue(any("forgotten" in str(each.message) and each.category is ResourceWarning for each in caught))
         self.assertTrue(eventually(lambda: not is_running(pid)))
         self.assertTrue(eventually(lambda: descriptors() <= before and threading.active_count() <= threads))
+
+    def test_a_forgotten_command_is_ended_where_warnings_are_errors(self):
+        with warnings_as_errors() as errors:
+            process = self.vm.popen(["sh", "-c", "echo $$; exec sleep 1000"])
+            pid = int(process.stdout.readline())
+            del process
+            gc.collect()
+        self.assertTrue(any("forgotten" in str(error) for error in errors))
+        self.assertTrue(eventually(lambda: not is_running(pid)))
 
     def test_a_reader_that_leaves_is_noticed(self):
         process = self.vm.popen(["yes"])
@@ -526,6 +548,17 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
             await asyncio.sleep(0.01)
         self.assertTrue(eventually(lambda: not is_running(pid)))
         self.assertLessEqual(descriptors(), before)
+
+    async def test_a_forgotten_command_is_ended_where_warnings_are_errors(self):
+        with warnings_as_errors() as errors:
+            process = await aio.Vproxy().channel().popen(["sh", "-c", "echo $$; exec sleep 1000"])
+            pid = int(await process.stdout.readline())
+            del process
+            gc.collect()
+        self.assertTrue(any("forgotten" in str(error) for error in errors))
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.01)
+        self.assertTrue(eventually(lambda: not is_running(pid)))
 
     async def test_a_forked_process_keeps_no_command(self):
         with tempfile.TemporaryDirectory() as folder:

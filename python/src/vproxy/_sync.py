@@ -164,8 +164,8 @@ class Popen(_calls.Running):
     def __del__(self) -> None:
         work = self.__dict__.get("_work")
         if work is not None and self._call.connection.is_own() and not work.ended.is_set():
-            warnings.warn(f"the command {self.args} was forgotten while it ran, and is ended", ResourceWarning, source=self)
             work.abandon()
+            warnings.warn(f"the command {self.args} was forgotten while it ran, and is ended", ResourceWarning, source=self)
 
     def poll(self) -> int | None:
         """The return code; None while it runs. Raises as wait."""
@@ -309,7 +309,7 @@ class _Work:
 def _collect(file: IO[Any], kept: bytearray) -> None:
     """Reads bytes, also those of a file of text."""
     source: Any = getattr(file, "buffer", file)
-    with file, suppress(ValueError):
+    with suppress(OSError, ValueError), file:
         piece = source.read1(_READ_BYTES)
         while piece:
             kept += piece

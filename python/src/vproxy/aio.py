@@ -236,8 +236,8 @@ class Process(_calls.Running):
         work = self.__dict__.get("_work")
         if work is None or not work.call.connection.is_own() or work.task.done() or work.loop.is_closed():
             return
-        warnings.warn(f"the command {self.args} was forgotten while it ran, and is ended", ResourceWarning, source=self)
         work.loop.call_soon_threadsafe(work.abandon)
+        warnings.warn(f"the command {self.args} was forgotten while it ran, and is ended", ResourceWarning, source=self)
 
     def poll(self) -> int | None:
         """The return code; None while it runs. Raises as wait."""
