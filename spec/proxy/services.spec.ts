@@ -118,7 +118,7 @@ test('a rule counts a command until it has ended, even if its caller is gone', a
   const { pid, caller } = await sleeper(t, host, { isStubborn: true });
   caller.stream.destroy();
   await eventually(() => guest.proxy.listStreams().length === 0);
-  for (let turn = 0; turn < 5; turn += 1) t.is(await refusal(host, 'true'), 'denied');
+  for (let turn = 0; turn < 5; turn += 1) t.is(await refusal(host, 'true'), 'too-many-streams');
   t.true(isRunning(pid));
   await eventually(() => (clock.advance(5000), !isRunning(pid)));
   await eventually(async () => {
