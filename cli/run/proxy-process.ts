@@ -91,7 +91,7 @@ export class ProxyProcess {
     this.#manager =
       manager === null || notifySocket === null
         ? null
-        : new manager.ServiceManager({ notifySocket, watchdogMs, proxy, log: running.log });
+        : new manager.ServiceManager({ notifySocket, watchdogMs, proxy, machine: machineHistory, log: running.log });
     this.#handleSignals();
   }
 

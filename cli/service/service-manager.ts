@@ -4,7 +4,7 @@ import { closeSync, fstatSync } from 'node:fs';
 import { constants } from 'node:os';
 import type { Log, LogLevel } from '../../lib/events.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
-import { machineHistory } from '../../lib/services/machine-history.js';
+import type { MachineHistory } from '../../lib/services/machine-history.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
 import { systemError } from '../../lib/system/libc.js';
 import type { MessageCalls } from '../../lib/system/unix-messages.js';
@@ -23,6 +23,7 @@ export interface ServiceManagerOptions {
   /** Null without a watchdog. */
   readonly watchdogMs: number | null;
   readonly proxy: Proxy;
+  readonly machine: Pick<MachineHistory, 'refusedOptions'>;
   readonly log: Log;
 }
 
@@ -81,8 +82,9 @@ export class ServiceManager {
   }
 
   #status(): string {
-    const status = formatServiceStatus(this.#options.proxy.listChannels());
-    const { refusedOptions } = machineHistory;
+    const { machine, proxy } = this.#options;
+    const status = formatServiceStatus(proxy.listChannels());
+    const { refusedOptions } = machine;
     return refusedOptions === null ? status : `${describeRefused(refusedOptions)}; ${status}`;
   }
 }

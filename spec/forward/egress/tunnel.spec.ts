@@ -108,7 +108,9 @@ test('a refused CONNECT is answered and logged in one line each, with the reason
 async function handOverScene(t: ExecutionContext, options = {}) {
   const { serve, next: connection } = acceptor();
   const { port } = await localServer(t, serve);
-  const rules = rulesOf([`127.0.0.1:${port}`]);
+  const configured = rulesOf([`127.0.0.1:${port}`]);
+  // As if it had been added at run time: only such an entry goes alone.
+  const rules = { ...configured, allow: configured.allow.map((entry) => ({ ...entry, isAdded: true })) };
   const egress = (name: string) => (name === 'x' ? rules : null);
   const scene = await IncomingScene.start(t, 'egress:', { egress, ...options });
   scene.peer.sendOpen(1, 'x');
