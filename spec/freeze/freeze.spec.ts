@@ -6,9 +6,12 @@ import test from 'ava';
 import { chooseFileSystems } from '../../lib/services/freeze/file-systems.js';
 import { FreezeCall } from '../../lib/services/freeze/freeze-call.js';
 import { encodeFreezeRecord, FREEZE_KIND } from '../../lib/services/freeze/freeze-messages.js';
+import { freeze } from '../../lib/services/freeze/freezer.js';
 import { writesAllowed } from '../../lib/system/files/frozen-writes.js';
+import { parseMounts } from '../../lib/system/mounts.js';
 import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
 import { resettingPair } from '../helpers/channel-pair.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { freezableMachine, MOUNTS } from '../helpers/freezable-machine.js';
 import { eventually } from '../helpers/time.js';
 
@@ -142,6 +145,33 @@ test('a host that requests nothing loses the stream', async (t) => {
   vm.clock.advance(10_000);
   t.is(((await closed(far)) as { code?: string } | null)?.code, 'stalled');
 });
+
+test.serial(
+  'what froze may be killed after it said why it thaws: that is told, and what is left is thawed',
+  async (t) => {
+    const folder = temporaryFolder(t);
+    // In place of fsfreeze(8): the first thaw succeeds, and kills the shell's process group before that can say so.
+    const program = `#!/bin/sh
+case $1 in --freeze) exit ;; esac
+if mkdir ${folder}/killed 2> /dev/null; then kill -KILL 0; fi
+echo 'fsfreeze: unfreeze failed: Invalid argument'
+exit 1
+`;
+    writeFileSync(join(folder, 'fsfreeze'), program, { mode: 0o755 });
+    const path = process.env['PATH'];
+    t.teardown(() => (process.env['PATH'] = path));
+    process.env['PATH'] = `${folder}:${path}`;
+    const root = parseMounts(readFileSync('/proc/self/mountinfo', 'utf8')).filter(
+      ({ mountPoint }) => mountPoint === '/',
+    );
+    const frozen = await freeze(root.slice(-1), 10_000);
+    frozen.thaw();
+    t.deepEqual(await frozen.thawed, {
+      cause: 'asked',
+      failure: 'the process that froze them was killed; all are thawed',
+    });
+  },
+);
 
 const closed = async (stream: Duplex): Promise<Error | null> => {
   await eventually(() => stream.destroyed && stream.closed);

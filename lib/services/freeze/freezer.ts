@@ -149,7 +149,7 @@ async function freezeOpen(mounts: readonly Mount[], folders: readonly FileHandle
   const thawed = deferred<ThawEnd>();
   /** Why those that are still frozen are. */
   const frozen = new Map<string, string>();
-  const state = { failure: null as string | null, cause: null as ThawCause | null };
+  const state = { failure: null as string | null, cause: null as ThawCause | null, isKilled: false };
   const heard: Readonly<Record<string, (fd: string, message: string) => void>> = {
     frozen: (fd) => void frozen.set(fd, ''),
     ready: () => ready.resolve(),
@@ -170,8 +170,7 @@ async function freezeOpen(mounts: readonly Mount[], folders: readonly FileHandle
     heard[word]?.(fd, message.join(' '));
   };
   const end = (): void => {
-    const { failure, cause } = state;
-    const isKilled = failure === null && cause === null;
+    const { failure, cause, isKilled } = state;
     const texts: string[] = isKilled ? [KILLED] : [];
     for (const [fd, why] of frozen) {
       if (why !== NOT_FROZEN) texts.push(`${nameOf(fd)}: still frozen: ${why}`);
@@ -196,8 +195,10 @@ async function freezeOpen(mounts: readonly Mount[], folders: readonly FileHandle
   child.once('close', () => {
     isOver = true;
     cancel();
-    const isKilled = state.failure === null && state.cause === null;
-    const rest = newest.filter((fd) => isKilled || (frozen.get(fd) ?? NOT_FROZEN) !== NOT_FROZEN);
+    // It may be killed when it has said why it thaws, but not yet what it thawed.
+    const isSilent = state.cause === null || [...frozen.values()].includes('');
+    state.isKilled = state.failure === null && isSilent;
+    const rest = newest.filter((fd) => state.isKilled || (frozen.get(fd) ?? NOT_FROZEN) !== NOT_FROZEN);
     if (rest.length === 0) end();
     else
       start('0', '0', ...rest).then(
