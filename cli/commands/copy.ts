@@ -1,6 +1,4 @@
 /** `vproxy copy`: copies files and folders to or from the peer of a channel. */
-import { isUtf8 } from 'node:buffer';
-import { readFileSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { isatty } from 'node:tty';
 import { VproxyError } from '../../lib/errors.js';
@@ -57,7 +55,6 @@ const STDERR_FD = 2;
 const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
 
 async function copy(args: Arguments): Promise<number> {
-  requireUtf8(args.operands);
   const { direction, label, sources, target } = parseCopyPaths(args.operands);
   const keepsLinks = readLinks(args) === 'keep';
   const isShown = isatty(STDERR_FD) && !args.has('quiet');
@@ -107,13 +104,6 @@ async function copy(args: Arguments): Promise<number> {
     output.log(makeEvent('copy', `copy interrupted${hint}`, {}));
     return status;
   }
-}
-
-/** Node decodes a word that is not UTF-8 to another, which may be the name of another file. */
-function requireUtf8(words: readonly string[]): void {
-  const word = words.find((text) => text.includes('\ufffd'));
-  if (word === undefined || isUtf8(readFileSync('/proc/self/cmdline'))) return;
-  throw badArgument(`"${escapeText(word)}" is not UTF-8; rename the file`);
 }
 
 function readLinks(args: Arguments): string {

@@ -1,6 +1,7 @@
 /** Time as a parameter, the system's or a test's: timers, pauses, and growing delays. */
 import { uptime } from 'node:os';
 
+/** Time, the system's or a test's. */
 export interface Clock {
   /** Milliseconds since an arbitrary moment, the same in all processes of a machine; never goes back. */
   now(): number;
