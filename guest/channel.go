@@ -90,7 +90,7 @@ func parseChannel(text string) (*channelSpec, error) {
 		case name == "resume-memory":
 			isRight, what = parseSize(&s.resumeMemory, value), "a size from 1MiB to 1GiB"
 		case name == "baud" && kind == "tty-open":
-			isRight, what = isWord(value, bauds) && parseUint32(&s.baud, value), "a speed such as 115200"
+			isRight, what = isWord(value, bauds) && parseUint32(&s.baud, value), "one of "+strings.ReplaceAll(bauds, " ", ", ")
 		default:
 			return fail(`unknown option "%s"; available: frame, in-flight, integrity, resume, resume-memory, streams; `+
 				"vproxy has more", escape(name, 64))
