@@ -44,7 +44,8 @@ export const SYSTEM_FILES: CopyFiles = {
  * and is cut to whole ones, towards 0: half of one more loses none, however often a file is copied.
  */
 export const secondsOf = (ns: bigint): string => {
-  const microseconds = (ns - (((ns % 1000n) + 1000n) % 1000n)) / 1000n;
+  // Towards 0, too: newer versions of Node keep the half, and a merged folder gets its own time again.
+  const microseconds = ns / 1000n;
   const half = microseconds < 0n ? -0.5 : 0.5;
   return String(Number(microseconds / MILLION) + (Number(microseconds % MILLION) + half) / 1e6);
 };
