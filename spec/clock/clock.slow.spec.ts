@@ -42,6 +42,6 @@ for (const [name, program] of [
       return changing();
     };
     t.deepEqual(await changes(), []);
-    t.regex((await changes('--reseed')).join('\n'), /RNDADDENTROPY.* = 0\n.*RNDRESEEDCRNG.* = 0/);
+    t.regex((await changes('--reseed')).join('\n'), /RNDADDENTROPY.* = 0\n.*RNDRESEEDCRNG(?:.* = 0| <unfinished)/);
   });
 }
