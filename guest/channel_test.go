@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -16,9 +17,8 @@ func TestLeadsToHost(t *testing.T) {
 	}
 	defer master.Close()
 	var number, unlocked int32
-	const getNumber, setLock = 0x80045430, 0x40045431 // TIOCGPTN, TIOCSPTLCK
-	ioctl(master, getNumber, &number)
-	ioctl(master, setLock, &unlocked)
+	ioctl(master, syscall.TIOCGPTN, &number)
+	ioctl(master, syscall.TIOCSPTLCK, &unlocked)
 	pts, link := fmt.Sprintf("/dev/pts/%d", number), filepath.Join(t.TempDir(), "line")
 	for path, want := range map[string]bool{"/dev/null": true, link: false, pts: false, "/dev/./pts/" + filepath.Base(pts): false,
 		"/dev/tty": false, "/": false} {
@@ -33,6 +33,9 @@ func TestLeadsToHost(t *testing.T) {
 	os.Symlink(pts, link)
 	if _, err := s.openLine(); !isHost || err == nil || toFailure(err, "").code != "channel-unusable" {
 		t.Error(isHost, err)
+	}
+	if ioctl(master, getTermios2, &termios2{}) != nil {
+		return // an emulator without this call
 	}
 	s.leadsToHost() // is asked again at the next start
 	file, err := s.openLine()

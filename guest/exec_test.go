@@ -179,7 +179,8 @@ func TestLateStart(t *testing.T) {
 	st := openStream(t, host, "exec")
 	st.Write(record(execStart, []byte("{}"))[:6])
 	for began := time.Now(); time.Since(began) < 3*e.startTime; {
-		ask(t, host, execStart, fields{"argv": []string{"true"}}, execStarted)
+		other, _ := ask(t, host, execStart, fields{"argv": []string{"true"}}, execStarted)
+		other.Close()
 	}
 	if st.isGone() {
 		t.Error("it was reset while others were started")
