@@ -463,7 +463,8 @@ test('R-JOBS-5: a reader that ends its direction is detached, and a job goes on 
   await eventually(() => caller.stdout === 'begun\n');
   caller.stream.end();
   await t.throwsAsync(caller.exit, { message: 'the stream ended without EXIT' });
-  const deaf = await start(runner, 'trap "" TERM; while :; do sleep 0.05; done');
+  const deaf = await start(runner, 'trap "" TERM; echo ready; while :; do sleep 0.05; done');
+  await read(runner, deaf.id, { from: 0 }, () => true);
   const { caller: stopper } = runner.open();
   stopper.stream.end(encodeRecord(EXEC_KIND.STOP, JSON.stringify({ id: deaf.id, killAfterMs: 1e9 })));
   await t.throwsAsync(stopper.exit, { message: 'the stream ended without EXIT' });

@@ -1,7 +1,7 @@
 /** `vproxy freeze` and `vproxy thaw`, with both programs in the guest, on ext4 on loop devices. */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { AS_GUEST, buildGuest } from '../guest-program/build.js';
@@ -51,7 +51,7 @@ const threadsOf = (pid: number): string[] =>
 const pkill = (signal: string, place: string) =>
   spawnSync('pkill', [`-${signal}`, '-f', `(vproxy-|fs)freeze .*${place}`]);
 
-/** Runs a command as a user with capabilities, as a unit with AmbientCapabilities= does, and with a hook. */
+/** Runs a command as a user with capabilities, as a unit with AmbientCapabilities= does, with a hook and the socket of the host. */
 const AS_NOBODY = `
 mount -t tmpfs tmpfs "$1"
 mkdir "$1/upper" "$1/work"
@@ -59,7 +59,9 @@ mount -t overlay overlay -o "lowerdir=/etc,upperdir=$1/upper,workdir=$1/work" /e
 mkdir -p /etc/vproxy/freeze.d
 printf '#!/bin/sh\\n%s\\n' "$2" > /etc/vproxy/freeze.d/10-report
 chmod 755 /etc/vproxy/freeze.d/10-report
-shift 2
+until [ -S "$3" ]; do sleep 0.01; done
+chmod 777 "$3"
+shift 3
 given=+sys_time,+sys_admin,+dac_read_search
 exec setpriv --reuid nobody --regid nogroup --clear-groups --no-new-privs --inh-caps "$given" --ambient-caps "$given" "$@"
 `;
@@ -137,7 +139,9 @@ for (const [name, guestOptions] of [
     const [folder, reports] = [temporaryFolder(t), temporaryFolder(t)];
     for (const each of [folder, reports]) chmodSync(each, 0o777);
     const report = `cat /proc/self/status > ${reports}`;
-    const launcher = ['unshare', '--mount', 'sh', '-euc', AS_NOBODY, 'sh', temporaryFolder(t), `${report}/hook`];
+    const hostPath = join(folder, 'c');
+    const overlay = temporaryFolder(t);
+    const launcher = ['unshare', '--mount', 'sh', '-euc', AS_NOBODY, 'sh', overlay, `${report}/hook`, hostPath];
     // vproxy-guest has neither of these.
     const own = [
       `-i`,
@@ -147,13 +151,10 @@ for (const [name, guestOptions] of [
       '--control',
       join(folder, 'guest.sock'),
     ];
-    const hostPath = join(folder, 'c');
     const pair = new ProcessPair(t, {
       ...{ control: 'host', hostPath, guestOptions: { ...guestOptions, launcher } },
       guest: ['--allow-exec', '--allow-freeze', '--reseed', ...(name === 'vproxy' ? own : [])],
     });
-    await eventually(() => existsSync(hostPath), { what: 'the socket of the channel' });
-    chmodSync(hostPath, 0o777);
     await pair.host.waitForLine(ESTABLISHED);
     await pair.controlled();
     const frozen = await call(pair, 'freeze', outer, '--', 'true');
