@@ -57,6 +57,13 @@ if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
 fi
 `;
 
+const POSTRM = `#!/bin/sh
+set -e
+if [ "$1" = purge ]; then
+  rm -rf "\${DPKG_ROOT:-}/var/lib/vproxy-guest" "\${DPKG_ROOT:-}/run/vproxy-guest-options"
+fi
+`;
+
 const root = mkdtempSync(join(tmpdir(), 'vproxy-guest-deb-'));
 try {
   stageGuest(root, processor);
@@ -66,6 +73,7 @@ try {
   put(root, 'DEBIAN/control', CONTROL);
   put(root, 'DEBIAN/postinst', POSTINST, 0o755);
   put(root, 'DEBIAN/prerm', PRERM, 0o755);
+  put(root, 'DEBIAN/postrm', POSTRM, 0o755);
   execFileSync('chmod', ['-R', 'u=rwX,go=rX', root]);
   const file = join(resolve(values.output), `vproxy-guest_${version}-1_${architecture}.deb`);
   const env = { ...process.env, SOURCE_DATE_EPOCH: sourceDate() };
