@@ -19,9 +19,13 @@ func setTime(file uintptr, path string, changed time.Time) error {
 			return err
 		}
 	}
+	call := uintptr(syscall.SYS_UTIMENSAT)
+	if unsafe.Sizeof(call) == 4 {
+		call = 412 // utimensat_time64, since Linux 5.1
+	}
 	second, rest := changed.Unix(), int64(changed.Nanosecond())
 	times := [2][2]int64{{0, omit}, {second, rest}} // of 64 bits, whatever the processor
-	_, _, number := syscall.Syscall6(sysSetTimes, file, uintptr(unsafe.Pointer(text)), uintptr(unsafe.Pointer(&times)), flags, 0, 0)
+	_, _, number := syscall.Syscall6(call, file, uintptr(unsafe.Pointer(text)), uintptr(unsafe.Pointer(&times)), flags, 0, 0)
 	if number == syscall.ENOSYS && second == int64(int32(second)) { // before Linux 5.1, on a processor of 32 bits
 		small := [2]syscall.Timespec{{Nsec: omit}, syscall.NsecToTimespec(second*1e9 + rest)}
 		_, _, number = syscall.Syscall6(syscall.SYS_UTIMENSAT, file, uintptr(unsafe.Pointer(text)),

@@ -7,6 +7,7 @@ const (
 	getTermios2, setTermios2 = 0x4030542a, 0x8030542b
 	lineCharacters           = 23
 	infoCode                 = 1
+	sysStatx                 = 5326
 )
 
 var signalNames = strings.Fields("0 SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGEMT SIGFPE SIGKILL SIGBUS " +

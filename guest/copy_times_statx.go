@@ -1,4 +1,4 @@
-//go:build 386 || arm
+//go:build 386 || arm || mips64le
 
 package main
 
@@ -9,9 +9,8 @@ import (
 	"unsafe"
 )
 
-const sysSetTimes = 412 // utimensat_time64, since Linux 5.1
-
-// changedAt returns when a file, folder or link was changed, of which this is known: with 32 bits, up to 2038.
+// changedAt returns when a file, folder or link was changed, of which this is known. The second of stat(2) has
+// 32 bits on these processors: up to 2038, or from 1970 to 2106 on mips64le.
 func changedAt(path string, is os.FileInfo) time.Time {
 	const statChanged, secondAt, restAt = 0x40, 112 / 8, 120 / 8 // STATX_MTIME, and where stx_mtime is
 	var found [32]int64
