@@ -26,6 +26,10 @@ import { withRuntimeDirectory } from './running-process.js';
 
 /** Runs what the flags ask for, which were read from `variables`, too. Resolves with the exit status. */
 export async function runFlags(flags: RunFlags, variables: ProcessStart['variables']): Promise<number> {
+  // By default, the signal opens a debugger: through it, a command of the same user would run code with this process's capabilities.
+  process.on('SIGUSR1', () => undefined);
+  const isWanted = process.execArgv.join(' ').includes('--inspect');
+  if (process.features.inspector && !isWanted) process.getBuiltinModule('node:inspector').close();
   await closeInheritedOnExec();
   const keepsCapabilities = await keepCapabilities();
   const credentials = process.env['CREDENTIALS_DIRECTORY'] ?? null;

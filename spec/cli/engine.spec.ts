@@ -4,7 +4,8 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import test from 'ava';
-import { PROJECT_ROOT } from '../helpers/files.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 const NODE_MAJOR = Number.parseInt(process.versions.node, 10);
 
@@ -69,4 +70,15 @@ test('if V8 compiles in threads that touch the heap, flags that it knows keep th
   // Of deoptimization data first, and in one call: see there.
   const flags = ['--no-maglev-deopt-data-on-background --no-maglev-build-code-on-background --no-concurrent-sparkplug'];
   t.deepEqual(await runWithFlags('cli/compiler-threads.js', code), NODE_MAJOR >= 22 ? flags : []);
+});
+
+test('no signal opens a debugger, and one that was opened before is closed', async (t) => {
+  const env = { NODE_OPTIONS: '--inspect=127.0.0.1:0' };
+  const vproxy = spawnVproxy(t, ['-c', `unix-listen:${temporaryFolder(t)}/socket`], { env });
+  const [, address = ''] = await vproxy.waitForLine(/^Debugger listening on ws:..([\d.:]+)/);
+  await vproxy.waitForLine(/waiting for the peer/);
+  await t.throwsAsync(fetch(`http://${address}/json/list`), { message: 'fetch failed' });
+  vproxy.kill('SIGUSR1');
+  t.is((await vproxy.stop()).signal, null);
+  t.is(vproxy.lines.filter((line) => line.startsWith('Debugger listening')).length, 1);
 });
