@@ -17,7 +17,7 @@ const (
 	pathOnly           = 0x20_0000 // O_PATH
 )
 
-// folder is an open folder. Its entries are looked up in it, wherever its path leads by now.
+// folder is an open folder. Its entries are looked up in it, even if its path leads elsewhere by now.
 type folder struct{ *os.File }
 
 // path returns the path of an entry, or of the folder itself (".").
@@ -44,7 +44,7 @@ func (f folder) enter(names ...string) (folder, error) {
 	return below, nil
 }
 
-// openFolder opens a folder by a path without links, and fails if a link has replaced one of its folders.
+// openFolder opens a folder by a path that contained no links earlier. It fails if the path contains one now.
 func openFolder(path string) (folder, error) {
 	root, err := os.Open("/")
 	if err != nil {
@@ -54,22 +54,22 @@ func openFolder(path string) (folder, error) {
 	return folder{root}.enter(strings.FieldsFunc(path, func(char rune) bool { return char == '/' })...)
 }
 
-// level is a folder of a walk.
+// level is a folder that a walk is in.
 type level struct {
 	name    string
 	entries []entry // that have been read
 	bytes   int64
 	isLast  bool   // no others follow them
-	after   string // the name up to which all are done
+	after   string // the last name that is done
 }
 
-// entry is what a folder says of one.
+// entry is an entry of a folder.
 type entry struct {
 	name string
 	kind os.FileMode
 }
 
-// step is an entry of a folder, or a folder that a walk leaves.
+// step is the next entry of a walk, or a folder that it leaves.
 type step struct {
 	entry
 	isLeft bool
@@ -116,7 +116,7 @@ func (w *walk) open(err error) error {
 	return err
 }
 
-// downOwn enters a folder if it belongs to this user, and makes it accessible to no other: then all that is found in it stays.
+// downOwn enters a folder if it belongs to this user, and makes it inaccessible to others.
 func (w *walk) downOwn(name string) (isOwned bool, err error) {
 	below, err := w.enter(name)
 	if errors.Is(err, syscall.ENOTDIR) || os.IsNotExist(err) {
@@ -133,8 +133,8 @@ func (w *walk) downOwn(name string) (isOwned bool, err error) {
 	return true, w.open(nil)
 }
 
-// downNew enters a folder that has just been made, unless somebody has put another one there. Where the file system gives
-// what this user makes to another, such as NFS does for root, a new file tells to whom.
+// downNew enters a new folder. It fails if another user has replaced it: a file system that changes owners, as NFS does for
+// root, gives the folder and a new file to the same user.
 func (w *walk) downNew(name string) error {
 	if err := w.down(name); err != nil {
 		return err

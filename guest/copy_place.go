@@ -81,13 +81,13 @@ func (r *receiver) place(t *target, isRehearsal bool) error {
 	return copyFailed(t.path, err)
 }
 
-// mergedFolder is a folder of the part whose contents are moved into one that exists.
+// mergedFolder is a folder of the part whose contents are moved into an existing folder.
 type mergedFolder struct {
 	mode    uint32
 	changed time.Time
 }
 
-// rename moves an entry into another folder. The system moves a folder only if its owner may write to it.
+// rename moves an entry into another folder. The kernel moves a folder only if its owner may write to it.
 func rename(from folder, name, to string, is os.FileInfo) error {
 	if !is.IsDir() || is.Mode()&0o200 != 0 {
 		return os.Rename(from.path(name), to)

@@ -1,6 +1,8 @@
 /** The checks before a file is read, resumed or given its permissions, one by one. */
+import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
+  constants,
   linkSync,
   lstatSync,
   mkdirSync,
@@ -11,6 +13,7 @@ import {
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
@@ -83,6 +86,22 @@ test('a sender does not go through a link that replaced a folder', async (t) => 
     unlinkSync(top);
     renameSync(moved, top);
   }
+});
+
+test('a sender opens nothing behind a link that replaced a folder, not even for a moment', async (t) => {
+  const folder = realpathSync(temporaryFolder(t));
+  const path = join(folder, 'link/fifo');
+  mkdirSync(join(folder, 'elsewhere'));
+  symlinkSync('elsewhere', join(folder, 'link'));
+  execFileSync('mkfifo', [path]);
+  const state = { isOpened: false };
+  const writer = open(path, 'w').finally(() => (state.isOpened = true));
+  const walked = { path, names: ['app', 'fifo'], kind: 'file' } as const;
+  await t.throwsAsync(readEntry(walked, ignore), { code: 'copy-failed', message: /not a directory|replaced/ });
+  await setImmediate();
+  t.false(state.isOpened);
+  const reader = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  for (const file of [reader, await writer]) await file.close();
 });
 
 test('only a regular file of the right size with one name is resumed', async (t) => {

@@ -3,9 +3,10 @@ import { isUtf8 } from 'node:buffer';
 import fs from 'node:fs';
 import { promisify } from 'node:util';
 import { systemCode, VproxyError } from '../../errors.js';
+import { openOrdinary } from '../../system/descriptors.js';
 import type { Warn } from './kept-list.js';
 import type { WalkedEntry } from './sources.js';
-import { lookAt, openAt } from './staging/held-folder.js';
+import { lookAt } from './staging/held-folder.js';
 import { copyError, refused, withPath } from './system-files.js';
 import { type CopyEntry, keptMode, requireLink } from './tar/entry.js';
 import { showPath } from './tar/names.js';
@@ -15,6 +16,9 @@ const lstat = promisify(fs.lstat) as (path: string, options: { bigint: true }) =
 const readlink = promisify(fs.readlink);
 const read = promisify(fs.read);
 const close = promisify(fs.close);
+
+/** Without O_NONBLOCK, opening a FIFO that has replaced the file would block. */
+const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 
 /** Files up to this size are read at once, in bytes. */
 export const WHOLE_BYTES = 65_536;
@@ -95,8 +99,8 @@ export async function checkUnchanged({ fd, path, bytes, stats }: ReadEntry, warn
 
 async function readFile(walked: WalkedEntry): Promise<ReadEntry> {
   const { path } = walked;
-  // Without O_NONBLOCK, opening a FIFO that has replaced the file would block.
-  const fd = await openAt(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+  // Not by its path, where a link to a folder of devices may be by now: opening one may start something.
+  const fd = await lookAt(path, (at) => openOrdinary(at, READ));
   try {
     const stats = await fstat(fd, { bigint: true });
     if (!stats.isFile()) throw refused(path, 'no longer a file');

@@ -1,20 +1,20 @@
-/** Folders held by their descriptors: an entry is looked up in the folder that was checked, wherever its path leads by now. */
+/** Open folders: an entry is looked up in the folder that was checked, even if its path leads elsewhere by now. */
 import fs, { type Stats } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { systemCode, VproxyError } from '../../../errors.js';
 import { openOrdinary } from '../../../system/descriptors.js';
 
-const { O_DIRECTORY, O_NOFOLLOW } = fs.constants;
-
-/** Opens what can then be looked at, but not read: a link itself, and whatever needs permissions. */
+/** Linux's `O_PATH`, which Node does not define: needs no permission for the entry itself, and opens links, too. */
 export const O_PATH = 0o10_000_000;
 
+const FOLDER = O_PATH | fs.constants.O_DIRECTORY;
+const { O_NOFOLLOW } = fs.constants;
+const chmod = promisify(fs.chmod);
 const close = promisify(fs.close);
 const fstat = promisify(fs.fstat);
-const lstat = promisify(fs.lstat) as (path: string | Buffer) => Promise<Stats>;
 
-/** A folder, from which one goes down by names, and up again to where one came from. */
+/** An open folder, which `down` and `up` replace with another one. */
 export class HeldFolder {
   #fd: number;
   readonly #above: string[] = [];
@@ -23,17 +23,24 @@ export class HeldFolder {
     this.#fd = fd;
   }
 
-  /** Opens a folder; by default not through a link. Rejects with ENOTDIR for anything else. */
+  /** Opens a folder; by default not through a final link. Rejects with ENOTDIR for anything else. */
   static async open(path: string | Buffer, flags = O_NOFOLLOW): Promise<HeldFolder> {
-    return new HeldFolder(await openOrdinary(path, O_PATH | O_DIRECTORY | flags));
+    return new HeldFolder(await openOrdinary(path, FOLDER | flags));
   }
 
-  /** Opens a folder like {@link openAt}. */
+  /** Opens a folder by a path that contained no links earlier. Rejects if it does now. */
   static async openAt(path: string): Promise<HeldFolder> {
-    return new HeldFolder(await openAt(path, O_PATH | O_DIRECTORY));
+    const folder = await HeldFolder.open(path);
+    try {
+      if (await folder.#isAt(path.replace(/^\/+/, '/'))) return folder;
+      throw new VproxyError('copy-failed', 'a folder of its path was replaced during the copy');
+    } catch (error) {
+      await folder.close();
+      throw error;
+    }
   }
 
-  /** A folder of this user, which from now on no other can change anything in; null if there is none. */
+  /** Opens a folder of this user, and makes it inaccessible to others. Null if there is none. */
   static async openOwn(path: string): Promise<HeldFolder | null> {
     let folder: HeldFolder;
     try {
@@ -61,15 +68,14 @@ export class HeldFolder {
 
   /** Enters the folder of this name; not through a link. */
   async down(name: string | Buffer): Promise<void> {
-    const from = await this.stats();
-    const fd = await openOrdinary(entryPath(this.path, name), O_PATH | O_DIRECTORY | O_NOFOLLOW);
-    this.#above.push(identityOf(from));
-    await this.#move(fd);
+    const above = identityOf(await this.stats());
+    await this.#move(await openOrdinary(entryPath(this.path, name), FOLDER | O_NOFOLLOW));
+    this.#above.push(above);
   }
 
-  /** Goes back to the folder that this one was entered from; `leave` gets a path to this one. */
+  /** Returns to the folder that this one was entered from; `leave` gets a path to this one. */
   async up(leave: (path: string) => Promise<void> = () => Promise.resolve()): Promise<void> {
-    const fd = await openOrdinary(`${this.path}/..`, O_PATH | O_DIRECTORY);
+    const fd = await openOrdinary(`${this.path}/..`, FOLDER);
     try {
       if (identityOf(await fstat(fd)) !== this.#above.at(-1)) {
         throw new VproxyError('copy-failed', 'a folder was moved during the copy');
@@ -92,9 +98,24 @@ export class HeldFolder {
     this.#fd = fd;
     await close(before);
   }
-}
 
-const chmod = promisify(fs.chmod);
+  async #isAt(path: string): Promise<boolean> {
+    try {
+      // Synchronous: it never waits for a disk.
+      if (fs.readlinkSync(this.path) === path) return true;
+    } catch (error) {
+      if (systemCode(error) === 'ENOENT') throw new VproxyError('copy-failed', 'copies need /proc');
+    }
+    // On a file system that ignores case, the kernel may know it by another name.
+    const found = await HeldFolder.open('/');
+    try {
+      for (const name of path.split('/')) if (name !== '') await found.down(name);
+      return identityOf(await found.stats()) === identityOf(await this.stats());
+    } finally {
+      await found.close();
+    }
+  }
+}
 
 export const pathOf = (fd: number): string => `/proc/self/fd/${fd}`;
 
@@ -103,36 +124,7 @@ export const entryPath = (folder: string, name: string | Buffer): string | Buffe
 
 const identityOf = ({ dev, ino }: Stats): string => `${dev} ${ino}`;
 
-/** Opens what is at a path that had no links when it was found, and not what one leads to that somebody has put there since. */
-export async function openAt(path: string, flags: number): Promise<number> {
-  const fd = await openOrdinary(path, flags | O_NOFOLLOW);
-  try {
-    if (await isAt(fd, path.replace(/^\/+/, '/'))) return fd;
-    throw new VproxyError('copy-failed', 'a folder of its path was replaced during the copy');
-  } catch (error) {
-    await close(fd);
-    throw error;
-  }
-}
-
-async function isAt(fd: number, path: string): Promise<boolean> {
-  try {
-    // The system answers at once.
-    if (fs.readlinkSync(pathOf(fd)) === path) return true;
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') throw new VproxyError('copy-failed', 'copies need /proc');
-  }
-  // Where case does not matter, the system may know it by another name.
-  const folder = await HeldFolder.open('/');
-  try {
-    for (const name of dirname(path).split('/')) if (name !== '') await folder.down(name);
-    return identityOf(await lstat(entryPath(folder.path, basename(path)))) === identityOf(await fstat(fd));
-  } finally {
-    await folder.close();
-  }
-}
-
-/** Has `look` look at an entry at a path as {@link openAt} opens one. */
+/** Calls `look` with a path to an entry, in its folder as {@link HeldFolder.openAt} opens it. */
 export async function lookAt<T>(path: string, look: (path: string) => Promise<T>): Promise<T> {
   const folder = await HeldFolder.openAt(dirname(path));
   try {

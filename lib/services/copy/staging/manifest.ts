@@ -33,8 +33,17 @@ export async function reportStaged(
   comparing: ComparisonCount,
   bounds = STAGED_BOUNDS,
 ): Promise<void> {
-  const found = await findStaged(records, targets, lists.list(bounds));
-  comparing.begin(found.reduce((sum, { bytes }) => sum + bytes, 0));
+  const kept = lists.list(bounds);
+  const parts: { readonly target: CopyTarget; readonly found: readonly Found[] }[] = [];
+  for (const target of targets) {
+    const found: Found[] = [];
+    await findFiles(target, kept, (name, bytes) => {
+      records.check();
+      found.push({ name, bytes });
+    });
+    if (found.length > 0) parts.push({ target, found });
+  }
+  comparing.begin(parts.flatMap(({ found }) => found).reduce((sum, { bytes }) => sum + bytes, 0));
   let files: StagedFile[] = [];
   let bytesOfRecord = 0;
   const flush = async (): Promise<void> => {
@@ -42,98 +51,62 @@ export async function reportStaged(
     files = [];
     bytesOfRecord = 0;
   };
-  const part = new OpenPart();
-  try {
-    for (const each of found) {
-      const shown = each.target.path + each.name.slice(each.target.root.name.length);
-      const hash = await withPath(shown, () => part.hash(each, comparing));
-      // It is sent again.
-      if (hash === null) continue;
-      const file: StagedFile = [each.name, each.bytes, hash.toString('hex')];
-      files.push(file);
-      bytesOfRecord += JSON.stringify(file).length;
-      if (bytesOfRecord >= RECORD_BYTES) await flush();
-    }
-  } finally {
-    await part.close();
+  for (const { target, found } of parts) {
+    await inPart(target, async (part) => {
+      for (const { name, bytes } of found) {
+        const below = name.slice(target.root.name.length);
+        const hash = await withPath(target.path + below, () => hashFile(part + below, bytes, comparing));
+        // It is sent again.
+        if (hash === null) continue;
+        const file: StagedFile = [name, bytes, hash.toString('hex')];
+        files.push(file);
+        bytesOfRecord += JSON.stringify(file).length;
+        if (bytesOfRecord >= RECORD_BYTES) await flush();
+      }
+    });
   }
   await flush();
 }
 
-/** The folder of the part whose files are being read. */
-class OpenPart {
-  #target: CopyTarget | null = null;
-  #folder: HeldFolder | null = null;
-
-  /** The SHA-256 of a file; null if somebody has replaced it, or the folder that it is in. */
-  async hash({ target, name, bytes }: Found, comparing: ComparisonCount): Promise<Buffer | null> {
-    const path = await this.#find(target);
-    if (path === null) return null;
-    const file = path + name.slice(target.root.name.length);
-    const fd = await openOrdinary(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-    try {
-      const stats = await fstat(fd);
-      if (!canResume(stats) || stats.size < bytes) return null;
-      return await comparing.hash(readBlocks({ fd, path: file, contents: null }, 0, bytes));
-    } finally {
-      await close(fd);
-    }
-  }
-
-  async close(): Promise<void> {
-    await this.#folder?.close();
-    this.#folder = null;
-  }
-
-  async #find(target: CopyTarget): Promise<string | null> {
-    if (target.root.kind === 'file') return target.stage;
-    if (target !== this.#target) {
-      await this.close();
-      this.#folder = await HeldFolder.openOwn(target.stage);
-      this.#target = target;
-    }
-    return this.#folder?.path ?? null;
-  }
-}
-
-/** A file of an earlier copy. Its path is not stored: there may be 200,000 of them. */
+/** A file of an earlier copy, by its name in the tar. Its path is not stored: there may be 200,000 of them. */
 interface Found {
-  readonly target: CopyTarget;
-  /** Its name in the tar. */
   readonly name: string;
   readonly bytes: number;
 }
 
-/** Finds the files that fit into `kept`. */
-async function findStaged(
-  records: RecordStream,
-  targets: readonly CopyTarget[],
-  kept: KeptCount,
-): Promise<readonly Found[]> {
-  const found: Found[] = [];
-  for (const target of targets) {
-    await findFiles(target, kept, (name, bytes) => {
-      records.check();
-      found.push({ target, name, bytes });
-    });
+/** Calls `use` with a path to a part. False if it should be a folder, and is not one of this user. */
+async function inPart({ root, stage }: CopyTarget, use: (path: string) => Promise<void>): Promise<boolean> {
+  const folder = root.kind === 'folder' ? await HeldFolder.openOwn(stage) : null;
+  if (root.kind === 'folder' && folder === null) return false;
+  try {
+    await use(folder?.path ?? stage);
+    return true;
+  } finally {
+    await folder?.close();
   }
-  return found;
+}
+
+/** The SHA-256 of the first bytes of a file; null if somebody has replaced it. */
+async function hashFile(path: string, bytes: number, comparing: ComparisonCount): Promise<Buffer | null> {
+  const fd = await openOrdinary(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  try {
+    const stats = await fstat(fd);
+    if (!canResume(stats) || stats.size < bytes) return null;
+    return await comparing.hash(readBlocks({ fd, path, contents: null }, 0, bytes));
+  } finally {
+    await close(fd);
+  }
 }
 
 type OnFound = (name: string, bytes: number) => void;
 
-async function findFiles({ root, stage }: CopyTarget, kept: KeptCount, onFound: OnFound): Promise<void> {
-  if (root.kind === 'file') return findFile(stage, root.name, kept, onFound);
-  const folder = await HeldFolder.openOwn(stage);
-  if (folder === null) return removeTree(stage);
-  try {
-    await takeFolder(folder.path, root.name, kept, onFound);
-  } finally {
-    await folder.close();
-  }
+async function findFiles(target: CopyTarget, kept: KeptCount, onFound: OnFound): Promise<void> {
+  const { name, kind } = target.root;
+  const find = kind === 'file' ? findFile : takeFolder;
+  if (!(await inPart(target, (part) => find(part, name, kept, onFound)))) await removeTree(target.stage);
 }
 
-/** A file that is a part by itself lies where others may replace it. */
+/** A part that is a file is in a folder where others may replace it. */
 async function findFile(path: string, name: string, kept: KeptCount, onFound: OnFound): Promise<void> {
   const fd = await openOrdinary(path, O_PATH | O_NOFOLLOW).catch((error: unknown) => {
     if (systemCode(error) === 'ENOENT') return null;
@@ -147,7 +120,7 @@ async function findFile(path: string, name: string, kept: KeptCount, onFound: On
   }
 }
 
-/** In a folder that only this user can change. */
+/** Takes the files of a folder that only this user can change. */
 async function takeFolder(folder: string, name: string, kept: KeptCount, onFound: OnFound): Promise<void> {
   await chmod(folder, 0o700);
   const folders: string[] = [];
@@ -177,7 +150,7 @@ async function takeFolder(folder: string, name: string, kept: KeptCount, onFound
   }
 }
 
-/** Removes entries whose names are not UTF-8, which no copy makes. */
+/** Removes entries whose names are not UTF-8: no copy creates them. */
 async function removeNonUtf8(folder: string): Promise<void> {
   for (;;) {
     const found: Buffer[] = [];

@@ -28,7 +28,7 @@ export async function removeTree(path: string | Buffer): Promise<void> {
   }
 }
 
-/** The descriptor of the innermost folder changes only while nothing is being removed. */
+/** Enters and leaves folders only while nothing is being removed, which needs the innermost folder's descriptor. */
 async function removeContents(held: HeldFolder, removal: Turns, removeTop: () => Promise<boolean>): Promise<void> {
   const folders = new FolderStack(readAny);
   const names: (string | Buffer)[] = [];

@@ -1,7 +1,6 @@
 /** The received part of a copy, staged next to its target: nothing leaves the staging folder until everything is complete. */
-import fs, { type Stats } from 'node:fs';
-import { chmod, lstat, lutimes, rmdir, stat, unlink, utimes } from 'node:fs/promises';
-import { promisify } from 'node:util';
+import type { Stats } from 'node:fs';
+import { chmod, lstat, lutimes, open, rmdir, stat, unlink, utimes } from 'node:fs/promises';
 import { protocolError, systemCode, VproxyError } from '../../../errors.js';
 import type { Turns } from '../../../util/concurrency.js';
 import { type FolderItem, FolderStack, readAny, readSorted } from '../folders.js';
@@ -53,7 +52,7 @@ export class StagedTree {
   readonly #openCount: KeptCount;
   readonly #closed: ClosedFolder[] = [];
   readonly #closedCount: KeptCount;
-  /** The innermost of the folders that others may change leads to it: it is looked up once. */
+  /** The top of the part, in a folder that others may change: it is looked up only once. */
   #top: HeldFolder | null = null;
   #lastRoot = '';
   #rootCount = 0;
@@ -216,8 +215,8 @@ export async function placeTarget(target: CopyTarget, inode: number | undefined,
 }
 
 /**
- * Opens a folder that has just been made, unless somebody has put another one there. Where the file system gives what this user
- * makes to another, such as NFS does for root, a new file tells to whom.
+ * Opens a new folder. Rejects if another user has replaced it: a file system that changes owners, as NFS does for root, gives
+ * the folder and a new file to the same user.
  */
 async function openMade({ staged, shown }: Place): Promise<HeldFolder> {
   const folder = await HeldFolder.open(staged);
@@ -236,19 +235,16 @@ async function openMade({ staged, shown }: Place): Promise<HeldFolder> {
 
 async function ownerOfNew(folder: string): Promise<number> {
   const path = `${folder}/.vproxy-owner`;
-  const { O_CREAT, O_EXCL, O_WRONLY } = fs.constants;
-  const fd = await open(path, O_WRONLY | O_CREAT | O_EXCL, 0o600);
+  const file = await open(path, 'wx', 0o600);
   try {
-    return (await fstat(fd)).uid;
+    return (await file.stat()).uid;
   } finally {
-    await close(fd);
+    await file.close();
     await unlink(path);
   }
 }
 
-const [open, fstat, close] = [promisify(fs.open), promisify(fs.fstat), promisify(fs.close)];
-
-/** Sets a folder's time and permissions, after which nothing may be put into it. */
+/** Sets a folder's time and permissions, which may allow no more entries. */
 async function completeFolder(path: string, mode: number, mtimeNs: bigint): Promise<void> {
   await utimes(path, Date.now() / 1000, secondsOf(mtimeNs));
   await chmod(path, mode);
@@ -318,7 +314,7 @@ async function mergeFolder(target: CopyTarget, from: HeldFolder, to: HeldFolder,
   }
 }
 
-/** The system moves a folder into another one only if the user may write to the folder itself. */
+/** The kernel moves a folder only if its user may write to it. */
 async function moveFolder(staged: string, place: string, files: CopyFiles): Promise<void> {
   const folder = await HeldFolder.open(staged);
   try {
