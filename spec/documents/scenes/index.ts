@@ -4,6 +4,7 @@ import { ansible } from './ansible.js';
 import { control } from './control.js';
 import { debianGuest } from './debian-guest.js';
 import { libvirt } from './libvirt.js';
+import { configureSsh } from './parts.js';
 import { python, pythonStorage } from './python.js';
 import { PLAIN_RECIPES, VM_RECIPES } from './recipes/index.js';
 import { twoHosts } from './two-hosts.js';
@@ -32,7 +33,7 @@ export const VM_SCENES: Readonly<Record<string, Scene>> = {
   guest: virtualMachine(),
   'python-storage': pythonStorage,
   /** From nothing to ssh, commands and storage in a guest. */
-  'quick-start': virtualMachine(),
+  'quick-start': virtualMachine({ prepare: configureSsh }),
   ...VM_RECIPES,
 };
 

@@ -1,4 +1,5 @@
 /** Common parts of scenes: an ssh server with a key for it, a web server, and processes that simulate guests. */
+import { projectText } from '../../helpers/files.js';
 import type { Stage } from '../runner/stage.js';
 
 /** The configuration of an ssh server, without its keys. */
@@ -21,6 +22,12 @@ export async function addQemuUser(stage: Stage): Promise<void> {
   await stage.run(`
     getent group kvm > /dev/null || echo kvm:x:106: >> /etc/group
     getent passwd libvirt-qemu > /dev/null || echo libvirt-qemu:x:110:106::/:/bin/false >> /etc/passwd`);
+}
+
+/** Configures ssh for names such as `vproxy/vm1`, as the packages do. */
+export async function configureSsh(stage: Stage): Promise<void> {
+  await stage.run('rm -f /etc/ssh/ssh_config.d/*');
+  stage.write('/etc/ssh/ssh_config.d/30-vproxy.conf', projectText('packaging/ssh_config.d/30-vproxy.conf'));
 }
 
 /** Starts an ssh server on port 22 of every address; this user gets a key for it, and accepts it under any name. */

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import type { Scene } from '../runner/scene.js';
 import { hasSession, type Stage } from '../runner/stage.js';
-import { addQemuUser, nameHosts, startGuest, startSshServer, startWebServer } from './parts.js';
+import { addQemuUser, configureSsh, nameHosts, startGuest, startSshServer, startWebServer } from './parts.js';
 
 /** Includes the commands of the documents. */
 const NEEDS = ['curl', 'git', 'make', 'openssl', 'rsync', 'socat', 'sshd'] as const;
@@ -10,6 +10,7 @@ const NEEDS = ['curl', 'git', 'make', 'openssl', 'rsync', 'socat', 'sshd'] as co
 async function prepareVms(stage: Stage): Promise<void> {
   await nameHosts(stage, 'vm1', 'vm2', 'host2');
   await addQemuUser(stage);
+  await configureSsh(stage);
   await Promise.all([startSshServer(stage), startWebServer(stage, '127.0.0.2:8080')]);
   await Promise.all([startGuest(stage, 'vm1'), startGuest(stage, 'vm2')]);
   // Files that documents copy, or run in a guest.

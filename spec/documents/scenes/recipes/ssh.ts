@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { projectText } from '../../../helpers/files.js';
 import type { Scene } from '../../runner/scene.js';
 import { hasSession } from '../../runner/stage.js';
+import { configureSsh } from '../parts.js';
 import { SAME_MACHINE, standInForPort } from './same-machine.js';
 
 const SETTINGS = `
@@ -24,14 +24,13 @@ const withKeys: Pick<Scene, 'prepare' | 'openGuest' | 'isReady'> = {
   ...SAME_MACHINE,
   async prepare(stage) {
     await standInForPort(stage);
+    await configureSsh(stage);
     await stage.run(`
-      rm -f /etc/ssh/ssh_config.d/*
       mkdir -m 700 .ssh
       ssh-keygen -q -t ed25519 -N '' -f .ssh/id_ed25519
       cp .ssh/id_ed25519.pub .ssh/authorized_keys
       ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/scene_key`);
     stage.write('/etc/ssh/scene_config', SETTINGS);
-    stage.write('/etc/ssh/ssh_config.d/30-vproxy.conf', projectText('packaging/ssh_config.d/30-vproxy.conf'));
     await stage.start(`exec ${SSHD} -D`, (output) => output.includes('Server listening'));
   },
 };
