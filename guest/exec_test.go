@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"math"
@@ -80,7 +81,7 @@ func TestFindProgram(t *testing.T) {
 	}
 }
 
-// TestNumber: the number of a process that has exited is its own until its call is over; then no signal is sent to it.
+// TestNumber: a process that has exited keeps its number until its call is over; after that, no signal is sent to the number.
 func TestNumber(t *testing.T) {
 	_, host := newTestExec(t)
 	st, started := ask(t, host, execStart, fields{"argv": []string{"sh", "-c", "setsid sleep 1000 & echo $!; exit 7"}}, execStarted)
@@ -106,7 +107,7 @@ func TestNumber(t *testing.T) {
 		t.Error(gone, other)
 	}
 	gone.release()
-	gone.pid = other.pid // numbers come round
+	gone.pid = other.pid // numbers are reused
 	gone.signal(syscall.SIGKILL)
 	if syscall.Kill(other.pid, 0) != nil || strings.Contains(readFile(fmt.Sprintf("/proc/%d/stat", other.pid)), ") Z ") {
 		t.Error("another process was killed")
@@ -121,7 +122,7 @@ func TestNumber(t *testing.T) {
 	group.release()
 }
 
-// TestThreads: no thread waits for a command, so the most commands need few of them.
+// TestThreads: no thread waits for a command, so even the most commands need few threads.
 func TestThreads(t *testing.T) {
 	_, host := newTestExec(t)
 	threads := func() int { entries, _ := os.ReadDir("/proc/self/task"); return len(entries) }
@@ -138,7 +139,7 @@ func TestThreads(t *testing.T) {
 	}
 }
 
-// TestSizes: a size of no terminal is ignored.
+// TestSizes: a size of 0 is ignored.
 func TestSizes(t *testing.T) {
 	_, host := newTestExec(t)
 	st, _ := ask(t, host, execStart, fields{"argv": []string{"sleep", "1000"},
@@ -160,7 +161,7 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// TestAnnouncedLength: memory is taken for bytes that have come.
+// TestAnnouncedLength: memory is allocated only for bytes that have arrived.
 func TestAnnouncedLength(t *testing.T) {
 	payload, err := readPayload(strings.NewReader("ten bytes."), execRequestBytes)
 	if cap(payload) > 65536 || string(payload) != "ten bytes." || err != io.ErrUnexpectedEOF {
@@ -190,7 +191,67 @@ func TestLateStart(t *testing.T) {
 	}
 }
 
-// TestWaiting: where too many commands run, one waits if its caller asks for that, in the order of arrival.
+// TestDeciding: only a few commands are looked up at a time, unless a file system hangs. A late START gets its time again when
+// another one is complete, and when its command has started. A command that starts after a stop is ended.
+func TestDeciding(t *testing.T) {
+	e, host := newTestExec(t)
+	for count := 0; count < maxDeciding; count++ {
+		e.deciding <- struct{}{}
+	}
+	e.startTime = 1500 * time.Millisecond
+	late, began := openStream(t, host, "exec"), time.Now()
+	late.Write(record(execStart, []byte("{}"))[:6])
+	until(t, "the START is nearly late", func() bool { return time.Since(began) > e.startTime*2/3 })
+	complete := time.Now()
+	ask(t, host, execStart, fields{"argv": []string{"sleep", "1000"}}, execStarted)
+	started := time.Now()
+	if late.waitEnd(); started.Sub(complete) < 900*time.Millisecond || time.Since(complete) < e.startTime || time.Since(started) < e.startTime/2 {
+		t.Error(started.Sub(complete), time.Since(complete), time.Since(started))
+	}
+
+	st := openStream(t, host, "exec")
+	st.Write(record(execStart, encode(fields{"argv": []string{"sleep", "1000"}})))
+	until(t, "it is looked up", func() bool { defer e.lock()(); return len(e.calls) == 2 })
+	e.stop()
+	if kind, _, err := readRecord(st, func(byte) int { return 1000 }); kind != execStarted {
+		t.Fatal(kind, err)
+	}
+	kind, payload := byte(execEof), []byte{}
+	for kind == execEof {
+		kind, payload, _ = readRecord(st, func(byte) int { return 1000 })
+	}
+	if kind != execExit || parseObject(payload, "").fields["signal"] != "SIGTERM" {
+		t.Errorf("%d, %s", kind, payload)
+	}
+}
+
+// TestStartBudget: the bytes of a START are reserved until it is answered, and no longer, even if they exceed the limit.
+func TestStartBudget(t *testing.T) {
+	e, host := newTestExec(t)
+	all := []*stream{}
+	begin := func() *stream {
+		st := openStream(t, host, "exec")
+		st.Write([]byte{execStart, 0, execRequestBytes >> 16, 0, 0, '{'})
+		all = append(all, st)
+		return st
+	}
+	for len(all) < maxStartBytes/execRequestBytes {
+		begin()
+	}
+	until(t, "all is reserved", func() bool { return e.startBytes.Load() == maxStartBytes })
+	for count := 0; count < 3; count++ {
+		st := begin()
+		if kind, payload, _ := readRecord(st, func(byte) int { return 1000 }); kind != execExit || !bytes.Contains(payload, []byte("too-many-streams")) {
+			t.Errorf("%d, %s", kind, payload)
+		}
+	}
+	for _, st := range all {
+		st.Close()
+	}
+	until(t, "nothing is reserved", func() bool { return e.startBytes.Load() == 0 })
+}
+
+// TestWaiting: if too many commands run, those whose callers ask for it wait, in the order of arrival.
 func TestWaiting(t *testing.T) {
 	e, host := newTestExec(t)
 	running := []*stream{}
@@ -213,11 +274,19 @@ func TestWaiting(t *testing.T) {
 	}
 	waiting[1].Close()
 	until(t, "it no longer waits", func() bool { return count() == 3 })
-	started := make(chan int, len(waiting))
+	waiting[3].stop(failf("cancelled", ""))
+	until(t, "a caller that does not read no longer waits", func() bool { return count() == 2 })
+	waiting = append(waiting, openStream(t, host, "exec"))
+	waiting[4].Write(record(execStart, encode(fields{"argv": []string{"sleep", "1000"}, "wait": true})))
+	until(t, "another one waits", func() bool { return count() == 3 })
+	started, refused := make(chan int, len(waiting)), make(chan string, len(waiting))
 	for index, st := range waiting {
 		go func(index int, st *stream) {
-			if kind, _, _ := readRecord(st, func(byte) int { return 1000 }); kind == execStarted {
+			switch kind, payload, _ := readRecord(st, func(byte) int { return 1000 }); kind {
+			case execStarted:
 				started <- index
+			case execExit:
+				refused <- parseObject(payload, "").object("error").reason().message
 			}
 		}(index, st)
 	}
@@ -229,5 +298,9 @@ func TestWaiting(t *testing.T) {
 	}
 	if e.stop(); count() != 0 {
 		t.Error("it still waits")
+	}
+	until(t, "it is refused", func() bool { return len(refused) > 0 })
+	if why := <-refused; why != "shutting down" {
+		t.Error(why)
 	}
 }

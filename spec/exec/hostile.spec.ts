@@ -182,6 +182,26 @@ test('R-EXEC-3: the time in which a runner starts others, or does not run, is no
   t.true(far.destroyed);
 });
 
+test('R-EXEC-3: the time begins again when another START is complete, and when its command has been started', async (t) => {
+  const clock = new ManualClock();
+  const { gate, openPipes } = gatedPipes();
+  const runner = new TestRunner(t, { clock, openPipes });
+  const { far } = runner.open();
+  clock.advance(9999);
+  const other = runner.call({ argv: ['sleep', '1000'] });
+  await eventually(() => runner.runner.runningCount === 1, { what: 'the other START' });
+  clock.advance(9999);
+  t.false(far.destroyed);
+  gate.resolve();
+  await other.started;
+  // The note follows the record.
+  await new Promise((resolve) => setImmediate(resolve));
+  clock.advance(9999);
+  t.false(far.destroyed);
+  clock.advance(1);
+  t.true(far.destroyed);
+});
+
 /** A call whose caller has sent these bytes. */
 function sending(runner: TestRunner, bytes: Buffer): Opened {
   const opened = runner.open();
@@ -218,6 +238,8 @@ test('a START is counted until its command runs', async (t) => {
   ];
   await eventually(() => runner.runner.runningCount === 2, { what: 'two calls' });
   gone.far.destroy();
+  await eventually(() => runner.runner.unfinished.length > 0, { what: 'the end of the stream' });
+  t.deepEqual(runner.runner.unfinished, ['a command that starts']);
   const refused = sending(runner, START);
   t.regex((await refused.caller.exit).error?.message ?? '', /others use 100000 of 100000/);
   gate.resolve();

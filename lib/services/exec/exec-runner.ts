@@ -49,7 +49,7 @@ export class ExecRunner {
   readonly #options: ExecRunnerOptions;
   readonly #host: CallHost;
   readonly #calls = new Set<ServedCall>();
-  /** Those that wait for one of them to be over, the first to come first. */
+  /** Calls that wait for one of `#calls` to be over, in the order of arrival. */
   readonly #waiting = new Map<ServedCall, (refusal: VproxyError | null) => void>();
   readonly #callOf = new WeakMap<CallStream, ServedCall>();
   #isStopped = false;
@@ -101,14 +101,14 @@ export class ExecRunner {
     return call !== undefined && this.#calls.has(call);
   }
 
-  /** Commands whose streams have closed, other than jobs, human-readable. */
+  /** Commands that have outlived their streams, without running jobs, human-readable. */
   get unfinished(): string[] {
     return [...this.#calls].flatMap((call) => call.unfinished ?? []);
   }
 
-  /** Ends them within 0.4 s by the clock. */
+  /** Ends all commands within 0.4 s by the clock. */
   endUnfinished(): void {
-    for (const call of this.#calls) if (call.unfinished !== null) void call.stop(stopped());
+    for (const call of this.#calls) void call.stop(stopped());
   }
 
   /** Ends every command within 0.4 s by the clock, and refuses new ones. */
@@ -135,7 +135,7 @@ export class ExecRunner {
     return new VproxyError('too-many-streams', `too many commands running (max ${maxCommands})`);
   }
 
-  /** Ends the wait of a call: with a refusal, or in the place of one that is over. */
+  /** Ends the wait of a call, with a refusal or by admitting it. */
   #settle(call: ServedCall, refusal: VproxyError | null): void {
     const settle = this.#waiting.get(call);
     if (settle === undefined) return;

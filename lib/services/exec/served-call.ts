@@ -50,7 +50,7 @@ export interface CallHost {
   readonly jobs: JobTable;
   /** Counts the bytes of lists of jobs that their callers have not read. */
   readonly listBudget: Budget;
-  /** Reserves a slot for the command of a call, maybe once there is one; resolves with null, or the reason for a refusal. */
+  /** Reserves a slot for the command of a call, and may wait for one; resolves with null, or the reason for a refusal. */
   readonly admit: (call: ServedCall, waits: boolean) => Promise<VproxyError | null>;
   /** Ends the wait of a call whose caller has gone. */
   readonly leave: (call: ServedCall) => void;
@@ -67,8 +67,8 @@ export interface CallHost {
 }
 
 /**
- * A stream without a complete START is reset after this time, in which neither others were read or started (its own waits in
- * the same channel) nor this process was held up for longer than the second.
+ * A stream without a complete START is reset after START_MS. The time begins again when another START was complete, started or
+ * refused, behind which this one may wait in the channel, and when this process was held up for more than HELD_UP_MS.
  */
 const START_MS = 10_000;
 const HELD_UP_MS = 1000;
@@ -130,7 +130,7 @@ export class ServedCall {
     this.#cancelDeadline = this.#expireIn(START_MS);
   }
 
-  /** The command, if it goes on without its stream and is no running job, human-readable; else null. */
+  /** A command that has outlived its stream and is not a running job, human-readable; otherwise null. */
   get unfinished(): string | null {
     if (!this.#hasCallerGone || (this.#job !== null && this.#host.jobs.running.includes(this.#job))) return null;
     return this.#command === null ? 'a command that starts' : `command ${this.#command.pid}, which is to end`;
@@ -178,7 +178,7 @@ export class ServedCall {
     this.#stream.resume();
   }
 
-  /** Answers a first record that is refused (R-EXEC-1), and resets the stream on any other error of the caller, which ends its command. */
+  /** Answers an invalid first record (R-EXEC-1); on any other error of the caller, resets the stream, which ends its command. */
   #guard(read: () => void): void {
     if (this.#state === 'answered') return;
     try {
@@ -187,7 +187,6 @@ export class ServedCall {
       const failure = toVproxyError(error);
       if (this.#state !== 'opened' || !ANSWERED.has(failure.code)) this.#reset(failure);
       else {
-        this.#cancelDeadline();
         this.#letGo();
         this.#exitWith(failure);
       }
@@ -418,7 +417,7 @@ const unfinished = (): VproxyError => new VproxyError('stalled', `exec: no compl
 const nameOf = (kind: number): string =>
   Object.entries(EXEC_KIND).find(([, value]) => value === kind)?.[0] ?? `a record of kind ${kind}`;
 
-/** The codes with which a request is refused, rather than the stream reset. */
+/** The errors that EXIT reports, instead of a reset of the stream. */
 const ANSWERED: ReadonlySet<string> = new Set(['bad-argument', 'too-many-streams']);
 
 const wrong = (what: string): VproxyError => new VproxyError('protocol-error', `exec: ${what}`);
