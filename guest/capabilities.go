@@ -13,8 +13,8 @@ func capabilities(name string) uint64 {
 	return set
 }
 
-// keepCapabilities keeps the capabilities that a service manager gave to this process from the processes that it starts,
-// other than the freezer: no inheritable one is left in any thread, and so no ambient one.
+// keepCapabilities withholds the capabilities that a service manager gave to this process from the processes that it starts,
+// other than the freezer: no thread keeps an inheritable one, and hence no ambient one.
 func keepCapabilities() *failure {
 	if capabilities("CapInh")|capabilities("CapAmb") == 0 {
 		return nil
@@ -32,8 +32,8 @@ func keepCapabilities() *failure {
 	return nil
 }
 
-// freezerCapabilities returns the ambient capabilities of the freezer: all of this process's, which is hidden from a process that
-// lacks one (ProtectProc=). Root needs none.
+// freezerCapabilities returns the ambient capabilities of the freezer: all that this process has, since it is hidden from a process
+// that lacks one (ProtectProc=). Root needs none.
 func freezerCapabilities() (numbers []uintptr) {
 	permitted := capabilities("CapPrm")
 	for number := uintptr(0); number < 64 && os.Geteuid() != 0; number++ {

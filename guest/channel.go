@@ -29,7 +29,7 @@ type channelSpec struct {
 
 const channelKinds = "unix-connect unix-listen virtserial-open tty-open stdio vsock-connect vsock-listen"
 
-// bauds are the speeds that Linux has.
+// bauds are the speeds that Linux supports.
 const bauds = "300 600 1200 1800 2400 4800 9600 19200 38400 57600 115200 230400 460800 500000 576000 921600 1000000 1152000 " +
 	"1500000 2000000 2500000 3000000 3500000 4000000"
 
@@ -158,7 +158,7 @@ func parseSize(to *int, text string) bool {
 }
 
 // leadsToHost reports whether the peer is the host of this machine, as on a virtual device, but not on a pseudo-terminal,
-// whatever the path of it.
+// regardless of its path.
 func (s *channelSpec) leadsToHost() bool {
 	var stat syscall.Stat_t
 	s.isOfHost = s.kind == "virtserial-open" || s.kind == "tty-open" && syscall.Stat(s.path, &stat) == nil && isLine(stat)

@@ -34,11 +34,11 @@ func reapOrphans() {
 	}
 }
 
-// spareThreads are more than a busy program uses at a time.
+// spareThreads is more than a busy program uses at a time.
 const spareThreads = 12
 
-// keepThreads starts threads in advance, which then wait for work: where commands use up what a user or a unit may have, the
-// runtime would abort for want of one.
+// keepThreads starts threads in advance, which then wait for work: if commands used up the limit of the user or unit, the runtime
+// would abort when it needs one.
 func keepThreads() {
 	var locked sync.WaitGroup
 	unlock := make(chan struct{})
@@ -83,7 +83,7 @@ type child struct {
 	isReleased bool
 }
 
-// children are to exit, or to be released. No thread waits for any of them, as SIGCHLD tells.
+// children have not exited, or not been released. SIGCHLD reports their exits, so no thread waits for them.
 var children = struct {
 	mutex
 	all   map[*child]bool
@@ -133,7 +133,7 @@ func (c *child) look() {
 		var info [32]int32 // siginfo_t; the first field remains 0 while the child runs
 		_, _, number := syscall.RawSyscall6(syscall.SYS_WAITID, byNumber, uintptr(c.pid), uintptr(unsafe.Pointer(&info)), options, 0, 0)
 		switch code, status := info[infoCode], syscall.WaitStatus(info[statusAt]); {
-		case number == syscall.ECHILD: // somebody else reaped it
+		case number == syscall.ECHILD: // reaped elsewhere
 			c.status, c.isReleased = syscall.WaitStatus(syscall.SIGKILL), true
 		case info[0] == 0:
 			return
@@ -151,7 +151,7 @@ func (c *child) look() {
 	}
 }
 
-// signal reaches the whole group; nobody once the child was released.
+// signal signals the whole group, unless the child was released.
 func (c *child) signal(number syscall.Signal) {
 	defer children.lock()()
 	if !c.isReleased {
@@ -166,7 +166,7 @@ func (c *child) release() {
 	c.look()
 }
 
-// groups has the number of processes in each group. A look at all processes serves everybody who waits for it.
+// groups counts the processes in each group. One look at all processes serves everyone who waits for it.
 var groups = struct {
 	mutex
 	at     time.Time

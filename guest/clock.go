@@ -22,7 +22,7 @@ const (
 	clockPeriod   = 30 * time.Second
 	leastClock    = 50 * time.Millisecond
 	mostClockBack = 24 * time.Hour
-	backDrift     = 500e-6 // is forgiven: a clock that runs too fast is set back again and again
+	backDrift     = 500e-6 // not counted: a clock that runs too fast is set back again and again
 	maxClockTime  = 1e14   // ms (R-CLOCK-2)
 )
 

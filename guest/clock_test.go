@@ -176,7 +176,7 @@ func TestClockPause(t *testing.T) {
 }
 
 // TestHostileClock: a host that breaks the rules loses its stream, and changes nothing.
-// TestClockBack: a host sets the clock back only so far altogether, which steps forward give back, and a slow drift of the clock.
+// TestClockBack: steps back are limited in all; steps forward and a slow drift of the clock are not counted.
 func TestClockBack(t *testing.T) {
 	s, done := newTestClock("1s,back=1m")
 	for _, each := range []struct {

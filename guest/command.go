@@ -22,7 +22,7 @@ type execRequest struct {
 	columns, rows      int // 0: no terminal
 	hasInput           bool
 	timeout, killAfter time.Duration
-	waits              bool // for a place, if too many commands run
+	waits              bool // for a slot, if too many commands run
 	isJob              bool // it outlives its caller
 	tag                string
 	keepBytes          int // of the job's output

@@ -180,7 +180,7 @@ func (c *copyCall) next() (kind byte, payload []byte, err error) {
 	if err = c.service.checkRoom(int(length)); err != nil {
 		return 0, nil, err
 	}
-	// Its length alone takes no memory.
+	// A length alone allocates nothing.
 	if payload, err = io.ReadAll(io.LimitReader(c.in, int64(length))); err == nil && len(payload) < int(length) {
 		err = io.EOF
 	}

@@ -25,7 +25,7 @@ func (f folder) path(name string) string {
 	return f.self() + "/" + name
 }
 
-// self is the path of the folder itself, which needs no permission to look something up in it.
+// self is the path of the folder itself, which needs no permission to search it.
 func (f folder) self() string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
 
 // enter opens the folder that the names lead to from here, following no link.
@@ -63,7 +63,7 @@ type level struct {
 	after   string // the last name that is done
 }
 
-// entry is an entry of a folder.
+// entry is an entry of a folder, as read from it.
 type entry struct {
 	name string
 	kind os.FileMode
@@ -82,7 +82,7 @@ type walk struct {
 	service   *copyService
 	top       folder // where it starts
 	levels    []level
-	isRemoval bool // in any order: what was handed out is gone when more is read
+	isRemoval bool // entries are read in any order: those returned before have been removed
 }
 
 func (s *copyService) walk(top folder) (*walk, error) {
@@ -116,7 +116,7 @@ func (w *walk) open(err error) error {
 	return err
 }
 
-// downOwn enters a folder if it belongs to this user, and makes it inaccessible to others.
+// downOwn enters a folder if it belongs to this user, and makes it inaccessible to others, so that nobody else changes it.
 func (w *walk) downOwn(name string) (isOwned bool, err error) {
 	below, err := w.enter(name)
 	if errors.Is(err, syscall.ENOTDIR) || os.IsNotExist(err) {
@@ -133,8 +133,8 @@ func (w *walk) downOwn(name string) (isOwned bool, err error) {
 	return true, w.open(nil)
 }
 
-// downNew enters a new folder. It fails if another user has replaced it: a file system that changes owners, as NFS does for
-// root, gives the folder and a new file to the same user.
+// downNew enters a folder that was just created, unless another user has replaced it. If the file system assigns what this user
+// creates to another user, as NFS does for root, a new file shows to whom.
 func (w *walk) downNew(name string) error {
 	if err := w.down(name); err != nil {
 		return err
@@ -270,7 +270,7 @@ func (s *copyService) remove(in folder, name string) error {
 	err := os.Remove(in.path(name))
 	if err == nil || os.IsNotExist(err) {
 		return nil
-	} else if !os.IsExist(err) { // is no folder with entries; a read-only file system does not tell what is missing
+	} else if !os.IsExist(err) { // not a folder with entries; a read-only file system does not report what is missing
 		return err
 	}
 	w, err := s.walk(in)

@@ -186,7 +186,7 @@ func (p *partReport) report(t *target) error {
 	return err
 }
 
-// enter enters a folder of the part, or removes one that belongs to somebody else.
+// enter enters a folder of the part, or removes one that belongs to another user.
 func (p *partReport) enter(w *walk, name string) error {
 	isOwned, err := w.downOwn(name)
 	if err == nil && !isOwned {
@@ -235,7 +235,7 @@ func (p *partReport) take(in folder, name, tarName string) error {
 	return syscall.Chmod(folder{file}.self(), 0o600)
 }
 
-// canResume reports whether an open file is one that only this user can have written.
+// canResume reports whether only this user can have written an open file.
 func canResume(is os.FileInfo) bool {
 	return is.Mode().IsRegular() && statOf(is).Nlink == 1 && isOwn(is)
 }

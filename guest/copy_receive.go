@@ -395,7 +395,7 @@ func (r *receiver) addFile(name, path string, offset int64, header *tar.Header, 
 	if err = setTime(file.Fd(), "", header.ModTime); err == nil {
 		err = file.Chmod(os.FileMode(header.Mode & 0o777))
 	}
-	if err == nil { // a file system may find out only now that it has no room
+	if err == nil { // a file system may notice only now that it is full
 		err = file.Close()
 	}
 	r.files++

@@ -90,7 +90,7 @@ func (c *copyCall) findSources() (found []source, err error) {
 			return nil, err
 		}
 		var is os.FileInfo
-		if c.service.root == "" { // else it has no links, and must not: that was checked
+		if c.service.root == "" { // otherwise it was checked to have no links
 			path, err = filepath.EvalSymlinks(path)
 		}
 		if err == nil {

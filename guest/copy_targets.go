@@ -40,7 +40,7 @@ func (c *copyCall) findTargets(place string, targets []*target) error {
 			return refusedCopy(place, "no such folder")
 		}
 	}
-	if c.service.root == "" { // else it has no links, and must not: that was checked
+	if c.service.root == "" { // otherwise it was checked to have no links
 		if place, err = filepath.EvalSymlinks(place); err != nil {
 			return err
 		}
@@ -103,7 +103,7 @@ func (t *target) paths() [2]string {
 	return [2]string{t.path, filepath.Join(filepath.Dir(t.path), t.part)}
 }
 
-// claim reserves the targets and their parts, to which another target would write. It returns one that is taken, or nil.
+// claim reserves the targets and their parts, to which no other copy may write. It returns one that is taken, or nil.
 func (s *copyService) claim(targets []*target) *target {
 	defer s.lock()()
 	for index, t := range targets {

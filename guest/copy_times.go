@@ -24,7 +24,7 @@ func setTime(file uintptr, path string, changed time.Time) error {
 		call = 412 // utimensat_time64, since Linux 5.1
 	}
 	second, rest := changed.Unix(), int64(changed.Nanosecond())
-	times := [2][2]int64{{0, omit}, {second, rest}} // of 64 bits, whatever the processor
+	times := [2][2]int64{{0, omit}, {second, rest}} // of 64 bits on every processor
 	_, _, number := syscall.Syscall6(call, file, uintptr(unsafe.Pointer(text)), uintptr(unsafe.Pointer(&times)), flags, 0, 0)
 	if number == syscall.ENOSYS && second == int64(int32(second)) { // before Linux 5.1, on a processor of 32 bits
 		small := [2]syscall.Timespec{{Nsec: omit}, syscall.NsecToTimespec(second*1e9 + rest)}
@@ -39,7 +39,7 @@ func setTime(file uintptr, path string, changed time.Time) error {
 	return nil
 }
 
-// complete gives a folder its time and permissions, with which it may take no more entries.
+// complete sets a folder's time and permissions, which may allow no further entries.
 func complete(path string, changed time.Time, mode uint32) error {
 	if err := setTime(0, path, changed); err != nil {
 		return err

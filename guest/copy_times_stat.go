@@ -7,5 +7,5 @@ import (
 	"time"
 )
 
-// changedAt returns when a file, folder or link was changed, of which this is known.
+// changedAt returns when a file, folder or link with this status was changed.
 func changedAt(path string, is os.FileInfo) time.Time { return is.ModTime() }

@@ -9,7 +9,7 @@ import (
 	"unsafe"
 )
 
-// changedAt returns when a file, folder or link was changed, of which this is known. The second of stat(2) has
+// changedAt returns when a file, folder or link with this status was changed. The second of stat(2) has
 // 32 bits on these processors: up to 2038, or from 1970 to 2106 on mips64le.
 func changedAt(path string, is os.FileInfo) time.Time {
 	const statChanged, secondAt, restAt = 0x40, 112 / 8, 120 / 8 // STATX_MTIME, and where stx_mtime is

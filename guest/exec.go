@@ -39,8 +39,8 @@ const (
 // execService runs commands for the peer (docs/exec.md).
 type execService struct {
 	mutex
-	calls      map[*execCall]bool // that start or run, with those of jobs
-	waiting    []*execCall        // for a place among them, the first to come first
+	calls      map[*execCall]bool // that start or run, including jobs
+	waiting    []*execCall        // for a slot, in the order of arrival
 	running    []*job             // that start or run, the oldest first
 	ended      []*job             // that have ended, the first to end first
 	programs   []string           // that are allowed; nil: any
@@ -64,7 +64,7 @@ type execCall struct {
 	request *execRequest
 	line    string        // the command, for the log
 	name    string        // the process, for the log
-	place   chan *failure // receives nil, or why the command that waits will not run
+	slot    chan *failure // receives nil, or why the waiting command will not run
 	child   *child        // nil: it does not run yet
 	job     *job          // nil: it ends with its caller
 
@@ -135,20 +135,20 @@ func (e *execService) run(c *execCall) {
 	e.forget(c)
 }
 
-// forget removes a call that is over, or was not started. The next one gets its place.
+// forget removes a call that is over, or was not started. The next one gets its slot.
 func (e *execService) forget(c *execCall) {
 	defer e.lock()()
-	hadPlace := e.calls[c]
+	hadSlot := e.calls[c]
 	if delete(e.calls, c); c.job != nil && c.child != nil {
 		e.keepJob(c.job)
 	} else if c.job != nil {
 		e.dropJob(c.job, "it did not start")
 		c.job = nil
 	}
-	if hadPlace && len(e.waiting) > 0 {
+	if hadSlot && len(e.waiting) > 0 {
 		next := e.waiting[0]
 		e.waiting, e.calls[next] = e.waiting[1:], true
-		next.place <- nil
+		next.slot <- nil
 	}
 }
 
@@ -184,8 +184,8 @@ func (e *execService) receive(st *stream) (kind byte, payload []byte, reserved i
 	return kind, payload, int32(length), failed
 }
 
-// expire resets a stream whose first record is late (R-EXEC-3). While others come or are started, or this process is held up,
-// what the caller has sent may not have been read yet.
+// expire resets a stream whose first record is late (R-EXEC-3). It may just not have been read yet while others are read or
+// started, or this process is held up.
 func (e *execService) expire(st *stream) (cancel func()) {
 	const heldUp = time.Second
 	isComplete := make(chan struct{})
@@ -228,7 +228,7 @@ func (e *execService) start(st *stream, payload []byte) (*execCall, *failure) {
 	return c, e.launch(c)
 }
 
-// launch starts a command. It holds no lock meanwhile: a file system may hang.
+// launch starts a command, without holding a lock: a file system may hang.
 func (e *execService) launch(c *execCall) *failure {
 	if failed := e.admit(c); failed != nil {
 		return failed
@@ -268,7 +268,7 @@ func (e *execService) launch(c *execCall) *failure {
 	return nil
 }
 
-// decide looks a command up. A thread waits for the file system meanwhile, so only few do at a time.
+// decide looks a command up. Each lookup blocks a thread on the file system, so only a few run at a time.
 func (e *execService) decide(q *execRequest) (*exec.Cmd, string, *failure) {
 	hang := time.NewTimer(time.Second)
 	defer hang.Stop()
@@ -280,16 +280,16 @@ func (e *execService) decide(q *execRequest) (*exec.Cmd, string, *failure) {
 	return q.command(e.programs)
 }
 
-// admit takes a call in, and reserves what its job needs. If there is no place, a call that asks for that waits (R-EXEC-2).
+// admit gives a call a slot, and reserves what its job needs. A call with wait waits for a slot (R-EXEC-2).
 func (e *execService) admit(c *execCall) *failure {
 	e.Lock()
 	isFull := len(e.calls) >= maxCommands
 	if !e.isStopped && isFull && c.request.waits {
-		c.place = make(chan *failure, 1)
+		c.slot = make(chan *failure, 1)
 		e.waiting = append(e.waiting, c)
 		e.Unlock()
 		c.stream.notify(func() { go c.stream.Reset("cancelled", "the caller no longer reads") }, func(*failure) { go e.leave(c) })
-		failed := <-c.place
+		failed := <-c.slot
 		if e.Lock(); failed != nil {
 			defer e.Unlock()
 			return failed
@@ -314,7 +314,7 @@ func (e *execService) leave(c *execCall) {
 	for index, each := range e.waiting {
 		if each == c {
 			e.waiting = append(append([]*execCall{}, e.waiting[:index]...), e.waiting[index+1:]...)
-			c.place <- failf("command-failed", "the caller has disconnected")
+			c.slot <- failf("command-failed", "the caller has disconnected")
 			return
 		}
 	}
@@ -352,7 +352,7 @@ func (e *execService) stop() {
 	defer e.lock()()
 	e.isStopped = true
 	for _, c := range e.waiting {
-		c.place <- failf("command-failed", "shutting down")
+		c.slot <- failf("command-failed", "shutting down")
 	}
 	e.waiting = nil
 	for c := range e.calls {
@@ -615,8 +615,8 @@ func (c *execCall) endInput() {
 // closeOutput closes an output, if there is one.
 func (c *execCall) closeOutput(index int) { c.outputs[index].Close() }
 
-// waitGroup waits until the rest of the group has gone, though not for what is left long after KILL: it may have zombies that
-// their parent does not reap.
+// waitGroup waits until the rest of the group has gone, but not long after KILL: there may be zombies that their parent does not
+// reap.
 func (c *execCall) waitGroup() {
 	for c.child.hasOthers() {
 		select {
@@ -633,7 +633,7 @@ func (c *execCall) vanish() {
 	c.end(least(c.request.killAfter, maxKillAfter))
 }
 
-// end sends TERM now, and KILL after a while, or earlier if an earlier call said so.
+// end sends TERM now, and KILL after killAfter, or earlier if an earlier call set that.
 func (c *execCall) end(killAfter time.Duration) {
 	c.child.signal(syscall.SIGTERM)
 	// A stopped process receives signals other than KILL only when it continues.

@@ -114,8 +114,8 @@ func (a address) dial(cancelled <-chan struct{}) (net.Conn, error) {
 	return dialer.Dial(a.network, a.text)
 }
 
-// keepUrgent leaves an urgent byte (MSG_OOB) in its place among the others, where a stream can carry it. The connections of a
-// listener inherit this.
+// keepUrgent leaves an urgent byte (MSG_OOB) in its place among the others, where a stream can carry it. A listener's connections
+// inherit this.
 func keepUrgent(_, _ string, raw syscall.RawConn) error {
 	return raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_OOBINLINE, 1) })
 }
@@ -153,8 +153,8 @@ type forward struct {
 
 const otherKinds = "udp unixgram vsock-mux file exec egress resolver" // of vproxy
 
-// forgettable are kinds before which a service may have been forgotten.
-var forgettable = map[string]string{"-i": "exec file udp unixgram", "-o": "udp unixgram"}
+// unlikelyServices are kinds that are refused as names of services without a kind: the service was more likely forgotten.
+var unlikelyServices = map[string]string{"-i": "exec file udp unixgram", "-o": "udp unixgram"}
 
 var sshOrder = regexp.MustCompile(`^((localhost|\*|\d+\.\d+\.\d+\.\d+|\[[^\]]*\])?:)?\d+:((([^:[\]]+|\[[^\]]+\]):)?\d+)$`)
 
@@ -171,7 +171,7 @@ func parseForward(option, text string) (*forward, error) {
 		err = errors.New("no colon after the service")
 	case net.ParseIP(service) != nil:
 		err = errors.New("begins with an address instead of a service")
-	case !(hasKind && isWord(kind, otherKinds+" tcp unix")) && isWord(service, forgettable[option]):
+	case !(hasKind && isWord(kind, otherKinds+" tcp unix")) && isWord(service, unlikelyServices[option]):
 		err = errors.New("begins with the kind " + service + " instead of a service")
 	case !serviceNames.MatchString(service):
 		err = errors.New("not a valid service name (1 to 64 of a-z, 0-9, dot, underscore and hyphen, " +
@@ -252,7 +252,7 @@ func acceptAll[T any](accept func() (T, error), max int, serve func(T)) {
 	}
 }
 
-// queue starts goroutines in order: the runtime begins with the newest.
+// queue starts goroutines in order; the runtime would begin with the newest.
 type queue struct {
 	mutex
 	waiting []func()
@@ -430,7 +430,7 @@ func (q *quick) write(fd uintptr, bytes []byte) (count int, isDone bool, err err
 	return count, isDone, err
 }
 
-// writeNow writes what the file takes at once, while no other goroutine writes. The next Write reports an error.
+// writeNow writes what the file accepts without blocking, while no other goroutine writes. An error is left to the next Write.
 func (q *quick) writeNow(bytes []byte) (count int) {
 	q.raw.Write(func(fd uintptr) bool {
 		count, _, _ = q.write(fd, bytes)

@@ -291,7 +291,7 @@ func readRecord(from io.Reader, most func(kind byte) int) (kind byte, payload []
 	return kind, payload, err
 }
 
-// readPayload reads so many bytes. It takes memory as they come: a length alone takes little.
+// readPayload reads length bytes, and allocates memory as they arrive: a length alone allocates little.
 func readPayload(from io.Reader, length int) (payload []byte, err error) {
 	for payload = room(least(length, 65536))[:0]; len(payload) < length && err == nil; {
 		if len(payload) == cap(payload) {
@@ -307,11 +307,11 @@ func readPayload(from io.Reader, length int) (payload []byte, err error) {
 	return payload, err
 }
 
-// isLargeJSON reports whether a JSON text has more values than a message should.
+// isLargeJSON reports whether a JSON text has more values than a message may have.
 func isLargeJSON(text []byte) bool { return whyLarge(text) != "" }
 
-// whyLarge says whether a JSON text has more than 65,536 commas, braces and brackets outside of strings, or 1,000 of the last two
-// open at once; "" if not.
+// whyLarge returns what is wrong with a JSON text that has more than 65,536 commas, braces and brackets outside of strings, or is
+// nested deeper than 1,000; otherwise "".
 func whyLarge(text []byte) string {
 	signs, open, inString := 0, 0, false
 	for at := 0; at < len(text) && signs <= 65536 && open <= 1000; at++ {

@@ -124,7 +124,7 @@ func (s *freezeService) freeze(ctx context.Context, st *stream, paths []string, 
 	}
 	level, why := logInfo, "asked"
 	if cause == "time" {
-		level, why = logWarn, "time was over"
+		level, why = logWarn, "time ran out"
 	} else if st.isGone() {
 		why = "the stream ended"
 	}
@@ -178,7 +178,7 @@ func hold(ctx context.Context, mounts []mount, most time.Duration, ready func())
 	case word == "thawed" && frozen == len(mounts):
 		return rest, milliseconds(time.Since(began)), nil
 	case word == "thawed":
-		rest = "the time was over before everything was frozen"
+		rest = "time ran out before everything was frozen"
 	case word != "failed":
 		rest = thawAll(mounts[:least(frozen+1, len(mounts))], false)
 		if rest == "" {
@@ -198,7 +198,7 @@ func runFreezer(args []string) int {
 	signal.Notify(terminated, syscall.SIGTERM)
 	most, _ := strconv.Atoi(args[0])
 	late := time.After(time.Duration(most) * time.Millisecond)
-	// The pipe of a killed parent stays open while one of its threads waits in a write. Its number is taken until then.
+	// The pipe of a killed parent stays open while one of its threads waits in a write, and its number stays in use.
 	parent := fmt.Sprintf("/proc/%d/stat", os.Getppid())
 	looks := time.NewTicker(freezerLook)
 	go func() {

@@ -155,7 +155,7 @@ func mountTest(t *testing.T, image, place string) string {
 	if output, err := command.CombinedOutput(); err != nil {
 		t.Skip(string(output))
 	}
-	// Another program's mount namespace may have a copy of the inner one, which keeps the outer one busy.
+	// Another program's mount namespace may hold a copy of the inner one, which keeps the outer one busy.
 	t.Cleanup(func() { syscall.Unmount(place, syscall.MNT_DETACH) })
 	each := opened(t, place)
 	t.Cleanup(func() {
@@ -417,8 +417,8 @@ func TestFreezeLife(t *testing.T) {
 	}
 }
 
-// TestThawByDescriptor: what is mounted over a file system meanwhile, or over its folder, is not thawed in its place; it cannot be
-// unmounted; and another program's thaw is a failure, whoever notices it.
+// TestThawByDescriptor: what was mounted over a frozen file system, or over its folder, is not thawed in its place; a frozen file
+// system cannot be unmounted; and another program's thaw is a failure, whichever process notices it.
 func TestThawByDescriptor(t *testing.T) {
 	outer, inner := mountNested(t)
 	machine, host := pair(t)

@@ -16,8 +16,8 @@ const (
 	jobWords     = 8
 	jobWordBytes = 256
 	jobTextBytes = 2048    // of JSON, for the words and the user
-	maxListBytes = 2 << 20 // of lists that their callers have not read
-	readersBytes = 8 << 20 // the share of a reader bounds what it is sent at a time
+	maxListBytes = 2 << 20 // of unread lists
+	readersBytes = 8 << 20 // of all readers; each is sent at most its share at a time
 )
 
 // job is a command that outlives its caller (docs/exec.md). It keeps its last output, so that slow readers never block it.
@@ -99,7 +99,7 @@ func (e *execService) keepJob(j *job) {
 	})
 }
 
-// dropJob forgets a job that has ended, or did not start. Its readers learn why. The caller holds the lock.
+// dropJob forgets a job that has ended, or did not start, and tells its readers why. The caller holds the lock.
 func (e *execService) dropJob(j *job, why string) {
 	if j.expiry != nil {
 		j.expiry.Stop() // its function refers to the job
@@ -147,7 +147,7 @@ func (e *execService) serveJobs(st *stream, kind byte, payload []byte) (failed *
 		if e.listBytes.Add(int32(len(list))) <= maxListBytes {
 			st.Write(list)
 		} else {
-			failed = failf("too-many-streams", "too many lists that were not read")
+			failed = failf("too-many-streams", "too many unread lists of jobs")
 		}
 		e.listBytes.Add(-int32(len(list)))
 		return failed
@@ -198,7 +198,7 @@ func (j *job) describe() fields {
 	return all
 }
 
-// stop ends a job with TERM, and with KILL after a time, whatever its START said.
+// stop ends a job with TERM, and with KILL after killAfter, regardless of its START.
 func (j *job) stop(killAfter time.Duration) {
 	defer j.lock()()
 	if j.exit == nil {
@@ -272,7 +272,7 @@ func (e *execService) follow(j *job, st *stream, next, tail int64, hasFrom bool)
 		case next >= j.bytes:
 			buffer, isOver = record(execExit, j.exit), true
 		default:
-			// Readers that do not read wait without a buffer, and few have one at a time.
+			// Readers wait for room without a buffer, and only a few have one at a time.
 			j.Unlock()
 			most := st.waitRoom(recordHeaderBytes + 1)
 			e.readers <- struct{}{}

@@ -411,7 +411,7 @@ func TestJobExpiry(t *testing.T) {
 	until(t, "it expires", func() bool { return lookUp(e, id) == nil })
 }
 
-// TestRequests: requests that are not valid are answered (R-EXEC-1), what is no request resets the stream.
+// TestRequests: invalid requests are answered (R-EXEC-1); anything else resets the stream.
 func TestRequests(t *testing.T) {
 	e, host := newTestExec(t)
 	start := func(more string) []byte { return record(execStart, []byte(`{"argv":["true"],`+more+`}`)) }
@@ -421,14 +421,14 @@ func TestRequests(t *testing.T) {
 		"START: hasInput: not allowed with detach":             start(`"hasInput":true,"detach":{}`),
 		"START: terminal: not allowed with detach":             start(`"terminal":{"columns":80,"rows":24,"term":"xterm"},"detach":{}`),
 		"START: detach: not an object":                         start(`"detach":true`),
-		"START: detach.tag: not a text":                        start(`"detach":{"tag":7}`),
+		"START: detach.tag: not a string":                      start(`"detach":{"tag":7}`),
 		"START: detach.tag: longer than 64 bytes":              start(`"detach":{"tag":"` + strings.Repeat("é", 33) + `"}`),
 		"START: user: contains NUL":                            start(`"user":"\u0000"`),
-		"START: env[A]: not a text":                            start(`"env":{"A":null}`),
+		"START: env[A]: not a string":                          start(`"env":{"A":null}`),
 		"START is not UTF-8":                                   start(`"user":"` + "\xff" + `"`),
 		"START has half a surrogate pair":                      start(`"user":"\ud83d\ude00\\\udfff"`),
 		"LIST too long: 2 bytes (max 0)":                       job(execList, "{}"),
-		"ATTACH: id: not a text":                               job(execAttach, `{"id":12345678}`),
+		"ATTACH: id: not a string":                             job(execAttach, `{"id":12345678}`),
 		"ATTACH: tail: not allowed with from":                  job(execAttach, `{"id":"12345678","from":0,"tail":0}`),
 		"ATTACH: from: " + position:                            job(execAttach, `{"id":"12345678","from":-1}`),
 		"ATTACH: tail: " + position:                            job(execAttach, `{"id":"12345678","tail":"1"}`),
@@ -466,7 +466,7 @@ func TestRequests(t *testing.T) {
 	if len(e.running) != 0 || e.startBytes.Load() != 0 {
 		t.Error(len(e.running), e.startBytes.Load())
 	}
-	// What UTF-8 can express is no fault, and null is as if absent.
+	// Anything in UTF-8 is valid, and null means absent.
 	text := `{"argv":["\ud83d\ude00","\\ud800","\ufffd"],"cwd":null,"env":null,"terminal":null,"hasInput":null,"detach":null}`
 	q, failed := parseExecRequest([]byte(text))
 	if failed != nil || !reflect.DeepEqual(q.argv, []string{"😀", `\ud800`, "\ufffd"}) || q.isJob || !q.hasInput {
@@ -474,7 +474,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestStopAgain: KILL comes at the earliest of the times that were asked for.
+// TestStopAgain: KILL comes at the earliest time that a STOP asked for.
 func TestStopAgain(t *testing.T) {
 	e, host := newTestExec(t)
 	const stubborn = "trap '' TERM; echo; while :; do sleep 0.1; done"
@@ -519,7 +519,7 @@ func TestUnreadLists(t *testing.T) {
 		kind, payload, err := readRecord(st, func(byte) int { return execRequestBytes })
 		if kind == execExit {
 			failed := parseObject(payload, "").object("error").reason()
-			return failed.code == "too-many-streams" && failed.message == "too many lists that were not read"
+			return failed.code == "too-many-streams" && failed.message == "too many unread lists of jobs"
 		} else if kind != execJobs || err != nil {
 			t.Fatal(kind, err)
 		}
@@ -555,7 +555,7 @@ func TestForgottenReaders(t *testing.T) {
 	runtime.GC()
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
-	// What the callers of the test have got and not read is here, too.
+	// This includes what the test's callers have received and not read.
 	if most := uint64(2 * maxKeptBytes); memory.HeapAlloc > most {
 		t.Error(memory.HeapAlloc, most)
 	}

@@ -329,7 +329,7 @@ func (l *link) put(bytes []byte) {
 	l.wake.Broadcast()
 }
 
-// deliver delivers what came last.
+// deliver delivers the data read last.
 func (l *link) deliver() {
 	if st := l.due; st != nil {
 		l.due = nil
@@ -337,7 +337,7 @@ func (l *link) deliver() {
 	}
 }
 
-// Read delivers what came before, reads the channel, and notes the time.
+// Read delivers the data read before, reads the channel, and notes the time.
 func (l *link) Read(to []byte) (int, error) {
 	if l.due != nil {
 		l.Lock()

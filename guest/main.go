@@ -19,7 +19,7 @@ import (
 // version is set by the linker.
 var version = "0.0.0"
 
-// refusedOptions is what is in effect instead of options that the service was refused: "last", "none", or "".
+// refusedOptions says what is in effect instead of the service's options, if these were refused: "last", "none", or "".
 var refusedOptions string
 
 func main() {
@@ -67,7 +67,7 @@ func main() {
 	}
 }
 
-// isLink reports whether the program was called through a symbolic link: a copy of another name is no storage utility.
+// isLink reports whether the program was called through a symbolic link; a copy with another name is not a storage utility.
 func isLink(name string) bool {
 	if found, err := exec.LookPath(name); err == nil {
 		name = found
@@ -114,7 +114,7 @@ func run(o *options) *failure {
 			logLine(logWarn, "exec-missing", "allowed command %s: does not exist", escape(path, maxFact))
 		}
 	}
-	// Orphans are reaped meanwhile: a command has ended once its group has gone.
+	// Keep reaping orphans: a command has ended only once its group has gone.
 	stop := func() {
 		stopped := make(chan struct{})
 		go func() {

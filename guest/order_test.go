@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// TestArrivalOrder: what came in one read for several streams reaches their sockets in the order in which it came: data, ends, resets.
+// TestArrivalOrder: data, ends and resets of several streams that arrive in one read reach their sockets in order.
 func TestArrivalOrder(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // as in main
 	const pairs = 400
@@ -61,7 +61,7 @@ func TestArrivalOrder(t *testing.T) {
 			l.Unlock()
 		}
 	}
-	// first sends two frames at once, and returns which socket saw its own first.
+	// first sends two frames in one write, and returns which socket saw its own first.
 	first := func(early, late byte, swap int) int {
 		peer.Write(frame(frame(nil, early, uint32(2+2*swap)), late, uint32(4-2*swap)))
 		seen := []int32{}
@@ -107,7 +107,7 @@ func most(count int) int {
 	return count
 }
 
-// TestStartOrder: streams that came in one read are served in their order.
+// TestStartOrder: streams that were opened in one read are served in order.
 func TestStartOrder(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // as in main
 	s, began := newTestSession(false), make(chan uint32, 100)

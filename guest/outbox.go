@@ -16,8 +16,8 @@ const (
 )
 
 // outbox is what a session has to send, in this order: an ACK, control frames, the newest list of services, PING and PONG,
-// credits, then DATA, one frame per stream in turn (R-FLOW-7). What a slow or suspended peer can make this side repeat is not
-// queued: only the newest is kept.
+// credits, then DATA, one frame per stream in turn (R-FLOW-7). Frames that replace earlier ones are not queued: only the newest is
+// kept for a slow or suspended peer.
 type outbox struct {
 	checkOut    dataCheck
 	sequenceOut uint32

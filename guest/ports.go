@@ -267,7 +267,7 @@ func (a *announcer) readTable(path string) (found []listener) {
 	}
 	defer file.Close()
 	rows := bufio.NewScanner(file)
-	for rows.Scan(); rows.Scan(); { // behind the head
+	for rows.Scan(); rows.Scan(); { // after the heading
 		row := parseListener(rows.Text())
 		if row.port == 0 {
 			break

@@ -41,8 +41,8 @@ func TestListeners(t *testing.T) {
 	}
 }
 
-// TestNewestList: while the peer is paused or has no link, only the newest list of services and the newest PING wait, however
-// often the ports change (R-SERVICES-1).
+// TestNewestList: while the peer is paused or has no link, only the newest list of services and the newest PING are kept,
+// regardless of how often the ports change (R-SERVICES-1).
 func TestNewestList(t *testing.T) {
 	for _, isSuspended := range []bool{false, true} {
 		s := newTestSession(false)

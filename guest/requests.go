@@ -17,7 +17,7 @@ type requestObject struct {
 	prefix string // of names in failures
 }
 
-// parseRequest parses the JSON object of a request. Unlike parseObject, it refuses texts that Go would change.
+// parseRequest parses the JSON object of a request. Unlike parseObject, it refuses strings that Go would change.
 func parseRequest(payload []byte, what string) requestObject {
 	o, start := object{what, "bad-argument", nil, new(*failure)}, bytes.TrimLeft(payload, " \t\r\n")
 	why := whyLarge(payload)
@@ -41,7 +41,7 @@ func parseRequest(payload []byte, what string) requestObject {
 	return requestObject{o, ""}
 }
 
-// parseNames parses a JSON object whose texts name files: it refuses those that Go would change.
+// parseNames parses a JSON object whose strings name files: it refuses those that Go would change.
 func parseNames(payload []byte, what string) object {
 	o := parseObject(payload, what)
 	if *o.failed == nil && hasHalfPair(payload) {
@@ -50,9 +50,9 @@ func parseNames(payload []byte, what string) object {
 	return o
 }
 
-// hasHalfPair reports whether a text in JSON has an escaped half of a surrogate pair without the other, which Go would replace.
+// hasHalfPair reports whether JSON has an escaped half of a surrogate pair without the other, which Go would replace.
 func hasHalfPair(text []byte) bool {
-	isHigh := false // right before
+	isHigh := false // the previous unit
 	for at := 0; at < len(text); at++ {
 		unit := 0
 		if text[at] == '\\' {
@@ -70,7 +70,7 @@ func hasHalfPair(text []byte) bool {
 	return false
 }
 
-// check records what is wrong with a field, a text of execFaults with its limit, unless it is right.
+// check records what is wrong with a field, as in execFaults with its limit, unless it is right.
 func (o requestObject) check(name string, isRight bool, fault string, limit int64) {
 	if !isRight && *o.failed == nil {
 		why := strings.Replace(execFaults[fault], "#", strconv.FormatInt(limit, 10), 1)
@@ -85,7 +85,7 @@ func (o requestObject) part(name string) requestObject {
 	return requestObject{object{o.what, o.code, fields, o.failed}, o.prefix + name + "."}
 }
 
-// plain returns a value that must be a text without NUL.
+// plain returns a value that must be a string without NUL.
 func (o requestObject) plain(name string, value any) string {
 	text, isText := value.(string)
 	o.check(name, isText, "text", 0)
@@ -120,7 +120,7 @@ func (o requestObject) ranged(name, fault string, limit int64) float64 {
 	return value
 }
 
-// delay returns a time in milliseconds; if the field is absent, the usual one.
+// delay returns a time in milliseconds, by default the usual one.
 func (o requestObject) delay(name string, usual time.Duration) time.Duration {
 	if !o.has(name) {
 		return usual

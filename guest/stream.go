@@ -206,8 +206,8 @@ func (st *stream) writeTo(to io.Writer) error {
 	}
 }
 
-// deliver wakes the stream's user. What a socket takes at once is written here, by the reader of the channel, since woken
-// goroutines run in another order than that in which the data of their streams came.
+// deliver wakes the stream's user. The reader of the channel itself writes what a socket accepts without blocking, since woken
+// goroutines would not run in the order in which the data of their streams arrived.
 func (st *stream) deliver() {
 	isLive := st.direct != nil && st.reason == nil && st.refusing == nil
 	if isLive && len(st.in) > 0 {
@@ -248,8 +248,8 @@ func (st *stream) Write(bytes []byte) (int, error) {
 	return len(bytes) - left, io.ErrClosedPipe
 }
 
-// waitRoom waits until the peer accepts so many bytes, and returns how many it accepts; 0 if none will be wanted: the peer has
-// ended its direction, no longer reads, or has gone.
+// waitRoom waits until the peer accepts this many bytes, and returns how many it accepts; 0 if it wants no more: it has ended its
+// direction, no longer reads, or has gone.
 func (st *stream) waitRoom(least int64) int {
 	defer st.lock()()
 	for st.credit-st.sent < least && !st.finCame && !st.isOver && st.stopped == nil {

@@ -94,7 +94,7 @@ var limitRules = [5]struct {
 
 // execFaults are the texts for the fields of a request (R-EXEC-1); # stands for a limit.
 var execFaults = map[string]string{
-	"list": "not a list", "object": "not an object", "text": "not a text", "nul": "contains NUL",
+	"list": "not a list", "object": "not an object", "text": "not a string", "nul": "contains NUL",
 	"name": "a name is empty, or contains \"=\" or NUL", "boolean": "neither true nor false",
 	"range": "not a number from 0 to #", "size": "not a whole number from 1 to #",
 	"whole": "not a whole number from 0 to #", "tag": "longer than # bytes",

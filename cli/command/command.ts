@@ -20,7 +20,7 @@ export interface CommandDescription {
   readonly isImplied?: (environment: NodeJS.ProcessEnv) => boolean;
   /** Placeholders of its operands; `[…]` is optional, and one that ends in `…` is repeatable. Default: none. */
   readonly operands?: readonly string[];
-  /** Commands to suggest for a word that is no operand here; it replaces `WORD`, `LABEL`, `PATH` or `ADDRESS`, if it is one. Default: none. */
+  /** Commands to suggest for an unexpected operand, which replaces `WORD`, `LABEL`, `PATH` or `ADDRESS` if it could be one. Default: none. */
   readonly meant?: readonly string[];
   /** What is meant by options that other programs have, by their spelling, as the end of a message. Default: none. */
   readonly foreign?: Readonly<Record<string, string>>;

@@ -52,8 +52,8 @@ export function listCommand<T>({ open, names, lines, options, ...description }: 
     ...description,
     options: { ...options, ...LIST_OPTIONS },
     foreign: {
-      '--format': 'the form is chosen with -o json, -o name or -o wide',
-      '-q': 'names are listed with -o name',
+      '--format': 'use -o json, -o name or -o wide',
+      '-q': 'use -o name',
     },
     async run(args) {
       const format = readFormat(args);

@@ -17,7 +17,7 @@ export interface ServiceRequest {
   readonly channel: string | undefined;
   /** See `connectService`. */
   readonly isAttached?: boolean;
-  /** Whether to say nothing of a silent channel. Default false. */
+  /** Whether not to report a silent channel. Default false. */
   readonly isQuiet?: boolean;
 }
 
@@ -51,8 +51,8 @@ const ASK_AFTER_MS = 5000;
 const ASK_AGAIN_MS = 500;
 
 /**
- * Says on stderr that a channel, or any if it is undefined, is silent while `progress` returns the same number, and that it
- * answers again; until the returned function is called.
+ * Until the returned function is called, reports on stderr that a channel (undefined: any) is silent while `progress` returns
+ * the same number, and that it answers again.
  */
 export function watchSilence(path: string, channel: string | undefined, progress: () => number): () => void {
   let silent: SilentChannel | undefined;
@@ -82,7 +82,7 @@ export function watchSilence(path: string, channel: string | undefined, progress
   return stop;
 }
 
-/** Waits for `work` through a channel, any if it is undefined, and says what it waits for. */
+/** Waits for `work` through a channel (undefined: any), and shows what it waits for. */
 export async function waitThrough<T>(path: string, channel: string | undefined, work: Promise<T>): Promise<T> {
   let answers = 0;
   const stop = watchSilence(path, channel, () => answers);

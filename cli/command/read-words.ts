@@ -213,7 +213,7 @@ const LONGEST_SHOWN = 64;
 
 /**
  * Throws `bad-argument` if a word of the command line, or one of these variables of the environment, is not UTF-8: Node changes
- * such words silently, so a command would act on another file.
+ * such words silently, and the command would act on another file.
  */
 export function requireUtf8(words: readonly string[], variables: readonly string[] = []): void {
   if (words.some(isSuspect)) requireEach('cmdline', () => true);
@@ -230,6 +230,6 @@ function requireEach(file: 'cmdline' | 'environ', isMeant: (entry: string) => bo
     const shown = entry
       .slice(0, LONGEST_SHOWN)
       .replace(/[^ -~]|\\/g, (byte) => `\\x${byte.charCodeAt(0).toString(16).padStart(2, '0')}`);
-    throw badArgument(`"${shown}${entry.length > LONGEST_SHOWN ? '…' : ''}": not UTF-8, which words must be`);
+    throw badArgument(`"${shown}${entry.length > LONGEST_SHOWN ? '…' : ''}": not UTF-8`);
   }
 }

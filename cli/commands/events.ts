@@ -25,7 +25,7 @@ export const command: Command = {
   options: {
     ...CHANNEL_FILTER,
     since: { value: 'TIME', describe: 'Only events after this time, such as 10m (ago) or 2026-03-31T08:59:00Z' },
-    level: { value: LOG_LEVELS.join('|'), describe: 'Only events that matter at least this much [default: debug]' },
+    level: { value: LOG_LEVELS.join('|'), describe: 'Only events of this level and more severe ones [default: debug]' },
     filter: {
       value: 'KEY=VALUE',
       describe:
@@ -39,9 +39,9 @@ export const command: Command = {
   },
   operands: ['[LABEL]'],
   foreign: {
-    '-n': 'the last events are shown with --replay COUNT',
-    '--tail': 'the last events are shown with --replay COUNT',
-    '--lines': 'the last events are shown with --replay COUNT',
+    '-n': 'use --replay COUNT',
+    '--tail': 'use --replay COUNT',
+    '--lines': 'use --replay COUNT',
   },
   async run(args) {
     const replay = args.whole('replay', 'a number of events', 0, MAX_REPLAY);

@@ -31,7 +31,7 @@ export const command: Command = {
     json: { describe: 'Print the channel as JSON; with --booted the state of the boot' },
   },
   operands: ['[LABEL[/SERVICE]]'],
-  foreign: { '-t': 'the time is given with --timeout SECONDS', '-w': 'the time is given with --timeout SECONDS' },
+  foreign: { '-t': 'use --timeout SECONDS', '-w': 'use --timeout SECONDS' },
   async run(args) {
     const place = waitedFor(args);
     const timeoutS = args.seconds('timeout', 0, MAX_TIMEOUT_S) ?? DEFAULT_TIMEOUT_S;

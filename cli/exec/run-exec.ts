@@ -54,7 +54,7 @@ export async function runExec(words: readonly string[]): Promise<never> {
   }
 }
 
-/** Exits with 64, as other commands do, before anything is sent. */
+/** Exits with 64, like other commands, before anything is sent. */
 function failUnlessUtf8(words: readonly string[], { envNames }: ExecArguments): void {
   try {
     requireUtf8(words, envNames);

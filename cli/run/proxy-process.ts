@@ -21,7 +21,7 @@ import { RunningProcess, warnOfOpenPort } from './running-process.js';
 const STOP_MS = 900;
 
 const INHERITED =
-  'commands and hooks inherit the capabilities of this process; to keep them needs the optional package koffi';
+  'commands and hooks inherit the capabilities of this process; withholding them needs the optional package koffi';
 
 /** The longest time of a timer. */
 const LONGEST_MS = 2 ** 31 - 1;
@@ -32,7 +32,7 @@ export interface ProcessStart {
   readonly load: ((running: ProcessConfiguration | null) => Promise<Configuration>) | null;
   /** Environment variables that this process removed, and a successor needs. */
   readonly variables: Readonly<Record<string, string>>;
-  /** Whether its children have none of its capabilities but those that a child needs. */
+  /** Whether its children inherit no capabilities, unless they need them. */
   readonly keepsCapabilities: boolean;
 }
 

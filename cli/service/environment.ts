@@ -15,7 +15,7 @@ export interface ServiceEnvironment {
   readonly controlDescriptor: number | null;
   /** Descriptors that an earlier process stored, by name. */
   readonly storedDescriptors: ReadonlyMap<string, number>;
-  /** What is in effect instead of the unit's options; null: those. */
+  /** What is in effect instead of the unit's options, if these were refused; otherwise null. */
   readonly refusedOptions: 'last' | 'none' | null;
 }
 

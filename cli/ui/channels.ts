@@ -52,7 +52,7 @@ export function formatChannels(
   ];
 }
 
-/** How long an answer of the peer has been overdue, in milliseconds; null if none is. Older processes do not say. */
+/** The time since the last byte if the peer's answer is overdue, in milliseconds; otherwise null. Older processes lack it. */
 const silentMsOf = ({ session }: ChannelStatus): number | null => session?.silentMs ?? null;
 
 /** Its state, or that it is silent. */
@@ -67,7 +67,7 @@ export function formatTimeInState(channel: ChannelStatus): string {
 
 const timeInState = ({ since }: ChannelStatus): number => Date.now() - Date.parse(since);
 
-/** The round-trip time; a dash if not measured, or no longer true. */
+/** The round-trip time; a dash if not measured, or out of date. */
 export function formatRoundTrip(channel: ChannelStatus): string {
   const roundTripMs = channel.session?.roundTripMs ?? null;
   return roundTripMs === null || silentMsOf(channel) !== null ? '-' : formatDuration(roundTripMs);

@@ -21,7 +21,7 @@ export function describeHistory(history: MachineHistory | undefined): [name: str
   ];
 }
 
-/** Says what is in effect instead of options that were refused. */
+/** Describes what is in effect instead of refused options. */
 export const describeRefused = (instead: 'last' | 'none'): string =>
   `VPROXY_OPTIONS was refused; ${instead === 'last' ? 'the last options that worked are' : 'none are'} in effect`;
 

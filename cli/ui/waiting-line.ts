@@ -1,6 +1,6 @@
 /**
- * Shows what long work waits for, on stderr: in a terminal one line that is redrawn, and cleared at the end; and anywhere that its
- * channel is silent, and that it answers again.
+ * Shows on stderr what long work waits for: in a terminal, as a line that is redrawn, and cleared at the end. Reports, even without
+ * a terminal, that its channel is silent, and that it answers again.
  */
 import { writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -60,12 +60,12 @@ export class SilentChannel {
     this.#channel = channel;
   }
 
-  /** Whether it has been said to be silent, and not that it answers again. */
+  /** Whether its silence was reported, and not yet its end. */
   get isTold(): boolean {
     return this.#told !== null;
   }
 
-  /** Asks the process, and says what is new. Never rejects: the command itself will report a process that is gone. */
+  /** Asks the process, and reports what has changed. Never rejects: the command itself will report a process that is gone. */
   async look(): Promise<void> {
     try {
       const all = await getValue<ChannelStatus[]>(this.#path, '/v1/channels', AbortSignal.timeout(ANSWER_MS));
@@ -81,7 +81,7 @@ export class SilentChannel {
     }
   }
 
-  /** Says that it answers again, if it was said to be silent. */
+  /** Reports that it answers again, if its silence was reported. */
   tellEnd(): void {
     if (this.#told !== null) say(`${this.#told} answers again`);
     this.#told = null;
@@ -94,6 +94,6 @@ function say(text: string): void {
   try {
     writeSync(2, `${before}vproxy: ${text}${after}`);
   } catch {
-    // Standard error is not read.
+    // Nobody reads standard error.
   }
 }

@@ -15,7 +15,7 @@ export interface HandoverDocument {
   readonly configuration: ProcessConfiguration;
   readonly proxy: ProxyState;
   readonly listeners: readonly ListenerCapture[];
-  /** What was done to the machine: bounds count on. */
+  /** What was done to the machine, which its limits take into account. */
   readonly machine: MachineHistory;
   /** The number of sessions, streams and listening sockets. */
   readonly counts: HandoverCounts;

@@ -92,7 +92,7 @@ export const ttyOpen: DialKind<TtyAddress> = ttyKind();
 /** Whether the device of an address led to the host when this was last asked: another one may be opened later. */
 const TO_HOST = new WeakMap<TtyAddress, boolean>();
 
-/** Major numbers of pseudo-terminals, at whose other side is a program of this machine, and of devices that may stand for one. */
+/** Major numbers of pseudo-terminals, whose other end is a program of this machine, and of devices that may stand for one. */
 const PSEUDO_MAJORS = [2, 3, 5, 136, 137, 138, 139, 140, 141, 142, 143];
 
 const isSerialLine = (stats: Stats): boolean =>

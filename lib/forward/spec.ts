@@ -55,13 +55,16 @@ function parse(direction: Direction, text: string, sampleOf: NameSample): Forwar
   const colon = text.indexOf(':');
   if (colon === -1) throw fail('no colon after the service');
   const service = text.slice(0, colon);
-  // A port is hardly the name of a service, but a word behind it is.
+  // A port is unlikely to be a service, unlike a word that follows it.
   const [, port = '', word = ''] = /^(\d{1,5}):([a-z][a-z0-9_-]*)$/.exec(text) ?? [];
   if (port !== '' && !isEndpointKind(word)) throw fail('begins with a port', `${word}:${port}`);
   if (isIP(service) !== 0) throw fail('begins with an address instead of a service');
   const { name, isNamed, rest } = findKind(text.slice(colon + 1));
   const forgotten =
-    !isNamed && FORGETTABLE.includes(service) && isEndpointKind(service) && ENDPOINT_KINDS[service].form[direction];
+    !isNamed &&
+    UNLIKELY_SERVICES.includes(service) &&
+    isEndpointKind(service) &&
+    ENDPOINT_KINDS[service].form[direction];
   if (forgotten) throw fail(`begins with the kind ${service} instead of a service`, `SERVICE:${forgotten}`);
   const meant = isNamed ? undefined : closestKind(text.slice(colon + 1), direction);
   const kind = ENDPOINT_KINDS[name];
@@ -87,8 +90,8 @@ function parse(direction: Direction, text: string, sampleOf: NameSample): Forwar
   }
 }
 
-/** Kinds before which a service may have been forgotten: whoever names a service so names the kind, too, as in `udp:tcp:53`. */
-const FORGETTABLE = ['exec', 'file', 'udp', 'unixgram'];
+/** Kinds that are refused as names of services without a kind, because the service was more likely forgotten; `udp:tcp:53` is accepted. */
+const UNLIKELY_SERVICES = ['exec', 'file', 'udp', 'unixgram'];
 
 /** ssh's order, `[ADDR:]PORT:HOST:PORT`, or `PORT:PORT`: a port is not a service. */
 const SSH_ORDER =

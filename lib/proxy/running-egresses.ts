@@ -13,7 +13,7 @@ import { describeEgressRules, rulesOf } from './test-egress.js';
 interface Added {
   /** Its canonical text. */
   readonly entry: string;
-  /** When it ends, by the time that this machine is up, and as ISO 8601; null: not by itself. */
+  /** When it expires, in uptime of this machine, and as ISO 8601; null: never. */
   readonly untilMs: number | null;
   readonly until: string | null;
 }
@@ -38,7 +38,7 @@ interface RunningEgressesOptions {
   readonly onRevoked: (egress: string, rules: ReadonlySet<string> | null) => number;
 }
 
-/** How late an entry may end after the machine was suspended, in milliseconds. */
+/** How late an entry may expire after a suspend, in milliseconds. */
 const MAX_PAUSE_MS = 1000;
 
 const UNCHANGED: Changes = { isBlocked: false, added: [] };
@@ -73,7 +73,7 @@ export class RunningEgresses {
     return this.#changes;
   }
 
-  /** Adopts other configured rules. Changes stay, and are reset if their egress is gone; other open connections continue. */
+  /** Adopts other configured rules. Changes stay, unless their egress is gone, which resets them; other open connections continue. */
   adopt(configured: ReadonlyMap<string, EgressRules>): void {
     const gone = [...this.#changes.keys()].filter((name) => !configured.has(name));
     for (const name of gone) this.#end(name);
@@ -87,7 +87,7 @@ export class RunningEgresses {
     for (const [name, rules] of configured) this.egresses.set(name, changed(rules, this.#changesOf(name)));
   }
 
-  /** Takes over the changes from those of the channel that this one replaces. */
+  /** Takes over the changes from the channel that this one replaces. */
   inherit(from: RunningEgresses): void {
     const configured = this.#configured;
     this.#changes = new Map([...from.#changes].filter(([name]) => configured.has(name)));

@@ -11,10 +11,7 @@ export interface StreamServer {
   serve(stream: MuxStream): void;
   /** Whether work that a stream requested is still running, even if the stream has closed. Default: none outlives its stream. */
   isServing?(stream: MuxStream): boolean;
-  /**
-   * What it still does although the stream that asked for it has closed, each human-readable: an upgrade and a drain wait for it.
-   * Default: nothing outlives its stream.
-   */
+  /** Work that has outlived its stream, human-readable: an upgrade and a drain wait for it. Default: none. */
   readonly unfinished?: readonly string[];
   /** Ends that soon, and logs it as any other end. */
   endUnfinished?(): void;
@@ -73,7 +70,7 @@ export class BuiltInService<P> {
     void this.#load();
   }
 
-  /** What goes on without a stream, under this permission or an earlier one: see {@link StreamServer}. */
+  /** Work that has outlived its stream, under this permission or an earlier one: see {@link StreamServer}. */
   get unfinished(): string[] {
     return [...this.#loaded].flatMap(({ unfinished = [] }) => unfinished);
   }

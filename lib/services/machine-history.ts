@@ -8,12 +8,12 @@ export interface MachineHistory {
   clockSteppedAtMs: number | null;
   /** By how much the last step moved the clock. */
   clockSteppedByMs: number | null;
-  /** By how much steps have set the clock back altogether, less what later ones moved it forward, and when that was (monotonic). */
+  /** How far steps have set the clock back in all, less later steps forward, and when that was last updated (monotonic). */
   clockBackMs: number;
   clockBackAtMs: number;
   freezes: number;
   frozenAtMs: number | null;
-  /** What is in effect instead of the options that its service was refused. */
+  /** What is in effect instead of the service's options, if these were refused. */
   refusedOptions: 'last' | 'none' | null;
 }
 

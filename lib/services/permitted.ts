@@ -52,7 +52,7 @@ interface ChannelParts {
 /** What lasts as long as the channel, whatever becomes of its permissions. */
 interface Lasting {
   jobs: JobTable | null;
-  /** The most commands at once, by the rule of the service. */
+  /** Limit on commands and jobs, by the rule of the service. */
   maxCommands: number;
 }
 
@@ -70,7 +70,7 @@ interface OwnService<P> {
 
 const EXEC_NAME = 'exec' satisfies typeof import('./exec/exec-messages.js').EXEC_SERVICE;
 
-/** Streams to list, read and end jobs, besides those of commands. */
+/** Further streams of `exec`, to list, read and stop jobs. */
 const MORE_STREAMS = 64;
 
 const row = <P>(service: OwnService<P>): OwnService<unknown> => service;
@@ -144,7 +144,7 @@ interface PermittedServicesOptions extends ChannelParts {
   readonly registry: ServiceRegistry;
 }
 
-/** How long a drain waits for what goes on without a stream, and how often it looks, in milliseconds. */
+/** How long a drain waits for work that outlives its stream, and how often it looks, in milliseconds. */
 const FINISH_MS = 30_000;
 const LOOK_MS = 50;
 
@@ -175,8 +175,8 @@ export class PermittedServices {
   }
 
   /**
-   * Applies the rule of a service, and returns that for its streams. Commands are counted as long as they run, as jobs, and
-   * jobs can be read and ended meanwhile.
+   * Applies the rule of a service, and returns the rule for its streams. `exec` counts commands and jobs as long as they run,
+   * and has more streams, so that jobs can be read and stopped.
    */
   applyRule(service: string, policy: ServicePolicy | null): ServicePolicy | null {
     if (service !== EXEC_NAME) return policy;
@@ -195,12 +195,12 @@ export class PermittedServices {
     return this.#lasting.jobs?.running.map(({ id }) => `job ${id}`) ?? [];
   }
 
-  /** What else goes on without a stream, and cannot be handed over: see {@link BuiltInService.unfinished}. */
+  /** Other work that has outlived its stream, and cannot be handed over: see {@link BuiltInService.unfinished}. */
   get unfinished(): string[] {
     return this.#offers.flatMap(({ service }) => service.unfinished);
   }
 
-  /** Ends both; returns what they were. */
+  /** Ends the jobs and the unfinished work; returns what they were. */
   cut(): string[] {
     const all = [...this.jobs, ...this.unfinished];
     for (const { execution } of this.#lasting.jobs?.running ?? []) void execution?.stop();

@@ -21,11 +21,11 @@ interface HooksOptions {
 /** Limit on all programs of a folder together, in milliseconds. */
 const HOOKS_MS = 30_000;
 
-/** How long hooks may still take once they are to end, and once this process stops, in milliseconds. */
+/** How long hooks may still run once told to end, and once this process stops, in milliseconds. */
 const END_MS = 2000;
 const STOP_MS = 300;
 
-/** The hooks of a service, which go on when its streams have closed. */
+/** The hooks of a service, which outlive its streams. */
 export class Hooks {
   readonly #folder: string;
   readonly #options: Omit<HooksOptions, 'args' | 'env' | 'signal'>;
@@ -38,7 +38,7 @@ export class Hooks {
     this.#options = options;
   }
 
-  /** Runs them as {@link runHooks} does, once `ready` resolves or they are to end. */
+  /** Runs them like {@link runHooks}, once `ready` resolves or they are told to end. */
   async run(given: Pick<HooksOptions, 'args' | 'env'>, ready?: Promise<unknown>): Promise<string | null> {
     const ending = new AbortController();
     const { signal } = ending;
@@ -51,17 +51,17 @@ export class Hooks {
     return failure;
   }
 
-  /** Those that run or are to run, human-readable. */
+  /** Those that run or wait to run, human-readable. */
   get unfinished(): string[] {
     return [...this.#runs].map(() => `hooks in ${escapeText(this.#folder, 200)}`);
   }
 
-  /** Those that still run in two seconds are killed, each with its line in the log. */
+  /** Kills those that still run in two seconds; each has its line in the log. */
   end(): void {
     this.#end(END_MS);
   }
 
-  /** The same for all that run from now on, sooner. */
+  /** Like `end`, but sooner, and for later runs as well. */
   stop(): void {
     this.#isStopped = true;
     this.#end(STOP_MS);

@@ -67,7 +67,7 @@ export class Liveness {
   #hasAsked = false;
   /** Frames that had been sent when bytes last came. */
   #answeredFrames = 0;
-  /** When the first PING since then was sent. */
+  /** When the first PING since the last byte was sent. */
   #askedAtMs: number | null = null;
 
   constructor(options: LivenessOptions, state?: LivenessState, timer?: FrameTimerState) {
@@ -94,7 +94,7 @@ export class Liveness {
     this.#askedAtMs = null;
   }
 
-  /** How long nothing has come although an answer is overdue, in milliseconds; null if none is. */
+  /** The time since the last byte if an answer is overdue, in milliseconds; otherwise null. */
   get overdueMs(): number | null {
     const { clock, scheduler } = this.#options;
     const nowMs = clock.now();

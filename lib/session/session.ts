@@ -330,7 +330,7 @@ export class Session extends EventEmitter<SessionEvents> {
     return this.#liveness.state.silentMs;
   }
 
-  /** How long nothing has come from the peer although an answer is overdue, in milliseconds; null if none is. */
+  /** The time since the peer's last byte if an answer is overdue, in milliseconds; otherwise null. */
   get overdueMs(): number | null {
     return this.isSuspended ? null : this.#liveness.overdueMs;
   }

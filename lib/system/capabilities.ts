@@ -1,6 +1,6 @@
 /**
- * Capabilities that a service manager gave to this process, ambient ones, would reach each process that it starts: capabilities(7).
- * They are kept from those, by calls through the optional package koffi.
+ * Withholds this process's ambient capabilities (capabilities(7)), which a service manager gave to it, from the processes that it
+ * starts, through the optional package koffi.
  */
 import { readText } from './files/optional-files.js';
 import { loadLibc, type NativeCall } from './libc.js';
@@ -12,7 +12,7 @@ const PR_CAP_AMBIENT_RAISE = 2;
 
 let calls: Readonly<Record<'capget' | 'capset' | 'prctl', NativeCall>> | null = null;
 
-/** Call it before the first process is started. False if this process has such capabilities and cannot keep them. */
+/** Call before the first process is started. False if this process has such capabilities and cannot withhold them. */
 export async function keepCapabilities(): Promise<boolean> {
   const hasAny = () => /^Cap(?:Inh|Amb):\s*0*[1-9a-f]/m.test(readText('/proc/self/status'));
   if (!hasAny()) return true;
@@ -30,11 +30,11 @@ export async function keepCapabilities(): Promise<boolean> {
   return !hasAny();
 }
 
-/** Sets the inheritable set of the main thread, which starts all processes: no ambient capability is left outside of it. */
+/** Sets the inheritable set of the main thread, which starts all processes; ambient capabilities outside it are dropped. */
 function give(isGiven: boolean): void {
   if (calls === null) return;
   const header = Buffer.from(new Uint32Array([VERSION_3, 0]).buffer);
-  // Effective, permitted and inheritable, of the numbers below 32; then of the others.
+  // Effective, permitted and inheritable, for the numbers below 32, then for the others.
   const sets = new Uint32Array(6);
   const bytes = Buffer.from(sets.buffer);
   calls.capget(header, bytes);
@@ -45,7 +45,7 @@ function give(isGiven: boolean): void {
       calls.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0);
 }
 
-/** Has `start` start a process, at once, that gets what {@link keepCapabilities} keeps from others. */
+/** Calls `start`, which starts a process synchronously, with the capabilities that {@link keepCapabilities} withholds. */
 export function withCapabilities<T>(start: () => T): T {
   give(true);
   try {

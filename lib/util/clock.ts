@@ -5,7 +5,7 @@ import { uptime } from 'node:os';
 export interface Clock {
   /** Milliseconds since an arbitrary moment, the same in all processes of a machine; never goes back. */
   now(): number;
-  /** The same for the time that the machine has been up, which counts while it is suspended. Default: `now`. */
+  /** The machine's uptime, which includes time suspended. Default: `now`. */
   upMs?(): number;
   /** Calls back once after `delayMs`; the returned function cancels it. */
   schedule(delayMs: number, callback: () => void): CancelTimer;

@@ -47,7 +47,7 @@ test('an argument that is not UTF-8 is refused: Node knows it by another name', 
   const script = `exec "$0" "$1" copy "$(printf '${folder}/a\\377')" :/nowhere`;
   const program = [process.execPath, join(PROJECT_ROOT, 'dist/program/vproxy.cjs')];
   const { status, stderr } = spawnSync('sh', ['-c', script, ...program], { encoding: 'utf8' });
-  t.deepEqual([status, stderr], [64, `vproxy: error: "${folder}/a\\xff": not UTF-8, which words must be\n`]);
+  t.deepEqual([status, stderr], [64, `vproxy: error: "${folder}/a\\xff": not UTF-8\n`]);
 });
 
 test('files and folders are copied both ways, and --json reports what was copied', async (t) => {

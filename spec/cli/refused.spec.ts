@@ -38,7 +38,7 @@ test('words that are not UTF-8 are refused, and the character that Node puts in 
     return [status, stderr.trimEnd()];
   };
   const socket = '--socket "$3/none"';
-  const wrong = (word: string) => `vproxy: error: "${word}": not UTF-8, which words must be`;
+  const wrong = (word: string) => `vproxy: error: "${word}": not UTF-8`;
   for (const [script, word] of [
     [`"$1" "$2" exec ${socket} -n -- rm "$(printf 'a\\377')"`, 'a\\xff'],
     [`"$1" "$2" exec ${socket} -n -w "$(printf '/\\376')" -- ls`, '/\\xfe'],

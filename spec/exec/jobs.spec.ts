@@ -122,6 +122,9 @@ test('R-JOBS-1: a job has no input, one output in order, and outlives its stream
   t.like(begun?.fields, { job: id, pid });
   t.like(over?.fields, { job: id, pid, status: 7, outputBytes: output.length });
   t.true(begun?.message.endsWith(`PID ${pid}, job ${id}`));
+  const running = await start(runner, 'exec sleep 1000');
+  t.is((await list(runner)).at(-1)?.id, running.id);
+  t.deepEqual(runner.runner.unfinished, []);
 });
 
 test('R-JOBS-1: both outputs are one pipe, which can be reopened', async (t) => {
@@ -507,7 +510,8 @@ test('R-JOBS-5: readers of a silent job leave nothing behind', async (t) => {
 test('R-JOBS-6: a job is stopped as a group, killed if it ignores that, and the answer is its end', async (t) => {
   const clock = new ManualClock();
   const runner = new TestRunner(t, { clock });
-  const { id, pid } = await start(runner, 'trap "echo term" TERM; echo ready; while :; do sleep 0.01; done');
+  const script = 'trap "echo term" TERM; echo ready; while :; do sleep 0.01; done';
+  const { id, pid } = await startJob(open(runner), { ...request(script), killAfterMs: 60_000 });
   await read(runner, id, { from: 0 }, () => true);
   const stopping = stopJob(open(runner), id);
   await eventually(async () => (await list(runner))[0]?.bytes !== 6, { what: 'the signal' });
@@ -581,7 +585,7 @@ test('no pipe of a job leaks', async (t) => {
 const position = 'not a whole number from 0 to 9007199254740991';
 
 for (const [what, bytes, expected] of [
-  ['ATTACH without an id', encodeRecord(EXEC_KIND.ATTACH, '{}'), 'ATTACH: id: not a text'],
+  ['ATTACH without an id', encodeRecord(EXEC_KIND.ATTACH, '{}'), 'ATTACH: id: not a string'],
   ['ATTACH that is not JSON', encodeRecord(EXEC_KIND.ATTACH, 'x'), 'ATTACH is not a JSON object'],
   ['ATTACH from a negative byte', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","from":-1}'), `ATTACH: from: ${position}`],
   ['ATTACH from half a byte', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","from":0.5}'), `ATTACH: from: ${position}`],
@@ -592,7 +596,7 @@ for (const [what, bytes, expected] of [
     'ATTACH: tail: not allowed with from',
   ],
   ['ATTACH beyond all bytes', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","tail":1e300}'), `ATTACH: tail: ${position}`],
-  ['STOP of a number', encodeRecord(EXEC_KIND.STOP, '{"id":9}'), 'STOP: id: not a text'],
+  ['STOP of a number', encodeRecord(EXEC_KIND.STOP, '{"id":9}'), 'STOP: id: not a string'],
   ['a long ATTACH', encodeRecordHeader(EXEC_KIND.ATTACH, 4097), 'ATTACH too long: 4097 bytes (max 4096)'],
   ['a LIST with a payload', encodeRecordHeader(EXEC_KIND.LIST, 1), 'LIST too long: 1 bytes (max 0)'],
 ] as const) {

@@ -70,7 +70,7 @@ test.serial('R-FREEZE-3: a thaw whose time was over is told, and logged as a war
   // Also if nobody asks.
   await eventually(() => near.closed && far.closed);
   t.deepEqual(await frozen.thaw(), { heldMs: 10_000, cause: 'time' });
-  t.is(vm.messages().at(-1), 'thawed: thawed file systems after 10.0 s (time was over)');
+  t.is(vm.messages().at(-1), 'thawed: thawed file systems after 10.0 s (time ran out)');
 });
 
 test.serial('R-FREEZE-3: a thaw that failed is told, and logged, with its reason', async (t) => {

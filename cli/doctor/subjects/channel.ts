@@ -34,7 +34,7 @@ export async function checkAskedChannel(machine: Machine, channel: ChannelAddres
   if (isGroup(channel)) return [...held, ...(await checkGroup(machine, channel, ownPid))];
   const found = await checkChannel(machine, channel, ownPid);
   if (found === null) return [...held, ...notChecked(`${escapeText(text)}: cannot be checked in advance`)];
-  // Without a host process nobody has asked the peer.
+  // No host process has asked the peer.
   const isUnused = owner === null && found.every(({ level }) => level === 'ok');
   return [...held, ...found, ...(isUnused ? [finding('channel-unused', UNUSED)] : [])];
 }

@@ -188,7 +188,7 @@ export function requestError(socketPath: string, error: unknown): VproxyError {
   return fail(`cannot connect to ${where}: ${describeError(error)}`);
 }
 
-/** Whether a process took the request, and was gone before its answer. */
+/** Whether the process closed the connection without an answer. */
 export const isCutOff = ({ cause }: Error): boolean => ['ECONNRESET', 'EPIPE'].includes(systemCode(cause));
 
 const shown = (path: string): string => escapeText(path);

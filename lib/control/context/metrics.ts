@@ -103,7 +103,7 @@ const CHANNEL_METRICS: readonly ChannelMetric[] = [
   ),
   ofSession(
     'silent_seconds',
-    'How long nothing has come from the peer although an answer is overdue; 0 if none is.',
+    'Seconds since the last byte from the peer if its answer is overdue, otherwise 0.',
     ({ overdueMs }) => Math.round(overdueMs ?? 0) / 1000,
   ),
   ofSession(

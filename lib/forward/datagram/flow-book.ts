@@ -15,7 +15,7 @@ interface FlowBookOptions {
 
 /** The number of dropped messages for the peer, and from it. */
 export interface DropCounts extends Pick<MessageCounts, 'sendDropped' | 'receiveDropped'> {
-  /** Those of the ones for the peer that the system dropped before they were read. */
+  /** How many of those for the peer the system dropped before they were read. */
   readonly systemDropped: number;
 }
 

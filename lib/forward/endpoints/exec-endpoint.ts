@@ -42,7 +42,7 @@ export class ExecTarget implements Target {
   readonly #context: TargetContext;
   readonly #shell: string;
   readonly #children = new Set<ChildSink>();
-  /** What else a process that was told to end has started; it is killed after a while. */
+  /** What is left of the group of a process that was told to end; killed after a while. */
   readonly #left = new Set<ChildSink>();
 
   constructor(command: string, context: TargetContext, shell = '/bin/sh') {
@@ -165,7 +165,7 @@ interface ChildSinkOptions {
   readonly describe: (ending: string) => string;
   /** Both process and stream have ended; called once. */
   readonly onDone: (reason: VproxyError | null) => void;
-  /** All that the process had started is gone, after it was told to end. */
+  /** The whole group of the process has ended, after it was told to end. */
   readonly onGone: () => void;
 }
 
@@ -225,12 +225,12 @@ class ChildSink implements LocalEnd {
     return this.#stream.id;
   }
 
-  /** Whether some of what the process has started is still to end. */
+  /** Whether a part of the process's group has yet to end. */
   get isEnding(): boolean {
     return this.#ender?.isEnding === true;
   }
 
-  /** Kills the process soon, and all that it has started; resolves once it has exited. */
+  /** Kills the process and its group soon; resolves once the process has exited. */
   async stop(): Promise<void> {
     if (this.#process === null) this.#stream.refuse('connect-failed', this.#options.describe('is no longer offered'));
     if (!this.#isGone) {

@@ -82,7 +82,7 @@ interface Reply {
   readonly rcode: number;
   readonly records?: WrittenRecords;
   readonly isAuthentic?: boolean;
-  /** The rules that it was judged by, if it has records. */
+  /** The rules that its records were checked against, if it has any. */
   readonly rules?: EgressRules | null;
   readonly errors?: readonly ExtendedError[];
 }
@@ -135,7 +135,7 @@ export class Resolver {
     const known = this.#reply(query, asker);
     if (!(known instanceof Promise)) return format(query, known, maxBytes);
     const reply = await known;
-    // Judged by rules that have changed since: once more.
+    // The rules have changed since: check again.
     const isOld = (): boolean => reply.rules !== undefined && reply.rules !== this.#options.rules();
     const said = await this.#turns.run(() => (isOld() ? null : format(query, reply, maxBytes)));
     return said ?? this.answer(bytes, asker);

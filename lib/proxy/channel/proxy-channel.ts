@@ -345,7 +345,7 @@ export class ProxyChannel {
     this.#channelLog.stop();
   }
 
-  /** Opens no more streams, either way; resolves when the open ones and their work have ended, each after 30 s at the latest. Call `stop` afterwards. */
+  /** Stops opening streams, in either direction; resolves when the open ones have ended, and then work that outlives them, each after 30 s at the latest. Call `stop` afterwards. */
   async drain(message: string): Promise<void> {
     const session = this.#source.current;
     this.ports.stop();

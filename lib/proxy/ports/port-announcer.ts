@@ -11,7 +11,7 @@ import { escapeText } from '../../util/escape.js';
 import type { ForwardEntry, ForwardTable } from '../forward-table.js';
 import { portService } from './port-rules.js';
 
-/** The pause between looks, in milliseconds. New ports are looked for after at least 100 times the processor time that it took. */
+/** The interval between looks, in milliseconds; for new ports, at least 100 times the processor time that the last look took. */
 const PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 10_000;
 const PAUSE_FACTOR = 100;
@@ -21,9 +21,9 @@ interface PortAnnouncerOptions {
   readonly registry: ServiceRegistry;
   readonly clock: Clock;
   readonly log: Log;
-  /** Lists the listening ports of this machine for which `isWanted`, with `onlyKnown` only those listed before; never rejects. */
+  /** Lists the listening ports of this machine that are wanted, with `onlyKnown` only those listed before; never rejects. */
   readonly look: (isWanted: (port: number) => boolean, onlyKnown: boolean) => Promise<readonly ListeningPort[]>;
-  /** The processor time that this process has used, in milliseconds: on a busy machine a look takes long, but is not expensive. */
+  /** The processor time that this process has used, in milliseconds: on a busy machine, a look takes long without being expensive. */
   readonly processorMs: () => number;
   /** Whether there is a session on a link, so that the peer can be informed. */
   readonly hasPeer: () => boolean;

@@ -41,7 +41,7 @@ interface ClockServiceOptions {
 /** Measurements if the clocks differ: the fastest one counts. */
 const SAMPLES = 5;
 
-/** A clock that runs too fast is set back again and again: what is forgiven, the most that NTP corrects, too. */
+/** Not counted, since a clock that runs too fast is set back again and again: the most that NTP corrects as well. */
 const BACK_DRIFT = 500e-6;
 
 /** The most changes, whatever the host says, and the time in which they count, in milliseconds. */

@@ -2,7 +2,7 @@
 export interface ClockFollowing {
   /** A smaller difference is left to others, such as an NTP client, in milliseconds. */
   readonly thresholdMs: number;
-  /** How far the clock may be set back by all steps together, in milliseconds. */
+  /** How far the clock may be set back in all, in milliseconds. */
   readonly maxBackMs: number;
 }
 

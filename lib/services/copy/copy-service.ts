@@ -67,7 +67,7 @@ export class CopyService {
     this.#running.set(records, done);
   }
 
-  /** Copies whose streams have closed; they end by themselves, once nothing is being written or removed. */
+  /** Copies whose streams have closed; they end once nothing is being written or removed. */
   get unfinished(): string[] {
     return [...this.#running.keys()].filter(({ isClosed }) => isClosed).map(() => 'a copy that ends');
   }

@@ -90,7 +90,7 @@ function requireNames({ roots }: CopyPlan, names: readonly string[] | null): voi
 /** The targets and parts that copies of this process write to. */
 const claimed = new Set<string>();
 
-/** Two copies to one path would write into each other's part; so would two files of one copy, if one has the name of a part. */
+/** Two copies to one path would write to the same part, as would two files of one copy if one has the name of the other's part. */
 function claim(targets: readonly CopyTarget[]): () => void {
   const taken: string[] = [];
   const release = (): void => {

@@ -70,7 +70,7 @@ export class RecordStream {
     return this.#isLost;
   }
 
-  /** Whether the stream is gone, even if the copy had failed before. */
+  /** Whether the stream is gone, even if the copy failed before that. */
   get isClosed(): boolean {
     return this.#stream.destroyed;
   }

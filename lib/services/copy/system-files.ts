@@ -40,8 +40,8 @@ export const SYSTEM_FILES: CopyFiles = {
 };
 
 /**
- * Seconds as `utimes` takes them, which takes a negative number for now, but not its text. A double resolves half a microsecond,
- * and is cut to whole ones, towards 0: half of one more loses none, however often a file is copied.
+ * Seconds for `utimes`, as text: it takes a negative number for the current time. A double resolves half a microsecond, and is cut
+ * to whole ones, towards 0: adding half of one keeps them exact, however often a file is copied.
  */
 export const secondsOf = (ns: bigint): string => {
   // Towards 0, too: newer versions of Node keep the half, and a merged folder gets its own time again.

@@ -207,7 +207,7 @@ export class StdinReceiver {
     this.#writer?.end();
   }
 
-  /** Gives no credit before the command is connected. */
+  /** Withholds all credit until the command is connected. */
   withhold(): void {
     this.#isWithheld = true;
     this.#creditBytes = 0;

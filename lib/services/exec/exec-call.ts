@@ -265,7 +265,7 @@ const NOT_ALLOWED = 'the peer does not allow commands; start vproxy there with -
 
 /**
  * The error for a stream to `exec` that could not be opened: `command-denied` if the peer does not offer or denies it,
- * `too-many-streams`, else `exec-unavailable` with the message of `error`.
+ * `too-many-streams` if there are too many, otherwise `exec-unavailable` with the message of `error`.
  */
 export function openError(error: unknown): VproxyError {
   if (isFull(error)) return error;

@@ -112,7 +112,7 @@ export interface ExecRequest {
   readonly timeoutMs?: number;
   /** Milliseconds from TERM to KILL, up to 2,147,483,647; at most 30,000 once the caller has disconnected. Default 5,000. */
   readonly killAfterMs?: number;
-  /** If too many commands run, waits for one of them to end; its input is sent once it has started. Default: it is refused. */
+  /** Whether to wait if too many commands run, until one ends; its input is sent once it has started. Default: it is refused. */
   readonly wait?: boolean;
   /** Makes it a job, which outlives the stream; it has no input and no terminal. */
   readonly detach?: Detachment;
@@ -155,7 +155,7 @@ export const MAX_ARGUMENTS_AND_VARIABLES = MAX_SIGNS - 16;
 export const FAULTS = {
   list: 'not a list',
   object: 'not an object',
-  text: 'not a text',
+  text: 'not a string',
   nul: 'contains NUL',
   name: 'a name is empty, or contains "=" or NUL',
   boolean: 'neither true nor false',
@@ -189,7 +189,7 @@ export function encodeStart(request: ExecRequest): Buffer {
 
 export const encodeExit = (result: ExecResult): Buffer => encodeRecord(EXEC_KIND.EXIT, JSON.stringify(result));
 
-/** Throws `bad-argument` for a size that no terminal has. */
+/** Throws `bad-argument` for sizes other than 1 to 65,535. */
 export function encodeResize({ columns, rows }: TerminalSize): Buffer {
   requireSize('columns', columns);
   requireSize('rows', rows);
@@ -214,7 +214,7 @@ export function decodeStart(payload: Buffer): ExecRequest {
   return naming('START', () => requestOf(object));
 }
 
-/** The request in an object, of which null is as if absent. Throws `bad-argument`. */
+/** Validates the fields of a request; null means absent. Throws `bad-argument`. */
 function requestOf(object: Record<string, unknown>): ExecRequest {
   const { argv } = object;
   if (!Array.isArray(argv)) throw fault('argv', 'list');
@@ -265,7 +265,7 @@ export function decodeStarted(payload: Buffer): number {
   return pid;
 }
 
-/** The size in a RESIZE; null if no terminal has it: to be ignored. Throws `protocol-error`. */
+/** The size in a RESIZE; null for a size of 0, which is ignored. Throws `protocol-error`. */
 export function decodeResize(payload: Buffer): TerminalSize | null {
   if (payload.length !== 4) throw wrong('RESIZE', 'length');
   const size = { columns: payload.readUInt16BE(0), rows: payload.readUInt16BE(2) };

@@ -105,7 +105,7 @@ export class Execution {
     cancel();
   }
 
-  /** Ends the command with TERM, then KILL, by default after the time of its request. */
+  /** Ends the command with TERM, then KILL after this time, by default the one in its request. */
   terminate(killAfterMs = this.#options.killAfterMs): void {
     if (this.#state === 'running') this.#ender.end(['SIGTERM'], killAfterMs);
   }

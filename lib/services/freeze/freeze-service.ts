@@ -68,7 +68,7 @@ export class FreezeService {
     return [...this.#calls.keys()].filter(({ destroyed }) => destroyed).map(() => hooks);
   }
 
-  /** Ends their hooks; a thaw is short, and never cut. */
+  /** Ends their hooks; a thaw is short, and is never cut. */
   endUnfinished(): void {
     if (this.unfinished.length > 0) this.#hooks.end();
   }
@@ -127,7 +127,7 @@ export class FreezeService {
     const heldMs = clock.now() - frozen.beganAtMs;
     releaseWrites();
     if (failure === null) {
-      const why = cause === 'time' ? 'time was over' : stream.destroyed ? 'the stream ended' : 'asked';
+      const why = cause === 'time' ? 'time ran out' : stream.destroyed ? 'the stream ended' : 'asked';
       const message = `thawed file systems after ${formatElapsed(heldMs)} (${why})`;
       log(makeEvent('thawed', message, { paths, heldMs, cause }, cause === 'asked' ? 'info' : 'warn'));
     } else log(makeEvent('freeze-failed', `${FAILED} after ${formatElapsed(heldMs)}: ${failure}`, { paths }));
@@ -136,7 +136,7 @@ export class FreezeService {
     else stream.end(encodeFreezeRecord(FREEZE_KIND.THAWED, { heldMs, cause }));
   }
 
-  /** Rejects with `freeze-failed`, when writes are allowed and nothing is frozen, or cannot be thawed. */
+  /** Rejects with `freeze-failed` when nothing is frozen any more, and writes are allowed, or when something cannot be thawed. */
   async #begin(mounts: readonly Mount[], paths: readonly string[], forMs: number): Promise<TimedFrozen> {
     const failure = await this.#runHooks('freeze');
     try {

@@ -1,6 +1,6 @@
 /**
- * Freezes file systems through a shell that is armed before the first freeze: it thaws when its time is over and when its input
- * ends, which it does however this process ends. Both have the file systems open, since a path may soon lead elsewhere.
+ * Freezes file systems through a shell that is armed before the first freeze: it thaws when its time is over, and at the end of its
+ * input, however this process ends. Both hold the file systems open, since their paths may change.
  */
 import { type ChildProcessByStdio, type SpawnOptions, spawn } from 'node:child_process';
 import { constants, promises as fs } from 'node:fs';
@@ -19,7 +19,7 @@ import { describeError, escapeText } from '../../util/escape.js';
 import { orElse } from '../../util/or-else.js';
 import type { ThawCause } from './freeze-messages.js';
 
-/** `failure`: another program thawed one of them, or what froze them was killed, or one cannot be thawed. */
+/** `failure`: another program thawed one of them, the shell was killed, or one cannot be thawed. */
 export interface ThawEnd {
   readonly cause: ThawCause;
   readonly failure: string | null;
@@ -33,23 +33,23 @@ export interface Frozen {
   thaw(): void;
 }
 
-/** When a thaw is late by this time, somebody may have stopped the processes of the shell: they are continued. */
+/** A thaw that is this late gets SIGCONT: somebody may have stopped the shell's processes. */
 const STOPPED_AFTER_MS = 1000;
 
-/** The index of the session in the fields of `statOf`; each process of the shell is in that. */
+/** The index of the session in the fields of `statOf`; all of the shell's processes share one. */
 const SESSION = 3;
 
-/** Its first descriptor of a file system: a shell uses those before. */
+/** The shell's first descriptor of a file system: it uses lower ones itself. */
 const FIRST_FD = 10;
 
 /**
- * Its arguments: the seconds, the number of file systems, their descriptors in order, and in the order of the thaw; or 0, 0, and
- * those to thaw. fsfreeze(8) may not be in the PATH of a service, and that of busybox has only long options. Two processes wait, and either one thaws if the
- * other is killed: the inner one for the time and the end of the input, the outer one for the inner one. Both say what they
- * thawed. An fsfreeze that does not return is waited for, while the inner one thaws the rest. SIGTERM, which a service manager
- * sends to all of them, thaws, and must not end an fsfreeze. The outer one is signalled only by its children, which look first.
- * The pipe of a killed parent stays open while one of its threads waits in a write; its number is taken until then. The copy of the
- * output that an fsfreeze has tells that it is not over when the shells are killed.
+ * Arguments: the seconds, the number of file systems, their descriptors in the order of the freeze, and again in the order of the
+ * thaw; or 0, 0, and those to thaw. fsfreeze(8) may not be in the PATH of a service, and busybox's has only long options. Two shells
+ * wait, and either thaws if the other is killed: the inner one waits for the time and the end of the input, the outer one for the
+ * inner one. Both report what they thawed. If an fsfreeze does not return, the outer one waits for it while the inner one thaws the
+ * rest. SIGTERM, which a service manager sends to all of them, thaws, and must not end an fsfreeze. Only its children signal the
+ * outer one, after checking that it is still their parent. The pipe of a killed parent stays open while one of its threads waits in
+ * a write, and its number stays in use until then. An fsfreeze holds a copy of the output, which shows that it still runs when the shells are killed.
  */
 const SCRIPT = `
 PATH=$PATH:/usr/sbin:/sbin
@@ -147,7 +147,7 @@ async function freezeOpen(mounts: readonly Mount[], folders: readonly FileHandle
   const nameOf = (fd: string): string => escapeText(mounts[fds.indexOf(fd)]?.mountPoint ?? fd, 200);
   const ready = deferred();
   const thawed = deferred<ThawEnd>();
-  /** Why those that are still frozen are. */
+  /** Why the rest is still frozen. */
   const frozen = new Map<string, string>();
   const state = { failure: null as string | null, cause: null as ThawCause | null, isKilled: false };
   const heard: Readonly<Record<string, (fd: string, message: string) => void>> = {
@@ -174,7 +174,7 @@ async function freezeOpen(mounts: readonly Mount[], folders: readonly FileHandle
     const texts: string[] = isKilled ? [KILLED] : [];
     for (const [fd, why] of frozen) {
       if (why !== NOT_FROZEN) texts.push(`${nameOf(fd)}: still frozen: ${why}`);
-      // A killed process may not have said what it did.
+      // A killed process may not have reported what it did.
       else if (!isKilled) texts.push(`${nameOf(fd)}: another program had thawed it`);
     }
     if (isKilled && texts.length === 1) texts.push('all are thawed');
@@ -240,12 +240,12 @@ async function startFreezer(
 
 const KILLED = 'the process that froze them was killed';
 
-const TOO_LATE = 'the time was over before everything was frozen';
+const TOO_LATE = 'time ran out before everything was frozen';
 
-/** EINVAL: it was not frozen. */
+/** EINVAL: not frozen. */
 const NOT_FROZEN = 'Invalid argument';
 
-/** The system's words in a message of fsfreeze(8), or of a shell that does not find it. */
+/** The system's error in a message from fsfreeze(8), or from a shell that cannot find it. */
 const reasonOf = (message: string): string =>
   message.endsWith('not found')
     ? 'fsfreeze: not found'

@@ -12,7 +12,7 @@ export interface DatagramSource {
 
 /** Common to all events. */
 interface DatagramEvents {
-  /** So many messages were dropped by the system, as the buffer of the socket was full. Default: not looked for. */
+  /** The system dropped this many messages because the buffer of the socket was full. Default: not checked. */
   readonly onDropped?: (count: number) => void;
 }
 

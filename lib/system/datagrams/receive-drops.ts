@@ -3,7 +3,7 @@ import { fstatSync } from 'node:fs';
 import { type CancelTimer, systemClock } from '../../util/clock.js';
 import { readTable } from '../proc/proc-net.js';
 
-/** The tables are read this long after a message: a buffer that is full is read soon, so every drop is followed by a message. */
+/** The tables are read this long after a message: a full buffer is soon read, so a message follows every drop. */
 const LOOK_MS = 1000;
 
 /** The sockets by inode, as the tables have no descriptors. */
@@ -31,7 +31,7 @@ export class ReceiveDrops {
 
   update(count: number): void {
     const more = (count - this.count) >>> 0;
-    // An older look may end later.
+    // An earlier look may end after a later one.
     if (more === 0 || more >= 2 ** 31) return;
     this.count = count;
     this.#onDropped(more);

@@ -41,8 +41,8 @@ export class ListeningPorts {
   }
 
   /**
-   * The ports for which `isWanted`, sorted and without duplicates. With `onlyKnown` those listed before that still have a
-   * listener, which takes no search. Never rejects: empty if nothing can be seen.
+   * The wanted ports, sorted and without duplicates; with `onlyKnown`, those listed before that still have a listener, without
+   * a search. Never rejects: empty if nothing can be seen.
    */
   async look(isWanted: (port: number) => boolean, onlyKnown = false): Promise<readonly ListeningPort[]> {
     const listeners = await findTcpListeners(this.#procPath, isWanted);

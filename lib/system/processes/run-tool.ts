@@ -50,7 +50,7 @@ export function runTool(words: readonly string[], limits: ToolLimits): Promise<T
     const stderr: Buffer[] = [];
     let stdoutBytes = 0;
     let stderrBytes = 0;
-    // What it left behind may keep its output open, in another group, until others have its number.
+    // A process that it left in another group may keep its output open, even after its number was reused.
     const group = hasOwnSession && child.pid !== undefined ? new ProcessGroup(child) : null;
     const kill = () => {
       if (group === null) child.kill('SIGKILL');

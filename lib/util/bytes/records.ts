@@ -59,7 +59,7 @@ export function decodeJsonRequest(payload: Buffer, what: string, code: ErrorCode
   return object;
 }
 
-/** Whether no text in what JSON.stringify wrote, which escapes only a surrogate that is alone, has half a surrogate pair. */
+/** Whether no text has half a surrogate pair, in JSON from JSON.stringify, which escapes only those. */
 export const isUnicode = (json: string): boolean => !/(?:^|[^\\])(?:\\\\)*\\ud[89a-f]/.test(json);
 
 /** Receives the records. Whatever it throws, `push` throws. */

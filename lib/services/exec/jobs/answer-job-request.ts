@@ -10,7 +10,7 @@ import type { Job } from './job.js';
 import { decodeJobRequest, encodeJson } from './job-messages.js';
 import type { JobTable } from './job-table.js';
 
-/** What a reader holds besides the ring, in bytes: a share of what all hold, within these. */
+/** Limit on the bytes that all readers hold besides the rings, and bounds on the share of each. */
 const READERS_BYTES = 8_388_608;
 const CHUNK_BYTES = { min: 4096, max: 65_536 };
 
@@ -48,7 +48,7 @@ export function answerJobRequest(stream: Duplex, host: JobHost, kind: number, pa
 
 function sendList(stream: Duplex, { jobs, listBudget }: JobHost): void {
   const list = encodeJson(EXEC_KIND.JOBS, { jobs: jobs.list() });
-  if (!listBudget.reserve(list.length)) throw new VproxyError('too-many-streams', 'too many lists that were not read');
+  if (!listBudget.reserve(list.length)) throw new VproxyError('too-many-streams', 'too many unread lists of jobs');
   let isHeld = true;
   const release = (): void => {
     if (isHeld) listBudget.release(list.length);
@@ -88,7 +88,7 @@ function sendOutput(stream: Duplex, job: Job, from: number, { jobs, turns }: Job
     else if (job.forgotten !== null) stream.end(encodeFailure(job.forgotten));
     else if (job.result !== null) stream.end(encodeExit(job.result));
   };
-  // A job may have many readers: they are served in turns.
+  // A job may have many readers, which share the turns of the event loop.
   const wake = (): void => {
     if (!isWoken)
       turns.later(() => {

@@ -72,7 +72,7 @@ export const stopJob = (stream: Duplex, id: string, killAfterMs?: number): Promi
     sayUnknown(stream, 'it is unknown whether the job has ended'),
   );
 
-/** Says what an error means if the stream was lost; the error of the runner itself is complete. */
+/** Adds what is unknown if the stream was lost; the runner's own error says everything. */
 const sayUnknown =
   (stream: Duplex, unknown: string) =>
   (error: unknown): never => {

@@ -20,7 +20,7 @@ export class JobTable {
     this.#clock = clock;
   }
 
-  /** Adds a job that is to start; those that have ended make room for it when it begins. Throws `too-many-streams` if those that run leave no room for it. */
+  /** Adds a job that is to start. Throws `too-many-streams` if those that run leave no room for it; ended ones make room when it begins. */
   add({ tag = null, keepBytes = DEFAULT_KEEP_BYTES }: Detachment): Job {
     const { running } = this;
     if (running.length >= MAX_JOBS || keptBy(running) + keepBytes > MAX_KEPT_BYTES) {
@@ -36,13 +36,13 @@ export class JobTable {
     return job;
   }
 
-  /** Forgets the first to end until all have room. Call when a job begins. */
+  /** Forgets ended jobs, the first to end first, until all have room. Call when a job begins. */
   makeRoom(): void {
     const isFull = (jobs: readonly Job[]) => jobs.length > MAX_JOBS || keptBy(jobs) > MAX_KEPT_BYTES;
     for (const oldest of this.#ended.keys()) if (isFull(this.#all)) this.forget(oldest, 'others needed its room');
   }
 
-  /** How many read a job. */
+  /** The number of readers of all jobs. */
   get readerCount(): number {
     return this.#all.reduce((sum, { readerCount }) => sum + readerCount, 0);
   }
@@ -72,7 +72,7 @@ export class JobTable {
     this.#ended.set(job, cancel);
   }
 
-  /** Forgets a job that has ended, and says why to its readers. */
+  /** Forgets a job that has ended, and tells its readers why. */
   forget(job: Job, why: string): void {
     this.#ended.get(job)?.();
     this.#ended.delete(job);
@@ -84,7 +84,7 @@ export class JobTable {
     this.#running.delete(job);
   }
 
-  /** Forgets the jobs that have ended; who reads one gets the rest. */
+  /** Forgets the jobs that have ended; their readers still get the rest. */
   clear(): void {
     for (const cancel of this.#ended.values()) cancel();
     this.#ended.clear();

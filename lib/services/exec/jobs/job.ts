@@ -7,7 +7,7 @@ import type { Execution } from '../execution.js';
 import type { JobStatus } from './job-messages.js';
 import { KeptOutput } from './kept-output.js';
 
-/** The most words of a command in a list, and the most bytes of them and of the user as JSON. */
+/** Limits on a command in a list: its words, and their bytes together with the user's name, as JSON. */
 const MAX_WORDS = 8;
 const MAX_WORDS_BYTES = 2048;
 
@@ -49,12 +49,12 @@ export class Job {
     return { id, tag: this.#tag, ...this.#facts, ...end, bytes: kept.byteCount, keptFrom: kept.keptFrom };
   }
 
-  /** Why it is no longer there; null if it is. */
+  /** Why it was forgotten; otherwise null. */
   get forgotten(): VproxyError | null {
     return this.#forgotten;
   }
 
-  /** How many read it. */
+  /** The number of its readers. */
   get readerCount(): number {
     return this.#watchers.size;
   }
@@ -82,7 +82,7 @@ export class Job {
     this.#tell();
   }
 
-  /** Frees its output, and ends its readers with the reason. */
+  /** Frees its output, and ends its readers with this reason. */
   forget(reason: VproxyError): void {
     this.#forgotten = reason;
     this.kept.free();
@@ -102,7 +102,7 @@ export class Job {
 
 const jsonBytes = (text: string): number => Buffer.byteLength(JSON.stringify(text));
 
-/** The start of a text that is well-formed and at most this long as JSON, with an ellipsis if it was cut. */
+/** Cuts a text to at most this many bytes as JSON, between characters, with an ellipsis. */
 function cutJson(text: string, maxBytes: number): string {
   if (jsonBytes(text) <= maxBytes) return text;
   let [part, bytes] = ['', 5];

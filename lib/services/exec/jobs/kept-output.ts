@@ -18,12 +18,12 @@ export class KeptOutput {
     return Math.max(0, this.#byteCount - this.#keepBytes);
   }
 
-  /** The memory that it has, in bytes. */
+  /** The memory that it uses, in bytes. */
   get heldBytes(): number {
     return this.#ring.length;
   }
 
-  /** Gives up the memory. */
+  /** Releases the memory. */
   free(): void {
     this.#ring = Buffer.alloc(0);
   }

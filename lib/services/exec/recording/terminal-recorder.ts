@@ -89,7 +89,7 @@ export class TerminalRecorder {
     }
   }
 
-  /** Recordings that have not ended, or are not wholly written. */
+  /** The number of recordings that have not ended, or are not completely written. */
   get openCount(): number {
     return this.#open.size;
   }
