@@ -91,7 +91,8 @@ var children = struct {
 }{all: map[*child]bool{}}
 
 // start starts a command in a session of its own; nobody else may wait for it. It may have huge pages: the setting is inherited.
-func start(command *exec.Cmd) (*child, error) {
+// When it is its turn, unwanted returns why it must not start any more.
+func start(command *exec.Cmd, unwanted func() *failure) (*child, error) {
 	children.watch.Do(func() {
 		ended := make(chan os.Signal, 1)
 		signal.Notify(ended, syscall.SIGCHLD)
@@ -102,6 +103,9 @@ func start(command *exec.Cmd) (*child, error) {
 		}()
 	})
 	defer starting.lock()()
+	if failed := unwanted(); failed != nil {
+		return nil, failed
+	}
 	refuseHugePages(0)
 	defer refuseHugePages(1)
 	if err := command.Start(); err != nil {

@@ -249,13 +249,15 @@ func findUser(name string) (*user.User, *failure) {
 }
 
 // startCommand starts a command as execvp(3) does: a file of unknown format is a shell script.
-func startCommand(cmd *exec.Cmd) (*child, error) {
-	started, err := start(cmd)
+func startCommand(cmd *exec.Cmd, unwanted func() *failure) (*child, error) {
+	started, err := start(cmd, unwanted)
 	if errors.Is(err, syscall.ENOEXEC) {
 		cmd.Path, cmd.Args = "/bin/sh", append([]string{"/bin/sh", cmd.Path}, cmd.Args[1:]...)
-		started, err = start(cmd)
+		started, err = start(cmd, unwanted)
 	}
-	if os.IsNotExist(err) {
+	if _, isUnwanted := err.(*failure); isUnwanted {
+		return nil, err
+	} else if os.IsNotExist(err) {
 		err = failf("command-failed", "%s: its interpreter does not exist", escape(cmd.Path, 200))
 	} else if err != nil {
 		err = failf("command-failed", "%s: %s", escape(cmd.Path, 200), describe(err))

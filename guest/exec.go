@@ -65,6 +65,7 @@ type execCall struct {
 	line    string        // the command, for the log
 	name    string        // the process, for the log
 	slot    chan *failure // receives nil, or why the waiting command will not run
+	due     time.Time     // when the time of one that waits is over; zero: never
 	child   *child        // nil: it does not run yet
 	job     *job          // nil: it ends with its caller
 
@@ -223,6 +224,9 @@ func (e *execService) start(st *stream, payload []byte) (*execCall, *failure) {
 	c := &execCall{stream: st, request: request, line: request.line(), ending: make(chan struct{}), input: make(chan []byte, 1)}
 	c.killed, c.setKilled = context.WithCancel(context.Background())
 	c.credit.Store(execCreditBytes)
+	if request.waits && request.timeout > 0 {
+		c.due = time.Now().Add(request.timeout)
+	}
 	e.noteStart()
 	defer e.noteStart()
 	return c, e.launch(c)
@@ -240,7 +244,7 @@ func (e *execService) launch(c *execCall) *failure {
 	theirs, err := c.connect(cmd)
 	var started *child
 	if err == nil {
-		started, err = startCommand(cmd)
+		started, err = startCommand(cmd, c.unwanted)
 	}
 	for _, file := range theirs {
 		file.Close() // nil only fails, here and below
@@ -289,6 +293,10 @@ func (e *execService) admit(c *execCall) *failure {
 		e.waiting = append(e.waiting, c)
 		e.Unlock()
 		c.stream.notify(func() { go c.stream.Reset("cancelled", "the caller no longer reads") }, func(*failure) { go e.leave(c) })
+		if c.request.timeout > 0 {
+			timer := time.AfterFunc(c.request.timeout, func() { e.leave(c) })
+			defer timer.Stop()
+		}
 		failed := <-c.slot
 		if e.Lock(); failed != nil {
 			defer e.Unlock()
@@ -308,13 +316,26 @@ func (e *execService) admit(c *execCall) *failure {
 	return nil
 }
 
-// leave ends the wait of a call whose caller has gone.
+// unwanted returns why a command must not start any more.
+func (c *execCall) unwanted() *failure {
+	defer c.stream.lock()()
+	switch {
+	case c.stream.isOver:
+		return failf("command-failed", "the caller has disconnected")
+	case !c.due.IsZero() && !time.Now().Before(c.due):
+		return failf("too-many-streams", "too many commands running until its time was over")
+	}
+	return nil
+}
+
+// leave ends the wait of a call that is no longer wanted.
 func (e *execService) leave(c *execCall) {
+	reason := c.unwanted()
 	defer e.lock()()
 	for index, each := range e.waiting {
 		if each == c {
 			e.waiting = append(append([]*execCall{}, e.waiting[:index]...), e.waiting[index+1:]...)
-			c.slot <- failf("command-failed", "the caller has disconnected")
+			c.slot <- reason
 			return
 		}
 	}
@@ -401,7 +422,11 @@ func (c *execCall) run() {
 	}()
 	go c.feed(c.input)
 	if c.request.timeout > 0 {
-		timer := time.AfterFunc(c.request.timeout, func() {
+		left := c.request.timeout
+		if !c.due.IsZero() {
+			left = time.Until(c.due)
+		}
+		timer := time.AfterFunc(left, func() {
 			c.timedOut.Store(true)
 			c.end(c.request.killAfter)
 		})

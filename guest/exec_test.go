@@ -98,8 +98,8 @@ func TestNumber(t *testing.T) {
 		t.Error("the daemon was ended")
 	}
 
-	gone, _ := start(&exec.Cmd{Path: "/bin/true", SysProcAttr: &syscall.SysProcAttr{Setsid: true}})
-	other, _ := start(&exec.Cmd{Path: "/bin/sleep", Args: []string{"sleep", "1000"}, SysProcAttr: &syscall.SysProcAttr{Setsid: true}})
+	gone, _ := start(&exec.Cmd{Path: "/bin/true", SysProcAttr: &syscall.SysProcAttr{Setsid: true}}, isWanted)
+	other, _ := start(&exec.Cmd{Path: "/bin/sleep", Args: []string{"sleep", "1000"}, SysProcAttr: &syscall.SysProcAttr{Setsid: true}}, isWanted)
 	defer other.release()
 	defer other.signal(syscall.SIGKILL)
 	<-gone.exited
@@ -112,7 +112,7 @@ func TestNumber(t *testing.T) {
 	if syscall.Kill(other.pid, 0) != nil || strings.Contains(readFile(fmt.Sprintf("/proc/%d/stat", other.pid)), ") Z ") {
 		t.Error("another process was killed")
 	}
-	group, _ := start(&exec.Cmd{Path: "/bin/sh", Args: []string{"sh", "-c", "sleep 1000 & exit 0"}, SysProcAttr: &syscall.SysProcAttr{Setsid: true}})
+	group, _ := start(&exec.Cmd{Path: "/bin/sh", Args: []string{"sh", "-c", "sleep 1000 & exit 0"}, SysProcAttr: &syscall.SysProcAttr{Setsid: true}}, isWanted)
 	<-group.exited
 	if !group.hasOthers() {
 		t.Error("its group is not empty")
@@ -252,6 +252,44 @@ func TestStartBudget(t *testing.T) {
 }
 
 // TestWaiting: if too many commands run, those whose callers ask for it wait, in the order of arrival.
+
+func isWanted() *failure { return nil }
+
+// TestUnwanted: a command whose caller leaves, or whose time is over, before it is its turn to start is not run.
+func TestUnwanted(t *testing.T) {
+	e, host := newTestExec(t)
+	folder := t.TempDir()
+	starting.Lock() // others start
+	gone := openStream(t, host, "exec")
+	gone.Write(record(execStart, encode(fields{"argv": []string{"touch", folder + "/gone"}})))
+	late := openStream(t, host, "exec")
+	late.Write(record(execStart, encode(fields{"argv": []string{"touch", folder + "/late"}, "wait": true, "timeoutMs": 1})))
+	all := func(isSo func(c *execCall) bool) func() bool {
+		return func() bool {
+			defer e.lock()()
+			for c := range e.calls {
+				if !isSo(c) {
+					return false
+				}
+			}
+			return len(e.calls) == 2
+		}
+	}
+	until(t, "both are to start", all(func(*execCall) bool { return true }))
+	gone.Close()
+	until(t, "neither is wanted", all(func(c *execCall) bool { return c.unwanted() != nil }))
+	starting.Unlock()
+	kind, payload, _ := readRecord(late, func(byte) int { return 1000 })
+	if text := "too many commands running until its time was over"; kind != execExit || !strings.Contains(string(payload), text) {
+		t.Errorf("%d %s", kind, payload)
+	}
+	until(t, "both are over", func() bool { defer e.lock()(); return len(e.calls) == 0 })
+	if entries, _ := os.ReadDir(folder); len(entries) > 0 {
+		t.Error(entries)
+	}
+}
+
+// TestWaiting: where too many commands run, one waits if its caller asks for that, in the order of arrival.
 func TestWaiting(t *testing.T) {
 	e, host := newTestExec(t)
 	running := []*stream{}
@@ -279,6 +317,10 @@ func TestWaiting(t *testing.T) {
 	waiting = append(waiting, openStream(t, host, "exec"))
 	waiting[4].Write(record(execStart, encode(fields{"argv": []string{"sleep", "1000"}, "wait": true})))
 	until(t, "another one waits", func() bool { return count() == 3 })
+	_, exit = ask(t, host, execStart, fields{"argv": []string{"true"}, "wait": true, "timeoutMs": 50}, execExit)
+	if failed := exit.object("error").reason(); failed.code != "too-many-streams" || count() != 3 {
+		t.Error(failed, count())
+	}
 	started, refused := make(chan int, len(waiting)), make(chan string, len(waiting))
 	for index, st := range waiting {
 		go func(index int, st *stream) {

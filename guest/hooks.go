@@ -48,7 +48,7 @@ func runHook(ctx context.Context, command *exec.Cmd, env []string) string {
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	var started *child
 	if err == nil {
-		started, err = start(command)
+		started, err = start(command, func() *failure { return nil })
 		write.Close()
 		defer read.Close()
 	}

@@ -57,6 +57,28 @@ async function escapedFrom(t: ExecutionContext, caller: ExecCaller): Promise<num
   return pid;
 }
 
+test('R-EXEC-2: the time of a command that waits begins with START; once it is over, it is not run', async (t) => {
+  const { asked, gate, openPipes } = gatedPipes();
+  const clock = new ManualClock();
+  const runner = new TestRunner(t, { clock, openPipes, maxCommands: 1 });
+  const full = { code: 'too-many-streams', message: 'too many commands running until its time was over' };
+  const first = runner.call({ argv: ['sleep', '1000'], wait: true, timeoutMs: 1000 });
+  const second = runner.call({ argv: ['true'], wait: true, timeoutMs: 900 });
+  await asked.promise;
+  clock.advance(900);
+  t.deepEqual((await second.exit).error, full);
+  // As when this process is stopped: the place comes before the timer.
+  clock.jump(100);
+  gate.resolve();
+  t.deepEqual((await first.exit).error, full);
+
+  const third = runner.call({ argv: ['sleep', '1000'], wait: true, timeoutMs: 1000 });
+  await third.started;
+  clock.advance(1000);
+  t.like(await advanceUntil(clock, third.exit), { timedOut: true, signal: 'SIGTERM' });
+  t.is(runner.eventNames().filter((name) => name === 'exec-started').length, 1);
+});
+
 const allGone = (pids: readonly number[]): Promise<unknown> =>
   eventually(() => !pids.some(isRunning), { what: `the end of the processes ${pids.join(' ')}` });
 
@@ -203,7 +225,7 @@ test('a caller that disconnects also ends processes left by a command that has e
   await advanceUntil(clock, runner.idle());
 });
 
-test('a caller that disconnects before its command has started ends it', async (t) => {
+test('R-EXEC-2: a command whose caller disconnects while its start waits for its turn is not run', async (t) => {
   const { asked, gate, openPipes } = gatedPipes();
   const runner = new TestRunner(t, { openPipes });
   const { caller, far } = runner.open();
@@ -212,8 +234,8 @@ test('a caller that disconnects before its command has started ends it', async (
   far.destroy(reset());
   await eventually(() => far.closed, { what: 'the end of the stream' });
   gate.resolve();
-  t.is((await ended(runner)).fields['signal'], 'SIGHUP');
   await runner.idle();
+  t.deepEqual(runner.eventNames(), ['exec-refused']);
 });
 
 test('a caller that stops reading counts as disconnected', async (t) => {
@@ -227,7 +249,7 @@ test('a caller that stops reading counts as disconnected', async (t) => {
 
 for (const hangs of [false, true]) {
   const what = hangs ? 'does not wait for a command whose start hangs' : 'waits for a command that is starting';
-  test(`stop ${what}; it is ended once started`, async (t) => {
+  test(`stop ${what}; it is not run then`, async (t) => {
     const { asked, gate, openPipes } = gatedPipes();
     const clock = new ManualClock();
     const runner = new TestRunner(t, { clock, openPipes });
@@ -241,8 +263,9 @@ for (const hangs of [false, true]) {
     }
     gate.resolve();
     await stopping;
-    t.is((await caller.exit).signal, 'SIGTERM');
-    await advanceUntil(clock, runner.idle());
+    t.deepEqual((await caller.exit).error, { code: 'command-failed', message: 'shutting down' });
+    await runner.idle();
+    t.deepEqual(runner.eventNames(), ['exec-refused']);
   });
 }
 

@@ -229,11 +229,11 @@ test('R-EXEC-2: a command that waits starts when another has ended, in the order
   const runner = new TestRunner(t, { maxCommands: 1 });
   const first = runner.call({ argv: ['cat'] });
   await first.started;
-  const [second, gone, third] = ['2', '3', '4'].map((text) =>
-    runner.open().caller.start({ argv: sh(`echo ${text}; cat`), wait: true }),
-  );
+  const [second, third] = ['2', '4'].map((text) => runner.call({ argv: sh(`echo ${text}; cat`), wait: true }));
+  const gone = runner.open();
+  gone.caller.start({ argv: ['cat'], wait: true });
   t.like((await runner.run({ argv: ['true'] })).error, { code: 'too-many-streams' });
-  gone?.stream.destroy();
+  gone.far.destroy();
   third?.endInput();
   await first.endInput().exit;
   await second?.started;

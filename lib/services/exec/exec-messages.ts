@@ -112,7 +112,10 @@ export interface ExecRequest {
   readonly timeoutMs?: number;
   /** Milliseconds from TERM to KILL, up to 2,147,483,647; at most 30,000 once the caller has disconnected. Default 5,000. */
   readonly killAfterMs?: number;
-  /** Whether to wait if too many commands run, until one ends; its input is sent once it has started. Default: it is refused. */
+  /**
+   * If too many commands run, waits for one of them to end, as long as `timeoutMs`, which then counts from the request on; its
+   * input is sent once it has started. Default: it is refused.
+   */
   readonly wait?: boolean;
   /** Makes it a job, which outlives the stream; it has no input and no terminal. */
   readonly detach?: Detachment;

@@ -66,10 +66,10 @@ export class ExecRunner {
       startBudget: new Budget(maxStartBytes),
       listBudget: new Budget(MAX_LIST_BYTES),
       admit: (call, waits) => this.#admit(call, waits),
-      leave: (call) => this.#settle(call, gone()),
+      leave: (call, reason) => this.#settle(call, reason),
       lastStartAtMs: clock.now(),
       decide: (request) => decideCommand(request, rules, system),
-      spawn: ({ options: command }, { terminal }) =>
+      spawn: (command, { terminal }) =>
         terminal === undefined ? spawnWithPipes(command, openPipes) : this.#spawnInTerminal(command, terminal),
       findRecorder: options.findRecorder ?? noRecorder,
       turns: new LoopTurns(),
@@ -154,8 +154,6 @@ export class ExecRunner {
 const noRecorder = (): Promise<null> => Promise.resolve(null);
 
 const stopped = (): VproxyError => new VproxyError('command-failed', 'shutting down');
-
-const gone = (): VproxyError => new VproxyError('command-failed', 'the caller has disconnected');
 
 /** Logs the allowed programs that do not exist. Not an error: they may be installed later. */
 export async function warnOfMissing({ commands }: ExecRules, log: Log): Promise<void> {

@@ -25,6 +25,8 @@ export interface CommandOptions {
   readonly hasInput?: boolean;
   /** Whether its outputs are one pipe, `stdout`, so that their order is kept; ignored in a terminal. Default false. */
   readonly hasOneOutput?: boolean;
+  /** Asked when it is its turn to start, which may be late: throws if it must not start any more. */
+  readonly requireWanted?: () => void;
 }
 
 /**

@@ -30,7 +30,7 @@ import type { Job } from './jobs/job.js';
 import type { JobTable } from './jobs/job-table.js';
 import type { RecordingRule, TerminalRecorder } from './recording/terminal-recorder.js';
 import type { TerminalRecording } from './recording/terminal-recording.js';
-import type { RunningCommand } from './running-command.js';
+import type { CommandOptions, RunningCommand } from './running-command.js';
 
 /** A terminal recorder and the rule to record by. */
 export interface TerminalRecorders {
@@ -52,12 +52,12 @@ export interface CallHost {
   readonly listBudget: Budget;
   /** Reserves a slot for the command of a call, and may wait for one; resolves with null, or the reason for a refusal. */
   readonly admit: (call: ServedCall, waits: boolean) => Promise<VproxyError | null>;
-  /** Ends the wait of a call whose caller has gone. */
-  readonly leave: (call: ServedCall) => void;
+  /** Ends the wait of a call that is no longer wanted. */
+  readonly leave: (call: ServedCall, reason: VproxyError) => void;
   /** When a START was last complete, or its command started or refused. */
   lastStartAtMs: number;
   readonly decide: (request: ExecRequest) => Promise<CommandDecision>;
-  readonly spawn: (decision: CommandDecision, request: ExecRequest) => Promise<RunningCommand>;
+  readonly spawn: (command: CommandOptions, request: ExecRequest) => Promise<RunningCommand>;
   /** Finds the recorder for the terminal of a starting command; null: not recorded. */
   readonly findRecorder: () => Promise<TerminalRecorders | null>;
   /** Limits the work per turn of the event loop. */
@@ -302,7 +302,7 @@ export class ServedCall {
 
   #callerGone(): void {
     this.#hasCallerGone = true;
-    this.#host.leave(this);
+    this.#host.leave(this, gone());
     this.#cancelDeadline();
     if (this.#state === 'opened') this.#letGo();
     this.#input.drop();
@@ -310,13 +310,17 @@ export class ServedCall {
   }
 
   async #start(request: ExecRequest): Promise<void> {
-    const { admit, decide, findRecorder, spawn, jobs, onOver } = this.#host;
+    const { admit, leave, clock, decide, findRecorder, spawn, jobs, onOver } = this.#host;
     const from = this.#stream.from ?? null;
-    const { argv, user = null, cwd = null } = request;
+    const { argv, user = null, cwd = null, wait = false, timeoutMs = 0 } = request;
     const asked = commandFacts({ argv, user, cwd, from });
     this.#hasInput = request.hasInput ?? true;
-    if (request.wait === true) this.#input.withhold();
-    const full = await admit(this, request.wait === true);
+    if (wait) this.#input.withhold();
+    // The time of a command that waits begins now.
+    const dueMs = wait && timeoutMs > 0 ? clock.now() + timeoutMs : Number.POSITIVE_INFINITY;
+    const cancelWait = dueMs < Number.POSITIVE_INFINITY ? clock.schedule(timeoutMs, () => leave(this, late())) : null;
+    const full = await admit(this, wait);
+    cancelWait?.();
     if (full !== null) {
       this.#refuse(full, asked);
       return;
@@ -327,12 +331,16 @@ export class ServedCall {
       this.#job = job;
       const decision = await decide(request);
       const recorder = request.terminal === undefined ? null : await findRecorder();
-      if (this.#stopReason !== null) throw this.#stopReason;
-      if (this.#hasCallerGone) throw new VproxyError('command-failed', 'the caller has disconnected');
-      const command = await spawn(decision, request);
+      const requireWanted = (): void => {
+        if (this.#stopReason !== null) throw this.#stopReason;
+        if (this.#hasCallerGone) throw gone();
+        if (clock.now() >= dueMs) throw late();
+      };
+      const command = await spawn({ ...decision.options, requireWanted }, request);
       const facts = commandFacts({ argv, user: decision.user, cwd: decision.options.cwd, from });
       this.#record(recorder, request, facts);
-      this.#run(command, request, facts, job);
+      const leftMs = Math.min(timeoutMs, Math.max(1, dueMs - clock.now()));
+      this.#run(command, { ...request, timeoutMs: leftMs }, facts, job);
     } catch (error) {
       if (job !== null) jobs.remove(job);
       onOver(this);
@@ -411,6 +419,11 @@ export class ServedCall {
 }
 
 const isSignal = (name: string): name is NodeJS.Signals => Object.hasOwn(constants.signals, name);
+
+const gone = (): VproxyError => new VproxyError('command-failed', 'the caller has disconnected');
+
+const late = (): VproxyError =>
+  new VproxyError('too-many-streams', 'too many commands running until its time was over');
 
 const unfinished = (): VproxyError => new VproxyError('stalled', `exec: no complete START within ${START_MS / 1000} s`);
 

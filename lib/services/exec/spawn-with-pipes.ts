@@ -19,9 +19,10 @@ export async function spawnWithPipes(
   const opened = await openPipes(1 + (hasOneOutput ? 0 : 1) + (hasInput ? 1 : 0), owner);
   const pipes = hasOneOutput && opened?.[0] !== undefined ? [opened[0], ...opened] : opened;
   const start = async (): Promise<RunningCommand> => {
-    const piped = spawnPiped(pipes, hasInput, (stdio) =>
-      spawn(file, argv.slice(1), { argv0: argv[0] ?? file, cwd, env, ...ids, stdio, detached: true }),
-    );
+    const piped = spawnPiped(pipes, hasInput, (stdio) => {
+      options.requireWanted?.();
+      return spawn(file, argv.slice(1), { argv0: argv[0] ?? file, cwd, env, ...ids, stdio, detached: true });
+    });
     await spawned(piped.child).catch((error: unknown) => {
       piped.release();
       throw error;

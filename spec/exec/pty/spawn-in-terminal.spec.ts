@@ -5,6 +5,7 @@ import { VproxyError } from '../../../lib/errors.js';
 import { type LoadTerminalCalls, loadTerminalCalls } from '../../../lib/services/exec/pty/pseudo-terminal.js';
 import { spawnInTerminal } from '../../../lib/services/exec/pty/spawn-in-terminal.js';
 import { spawnWithScript } from '../../../lib/services/exec/pty/spawn-with-script.js';
+import { spawnWithPipes } from '../../../lib/services/exec/spawn-with-pipes.js';
 import { statOf } from '../../helpers/exec-peers.js';
 import { runInTerminal, startInTerminal } from '../../helpers/terminals.js';
 import { testWith } from '../../helpers/test-with.js';
@@ -206,6 +207,15 @@ test('no descriptor leaks, even if a command cannot be started', async (t) => {
   for (let round = 0; round < 5; round++) {
     const error = await t.throwsAsync(spawnInTerminal({ ...options, cwd: '/nowhere' }, TERMINAL));
     t.deepEqual([codeOf(error), error.message], ['command-failed', '/bin/sh: folder /nowhere does not exist']);
+    const gone = new VproxyError('command-failed', 'the caller has gone');
+    const unwanted = {
+      ...options,
+      requireWanted: () => {
+        throw gone;
+      },
+    };
+    for (const spawn of [spawnInTerminal, spawnWithScript]) t.is(await t.throwsAsync(spawn(unwanted, TERMINAL)), gone);
+    t.is(await t.throwsAsync(spawnWithPipes(unwanted)), gone);
   }
   // Other tests have terminals open, too, and close them.
   await eventually(() => count() <= before, { what: 'the end of all descriptors' });

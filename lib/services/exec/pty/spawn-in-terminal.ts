@@ -98,7 +98,10 @@ async function start(options: CommandOptions, { slaveFd, path }: PseudoTerminal)
   try {
     // Detached: leads a new session, which has no terminal yet.
     const stdio: StdioOptions = [slaveFd, slaveFd, 'ignore'];
-    return await startTurns.queue(() => spawned(spawn(file, args, { cwd, env, ...ids, stdio, detached: true })));
+    return await startTurns.queue(() => {
+      options.requireWanted?.();
+      return spawned(spawn(file, args, { cwd, env, ...ids, stdio, detached: true }));
+    });
   } catch (error) {
     throw spawnFailure(error, options);
   }

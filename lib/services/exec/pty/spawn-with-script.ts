@@ -86,11 +86,12 @@ async function start(
   try {
     // script would run the user's shell, which may not be one.
     const own = { cwd, env: { ...env, SHELL: '/bin/sh' }, ...ids, detached: true };
-    return await startTurns.queue(() =>
-      spawned<ScriptProcess>(
+    return await startTurns.queue(() => {
+      options.requireWanted?.();
+      return spawned<ScriptProcess>(
         spawn(script, ['-qefc', line, '/dev/null'], { ...own, stdio: ['pipe', 'pipe', 'ignore'] }),
-      ),
-    );
+      );
+    });
   } catch (error) {
     throw spawnFailure(error, options);
   }
