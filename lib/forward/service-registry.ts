@@ -120,12 +120,13 @@ export class ServiceRegistry {
     this.#gates.get(stream.service)?.readmit(stream);
   }
 
-  /** Hands a stream to its service, or refuses it with `denied` (no reason given) or `unknown-service` (also: wrong kind). */
+  /** Hands a stream to its service, or refuses it with `denied` or `too-many-streams` (no reason given), or `unknown-service` (also: wrong kind). */
   serve(stream: SessionStream, session: Session): void {
     const why = this.#gates.get(stream.service)?.admit(stream, session) ?? null;
     if (why !== null) {
-      stream.refuse('denied', why.startsWith(TOO_MANY) ? TOO_MANY : 'not allowed');
-      this.#options.onDenied(stream, why);
+      const { code, message } = why;
+      stream.refuse(code, code === 'denied' ? 'not allowed' : 'too many streams');
+      this.#options.onDenied(stream, message);
       return;
     }
     const offer = this.#offers.get(stream.service);
@@ -172,9 +173,6 @@ export interface ServicePolicy {
   readonly idleTimeoutMs?: number;
 }
 
-/** Tells a peer that it may try again. */
-export const TOO_MANY = 'too many streams';
-
 /** Applies the policy of one service to its streams. */
 export class ServiceGate {
   readonly #policy: ServicePolicy;
@@ -210,13 +208,17 @@ export class ServiceGate {
     for (const stream of gate.#ending) this.#ending.add(stream);
   }
 
-  /** Returns why a stream from the peer is refused, for this side's log; null admits it, within the other limits. */
-  admit(stream: SessionStream, session: Session): string | null {
+  /**
+   * Returns why a stream from the peer is refused: the code for the peer, `denied` or `too-many-streams`, and the message for
+   * this side's log; null admits it, within the other limits.
+   */
+  admit(stream: SessionStream, session: Session): VproxyError | null {
     const { isAllowed = true, streams, opensPerSecond } = this.#policy;
-    if (!isAllowed) return 'the channel may not open this service';
+    if (!isAllowed) return new VproxyError('denied', 'the channel may not open this service');
     if (streams !== undefined && this.#countOthers(stream, session) >= streams)
-      return `${TOO_MANY} (max ${streams}, closing ones included)`;
-    if (this.#opens?.take(this.#clock.now()) === false) return `more than ${opensPerSecond} streams a second`;
+      return new VproxyError('too-many-streams', `too many streams (max ${streams}, closing ones included)`);
+    if (this.#opens?.take(this.#clock.now()) === false)
+      return new VproxyError('denied', `more than ${opensPerSecond} streams a second`);
     this.readmit(stream);
     return null;
   }

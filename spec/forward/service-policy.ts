@@ -53,7 +53,7 @@ test('the rule limits concurrent streams; one that ends makes room', async (t) =
   const { pair, denied } = setUp({ streams: 2 });
   const [first, second] = [await open(pair), await open(pair)];
   t.deepEqual([first.failure.code, second.failure.code], [null, null]);
-  t.is((await open(pair)).failure.code, 'denied');
+  t.is((await open(pair)).failure.code, 'too-many-streams');
   t.deepEqual(denied, ['too many streams (max 2, closing ones included)']);
   first.stream.destroy();
   await carryOn(pair);
@@ -72,20 +72,20 @@ test('a stream counts until its local end has closed, also in another session an
   const { stream } = await open(pair, 'slow');
   stream.destroy();
   await carryOn(pair);
-  t.is((await open(pair, 'slow')).failure.code, 'denied');
+  t.is((await open(pair, 'slow')).failure.code, 'too-many-streams');
 
   pair.a.session.end(new VproxyError('internal', 'again'));
   await carryOn(pair);
   pair.clock.advance(1000);
   await carryOn(pair);
-  t.is((await open(pair, 'slow')).failure.code, 'denied');
+  t.is((await open(pair, 'slow')).failure.code, 'too-many-streams');
   registry.setGate('slow', new ServiceGate({ streams: 1, idleTimeoutMs: 1000 }, pair.clock));
-  t.is((await open(pair, 'slow')).failure.code, 'denied');
+  t.is((await open(pair, 'slow')).failure.code, 'too-many-streams');
   t.is(denied.length, 3);
 
   served.clear();
   t.is((await open(pair, 'slow')).failure.code, null);
-  t.is((await open(pair, 'slow')).failure.code, 'denied');
+  t.is((await open(pair, 'slow')).failure.code, 'too-many-streams');
 });
 
 test('streams that were open before the rule count, too', async (t) => {
@@ -98,12 +98,12 @@ test('streams that were open before the rule count, too', async (t) => {
   for (const streams of [1, 2]) {
     registry.setGate('echo', null);
     registry.setGate('echo', new ServiceGate({ streams }, pair.clock));
-    t.is((await open(pair)).failure.code, streams === 1 ? 'denied' : null);
+    t.is((await open(pair)).failure.code, streams === 1 ? 'too-many-streams' : null);
   }
   stream.destroy();
   await carryOn(pair);
   t.is((await open(pair)).failure.code, null);
-  t.is((await open(pair)).failure.code, 'denied');
+  t.is((await open(pair)).failure.code, 'too-many-streams');
 });
 
 /** CPU time of an OPEN refused by the rule beside N open streams, in microseconds: the best of several rounds. */

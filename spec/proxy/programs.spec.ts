@@ -177,7 +177,7 @@ test('connect rejects with the reason of the peer', async (t) => {
     policies: { kept: { isAllowed: false }, few: { streams: 1 } },
   });
   const held = await proxy.connect('few');
-  for (const [service, code] of Object.entries({ kept: 'denied', few: 'denied', gone: 'connect-refused' }))
+  for (const [service, code] of Object.entries({ kept: 'denied', few: 'too-many-streams', gone: 'connect-refused' }))
     await t.throwsAsync(proxy.connect(service), { code }, service);
   const message = 'service missing is not offered; the peer offers: echo, few, gone, kept';
   await t.throwsAsync(proxy.connect('missing'), { code: 'unknown-service', message });

@@ -287,8 +287,7 @@ const isFull = (error: unknown): error is VproxyError =>
 /** An error with a cause means that the system denied access to the control socket. */
 const isRefusal = (error: unknown): boolean =>
   error instanceof VproxyError &&
-  (error.code === 'unknown-service' ||
-    (error.code === 'denied' && error.cause === undefined && !error.message.includes('too many')));
+  (error.code === 'unknown-service' || (error.code === 'denied' && error.cause === undefined));
 
 const denied = (cause: unknown): VproxyError => new VproxyError('command-denied', NOT_ALLOWED, { cause });
 
