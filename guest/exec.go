@@ -578,8 +578,13 @@ func (c *execCall) feed(input <-chan []byte) {
 // read handles what the caller sends, until its end. After EXIT, that does not matter.
 func (c *execCall) read() {
 	most := func(kind byte) int {
-		if kind == execStdin {
+		switch kind {
+		case execStdin:
 			return int(c.credit.Load())
+		case execResize:
+			return 4
+		case execEof:
+			return 1
 		}
 		return 15
 	}
@@ -616,8 +621,8 @@ func (c *execCall) handle(kind byte, payload []byte) bool {
 		c.endInput()
 	case isEof && (payload[0] == 1 || payload[0] == 2):
 		c.closeOutput(int(payload[0]) - 1)
-	case kind == execResize:
-		if len(payload) == 4 && c.terminal != nil {
+	case kind == execResize && len(payload) == 4:
+		if c.terminal != nil {
 			resize(c.terminal, binary.BigEndian.Uint16(payload), binary.BigEndian.Uint16(payload[2:]))
 		}
 	case kind == execSignal && isAmong(string(payload), signalNames[1:]):

@@ -255,6 +255,21 @@ func TestStartBudget(t *testing.T) {
 
 func isWanted() *failure { return nil }
 
+// TestRecordLengths: a record of a wrong length resets the stream, as in vproxy, with a terminal or without.
+func TestRecordLengths(t *testing.T) {
+	_, host := newTestExec(t)
+	for _, each := range []struct {
+		kind   byte
+		length int
+	}{{execResize, 0}, {execResize, 3}, {execResize, 5}, {execEof, 0}, {execEof, 2}, {execSignal, 16}} {
+		st, _ := ask(t, host, execStart, fields{"argv": []string{"sleep", "1000"}}, execStarted)
+		st.Write(record(each.kind, make([]byte, each.length)))
+		if st.waitEnd(); st.reason == nil || st.reason.code != "protocol-error" {
+			t.Error(each, st.reason)
+		}
+	}
+}
+
 // TestUnwanted: a command whose caller leaves, or whose time is over, before it is its turn to start is not run.
 func TestUnwanted(t *testing.T) {
 	e, host := newTestExec(t)

@@ -16,6 +16,7 @@ const (
 	jobWords     = 8
 	jobWordBytes = 256
 	jobTextBytes = 2048    // of JSON, for the words and the user
+	jobListBytes = 3072    // the most of a job in a list, with its tag and numbers
 	maxListBytes = 2 << 20 // of unread lists
 	readersBytes = 8 << 20 // of all readers; each is sent at most its share at a time
 )
@@ -143,13 +144,16 @@ func (j *job) begin(user string) {
 // serveJobs answers a LIST, ATTACH or STOP.
 func (e *execService) serveJobs(st *stream, kind byte, payload []byte) (failed *failure) {
 	if kind == execList {
-		list := record(execJobs, encode(fields{"jobs": e.describeJobs()}))
-		if e.listBytes.Add(int32(len(list))) <= maxListBytes {
+		reserved := e.mostListBytes() // a list that has no room is not made
+		if e.listBytes.Add(reserved) <= maxListBytes {
+			list := record(execJobs, encode(fields{"jobs": e.describeJobs()}))
+			e.listBytes.Add(int32(len(list)) - reserved)
+			reserved = int32(len(list))
 			st.Write(list)
 		} else {
 			failed = failf("too-many-streams", "too many unread lists of jobs")
 		}
-		e.listBytes.Add(-int32(len(list)))
+		e.listBytes.Add(-reserved)
 		return failed
 	}
 	o := parseRequest(payload, firstRecords[kind].name)
@@ -176,6 +180,12 @@ func (e *execService) serveJobs(st *stream, kind byte, payload []byte) (failed *
 		from, tail = maxInteger, -1 // only EXIT
 	}
 	return e.follow(j, st, from, tail, kind == execAttach)
+}
+
+// mostListBytes returns the most that a list has now.
+func (e *execService) mostListBytes() int32 {
+	defer e.lock()()
+	return int32(jobListBytes * (1 + len(e.ended) + len(e.running)))
 }
 
 func (e *execService) describeJobs() []fields {

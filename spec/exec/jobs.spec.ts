@@ -37,6 +37,23 @@ import { isRunning } from '../helpers/vproxy-process.js';
 
 const KEEP = 1_048_576;
 
+test('R-JOBS-3: a list that has no room is not made', async (t) => {
+  const made = { lists: 0 };
+  class CountingTable extends JobTable {
+    override list(): JobStatus[] {
+      made.lists += 1;
+      return super.list();
+    }
+    override get mostListBytes(): number {
+      return made.lists < 3 ? super.mostListBytes : 2 ** 30;
+    }
+  }
+  const runner = new TestRunner(t, { jobs: new CountingTable(systemClock) });
+  for (let count = 0; count < 3; count += 1) t.deepEqual(await list(runner), []);
+  await t.throwsAsync(list(runner), { code: 'too-many-streams' });
+  t.is(made.lists, 3);
+});
+
 /** A stream to the runner. */
 function open(runner: TestRunner): Duplex {
   const [near, far] = resettingPair();

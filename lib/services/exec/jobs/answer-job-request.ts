@@ -47,8 +47,11 @@ export function answerJobRequest(stream: Duplex, host: JobHost, kind: number, pa
 }
 
 function sendList(stream: Duplex, { jobs, listBudget }: JobHost): void {
+  const { mostListBytes } = jobs;
+  // A list that has no room is not made.
+  if (!listBudget.reserve(mostListBytes)) throw new VproxyError('too-many-streams', 'too many unread lists of jobs');
   const list = encodeJson(EXEC_KIND.JOBS, { jobs: jobs.list() });
-  if (!listBudget.reserve(list.length)) throw new VproxyError('too-many-streams', 'too many unread lists of jobs');
+  listBudget.release(mostListBytes - list.length);
   let isHeld = true;
   const release = (): void => {
     if (isHeld) listBudget.release(list.length);

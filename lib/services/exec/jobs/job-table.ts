@@ -9,6 +9,9 @@ import type { JobStatus } from './job-messages.js';
 /** How long an ended job is kept. */
 const KEPT_MS = 3_600_000;
 
+/** The most of a job in the list, as JSON: of its words and user 2,048 bytes, of its tag 384. */
+const MAX_STATUS_BYTES = 3072;
+
 export class JobTable {
   readonly #clock: Clock;
   /** Those that start or run. */
@@ -63,6 +66,11 @@ export class JobTable {
   /** The ended ones, then the running ones, each the oldest first. */
   list(): JobStatus[] {
     return this.#all.flatMap(({ status }) => status ?? []);
+  }
+
+  /** The most bytes of the list as JSON. */
+  get mostListBytes(): number {
+    return MAX_STATUS_BYTES * (1 + this.#all.length);
   }
 
   end(job: Job, result: ExecResult): void {
