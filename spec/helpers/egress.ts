@@ -27,6 +27,8 @@ export interface EgressSceneOptions extends PairOptions {
   /** Dials instead of the routes, for specs with their own rules. */
   readonly dialer?: Pick<EgressDialer, 'dial'>;
   readonly maxStreams?: number;
+  /** Whether what allows a route was added at run time. Default false. */
+  readonly isAdded?: boolean;
   readonly onDialled?: (socket: net.Socket) => void;
   readonly beforeDialled?: () => Promise<void>;
 }
@@ -107,7 +109,7 @@ export class EgressScene {
     await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject));
     socket.setNoDelay();
     this.#options.onDialled?.(socket);
-    return { socket, address: `127.0.0.1:${route}`, isAdded: false, rule: `allow "${text}"` };
+    return { socket, address: `127.0.0.1:${route}`, isAdded: this.#options.isAdded ?? false, rule: `allow "${text}"` };
   }
 
   open(): MuxStream {

@@ -126,10 +126,11 @@ export class EgressTarget implements Target {
     const connection = await this.#dialer.dial(destination, gone);
     const { socket } = connection;
     const atMs = this.#context.clock.now();
-    const isRevoked =
-      this.#rules !== rules && this.#rules?.allow.some(({ text }) => allowedBy(text) === connection.rule) !== true;
+    // Another entry of the same text may have taken its place meanwhile: the connection is that one's now.
+    const entry = this.#rules?.allow.find(({ text }) => allowedBy(text) === connection.rule);
+    const isRevoked = this.#rules !== rules && entry === undefined;
     if (!socket.destroyed && !gone.aborted && !isRevoked) {
-      const reached = { ...connection, destination, atMs, rules };
+      const reached = { ...connection, isAdded: entry?.isAdded ?? false, destination, atMs, rules };
       this.#origins.add(reached);
       return reached;
     }

@@ -183,6 +183,30 @@ test('a destination is refused if its rule goes while it is dialled', async (t) 
   await readUntil(stream, ESTABLISHED);
 });
 
+test('a connection goes with the added entry that took the place of a configured one while it was dialled', async (t) => {
+  const { serve, next } = acceptor();
+  const { port } = await localServer(t, serve);
+  const configured = rulesOf(['one.test:443']);
+  const added = { ...configured, allow: configured.allow.map((entry) => ({ ...entry, isAdded: true })) };
+  const rule = new Set(['allow "one.test:443"']);
+  for (const [before, after, count] of [
+    [configured, added, 1],
+    [added, configured, 0],
+  ] as const) {
+    const scene = new EgressScene(t, {
+      routes: { 'one.test:443': port },
+      onDialled: () => (scene.rules = after),
+      isAdded: before === added,
+    });
+    scene.rules = before;
+    const stream = scene.open();
+    stream.write(CONNECT);
+    await readUntil(stream, ESTABLISHED);
+    await next();
+    t.is(scene.target.revoke('internet', rule), count);
+  }
+});
+
 test('nothing is read from a destination before the answer has been sent', async (t) => {
   // Refusals, as long as their names, use up all but ten bytes of the credit.
   const { scene, peer, connection, connect, told } = await handOverScene(t, { streamCredit: 1024 });
