@@ -14,7 +14,7 @@ interface HooksOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly log: Log;
   readonly clock: Clock;
-  /** Kills the program that runs, and skips the rest, when aborted. */
+  /** When aborted, the program that runs goes on by itself, as it may be half done, and the rest is skipped. */
   readonly signal?: AbortSignal;
 }
 
@@ -56,7 +56,7 @@ export class Hooks {
     return [...this.#runs].map(() => `hooks in ${escapeText(this.#folder, 200)}`);
   }
 
-  /** Kills those that still run in two seconds; each has its line in the log. */
+  /** Those that still run in two seconds are left alone, each with its line in the log. */
   end(): void {
     this.#end(END_MS);
   }
@@ -95,11 +95,12 @@ export async function runHooks(
     const path = join(folder, name);
     if (!/^[\w-]+$/.test(name) || !isExecutable(path)) continue;
     const words = ['/usr/bin/env', ...Object.entries(env).map((pair) => pair.join('=')), path, ...args];
-    const limits = { timeoutMs: Math.max(0, endsAtMs - clock.now()), clock, ...(signal && { signal }) };
-    const failure = await runTool(words, limits).then(
-      (result) => (result.end === 0 ? null : describeToolFailure(name, result)),
-      describeError,
-    );
+    const limits = { timeoutMs: Math.max(0, endsAtMs - clock.now()), clock, mayStay: true, ...(signal && { signal }) };
+    const left = `${name} ${signal?.aborted === true ? 'was not run' : 'was left running'}`;
+    const failure = await runTool(words, limits).then((result) => {
+      if (result.end === 'given-up') return left;
+      return result.end === 0 ? null : describeToolFailure(name, result);
+    }, describeError);
     const message = `${escapeText(path, 200)}: ${failure === null ? 'done' : escapeText(failure, 300)}`;
     log(makeEvent('hook', message, { path, ok: failure === null }, failure === null ? 'info' : 'warn'));
     if (failure !== null) first ??= message;

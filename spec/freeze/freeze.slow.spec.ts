@@ -1,7 +1,7 @@
 /** `vproxy freeze` and `vproxy thaw`, with both programs in the guest, on ext4 on loop devices. */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { AS_GUEST, buildGuest } from '../guest-program/build.js';
@@ -51,14 +51,18 @@ const threadsOf = (pid: number): string[] =>
 const pkill = (signal: string, place: string) =>
   spawnSync('pkill', [`-${signal}`, '-f', `(vproxy-|fs)freeze .*${place}`]);
 
-/** Runs a command as a user with capabilities, as a unit with AmbientCapabilities= does, with a hook and the socket of the host. */
-const AS_NOBODY = `
+/** Adds a hook, only for what follows. */
+const WITH_HOOK = `
 mount -t tmpfs tmpfs "$1"
 mkdir "$1/upper" "$1/work"
 mount -t overlay overlay -o "lowerdir=/etc,upperdir=$1/upper,workdir=$1/work" /etc
 mkdir -p /etc/vproxy/freeze.d
 printf '#!/bin/sh\\n%s\\n' "$2" > /etc/vproxy/freeze.d/10-report
 chmod 755 /etc/vproxy/freeze.d/10-report
+`;
+
+/** Runs a command as a user with capabilities, as a unit with AmbientCapabilities= does, with a hook and the socket of the host. */
+const AS_NOBODY = `${WITH_HOOK}
 until [ -S "$3" ]; do sleep 0.01; done
 chmod 777 "$3"
 shift 3
@@ -181,6 +185,24 @@ for (const [name, guestOptions] of [
       pair.guest.lines.filter((line) => /warn|error/.test(line)),
       [],
     );
+  });
+
+  withLoop(`${name}: a stop leaves a hook that runs after the thaw alone`, async (t) => {
+    const [outer] = mountTwo(t);
+    const [overlay, report] = [temporaryFolder(t), temporaryFolder(t)];
+    const hook = `[ $1 = freeze ] || { : > ${report}/begun; until [ -e ${report}/go ]; do sleep 0.02; done; : > ${report}/done; }`;
+    const launcher = ['unshare', '--mount', 'sh', '-euc', `${WITH_HOOK} shift 2; exec "$@"`, 'sh', overlay, hook];
+    const options = { ...guestOptions, launcher };
+    const pair = await processPair(t, { control: 'host', guest: ['--allow-freeze'], guestOptions: options });
+    const has = (file: string) => eventually(() => existsSync(join(report, file)), { what: file });
+    const frozen = call(pair, 'freeze', outer, '--', 'true');
+    await has('begun');
+    pair.guest.kill('SIGTERM');
+    await pair.guest.exited;
+    writeFileSync(join(report, 'go'), '');
+    await has('done');
+    // It could not say that all went well.
+    t.not((await frozen).code, 0);
   });
 
   withLoop(`${name}: thaws when it is killed, and when what holds it is killed or stopped`, async (t) => {

@@ -1,5 +1,5 @@
 /** What goes on when its stream has closed: a successor and a drain wait for it, or it is ended, and its end is logged. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { FreezeCall } from '../../lib/services/freeze/freeze-call.js';
@@ -95,10 +95,10 @@ function hookFolder(t: ExecutionContext, scripts: Readonly<Record<string, string
   return folder;
 }
 
-test('hooks that are to end have two seconds, and each that did not end in them is logged', async (t) => {
+test('hooks that are to end have two seconds; then the one that runs is left alone, and the rest is not run', async (t) => {
   const clock = new ManualClock();
   const folder = hookFolder(t, {
-    '10-slow': `touch started; exec sleep 1000`.replace('started', '"$OUT"'),
+    '10-slow': 'touch "$OUT"; until [ -e "$OUT.go" ]; do sleep 0.01; done; rm "$OUT"',
     '20-next': 'true',
   });
   const out = join(temporaryFolder(t), 'started');
@@ -106,24 +106,30 @@ test('hooks that are to end have two seconds, and each that did not end in them 
   const hooks = new Hooks(folder, { clock, log: ({ message }) => void lines.push(message) });
   const run = hooks.run({ env: { OUT: out } });
   t.deepEqual(hooks.unfinished, [`hooks in ${folder}`]);
+  await eventually(() => existsSync(out));
   hooks.end();
   clock.advance(1999);
   t.deepEqual(lines, []);
   hooks.end();
   clock.advance(1);
-  const first = `${folder}/10-slow: 10-slow was cancelled`;
+  const first = `${folder}/10-slow: 10-slow was left running`;
   t.is(await run, first);
-  t.deepEqual(lines, [first, `${folder}/20-next: 20-next was cancelled`]);
+  t.deepEqual(lines, [first, `${folder}/20-next: 20-next was not run`]);
+  writeFileSync(`${out}.go`, '');
+  await eventually(() => !existsSync(out));
   t.deepEqual([hooks.unfinished, clock.pending], [[], 0]);
   // A later run has all its time, until the service stops.
   t.is(await new Hooks(hookFolder(t, { '10-fast': 'true' }), { clock, log: () => undefined }).run({}), null);
   const waiting = hooks.run({}, new Promise(() => undefined));
   hooks.stop();
   clock.advance(300);
-  t.is(await waiting, first);
-  const late = hooks.run({});
+  t.is(await waiting, `${folder}/10-slow: 10-slow was not run`);
+  const again = hooks.run({ env: { OUT: `${out}2` } });
+  await eventually(() => existsSync(`${out}2`));
   clock.advance(300);
-  t.is(await late, first);
+  t.is(await again, first);
+  writeFileSync(`${out}2.go`, '');
+  await eventually(() => !existsSync(`${out}2`));
 });
 
 test.serial('a thaw and its hooks are unfinished until they have ended, also if the host is gone', async (t) => {

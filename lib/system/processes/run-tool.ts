@@ -10,6 +10,8 @@ export interface ToolLimits {
   readonly maxBytes?: number;
   /** Kills the tool when aborted. */
   readonly signal?: AbortSignal;
+  /** An abort, and the end of this process, leave the tool running. Default false. */
+  readonly mayStay?: boolean;
   /** Its whole environment. Default: that of this process. */
   readonly env?: NodeJS.ProcessEnv;
   /**
@@ -34,7 +36,15 @@ const DEFAULT_BYTES = 65_536;
  * password, and everything it starts is killed with it. Rejects with a system error if it cannot be started.
  */
 export function runTool(words: readonly string[], limits: ToolLimits): Promise<ToolResult> {
-  const { timeoutMs, maxBytes = DEFAULT_BYTES, signal, env, hasOwnSession = true, clock = systemClock } = limits;
+  const {
+    timeoutMs,
+    maxBytes = DEFAULT_BYTES,
+    signal,
+    env,
+    hasOwnSession = true,
+    mayStay = false,
+    clock = systemClock,
+  } = limits;
   const [file = '', ...args] = words;
   const run = (resolve: (result: ToolResult) => void, reject: (error: Error) => void): void => {
     if (signal?.aborted === true) {
@@ -66,7 +76,7 @@ export function runTool(words: readonly string[], limits: ToolLimits): Promise<T
       resolve({ end, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() });
     };
     const killFor = (why: 'too-slow' | 'too-long' | 'given-up') => {
-      kill();
+      if (why !== 'given-up' || !mayStay) kill();
       // A process stuck in the kernel does not exit even then: do not wait for it.
       child.stdout.destroy();
       child.stderr.destroy();
@@ -74,7 +84,7 @@ export function runTool(words: readonly string[], limits: ToolLimits): Promise<T
       finish(why);
     };
     const giveUp = () => killFor('given-up');
-    const cancelAtExit = atExit(kill);
+    const cancelAtExit = mayStay ? () => undefined : atExit(kill);
     const cancelTimeout = clock.schedule(timeoutMs, () => killFor('too-slow'));
     signal?.addEventListener('abort', giveUp);
     child.stdout.on('data', (bytes: Buffer) => {
