@@ -14,7 +14,10 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 )
+
+const maxName = 256 // characters
 
 // version is set by the linker.
 var version = "0.0.0"
@@ -43,7 +46,12 @@ func main() {
 	case o.isHelp:
 		fmt.Print(usage())
 	case o.isChecked:
-		if failed := newChannel(o.channel, o.name).readKeys(o.keys); failed != nil {
+		c := newChannel(o.channel, o.name)
+		failed := c.readKeys(o.keys)
+		if failed == nil {
+			failed = toFailure(offer(o, c, newExecService(o.programs), new(freezeService)), "internal")
+		}
+		if failed != nil {
 			fmt.Fprintf(os.Stderr, "vproxy: error: %s\n", failed.message)
 			os.Exit(failed.exitStatus())
 		}
@@ -162,7 +170,8 @@ func run(o *options) *failure {
 	}
 }
 
-// offer starts the services and listeners of the options. A forward replaces a service of the same name.
+// offer starts the services and listeners of the options, or only checks them. A forward replaces a service of the same name,
+// unless an option offers that.
 func offer(o *options, c *channel, commands *execService, freezes *freezeService) error {
 	risky := map[string]bool{"--allow-exec": o.allowsExec, "--allow-copy": o.copies != nil, "--info": o.allowsInfo,
 		"--follow-clock": o.clock != nil, "--allow-freeze": o.allowsFreeze}
@@ -190,7 +199,7 @@ func offer(o *options, c *channel, commands *execService, freezes *freezeService
 		c.services["freeze"] = freezes.serve
 	}
 	needsStorage := !o.noStorage && (leadsToHost || o.storageSocket != "")
-	isNamed := map[string]bool{}
+	isNamed := map[string]bool{"info": o.allowsInfo}
 	for _, f := range o.incoming {
 		if isNamed[f.service] {
 			return failf("bad-argument", "service %s is offered twice", f.service)
@@ -199,10 +208,11 @@ func offer(o *options, c *channel, commands *execService, freezes *freezeService
 			return failf("bad-argument", "-i %s: not allowed with --announce-ports, which names its services port.NUMBER",
 				f.service)
 		}
-		if isNamed[f.service] = true; f.service != "info" || !o.allowsInfo {
-			c.services[f.service] = f.serve
-		}
+		isNamed[f.service], c.services[f.service] = true, f.serve
 		needsStorage = needsStorage && f.service != storageName
+	}
+	if o.isChecked {
+		return nil
 	}
 	for _, f := range o.outgoing {
 		needsStorage = needsStorage && f.service != storageName
@@ -413,6 +423,12 @@ func parseOptions(args []string) (*options, error) {
 	case o.isHelp || o.isVersion:
 	case given["quiet q"] > 0 && given["verbose v"] > 0:
 		return nil, failf("bad-argument", "-q: not allowed with -v")
+	case given["info"] > 0 && given["no-info"] > 0:
+		return nil, failf("bad-argument", "--no-info: not allowed with --info")
+	case given["storage-socket"] > 0 && given["no-storage"] > 0:
+		return nil, failf("bad-argument", "--no-storage: not allowed with --storage-socket")
+	case utf8.RuneCountInString(o.name) > maxName:
+		return nil, failf("bad-argument", "--name: too long: %d characters (max %d)", utf8.RuneCountInString(o.name), maxName)
 	case o.channel == nil:
 		return nil, failf("bad-argument",
 			"no channel; give one with -c, such as -c virtserial-open:org.vproxy.0 (see --help)")

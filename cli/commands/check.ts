@@ -1,6 +1,6 @@
 /** `vproxy check FILE`: reports all problems of a configuration file, or prints its channels. */
 import { describeForward } from '../../lib/forward/spec.js';
-import { findObstacle, findTwins } from '../../lib/proxy/channel/check-channel.js';
+import { findObstacles } from '../../lib/proxy/channel/check-channel.js';
 import type { Configuration, FlagLayer } from '../../lib/settings/configuration.js';
 import { inspectConfiguration } from '../../lib/settings/file/read-configuration.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
@@ -55,12 +55,8 @@ export async function readAlone(file: string): Promise<Configuration> {
 
 /** Problems that a proxy would refuse to start with, such as listeners that need `insecure`, and unknown users. */
 async function findRefused({ channels }: Configuration): Promise<Problem[]> {
-  const twins = findTwins(channels);
-  const problems = channels.map(async (channel): Promise<Problem[]> => {
-    const refusal = (await findObstacle(channel)) ?? twins.get(channel.label) ?? null;
-    return refusal === null ? [] : [{ where: ['channels', channel.label], message: refusal.message }];
-  });
-  return (await Promise.all(problems)).flat();
+  const refused = await findObstacles(channels);
+  return [...refused].map(([label, { message }]) => ({ where: ['channels', label], message }));
 }
 
 /** A line for each channel, and for each of its forwards. */

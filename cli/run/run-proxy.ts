@@ -2,7 +2,7 @@
 
 import type { ControlPlace } from '../../lib/control/socket-paths.js';
 import { type Log, type LogEvent, makeEvent } from '../../lib/events.js';
-import { requireAccess } from '../../lib/proxy/channel/check-channel.js';
+import { findObstacles, requireAccess } from '../../lib/proxy/channel/check-channel.js';
 import type { FindRival } from '../../lib/proxy/channel/rival.js';
 import { machineHistory } from '../../lib/services/machine-history.js';
 import type { Configuration, ProcessConfiguration } from '../../lib/settings/configuration.js';
@@ -48,13 +48,16 @@ export async function runFlags(flags: RunFlags, variables: ProcessStart['variabl
   }
   if (flags.isPrinted) {
     const { formatConfiguration } = await import('../../lib/settings/configuration.js');
-    return print(formatConfiguration(configuration, flags.asJson ? 'json' : 'toml'));
+    await print(formatConfiguration(configuration, flags.asJson ? 'json' : 'toml'));
+    const [refusal] = (await findObstacles(configuration.channels)).values();
+    if (refusal !== undefined) throw refusal;
+    return EXIT_OK;
   }
   return runProxy(configuration, start);
 }
 
-function print(text: string): Promise<number> {
-  return new Promise((resolve) => process.stdout.write(text, () => resolve(EXIT_OK)));
+function print(text: string): Promise<void> {
+  return new Promise((resolve) => process.stdout.write(text, () => resolve()));
 }
 
 /** Runs a proxy until SIGINT, SIGTERM, the end of an inherited channel, or a permanent failure; resolves with the exit status. */

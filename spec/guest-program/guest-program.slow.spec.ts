@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { copyFileSync, readFileSync, symlinkSync } from 'node:fs';
+import { copyFileSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ import { FieldEmulator, runWrapper } from '../helpers/storage.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually, untilStill, within } from '../helpers/time.js';
 import { outcomeOf } from '../helpers/traffic.js';
-import { ENDED, isRunning, runProgram, runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
+import { ENDED, isRunning, runProgram, runVproxy, spawnVproxy, VPROXY } from '../helpers/vproxy-process.js';
 import { AS_GUEST, buildGuest, GUEST } from './build.js';
 
 const withGo = serialTestWith('go');
@@ -223,12 +223,37 @@ for (const guestOptions of [AS_GUEST, {}]) {
   });
 }
 
-withGo('vproxy-guest only checks its options with --print-config', async (t) => {
-  const check = (...words: string[]) => runProgram([GUEST, '-c', 'unix-connect:/none', ...words, '--print-config']);
-  t.like(await check('-i', 'ssh:22'), { code: 0, stdout: '', stderr: '' });
-  t.is((await check('-i', 'ssh')).code, 64);
-  t.regex((await check('--key', '/none')).stderr, /^vproxy: error: .*\/none.*\n$/);
-});
+for (const [program, words] of [
+  ['vproxy', [VPROXY]],
+  ['vproxy-guest', [GUEST]],
+] as const) {
+  withGo(`${program} --print-config refuses what a start does before it listens`, async (t) => {
+    const folder = temporaryFolder(t);
+    writeFileSync(join(folder, 'key'), 'no key', { mode: 0o600 });
+    const run = (...args: string[]) =>
+      runProgram(['bash', '-c', `exec ${words.join(' ')} "$@"`, 'sh', '-c', 'unix-connect:/none', ...args]);
+    const refused = [
+      ['-i', 'ssh'],
+      // vproxy finds that out when it begins to serve.
+      ...(program === 'vproxy' ? [] : [['-i', 'a:1', '-i', 'a:2']]),
+      ['-i', 'port.80:80', '--announce-ports=8000-8100'],
+      ['-i', 'info:1', '--info'],
+      ['--info', '--no-info'],
+      ['--no-storage', '--storage-socket', `${folder}/s`],
+      ['--name', 'x'.repeat(257)],
+      [`--allow-copy=${folder}/none`],
+      ['--key', `${folder}/none`],
+      ['--key', `${folder}/key`],
+    ];
+    for (const args of refused) {
+      const [checked, started] = [await run(...args, '--print-config'), await run(...args)];
+      t.is(checked.code, args[0] === '--key' ? 65 : 64, args.join(' '));
+      t.is(started.code, checked.code, args.join(' '));
+      t.regex(checked.stderr, /^vproxy: error: .*\n$/);
+    }
+    t.like(await run('-i', 'ssh:22', '-o', `x:${folder}/none/x`, '--print-config'), { code: 0, stderr: '' });
+  });
+}
 
 withGo('a link named as a storage utility calls an emulator that listens on the host, or dials it', async (t) => {
   const folder = temporaryFolder(t);

@@ -105,7 +105,17 @@ export async function requireAccess({ forwards = [] }: ChannelOptions): Promise<
   for (const spec of forwards) await checkAccess(spec);
 }
 
-/** Why a proxy would not start with these options; null if it would, as far as can be told in advance. */
+/** Why a proxy would not start with each of these channels and groups, by label, as far as can be told in advance. */
+export async function findObstacles(channels: readonly ParsedOptions[]): Promise<Map<string, VproxyError>> {
+  const [found, twins] = [new Map<string, VproxyError>(), findTwins(channels)];
+  for (const channel of channels) {
+    const refusal = (await findObstacle(channel)) ?? twins.get(channel.label);
+    if (refusal !== undefined) found.set(channel.label, refusal);
+  }
+  return found;
+}
+
+/** The same for one; null if it would. */
 export async function findObstacle(options: ChannelOptions): Promise<VproxyError | null> {
   const refusal = findRefusal(options);
   if (refusal !== null) return refusal;
