@@ -199,10 +199,13 @@ export const egressRules = listOfChannels<ReturnType<typeof rulesOf>[number]>({
 });
 
 function rulesOf({ channel, name, rules, added, isBlocked }: EgressStatus) {
-  const ends = new Map(added.map(({ entry, until }) => [entry, until ?? 'reset']));
+  const allow = rules?.allow ?? [];
+  // The last ones were added; the configuration may have an entry of the same text.
+  const firstAdded = allow.length - added.length;
+  const untilOf = (index: number) => (index < firstAdded ? null : (added[index - firstAdded]?.until ?? 'reset'));
   const row = (list: string, entry: string, until: string | null) => ({ channel, egress: name, list, entry, until });
   return [
-    ...(rules?.allow ?? []).map((entry) => row('allow', entry, ends.get(entry) ?? null)),
+    ...allow.map((entry, index) => row('allow', entry, untilOf(index))),
     ...(rules?.deny ?? []).map((entry) => row('deny', entry, isBlocked ? 'reset' : null)),
   ];
 }

@@ -112,6 +112,12 @@ test.serial('rules are added, blocked and reset while the process runs', async (
   ]);
   t.like(await run('egress', 'test', 'internet', '[::1]:7'), { code: 0 });
   t.is((await run('egress', 'rules', '-o', 'name')).stdout.split('\n')[3], 'a.example:80');
+  // An added entry may have the text of a configured one, which stays.
+  await run('egress', 'allow', 'internet', '192.0.2.0/24:80');
+  t.deepEqual(
+    (await rules()).filter((row) => row.includes('.0/24')),
+    ['vm1 internet allow 192.0.2.0/24:80 -', 'vm1 internet allow 192.0.2.0/24:80 reset'],
+  );
   t.deepEqual(await run('egress', 'block', 'internet'), { code: 0, stdout: 'vm1/internet: blocked\n', stderr: '' });
   const [blocked] = JSON.parse((await run('egress', 'rules', '-o', 'json')).stdout) as unknown[];
   t.deepEqual(blocked, { channel: 'vm1', egress: 'internet', list: 'deny', entry: '*:*', until: 'reset' });
