@@ -2,6 +2,7 @@
  * Every finding of the doctor and its remedy. docs/doctor.md explains each row; one spec compares the two, and another provokes
  * each finding.
  */
+import { describeRefused } from '../ui/machine-history.js';
 
 /** Severity of a finding: `fail` must be fixed, `warn` most likely must be, `note` is information. */
 export type Level = 'ok' | 'note' | 'warn' | 'fail';
@@ -182,6 +183,9 @@ export const FINDINGS = {
   'resume-one-sided': note('append ,resume=60s to the channel on both sides'),
   'peer-version': note('upgrade the older side when convenient'),
   'peer-clock': warn('start vproxy in the guest with --follow-clock, or keep both clocks in sync (chrony)'),
+  'options-refused': warn(
+    "mend VPROXY_OPTIONS in the guest, in /etc/default/vproxy-guest (vproxy-port), and systemctl reload 'vproxy-guest@*' ('vproxy-port@*')",
+  ),
   'service-missing': warn('give the peer -i for this service'),
 } as const satisfies Readonly<Record<string, FindingRow>>;
 
@@ -193,6 +197,10 @@ export interface Finding extends FindingRow {
   /** One human-readable line; foreign text in it is escaped. */
   readonly message: string;
 }
+
+/** Whether a guest's service was refused its options; `who` it is of. */
+export const refusedOptions = (who: string, instead: 'last' | 'none' | null | undefined): Finding[] =>
+  instead ? [finding('options-refused', `${who}: ${describeRefused(instead)}`)] : [];
 
 /** Makes a finding of row `id`; `remedy` overrides that of the row. */
 export const finding = (id: FindingId, message: string, remedy: string | null = FINDINGS[id].remedy): Finding => ({

@@ -1,6 +1,6 @@
 /** Control sockets, and the processes that answer on them. */
 import { escapeText } from '../../../lib/util/escape.js';
-import { type Finding, finding } from '../findings.js';
+import { type Finding, finding, refusedOptions } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { type ControlSocket, formatRunning } from '../running.js';
 
@@ -25,6 +25,8 @@ export function checkControlSocket({ options }: Machine, { path, running, silenc
       ...(process.version === own
         ? []
         : [finding('version-here', `${formatRunning(running)} is ${version}, this program is ${own}`)]),
+      // Older versions do not tell it.
+      ...refusedOptions(formatRunning(running), (process as Partial<typeof process>).machine?.refusedOptions),
     ];
   }
   switch (silence) {

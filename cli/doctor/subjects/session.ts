@@ -1,13 +1,13 @@
 /** A channel of a running vproxy: its session, its peer, and how earlier sessions ended. */
 import { connectControl } from '../../../lib/control/client/client.js';
-import type { ChannelStatus, SessionStatus } from '../../../lib/status/types.js';
+import type { ChannelStatus, MachineInfo, SessionStatus } from '../../../lib/status/types.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { formatAge } from '../../ui/print.js';
-import { type Finding, finding } from '../findings.js';
+import { type Finding, finding, refusedOptions } from '../findings.js';
 import type { Machine } from '../machine.js';
 import type { RunningChannel } from '../running.js';
 
-/** Share of a check's time for the answers to a ping, and to a question for the time. */
+/** Share of a check's time for the answers to a ping, and to a question for facts. */
 const PING_PART = 0.75;
 
 /** An opening younger than this may be one of a series of retries, in milliseconds. */
@@ -32,15 +32,16 @@ export async function checkSession(machine: Machine, { vproxy, channel }: Runnin
     return [finding('session-suspended', `${facts}${detail}`)];
   }
   const timeMs = machine.timeFor(PING_PART);
-  const [roundTripMs, offsetMs] = await Promise.all([
+  const [roundTripMs, info] = await Promise.all([
     ping(vproxy.path, channel.label, timeMs),
-    session.peer.services.includes('info') ? askOffset(vproxy.path, channel.label, timeMs) : null,
+    session.peer.services.includes('info') ? askInfo(vproxy.path, channel.label, timeMs) : null,
   ]);
   return [
     roundTripMs === null
       ? finding('peer-silent', `${facts}, which does not answer a ping`)
       : finding('session-up', `${facts}, round trip ${roundTripMs.toFixed(1)} ms`),
-    ...describeClock(session, offsetMs),
+    ...describeClock(session, info?.clock.offsetMs ?? null),
+    ...refusedOptions('the peer', info?.history?.refusedOptions),
     ...describeResume(session),
     ...describeVersion(session, vproxy.status.process.version),
     ...missingServices(channel, session, vproxy.forwards),
@@ -126,9 +127,9 @@ function describeClock({ clockOffsetMs, ageMs, peer }: SessionStatus, nowMs: num
   ];
 }
 
-async function askOffset(path: string, channel: string, timeoutMs: number): Promise<number | null> {
+async function askInfo(path: string, channel: string, timeoutMs: number): Promise<MachineInfo | null> {
   try {
-    return (await connectControl(path).info({ channel, signal: AbortSignal.timeout(timeoutMs) })).clock.offsetMs;
+    return await connectControl(path).info({ channel, signal: AbortSignal.timeout(timeoutMs) });
   } catch {
     return null;
   }

@@ -147,6 +147,19 @@ export const PEER_CASES = [
       return { session: now && { ...now, clockOffsetMs: -3_660_000 } };
     }),
   ),
+  finds(
+    'options-refused',
+    'the peer says so',
+    /^the peer: VPROXY_OPTIONS was refused; none are in effect$/,
+    async (t) => {
+      const env = { ...process.env, VPROXY_OPTIONS_REFUSED: 'none' };
+      const { sockets } = await processPair(t, { control: 'both', guest: ['--info'], guestOptions: { env } });
+      const [here, there] = await Promise.all(sockets.map((socket) => doctor(t, ['--socket', socket])));
+      const own = there?.find(({ id }) => id === 'options-refused')?.message ?? '';
+      t.regex(own, /^vproxy\S* .*\(process \d+\): VPROXY_OPTIONS was refused; none are in effect$/);
+      return here ?? [];
+    },
+  ),
   finds('service-missing', 'a forward leads nowhere', { says: /does not offer ssh/, remedy: /-i ssh:/ }, (t) =>
     session(t, { here: { outgoing: ['ssh:127.0.0.1:0'] } }),
   ),
