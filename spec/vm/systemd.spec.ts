@@ -368,6 +368,25 @@ test.serial('an upgrade by vproxy exec completes, and the new program runs after
   t.is(await run('systemctl is-system-running'), 'running');
 });
 
+test.serial(
+  'wrong options do not shut the door, which is mended through it: the last ones are in effect until then',
+  async (t) => {
+    const edit = (options: string) => `echo VPROXY_OPTIONS=${options} > /etc/default/vproxy-guest`;
+    const inGuest = (command: string) => onHost(`vproxy exec -n -- sh -c '${command}'`);
+    // It ends the command, too.
+    await withNewSession(() => inGuest(`${edit('--allow-exce')}; systemctl restart ${UNIT}`));
+    const refused = /VPROXY_OPTIONS was refused; the last options that worked are in effect/;
+    t.regex(await succeedOnHost('vproxy info'), refused);
+    t.regex(await show('StatusText'), refused);
+    const process = await show('MainPID');
+    t.not((await inGuest(`systemctl reload ${UNIT}`)).code, 0);
+    t.is(await show('MainPID'), process);
+    await withNewSession(() => inGuest(`${edit('--allow-exec')}; systemctl reload ${UNIT}`));
+    t.notRegex(await succeedOnHost('vproxy info'), refused);
+    t.is(await run('systemctl is-system-running'), 'running');
+  },
+);
+
 test.serial('the recipe of logs: the host fetches the journal, or gets each line as it is written', async (t) => {
   await run('logger -t recipe first words');
   await succeedOnHost(fetched);
