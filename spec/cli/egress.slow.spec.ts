@@ -132,7 +132,8 @@ test.serial('rules are added, blocked and reset while the process runs', async (
     [
       'vm1: egress "internet": allowed a.example:80 [::1]:* until THEN',
       'vm1: egress "internet": allowed b.example:1-9 until reset',
-      'vm1: egress "internet": blocked a.example:80 [::1]:* b.example:1-9; 0 connections reset',
+      'vm1: egress "internet": allowed 192.0.2.0/24:80 until reset',
+      'vm1: egress "internet": blocked a.example:80 [::1]:* b.example:1-9 192.0.2.0/24:80; 0 connections reset',
       'vm1: egress "internet": reset; 0 connections reset',
     ],
   );
