@@ -147,13 +147,14 @@ func readMachine() fields {
 		"hostName": cut(hostName, maxFact),
 		"os":       fields{"id": release("ID"), "versionId": release("VERSION_ID"), "name": release("PRETTY_NAME")},
 		"kernel": fields{"name": kernel("ostype"), "release": kernel("osrelease"),
-			"architecture": map[string]string{"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l"}[runtime.GOARCH]},
+			"architecture": map[string]string{"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l",
+				"riscv64": "riscv64", "mips64le": "mips64"}[runtime.GOARCH]},
 		"bootId": fact(kernel("random/boot_id")), "uptimeS": number(readFile("/proc/uptime"), 0),
 		"processors": runtime.NumCPU(),
 		"load":       []float64{number(load, 0), number(load, 1), number(load, 2)},
 		"memory": fields{"totalBytes": bytes("MemTotal"), "availableBytes": bytes("MemAvailable"),
 			"swapTotalBytes": bytes("SwapTotal"), "swapFreeBytes": bytes("SwapFree")},
-		"disks": readDisks(), "interfaces": readInterfaces(), "boot": readBoot(), "history": history.describe(),
+		"disks": readDisks(readFile("/proc/self/mounts")), "interfaces": readInterfaces(), "boot": readBoot(), "history": history.describe(),
 	}
 }
 
@@ -182,10 +183,10 @@ func (p *patience) await(max time.Duration, work func()) bool {
 }
 
 // readDisks lists the file systems of block devices, and the root, each once. Network and FUSE mounts may hang, so they
-// are skipped; while another one hangs, sizes are left out.
-func readDisks() []fields {
+// are skipped; while another one hangs, or if one is out of reach, sizes are left out.
+func readDisks(mounts string) []fields {
 	disks, isKnown := []fields{}, map[string]bool{}
-	for _, line := range strings.Split(readFile("/proc/self/mounts"), "\n") {
+	for _, line := range strings.Split(mounts, "\n") {
 		words := append(strings.Fields(line), "", "", "")
 		device, kind := words[0], words[2]
 		point := strings.NewReplacer(`\040`, " ", `\134`, `\`).Replace(words[1])
@@ -196,8 +197,8 @@ func readDisks() []fields {
 		isKnown[device] = true
 		disk := fields{"mountPoint": cut(point, maxFact), "device": cut(device, maxFact), "type": kind,
 			"sizeBytes": nil, "freeBytes": nil, "availableBytes": nil}
-		stat := new(syscall.Statfs_t)
-		if diskPatience.await(diskTime, func() { syscall.Statfs(point, stat) }) {
+		stat, err := new(syscall.Statfs_t), error(nil)
+		if diskPatience.await(diskTime, func() { err = syscall.Statfs(point, stat) }) && err == nil {
 			size := uint64(stat.Bsize)
 			disk["sizeBytes"], disk["freeBytes"], disk["availableBytes"] = stat.Blocks*size, stat.Bfree*size, stat.Bavail*size
 		}
