@@ -30,7 +30,17 @@ func openStream(t *testing.T, c *channel, service string) *stream {
 	if failed != nil {
 		t.Fatal(failed)
 	}
+	limit(t, "a stream to "+service+" is open", func() { st.Reset("cancelled", "the test is late") })
 	return st
+}
+
+// limit has the test fail after a minute in which something has not ended, and ends it: otherwise the test might wait for ever.
+func limit(t *testing.T, what string, end func()) {
+	late := time.AfterFunc(time.Minute, func() {
+		t.Error("after a minute " + what)
+		end()
+	})
+	t.Cleanup(func() { late.Stop() })
 }
 
 // told is the answer of a host that is exact, but for what is given.

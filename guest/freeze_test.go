@@ -162,6 +162,7 @@ func mountTest(t *testing.T, image, place string) string {
 		thawAll(each, false)
 		closeMounts(each)
 	})
+	limit(t, place+" is mounted", func() { thawAll(each, false) })
 	return place
 }
 
@@ -407,7 +408,12 @@ func TestFreezeLife(t *testing.T) {
 		guest.Process.Signal(each.signal)
 		mustEnd(t, writer, 2*time.Second)
 		thawAll(others, false)
-		guest.Wait()
+		ended := make(chan error, 1)
+		go func() {
+			guest.Wait() // SIGKILL is an error
+			ended <- nil
+		}()
+		mustEnd(t, ended, 10*time.Second)
 		log.Close()
 		text := readFile(each.log)
 		isSaid := strings.Contains(text, "freezing "+outer)
