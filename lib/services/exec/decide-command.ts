@@ -4,6 +4,7 @@ import path from 'node:path';
 import { systemCode, VproxyError } from '../../errors.js';
 import { Accounts, type UserAccount } from '../../system/accounts.js';
 import { findProgram, lookAt, requireRunnable } from '../../system/processes/find-program.js';
+import { Turns } from '../../util/concurrency.js';
 import { escapeText } from '../../util/escape.js';
 import type { ExecRequest } from './exec-messages.js';
 import type { CommandOptions } from './running-command.js';
@@ -38,6 +39,9 @@ export const thisSystem = (): ExecSystem => ({
   path: DEFAULT_PATH,
 });
 
+/** Of all channels. The rest of the process keeps half of the threads for system calls if the folders of commands hang. */
+const lookups = new Turns(2);
+
 /** A permitted command. */
 export interface CommandDecision {
   readonly options: CommandOptions;
@@ -54,6 +58,15 @@ export async function decideCommand(
   if (commands !== 'any') requireHarmlessEnvironment(request);
   const user = await chooseUser(request, system);
   requireSwitch(user, system);
+  return lookups.run(null, () => lookUp(request, commands, user, system));
+}
+
+async function lookUp(
+  request: ExecRequest,
+  commands: ExecRules['commands'],
+  user: UserAccount,
+  system: ExecSystem,
+): Promise<CommandDecision> {
   const env = cleanEnvironment(request, user, system);
   const cwd = await chooseFolder(request.cwd, user.home);
   const isLogin = request.argv.length === 0;

@@ -20,22 +20,19 @@ export interface FoundProgram {
   readonly refusal: string | null;
 }
 
-/** Folders of `PATH` checked in parallel: each check is a trip through the thread pool. */
-const FOLDERS_AT_ONCE = 8;
-
 /**
- * Finds a program: a name with a slash relative to `cwd`, any other in `path`. If nothing of that name can be run, returns the
+ * Finds a program: a name with a slash relative to `cwd`, any other in `path`, one folder after the other: each look takes one
+ * of the few threads for system calls, and may hang. If nothing of that name can be run, returns the
  * first file that cannot. Rejects with `command-not-found` if the name is found nowhere.
  */
 export async function findProgram(name: string, search: ProgramSearch): Promise<FoundProgram> {
   const files = placesOf(name, search);
   if (name.includes('/')) return lookAt(files[0] ?? name);
   let second: FoundProgram | null = null;
-  for (let at = 0; at < files.length; at += FOLDERS_AT_ONCE) {
-    for (const found of await Promise.all(files.slice(at, at + FOLDERS_AT_ONCE).map(lookAt))) {
-      if (found.refusal === null) return found;
-      if (found.refusal !== 'ENOENT') second ??= found;
-    }
+  for (const file of files) {
+    const found = await lookAt(file);
+    if (found.refusal === null) return found;
+    if (found.refusal !== 'ENOENT') second ??= found;
   }
   if (second !== null) return second;
   throw notFound(name);
