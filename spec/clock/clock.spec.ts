@@ -181,6 +181,20 @@ test('after a restore, hooks run in order with the reason and the offset, and th
   ]);
 });
 
+test('hooks after a restore are unfinished until they have ended', async (t) => {
+  const guest = machine(t);
+  const go = join(guest.hooks, 'go.txt');
+  writeFileSync(join(guest.hooks, '10-wait'), `#!/bin/sh\nuntil [ -e ${go} ]; do sleep 0.01; done\n`, { mode: 0o755 });
+  const facts = { host: 'h', entropy: null, upMs: 0, timeMs: NOON };
+  await ask(guest, answering({ ...facts, seen: null }));
+  guest.clock.advance(20_000);
+  await ask(guest, answering({ ...facts, seen: 30 }));
+  await eventually(() => guest.service.unfinished.join() === `hooks in ${guest.hooks}`);
+  writeFileSync(go, '');
+  await eventually(() => guest.service.unfinished.length === 0);
+  t.is(guest.messages().at(-1), `hook: ${guest.hooks}/10-wait: done`);
+});
+
 test('a restore that comes after too many changes is acted on when another one is allowed', async (t) => {
   const guest = machine(t);
   const facts = { host: 'h', entropy: null, upMs: 0, timeMs: NOON, seen: null };
@@ -205,9 +219,11 @@ test('a stream that comes while the clock is being set does not have it set twic
     second = ask(guest, tell);
     // Its measurement would be made meanwhile.
     for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
+    t.deepEqual(guest.service.unfinished, ['a step of the clock']);
   };
   await ask(guest, tell);
   await second;
+  t.deepEqual(guest.service.unfinished, []);
   t.deepEqual(guest.did, ['reseed 64', 'step 60000']);
 });
 

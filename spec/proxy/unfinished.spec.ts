@@ -1,5 +1,5 @@
 /** What goes on when its stream has closed: a successor and a drain wait for it, or it is ended, and its end is logged. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { FreezeCall } from '../../lib/services/freeze/freeze-call.js';
@@ -84,6 +84,19 @@ test('background processes of a command whose caller is gone are watched until t
     eventually(() => guest.proxy.obstacles().length === 0),
   );
   t.false(isRunning(left));
+});
+
+test('a recording of a terminal is an obstacle until it is written', async (t) => {
+  const recordFolder = temporaryFolder(t);
+  const policies = { exec: { recordFolder } };
+  const { a: guest, b: host } = await proxyPair(t, { a: { exec: { commands: 'any' }, policies }, b: {} });
+  const terminal = { columns: 80, rows: 24, term: 'dumb' };
+  const caller = new ExecCaller(await host.proxy.connect('exec')).start({ argv: ['cat'], terminal, hasInput: true });
+  await caller.started;
+  t.true(guest.proxy.obstacles().some((each) => each.endsWith('1 recording of a terminal')));
+  caller.stream.destroy();
+  await eventually(() => guest.proxy.obstacles().length === 0);
+  t.is(readdirSync(recordFolder).length, 1);
 });
 
 // Hooks.
