@@ -1,5 +1,6 @@
 /** Turns a request into a command, or denies it: which program, user, folder and environment. */
-import { realpath, stat } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { open, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { systemCode, VproxyError } from '../../errors.js';
 import { Accounts, type UserAccount } from '../../system/accounts.js';
@@ -74,12 +75,20 @@ async function lookUp(
   const found = await findProgram(name, { cwd, path: env['PATH'] ?? '' });
   const file = commands === 'any' ? found.file : await requireEntry(commands, found.file, name);
   requireRunnable(file === found.file ? found : await lookAt(file), name);
+  await touch(file);
   const called = callName(name, file, isLogin, commands !== 'any');
   const program = await switchUser({ file, argv: [called, ...request.argv.slice(1)], isLogin }, user, system);
   return {
     options: { ...program, cwd, env, hasInput: request.hasInput ?? true, hasOneOutput: request.detach !== undefined },
     user: user.name,
   };
+}
+
+/** Waits for a file system that hangs: between fork and exec, it would hold up the whole process. */
+async function touch(file: string): Promise<void> {
+  const opened = await open(file, constants.O_RDONLY | constants.O_NONBLOCK).catch(() => null); // it may be unreadable
+  await opened?.read(Buffer.alloc(1)).catch(() => null);
+  await opened?.close();
 }
 
 async function chooseUser({ user: name }: ExecRequest, { accounts, uid, gid }: ExecSystem): Promise<UserAccount> {
