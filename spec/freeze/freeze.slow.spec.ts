@@ -146,7 +146,9 @@ for (const [name, guestOptions] of [
     const hostPath = join(folder, 'c');
     const overlay = temporaryFolder(t);
     const launcher = ['unshare', '--mount', 'sh', '-euc', AS_NOBODY, 'sh', overlay, `${report}/hook`, hostPath];
-    // vproxy-guest has neither of these.
+    writeFileSync(join(folder, 'getent'), `#!/bin/sh\n${report}/getent\nexec /usr/bin/getent "$@"\n`, { mode: 0o755 });
+    const env = { PATH: `${folder}:${process.env['PATH']}` };
+    // vproxy-guest has neither of these, and asks no getent.
     const own = [
       `-i`,
       'default/told:exec:cat /proc/self/status',
@@ -156,7 +158,7 @@ for (const [name, guestOptions] of [
       join(folder, 'guest.sock'),
     ];
     const pair = new ProcessPair(t, {
-      ...{ control: 'host', hostPath, guestOptions: { ...guestOptions, launcher } },
+      ...{ control: 'host', hostPath, guestOptions: { ...guestOptions, launcher, env } },
       guest: ['--allow-exec', '--allow-freeze', '--reseed', ...(name === 'vproxy' ? own : [])],
     });
     await pair.host.waitForLine(ESTABLISHED);
@@ -166,12 +168,12 @@ for (const [name, guestOptions] of [
     const status = ['cat', '/proc/self/status'];
     const { stdout: job } = await call(pair, 'exec', '--detach', 'default:', ...status);
     const told = [
-      (await pair.exec(['-n', '--', ...status])).stdout,
+      (await pair.exec(['-n', '-u', 'nobody', '--', ...status])).stdout,
       (await pair.exec(['-t', '-n', '--', ...status])).stdout,
       (await call(pair, 'attach', job.trim())).stdout,
     ];
     if (name === 'vproxy') told.push((await pair.script('$VPROXY connect told < /dev/null')).stdout);
-    const files = ['hook', ...(name === 'vproxy' ? ['channel'] : [])];
+    const files = ['hook', ...(name === 'vproxy' ? ['channel', 'getent'] : [])];
     for (const file of files) told.push(readFileSync(join(reports, file), 'utf8'));
     if (name === 'vproxy') {
       // A successor has the same ones, and keeps them as well.
