@@ -1,9 +1,10 @@
 """
 Cancels everything at random turns of the loop, against a running pair: a cancellation is never swallowed, and leaves nothing
-here or there. SEED and POINTS in the environment choose the points.
+here or there. SEED and POINTS in the environment choose the points. Interrupts the synchronous calls, at every point.
 """
 
 import asyncio
+import faulthandler
 import gc
 import os
 import random
@@ -14,6 +15,7 @@ import time
 import unittest
 import warnings
 
+import vproxy
 from vproxy import aio
 
 SEED = int(os.environ.get("SEED", random.randrange(1 << 30)))
@@ -168,6 +170,68 @@ class Cancelled(unittest.IsolatedAsyncioTestCase):
                 self.assertEqual(result.returncode, 0)
         # All places are free again.
         self.assertEqual(len(await asyncio.gather(*(self.vm.run(["true"]) for _ in range(130)))), 130)
+
+
+class Interrupts:
+    """Raises KeyboardInterrupt at a call or a return of the package or of ``threading``, as a signal handler would."""
+
+    def __init__(self, at):
+        self.at, self.count = at, 0
+
+    def __call__(self, frame, event, _value):
+        frame.f_trace_lines = False
+        name = frame.f_code.co_filename
+        if event in ("call", "return") and name.endswith(("vproxy/_sync.py", "threading.py")):
+            self.count += 1
+            if self.count == self.at and not self.is_finalizing(frame):
+                raise KeyboardInterrupt
+        return self
+
+    @staticmethod
+    def is_finalizing(frame):
+        """Python ignores exceptions of a finalizer."""
+        while frame is not None and frame.f_code.co_name != "__del__":
+            frame = frame.f_back
+        return frame is not None
+
+
+class Interrupted(unittest.TestCase):
+    def setUp(self):
+        self.vm = vproxy.Vproxy().channel()
+
+    def communicate(self):
+        with self.vm.popen(["sh", "-c", f"cat; echo end >&2; : {MARK}"]) as process:
+            self.assertEqual(process.communicate(b"input", timeout=30), (b"input", b"end\n"))
+
+    def wait(self):
+        with self.vm.popen(["sh", "-c", f"echo begun; exec sleep {MARK}"], text=True) as process:
+            self.assertEqual(process.stdout.readline(), "begun\n")
+            process.terminate()
+            self.assertEqual(process.wait(timeout=30), -15)
+
+    def test_popen(self):
+        """Nothing hangs, and no thread and no command remain."""
+        threads = len(os.listdir("/proc/self/task"))
+        for work in (self.communicate, self.wait):
+            at, interrupts = 0, Interrupts(0)
+            while at <= interrupts.count:
+                at, interrupts = at + 1, Interrupts(at + 1)
+                faulthandler.dump_traceback_later(60, exit=True)
+                with self.subTest(work=work.__name__, at=at), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    sys.settrace(interrupts)
+                    try:
+                        work()
+                    except KeyboardInterrupt:
+                        pass
+                    finally:
+                        sys.settrace(None)
+            faulthandler.cancel_dump_traceback_later()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                gc.collect()
+            remaining = lambda: len(os.listdir("/proc/self/task")) - threads + len(marked())  # noqa: E731
+            self.assertTrue(asyncio.run(settled(lambda: remaining() == 0)), remaining())
 
 
 if __name__ == "__main__":

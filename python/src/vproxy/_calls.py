@@ -38,6 +38,8 @@ _WAIT_S = 3600
 class Connection(Protocol):
     """A connection to a control socket."""
 
+    socket: socket.socket
+
     def set_timeout(self, seconds: float | None) -> None:
         """Sets how long ``send``, ``head`` and ``receive`` wait before they raise TimeoutError."""
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
+import io
 import os
+import select
+import selectors
 import socket
 import subprocess
 import threading
@@ -17,6 +21,9 @@ from . import _core as core
 from ._errors import VproxyError
 
 _READ_BYTES = 1 << 18
+
+#: How much a writable standard input takes without blocking.
+_WRITE_BYTES = 1 << 13
 
 T = TypeVar("T")
 if TYPE_CHECKING:
@@ -132,7 +139,9 @@ class Popen(_calls.Running):
     def __init__(self, call: _calls.Call, asked: core.Json, form: core.Text, is_merged: bool) -> None:
         super().__init__(call, asked)
         self._form = form
-        self._readers: dict[threading.Thread, bytearray] = {}
+        #: What ``communicate`` has read; None before it began.
+        self._kept: dict[IO[Any], bytearray] | None = None
+        self._unsent = memoryview(b"")
         near, far = socket.socketpair()
         self.stdin = _open(near.detach(), "w", form)
         self.stdout, out = _pipe(form)
@@ -163,13 +172,13 @@ class Popen(_calls.Running):
 
     def __del__(self) -> None:
         work = self.__dict__.get("_work")
-        if work is not None and self._call.connection.is_own() and not work.ended.is_set():
+        if work is not None and self._call.connection.is_own() and not work.ended.is_set:
             work.abandon()
             warnings.warn(f"the command {self.args} was forgotten while it ran, and is ended", ResourceWarning, source=self)
 
     def poll(self) -> int | None:
         """The return code; None while it runs. Raises as wait."""
-        return self.wait() if self._work.ended.is_set() else None
+        return self.wait() if self._work.ended.is_set else None
 
     def wait(self, timeout: float | None = None) -> int:
         """
@@ -189,113 +198,145 @@ class Popen(_calls.Running):
         call it again.
         """
         self._check_own()
-        end, data = core.deadline(timeout), self._form.encoded(input)
-        outputs = [file for file in (self.stdout, self.stderr) if file is not None]
-        if not self._readers:
-            collected = [bytearray() for _ in outputs]
-            works = [(_collect, file, kept) for file, kept in zip(outputs, collected)]
-            threads = [threading.Thread(target=work, args=args, daemon=True) for work, *args in works]
-            self._readers = dict(zip(threads, collected))
-            threads.append(threading.Thread(target=_feed, args=(self.stdin, data), daemon=True))
-            for thread in threads:
-                thread.start()
-        for thread in self._readers:
-            thread.join(core.left(end))
-        left = core.left(end)
-        if any(thread.is_alive() for thread in self._readers) or not self._work.ended.wait(left):
-            kept = [bytes(each) for each in self._readers.values()]
+        end = core.deadline(timeout)
+        if self._kept is None:
+            self._unsent = memoryview(self._form.encoded(input))
+            with suppress(OSError, ValueError):
+                self.stdin.flush()
+            self._kept = {file: bytearray(_buffered(file)) for file in (self.stdout, self.stderr) if file is not None}
+        with selectors.DefaultSelector() as selector:
+            for file in (self.stdin, *self._kept):
+                if not file.closed:
+                    selector.register(file, selectors.EVENT_WRITE if file is self.stdin else selectors.EVENT_READ)
+            while selector.get_map() and core.left(end) != 0:
+                for key, _ in selector.select(core.left(end)):
+                    file = key.fileobj  # type: ignore[assignment]
+                    if not (self._feed() if file is self.stdin else self._collect(file, self._kept[file])):
+                        selector.unregister(file)
+                        with suppress(OSError):
+                            file.close()
+            is_over = not selector.get_map() and self._work.ended.wait(core.left(end))
+        kept = [bytes(each) for each in self._kept.values()]
+        if not is_over:
             raise subprocess.TimeoutExpired(self.args, timeout or 0, *kept)
         self.wait()
-        texts = [self._form.decoded(bytes(each)) for each in self._readers.values()]
+        texts = [self._form.decoded(each) for each in kept]
         return texts[0], texts[1] if len(texts) > 1 else None
+
+    def _feed(self) -> bool:
+        """Sends some of the input; returns whether there is more."""
+        with suppress(BrokenPipeError):
+            self._unsent = self._unsent[os.write(self.stdin.fileno(), self._unsent[:_WRITE_BYTES]) :]
+            return len(self._unsent) > 0
+        return False
+
+    @staticmethod
+    def _collect(file: IO[Any], kept: bytearray) -> bool:
+        """Reads some of an output; returns whether there may be more."""
+        piece = _bytes_of(file).read1(_READ_BYTES)
+        kept += piece
+        return len(piece) > 0
 
     def _send(self, record: bytes) -> None:
         self._work.send(record)
 
 
-class _Work:
-    """The threads of a Popen, which they do not keep from being forgotten."""
+class Latch:
+    """A threading.Event that KeyboardInterrupt, or another exception of a signal handler, cannot leave locked."""
 
-    def __init__(self, call: _calls.Call, far: socket.socket, sinks: dict[int, IO[bytes]]) -> None:
+    def __init__(self) -> None:
+        self.is_set = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        self.is_set = True
+        with suppress(RuntimeError):
+            self._lock.release()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Returns whether it is set, after so many seconds at the latest."""
+        try:
+            if not self.is_set:
+                self._lock.acquire(timeout=-1 if seconds is None else seconds)
+        finally:
+            if self.is_set:
+                self.set()  # for the next one who waits
+        return self.is_set
+
+
+class _Work:
+    """The thread of a Popen, which it does not keep from being forgotten."""
+
+    def __init__(self, call: _calls.Call, far: socket.socket, sinks: dict[int, io.RawIOBase]) -> None:
         self._call, self._far, self._sinks = call, far, sinks
+        #: Output that its pipe had no room for.
+        self._unwritten: list[tuple[int, memoryview]] = []
         self.error: BaseException | None = None
-        self.ended = threading.Event()
-        # Guards the state and what is sent; is notified when the state has changed.
-        self._changed = threading.Condition()
+        self.ended = Latch()
+        # Guards what is sent.
+        self._lock = threading.Lock()
 
     def begin(self) -> None:
-        for work in (self._receive, self._send_input):
-            threading.Thread(target=work, daemon=True).start()
+        # threading.Thread.start, if a signal handler raises an exception in it, can leave the thread waiting for ever.
+        _thread.start_new_thread(self._run, ())
 
     def abandon(self) -> None:
-        """Ends the command, and the threads."""
+        """Ends the command, and the thread."""
         self._call.connection.hang_up()
 
     def send(self, record: bytes) -> None:
-        with self._changed:
-            if not self.ended.is_set():
+        with self._lock:
+            if not self.ended.is_set:
                 self._call.write(record)
 
-    def _send_input(self) -> None:
-        state = self._call.state
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: state.credit > 0 or self._is_over())
-                room = min(state.credit, core.PIECE_BYTES)
-            data = self._far.recv(room) if room > 0 else b""
-            with self._changed:
-                if self._is_over():
-                    break
-                self._call.write(state.input(data) if data else state.end_of(0))
-            if not data:
-                break
-        self._end_input()
-        while self._far.recv(_READ_BYTES):  # closing it now would reset the connection
-            pass
-        self._far.close()
-
-    def _is_over(self) -> bool:
-        return self._call.state.input_over or self.ended.is_set()
-
-    def _receive(self) -> None:
-        state = self._call.state
+    def _run(self) -> None:
         try:
-            while state.end is None:
-                data = _done(self._call.receive())
-                with self._changed:
-                    output = state.receive(data)
-                    self._changed.notify_all()
-                for number, piece in output:
-                    self._pass_on(number, piece)
-                if state.input_over:
-                    self._end_input()
+            while self._call.state.end is None or self._unwritten:
+                self._turn()
             _done(self._call.finish())
         except BaseException as error:  # raised by wait
             self.error = error
         for file in self._sinks.values():
             file.close()
-        with self._changed:
+        with self._lock:
             self.ended.set()
-            self._changed.notify_all()
             self._call.connection.close()
         self._end_input()
 
-    def _end_input(self) -> None:
-        """Lets _send_input return, and writing raise BrokenPipeError."""
-        with suppress(OSError):
-            self._far.shutdown(socket.SHUT_RD)
+    def _turn(self) -> None:
+        """Waits for something to read or to write, and does so."""
+        state, near, poll = self._call.state, self._call.connection.socket, select.poll()
+        if self._unwritten:
+            poll.register(self._sinks[self._unwritten[0][0]].fileno(), select.POLLOUT)
+        else:
+            poll.register(near, select.POLLIN)
+        if state.credit > 0 and self._far.fileno() >= 0:
+            poll.register(self._far, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll()}
+        if self._far.fileno() in ready:
+            data = self._far.recv(min(state.credit, core.PIECE_BYTES))
+            self.send(state.input(data) if data else state.end_of(0))
+            if not data:
+                self._end_input()
+        if near.fileno() in ready:
+            self._unwritten += [(number, memoryview(piece)) for number, piece in state.receive(_done(self._call.receive()))]
+            if state.input_over:
+                self._end_input()
+        while self._unwritten and self._write(*self._unwritten[0]):
+            del self._unwritten[0]
 
-    def _pass_on(self, number: int, data: bytes) -> None:
+    def _write(self, number: int, data: memoryview) -> bool:
+        """Passes output on, or its end, which is empty. Returns whether its pipe had room for all of it."""
         file = self._sinks.get(number)
         if file is None:
-            return
+            return True
         over = [number]
         try:
-            left = memoryview(data)
-            while left:
-                left = left[file.write(left) :]
+            rest = data[file.write(data) or 0 :]
             if data:
-                return
+                self._unwritten[0] = number, rest
+                return not rest
         except OSError:  # nobody reads it any longer, which the command shall notice
             over = [each for each, one in self._sinks.items() if one is file]
             for each in over:
@@ -304,24 +345,15 @@ class _Work:
             del self._sinks[each]
         if file not in self._sinks.values():
             file.close()
+        return True
 
-
-def _collect(file: IO[Any], kept: bytearray) -> None:
-    """Reads bytes, also those of a file of text."""
-    source: Any = getattr(file, "buffer", file)
-    with suppress(OSError, ValueError), file:
-        piece = source.read1(_READ_BYTES)
-        while piece:
-            kept += piece
-            piece = source.read1(_READ_BYTES)
-
-
-def _feed(file: IO[Any], data: core.Buffer) -> None:
-    left = memoryview(data)
-    with suppress(OSError, ValueError), file:
-        file.flush()
-        while left:
-            left = left[os.write(file.fileno(), left[:_READ_BYTES]) :]
+    def _end_input(self) -> None:
+        """Lets writing raise BrokenPipeError: unread bytes would make it raise ConnectionResetError."""
+        with suppress(OSError):
+            self._far.shutdown(socket.SHUT_RD)
+            while self._far.recv(_READ_BYTES):
+                pass
+        self._far.close()
 
 
 class JobOutput(_calls.JobOutput):
@@ -420,9 +452,10 @@ def each(items: AsyncIterator[T]) -> Iterator[T]:
         _done(items.aclose())  # type: ignore[attr-defined]
 
 
-def _pipe(form: core.Text) -> tuple[IO[Any], IO[bytes]]:
+def _pipe(form: core.Text) -> tuple[IO[Any], io.RawIOBase]:
     read, write = os.pipe()
-    return _open(read, "r", form), os.fdopen(write, "wb", 0)
+    os.set_blocking(write, False)
+    return _open(read, "r", form), io.FileIO(write, "w")
 
 
 def _open(descriptor: int, mode: str, form: core.Text) -> IO[Any]:
@@ -430,3 +463,19 @@ def _open(descriptor: int, mode: str, form: core.Text) -> IO[Any]:
     if form.encoding is None:
         return os.fdopen(descriptor, mode + "b", 0 if mode == "w" else -1)
     return os.fdopen(descriptor, mode, 1 if mode == "w" else -1, form.encoding, form.errors)
+
+
+def _bytes_of(file: Any) -> io.BufferedReader:
+    source: io.BufferedReader = getattr(file, "buffer", file)
+    return source
+
+
+def _buffered(file: IO[Any]) -> bytes:
+    """What was read ahead of the program."""
+    if file.closed:
+        return b""
+    os.set_blocking(file.fileno(), False)
+    try:
+        return _bytes_of(file).read1(len(_bytes_of(file).peek()))
+    finally:
+        os.set_blocking(file.fileno(), True)

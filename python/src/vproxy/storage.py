@@ -22,6 +22,7 @@ from typing import Callable, Union
 
 from ._core import BAD_JSON, Json
 from ._errors import VproxyError
+from ._sync import Latch
 
 _MAX_REQUEST_BYTES = 1 << 20
 _MAX_CONNECTIONS = 1024
@@ -83,7 +84,7 @@ class StorageEmulator:
         self._on_failure = on_failure
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._closed = threading.Event()
+        self._closed = Latch()
 
     def __enter__(self) -> StorageEmulator:
         return self
@@ -124,14 +125,14 @@ class StorageEmulator:
 
     def _keep(self, each: socket.socket) -> bool:
         with self._lock:
-            if self._closed.is_set() or len(self._sockets) >= _MAX_CONNECTIONS:
+            if self._closed.is_set or len(self._sockets) >= _MAX_CONNECTIONS:
                 each.close()
                 return False
             self._sockets.add(each)
             return True
 
     def _accept(self, server: socket.socket) -> None:
-        while not self._closed.is_set():
+        while not self._closed.is_set:
             try:
                 connection, _ = server.accept()
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
@@ -141,7 +142,7 @@ class StorageEmulator:
 
     def _redial(self, address: str) -> None:
         pause = _FIRST_RETRY_S
-        while not self._closed.is_set():
+        while not self._closed.is_set:
             began = time.monotonic()
             try:
                 if address.startswith("/"):
@@ -180,7 +181,7 @@ class StorageEmulator:
             return _format_reply(StorageReply(stderr=f"storage emulator: {error}\n", status=126))
 
     def _fail(self, error: Exception) -> None:
-        if not (self._closed.is_set() and isinstance(error, (OSError, ValueError))):
+        if not (self._closed.is_set and isinstance(error, (OSError, ValueError))):
             self._on_failure(error)
 
 
