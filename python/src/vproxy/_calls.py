@@ -46,13 +46,13 @@ class Connection(Protocol):
     def write(self, data: bytes) -> None: ...
 
     async def send(self, data: bytes) -> None:
-        """Writes, and waits until most of it has gone."""
+        """Writes, and waits until most of it has been sent."""
 
     async def head(self) -> bytes:
         """Reads up to an empty line, and no more."""
 
     async def receive(self) -> bytes:
-        """Waits for more; none at the end."""
+        """Waits for more; empty at EOF."""
 
     def close(self) -> None: ...
 
@@ -64,8 +64,7 @@ class Connection(Protocol):
 
 class Owned:
     """
-    The part of a Connection that knows the processes which this one forks: they have copies, which end nothing, and keep
-    nothing open that is closed here.
+    The part of a Connection that knows about forks: a child's copy ends nothing, and keeps nothing open that is closed here.
     """
 
     socket: socket.socket
@@ -103,7 +102,7 @@ class Vproxy:
         raise NotImplementedError
 
     async def _program(self, words: list[str], env: dict[str, str], errors: IO[bytes], hear: Callable[[bytes], None]) -> int:
-        """Runs a program of this machine, piece by piece of its output; returns its status."""
+        """Runs a program on this machine, and passes on its output in pieces; returns its status."""
         raise NotImplementedError
 
     async def _connect(self, seconds: float | None) -> Connection:
@@ -218,10 +217,10 @@ class Channel:
     ) -> subprocess.CompletedProcess[Any]:  # fmt: skip
         """
         Runs a command to its end, as subprocess.run does with capture_output; ``env`` is added to the environment
-        there, and ``stderr=subprocess.STDOUT`` makes both outputs one, in the order in which they come. While the peer has
-        no room for another command, waits its turn. After ``timeout`` seconds the peer ends it, with SIGKILL ``kill_after``
+        there, and ``stderr=subprocess.STDOUT`` merges both outputs, in order of arrival. While the peer has no room
+        for another command, waits for its turn. After ``timeout`` seconds the peer ends it, with SIGKILL ``kill_after``
         seconds later, and this raises subprocess.TimeoutExpired; beyond ``max_output`` bytes OutputLimitExceeded. Raises
-        Refused if the command is not allowed or not there, and Lost if its result will never be known.
+        Refused if the command is denied or not found, and Lost if its result will never be known.
         """
         form, is_merged = core.as_text(text, encoding, errors), core.is_merged(stderr)
         data = form.encoded(input)
@@ -306,7 +305,7 @@ class Channel:
     ) -> str:  # fmt: skip
         """
         Starts a command that outlives its caller, and returns its id. The peer keeps the last ``keep`` bytes of its output,
-        by default 1 MiB. Raises as ``run``, but does not wait its turn: ``too-many-streams`` if the peer has no room for it.
+        by default 1 MiB. Raises as ``run``, but does not wait for its turn: ``too-many-streams`` if the peer has no room for it.
         """
         asked = core.command(argv, cwd=cwd, env=env, user=user, has_input=False, timeout=timeout, kill_after=kill_after)
         if not asked["argv"]:
@@ -355,7 +354,7 @@ class Channel:
         return await self._change_egress("block", name)
 
     async def egress_reset(self, name: str) -> types.EgressStatus:
-        """Goes back to the rules of the configuration."""
+        """Restores the rules of the configuration."""
         return await self._change_egress("reset", name)
 
     async def _change_egress(self, change: str, name: str, **more: Any) -> types.EgressStatus:
@@ -433,7 +432,7 @@ class Channel:
             await self.process._pause(min(left, _AGAIN_S))
 
     async def info(self) -> types.MachineInfo:
-        """What the peer's machine tells about itself, and how far its clock is off."""
+        """Information that the peer's machine reports about itself, and its clock offset."""
         info: types.MachineInfo = await self.process.ask("GET", "/v1/info", query={"channel": self.label})
         return info
 
@@ -491,7 +490,7 @@ class Call:
             self.connection.write(record)
 
     async def send(self, record: bytes) -> None:
-        """Likewise, and waits until most of it has gone. Raises TimedOut."""
+        """Likewise, and waits until most of it has been sent. Raises TimedOut."""
         try:
             await self.connection.send(record)
         except TimeoutError as error:
@@ -534,7 +533,7 @@ class Call:
 class JobOutput:
     """
     The output of a job, in pieces, to its end. When the channel or the process is lost, it calls ``on_lost`` with the reason,
-    and continues where it was once they are back; it raises the reason if they are not within ``timeout`` seconds. Raises
+    and continues once they are back; it raises the reason after ``timeout`` seconds without them. Raises
     Refused if there is no such job.
     """
 
@@ -546,7 +545,7 @@ class JobOutput:
         self._on_lost, self._timeout = on_lost, timeout
         #: The number of the next byte.
         self.position = start
-        #: How many bytes were no longer kept when it was their turn.
+        #: How many bytes were no longer kept when they were to be read.
         self.dropped = 0
         #: How the job ended; None before.
         self.end: core.End | None = None
@@ -597,7 +596,7 @@ class Running:
         self.returncode: int | None = None
         self._asked = asked
         self._call = call
-        #: Whether the program knows what its command met.
+        #: Whether the program has seen how its command ended.
         self._is_told = False
 
     @property
@@ -627,7 +626,7 @@ class Running:
             raise Lost("exec-unavailable", "the command belongs to the process that this one was forked from")
 
     def _result(self, error: BaseException | None) -> int:
-        """The return code, once it has ended; raises what it met."""
+        """The return code of a command that has ended; raises its failure."""
         self._is_told = True
         if error is not None:
             raise error

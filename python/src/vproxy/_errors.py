@@ -19,7 +19,7 @@ class VproxyError(Exception):
 
 
 class Refused(VproxyError):
-    """The other side does not allow it, or does not have it: trying again fails until someone changes something."""
+    """The other side denies it, or does not have it: a retry fails until someone changes something."""
 
 
 class CommandNotFound(Refused, FileNotFoundError):
@@ -29,15 +29,15 @@ class CommandNotFound(Refused, FileNotFoundError):
 
 
 class Lost(VproxyError, ConnectionError):
-    """There is no session, no process, no channel or no room, or it went away: the same attempt may succeed later."""
+    """No session, process, channel or room, or it was lost: a retry may succeed later."""
 
 
 class TimedOut(VproxyError, TimeoutError):
-    """The other side did not answer, or not take anything, in time."""
+    """The other side did not answer, or did not read, in time."""
 
 
 class OutputLimitExceeded(subprocess.SubprocessError):
-    """A command wrote more than ``run`` was to keep, and was ended; ``stdout`` and ``stderr`` have what was kept, as bytes."""
+    """A command exceeded ``max_output``, and was ended; ``stdout`` and ``stderr`` contain its output so far, as bytes."""
 
     def __init__(self, cmd: Sequence[str], limit: int, stdout: bytes | None, stderr: bytes | None) -> None:
         super().__init__(cmd, limit, stdout, stderr)

@@ -1,5 +1,5 @@
 """
-The same for asyncio: ``Vproxy``, ``Channel`` and ``Process``, whose methods have the names of the synchronous ones.
+The package for asyncio: ``Vproxy``, ``Channel`` and ``Process``, whose methods have the names of the synchronous ones.
 
     async with await Vproxy().channel("vm1").popen(["make"]) as process:
         async for line in process.stdout: ...
@@ -82,7 +82,7 @@ class Vproxy(_calls.Vproxy):
 
 
 class _Turns:
-    """Lets so many in at a time. asyncio.Semaphore loses turns with those that are cancelled, before Python 3.11."""
+    """Limits how many run at a time. asyncio.Semaphore loses turns with those that are cancelled, before Python 3.11."""
 
     def __init__(self) -> None:
         self.free = _AT_A_TIME
@@ -207,7 +207,7 @@ class _Output(asyncio.ReadTransport):
 class Process(_calls.Running):
     """
     A running command of the peer; see vproxy.Popen. ``stdout`` and ``stderr`` are asyncio.StreamReader; with a terminal,
-    ``stderr`` is None. It is ended with its block, which raises what the command met, if nothing else was raised.
+    ``stderr`` is None. Its block ends it, and raises its failure if nothing else was raised.
     """
 
     def __init__(self, call: _calls.Call, asked: core.Json, is_merged: bool = False) -> None:
