@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import closing, contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any, AsyncContextManager, AsyncIterator, Callable, Iterator, Protocol, Sequence
+from typing import IO, TYPE_CHECKING, Any, AsyncContextManager, AsyncIterator, Callable, Iterator, Sequence
 
 from . import _core as core
 from ._errors import Lost, OutputLimitExceeded, Refused, TimedOut, VproxyError
@@ -35,50 +35,43 @@ _SOON_S = 1.0
 _WAIT_S = 3600
 
 
-class Connection(Protocol):
-    """A connection to a control socket."""
+class Connection:
+    """A connection to a control socket. A forked child's copy ends nothing, and keeps nothing open that is closed here."""
 
-    socket: socket.socket
-
-    def set_timeout(self, seconds: float | None) -> None:
-        """Sets how long ``send``, ``head`` and ``receive`` wait before they raise TimeoutError."""
-
-    def write(self, data: bytes) -> None: ...
-
-    async def send(self, data: bytes) -> None:
-        """Writes, and waits until most of it has been sent."""
-
-    async def head(self) -> bytes:
-        """Reads up to an empty line, and no more."""
-
-    async def receive(self) -> bytes:
-        """Waits for more; empty at EOF."""
-
-    def close(self) -> None: ...
-
-    def hang_up(self) -> None:
-        """Ends the connection, whose descriptor remains."""
-
-    def is_own(self) -> bool: ...
-
-
-class Owned:
-    """
-    The part of a Connection that knows about forks: a child's copy ends nothing, and keeps nothing open that is closed here.
-    """
-
-    socket: socket.socket
-
-    def __init__(self) -> None:
+    def __init__(self, connected: socket.socket) -> None:
+        self.socket = connected
         self._owner = os.getpid()
 
     def is_own(self) -> bool:
         return self._owner == os.getpid()
 
     def hang_up(self) -> None:
+        """Ends the connection, whose descriptor remains."""
         if self.is_own():
             with suppress(OSError):
                 self.socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def set_timeout(self, seconds: float | None) -> None:
+        """Sets how long ``send``, ``head`` and ``receive`` wait before they raise TimeoutError."""
+        raise NotImplementedError
+
+    def write(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    async def send(self, data: bytes) -> None:
+        """Writes, and waits until most of it has been sent."""
+        raise NotImplementedError
+
+    async def head(self) -> bytes:
+        """Reads up to an empty line, and no more."""
+        raise NotImplementedError
+
+    async def receive(self) -> bytes:
+        """Waits for more; empty at EOF."""
+        raise NotImplementedError
 
 
 class Vproxy:
@@ -227,9 +220,7 @@ class Channel:
         if max_output is not None:
             core.whole(max_output, "max_output", 0, core.MAX_INTEGER)
         end = core.deadline(timeout)
-        asked = core.command(argv, cwd=cwd, env=env, user=user, has_input=len(data) > 0, kill_after=kill_after)
-        if not asked["argv"]:
-            raise ValueError("argv is empty")
+        asked = core.command(argv, cwd=cwd, env=env, user=user, shell=False, has_input=len(data) > 0, kill_after=kill_after)
         pause, longest = _ROOM_S
         while True:
             output = {1: bytearray(), 2: bytearray()}
@@ -307,9 +298,9 @@ class Channel:
         Starts a command that outlives its caller, and returns its id. The peer keeps the last ``keep`` bytes of its output,
         by default 1 MiB. Raises as ``run``, but does not wait for its turn: ``too-many-streams`` if the peer has no room for it.
         """
-        asked = core.command(argv, cwd=cwd, env=env, user=user, has_input=False, timeout=timeout, kill_after=kill_after)
-        if not asked["argv"]:
-            raise ValueError("argv is empty")
+        asked = core.command(
+            argv, cwd=cwd, env=env, user=user, shell=False, has_input=False, timeout=timeout, kill_after=kill_after
+        )
         call = await self.call({**asked, "detach": core.detachment(tag, keep)})
         with closing(call.connection):
             while call.state.pid is None:

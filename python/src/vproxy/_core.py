@@ -253,15 +253,17 @@ _UNKNOWN_SIGNAL = -255
 def command(
     argv: Sequence[Word], *, cwd: Word | None = None, env: Environment | None = None, user: str | None = None,
     tty: Terminal = False, term: str = "xterm-256color", has_input: bool = True, timeout: float | None = None,
-    kill_after: float | None = None,
+    kill_after: float | None = None, shell: bool = True,
 ) -> Json:  # fmt: skip
     """
-    A request to run a command; ``tty`` may be columns and rows, and times are in seconds. Raises TypeError and ValueError for
+    A request to run a command; ``tty`` may be columns and rows, times are in seconds, and ``shell`` allows no words. Raises TypeError and ValueError for
     what no runner accepts.
     """
     if isinstance(argv, (str, bytes)):
         raise TypeError('argv must be a list of words, such as ["sh", "-c", "…"]')
     asked: Json = {"argv": [word(each, "a word of argv") for each in argv], "hasInput": has_input}
+    if not asked["argv"] and not shell:
+        raise ValueError("argv is empty")
     asked["cwd"] = None if cwd is None else word(cwd, "cwd")
     asked["user"] = None if user is None else word(user, "user")
     asked["env"] = None if env is None else dict(_variable(*pair) for pair in env.items())

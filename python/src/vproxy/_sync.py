@@ -391,10 +391,9 @@ class _Blocking(_calls.Vproxy):
         return child.returncode
 
 
-class _Connection(_calls.Owned):
+class _Connection(_calls.Connection):
     def __init__(self, connected: socket.socket) -> None:
-        super().__init__()
-        self.socket = connected
+        super().__init__(connected)
         self.set_timeout(None)
 
     def set_timeout(self, seconds: float | None) -> None:

@@ -321,10 +321,9 @@ class _Work:
         self.changed.set()
 
 
-class _Connection(_calls.Owned):
+class _Connection(_calls.Connection):
     def __init__(self, connected: socket.socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        super().__init__()
-        self.socket = connected
+        super().__init__(connected)
         self.reader = reader
         self.writer = writer
         self._timeout: float | None = None
