@@ -90,7 +90,7 @@ async function run(args: ExecArguments): Promise<number> {
 async function detach(args: ExecArguments): Promise<number> {
   const { startJob } = await import('../../lib/services/exec/jobs/job-calls.js');
   const { print } = await import('../ui/print.js');
-  const { id } = await startJob(await openStream(args), requestOf(args, null));
+  const { id } = await startJob(() => openStream(args), requestOf(args, null));
   print(`${args.channel === undefined ? '' : `${args.channel}/`}${id}\n`);
   return 0;
 }

@@ -66,7 +66,8 @@ const request = (script: string, { tag = null as string | null, keepBytes = KEEP
   detach: { tag, keepBytes },
 });
 
-const start = (runner: TestRunner, script: string, options = {}) => startJob(open(runner), request(script, options));
+const start = (runner: TestRunner, script: string, options = {}) =>
+  startJob(() => open(runner), request(script, options));
 
 const list = (runner: TestRunner): Promise<JobStatus[]> => listJobs(open(runner));
 
@@ -164,14 +165,21 @@ test('R-JOBS-1: a job that cannot be run is answered with the reason, and takes 
   const job = { argv: ['no-such-command-x'], detach: { keepBytes: MAX_KEEP_BYTES } };
   // More than have room.
   for (let turn = 0; turn < 5; turn += 1)
-    await t.throwsAsync(startJob(open(runner), job), { code: 'command-not-found' });
+    await t.throwsAsync(
+      startJob(() => open(runner), job),
+      { code: 'command-not-found' },
+    );
   t.deepEqual([await list(runner), new Set(runner.eventNames())], [[], new Set(['exec-refused'])]);
 });
 
 test('R-JOBS-1: rules and the timeout hold for jobs, too', async (t) => {
   const runner = new TestRunner(t, { rules: { commands: ['/usr/bin/sleep'] } });
   await t.throwsAsync(start(runner, 'true'), { code: 'command-denied' });
-  const { id } = await startJob(open(runner), { ...request(''), argv: ['/usr/bin/sleep', '1000'], timeoutMs: 50 });
+  const { id } = await startJob(() => open(runner), {
+    ...request(''),
+    argv: ['/usr/bin/sleep', '1000'],
+    timeoutMs: 50,
+  });
   t.like((await read(runner, id)).result, { status: null, signal: 'SIGTERM', timedOut: true });
 });
 
@@ -187,7 +195,7 @@ test('R-JOBS-1: jobs that run leave no room for others: by number, and by the ou
     const message = `no room to keep 1 bytes of output: ${count} jobs run and keep 67108864 (max 64 jobs, 67108864 bytes)`;
     await t.throwsAsync(start(runner, sleep, { keepBytes: 1 }), { code: 'too-many-streams', message });
     t.is((await list(runner)).length, count);
-    t.like(await stopJob(open(runner), first?.id ?? ''), { signal: 'SIGTERM' });
+    t.like(await stopJob(() => open(runner), first?.id ?? ''), { signal: 'SIGTERM' });
     const { id } = await begin();
     const jobs = await list(runner);
     t.deepEqual([jobs.length, jobs.at(-1)?.id], [count, id]);
@@ -198,10 +206,13 @@ test('R-JOBS-1: jobs that run leave no room for others: by number, and by the ou
 test('R-JOBS-1: a runner that knows no jobs gets the stream reset, which ends the command', async (t) => {
   const [near, far] = resettingPair();
   far.once('data', () => far.write(encodeRecord(EXEC_KIND.STARTED, '{"pid":5}'))).on('error', () => undefined);
-  await t.throwsAsync(startJob(near, request('true')), {
-    code: 'protocol-error',
-    message: /STARTED: job is not valid/,
-  });
+  await t.throwsAsync(
+    startJob(() => near, request('true')),
+    {
+      code: 'protocol-error',
+      message: /STARTED: job is not valid/,
+    },
+  );
   await eventually(() => far.destroyed, { what: 'the reset' });
 });
 
@@ -215,7 +226,7 @@ test('R-JOBS-3: jobs are listed with what is known of them', async (t) => {
   const facts = { id, tag: 'näme', argv, user, pid, bytes: 6, keptFrom: 4, timedOut: false };
   t.like(job, { ...facts, endedAt: null, status: null, signal: null });
   t.true(Math.abs(Date.parse(job?.startedAt ?? '') - Date.now()) < 60_000);
-  await stopJob(open(runner), id);
+  await stopJob(() => open(runner), id);
   t.like((await list(runner))[0], { ...facts, status: null, signal: 'SIGTERM' });
   t.regex((await list(runner))[0]?.endedAt ?? '', /Z$/);
 });
@@ -280,7 +291,10 @@ test('R-JOBS-3: a command that does not start costs no ended job its place', asy
   await ended(runner, id);
   await Promise.all(Array.from({ length: 3 }, () => start(runner, 'exec sleep 1000', { keepBytes: MAX_KEEP_BYTES })));
   const job = { argv: ['no-such-command-x'], detach: { keepBytes: MAX_KEEP_BYTES } };
-  await t.throwsAsync(startJob(open(runner), job), { code: 'command-not-found' });
+  await t.throwsAsync(
+    startJob(() => open(runner), job),
+    { code: 'command-not-found' },
+  );
   t.is((await read(runner, id)).output.toString(), 'kept\n');
 });
 
@@ -436,7 +450,7 @@ test('R-JOBS-2: with nothing kept, readers learn only how much there was, and on
   stalled.write(encodeRecord(EXEC_KIND.ATTACH, JSON.stringify({ id })));
   await eventually(async () => ((await list(runner))[0]?.bytes ?? 0) > 1_000_000);
   const reading = read(runner, id);
-  await stopJob(open(runner), id);
+  await stopJob(() => open(runner), id);
   const { gaps, output } = await reading;
   t.true(gaps.length > 0);
   t.is(output.length, 0);
@@ -534,15 +548,15 @@ test('R-JOBS-6: a job is stopped as a group, killed if it ignores that, and the 
   const clock = new ManualClock();
   const runner = new TestRunner(t, { clock });
   const script = 'trap "echo term" TERM; echo ready; while :; do sleep 0.01; done';
-  const { id, pid } = await startJob(open(runner), { ...request(script), killAfterMs: 60_000 });
+  const { id, pid } = await startJob(() => open(runner), { ...request(script), killAfterMs: 60_000 });
   await read(runner, id, { from: 0 }, () => true);
-  const stopping = stopJob(open(runner), id);
+  const stopping = stopJob(() => open(runner), id);
   await eventually(async () => (await list(runner))[0]?.bytes !== 6, { what: 'the signal' });
   clock.advance(4999);
   t.true(isRunning(pid));
   clock.advance(1);
   t.like(await stopping, { status: null, signal: 'SIGKILL', error: null });
-  t.like(await stopJob(open(runner), id), { signal: 'SIGKILL' });
+  t.like(await stopJob(() => open(runner), id), { signal: 'SIGKILL' });
 });
 
 test('R-JOBS-6: the time to KILL is that of STOP, and the earlier of two', async (t) => {
@@ -550,12 +564,12 @@ test('R-JOBS-6: the time to KILL is that of STOP, and the earlier of two', async
   const jobs = new JobTable(clock);
   const runner = new TestRunner(t, { clock, jobs });
   const ignoring = { ...request('trap "" TERM; echo ready; while :; do sleep 0.01; done'), killAfterMs: 2 ** 31 - 1 };
-  const { id, pid } = await startJob(open(runner), ignoring);
+  const { id, pid } = await startJob(() => open(runner), ignoring);
   await read(runner, id, { from: 0 }, () => true);
-  const stops = [stopJob(open(runner), id, 9000), stopJob(open(runner), id, 2000)];
+  const stops = [stopJob(() => open(runner), id, 9000), stopJob(() => open(runner), id, 2000)];
   await eventually(() => jobs.find(id)?.readerCount === 2, { what: 'both' });
   clock.advance(1999);
-  stops.push(stopJob(open(runner), id, 5000));
+  stops.push(stopJob(() => open(runner), id, 5000));
   await eventually(() => jobs.find(id)?.readerCount === 3, { what: 'the third' });
   t.true(isRunning(pid));
   clock.advance(1);
@@ -567,7 +581,10 @@ test('R-JOBS-7: a job of another channel is not found', async (t) => {
   const { id, pid } = await start(runner, 'exec sleep 1000');
   for (const text of [id, '', 'no-id', 'x'.repeat(1000)]) {
     await t.throwsAsync(read(other, text), { code: 'not-found', message: /^no job "/ });
-    await t.throwsAsync(stopJob(open(other), text), { code: 'not-found' });
+    await t.throwsAsync(
+      stopJob(() => open(other), text),
+      { code: 'not-found' },
+    );
   }
   t.true(isRunning(pid));
 });

@@ -3,7 +3,7 @@ import type http from 'node:http';
 import { type ErrorCode, toVproxyError, VproxyError } from '../../errors.js';
 import type { LogLevel } from '../../events.js';
 import { type ExecCall, openError, runCommand } from '../../services/exec/exec-call.js';
-import { type Detachment, EXEC_SERVICE, type ExecResult } from '../../services/exec/exec-messages.js';
+import { type Detachment, EXEC_SERVICE, type ExecResult, encodeStart } from '../../services/exec/exec-messages.js';
 import type { JobPiece } from '../../services/exec/jobs/job-calls.js';
 import type { StartedJob } from '../../services/exec/jobs/job-messages.js';
 import type {
@@ -280,13 +280,15 @@ export class ControlClient {
   /**
    * Runs a command on the peer: `argv[0]` is a path or is looked up in `PATH` there; an empty `argv` runs the login shell.
    * Resolves when the peer has accepted the call. Rejects with `command-denied` if the peer does not allow commands, and
-   * with `exec-unavailable` if the service cannot be reached.
+   * with `exec-unavailable` if the service cannot be reached. An invalid request rejects with `bad-argument`, and sends nothing.
    *
    *     const call = await connectControl(path).exec(['uname', '-r'], { hasInput: false });
    *     const { status, stdout } = await collectOutput(call);
    */
   async exec(argv: readonly string[], { channel, ...request }: CommandRequest = {}): Promise<ExecCall> {
-    return runCommand(await this.#openExec(channel), { argv, ...request });
+    const start = { argv, ...request };
+    encodeStart(start); // throws before a stream is opened
+    return runCommand(await this.#openExec(channel), start);
   }
 
   /**
@@ -298,7 +300,7 @@ export class ControlClient {
     { channel, tag, keepBytes, ...request }: CommandRequest & Detachment = {},
   ): Promise<StartedJob> {
     const { startJob } = await jobCalls();
-    return startJob(await this.#openExec(channel), { argv, ...request, detach: { tag, keepBytes } });
+    return startJob(() => this.#openExec(channel), { argv, ...request, detach: { tag, keepBytes } });
   }
 
   /**
@@ -341,7 +343,7 @@ export class ControlClient {
   /** Ends a job with `SIGTERM`, then `SIGKILL`; resolves when it has ended. Rejects with `not-found`. */
   async stopJob(id: string, { channel, killAfterMs }: StopRequest = {}): Promise<ExecResult> {
     const { stopJob } = await jobCalls();
-    return stopJob(await this.#openExec(channel), id, killAfterMs);
+    return stopJob(() => this.#openExec(channel), id, killAfterMs);
   }
 
   async #openExec(channel: string | undefined): Promise<ServiceStream> {

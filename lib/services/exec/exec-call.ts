@@ -265,10 +265,10 @@ const NOT_ALLOWED = 'the peer does not allow commands; start vproxy there with -
 
 /**
  * The error for a stream to `exec` that could not be opened: `command-denied` if the peer does not offer or denies it,
- * `too-many-streams` if there are too many, otherwise `exec-unavailable` with the message of `error`.
+ * `too-many-streams` if there are too many, `not-found` if the channel does not exist, otherwise `exec-unavailable` with the message of `error`.
  */
 export function openError(error: unknown): VproxyError {
-  if (isFull(error)) return error;
+  if (isFull(error) || (error instanceof VproxyError && error.code === 'not-found')) return error;
   return isRefusal(error) ? denied(error) : unavailable(toVproxyError(error).message, error);
 }
 

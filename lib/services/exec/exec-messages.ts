@@ -179,6 +179,8 @@ export function encodeStart(request: ExecRequest): Buffer {
   const delays: readonly unknown[] = [request.timeoutMs ?? 0, request.killAfterMs ?? 0];
   if (!delays.every(isDelay)) throw badArgument(`timeout out of range (0 to ${MAX_TIMER_MS} ms)`);
   requestOf(request as unknown as Record<string, unknown>);
+  if (request.detach !== undefined && request.argv.length === 0)
+    throw badArgument('argv: empty; a job needs a command');
   const count = request.argv.length + Object.keys(request.env ?? {}).length;
   if (count > MAX_ARGUMENTS_AND_VARIABLES) {
     throw badArgument(`too many arguments and variables: ${count} (max ${MAX_ARGUMENTS_AND_VARIABLES})`);
@@ -336,7 +338,8 @@ export const requireWhole =
   };
 
 const requireObject: Require<Record<string, unknown>> = (field, value) => {
-  if (!isObject(value)) throw fault(field, 'object');
+  // A Map would be sent as an empty object.
+  if (!isObject(value) || Symbol.iterator in value) throw fault(field, 'object');
   return value;
 };
 

@@ -10,7 +10,7 @@ import {
   decodeFrom,
   decodeJobs,
   decodeStartedJob,
-  encodeJson,
+  encodeJobRequest,
   type JobPlace,
   type JobStatus,
   type StartedJob,
@@ -47,11 +47,16 @@ export interface JobEnd {
 /** A piece of what a reader of a job gets; the end is the last one. */
 export type JobPiece = JobOutput | JobGap | JobEnd;
 
+type Open = () => Duplex | Promise<Duplex>;
+
 /** Starts a job; resolves when it runs. Rejects with the reason why it does not, and `exec-unavailable` if that is not known. */
-export const startJob = (stream: Duplex, request: ExecRequest): Promise<StartedJob> =>
-  ask(stream, encodeStart(request), EXEC_KIND.STARTED, decodeStartedJob).catch(
+export async function startJob(open: Open, request: ExecRequest): Promise<StartedJob> {
+  const start = encodeStart(request);
+  const stream = await open();
+  return ask(stream, start, EXEC_KIND.STARTED, decodeStartedJob).catch(
     sayUnknown(stream, 'it is unknown whether the job was started'),
   );
+}
 
 /** How long a runner may take to list its jobs. */
 const LIST_MS = 10_000;
@@ -67,10 +72,13 @@ export async function listJobs(stream: Duplex, clock: Clock = systemClock): Prom
  * Ends a job with TERM, then KILL after this time, by default 5 s; resolves when it has ended. Rejects with `not-found`, and
  * `exec-unavailable` if that is not known.
  */
-export const stopJob = (stream: Duplex, id: string, killAfterMs?: number): Promise<ExecResult> =>
-  ask(stream, encodeJson(EXEC_KIND.STOP, { id, killAfterMs }), EXEC_KIND.EXIT, decodeEnd).catch(
+export async function stopJob(open: Open, id: string, killAfterMs?: number): Promise<ExecResult> {
+  const stop = encodeJobRequest(EXEC_KIND.STOP, { id, killAfterMs });
+  const stream = await open();
+  return ask(stream, stop, EXEC_KIND.EXIT, decodeEnd).catch(
     sayUnknown(stream, 'it is unknown whether the job has ended'),
   );
+}
 
 /** Adds what is unknown if the stream was lost; the runner's own error says everything. */
 const sayUnknown =
@@ -85,17 +93,18 @@ const sayUnknown =
  * before the next attempt, which continues at the next byte, or rejects with the reason to give up. Rejects with `not-found`.
  */
 export async function* readJob(
-  open: () => Duplex | Promise<Duplex>,
+  open: Open,
   id: string,
-  { from = 0, tail }: JobPlace,
+  { from, tail }: JobPlace,
   retry: (error: VproxyError) => Promise<void> = (error) => Promise.reject(error),
 ): AsyncGenerator<JobPiece, void> {
   /** The number of the next byte; null if only the runner knows it. */
-  let at = tail === undefined ? from : null;
+  let at = tail === undefined ? (from ?? 0) : null;
+  let request = encodeJobRequest(EXEC_KIND.ATTACH, { id, from, tail });
   for (;;) {
     try {
       let result: ExecResult | null = null;
-      const request = encodeJson(EXEC_KIND.ATTACH, { id, ...(at === null ? { tail } : { from: at }) });
+      if (at !== null) request = encodeJobRequest(EXEC_KIND.ATTACH, { id, from: at });
       for await (const { kind, payload } of converse(await open(), request)) {
         if (kind === EXEC_KIND.FROM) {
           const next = decodeFrom(payload);

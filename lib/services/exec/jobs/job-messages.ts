@@ -51,7 +51,7 @@ export interface JobPlace {
   readonly tail?: number | undefined;
 }
 
-/** Encodes a LIST, ATTACH or STOP, or an answer. */
+/** Encodes a record whose payload is JSON. */
 export const encodeJson = (kind: number, value: object): Buffer => encodeRecord(kind, JSON.stringify(value));
 
 /** An ATTACH or a STOP. */
@@ -61,17 +61,23 @@ interface JobRequest extends JobPlace {
   readonly killAfterMs?: number | undefined;
 }
 
+/** Encodes an ATTACH or a STOP. Throws `bad-argument` if the runner would refuse it. */
+export const encodeJobRequest = (kind: number, request: JobRequest): Buffer =>
+  encodeJson(kind, requestOf({ ...request }));
+
 /** Decodes an ATTACH or a STOP, as `what`. Throws `bad-argument`. */
 export function decodeJobRequest(payload: Buffer, what: string): JobRequest {
   const object = decodeRequest(payload, what);
-  return naming(what, () => {
-    const id = requireText('id', object['id']);
-    const from = optional(object, 'from', requirePosition);
-    const tail = optional(object, 'tail', requirePosition);
-    const killAfterMs = optional(object, 'killAfterMs', requireDelay);
-    if (from !== undefined && tail !== undefined) throw fault('tail', 'place');
-    return { id, from, tail, killAfterMs };
-  });
+  return naming(what, () => requestOf(object));
+}
+
+function requestOf(object: Record<string, unknown>): JobRequest {
+  const id = requireText('id', object['id']);
+  const from = optional(object, 'from', requirePosition);
+  const tail = optional(object, 'tail', requirePosition);
+  const killAfterMs = optional(object, 'killAfterMs', requireDelay);
+  if (from !== undefined && tail !== undefined) throw fault('tail', 'place');
+  return { id, from, tail, killAfterMs };
 }
 
 const requirePosition = requireWhole(Number.MAX_SAFE_INTEGER);
