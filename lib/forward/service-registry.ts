@@ -218,7 +218,7 @@ export class ServiceGate {
     if (streams !== undefined && this.#countOthers(stream, session) >= streams)
       return new VproxyError('too-many-streams', `too many streams (max ${streams}, closing ones included)`);
     if (this.#opens?.take(this.#clock.now()) === false)
-      return new VproxyError('denied', `more than ${opensPerSecond} streams a second`);
+      return new VproxyError('too-many-streams', `more than ${opensPerSecond} streams a second`);
     this.readmit(stream);
     return null;
   }

@@ -212,12 +212,6 @@ for (const code of ['unknown-service', 'denied']) {
   });
 }
 
-test('a peer that denies a stream because there are too many allows commands', async (t) => {
-  const { call: command, peer } = call();
-  peer.stream.destroy(new VproxyError('denied', 'too many streams'));
-  await t.throwsAsync(command.result, { code: 'exec-unavailable', message: /: too many streams$/ });
-});
-
 test('a peer that violates the protocol has its stream reset', async (t) => {
   for (const say of [
     (peer: ExecPeer) => peer.say('EXIT', '{}'),

@@ -171,11 +171,11 @@ test('a rule counts processes until they have exited: with opens and resets in a
   };
   const first = await connect();
   t.is(await attempt(first), 'ACCEPT 1');
-  for (let turn = 0; turn < 10; turn += 1) t.regex(await attempt(first), /^REFUSE \d+ denied$/);
+  for (let turn = 0; turn < 10; turn += 1) t.regex(await attempt(first), /^REFUSE \d+ too-many-streams$/);
   first.close();
   await host.event('session-ended');
   const second = await connect();
-  for (let turn = 0; turn < 10; turn += 1) t.regex(await attempt(second), /^REFUSE \d+ denied$/);
+  for (let turn = 0; turn < 10; turn += 1) t.regex(await attempt(second), /^REFUSE \d+ too-many-streams$/);
   t.is(pids().length, 1);
   t.true(pids().every(isRunning));
 

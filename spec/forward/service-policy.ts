@@ -138,7 +138,7 @@ test('the rule limits streams opened per second', async (t) => {
   const { pair, denied } = setUp({ opensPerSecond: 3 });
   const codes: (string | null)[] = [];
   for (let opened = 0; opened < 5; opened += 1) codes.push((await open(pair)).failure.code);
-  t.deepEqual(codes, [null, null, null, 'denied', 'denied']);
+  t.deepEqual(codes, [null, null, null, 'too-many-streams', 'too-many-streams']);
   t.deepEqual(denied, ['more than 3 streams a second', 'more than 3 streams a second']);
   pair.clock.advance(1000);
   t.is((await open(pair)).failure.code, null);

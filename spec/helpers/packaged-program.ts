@@ -28,7 +28,7 @@ const REPLIES = join(PROJECT_ROOT, 'spec/fixtures/storage-replies.json');
 function readmeCommands(): { guest: string[]; host: string[] } {
   const readme = projectText('README.md');
   const find = (channel: string): string[] => {
-    const line = new RegExp(`^vproxy (-c ${channel}:.*)$`, 'm').exec(readme)?.[1];
+    const line = new RegExp(`^vproxy (-c (?:vm1=)?${channel}:[^\\\\\n]*)$`, 'm').exec(readme)?.[1];
     if (line === undefined) throw new Error(`the README has no command with a channel ${channel}`);
     return line.split(' ');
   };
@@ -46,7 +46,7 @@ export async function checkEverydayUse(t: ExecutionContext, program: PackagedPro
     word.replace(/^virtserial-open:.*$/, `unix-connect:${at('channel')}`).replace('127.0.0.1:22', `127.0.0.1:${port}`),
   );
   const hostWords = commands.host.map((word) =>
-    word.replace(/^unix-connect:.*$/, `unix-listen:${at('channel')}`).replace(/:(?:9500|9022)$/, ':0'),
+    word.replace(/^vm1=unix-connect:.*$/, `vm1=unix-listen:${at('channel')}`).replace(/:(?:9500|9022)$/, ':0'),
   );
   const controls = { host: at('host.sock'), guest: at('guest.sock') };
   // A channel that is not a device does not imply that it leads to a host.
@@ -83,11 +83,11 @@ export async function checkEverydayUse(t: ExecutionContext, program: PackagedPro
   });
   t.is(answer.code, 0);
   t.regex(answer.stdout, /Product Name = AVAGO MegaRAID/);
-  await emulator.waitForLine(new RegExp(`storage call: ${link} /c0 show`));
+  await emulator.waitForLine(new RegExp(`storage call of vm1: ${link} /c0 show`));
 
   // The program itself may be the only one that is installed.
   t.regex(await steer(controls.host, 'exec', '--', ...program.vproxy, '--version'), /^vproxy \d/);
-  await steer(controls.host, 'copy', at('replies.json'), `default:${at('copied.json')}`);
+  await steer(controls.host, 'copy', at('replies.json'), `vm1:${at('copied.json')}`);
   t.is(readFileSync(at('copied.json'), 'utf8'), readFileSync(REPLIES, 'utf8'));
 
   await steer(controls.guest, 'stop');
