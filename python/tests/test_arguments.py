@@ -45,7 +45,6 @@ BAD_COMMANDS = [
     ({"user": "a\0"}, ValueError),
     ({"timeout": "1"}, TypeError),
     ({"timeout": math.nan}, ValueError),
-    ({"timeout": 1e9}, ValueError),
     ({"kill_after": -1}, ValueError),
     ({"kill_after": math.nan}, ValueError),
 ]
@@ -69,10 +68,12 @@ BAD_TERMINALS = [
     ({"tty": (80.5, 24)}, TypeError),
     ({"tty": (80,)}, ValueError),
     ({"timeout": -1}, ValueError),
+    ({"timeout": 1e9}, ValueError),
 ]
 
 BAD_JOBS = [
     ({"argv": []}, ValueError),
+    ({"timeout": 1e9}, ValueError),
     ({"keep": -1}, ValueError),
     ({"keep": (16 << 20) + 1}, ValueError),
     ({"keep": 1.5}, TypeError),

@@ -45,8 +45,8 @@ GRACE_S = 10.0
 #: How long a request for the reason of an end may take, in seconds.
 REASON_S = 2.0
 
-#: A longer timeout is none: clocks of the system cannot count it.
-FOREVER_S = 1e9
+#: A longer timeout is none: poll(2) counts its milliseconds in 31 bits.
+FOREVER_S = 2_147_483
 
 # Arguments: what is wrong with them is said before anything is sent.
 
