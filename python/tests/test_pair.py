@@ -232,6 +232,10 @@ class Commands(unittest.TestCase):
             pass
         self.assertEqual((process.communicate(b"line\n"), process.returncode), ((b"line\n", b""), 7))
 
+    def test_a_forked_process_keeps_no_output_open(self):
+        with self.vm.popen(["sh", "-c", "read line; echo out"]) as process, forked():
+            self.assertEqual(process.communicate(b"\n", timeout=30), (b"out\n", b""))
+
     def test_a_forked_process_keeps_no_command(self):
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
             os.mkfifo(f"{folder}/go")

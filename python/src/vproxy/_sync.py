@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 import warnings
+import weakref
 from contextlib import asynccontextmanager, suppress
 from functools import wraps
 from typing import IO, TYPE_CHECKING, Any, AsyncIterator, Awaitable, Callable, Iterator, Optional, Sequence, TypeVar
@@ -276,6 +277,7 @@ class _Work:
         self.ended = Latch()
         # Guards what is sent.
         self._lock = threading.Lock()
+        _works.add(self)
 
     def begin(self) -> None:
         # threading.Thread.start, if a signal handler raises an exception in it, can leave the thread waiting for ever.
@@ -297,8 +299,7 @@ class _Work:
             _done(self._call.finish())
         except BaseException as error:  # raised by wait
             self.error = error
-        for file in self._sinks.values():
-            file.close()
+        self.close_outputs()
         with self._lock:
             self.ended.set()
             self._call.connection.close()
@@ -354,6 +355,22 @@ class _Work:
             while self._far.recv(_READ_BYTES):
                 pass
         self._far.close()
+
+    def close_outputs(self) -> None:
+        for file in self._sinks.values():
+            file.close()
+
+
+_works: weakref.WeakSet[_Work] = weakref.WeakSet()
+
+
+def _leave() -> None:
+    """Closes the copies of a forked process: readers of its parent would wait for its end, too."""
+    for work in _works:
+        work.close_outputs()
+
+
+os.register_at_fork(after_in_child=_leave)
 
 
 class JobOutput(_calls.JobOutput):
