@@ -217,6 +217,21 @@ class Commands(unittest.TestCase):
             self.assertEqual(process.communicate("in", timeout=math.inf), ("in", ""))
             self.assertEqual(process.wait(math.inf), 0)
 
+    def test_communicate_returns_the_lines_that_were_not_read(self):
+        with self.vm.popen(["sh", "-c", "printf 'ü\\nö\\na'; sleep 0.1; read line; printf b"], text=True) as process:
+            self.assertEqual((process.stdout.readline(), process.communicate("\n")), ("ü\n", ("ö\nab", "")))
+
+    def test_threads_that_communicate_at_once_end(self):
+        with self.vm.popen(["sh", "-c", "sleep 0.3; echo out"]) as process:
+            def work():
+                with contextlib.suppress(OSError, ValueError):
+                    process.communicate()
+
+            threads = [threading.Thread(target=work, daemon=True) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            self.assertTrue(eventually(lambda: not any(thread.is_alive() for thread in threads)))
+
     def test_a_forked_process_ends_no_command(self):
         process = self.vm.popen(["sh", "-c", "read line; echo $line; exit 7"])
 

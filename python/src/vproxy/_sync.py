@@ -205,7 +205,7 @@ class Popen(_calls.Running):
             with suppress(OSError, ValueError):
                 self.stdin.flush()
             self._kept = {file: bytearray(_buffered(file)) for file in (self.stdout, self.stderr) if file is not None}
-        with selectors.DefaultSelector() as selector:
+        with selectors.PollSelector() as selector:  # another thread may close a file meanwhile, which epoll does not tell
             for file in (self.stdin, *self._kept):
                 if not file.closed:
                     selector.register(file, selectors.EVENT_WRITE if file is self.stdin else selectors.EVENT_READ)
@@ -234,7 +234,7 @@ class Popen(_calls.Running):
     @staticmethod
     def _collect(file: IO[Any], kept: bytearray) -> bool:
         """Reads some of an output; returns whether there may be more."""
-        piece = _bytes_of(file).read1(_READ_BYTES)
+        piece = io.BufferedReader.read1(_bytes_of(file), _READ_BYTES)
         kept += piece
         return len(piece) > 0
 
@@ -478,7 +478,16 @@ def _open(descriptor: int, mode: str, form: core.Text) -> IO[Any]:
     """Input is sent when it is written, as text with each line."""
     if form.encoding is None:
         return os.fdopen(descriptor, mode + "b", 0 if mode == "w" else -1)
-    return os.fdopen(descriptor, mode, 1 if mode == "w" else -1, form.encoding, form.errors)
+    if mode == "w":
+        return os.fdopen(descriptor, mode, 1, form.encoding, form.errors)
+    return io.TextIOWrapper(_Lines(io.FileIO(descriptor)), form.encoding, form.errors)
+
+
+class _Lines(io.BufferedReader):
+    """Who reads text by lines reads no others ahead, which ``communicate`` could not return."""
+
+    def read1(self, size: int = -1, /) -> bytes:
+        return super().read1(self.peek().find(b"\n") + 1 or size)
 
 
 def _bytes_of(file: Any) -> io.BufferedReader:
@@ -492,6 +501,6 @@ def _buffered(file: IO[Any]) -> bytes:
         return b""
     os.set_blocking(file.fileno(), False)
     try:
-        return _bytes_of(file).read1(len(_bytes_of(file).peek()))
+        return io.BufferedReader.read1(_bytes_of(file), len(_bytes_of(file).peek()))
     finally:
         os.set_blocking(file.fileno(), True)
