@@ -7,6 +7,7 @@ import {
   lstatSync,
   mkdirSync,
   readdirSync,
+  readlinkSync,
   realpathSync,
   renameSync,
   symlinkSync,
@@ -159,6 +160,20 @@ test('whatever is empty, not a file, or beyond the bounds is not reported of a p
   const { told, left } = await tellPart(full, 3);
   t.is(told.length, 3);
   t.is(told.join(), left.map((name) => `app/${name}`).join());
+});
+
+test('a part that cannot be made private is named, and not kept open', async (t) => {
+  const stage = `/proc/${process.pid}/task`;
+  const message = `${stage}.done: operation not permitted (EPERM)`;
+  await t.throwsAsync(tellPart(stage, 1), { code: 'copy-failed', message });
+  const paths = readdirSync('/proc/self/fd').map((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return 'closed';
+    }
+  });
+  t.false(paths.includes(stage));
 });
 
 test.serial('nested folders of a part are never all open at once', async (t) => {

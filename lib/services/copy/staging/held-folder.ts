@@ -4,6 +4,7 @@ import { basename, dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { systemCode, VproxyError } from '../../../errors.js';
 import { openOrdinary } from '../../../system/descriptors.js';
+import { showPath } from '../tar/names.js';
 
 /** Linux's `O_PATH`, which Node does not define: needs no permission for the entry itself, and opens links, too. */
 export const O_PATH = 0o10_000_000;
@@ -33,7 +34,7 @@ export class HeldFolder {
     const folder = await HeldFolder.open(path);
     try {
       if (await folder.#isAt(path.replace(/^\/+/, '/'))) return folder;
-      throw new VproxyError('copy-failed', 'a folder of its path was replaced during the copy');
+      throw new VproxyError('copy-failed', `${showPath(path)}: a folder of the path was replaced during the copy`);
     } catch (error) {
       await folder.close();
       throw error;
@@ -49,12 +50,15 @@ export class HeldFolder {
       if (systemCode(error) === 'ENOENT' || systemCode(error) === 'ENOTDIR') return null;
       throw error;
     }
-    if (isOwn(await folder.stats())) {
+    let isPrivate = false;
+    try {
+      if (!isOwn(await folder.stats())) return null;
       await chmod(folder.path, 0o700);
+      isPrivate = true;
       return folder;
+    } finally {
+      if (!isPrivate) await folder.close();
     }
-    await folder.close();
-    return null;
   }
 
   /** A path to the folder; a final `/.` would need permission to look something up in it. */

@@ -75,16 +75,17 @@ interface Found {
 }
 
 /** Calls `use` with a path to a part. False if it should be a folder, and is not one of this user. */
-async function inPart({ root, stage }: CopyTarget, use: (path: string) => Promise<void>): Promise<boolean> {
-  const folder = root.kind === 'folder' ? await HeldFolder.openOwn(stage) : null;
-  if (root.kind === 'folder' && folder === null) return false;
-  try {
-    await use(folder?.path ?? stage);
-    return true;
-  } finally {
-    await folder?.close();
-  }
-}
+const inPart = ({ root, stage, path }: CopyTarget, use: (path: string) => Promise<void>): Promise<boolean> =>
+  withPath(path, async () => {
+    const folder = root.kind === 'folder' ? await HeldFolder.openOwn(stage) : null;
+    if (root.kind === 'folder' && folder === null) return false;
+    try {
+      await use(folder?.path ?? stage);
+      return true;
+    } finally {
+      await folder?.close();
+    }
+  });
 
 /** The SHA-256 of the first bytes of a file; null if somebody has replaced it. */
 async function hashFile(path: string, bytes: number, comparing: ComparisonCount): Promise<Buffer | null> {
