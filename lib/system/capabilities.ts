@@ -30,6 +30,9 @@ export async function keepCapabilities(): Promise<boolean> {
   return !hasAny();
 }
 
+/** Whether there are such capabilities: what runs with them must not be what a command of this user has put there. */
+export const withholdsCapabilities = (): boolean => calls !== null;
+
 /** Sets the inheritable set of the main thread, which starts all processes; ambient capabilities outside it are dropped. */
 function give(isGiven: boolean): void {
   if (calls === null) return;

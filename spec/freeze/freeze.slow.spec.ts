@@ -1,7 +1,16 @@
 /** `vproxy freeze` and `vproxy thaw`, with both programs in the guest, on ext4 on loop devices. */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { AS_GUEST, buildGuest } from '../guest-program/build.js';
@@ -9,7 +18,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { ProcessPair, processPair } from '../helpers/process-pair.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
-import { upgrade } from '../helpers/upgrades.js';
+import { runUpgrade, upgrade } from '../helpers/upgrades.js';
 import { ESTABLISHED, runVproxy } from '../helpers/vproxy-process.js';
 
 buildGuest();
@@ -46,6 +55,8 @@ const threadsOf = (pid: number): string[] =>
   readdirSync(`/proc/${pid}/task`).map(
     (id) => /\) (\S)/.exec(readFileSync(`/proc/${pid}/task/${id}/stat`, 'utf8'))?.[1] ?? '',
   );
+
+const NOBODY = 65_534;
 
 /** Signals all processes that freeze this; it may be thawed by then. */
 const pkill = (signal: string, place: string) =>
@@ -176,6 +187,12 @@ for (const [name, guestOptions] of [
     const files = ['hook', ...(name === 'vproxy' ? ['channel', 'getent'] : [])];
     for (const file of files) told.push(readFileSync(join(reports, file), 'utf8'));
     if (name === 'vproxy') {
+      // A program that a command of its user can have made would run with them.
+      const program = join(temporaryFolder(t), 'program');
+      writeFileSync(program, '#!/bin/sh\n', { mode: 0o755 });
+      for (const path of [dirname(program), program]) chownSync(path, NOBODY, NOBODY);
+      const refused = await runUpgrade(join(folder, 'guest.sock'), ['--program', program]);
+      t.deepEqual([refused.code, /belongs to another user/.test(refused.stderr)], [1, true], refused.stderr);
       // A successor has the same ones, and keeps them as well.
       await upgrade(t, join(folder, 'guest.sock'));
       const again = await call(pair, 'freeze', outer, '--', 'true');
@@ -184,7 +201,7 @@ for (const [name, guestOptions] of [
     }
     for (const text of told) t.deepEqual(text.match(/^Cap(?:Inh|Prm|Eff|Amb):\s*0+\s*$/gm)?.length, 4, text);
     t.deepEqual(
-      pair.guest.lines.filter((line) => /warn|error/.test(line)),
+      pair.guest.lines.filter((line) => /warn|error(?!: not upgraded)/.test(line)),
       [],
     );
   });
