@@ -50,6 +50,8 @@ try {
     output: blob,
     disableExperimentalSEAWarning: true,
     assets: { 'koffi.node': koffi },
+    // Until vproxy handles the signal, Node would open a debugger.
+    execArgv: ['--disable-sigusr1'],
     // The code cache is specific to the machine that compiles it.
     useCodeCache: !isForeign,
   };

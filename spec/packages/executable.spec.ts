@@ -121,6 +121,17 @@ test('called by the name of a utility in the search path, it is the wrapper; vpr
   t.is(status, 125);
 });
 
+test('no signal opens a debugger, not even before it runs', (t) => {
+  const script = join(temporaryFolder(t), 'signal.cjs');
+  writeFileSync(
+    script,
+    'process.kill(process.pid, "SIGUSR1"); for (const start = Date.now(); Date.now() < start + 300; );',
+  );
+  const env = { NODE_OPTIONS: `--require ${script}` };
+  const { status, stderr } = spawnSync(EXECUTABLE, ['--version'], { env, encoding: 'utf8' });
+  t.deepEqual([status, stderr], [0, '']);
+});
+
 test('no warnings of Node appear on stderr', (t) => {
   const { stdout, stderr } = spawnSync(EXECUTABLE, ['--version'], { env: {}, encoding: 'utf8' });
   t.is(stderr, '');
