@@ -126,7 +126,10 @@ test('the units use existing commands, options and exit statuses', (t) => {
   }
 });
 
-/** A unit of a guest whose program refuses `--bad`, with status 64, and fails with 69 at `--taken`; each start is one of the service, and its restarts. */
+/**
+ * A unit of a guest whose program refuses `--bad`, with status 64, fails with 69 at `--taken`, and with 65 while FILE of `--need
+ * FILE` is missing; each start is one of the service, and its restarts.
+ */
 function guestService(t: ExecutionContext, unit: string) {
   const folder = temporaryFolder(t);
   chmodSync(folder, 0o755);
@@ -135,7 +138,9 @@ function guestService(t: ExecutionContext, unit: string) {
   const [, umask = ''] = /^UMask=(\d+)$/m.exec(unit) ?? [];
   const isRoot = process.geteuid?.() === 0;
   const told = 'echo "$VPROXY_OPTIONS_REFUSED" >&2';
-  const text = `#!/bin/sh\ncase "$*" in *--bad*) exit 64 ;; *--taken*) exit 69 ;; esac\nprintf "[%s]" "$@"\n${told}\n`;
+  const refuse = 'case "$*" in *--bad*) exit 64 ;; *--taken*) exit 69 ;; esac';
+  const need = 'for word; do [ "$before" != --need ] || [ -e "$word" ] || exit 65; before=$word; done';
+  const text = `#!/bin/sh\nbefore=\n${refuse}\n${need}\nprintf "[%s]" "$@"\n${told}\n[ "$(umask)" = ${umask} ]\n`;
   writeFileSync(program, text, { mode: 0o755 });
   for (const name of ['systemctl', 'systemd-notify'])
     writeFileSync(join(folder, name), `#!/bin/sh\necho ${name} "$*" >> ${folder}/told\n`, { mode: 0o755 });
@@ -156,26 +161,32 @@ function guestService(t: ExecutionContext, unit: string) {
     const script = [`umask ${umask}; exec "$@"`, 'sh', join(FOLDER, 'guest-options'), ...words];
     return spawnSync('sh', ['-c', ...script], { encoding: 'utf8', env: all, ...user });
   };
+  /** A start that fails, with its status; a service manager that does not wait for it to become ready calls `ready` in vain. */
+  const fail = (status: number, options: readonly string[], env: Readonly<Record<string, string>> = {}) => {
+    if (unit.includes('Type=exec')) t.is(run('ExecStartPost', options, env, 'ready').status, 0);
+    t.is(run('ExecStopPost', options, { ...env, EXIT_STATUS: String(status) }).status, 0);
+  };
   /** Starts until it runs; returns the options that are in effect, and what the log says. */
   const start = (...options: string[]): [effective: string, log: string] => startIn({}, ...options);
   const startIn = (env: Readonly<Record<string, string>>, ...options: string[]): [effective: string, log: string] => {
     let log = '';
-    for (let attempt = 0; attempt < 4; attempt += 1) {
+    for (let attempt = 0; attempt < 40; attempt += 1) {
+      t.is(run('ExecStartPre', options, env).status, 0);
       const { status, stdout, stderr } = run('ExecStart', options, env);
       log += stderr;
       if (status === 0) {
-        t.is(run('ExecStartPost', options, env).status, 0);
+        t.is(run('ExecStartPost', options, { MAINPID: String(process.pid), ...env }).status, 0);
         return [
           stdout.replace(/^\[-c\]\[virtserial-open:[^\]]*\]\[--name\]\[%H\](?:\[--control\]\[[^\]]*\])?/, ''),
           log,
         ];
       }
-      t.true(status === 64 || status === 69);
-      t.is(run('ExecStopPost', options, { ...env, EXIT_STATUS: String(status) }).status, 0);
+      t.true([64, 65, 69].includes(status ?? 0));
+      fail(status ?? 0, options, env);
     }
     return ['it never runs', log];
   };
-  return { start, startIn, run, state, lastTold };
+  return { start, startIn, run, fail, folder, state, lastTold };
 }
 
 for (const path of ['packaging/systemd/vproxy-guest@.service', 'guest/packaging/vproxy-port@.service']) {
@@ -218,10 +229,59 @@ for (const path of ['packaging/systemd/vproxy-guest@.service', 'guest/packaging/
     // These worked, and may again.
     for (const status of ['69', '69', 'KILL']) run('ExecStopPost', ['-i', 'y:1'], { EXIT_STATUS: status });
     t.deepEqual(start('-i', 'y:1'), ['[-i][y:1]', '\n']);
+    // Ends that say nothing about the options.
+    for (const status of ['1', '127', '143', '203', 'TERM', 'ABRT']) {
+      run('ExecStartPre', ['-i', 'z:1']);
+      run('ExecStopPost', ['-i', 'z:1'], { EXIT_STATUS: status });
+    }
+    t.deepEqual(start('-i', 'z:1'), ['[-i][z:1]', '\n']);
+    // It ended without having become ready, or never did.
+    for (const [SERVICE_RESULT, EXIT_STATUS] of [
+      ['protocol', '0'],
+      ['timeout', 'TERM'],
+    ] as const) {
+      run('ExecStartPre', ['--version']);
+      run('ExecStopPost', ['--version'], { SERVICE_RESULT, EXIT_STATUS });
+      t.is(start('--version')[0], '[-i][z:1]');
+    }
+  });
+
+  test(`${path}: options that worked are tried again while a file of theirs is missing, and then none`, (t) => {
+    const { start, run, fail, folder } = guestService(t, projectText(path));
+    const file = join(folder, 'key');
+    const options = ['--need', file];
+    const words = `[--need][${file}]`;
+    const failOnce = (status: number) => {
+      run('ExecStartPre', options);
+      fail(status, options);
+    };
+    // None failed as well: that was not for the options.
+    failOnce(65);
+    failOnce(69);
+    writeFileSync(file, '');
+    t.deepEqual(start(...options), [words, '\n']);
+    rmSync(file);
+    for (let attempt = 0; attempt < 5; attempt += 1) failOnce(65);
+    writeFileSync(file, '');
+    t.deepEqual(start(...options), [words, '\n']);
+    rmSync(file);
+    t.is(start(...options)[0], '');
+  });
+
+  test(`${path}: options that are corrected between two starts are tried`, (t) => {
+    const { start, run, fail } = guestService(t, projectText(path));
+    start('-i', 'x:1');
+    run('ExecStartPre', ['--bad']);
+    fail(64, ['--bad']);
+    t.deepEqual(start('-i', 'y:1'), ['[-i][y:1]', '\n']);
+    // Edited while a start fails, which is not theirs.
+    run('ExecStartPre', ['--bad']);
+    fail(64, ['-i', 'z:1']);
+    t.deepEqual(start('-i', 'z:1'), ['[-i][z:1]', '\n']);
   });
 
   test(`${path}: a disk that is full or read-only does not shut the door either`, (t) => {
-    const { start, startIn, state } = guestService(t, projectText(path));
+    const { start, startIn, folder, state } = guestService(t, projectText(path));
     // Nobody makes a folder there.
     const readOnly = { VPROXY_STATE: '/proc/vproxy' };
     t.deepEqual(startIn(readOnly, '-i', 'x:1'), ['[-i][x:1]', '\n']);
@@ -231,6 +291,10 @@ for (const path of ['packaging/systemd/vproxy-guest@.service', 'guest/packaging/
     symlinkSync('/dev/full', join(state, `${options}.new`));
     t.is(start('-i', 'y:1')[0], '[-i][y:1]');
     t.is(start('--bad')[0], '[-i][x:1]');
+    const ready = join(folder, 'run', options.replace('.options', '.ready'));
+    rmSync(ready);
+    mkdirSync(ready);
+    t.is(start('-i', 'x:1')[0], '[-i][x:1]');
     // A file of words cannot have it.
     rmSync(join(state, `${options}.new`));
     t.is(start('-i', 'y:\n1')[0], '[-i][y:\n1]');
@@ -253,6 +317,8 @@ for (const path of ['packaging/systemd/vproxy-guest@.service', 'guest/packaging/
     t.true(text.indexOf('/guest-options check') < text.indexOf('/guest-options reload'));
     start('-i', 'x:1');
     t.is(reload('-i', 'x:1', '--bad'), 64);
+    // No word of an option that lacks its value is taken from the check.
+    t.is(reload('--need'), 'systemctl --no-block restart %n');
     t.is(reload('-i', 'y:1'), 'systemctl --no-block restart %n');
     // What is in effect are others, though these once worked.
     start('--bad');
