@@ -54,7 +54,8 @@ export function readSecretFile(path: string, maxBytes = 4096): string {
   const bad = (why: string, cause?: unknown) => new VproxyError('bad-file', `${escapeText(path)}: ${why}`, { cause });
   let fd: number;
   try {
-    fd = openSync(path, 'r');
+    // Without waiting for the writer of a FIFO.
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     throw bad(describeError(error), error);
   }

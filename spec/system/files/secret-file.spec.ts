@@ -1,4 +1,5 @@
 /** Which secret files are accepted. */
+import { execFileSync } from 'node:child_process';
 import { chmodSync, chownSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -45,6 +46,10 @@ test('anything but a file is not read, and no error contains a secret', (t) => {
   const folder = join(temporaryFolder(t), 'folder');
   mkdirSync(folder, { mode: 0o700 });
   t.throws(() => readSecretFile(folder), { code: 'bad-file', message: `${folder}: not a regular file` });
+  const fifo = `${folder}/fifo`;
+  execFileSync('mkfifo', ['-m', '600', fifo]);
+  // Nobody writes to it.
+  t.throws(() => readSecretFile(fifo), { code: 'bad-file', message: `${fifo}: not a regular file` });
   const error = t.throws(() => readSecretFile(writeSecret(t), 4), { code: 'bad-file' });
   t.false(`${error.stack ?? ''}${String(error.cause)}`.includes('sesame'));
 });
