@@ -292,7 +292,8 @@ func (e *execService) admit(c *execCall) *failure {
 		c.slot = make(chan *failure, 1)
 		e.waiting = append(e.waiting, c)
 		e.Unlock()
-		c.stream.notify(func() { go c.stream.Reset("cancelled", "the caller no longer reads") }, func(*failure) { go e.leave(c) })
+		st := c.stream // a job gives it up when it starts
+		st.notify(func() { go st.Reset("cancelled", "the caller no longer reads") }, func(*failure) { go e.leave(c) })
 		if c.request.timeout > 0 {
 			timer := time.AfterFunc(c.request.timeout, func() { e.leave(c) })
 			defer timer.Stop()
@@ -330,12 +331,11 @@ func (c *execCall) unwanted() *failure {
 
 // leave ends the wait of a call that is no longer wanted.
 func (e *execService) leave(c *execCall) {
-	reason := c.unwanted()
 	defer e.lock()()
 	for index, each := range e.waiting {
 		if each == c {
 			e.waiting = append(append([]*execCall{}, e.waiting[:index]...), e.waiting[index+1:]...)
-			c.slot <- reason
+			c.slot <- c.unwanted()
 			return
 		}
 	}

@@ -320,8 +320,11 @@ func TestWaiting(t *testing.T) {
 	count := func() int { defer e.lock()(); return len(e.waiting) }
 	waiting := []*stream{}
 	for index := 0; index < 4; index++ {
-		st := openStream(t, host, "exec")
-		st.Write(record(execStart, encode(fields{"argv": []string{"sleep", "1000"}, "wait": true})))
+		st, request := openStream(t, host, "exec"), fields{"argv": []string{"sleep", "1000"}, "wait": true}
+		if index == 0 {
+			request["detach"] = fields{}
+		}
+		st.Write(record(execStart, encode(request)))
 		waiting = append(waiting, st)
 		until(t, "it waits", func() bool { return count() == index+1 })
 	}
@@ -351,6 +354,10 @@ func TestWaiting(t *testing.T) {
 		running[want].Write(record(execSignal, []byte("SIGKILL")))
 		if index := <-started; index != want {
 			t.Errorf("%d began, not %d", index, want)
+		}
+		if want == 0 { // the end of a job's caller means nothing
+			waiting[0].CloseWrite()
+			waiting[0].waitEnd()
 		}
 	}
 	if e.stop(); count() != 0 {
