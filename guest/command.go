@@ -217,15 +217,18 @@ func findProgram(name, cwd, path string) (string, *failure) {
 			file = filepath.Join(cwd, file)
 		}
 		_, err := exec.LookPath(file)
-		if err == nil {
+		switch found, _ := os.Stat(file); {
+		case errors.Is(err, os.ErrPermission): // also for a folder
+			code, why = "command-failed", "permission denied (EACCES)"
+		case err == nil && found != nil && !found.Mode().IsRegular():
+			code, why = "command-failed", "is not a regular file" // the byte of a FIFO is its reader's
+		case err == nil:
 			// A hung file system blocks here: between fork and exec, it would block the whole process.
-			if opened, err := os.OpenFile(file, syscall.O_NONBLOCK, 0); err == nil {
-				opened.Read(make([]byte, 1))
-				opened.Close()
+			if fd, err := syscall.Open(file, syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0); err == nil {
+				syscall.Read(fd, make([]byte, 1))
+				syscall.Close(fd)
 			}
 			return file, nil
-		} else if errors.Is(err, os.ErrPermission) { // also for a folder
-			code, why = "command-failed", "permission denied (EACCES)"
 		}
 	}
 	return "", failf(code, "%s: %s", escape(name, 200), why)

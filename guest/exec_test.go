@@ -79,6 +79,23 @@ func TestFindProgram(t *testing.T) {
 			t.Errorf("%q: %v, want %q", name, failed, code)
 		}
 	}
+	path := t.TempDir() + "/fifo"
+	syscall.Mkfifo(path, 0o700)
+	fifo, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fifo.Close()
+	limit(t, "a FIFO is read", func() { fifo.Close() })
+	for _, waiting := range []string{"", "x"} {
+		fifo.WriteString(waiting)
+		if _, failed := findProgram(path, "/", ""); failed == nil || failed.message != path+": is not a regular file" {
+			t.Error(failed)
+		}
+	}
+	if count, err := fifo.Read(make([]byte, 2)); count != 1 {
+		t.Error("a byte of it is gone", err)
+	}
 }
 
 // TestNumber: a process that has exited keeps its number until its call is over; after that, no signal is sent to the number.
