@@ -13,6 +13,7 @@ import { Accounts } from '../../lib/system/accounts.js';
 import { TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { testWith } from '../helpers/test-with.js';
+import { eventually } from '../helpers/time.js';
 
 const asRoot = testWith('root');
 
@@ -60,6 +61,22 @@ test('a program is looked up as execvp does', async (t) => {
   t.is(await fileOf('../usr/cat'), `${root}/home/../usr/cat`);
   const { options } = await decideCommand({ argv: ['cat', 'x'], env: { PATH: `:${root}/usr` } }, any, system);
   t.deepEqual([options.file, options.argv], [`${root}/usr/cat`, ['cat', 'x']]);
+});
+
+test('commands of users whose groups come late hold up no others', async (t) => {
+  const { root, system } = machine(t);
+  let asked = 0;
+  class LateAccounts extends Accounts {
+    override hasOtherGroups(): Promise<boolean> {
+      asked += 1;
+      return new Promise(() => undefined);
+    }
+  }
+  const sources = { passwdFile: `${root}/passwd`, groupFile: `${root}/group`, getent: null };
+  const late = { ...system, uid: 0, accounts: new LateAccounts(sources) };
+  for (let count = 0; count < 4; count += 1) void decideCommand({ argv: ['cat'], user: 'me' }, any, late);
+  await eventually(() => asked === 4, { what: 'the questions for groups' });
+  t.is((await decideCommand({ argv: ['cat'] }, any, system)).options.file, `${root}/bin/cat`);
 });
 
 test('a long PATH yields the first executable program, past files that cannot be run', async (t) => {

@@ -5,6 +5,7 @@ import os from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
+import { decideCommand, thisSystem } from '../../lib/services/exec/decide-command.js';
 import { AS_GUEST, buildGuest } from '../guest-program/build.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { execPair, type ProcessPair } from '../helpers/process-pair.js';
@@ -64,6 +65,16 @@ async function serveUntilOpen(fuse: number): Promise<void> {
     writeSync(fuse, Buffer.concat([head, body]));
   }
 }
+
+serialTestWith('root')('commands of one channel that wait for a file system hold up none of another', async (t) => {
+  const { place } = mountOne(t);
+  const [one, other] = [thisSystem(), thisSystem()];
+  const any = { commands: 'any' } as const;
+  const hanging = Array.from({ length: 4 }, () => decideCommand({ argv: ['true'], cwd: place }, any, one));
+  for (const each of hanging) each.catch(() => undefined);
+  for (let count = 0; count < 3; count += 1)
+    t.regex((await decideCommand({ argv: ['true'] }, any, other)).options.file, /\/true$/);
+});
 
 for (const [name, guestOptions] of [
   ['vproxy', {}],

@@ -22,6 +22,8 @@ export interface ExecSystem {
   readonly uid: number;
   readonly gid: number;
   readonly accounts: Accounts;
+  /** Of the channel. */
+  readonly lookups: Turns;
   /** Where to look for util-linux's setpriv(1), which gives a command all groups of its user. */
   readonly setprivFiles: readonly string[];
   /** `PATH` of commands. */
@@ -36,12 +38,13 @@ export const thisSystem = (): ExecSystem => ({
   gid: process.getgid?.() ?? 0,
   // Not shared: a peer may ask for many users of a directory service that is slow.
   accounts: new Accounts(),
+  lookups: new Turns(2),
   setprivFiles: ['/usr/bin/setpriv', '/bin/setpriv'],
   path: DEFAULT_PATH,
 });
 
-/** Of all channels. The rest of the process keeps half of the threads for system calls if the folders of commands hang. */
-const lookups = new Turns(2);
+/** Of all channels. Each lookup may take one of the four threads for system calls for ever, if its file system hangs. */
+const allLookups = new Turns(3);
 
 /** A permitted command. */
 export interface CommandDecision {
@@ -59,29 +62,36 @@ export async function decideCommand(
   if (commands !== 'any') requireHarmlessEnvironment(request);
   const user = await chooseUser(request, system);
   requireSwitch(user, system);
-  return lookups.run(null, () => lookUp(request, commands, user, system));
+  const env = cleanEnvironment(request, user, system);
+  const look = () => lookUp(request, commands, user, env['PATH'] ?? '');
+  const { cwd, ...called } = await system.lookups.run(null, () => allLookups.run(null, look));
+  const program = await switchUser(called, user, system);
+  return {
+    options: { ...program, cwd, env, hasInput: request.hasInput ?? true, hasOneOutput: request.detach !== undefined },
+    user: user.name,
+  };
+}
+
+/** A program, its arguments, and its folder. */
+interface FoundCommand extends Pick<CommandOptions, 'file' | 'argv' | 'cwd'> {
+  readonly isLogin: boolean;
 }
 
 async function lookUp(
   request: ExecRequest,
   commands: ExecRules['commands'],
   user: UserAccount,
-  system: ExecSystem,
-): Promise<CommandDecision> {
-  const env = cleanEnvironment(request, user, system);
+  path: string,
+): Promise<FoundCommand> {
   const cwd = await chooseFolder(request.cwd, user.home);
   const isLogin = request.argv.length === 0;
   const name = request.argv[0] ?? user.shell;
-  const found = await findProgram(name, { cwd, path: env['PATH'] ?? '' });
+  const found = await findProgram(name, { cwd, path });
   const file = commands === 'any' ? found.file : await requireEntry(commands, found.file, name);
   requireRunnable(file === found.file ? found : await lookAt(file), name);
   await touch(file);
   const called = callName(name, file, isLogin, commands !== 'any');
-  const program = await switchUser({ file, argv: [called, ...request.argv.slice(1)], isLogin }, user, system);
-  return {
-    options: { ...program, cwd, env, hasInput: request.hasInput ?? true, hasOneOutput: request.detach !== undefined },
-    user: user.name,
-  };
+  return { file, argv: [called, ...request.argv.slice(1)], isLogin, cwd };
 }
 
 /** Waits for a file system that hangs: between fork and exec, it would hold up the whole process. */
@@ -220,7 +230,7 @@ function requireSwitch(user: UserAccount, { uid }: ExecSystem): void {
  * only the group of its account.
  */
 async function switchUser(
-  { file, argv, isLogin }: Pick<CommandOptions, 'file' | 'argv'> & { readonly isLogin: boolean },
+  { file, argv, isLogin }: Omit<FoundCommand, 'cwd'>,
   user: UserAccount,
   system: ExecSystem,
 ): Promise<CommandUser> {
