@@ -6,7 +6,9 @@ import type { ServiceHandler, ServiceRegistry } from '../forward/service-registr
 import { MuxStream } from '../session/mux-stream.js';
 import { describeError, escapeText } from '../util/escape.js';
 
-export interface StreamServer {
+export interface StreamServer<P = unknown> {
+  /** Called with the permission for future requests: once it is loaded, and when it has changed. Default: there is only one. */
+  allow?(permission: P): void;
   /** Takes over an accepted stream. */
   serve(stream: MuxStream): void;
   /** Whether work that a stream requested is still running, even if the stream has closed. Default: none outlives its stream. */
@@ -23,19 +25,18 @@ interface BuiltInServiceOptions<P> {
   readonly name: string;
   readonly registry: ServiceRegistry;
   readonly log: Log;
-  /** Loads the code and creates a server with this permission. */
-  readonly load: (permission: P) => Promise<StreamServer>;
+  /** Loads the code and creates the server with this permission. */
+  readonly load: (permission: P) => Promise<StreamServer<P>>;
 }
 
 /** A service of one channel. Call `start` once, then `stop` once; the permission `P` may change at any time. */
 export class BuiltInService<P> {
   readonly #options: BuiltInServiceOptions<P>;
-  readonly #servers = new Set<Promise<StreamServer>>();
-  /** Those of them that are loaded. */
-  readonly #loaded = new Set<StreamServer>();
   #permission: P | null = null;
-  /** The server for the current permission. */
-  #server: Promise<StreamServer> | null = null;
+  /** Null before the first permission, and after a failure. */
+  #loading: Promise<StreamServer<P>> | null = null;
+  /** Null until it is loaded. */
+  #server: StreamServer<P> | null = null;
   #isStarted = false;
   #isStopped = false;
 
@@ -60,7 +61,7 @@ export class BuiltInService<P> {
     if (permission === null) registry.remove(name, this.#serve);
     else if (this.#permission === null) registry.add(name, this.#serve);
     this.#permission = permission;
-    this.#server = null;
+    this.#tell();
     if (this.#isStarted) void this.#load();
   }
 
@@ -70,33 +71,41 @@ export class BuiltInService<P> {
     void this.#load();
   }
 
-  /** Work that has outlived its stream, under this permission or an earlier one: see {@link StreamServer}. */
-  get unfinished(): string[] {
-    return [...this.#loaded].flatMap(({ unfinished = [] }) => unfinished);
+  /** Work that has outlived its stream: see {@link StreamServer}. */
+  get unfinished(): readonly string[] {
+    return this.#server?.unfinished ?? [];
   }
 
   endUnfinished(): void {
-    for (const server of this.#loaded) server.endUnfinished?.();
+    this.#server?.endUnfinished?.();
   }
 
-  /** Ends the requested work, including that of earlier permissions. */
+  /** Ends the requested work. */
   async stop(): Promise<void> {
     this.#isStopped = true;
-    const nothing = () => undefined;
-    await Promise.all([...this.#servers].map((server) => server.then((found) => found.stop(), nothing)));
+    await this.#loading?.then(
+      (server) => server.stop(),
+      () => undefined,
+    );
   }
 
-  #load(): Promise<StreamServer> | null {
+  #load(): Promise<StreamServer<P>> | null {
     if (this.#permission === null || this.#isStopped) return null;
-    if (this.#server !== null) return this.#server;
-    const server = this.#options.load(this.#permission);
-    this.#server = server;
-    this.#servers.add(server);
-    server.then(
-      (loaded) => this.#loaded.add(loaded),
-      (error: unknown) => this.#fail(server, error),
-    );
-    return server;
+    if (this.#loading === null) {
+      this.#loading = this.#options.load(this.#permission);
+      this.#loading.then(
+        (server) => {
+          this.#server = server;
+          this.#tell();
+        },
+        (error: unknown) => this.#fail(error),
+      );
+    }
+    return this.#loading;
+  }
+
+  #tell(): void {
+    if (this.#permission !== null) this.#server?.allow?.(this.#permission);
   }
 
   readonly #serve: ServiceHandler = (incoming, session) => {
@@ -114,10 +123,9 @@ export class BuiltInService<P> {
   };
 
   /** The next stream retries. */
-  #fail(server: Promise<StreamServer>, error: unknown): void {
+  #fail(error: unknown): void {
     const { name, log } = this.#options;
-    this.#servers.delete(server);
-    if (this.#server === server) this.#server = null;
+    this.#loading = null;
     const message = `service ${name} cannot be served: ${escapeText(describeError(error), 200)}`;
     log(makeEvent('service-failed', message, { service: name }));
   }

@@ -14,7 +14,7 @@ import { BuiltInService, type StreamServer } from './built-in.js';
 import type { ClockFollowing, ClockPermission } from './clock/permission.js';
 import type { CopyPermission } from './copy/copy-service.js';
 import type { ExecRules } from './exec/decide-command.js';
-import type { JobTable } from './exec/jobs/job-table.js';
+import type { ExecRunner } from './exec/exec-runner.js';
 import type { TerminalRecorders } from './exec/served-call.js';
 
 /** What a channel lets its peer do, by service. */
@@ -49,11 +49,12 @@ interface ChannelParts {
   readonly findRecorder: () => Promise<TerminalRecorders | null>;
 }
 
-/** What lasts as long as the channel, whatever becomes of its permissions. */
-interface Lasting {
-  jobs: JobTable | null;
+/** The commands of a channel. */
+interface Commands {
+  /** Null before `exec` was permitted. */
+  runner: ExecRunner | null;
   /** Limit on commands and jobs, by the rule of the service. */
-  maxCommands: number;
+  most: number;
 }
 
 interface OwnService<P> {
@@ -65,7 +66,7 @@ interface OwnService<P> {
   /** What the options permit the peer; null: the service is not offered. */
   permit(options: PermittingOptions): P | null;
   /** Loads the code. The modules of services are not imported otherwise. */
-  load(permission: P, parts: ChannelParts, lasting: Lasting): Promise<StreamServer>;
+  load(permission: P, parts: ChannelParts, commands: Commands): Promise<StreamServer<P>>;
 }
 
 const EXEC_NAME = 'exec' satisfies typeof import('./exec/exec-messages.js').EXEC_SERVICE;
@@ -81,16 +82,14 @@ const OWN_SERVICES: readonly OwnService<unknown>[] = [
     fields: ['exec'],
     flag: '--allow-exec',
     permit: ({ exec = null }) => exec,
-    async load(rules, { clock, log, findRecorder }, lasting) {
-      const [{ ExecRunner, warnOfMissing }, { JobTable }, { spawnInTerminal }] = await Promise.all([
+    async load(rules, { clock, log, findRecorder }, commands) {
+      const [{ ExecRunner }, { spawnInTerminal }] = await Promise.all([
         import('./exec/exec-runner.js'),
-        import('./exec/jobs/job-table.js'),
         import('./exec/pty/spawn-in-terminal.js'),
       ]);
-      await warnOfMissing(rules, log);
-      lasting.jobs ??= new JobTable(clock);
-      const mostCommands = (): number => lasting.maxCommands;
-      return new ExecRunner({ rules, clock, log, jobs: lasting.jobs, mostCommands, spawnInTerminal, findRecorder });
+      const mostCommands = (): number => commands.most;
+      commands.runner = new ExecRunner({ rules, clock, log, mostCommands, spawnInTerminal, findRecorder });
+      return commands.runner;
     },
   }),
   row<CopyPermission>({
@@ -150,7 +149,7 @@ const LOOK_MS = 50;
 
 /** Offers the permitted services. Call `start` once, then `stop` once. */
 export class PermittedServices {
-  readonly #lasting: Lasting = { jobs: null, maxCommands: Number.POSITIVE_INFINITY };
+  readonly #commands: Commands = { runner: null, most: Number.POSITIVE_INFINITY };
   readonly #offers: readonly { readonly row: OwnService<unknown>; readonly service: BuiltInService<unknown> }[];
 
   readonly #parts: ChannelParts;
@@ -161,7 +160,7 @@ export class PermittedServices {
       row,
       service: new BuiltInService({
         ...{ ...options, name: row.name },
-        load: (permission) => row.load(permission, options, this.#lasting),
+        load: (permission) => row.load(permission, options, this.#commands),
       }),
     }));
   }
@@ -181,7 +180,8 @@ export class PermittedServices {
   applyRule(service: string, policy: ServicePolicy | null): ServicePolicy | null {
     if (service !== EXEC_NAME) return policy;
     const { streams } = policy ?? {};
-    this.#lasting.maxCommands = streams ?? Number.POSITIVE_INFINITY;
+    this.#commands.most = streams ?? Number.POSITIVE_INFINITY;
+    this.#commands.runner?.admitWaiting();
     return streams === undefined ? policy : { ...policy, streams: streams + MORE_STREAMS };
   }
 
@@ -192,7 +192,7 @@ export class PermittedServices {
 
   /** The jobs of the peer that run, which cannot be handed over to a successor, human-readable. */
   get jobs(): string[] {
-    return this.#lasting.jobs?.running.map(({ id }) => `job ${id}`) ?? [];
+    return this.#commands.runner?.jobs ?? [];
   }
 
   /** Other work that has outlived its stream, and cannot be handed over: see {@link BuiltInService.unfinished}. */
@@ -203,7 +203,6 @@ export class PermittedServices {
   /** Ends the jobs and the unfinished work; returns what they were. */
   cut(): string[] {
     const all = [...this.jobs, ...this.unfinished];
-    for (const { execution } of this.#lasting.jobs?.running ?? []) void execution?.stop();
     for (const { service } of this.#offers) service.endUnfinished();
     return all;
   }

@@ -127,6 +127,27 @@ test('a rule counts a command until it has ended, even if its caller is gone', a
   });
 });
 
+test('commands of earlier permissions count, and those that wait start when the rule allows it', async (t) => {
+  const few = { commands: ['/bin/sh', '/usr/bin/uname'] };
+  const policies = { exec: { streams: 2 } };
+  const { host, apply } = await setUp(t, { exec: ANY, policies });
+  await sleeper(t, host);
+  await apply({ exec: few, policies });
+  await sleeper(t, host, { isStubborn: true });
+  for (const exec of [few, ANY]) {
+    await apply({ exec, policies });
+    t.is(await refusal(host, 'uname'), 'too-many-streams');
+  }
+  const waiting = new ExecCaller(await host.proxy.connect('exec')).start({
+    argv: ['true'],
+    hasInput: false,
+    wait: true,
+  });
+  t.is(await refusal(host, 'uname'), 'too-many-streams');
+  await apply({ exec: ANY, policies: { exec: { streams: 3 } } });
+  t.is((await within(30_000, 'the end of a command', waiting.exit)).status, 0);
+});
+
 test('new permissions apply to later calls, and end neither a session nor a command', async (t) => {
   const { guest, host, apply, changedBy } = await setUp(t, { exec: ANY });
   const running = await sleeper(t, host);

@@ -51,7 +51,7 @@ const CHANGES_MS = 30_000;
 const CHANGING: ReadonlySet<ClockCause> = new Set(['restored', 'new-host', 'start']);
 
 export class ClockService {
-  readonly #options: Required<ClockServiceOptions>;
+  #options: Required<ClockServiceOptions>;
   /** Identifies this process, and counts its requests. */
   readonly #run = randomBytes(16).toString('hex');
   #seq = 0;
@@ -80,6 +80,12 @@ export class ClockService {
     };
     this.#options = { ...defaults, ...options };
     this.#hooks = new Hooks(this.#options.hooks, options);
+  }
+
+  /** Replaces the permission. The next measurement is the first one: the last may be long ago. */
+  allow(permission: ClockPermission): void {
+    this.#options = { ...this.#options, permission };
+    this.#before = null;
   }
 
   /** Measures the clock over a stream of the host, and owns it. Another one ends it. */

@@ -39,7 +39,7 @@ export interface CopyServiceOptions extends CopyPermission {
 }
 
 export class CopyService {
-  readonly #options: CopyServiceOptions;
+  #options: CopyServiceOptions;
   readonly #accounts: Accounts;
   readonly #running = new Map<RecordStream, Promise<void>>();
   /** Shared by the lists of all copies. */
@@ -49,6 +49,11 @@ export class CopyService {
   constructor(options: CopyServiceOptions) {
     this.#options = options;
     this.#accounts = options.accounts ?? new Accounts();
+  }
+
+  /** Replaces the permission, for copies that are not requested yet. */
+  allow({ root }: CopyPermission): void {
+    this.#options = { ...this.#options, root };
   }
 
   get runningCount(): number {
@@ -106,7 +111,7 @@ export class CopyService {
       hasBegun = true;
     };
     try {
-      request = await this.#resolve(named);
+      request = await this.#resolve(named, root);
       if (request.direction === 'put') {
         const { target, isResumed } = request;
         await receiveFiles({ ...run, target, root, names: null, isResumed, files, onTargets: begin });
@@ -126,8 +131,8 @@ export class CopyService {
   }
 
   /** The request with absolute paths. Rejects like {@link Homes.resolve}. */
-  async #resolve(request: CopyRequest): Promise<CopyRequest> {
-    const homes = new Homes(this.#options.root, this.#accounts);
+  async #resolve(request: CopyRequest, root: string | null): Promise<CopyRequest> {
+    const homes = new Homes(root, this.#accounts);
     if (request.direction === 'put') return { ...request, target: await homes.resolve(request.target) };
     const sources: CopySource[] = [];
     for (const { path, name } of request.sources) sources.push({ path: await homes.resolve(path), name });

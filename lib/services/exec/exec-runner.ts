@@ -23,7 +23,7 @@ export interface ExecRunnerOptions {
   readonly rules: ExecRules;
   readonly clock: Clock;
   readonly log: Log;
-  /** The jobs of the channel, shared by the runners of its successive rules. Default: its own. */
+  /** Default: an empty one. */
   readonly jobs?: JobTable;
   /** Limit on commands at once. Default 256. */
   readonly maxCommands?: number;
@@ -46,7 +46,7 @@ const MAX_START_BYTES = 16_777_216;
 const MAX_LIST_BYTES = 2_097_152;
 
 export class ExecRunner {
-  readonly #options: ExecRunnerOptions;
+  #options: ExecRunnerOptions;
   readonly #host: CallHost;
   readonly #calls = new Set<ServedCall>();
   /** Calls that wait for one of `#calls` to be over, in the order of arrival. */
@@ -55,7 +55,7 @@ export class ExecRunner {
   #isStopped = false;
 
   constructor(options: ExecRunnerOptions) {
-    const { rules, clock, log, openPipes = openSystemPipes, maxStartBytes = MAX_START_BYTES } = options;
+    const { clock, log, openPipes = openSystemPipes, maxStartBytes = MAX_START_BYTES } = options;
     const { jobs = new JobTable(clock) } = options;
     const system = { ...thisSystem(), ...options.system };
     this.#options = options;
@@ -68,18 +68,34 @@ export class ExecRunner {
       admit: (call, waits) => this.#admit(call, waits),
       leave: (call, reason) => this.#settle(call, reason),
       lastStartAtMs: clock.now(),
-      decide: (request) => decideCommand(request, rules, system),
+      decide: (request) => decideCommand(request, this.#options.rules, system),
       spawn: (command, { terminal }) =>
         terminal === undefined ? spawnWithPipes(command, openPipes) : this.#spawnInTerminal(command, terminal),
       findRecorder: options.findRecorder ?? noRecorder,
       turns: new LoopTurns(),
       onOver: (call) => {
         this.#calls.delete(call);
-        for (const next of this.#waiting.keys()) if (this.#calls.size < this.#maxCommands) this.#settle(next, null);
+        this.admitWaiting();
       },
     };
     // Load now, so that the first command starts fast, and with the koffi that belongs to this version.
     if (options.openPipes === undefined) void loadSystemPipes();
+  }
+
+  /** Replaces the rules, for commands that are not looked up yet. Logs the allowed programs that do not exist. */
+  allow(rules: ExecRules): void {
+    this.#options = { ...this.#options, rules };
+    void warnOfMissing(rules, this.#options.log);
+  }
+
+  /** Call it when `mostCommands` may have risen. */
+  admitWaiting(): void {
+    for (const next of this.#waiting.keys()) if (this.#calls.size < this.#maxCommands) this.#settle(next, null);
+  }
+
+  /** The jobs that run, human-readable. */
+  get jobs(): string[] {
+    return this.#host.jobs.running.map(({ id }) => `job ${id}`);
   }
 
   /** Commands that are starting, running or ending. */
@@ -155,8 +171,8 @@ const noRecorder = (): Promise<null> => Promise.resolve(null);
 
 const stopped = (): VproxyError => new VproxyError('command-failed', 'shutting down');
 
-/** Logs the allowed programs that do not exist. Not an error: they may be installed later. */
-export async function warnOfMissing({ commands }: ExecRules, log: Log): Promise<void> {
+/** Not an error: they may be installed later. */
+async function warnOfMissing({ commands }: ExecRules, log: Log): Promise<void> {
   for (const path of commands === 'any' ? [] : commands) {
     await fs.access(path).catch((error: unknown) => {
       if (!['ENOENT', 'ENOTDIR'].includes(systemCode(error))) return;
