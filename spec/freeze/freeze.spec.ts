@@ -150,10 +150,17 @@ test.serial(
   'what froze may be killed after it said why it thaws: that is told, and what is left is thawed',
   async (t) => {
     const folder = temporaryFolder(t);
-    // In place of fsfreeze(8): the first thaw succeeds, and kills the shell's process group before that can say so.
+    // In place of fsfreeze(8): the first thaw succeeds, and kills its process group before that can say so; another one that the
+    // group has begun meanwhile waits for its end.
     const program = `#!/bin/sh
 case $1 in --freeze) exit ;; esac
-if mkdir ${folder}/killed 2> /dev/null; then kill -KILL 0; fi
+session=$(cut -d ' ' -f 6 "/proc/$$/stat")
+if mkdir ${folder}/killed 2> /dev/null; then
+  echo "$session" > ${folder}/killed/session
+  kill -KILL 0
+fi
+until [ -s ${folder}/killed/session ]; do sleep 0.01; done
+if [ "$(cat ${folder}/killed/session)" = "$session" ]; then sleep 60; fi
 echo 'fsfreeze: unfreeze failed: Invalid argument'
 exit 1
 `;

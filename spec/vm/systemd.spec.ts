@@ -448,5 +448,6 @@ test.serial('a purge leaves nothing behind', async (t) => {
   t.is(await run(`ls ${UTILITY} 2>/dev/null || getent passwd vproxy || getent group vproxy || true`), '');
   t.is(await run("systemctl list-units --plain --no-legend 'vproxy*'"), '');
   t.is(await run('dpkg-query -W vproxy 2>&1 || true'), 'dpkg-query: no packages found matching vproxy');
+  t.is(await run('systemctl list-units --failed --plain --no-legend'), '');
   t.is(await run('systemctl is-system-running'), 'running');
 });
