@@ -270,7 +270,7 @@ async function changePorts(path: string): Promise<void> {
   }
 }
 
-/** A hundred commands at a time, the next hundred when all have been answered. */
+/** A hundred commands at a time that are denied, the next hundred when all have been answered. */
 async function startCommands(path: string): Promise<void> {
   const start = encodeStart({ argv: ['true'], hasInput: false });
   const peer = await SocketPeer.established(path, { peerLimits: ROOM });
@@ -326,13 +326,13 @@ export const SURFACES: Readonly<Record<string, (path: string) => Promise<void>>>
   }),
   'sends datagrams of one byte': floodFlow,
   'asks info for the time': flood({ service: 'info', piece: encodeRecord(INFO_KIND.TIME, '') }),
-  'writes to a command byte by byte': flood({
+  'writes byte by byte to a command that it may not run': flood({
     service: 'exec',
     head: encodeStart({ argv: ['cat'] }),
     piece: encodeRecord(EXEC_KIND.STDIN, 'x'),
     maxBytes: STDIN_CREDIT_BYTES,
   }),
-  'starts a hundred commands at a time': startCommands,
+  'asks for a hundred commands at a time that it may not run': startCommands,
   'announces ports and withdraws them': changePorts,
   'fetches a folder of 1,000 files': copyFolders((source, target, options) => fetchFiles([source], target, options)),
   'puts a folder of 1,000 files': copyFolders((source, target, options) => putFiles([source], target, options)),

@@ -43,7 +43,7 @@ const channelOf = (port: number, nameServerPort: number, folder: string): Hostil
   options: {
     egress: { web: { allow: ['allowed.example:80'] }, any: { allow: ['*:80'] } },
     info: true,
-    exec: {},
+    exec: { commands: [] },
     copy: { root: null },
     // A unix socket for each, in a folder.
     forwardPorts: { ranges: [[20_000, 20_063]], folder },
