@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 import unittest
+from unittest import mock
 
 from vproxy import Lost, TimedOut, Vproxy, VproxyError, aio
 
@@ -261,6 +262,28 @@ class Copies(unittest.IsolatedAsyncioTestCase):
             finally:
                 os.environ.pop("STATUS")
                 os.environ["VPROXY"] = before or "vproxy"
+
+    async def test_a_failure_beside_unread_output(self):
+        """asyncio notices the end of a process only behind its output, of which it reads no more than twice 64 KiB ahead."""
+        with tempfile.TemporaryDirectory() as folder:
+            program = f"{folder}/vproxy"
+            with open(program, "w", encoding="ascii") as file:
+                file.write("#!/bin/sh\necho '{\"bytes\": 1}'; printf '%0180000d' 0; touch " + folder + "/written; exec sleep 60\n")
+            os.chmod(program, 0o755)
+            create = asyncio.create_subprocess_exec
+
+            async def create_late(*words, **options):
+                child = await create(*words, **options)
+                while not os.path.exists(f"{folder}/written"):
+                    await asyncio.sleep(0.01)
+                return child
+
+            def fail(_told):
+                raise ConnectionError("mine")
+
+            with mock.patch.dict(os.environ, VPROXY=program), mock.patch("asyncio.create_subprocess_exec", create_late):
+                with self.assertRaisesRegex(ConnectionError, "mine"):
+                    await asyncio.wait_for(aio.Vproxy("/x").channel("vm1").copy_to("a", "/b", progress=fail), 20)
 
 
 if __name__ == "__main__":

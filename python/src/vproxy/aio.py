@@ -67,8 +67,8 @@ class Vproxy(_calls.Vproxy):
             child = await asyncio.create_subprocess_exec(*words, stdin=none, stdout=pipe, stderr=errors, env=env)
         except OSError as error:
             raise core.no_program(error) from error
+        assert child.stdout is not None
         try:
-            assert child.stdout is not None
             while True:
                 piece = await child.stdout.read(_READ_BYTES)
                 if not piece:
@@ -78,6 +78,9 @@ class Vproxy(_calls.Vproxy):
             if child.returncode is None:
                 with suppress(ProcessLookupError):
                     child.kill()
+                # The end of the process is not noticed before that of its output, which is not read beyond a limit.
+                while await child.stdout.read(_READ_BYTES):
+                    pass
                 await child.wait()
 
 
