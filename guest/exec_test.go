@@ -161,7 +161,7 @@ func TestSizes(t *testing.T) {
 	_, host := newTestExec(t)
 	st, _ := ask(t, host, execStart, fields{"argv": []string{"sleep", "1000"},
 		"terminal": fields{"columns": 80, "rows": 24, "term": "dumb"}}, execStarted)
-	for _, size := range [][]byte{{0, 0, 0, 0}, {0, 1, 0, 0}, {0}, nil} {
+	for _, size := range [][]byte{{0, 0, 0, 0}, {0, 1, 0, 0}} {
 		st.Write(record(execResize, size))
 	}
 	st.Write(record(execSignal, []byte("SIGTERM")))
