@@ -40,7 +40,7 @@ export const list = listCommand<readonly JobOfChannel[]>({
   },
   names: (jobs) => jobs.map(nameOf),
   lines: (jobs, { isWide, width, paint }) =>
-    jobs.length === 0 ? ['There are no jobs.'] : formatTable(columnsFor(COLUMNS, isWide), jobs, width, paint),
+    jobs.length === 0 ? ['No connected peer has jobs.'] : formatTable(columnsFor(COLUMNS, isWide), jobs, width, paint),
 });
 
 /** The longest timer, 24 days. */

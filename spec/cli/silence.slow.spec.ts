@@ -13,6 +13,8 @@ const count = (text: string, pattern: RegExp): number => text.match(pattern)?.le
 /** A pair whose guest is stopped, and commands at its host that wait for it. */
 async function startWaiting(t: ExecutionContext, ...lines: readonly (readonly string[])[]) {
   const pair = await execPair(t, ['--allow-exec', '--allow-copy', '--info', '-i', 'echo:exec:/bin/cat']);
+  // The jobs are those of all peers that are known to run commands.
+  await eventually(async () => (await pair.clients[0].services()).some(({ service }) => service === 'exec'));
   pair.guest.kill('SIGSTOP');
   const commands = lines.map((words) => {
     const { child, ended } = runPiped(t, words, pair.env);
