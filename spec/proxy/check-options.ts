@@ -60,6 +60,7 @@ const REFUSED: readonly (readonly [what: string, options: ChannelOptions, messag
   ['forwards of a group', { address: group, forwards: outgoing('a:0') }, /a template in place of forwards/],
   ['a template', { address: group, template: template('a:{channel}') }, /^-o a:a: not a valid ADDR:PORT/],
   ['a key of a group', { address: group, keyFiles: ['/missing/key'] }, /^\/missing\/key: /, 'bad-file'],
+  ['commands that are no list', { address, exec: { commands: '/bin/sh-x' as never } }, /expected \{ commands \}/],
   ['copies of a file', { address, copy: { root: '/etc/passwd' } }, /no such folder/],
   ['permissions of a group', { address: group, copy: { root: '/missing' } }, /no such folder/],
 ];
