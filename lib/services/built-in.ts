@@ -9,6 +9,8 @@ import { describeError, escapeText } from '../util/escape.js';
 export interface StreamServer<P = unknown> {
   /** Called with the permission for future requests: once it is loaded, and when it has changed. Default: there is only one. */
   allow?(permission: P): void;
+  /** Called when there is no permission any more, until `allow`: what has not begun must not. Default: streams that are open go on. */
+  withdraw?(): void;
   /** Takes over an accepted stream. */
   serve(stream: MuxStream): void;
   /** Whether work that a stream requested is still running, even if the stream has closed. Default: none outlives its stream. */
@@ -105,7 +107,8 @@ export class BuiltInService<P> {
   }
 
   #tell(): void {
-    if (this.#permission !== null) this.#server?.allow?.(this.#permission);
+    if (this.#permission === null) this.#server?.withdraw?.();
+    else this.#server?.allow?.(this.#permission);
   }
 
   readonly #serve: ServiceHandler = (incoming, session) => {

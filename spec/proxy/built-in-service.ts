@@ -59,6 +59,10 @@ class Namer implements StreamServer<string> {
     this.#name = name;
   }
 
+  withdraw(): void {
+    this.#name = 'withdrawn';
+  }
+
   serve(stream: MuxStream): void {
     stream.write(this.#name);
   }
@@ -106,6 +110,14 @@ test('a new permission applies to later streams of the same server, and null ref
   t.deepEqual([first.end.code, server.isStopped, loads], [null, false, ['a']]);
   await service.stop();
   t.true(server.isStopped);
+});
+
+test('code loaded when there is no permission any more is told so', async (t) => {
+  const { comes, service, open } = setUp();
+  const { end } = await open();
+  service.allow(null);
+  await comes(new Namer());
+  t.is(end.text, 'withdrawn');
 });
 
 test('code loaded after the stop serves no stream, and is stopped', async (t) => {

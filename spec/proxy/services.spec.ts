@@ -148,6 +148,24 @@ test('commands of earlier permissions count, and those that wait start when the 
   t.is((await within(30_000, 'the end of a command', waiting.exit)).status, 0);
 });
 
+test('nothing starts any more without a permission, not even what waits or was accepted before', async (t) => {
+  const both = { exec: ANY, copy: { root: null }, policies: { exec: { streams: 1 } } };
+  const { host, apply } = await setUp(t, both);
+  const running = await sleeper(t, host);
+  const start = { argv: ['true'], hasInput: false };
+  const waiting = new ExecCaller(await host.proxy.connect('exec')).start({ ...start, wait: true });
+  t.is(await refusal(host, 'true'), 'too-many-streams');
+  const [opened, copying] = [new ExecCaller(await host.proxy.connect('exec')), await host.proxy.connect('copy')];
+  await apply({});
+  opened.start(start);
+  for (const { exit } of [waiting, opened])
+    t.is((await within(30_000, 'the end of a command', exit)).error?.code, 'command-denied');
+  const folder = temporaryFolder(t);
+  const proxy = { connect: () => Promise.resolve(copying) };
+  await t.throwsAsync(put({ proxy }, folder, join(folder, 'copied')), { code: 'denied' });
+  t.true(isRunning(running.pid));
+});
+
 test('new permissions apply to later calls, and end neither a session nor a command', async (t) => {
   const { guest, host, apply, changedBy } = await setUp(t, { exec: ANY });
   const running = await sleeper(t, host);
@@ -227,7 +245,7 @@ test('a proxy loads nothing of commands and copies before a channel allows them'
 
 // Copies.
 
-const put = ({ proxy }: TestProxy, file: string, target: string) =>
+const put = ({ proxy }: { proxy: Pick<Proxy, 'connect'> }, file: string, target: string) =>
   putFiles([file], target, {
     open: () => proxy.connect('copy'),
     isResumed: false,

@@ -44,6 +44,7 @@ export class CopyService {
   readonly #running = new Map<RecordStream, Promise<void>>();
   /** Shared by the lists of all copies. */
   readonly #budget = new Budget(MAX_KEPT_BYTES);
+  #isAllowed = true;
   #isStopped = false;
 
   constructor(options: CopyServiceOptions) {
@@ -54,6 +55,12 @@ export class CopyService {
   /** Replaces the permission, for copies that are not requested yet. */
   allow({ root }: CopyPermission): void {
     this.#options = { ...this.#options, root };
+    this.#isAllowed = true;
+  }
+
+  /** Denies copies that are not requested yet. */
+  withdraw(): void {
+    this.#isAllowed = false;
   }
 
   get runningCount(): number {
@@ -111,6 +118,7 @@ export class CopyService {
       hasBegun = true;
     };
     try {
+      if (!this.#isAllowed) throw new VproxyError('denied', 'copies are no longer allowed');
       request = await this.#resolve(named, root);
       if (request.direction === 'put') {
         const { target, isResumed } = request;

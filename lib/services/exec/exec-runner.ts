@@ -88,6 +88,13 @@ export class ExecRunner {
     void warnOfMissing(rules, this.#options.log);
   }
 
+  /** Denies commands that wait, or are not looked up yet. */
+  withdraw(): void {
+    this.#options = { ...this.#options, rules: { commands: [] } };
+    for (const call of this.#waiting.keys())
+      this.#settle(call, new VproxyError('command-denied', 'commands are no longer allowed'));
+  }
+
   /** Call it when `mostCommands` may have risen. */
   admitWaiting(): void {
     for (const next of this.#waiting.keys()) if (this.#calls.size < this.#maxCommands) this.#settle(next, null);
