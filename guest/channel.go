@@ -43,7 +43,8 @@ func parseChannel(text string) (*channelSpec, error) {
 		return nil, failf("bad-argument", `channel "%s": %s`, escape(text, 256), fmt.Sprintf(format, args...))
 	}
 	if isLabelled {
-		if kind = unlabelled; !labels.MatchString(label) || label == "." || label == ".." {
+		kind = unlabelled
+		if !labels.MatchString(label) || label == "." || label == ".." {
 			return nil, failf("bad-argument", `channel label "%s": must be 1 to 64 of a-z, 0-9, dot, underscore and hyphen`+
 				`, and not "." or ".."`, escape(label, 80))
 		}
@@ -106,7 +107,8 @@ func (s *channelSpec) parseAddress(address string) (err error) {
 	cid, port, _ := strings.Cut(address, ":")
 	switch {
 	case s.kind == "stdio":
-		if s.text = s.kind; address != "" {
+		s.text = s.kind
+		if address != "" {
 			return errors.New("only options may follow the colon")
 		}
 	case s.kind == "vsock-connect" && !(parseUint32(&s.cid, cid) && parseUint32(&s.port, port)):

@@ -67,11 +67,13 @@ func newClockService(follows bool, threshold, maxBack time.Duration) *clockServi
 func (o *options) setClock(value string) error {
 	first, back, hasBack := strings.Cut(value, ",back=")
 	threshold, maxBack := usualThreshold, mostClockBack
-	isRight := first == "" || parseDuration(&threshold, first) && threshold >= leastClock
-	if isRight = isRight && (!hasBack || back == "no" || parseDuration(&maxBack, back)); back == "no" {
+	isRight := (first == "" || parseDuration(&threshold, first) && threshold >= leastClock) &&
+		(!hasBack || back == "no" || parseDuration(&maxBack, back))
+	if back == "no" {
 		maxBack = 0
 	}
-	if o.clock = newClockService(true, threshold, maxBack); !isRight {
+	o.clock = newClockService(true, threshold, maxBack)
+	if !isRight {
 		return failf("bad-argument", "--follow-clock: expected a time of at least 50 ms, and how far back: 1s,back=1h, or "+
 			"500ms,back=no")
 	}

@@ -115,7 +115,8 @@ func (q *execRequest) command(programs []string) (cmd *exec.Cmd, name string, fa
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
 	program := shell
-	if cmd.Args = q.argv; len(q.argv) > 0 {
+	cmd.Args = q.argv
+	if len(q.argv) > 0 {
 		program = q.argv[0]
 	} else {
 		cmd.Args = []string{"-" + filepath.Base(shell)} // a login shell

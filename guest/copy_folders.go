@@ -220,7 +220,8 @@ func (w *walk) read(l *level) error {
 	w.service.names.Add(2 * most) // until this part is read
 	file, err := os.Open(w.path("."))
 	defer file.Close()
-	if l.isLast = true; w.isRemoval {
+	l.isLast = true
+	if w.isRemoval {
 		l.after = ""
 	}
 	for end := ""; err == nil; { // the first name that has no room; empty: all have
@@ -275,7 +276,8 @@ func (s *copyService) remove(in folder, name string) error {
 	}
 	w, err := s.walk(in)
 	defer w.end()
-	if w.isRemoval = true; err == nil {
+	w.isRemoval = true
+	if err == nil {
 		err = w.open(w.down(name))
 	}
 	for err == nil && len(w.levels) > 0 {

@@ -146,7 +146,8 @@ func (c *copyCall) reportParts(targets []*target) error {
 
 func (p *partReport) flush() error {
 	files := p.files
-	if p.files, p.fileBytes = nil, 0; len(files) == 0 {
+	p.files, p.fileBytes = nil, 0
+	if len(files) == 0 {
 		return nil
 	}
 	return p.send(copyStaged, fields{"files": files})

@@ -143,7 +143,8 @@ func (r *receiver) Read(to []byte) (int, error) {
 		r.room -= most
 	}
 	count, err := io.ReadFull(r.in, to[:most])
-	if r.dataLeft -= count; err != nil {
+	r.dataLeft -= count
+	if err != nil {
 		err = r.lose(err)
 	}
 	return count, err
@@ -245,7 +246,8 @@ func (r *receiver) add(header *tar.Header, from io.Reader) (err error) {
 		err = r.removeLeftovers(base)
 	}
 	path := r.target.path + name[len(r.target.name):]
-	if there, _ := lookAt(path); err == nil { // early: place checks it again, without following links
+	if err == nil { // early: place checks it again, without following links
+		there, _ := lookAt(path)
 		err = checkReplaceable(path, there, kind)
 	}
 	if err == nil && kind == os.ModeSymlink {

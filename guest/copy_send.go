@@ -138,7 +138,8 @@ func (c *copyCall) readStaged() (map[string]staged, error) {
 			bytes, err := number.Int64()
 			hash, _ := facts[2].(string)
 			isValid := isText && len(name) <= maxCopyPath && err == nil && bytes >= 0 && isHex(hash, 2*sha256.Size)
-			if o.require(isValid, "files", "is not valid"); c.service.lists.Load() < maxCopyLists/2 {
+			o.require(isValid, "files", "is not valid")
+			if c.service.lists.Load() < maxCopyLists/2 {
 				c.keep(stagedBytes + len(name))
 				c.toCompare += bytes - files[name].bytes
 				files[name] = staged{bytes, hash}
@@ -204,7 +205,8 @@ func (c *copyCall) visitSource(s source, see func(*visited) error, warn func(pat
 		for err == nil && next.isLeft && len(w.levels) > 0 {
 			next, err = w.step()
 		}
-		if name = next.name; err != nil || next.isLeft {
+		name = next.name
+		if err != nil || next.isLeft {
 			return copyFailed(f.path, err)
 		}
 	}
@@ -345,7 +347,8 @@ func (s *sender) sendFile(f *visited, header *tar.Header) error {
 
 // warn tells the receiver what was not copied as it is. After many warnings, others are only counted.
 func (s *sender) warn(path, what string) error {
-	if s.warnings++; s.warnings > maxCopyWarnings {
+	s.warnings++
+	if s.warnings > maxCopyWarnings {
 		return nil
 	}
 	return s.send(copyWarning, fields{"message": escape(path, maxCopyPath) + ": " + what})

@@ -50,7 +50,8 @@ func (c *copyCall) findTargets(place string, targets []*target) error {
 		return err
 	}
 	for _, t := range targets {
-		if t.folder, t.base = in, last; isInto {
+		t.folder, t.base = in, last
+		if isInto {
 			t.base = t.name
 		}
 		short := t.base

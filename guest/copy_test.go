@@ -96,7 +96,8 @@ func TestLength(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	_, _, err := c.next()
-	if runtime.ReadMemStats(&after); err == nil || after.TotalAlloc-before.TotalAlloc > 100_000 {
+	runtime.ReadMemStats(&after)
+	if err == nil || after.TotalAlloc-before.TotalAlloc > 100_000 {
 		t.Error(err, after.TotalAlloc-before.TotalAlloc)
 	}
 }

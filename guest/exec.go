@@ -140,7 +140,8 @@ func (e *execService) run(c *execCall) {
 func (e *execService) forget(c *execCall) {
 	defer e.lock()()
 	hadSlot := e.calls[c]
-	if delete(e.calls, c); c.job != nil && c.child != nil {
+	delete(e.calls, c)
+	if c.job != nil && c.child != nil {
 		e.keepJob(c.job)
 	} else if c.job != nil {
 		e.dropJob(c.job, "it did not start")
@@ -201,7 +202,8 @@ func (e *execService) expire(st *stream) (cancel func()) {
 			}
 			e.Lock()
 			left = e.startTime - time.Since(e.lastStart)
-			if e.Unlock(); time.Since(due) > heldUp {
+			e.Unlock()
+			if time.Since(due) > heldUp {
 				left = e.startTime
 			}
 		}
@@ -256,10 +258,12 @@ func (e *execService) launch(c *execCall) *failure {
 		return toFailure(err, "command-failed")
 	}
 	e.Lock()
-	if c.child = started; e.isStopped {
+	c.child = started
+	if e.isStopped {
 		c.end(killAtStop)
 	}
-	if c.name = "PID " + strconv.Itoa(c.pid()); c.job != nil {
+	c.name = "PID " + strconv.Itoa(c.pid())
+	if c.job != nil {
 		c.name += ", job " + c.job.id
 		c.job.begin(user)
 		e.makeRoom()
@@ -299,7 +303,8 @@ func (e *execService) admit(c *execCall) *failure {
 			defer timer.Stop()
 		}
 		failed := <-c.slot
-		if e.Lock(); failed != nil {
+		e.Lock()
+		if failed != nil {
 			defer e.Unlock()
 			return failed
 		}
@@ -311,7 +316,8 @@ func (e *execService) admit(c *execCall) *failure {
 	case isFull && !c.request.waits:
 		return failf("too-many-streams", "too many commands running (max %d)", maxCommands)
 	}
-	if e.calls[c] = true; c.request.isJob {
+	e.calls[c] = true
+	if c.request.isJob {
 		return e.addJob(c)
 	}
 	return nil
@@ -358,7 +364,8 @@ func (c *execCall) connect(cmd *exec.Cmd) (theirs []*os.File, err error) {
 			}
 		}
 	}
-	if cmd.Stdout, cmd.Stderr = writes[1], writes[2]; q.hasInput {
+	cmd.Stdout, cmd.Stderr = writes[1], writes[2]
+	if q.hasInput {
 		cmd.Stdin = reads[0]
 	}
 	if q.isJob {
@@ -485,7 +492,8 @@ func (c *execCall) run() {
 	}
 	c.child.release()
 	defer c.ends.lock()()
-	if c.setKilled(); c.killer != nil {
+	c.setKilled()
+	if c.killer != nil {
 		c.killer.Stop()
 	}
 }
@@ -511,7 +519,8 @@ func (c *execCall) send(index int, sending *sync.WaitGroup) {
 		count, err := from.Read(buffer[recordHeaderBytes:][:most])
 		spent := time.Since(began)
 		if left < 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-			if left = terminalBytes; c.terminal == nil {
+			left = terminalBytes
+			if c.terminal == nil {
 				ioctl(output, syscall.TIOCINQ, &left)
 			}
 			continue

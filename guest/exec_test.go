@@ -35,7 +35,8 @@ func TestSignalNames(t *testing.T) {
 		if err != nil {
 			cmd.Process.Kill()
 		}
-		if cmd.Wait(); err != nil {
+		cmd.Wait()
+		if err != nil {
 			continue // qemu-user keeps a signal for itself
 		}
 		status := cmd.ProcessState.Sys().(syscall.WaitStatus)
@@ -203,7 +204,8 @@ func TestLateStart(t *testing.T) {
 	if st.isGone() {
 		t.Error("it was reset while others were started")
 	}
-	if st.waitEnd(); st.reason == nil || st.reason.code != "stalled" {
+	st.waitEnd()
+	if st.reason == nil || st.reason.code != "stalled" {
 		t.Error(st.reason)
 	}
 }
@@ -222,7 +224,8 @@ func TestDeciding(t *testing.T) {
 	complete := time.Now()
 	ask(t, host, execStart, fields{"argv": []string{"sleep", "1000"}}, execStarted)
 	started := time.Now()
-	if late.waitEnd(); started.Sub(complete) < 900*time.Millisecond || time.Since(complete) < e.startTime || time.Since(started) < e.startTime/2 {
+	late.waitEnd()
+	if started.Sub(complete) < 900*time.Millisecond || time.Since(complete) < e.startTime || time.Since(started) < e.startTime/2 {
 		t.Error(started.Sub(complete), time.Since(complete), time.Since(started))
 	}
 
@@ -281,7 +284,8 @@ func TestRecordLengths(t *testing.T) {
 	}{{execResize, 0}, {execResize, 3}, {execResize, 5}, {execEof, 0}, {execEof, 2}, {execSignal, 16}} {
 		st, _ := ask(t, host, execStart, fields{"argv": []string{"sleep", "1000"}}, execStarted)
 		st.Write(record(each.kind, make([]byte, each.length)))
-		if st.waitEnd(); st.reason == nil || st.reason.code != "protocol-error" {
+		st.waitEnd()
+		if st.reason == nil || st.reason.code != "protocol-error" {
 			t.Error(each, st.reason)
 		}
 	}
@@ -377,7 +381,8 @@ func TestWaiting(t *testing.T) {
 			waiting[0].waitEnd()
 		}
 	}
-	if e.stop(); count() != 0 {
+	e.stop()
+	if count() != 0 {
 		t.Error("it still waits")
 	}
 	until(t, "it is refused", func() bool { return len(refused) > 0 })

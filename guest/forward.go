@@ -352,7 +352,8 @@ func toPeer(st *stream, local *quick) {
 			return
 		}
 		_, err = st.Write(buffer[:count])
-		if buffers.Put(buffer); err != nil {
+		buffers.Put(buffer)
+		if err != nil {
 			return
 		}
 	}

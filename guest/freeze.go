@@ -233,7 +233,8 @@ func runFreezer(args []string) int {
 				return 1
 			}
 			fmt.Println("frozen")
-			if frozen++; frozen == len(mounts) {
+			frozen++
+			if frozen == len(mounts) {
 				fmt.Println("ready")
 			} else {
 				freezeNext()
@@ -345,7 +346,8 @@ func chooseMounts(mountinfo string, wanted []string) (chosen []mount, failed *fa
 		m := mounts[index]
 		// The rank of its first mount: a bind mount may be newer than what lies on its file system. A sandbox may list a
 		// loop device before the file system that it lies on.
-		if ranks[m.device] = index; strings.HasPrefix(m.device, "7:") {
+		ranks[m.device] = index
+		if strings.HasPrefix(m.device, "7:") {
 			ranks[m.device] += len(mounts)
 		}
 		if visible[m.path].id == "" { // others are hidden below

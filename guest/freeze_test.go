@@ -125,7 +125,8 @@ func TestFreezeRequests(t *testing.T) {
 		"too large":   {freezeFreeze, 0, 1, 0, 1},
 	} {
 		st := freezeStream(t, host, request)
-		if st.waitEnd(); st.reason == nil || st.reason.code != "protocol-error" {
+		st.waitEnd()
+		if st.reason == nil || st.reason.code != "protocol-error" {
 			t.Error(name, st.reason)
 		}
 	}

@@ -33,7 +33,8 @@ func runHooks(ctx context.Context, folder, argument string, env ...string) (firs
 		if how != "done" {
 			level = logWarn
 		}
-		if logLine(level, "hook", "%s", message); how != "done" && first == nil {
+		logLine(level, "hook", "%s", message)
+		if how != "done" && first == nil {
 			first = failf("freeze-failed", "%s", message)
 		}
 	}

@@ -233,7 +233,8 @@ func readBoot() fields {
 		state, why := systemctl("is-system-running")
 		units, _ := systemctl("list-units", "--state=failed", "--plain", "--no-legend", "--full", "--no-pager")
 		boot["failedUnits"] = append([]string{}, regexp.MustCompile(`(?m)^\S+`).FindAllString(units, maxRows)...)
-		if boot["systemd"] = state; !isWord(state, "initializing starting running degraded maintenance stopping offline") {
+		boot["systemd"] = state
+		if !isWord(state, "initializing starting running degraded maintenance stopping offline") {
 			boot["systemd"], boot["systemdError"] = "unknown", cut(why, maxFact)
 		}
 	}

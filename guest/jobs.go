@@ -219,7 +219,8 @@ func (j *job) stop(killAfter time.Duration) {
 // write handles a record that an attached command would send to its caller.
 func (j *job) write(record []byte) {
 	defer j.lock()()
-	switch payload := record[recordHeaderBytes:]; record[0] {
+	payload := record[recordHeaderBytes:]
+	switch record[0] {
 	case execStdout:
 		first := least(len(payload), j.keepBytes-len(j.ring))
 		if need := len(j.ring) + first; need > cap(j.ring) {
@@ -272,7 +273,8 @@ func (e *execService) follow(j *job, st *stream, next, tail int64, hasFrom bool)
 		case j.gone != nil:
 			return j.gone
 		case hasFrom || next < j.keptFrom():
-			if hasFrom = false; next < j.keptFrom() {
+			hasFrom = false
+			if next < j.keptFrom() {
 				next = j.keptFrom()
 			}
 			buffer = record(execFrom, encode(fields{"from": next}))

@@ -99,7 +99,8 @@ func stopJob(t *testing.T, host *channel, request fields) fields {
 	t.Helper()
 	st, exit := ask(t, host, execStop, request, execExit)
 	st.CloseWrite()
-	if st.waitEnd(); st.reason != nil {
+	st.waitEnd()
+	if st.reason != nil {
 		t.Error(st.reason)
 	}
 	return exit.fields
@@ -159,7 +160,8 @@ func TestJobReaders(t *testing.T) {
 			st, r := attach(t, host, fields{"id": id, "from": len(all.data)})
 			err := r.read(st, 1+rand.Intn(200_000))
 			all.data, all.exit = append(all.data, r.data...), r.exit
-			if st.CloseWrite(); rand.Intn(2) == 0 || err != nil {
+			st.CloseWrite()
+			if rand.Intn(2) == 0 || err != nil {
 				st.Close()
 			}
 		}
@@ -385,8 +387,8 @@ func TestJobLimits(t *testing.T) {
 	for len(e.running) < maxJobs {
 		copied := *q
 		failed := e.addJob(&execCall{request: &copied, child: c.child})
-		if j := e.running[len(e.running)-1]; failed == nil {
-			j.begin(strings.Repeat("\x01", 300))
+		if failed == nil {
+			e.running[len(e.running)-1].begin(strings.Repeat("\x01", 300))
 		}
 	}
 	e.Unlock()
@@ -446,7 +448,8 @@ func TestRequests(t *testing.T) {
 			t.Errorf("%s: %d, %v, %v", want, kind, err, failed)
 		}
 		st.CloseWrite()
-		if st.waitEnd(); st.reason != nil {
+		st.waitEnd()
+		if st.reason != nil {
 			t.Error(want, st.reason)
 		}
 	}
@@ -459,7 +462,8 @@ func TestRequests(t *testing.T) {
 		st := openStream(t, host, "exec")
 		st.Write(request)
 		st.CloseWrite()
-		if st.waitEnd(); st.reason == nil || st.reason.code != "protocol-error" {
+		st.waitEnd()
+		if st.reason == nil || st.reason.code != "protocol-error" {
 			t.Error(name, st.reason)
 		}
 	}

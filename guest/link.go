@@ -127,7 +127,8 @@ func (c *channel) serve(conn io.ReadWriteCloser) *failure {
 	l.machine = machine
 	c.Lock()
 	c.makeRoom(l)
-	if c.links[l] = true; c.isStopping {
+	c.links[l] = true
+	if c.isStopping {
 		l.closed = failf("shutdown", "shutting down")
 	}
 	c.Unlock()
@@ -222,7 +223,8 @@ func (c *channel) ended(s *session, reason *failure) {
 	}
 	level := logInfo
 	if isWord(reason.code, "auth-failed channel-busy") {
-		if level = logWarn; c.refused == reason.message {
+		level = logWarn
+		if c.refused == reason.message {
 			level = logDebug
 		}
 		c.refused = reason.message

@@ -45,7 +45,8 @@ func (s *session) look() {
 	isDue := s.looks >= pingAfter || s.looks >= wakeAfter && time.Since(s.arrivedAt) >= lookEvery
 	if s.isReady && s.resumes == nil && (isInDoubt || isDue && !s.link.isBusy()) {
 		nonce := random(8) // nobody can know it before
-		if s.looks = 0; isInDoubt {
+		s.looks = 0
+		if isInDoubt {
 			s.isAsked = true
 			if s.isMidFrame {
 				s.doubt = nonce

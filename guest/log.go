@@ -63,7 +63,8 @@ func describe(err error) string {
 func escape(text string, max int) string {
 	end := ""
 	for at := range text {
-		if max--; max < 0 {
+		max--
+		if max < 0 {
 			text, end = text[:at], "…"
 			break
 		}

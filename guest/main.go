@@ -324,7 +324,8 @@ func (o *options) setPrograms(list string) error {
 }
 
 func (o *options) setLogFormat(format string) error {
-	if o.isJSON = format == "json"; !isWord(format, "json text") {
+	o.isJSON = format == "json"
+	if !isWord(format, "json text") {
 		return failf("bad-argument", `--log-format: "%s" is neither text nor json`, escape(format, 64))
 	}
 	return nil
@@ -359,7 +360,8 @@ func usage() string {
 		"Runs the guest's side of a channel, with these options of vproxy. For all others use vproxy.\n\n"
 	for _, each := range new(options).table() {
 		long, letter, hasLetter := strings.Cut(each.names, " ")
-		if letter = "-" + letter + ", "; !hasLetter {
+		letter = "-" + letter + ", "
+		if !hasLetter {
 			letter = "    "
 		}
 		text += fmt.Sprintf("  %s--%-24s %s\n", letter, strings.Replace(long+" "+each.value, " [", "[", 1), each.help)
@@ -407,7 +409,8 @@ func parseOptions(args []string) (*options, error) {
 		default:
 			value, args = args[0], args[1:]
 		}
-		if given[each.names]++; given[each.names] > 1 && !each.isMany {
+		given[each.names]++
+		if given[each.names] > 1 && !each.isMany {
 			return nil, failf("bad-argument", "%s: given %d times (max 1)", name, given[each.names])
 		}
 		if err := each.set(value); err != nil {

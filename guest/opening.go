@@ -199,7 +199,8 @@ func (l *link) establish(peer *hello) {
 	s, what, known := newSession(l, l.own, peer), "key", l.channel.session
 	l.silence()
 	l.own, l.session = nil, s
-	switch areBoth := func(name string) bool { return isAmong(name, s.own.features) && isAmong(name, peer.features) }; {
+	areBoth := func(name string) bool { return isAmong(name, s.own.features) && isAmong(name, peer.features) }
+	switch {
 	case known != nil && areBoth(known.id):
 		s.resumes, what = known, "session"
 	case areBoth(resumeFeature):

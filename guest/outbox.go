@@ -109,7 +109,8 @@ func (s *session) fill(to []byte) []byte {
 		s.creditDue = false
 	}
 	for _, st := range s.credits {
-		if st.creditDue = false; st.mayRaise() {
+		st.creditDue = false
+		if st.mayRaise() {
 			tell(frameCredit, st.id, st.window.granted)
 		}
 	}
@@ -129,7 +130,8 @@ func (s *session) fill(to []byte) []byte {
 		st.out = st.out[size:]
 		st.sent += int64(size)
 		s.sentData += int64(size)
-		if st.offer(); len(st.out) == 0 {
+		st.offer()
+		if len(st.out) == 0 {
 			st.changed.Broadcast()
 			st.sendFin()
 			to = s.takeControls(to) // a FIN follows its DATA, and frees a place

@@ -267,7 +267,8 @@ func (a *announcer) readTable(path string) (found []listener) {
 	}
 	defer file.Close()
 	rows := bufio.NewScanner(file)
-	for rows.Scan(); rows.Scan(); { // after the heading
+	rows.Scan() // the heading
+	for rows.Scan() {
 		row := parseListener(rows.Text())
 		if row.port == 0 {
 			break

@@ -29,7 +29,8 @@ func parseRequest(payload []byte, what string) requestObject {
 	case why != "":
 	default:
 		parsed := parseObject(payload, what)
-		if o.fields = parsed.fields; *parsed.failed != nil {
+		o.fields = parsed.fields
+		if *parsed.failed != nil {
 			why = "is not a JSON object"
 		} else if hasHalfPair(payload) {
 			why = "has half a surrogate pair"
@@ -56,7 +57,8 @@ func hasHalfPair(text []byte) bool {
 	for at := 0; at < len(text); at++ {
 		unit := 0
 		if text[at] == '\\' {
-			if at++; at+4 < len(text) && text[at] == 'u' {
+			at++
+			if at+4 < len(text) && text[at] == 'u' {
 				value, _ := strconv.ParseUint(string(text[at+1:at+5]), 16, 16)
 				unit, at = int(value), at+4
 			}
@@ -114,7 +116,8 @@ func (o requestObject) ranged(name, fault string, limit int64) float64 {
 	value, err := number.Float64()
 	isRight := err == nil && value >= 0 && value <= float64(limit) && (fault != "size" || value > 0) &&
 		(fault == "range" || value == math.Trunc(value))
-	if o.check(name, isRight, fault, limit); !isRight {
+	o.check(name, isRight, fault, limit)
+	if !isRight {
 		return 0
 	}
 	return value

@@ -202,7 +202,8 @@ func (s *session) handleResume(h header, payload []byte) {
 		return
 	}
 	moved := failf("channel-displaced", "the session moved to another link")
-	if old := known.link; known.isLinked() {
+	if known.isLinked() {
+		old := known.link
 		known.suspend(nil) // this sends RESUME
 		old.close(moved)
 	}
@@ -213,7 +214,8 @@ func (s *session) handleResume(h header, payload []byte) {
 		other.link.close(moved)
 	}
 	raise(&total, payload)
-	if known.drop(total, known.reached); known.over != nil {
+	known.drop(total, known.reached)
+	if known.over != nil {
 		return
 	}
 	logLine(logInfo, "session-resumed", "session on %s resumed after %d ms; %d bytes resent", l.channel.spec.text,

@@ -61,11 +61,13 @@ func newSession(l *link, own, peer *hello) *session {
 }
 
 func (s *session) becomeReady() {
-	if s.isReady = true; s.resumes != nil {
+	s.isReady = true
+	if s.resumes != nil {
 		s.sendResume()
 		return
 	}
-	if s.silence("proof"); s.limit > 0 {
+	s.silence("proof")
+	if s.limit > 0 {
 		s.part = random(secretBytes)
 		s.control(frameSecret, 0, s.part)
 	}
@@ -127,7 +129,8 @@ func (s *session) leave(reason *failure, isTold bool) {
 	}
 	l, isHere := s.link, s.link.session == s
 	s.over = reason
-	if s.silence(); isHere {
+	s.silence()
+	if isHere {
 		l.session = nil
 	}
 	for _, probe := range s.probes() {
@@ -228,7 +231,8 @@ func (s *session) read(l *link, from *bufio.Reader) (int, error) {
 		return 0, nil
 	}
 	s.sequenceIn, s.doubt, s.received = nextSequence(sequence), nil, s.received+int64(end)
-	if s.isMidFrame, s.frameSpent = from.Buffered() > end, 0; !h.isExtension() {
+	s.isMidFrame, s.frameSpent = from.Buffered() > end, 0
+	if !h.isExtension() {
 		s.handle(h, payload)
 	}
 	s.owe()
@@ -421,7 +425,8 @@ func (s *session) handleStream(h header, payload []byte) {
 	var reason *failure
 	if _, isFixed := frameSizes[h.kind]; !isFixed {
 		o := parseObject(payload, h.String())
-		if reason = o.reason(); s.isBroken(*o.failed) {
+		reason = o.reason()
+		if s.isBroken(*o.failed) {
 			return
 		}
 	}
@@ -430,7 +435,8 @@ func (s *session) handleStream(h header, payload []byte) {
 	case st == nil || s.over != nil:
 	case h.kind == frameCredit:
 		raise(&st.credit, payload)
-		if st.offer(); len(st.out) == 0 {
+		st.offer()
+		if len(st.out) == 0 {
 			st.changed.Broadcast() // for waitRoom
 		}
 	case h.kind == frameAccept || h.kind == frameRefuse:

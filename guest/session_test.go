@@ -77,15 +77,18 @@ func TestCrowd(t *testing.T) {
 	for machine, isClosed := range map[string]bool{"": true, "other": false} {
 		s := newTestSession(false)
 		c, silent := s.link.channel, newLink(s.link.channel, s.link.conn)
-		for c.links[silent] = true; len(c.links) < maxUnproved; {
+		c.links[silent] = true
+		for len(c.links) < maxUnproved {
 			l := newLink(c, s.link.conn)
-			if l.session = s; len(c.links) < 8 {
+			l.session = s
+			if len(c.links) < 8 {
 				l.machine = "other"
 			}
 			c.links[l] = true
 		}
 		silent.machine = machine
-		if c.makeRoom(newLink(c, nil)); c.links[silent] == isClosed || len(c.links) != maxUnproved-1 {
+		c.makeRoom(newLink(c, nil))
+		if c.links[silent] == isClosed || len(c.links) != maxUnproved-1 {
 			t.Error(machine, len(c.links))
 		}
 	}

@@ -127,7 +127,8 @@ func (c *storageCall) write(bytes []byte) error {
 	}
 	c.conn.SetDeadline(time.Now().Add(replyTime))
 	_, err := c.conn.Write(bytes)
-	if c.isOver = err != nil || len(bytes) > 1; err != nil {
+	c.isOver = err != nil || len(bytes) > 1
+	if err != nil {
 		c.fail(failf("cancelled", "the wrapper disconnected before its answer"))
 	}
 	if c.isOver && c.asked != nil { // its reply must not reach another call

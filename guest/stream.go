@@ -188,7 +188,8 @@ func (st *stream) writeTo(to io.Writer) error {
 	for {
 		st.direct = direct
 		err := st.waitData()
-		if st.direct = nil; err == io.EOF {
+		st.direct = nil
+		if err == io.EOF {
 			return nil
 		} else if err != nil {
 			return err
