@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -116,7 +115,7 @@ func (s *channelSpec) parseAddress(address string) (err error) {
 	case s.kind == "vsock-listen" && !parseUint32(&s.port, address):
 		return fmt.Errorf(`"%s" is not a port from 0 to 4294967294`, escape(address, 64))
 	case s.kind == "virtserial-open" && address != "" && !strings.Contains(address, "/"):
-		s.path = filepath.Join(portFolder, address)
+		s.path = filepath.Join(virtioPortFolder, address)
 	case s.kind == "unix-connect" && strings.Contains(address, "*"):
 		return errors.New("vproxy-guest has one channel; use vproxy for a group of them")
 	case strings.HasPrefix(s.kind, "unix"):
@@ -178,7 +177,7 @@ func isLine(stat syscall.Stat_t) bool {
 func (s *channelSpec) dial(waiting func()) (io.ReadWriteCloser, error) {
 	switch s.kind {
 	case "virtserial-open":
-		return s.openPort(waiting)
+		return s.openVirtioPort(waiting)
 	case "tty-open":
 		return s.openLine()
 	case "vsock-connect":
@@ -281,65 +280,6 @@ func (s *channelSpec) explain(err error) error {
 		known.message = describe(err)
 	}
 	return failf(known.code, "%s: %s", s.text, known.message)
-}
-
-const portFolder = "/dev/virtio-ports"
-
-// openPort opens a virtio-serial port, by path or name, and waits until the host has the other end open.
-func (s *channelSpec) openPort(waiting func()) (io.ReadWriteCloser, error) {
-	device, err := s.findPort()
-	if err != nil {
-		return nil, err
-	}
-	var stat syscall.Stat_t
-	if err := syscall.Stat(device, &stat); err != nil {
-		return nil, s.explain(err)
-	}
-	// Opening anything but a port may have side effects.
-	name, major, minor := filepath.Base(device), stat.Rdev>>8&0xfff, stat.Rdev&0xff|stat.Rdev>>12&^0xff
-	subsystem, _ := os.Readlink(fmt.Sprintf("/sys/dev/char/%d:%d/subsystem", major, minor))
-	subsystem = filepath.Base(subsystem)
-	switch {
-	case stat.Mode&syscall.S_IFMT != syscall.S_IFCHR:
-		return nil, s.unusable("not a device")
-	case subsystem != "." && subsystem != "virtio-ports":
-		return nil, s.unusable(name + ` is a device of "` + subsystem + `", not a virtio-serial port`)
-	}
-	fd, err := syscall.Open(device, syscall.O_RDWR|syscall.O_NONBLOCK|syscall.O_NOCTTY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, s.explain(err)
-	}
-	// A port without a host reads as its end, so it is polled; it stays open meanwhile, which keeps others out.
-	first := make([]byte, 4096)
-	for {
-		count, err := syscall.Read(fd, first)
-		switch {
-		case count > 0 || err == syscall.EAGAIN: // then the count is negative
-			file := newQuick(os.NewFile(uintptr(fd), device))
-			begin := io.LimitReader(bytes.NewReader(first), int64(count))
-			return joined{io.MultiReader(begin, file), file, file}, nil
-		case err != nil && err != syscall.EINTR:
-			syscall.Close(fd)
-			return nil, s.explain(err)
-		}
-		waiting()
-		time.Sleep(200 * time.Millisecond)
-	}
-}
-
-// findPort returns the device of a port. Without udev, it looks the name up in sysfs.
-func (s *channelSpec) findPort() (string, error) {
-	real, err := filepath.EvalSymlinks(s.path)
-	if err == nil || filepath.Dir(s.path) != portFolder {
-		return real, s.explain(err)
-	}
-	names, _ := filepath.Glob("/sys/class/virtio-ports/*/name")
-	for _, file := range names {
-		if readFile(file) == filepath.Base(s.path) {
-			return filepath.Join("/dev", filepath.Base(filepath.Dir(file))), nil
-		}
-	}
-	return "", failf("channel-missing", `%s: no virtio-serial port "%s"`, s.text, filepath.Base(s.path))
 }
 
 // termios2 has the modes of a serial line, and any speed.
