@@ -133,7 +133,7 @@ var log = struct {
 	written chan struct{} // closed after the last line
 }{level: logInfo, bounds: map[string]*tokens{}, lines: make(chan string, maxLogLines), written: make(chan struct{})}
 
-// logLine logs an event of vproxy's table (docs/troubleshooting.md). Foreign text in its message must be escaped.
+// logLine logs an event of vproxy's table (docs/errors.md). Foreign text in its message must be escaped.
 func logLine(level int, event, format string, args ...any) {
 	defer log.lock()()
 	now := time.Now()

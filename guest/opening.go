@@ -142,7 +142,8 @@ func (l *link) attempt(first *hello) {
 	} else {
 		l.put(l.own.frame())
 		l.alarm("quiet", quietTime, func() {
-			c.tell("no answer on %s: no vproxy at the other end yet, or another process has the channel", c.spec.text)
+			c.tell("channel-waiting", "no answer on %s: no vproxy at the other end yet, or another process has the channel",
+				c.spec.text)
 		})
 	}
 	l.repeatLater()
@@ -174,7 +175,7 @@ func (l *link) takeHello(peer *hello) {
 	switch {
 	case peer.instance == l.channel.instance || l.own != nil && peer.nonce == l.own.nonce:
 		if l.own != nil {
-			l.channel.tell("%s echoes everything sent: is the line raw, and is vproxy running at the other end?",
+			l.channel.tell("channel-echo", "%s echoes everything sent: is the line raw, and is vproxy running at the other end?",
 				l.channel.spec.text)
 		}
 		return

@@ -1,6 +1,6 @@
 /**
  * Everything that a running vproxy logs: one table of events, and the event itself. The table says how much an event
- * matters, which fields it has, whether it goes into the audit log, and how it is rate-limited. docs/troubleshooting.md
+ * matters, which fields it has, whether it goes into the audit log, and how it is rate-limited. docs/errors.md
  * explains what each means and what to do about it.
  */
 
@@ -88,7 +88,7 @@ const COPY = { direction: 'string', paths: 'string[]' } as const;
 const COPIED = { files: 'number', folders: 'number', links: 'number', bytes: 'number', sentBytes: 'number' } as const;
 const ENDED_COPY = { ...COPY, ...COPIED, durationMs: 'number', code: 'string | null' } as const;
 
-/** The table of events. A spec compares the one in docs/troubleshooting.md with it. */
+/** The table of events. A spec compares the one in docs/errors.md with it. */
 export const LOG_EVENTS = {
   'accept-failed': row('warn', STREAM),
   'audit-failed': row('warn', {}),
@@ -254,7 +254,7 @@ export const LOG_EVENTS = {
   'upgrade-failed': row('error', { code: 'string' }),
 } as const satisfies Record<string, EventRow>;
 
-/** The stable name of an event: a row of the table in docs/troubleshooting.md. */
+/** The stable name of an event: a row of the table in docs/errors.md. */
 export type LogEventName = keyof typeof LOG_EVENTS;
 
 /** The names of all events. */

@@ -147,3 +147,18 @@ test('docs/errors.md explains each event once, and no other, with its level and 
   t.deepEqual(Object.fromEntries(rows.map(([name, ...rest]) => [name, rest])), wanted);
   t.is(rows.length, expected.length);
 });
+
+test('vproxy-guest logs events of the table, at their levels', (t) => {
+  const rows = new Set(LOG_EVENT_NAMES.flatMap((name) => [LOG_EVENTS[name].level].flat().map((it) => `${it} ${name}`)));
+  const calls = readdirSync(join(PROJECT_ROOT, 'guest')).flatMap((file) =>
+    /(?<!_test)\.go$/.test(file)
+      ? [...projectText(`guest/${file}`).matchAll(/\blogLine\(log(\w+), "([^"]*)"|\.tell\("([^"]*)"/g)]
+      : [],
+  );
+  t.true(calls.length > 30);
+  const logged = calls.map(([, level = 'info', event, told]) => `${level.toLowerCase()} ${event ?? told}`);
+  t.deepEqual(
+    logged.filter((row) => !rows.has(row)),
+    [],
+  );
+});

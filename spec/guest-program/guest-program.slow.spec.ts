@@ -347,6 +347,22 @@ withGo('the end of standard input ends it, also while nobody reads its output', 
   t.deepEqual(await within(10_000, 'its end', once(child, 'exit')), [0, null]);
 });
 
+withGo('the log says that nothing answers on the channel, or that it echoes', async (t) => {
+  const messageOf = async (event: string, serve: (socket: net.Socket) => void): Promise<string> => {
+    const path = join(temporaryFolder(t), 'channel');
+    await localServer(t, serve, { path });
+    const guest = spawnVproxy(t, ['-c', `unix-connect:${path}`, '--log-format', 'json'], AS_GUEST);
+    const { input } = await guest.waitForLine(new RegExp(`"event":"${event}"`));
+    return (JSON.parse(input) as { readonly message: string }).message;
+  };
+  const [quiet, echoed] = await Promise.all([
+    messageOf('channel-waiting', (socket) => void socket.resume()),
+    messageOf('channel-echo', echoBack),
+  ]);
+  t.regex(quiet, /^no answer on unix-connect:.*: no vproxy at the other end yet, or another process has the channel$/);
+  t.regex(echoed, /^unix-connect:.* echoes everything sent: is the line raw/);
+});
+
 /** Command lines that both programs refuse, with the same words. */
 withGo('variables stand in for options, and the log can be of JSON', async (t) => {
   const path = join(temporaryFolder(t), 'channel');
