@@ -124,7 +124,8 @@ func (s *clockService) measure(host io.ReadWriter) error {
 		next, err := s.ask(host, false)
 		if err != nil {
 			return err
-		} else if next.uncertainty < best.uncertainty {
+		}
+		if next.uncertainty < best.uncertainty {
 			best = next
 		}
 	}
@@ -139,11 +140,12 @@ func (s *clockService) ask(host io.ReadWriter, wantsEntropy bool) (*clockSample,
 	host.Write(record(clockAsk, encode(fields{"version": 1, "run": s.run, "seq": s.seq, "entropy": wantsEntropy})))
 	for {
 		kind, payload, err := readRecord(host, func(byte) int { return maxClockBytes })
-		if err == io.EOF {
+		switch {
+		case err == io.EOF:
 			return nil, failf("protocol-error", "clock: the host ended the stream without an answer")
-		} else if err != nil {
+		case err != nil:
 			return nil, err
-		} else if kind != clockTold {
+		case kind != clockTold:
 			continue
 		}
 		half, o := (upTime()-up)/2, parseObject(payload, "clock: the answer")
@@ -169,13 +171,11 @@ func (s *clockService) ask(host io.ReadWriter, wantsEntropy bool) (*clockSample,
 func causeOf(before, now *clockSample, threshold float64) string {
 	if before == nil {
 		return "start"
-	} else if now.seen >= now.seq {
-		return "restored"
 	}
 	tolerance := threshold + now.uncertainty + before.uncertainty
 	hasMoved := math.Abs(now.offset-before.offset) > tolerance
 	switch {
-	case now.host != before.host && hasMoved:
+	case now.seen >= now.seq, now.host != before.host && hasMoved:
 		return "restored"
 	case now.host != before.host:
 		return "new-host"

@@ -185,7 +185,6 @@ func TestClockPause(t *testing.T) {
 	}
 }
 
-// TestHostileClock: a host that breaks the rules loses its stream, and changes nothing.
 // TestClockBack: steps back are limited in all; steps forward and a slow drift of the clock are not counted.
 func TestClockBack(t *testing.T) {
 	s, done := newTestClock("1s,back=1m")
@@ -203,6 +202,7 @@ func TestClockBack(t *testing.T) {
 	}
 }
 
+// TestHostileClock: a host that breaks the rules loses its stream, and changes nothing.
 func TestHostileClock(t *testing.T) {
 	for name, answer := range map[string][]byte{
 		"no object":      record(clockTold, []byte("[]")),
@@ -249,7 +249,8 @@ func TestClockStreams(t *testing.T) {
 			_, payload, err := readRecord(st, func(byte) int { return maxClockBytes })
 			if err == io.EOF {
 				break
-			} else if err != nil {
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
 			if ask := string(payload); count == 0 && !strings.Contains(ask, `"version":1`) {

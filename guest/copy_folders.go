@@ -121,7 +121,8 @@ func (w *walk) downOwn(name string) (isOwned bool, err error) {
 	below, err := w.enter(name)
 	if errors.Is(err, syscall.ENOTDIR) || os.IsNotExist(err) {
 		return false, nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return false, err
 	}
 	if is, err := below.Stat(); err != nil || !isOwn(is) {
@@ -269,9 +270,10 @@ func (w *walk) step() (s step, err error) {
 // remove removes a file, a link, or a folder with all that is in it. It does nothing if there is none.
 func (s *copyService) remove(in folder, name string) error {
 	err := os.Remove(in.path(name))
-	if err == nil || os.IsNotExist(err) {
+	switch {
+	case err == nil || os.IsNotExist(err):
 		return nil
-	} else if !os.IsExist(err) { // not a folder with entries; a read-only file system does not report what is missing
+	case !os.IsExist(err): // not a folder with entries; a read-only file system does not report what is missing
 		return err
 	}
 	w, err := s.walk(in)
@@ -284,7 +286,8 @@ func (s *copyService) remove(in folder, name string) error {
 		var each step
 		if each, err = w.step(); err != nil {
 			break
-		} else if each.kind.IsDir() {
+		}
+		if each.kind.IsDir() {
 			err = w.open(w.down(each.name))
 		} else {
 			err = os.Remove(w.path(each.name))

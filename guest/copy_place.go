@@ -36,7 +36,8 @@ func (r *receiver) place(t *target, isRehearsal bool) error {
 		is, err := os.Lstat(from.path(name))
 		if len(from.levels) == 0 && (err != nil || statOf(is).Ino != t.inode) {
 			return takenOver
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		there, err := lookAt(to.path(newName))
@@ -109,9 +110,10 @@ func rename(from folder, name, to string, is os.FileInfo) error {
 // checkAlive fails if the sender no longer waits for the copy to finish.
 func (c *copyCall) checkAlive() error {
 	defer c.stream.lock()()
-	if st := c.stream; st.reason != nil {
+	switch st := c.stream; {
+	case st.reason != nil:
 		return c.lose(st.reason)
-	} else if st.isOver || st.finCame {
+	case st.isOver || st.finCame:
 		return c.lose(nil)
 	}
 	return nil

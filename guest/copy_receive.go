@@ -184,7 +184,8 @@ func (r *receiver) unpack() error {
 		header, err := from.Next()
 		if err == io.EOF {
 			break
-		} else if err != nil {
+		}
+		if err != nil {
 			return wrongTar(err)
 		}
 		r.room = -1
@@ -228,7 +229,8 @@ func (r *receiver) add(header *tar.Header, from io.Reader) (err error) {
 		t := r.targets[name]
 		if t == nil || kind != t.kind() {
 			return refusedCopy(name, "not announced")
-		} else if r.target != nil && name <= r.target.name {
+		}
+		if r.target != nil && name <= r.target.name {
 			return refusedCopy(name, "sent twice")
 		}
 		r.tree.end()

@@ -126,7 +126,8 @@ func (c *copyCall) readStaged() (map[string]staged, error) {
 		kind, payload, err := c.next()
 		if err != nil || kind == copyReady {
 			return files, err
-		} else if kind != copyStaged || isLargeJSON(payload) {
+		}
+		if kind != copyStaged || isLargeJSON(payload) {
 			return nil, failf("protocol-error", "copy: unexpected record of kind %d before READY", kind)
 		}
 		o := parseNames(payload, "copy: STAGED")
@@ -312,7 +313,8 @@ func (s *sender) sendFile(f *visited, header *tar.Header) error {
 		hash, err := s.hash(io.NewSectionReader(file, 0, part.bytes))
 		if err != nil {
 			return err
-		} else if hash == part.hash {
+		}
+		if hash == part.hash {
 			offset, header.PAXRecords = part.bytes, map[string]string{offsetKey: strconv.FormatInt(part.bytes, 10)}
 		}
 	}

@@ -125,14 +125,16 @@ func (a address) clear() error {
 	info, err := os.Lstat(a.text)
 	if err != nil {
 		return nil
-	} else if info.Mode()&fs.ModeSocket == 0 {
+	}
+	if info.Mode()&fs.ModeSocket == 0 {
 		return failf("address-in-use", "exists and is not a socket")
 	}
 	conn, err := net.DialTimeout("unix", a.text, time.Second)
 	if err == nil {
 		conn.Close()
 		return failf("address-in-use", "already in use by another process")
-	} else if errors.Is(err, syscall.ECONNREFUSED) {
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
 		return os.Remove(a.text)
 	}
 	return err

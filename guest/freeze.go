@@ -369,7 +369,8 @@ func chooseMounts(mountinfo string, wanted []string) (chosen []mount, failed *fa
 	sort.Slice(chosen, func(a, b int) bool { return ranks[chosen[a].device] > ranks[chosen[b].device] })
 	if len(chosen) == 0 {
 		return nil, failf("freeze-failed", "no file system here can be frozen")
-	} else if len(chosen) > maxFreezePaths || len(encode(pathsOf(chosen))) > maxFreezeBytes-64 {
+	}
+	if len(chosen) > maxFreezePaths || len(encode(pathsOf(chosen))) > maxFreezeBytes-64 {
 		return nil, failf("freeze-failed", "too many file systems (max %d); name those to freeze", maxFreezePaths)
 	}
 	return chosen, nil

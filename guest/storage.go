@@ -224,12 +224,13 @@ func (e *emulator) waitUnasked() *failure {
 	for !st.isOver && (e.isAsked || !st.finCame && isBlank(st.in)) {
 		st.changed.Wait()
 	}
-	if st.reason == nil && isBlank(st.in) {
+	switch {
+	case st.reason != nil:
+		return st.reason
+	case isBlank(st.in):
 		return failf("storage-unavailable", "it hung up")
-	} else if st.reason == nil {
-		return unasked()
 	}
-	return st.reason
+	return unasked()
 }
 
 func unasked() *failure { return failf("cancelled", "it sent data that was not asked for") }

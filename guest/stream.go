@@ -191,7 +191,8 @@ func (st *stream) writeTo(to io.Writer) error {
 		st.direct = nil
 		if err == io.EOF {
 			return nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		data, used := st.in, st.memory
