@@ -58,7 +58,7 @@ func parseChannel(text string) (*channelSpec, error) {
 	parts := strings.Split(strings.ReplaceAll(rest, ",,", "\x00"), ",")
 	address := strings.ReplaceAll(parts[0], "\x00", ",")
 	s := &channelSpec{text: kind + ":" + escape(address, 256), kind: kind, resumeMemory: 1 << 20,
-		resume: map[bool]time.Duration{true: time.Minute}[strings.HasPrefix(kind, "vsock")]}
+		resume: either(strings.HasPrefix(kind, "vsock"), time.Minute, 0)}
 	for index, rule := range limitRules {
 		s.limits[index] = rule.usual
 	}
@@ -80,7 +80,7 @@ func parseChannel(text string) (*channelSpec, error) {
 		switch {
 		case isLimit:
 			number, err := strconv.Atoi(value)
-			rule, unit := limitRules[limit], map[bool]string{true: " of bytes"}[limit != streamsLimit]
+			rule, unit := limitRules[limit], either(limit == streamsLimit, "", " of bytes")
 			what = fmt.Sprintf("a number%s from %d to %d", unit, rule.min, rule.max)
 			s.limits[limit], isRight = number, err == nil && value[0] != '+' && number >= rule.min && number <= rule.max
 		case name == "integrity":

@@ -204,7 +204,7 @@ func (s *clockService) follow(cause string, now *clockSample, entropy []byte) {
 		stepped, s.before, now.offset = by, now, 0
 		s.back, s.backAt = math.Max(0, back), time.Now()
 		history.noteStep(by)
-		direction := map[bool]string{true: "back", false: "forward"}[by < 0]
+		direction := either(by < 0, "back", "forward")
 		logLine(logInfo, "clock-stepped", "set the clock %s %s (%s)", formatElapsed(math.Abs(by)), direction, cause)
 	}
 	if cause == "restored" {

@@ -135,7 +135,7 @@ func (c *copyCall) run() error {
 
 // line describes the copy in the log.
 func (c *copyCall) line() string {
-	direction := map[bool]string{true: "to ", false: "from "}[c.isPut]
+	direction := either(c.isPut, "to ", "from ")
 	return direction + escape(strings.Join(c.paths[:least(len(c.paths), 32)], ", "), 512)
 }
 

@@ -63,7 +63,7 @@ func (c *copyCall) sendFiles() error {
 	}
 	roots := []fields{}
 	for _, each := range sources {
-		roots = append(roots, fields{"name": each.name, "kind": map[bool]string{true: "folder", false: "file"}[each.isFolder]})
+		roots = append(roots, fields{"name": each.name, "kind": either(each.isFolder, "folder", "file")})
 	}
 	if err := c.send(copyPlan, fields{"roots": roots, "totals": totals}); err != nil {
 		return err

@@ -20,7 +20,7 @@ type target struct {
 	inode      uint64 // of the part, as this copy has made it
 }
 
-func (t *target) kind() os.FileMode { return map[bool]os.FileMode{true: os.ModeDir}[t.isFolder] }
+func (t *target) kind() os.FileMode { return either(t.isFolder, os.ModeDir, 0) }
 
 // findTargets finds the targets as cp(1) does: in a folder, or of a single source by its new name.
 func (c *copyCall) findTargets(place string, targets []*target) error {
@@ -90,7 +90,7 @@ func checkReplaceable(path string, there os.FileInfo, kind os.FileMode) error {
 	case there == nil:
 		return nil
 	case there.IsDir() && !kind.IsDir():
-		return refusedCopy(path, "is a folder; cannot replace it with a "+map[bool]string{true: "file", false: "link"}[kind == 0])
+		return refusedCopy(path, "is a folder; cannot replace it with a "+either(kind == 0, "file", "link"))
 	case !there.IsDir() && kind.IsDir():
 		return refusedCopy(path, "not a folder; cannot replace it with one")
 	case there.Mode().Type()&^(os.ModeDir|os.ModeSymlink) != 0:

@@ -150,7 +150,7 @@ func mountTest(t *testing.T, image, place string) string {
 		t.Skip("needs root, and no emulator")
 	}
 	os.WriteFile(image, nil, 0o600)
-	os.Truncate(image, map[bool]int64{true: 8 << 20, false: 32 << 20}[strings.Contains(image, "inner")])
+	os.Truncate(image, either[int64](strings.Contains(image, "inner"), 8<<20, 32<<20))
 	os.Mkdir(place, 0o700)
 	command := exec.Command("sh", "-c", `PATH=$PATH:/usr/sbin:/sbin; mkfs.ext4 -q -F "$1" && mount -o loop "$1" "$2"`, "sh", image, place)
 	if output, err := command.CombinedOutput(); err != nil {

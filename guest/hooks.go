@@ -71,7 +71,7 @@ func runHook(ctx context.Context, command *exec.Cmd, env []string) string {
 			how = name + " exited with " + strconv.Itoa(status.ExitStatus())
 		}
 	case <-ctx.Done():
-		how = name + map[bool]string{true: " timed out", false: " was cancelled"}[ctx.Err() == context.DeadlineExceeded]
+		how = name + either(ctx.Err() == context.DeadlineExceeded, " timed out", " was cancelled")
 		started.signal(syscall.SIGKILL) // a process that hangs in the kernel does not exit even then
 	}
 	read.SetReadDeadline(time.Now().Add(outputGrace))

@@ -106,7 +106,7 @@ func (c *channel) makeRoom(newcomer *link) {
 			waiting = append(waiting, l)
 		}
 	}
-	rank := func(l *link) int { return 2*counts[l.machine] + map[bool]int{true: 1}[l.session == nil] }
+	rank := func(l *link) int { return 2*counts[l.machine] + either(l.session == nil, 1, 0) }
 	sort.Slice(waiting, func(a, b int) bool { return rank(waiting[a]) > rank(waiting[b]) })
 	if len(waiting) >= maxUnproved {
 		delete(c.links, waiting[0])

@@ -98,6 +98,14 @@ func indexOf(text string, list []string) int {
 	return -1
 }
 
+// either returns yes if the condition holds, otherwise no. Both are evaluated.
+func either[T any](condition bool, yes, no T) T {
+	if condition {
+		return yes
+	}
+	return no
+}
+
 func least[T ~int | ~int64 | ~uint64](a, b T) T {
 	if a < b {
 		return a

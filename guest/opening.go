@@ -40,7 +40,7 @@ func (h *hello) frame() []byte {
 	}
 	hello := fields{"version": fields{"min": h.minVersion, "max": h.maxVersion}, "nonce": h.nonce, "ack": orNull(h.ack),
 		"instance": h.instance, "agent": h.agent, "name": orNull(h.name), "limits": accepted, "features": h.features,
-		"integrity": map[bool]string{true: "full", false: "frame"}[h.isFull], "auth": nil}
+		"integrity": either(h.isFull, "full", "frame"), "auth": nil}
 	if h.hasAuth {
 		hello["auth"] = fields{"method": h.method, "keys": h.keyIDs}
 	}

@@ -150,7 +150,7 @@ func (s *session) mayWait() bool {
 
 // suspend takes the session off its link. With a reason, the link lost bytes, and stays open.
 func (s *session) suspend(reason *failure) {
-	l, why, unit := s.link, "lost", map[bool]string{true: "stream", false: "streams"}[len(s.streams) == 1]
+	l, why, unit := s.link, "lost", either(len(s.streams) == 1, "stream", "streams")
 	if reason != nil {
 		why = "out of step: " + reason.message + " (" + reason.code + ")"
 	}
