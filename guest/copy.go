@@ -163,7 +163,7 @@ func (c *copyCall) lose(err error) error {
 
 // next reads a record. The bytes of DATA follow; any other payload stays until the next call.
 func (c *copyCall) next() (kind byte, payload []byte, err error) {
-	var header [5]byte
+	var header [recordHeaderBytes]byte
 	if _, err = io.ReadFull(c.in, header[:]); err != nil {
 		return 0, nil, c.lose(err)
 	}

@@ -21,14 +21,14 @@ func (s *copyService) findHome(path string) (string, error) {
 	case failed == nil && filepath.IsAbs(account.HomeDir):
 		return account.HomeDir + "/" + rest, nil
 	case s.root != "":
-		return "", denied
+		return "", errDenied
 	case name != "":
 		return "", refusedCopy("~"+name, "no such user, or the user has no home directory")
 	}
 	return "", failf("copy-failed", "user %s has no home directory; use an absolute path", account.Uid)
 }
 
-var denied = failf("denied", "path not allowed")
+var errDenied = failf("denied", "path not allowed")
 
 // allow returns the path to use for one that the peer named. If copies are confined to a folder, it contains no links:
 // what is checked is what is used.
@@ -46,14 +46,14 @@ func (s *copyService) allow(path string) (string, error) {
 		}
 		// The target of a dangling link, or anything below an unreadable folder, is unknown.
 		if err = syscall.Lstat(real, new(syscall.Stat_t)); err == nil {
-			err = denied
+			err = errDenied
 		} else if err == syscall.ENOENT {
 			err = nil
 		}
 		real, missing = filepath.Dir(real), filepath.Join(filepath.Base(real), missing)
 	}
 	if err != nil || real != root && !strings.HasPrefix(real, strings.TrimSuffix(root, "/")+"/") {
-		return "", denied
+		return "", errDenied
 	}
 	if strings.HasSuffix(path, "/") {
 		real += "/"

@@ -12,8 +12,9 @@ const noFollow = 0x100 // AT_SYMLINK_NOFOLLOW
 func setTime(file uintptr, path string, changed time.Time) error {
 	const omit = 0x3ffffffe // UTIME_OMIT
 	var text *byte
-	flags, err := uintptr(0), error(nil)
+	var flags uintptr
 	if path != "" {
+		var err error
 		flags = noFollow
 		if text, err = syscall.BytePtrFromString(path); err != nil {
 			return err

@@ -32,8 +32,7 @@ const (
 	gathered   = 32768
 	gatherTime = time.Millisecond
 
-	recordHeaderBytes = 5
-	outputBytes       = 65536 // two frames
+	outputBytes = 65536 // two frames
 )
 
 // execService runs commands for the peer (docs/exec.md).

@@ -272,6 +272,8 @@ func isHex(text string, length int) bool { return len(text) == length && hexDigi
 func isPlain(text string) bool           { return !strings.Contains(text, "\x00") }
 func isAny(string) bool                  { return true }
 
+const recordHeaderBytes = 5
+
 // record encodes a record of a built-in service: u8 kind, u32 length, payload.
 func record(kind byte, payload []byte) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(payload))), payload...)
@@ -279,7 +281,7 @@ func record(kind byte, payload []byte) []byte {
 
 // readRecord reads the next record; most gives the longest payload of each kind. io.EOF is a clean end.
 func readRecord(from io.Reader, most func(kind byte) int) (kind byte, payload []byte, err error) {
-	var header [5]byte
+	var header [recordHeaderBytes]byte
 	if _, err = io.ReadFull(from, header[:]); err != nil {
 		return 0, nil, err
 	}

@@ -298,7 +298,8 @@ func (m mount) control(request uintptr) error {
 // openMounts opens mount points, each of which must still be the one of the table.
 func openMounts(mounts []mount) *failure {
 	for index := range mounts {
-		each, err := &mounts[index], error(nil)
+		each := &mounts[index]
+		var err error
 		if each.folder, err = os.OpenFile(each.path, syscall.O_DIRECTORY, 0); err != nil {
 			return failf("freeze-failed", "%s: %s", escape(each.path, 200), describe(err))
 		}

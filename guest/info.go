@@ -197,8 +197,9 @@ func readDisks(mounts string) []fields {
 		isKnown[device] = true
 		disk := fields{"mountPoint": cut(point, maxFact), "device": cut(device, maxFact), "type": kind,
 			"sizeBytes": nil, "freeBytes": nil, "availableBytes": nil}
-		stat, err := new(syscall.Statfs_t), error(nil)
-		if diskPatience.await(diskTime, func() { err = syscall.Statfs(point, stat) }) && err == nil {
+		var stat syscall.Statfs_t
+		var err error
+		if diskPatience.await(diskTime, func() { err = syscall.Statfs(point, &stat) }) && err == nil {
 			size := uint64(stat.Bsize)
 			disk["sizeBytes"], disk["freeBytes"], disk["availableBytes"] = stat.Blocks*size, stat.Bfree*size, stat.Bavail*size
 		}

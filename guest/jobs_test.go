@@ -285,7 +285,7 @@ func TestJobLives(t *testing.T) {
 	if err := r.read(st, 1); r.exit != nil || err == nil {
 		t.Error(err, r.exit)
 	}
-	st, r = attach(t, host, fields{"id": id})
+	st, _ = attach(t, host, fields{"id": id})
 	st.Close()
 	st, r = attach(t, host, fields{"id": id})
 	if exit := stopJob(t, host, fields{"id": id}); exit["signal"] != "SIGTERM" || exit["status"] != nil || exit["error"] != nil {

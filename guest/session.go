@@ -115,7 +115,7 @@ func (s *session) end(reason *failure) {
 
 func (s *session) fail(code, format string, args ...any) { s.end(failf(code, format, args...)) }
 
-// isBroken ends the session if err is not nil, and reports whether it is over.
+// isBroken ends the session with a failure, unless that is nil, and reports whether it did.
 func (s *session) isBroken(failed *failure) bool {
 	if failed != nil {
 		s.end(failed)

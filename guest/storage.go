@@ -104,22 +104,23 @@ func (b *broker) serveWrapper(conn net.Conn) {
 	}
 	c.request = encodeASCII(request)
 	go c.probe()
-	defer time.AfterFunc(wrapperTime, func() { c.refuse(noAnswer) }).Stop()
+	defer time.AfterFunc(wrapperTime, func() { c.refuse(errNoAnswer) }).Stop()
 	if e := b.await(c); e != nil {
 		e.ask(c)
 	}
 }
 
-var noAnswer = failf("storage-timeout", "no answer within %g s", wrapperTime.Seconds())
+var errNoAnswer = failf("storage-timeout", "no answer within %g s", wrapperTime.Seconds())
 
 // probe detects that the wrapper has gone by writing a space, which JSON ignores.
 func (c *storageCall) probe() {
-	for err := error(nil); err == nil; err = c.write([]byte(" ")) {
+	time.Sleep(probeEvery)
+	for c.write([]byte(" ")) == nil {
 		time.Sleep(probeEvery)
 	}
 }
 
-// write writes to the wrapper, and reports whether the call goes on.
+// write writes to the wrapper. It fails if the call is over.
 func (c *storageCall) write(bytes []byte) error {
 	defer c.lock()()
 	if c.isOver {
@@ -346,7 +347,7 @@ func askBroker(args []string) (*storageReply, *failure) {
 	_, o, failed := readMessage(conn, "reply", storageReplyBytes+4096)
 	switch {
 	case failed != nil && failed.code == "storage-timeout":
-		return nil, noAnswer
+		return nil, errNoAnswer
 	case failed != nil:
 		return nil, failed
 	case o.has("error") && !o.has("status"): // the broker failed
