@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import socket
@@ -265,25 +266,33 @@ class Copies(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_failure_beside_unread_output(self):
         """asyncio notices the end of a process only behind its output, of which it reads no more than twice 64 KiB ahead."""
-        with tempfile.TemporaryDirectory() as folder:
-            program = f"{folder}/vproxy"
-            with open(program, "w", encoding="ascii") as file:
-                file.write("#!/bin/sh\necho '{\"bytes\": 1}'; printf '%0180000d' 0; touch " + folder + "/written; exec sleep 60\n")
-            os.chmod(program, 0o755)
-            create = asyncio.create_subprocess_exec
+        create = asyncio.create_subprocess_exec
+        gc.disable()  # which would close what is forgotten
+        self.addCleanup(gc.enable)
 
-            async def create_late(*words, **options):
-                child = await create(*words, **options)
-                while not os.path.exists(f"{folder}/written"):
-                    await asyncio.sleep(0.01)
-                return child
+        def fail(_told):
+            raise ConnectionError("mine")
 
-            def fail(_told):
-                raise ConnectionError("mine")
+        for last in ("exec sleep 60", "exit"):
+            with tempfile.TemporaryDirectory() as folder:
+                program = f"{folder}/vproxy"
+                with open(program, "w", encoding="ascii") as file:
+                    file.write(f"#!/bin/sh\necho '{{\"bytes\": 1}}'; printf '%0180000d' 0; touch {folder}/written; {last}\n")
+                os.chmod(program, 0o755)
 
-            with mock.patch.dict(os.environ, VPROXY=program), mock.patch("asyncio.create_subprocess_exec", create_late):
-                with self.assertRaisesRegex(ConnectionError, "mine"):
-                    await asyncio.wait_for(aio.Vproxy("/x").channel("vm1").copy_to("a", "/b", progress=fail), 20)
+                async def create_late(*words, **options):
+                    child = await create(*words, **options)
+                    while not os.path.exists(f"{folder}/written") or last == "exit" and child.returncode is None:
+                        await asyncio.sleep(0.01)
+                    return child
+
+                before = len(os.listdir("/proc/self/fd"))
+                with mock.patch.dict(os.environ, VPROXY=program), mock.patch("asyncio.create_subprocess_exec", create_late):
+                    with self.assertRaisesRegex(ConnectionError, "mine"):
+                        await asyncio.wait_for(aio.Vproxy("/x").channel("vm1").copy_to("a", "/b", progress=fail), 20)
+                for _ in range(10):  # turns in which asyncio closes its pipe
+                    await asyncio.sleep(0)
+                self.assertEqual(len(os.listdir("/proc/self/fd")), before)
 
 
 if __name__ == "__main__":

@@ -78,10 +78,10 @@ class Vproxy(_calls.Vproxy):
             if child.returncode is None:
                 with suppress(ProcessLookupError):
                     child.kill()
-                # The end of the process is not noticed before that of its output, which is not read beyond a limit.
-                while await child.stdout.read(_READ_BYTES):
-                    pass
-                await child.wait()
+            # The end of the process is not noticed before that of its output, which is not read beyond a limit.
+            while await child.stdout.read(_READ_BYTES):
+                pass
+            await child.wait()
 
 
 class _Turns:
