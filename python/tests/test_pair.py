@@ -17,6 +17,7 @@ import threading
 import time
 import unittest
 import warnings
+from unittest import mock
 
 from vproxy import CommandNotFound, Lost, OutputLimitExceeded, Refused, TimedOut, Vproxy, VproxyError, aio, types
 from vproxy.storage import StorageCall, StorageEmulator, StorageReply
@@ -250,6 +251,28 @@ class Commands(unittest.TestCase):
     def test_a_forked_process_keeps_no_output_open(self):
         with self.vm.popen(["sh", "-c", "read line; echo out"]) as process, forked():
             self.assertEqual(process.communicate(b"\n", timeout=30), (b"out\n", b""))
+
+    def test_a_process_forked_while_a_command_starts_keeps_no_output_open(self):
+        create, leave, threads = os.pipe, threading.Event(), []
+
+        def fork():
+            with forked():
+                leave.wait()
+
+        def create_and_fork():
+            pair = create()
+            if not threads:
+                threads.append(threading.Thread(target=fork))
+                threads[0].start()
+                threads[0].join(0.3)  # it may have to wait until the command has started
+            return pair
+
+        try:
+            with mock.patch("os.pipe", create_and_fork), self.vm.popen(["echo", "out"]) as process:
+                self.assertEqual(process.communicate(timeout=10), (b"out\n", b""))
+        finally:
+            leave.set()
+            threads[0].join()
 
     def test_a_forked_process_keeps_no_command(self):
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:

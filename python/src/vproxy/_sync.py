@@ -145,13 +145,13 @@ class Popen(_calls.Running):
         self._unsent = memoryview(b"")
         near, far = socket.socketpair()
         self.stdin = _open(near.detach(), "w", form)
-        self.stdout, out = _pipe(form)
-        self.stderr, err = (None, None) if is_merged or "terminal" in asked else _pipe(form)
-        sinks = {1: out, **({2: out} if is_merged else {2: err} if err is not None else {})}
+        with _forks:
+            self.stdout, out = _pipe(form)
+            self.stderr, err = (None, None) if is_merged or "terminal" in asked else _pipe(form)
+            self._work = _Work(call, far, {1: out, **({2: out} if is_merged else {2: err} if err is not None else {})})
         # While one of them is read, the command is not forgotten.
         for file in (self.stdin, self.stdout, self.stderr):
             vars(file or self)["process"] = self
-        self._work = _Work(call, far, sinks)
         self._work.begin()
 
     def __enter__(self) -> Popen:
@@ -342,10 +342,11 @@ class _Work:
             over = [each for each, one in self._sinks.items() if one is file]
             for each in over:
                 self.send(self._call.state.end_of(each))
-        for each in over:
-            del self._sinks[each]
-        if file not in self._sinks.values():
-            file.close()
+        with _forks:
+            for each in over:
+                del self._sinks[each]
+            if file not in self._sinks.values():
+                file.close()
         return True
 
     def _end_input(self) -> None:
@@ -357,20 +358,25 @@ class _Work:
         self._far.close()
 
     def close_outputs(self) -> None:
-        for file in self._sinks.values():
-            file.close()
+        with _forks:
+            for file in self._sinks.values():
+                file.close()
 
 
 _works: weakref.WeakSet[_Work] = weakref.WeakSet()
+
+#: Is held while outputs are opened or closed, and by a fork.
+_forks = threading.RLock()
 
 
 def _leave() -> None:
     """Closes the copies of a forked process: readers of its parent would wait for its end, too."""
     for work in _works:
         work.close_outputs()
+    _forks.release()
 
 
-os.register_at_fork(after_in_child=_leave)
+os.register_at_fork(before=_forks.acquire, after_in_parent=_forks.release, after_in_child=_leave)
 
 
 class JobOutput(_calls.JobOutput):
