@@ -159,6 +159,17 @@ class Commands(unittest.TestCase):
                 process.stdin.write(BIG)
         self.assertEqual(process.wait(), 0)
 
+    def test_input_is_written_whole_beside_signals(self):
+        before = signal.signal(signal.SIGALRM, lambda *_: None)
+        try:
+            with self.vm.popen(["sh", "-c", "sleep 0.3; exec wc -c"], stderr=subprocess.STDOUT) as process:
+                signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+                self.assertEqual(process.stdin.write(BIG), len(BIG))
+                self.assertEqual(process.communicate(), (b"%d\n" % len(BIG), None))
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
     def test_words_that_subprocess_takes(self):
         for words in (["ls", pathlib.Path("/etc/passwd")], [b"ls", b"/etc/passwd"]):
             given = {"cwd": pathlib.Path("/"), "text": True}

@@ -483,10 +483,24 @@ def _pipe(form: core.Text) -> tuple[IO[Any], io.RawIOBase]:
 def _open(descriptor: int, mode: str, form: core.Text) -> IO[Any]:
     """Input is sent when it is written, as text with each line."""
     if form.encoding is None:
-        return os.fdopen(descriptor, mode + "b", 0 if mode == "w" else -1)
+        return _Input(descriptor, "w") if mode == "w" else os.fdopen(descriptor, "rb")
     if mode == "w":
         return os.fdopen(descriptor, mode, 1, form.encoding, form.errors)
     return io.TextIOWrapper(_Lines(io.FileIO(descriptor)), form.encoding, form.errors)
+
+
+class _Input(io.FileIO):
+    """Writes all of it: a signal that is handled ends a call of the system after a part."""
+
+    def write(self, data: core.Buffer, /) -> Optional[int]:  # type: ignore[override]
+        view, done = memoryview(data).cast("B"), 0
+        while True:
+            count: Optional[int] = super().write(view[done:])
+            if count is None:  # it was set to not block
+                return done or None
+            done += count
+            if done == len(view):
+                return done
 
 
 class _Lines(io.BufferedReader):
