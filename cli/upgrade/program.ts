@@ -18,15 +18,17 @@ export interface SuccessorCommand {
 
 /**
  * Resolves with the command of a successor: `program`, or with null that of this process, at the same path. Rejects with
- * `upgrade-failed` if a user other than root and the one of this process could have replaced the program. If this process withholds
- * capabilities from its commands, `program` must be root's: a command of this user may ask for an upgrade, too.
+ * `upgrade-failed` if a user other than root and the one of this process could have replaced the program, and for any `program` if
+ * this process withholds capabilities from its commands: these may ask for an upgrade, too, and many programs of root run other files.
  */
 export async function successorCommand(program: string | null): Promise<SuccessorCommand> {
   const [, script = ''] = process.argv;
   const words = process.argv.slice(2);
   if (program !== null) {
+    if (withholdsCapabilities())
+      throw unusable(`${escapeText(program)}: it would get capabilities that commands do not get`);
     const file = await find(program);
-    return { file, args: words, descriptor: openSafe(file, withholdsCapabilities() ? 0 : undefined) };
+    return { file, args: words, descriptor: openSafe(file) };
   }
   const args = isSea() ? words : [...process.execArgv, script, ...words];
   if (!isSea()) requireSafe(script);
@@ -98,8 +100,8 @@ const ELF = Buffer.from('\x7fELF');
  * Opens a program that may be run, so that the checked file is the one that runs. The caller owns the descriptor. Returns null
  * for a script, and for an executable but unreadable program: these run by path. Throws `upgrade-failed` as `requireSafe` does.
  */
-export function openSafe(path: string, userId?: number): number | null {
-  const { path: place, stats } = requireSafe(path, userId);
+export function openSafe(path: string): number | null {
+  const { path: place, stats } = requireSafe(path);
   if (!stats.isFile()) throw refused(path, 'not a regular file');
   let fd: number;
   try {
