@@ -1,6 +1,5 @@
 /** TLS 1.3 inside a channel, with keys that both sides have or with certificates on both sides (R-AUTH-3). */
 
-import { readFileSync } from 'node:fs';
 import type tls from 'node:tls';
 import type { ByteSink } from '../codec/frame-writer.js';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
@@ -11,9 +10,9 @@ import {
   type SecureLayerFactory,
   type SecureLayerHandler,
 } from '../session/opening/auth.js';
-import { readSecretFile } from '../system/files/guarded-files.js';
+import { readSecretFile, readSmallFile } from '../system/files/guarded-files.js';
 import { type CancelTimer, type Clock, systemClock } from '../util/clock.js';
-import { describeError, escapeText } from '../util/escape.js';
+import { escapeText } from '../util/escape.js';
 import { TlsChannel } from './tls-channel.js';
 import { TlsReader } from './tls-reader.js';
 import { TlsRecords } from './tls-records.js';
@@ -43,20 +42,14 @@ export interface TlsCertificates {
 
 /** Reads the certificates from files. Throws `bad-file`, also for a key that others can read. */
 export function readCertificates({ ca = '', cert = '', key = '', peer = null }: ReadableFiles): TlsCertificates {
-  return { ca: readPem(ca), cert: readPem(cert), key: readSecretFile(key, MAX_PEM_BYTES), peerName: peer };
+  const read = (path: string) => readSmallFile(path, MAX_PEM_BYTES);
+  return { ca: read(ca), cert: read(cert), key: readSecretFile(key, MAX_PEM_BYTES), peerName: peer };
 }
 
 type ReadableFiles = Readonly<Partial<Record<'ca' | 'cert' | 'key', string>>> & { readonly peer?: string | null };
 
-const MAX_PEM_BYTES = 65_536;
-
-function readPem(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    throw new VproxyError('bad-file', `${escapeText(path)}: ${describeError(error)}`, { cause: error });
-  }
-}
+/** Room for the authorities that a system trusts, which are about 230 KB. */
+const MAX_PEM_BYTES = 1 << 20;
 
 /** Makes layers with the key that both sides have in common. */
 export function tlsWithKeys(keys: () => readonly SecretKey[], clock: Clock = systemClock): SecureLayerFactory {

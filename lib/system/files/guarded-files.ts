@@ -47,10 +47,13 @@ export function withPinnedFile<T>(path: string, work: (file: PinnedFile) => T): 
   }
 }
 
-// Files that hold a secret: read only if no other user can read them.
+// Small files, among them those that hold a secret.
 
 /** The text of a small file readable only by its owner; if that is root, also by a group of this process. Throws `bad-file`. */
-export function readSecretFile(path: string, maxBytes = 4096): string {
+export const readSecretFile = (path: string, maxBytes = 4096): string => readSmallFile(path, maxBytes, whyNotSecret);
+
+/** The text of a file, with a character for each byte. Throws `bad-file`, also for anything but a regular file, and if `whyNot` says why. */
+export function readSmallFile(path: string, maxBytes: number, whyNot?: (stats: Stats) => string | null): string {
   const bad = (why: string, cause?: unknown) => new VproxyError('bad-file', `${escapeText(path)}: ${why}`, { cause });
   let fd: number;
   try {
@@ -60,15 +63,10 @@ export function readSecretFile(path: string, maxBytes = 4096): string {
     throw bad(describeError(error), error);
   }
   try {
-    const { mode, uid } = fstatSync(fd);
-    const self = process.getuid?.();
-    if ((mode & 0o170_000) !== 0o100_000) throw bad('not a regular file');
-    if (uid !== 0 && uid !== self) throw bad(`owned by another user (${uid})`);
-    // systemd passes credentials to a service's user like this: owned by root, with an ACL that shows as group read access.
-    const isRoots = uid === 0 && self !== 0;
-    if ((mode & (isRoots ? 0o037 : 0o077)) !== 0) {
-      throw bad(`accessible to other users (mode ${(mode & 0o777).toString(8).padStart(4, '0')}); run chmod 600`);
-    }
+    const stats = fstatSync(fd);
+    if (!stats.isFile()) throw bad('not a regular file');
+    const fault = whyNot?.(stats) ?? null;
+    if (fault !== null) throw bad(fault);
     const bytes = Buffer.alloc(maxBytes + 1);
     const count = readSync(fd, bytes);
     const text = bytes.toString('latin1', 0, count);
@@ -78,6 +76,15 @@ export function readSecretFile(path: string, maxBytes = 4096): string {
   } finally {
     closeSync(fd);
   }
+}
+
+function whyNotSecret({ mode, uid }: Stats): string | null {
+  const self = process.getuid?.();
+  if (uid !== 0 && uid !== self) return `owned by another user (${uid})`;
+  // systemd passes credentials to a service's user like this: owned by root, with an ACL that shows as group read access.
+  const isRoots = uid === 0 && self !== 0;
+  if ((mode & (isRoots ? 0o037 : 0o077)) === 0) return null;
+  return `accessible to other users (mode ${(mode & 0o777).toString(8).padStart(4, '0')}); run chmod 600`;
 }
 
 // New files in a folder that no other user can change.

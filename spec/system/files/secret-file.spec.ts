@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, chownSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { readCertificates } from '../../../lib/link/tls-layer.js';
 import { readSecretFile } from '../../../lib/system/files/guarded-files.js';
 import { temporaryFolder } from '../../helpers/files.js';
 import { testWith } from '../../helpers/test-with.js';
@@ -49,7 +50,8 @@ test('anything but a file is not read, and no error contains a secret', (t) => {
   const fifo = `${folder}/fifo`;
   execFileSync('mkfifo', ['-m', '600', fifo]);
   // Nobody writes to it.
-  t.throws(() => readSecretFile(fifo), { code: 'bad-file', message: `${fifo}: not a regular file` });
+  for (const read of [readSecretFile, (path: string) => readCertificates({ ca: path, cert: path, key: path })])
+    t.throws(() => read(fifo), { code: 'bad-file', message: `${fifo}: not a regular file` });
   const error = t.throws(() => readSecretFile(writeSecret(t), 4), { code: 'bad-file' });
   t.false(`${error.stack ?? ''}${String(error.cause)}`.includes('sesame'));
 });
