@@ -117,7 +117,7 @@ export class BuiltInService<P> {
     const server = this.#load();
     if (server === null) refuse();
     return server?.then((found) => {
-      if (this.#isStopped) refuse();
+      if (this.#isStopped || this.#permission === null) refuse();
       else if (!stream.destroyed) {
         incoming.isServed = () => found.isServing?.(stream) ?? false;
         found.serve(stream);

@@ -244,6 +244,23 @@ test('R-CLOCK-1: a machine that asks on, and never ends its direction, keeps no 
 /** Resolves at the end of the answers. */
 const allAnswers = (far: Duplex): Promise<void> => new Promise((resolve) => far.resume().once('end', resolve));
 
+test('a clock that is no longer followed is not set by a late answer', async (t) => {
+  const guest = machine(t);
+  guest.state.offMs = -61_234;
+  await ask(guest, (near) => {
+    near
+      .on('error', () => undefined)
+      .once('data', () => {
+        guest.service.withdraw();
+        host(guest)(near);
+      });
+  });
+  t.deepEqual(guest.did, []);
+  guest.service.allow(FOLLOWS);
+  await ask(guest, host(guest));
+  t.deepEqual(guest.did, ['reseed 64', 'step 61234']);
+});
+
 test('a restore whose stream is lost is acted on with the next one', async (t) => {
   const guest = machine(t);
   const facts = { host: 'h', entropy: null, upMs: 0, timeMs: NOON, seen: null };

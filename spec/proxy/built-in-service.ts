@@ -52,19 +52,19 @@ function setUp(permission: string | null = 'a') {
 
 /** Sends its permission on each stream, and keeps it open. */
 class Namer implements StreamServer<string> {
-  #name = '';
+  name = '';
   isStopped = false;
 
   allow(name: string): void {
-    this.#name = name;
+    this.name = name;
   }
 
   withdraw(): void {
-    this.#name = 'withdrawn';
+    this.name = 'withdrawn';
   }
 
   serve(stream: MuxStream): void {
-    stream.write(this.#name);
+    stream.write(this.name);
   }
 
   stop(): Promise<void> {
@@ -112,12 +112,12 @@ test('a new permission applies to later streams of the same server, and null ref
   t.true(server.isStopped);
 });
 
-test('code loaded when there is no permission any more is told so', async (t) => {
+test('code loaded when there is no permission any more is told so, and serves no stream', async (t) => {
   const { comes, service, open } = setUp();
-  const { end } = await open();
+  const [{ end }, server] = [await open(), new Namer()];
   service.allow(null);
-  await comes(new Namer());
-  t.is(end.text, 'withdrawn');
+  await comes(server);
+  t.deepEqual([server.name, end.text, end.code], ['withdrawn', '', 'internal']);
 });
 
 test('code loaded after the stop serves no stream, and is stopped', async (t) => {

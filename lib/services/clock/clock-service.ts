@@ -88,6 +88,11 @@ export class ClockService {
     this.#before = null;
   }
 
+  /** Ends a measurement that the host has not answered. */
+  withdraw(): void {
+    this.#stream?.destroy(new VproxyError('cancelled', 'clock: no longer followed'));
+  }
+
   /** Measures the clock over a stream of the host, and owns it. Another one ends it. */
   serve(stream: Duplex): void {
     this.#stream?.destroy(new VproxyError('cancelled', 'clock: another stream follows'));
