@@ -43,10 +43,12 @@ export interface TlsCertificates {
 /** Reads the certificates from files. Throws `bad-file`, also for a key that others can read. */
 export function readCertificates({ ca = '', cert = '', key = '', peer = null }: ReadableFiles): TlsCertificates {
   const read = (path: string) => readSmallFile(path, MAX_PEM_BYTES);
-  return { ca: read(ca), cert: read(cert), key: readSecretFile(key, MAX_PEM_BYTES), peerName: peer };
+  return { ca: read(ca), cert: read(cert), key: readSecretFile(key, MAX_KEY_BYTES), peerName: peer };
 }
 
 type ReadableFiles = Readonly<Partial<Record<'ca' | 'cert' | 'key', string>>> & { readonly peer?: string | null };
+
+const MAX_KEY_BYTES = 65_536;
 
 /** Room for the authorities that a system trusts, which are about 230 KB. */
 const MAX_PEM_BYTES = 1 << 20;
