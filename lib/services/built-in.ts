@@ -9,7 +9,7 @@ import { describeError, escapeText } from '../util/escape.js';
 export interface StreamServer<P = unknown> {
   /** Called with the permission for future requests: once it is loaded, and when it has changed. Default: there is only one. */
   allow?(permission: P): void;
-  /** Called when there is no permission any more, until `allow`: what has not begun must not. Default: streams that are open go on. */
+  /** Called when the permission is removed: deny new work until the next `allow`. Default: open streams continue. */
   withdraw?(): void;
   /** Takes over an accepted stream. */
   serve(stream: MuxStream): void;
