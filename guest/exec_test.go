@@ -271,8 +271,6 @@ func TestStartBudget(t *testing.T) {
 	until(t, "nothing is reserved", func() bool { return e.startBytes.Load() == 0 })
 }
 
-// TestWaiting: if too many commands run, those whose callers ask for it wait, in the order of arrival.
-
 func isWanted() *failure { return nil }
 
 // TestRecordLengths: a record of a wrong length resets the stream, as in vproxy, with a terminal or without.

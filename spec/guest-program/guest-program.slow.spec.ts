@@ -363,7 +363,6 @@ withGo('the log says that nothing answers on the channel, or that it echoes', as
   t.regex(echoed, /^unix-connect:.* echoes everything sent: is the line raw/);
 });
 
-/** Command lines that both programs refuse, with the same words. */
 withGo('variables stand in for options, and the log can be of JSON', async (t) => {
   const path = join(temporaryFolder(t), 'channel');
   const host = await startProxy(t, `unix-listen:${path}`);
@@ -390,6 +389,7 @@ withGo('variables stand in for options, and the log can be of JSON', async (t) =
 /** Too long for a unix socket. */
 const LONG = `/${'x'.repeat(120)}`;
 
+/** Command lines that both programs refuse, with the same words. */
 const REFUSED = [
   '-c unix-connect:x',
   '-c unix-connect:/x,frame=1',
