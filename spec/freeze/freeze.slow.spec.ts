@@ -61,10 +61,9 @@ printf '#!/bin/sh\\n%s\\n' "$2" > /etc/vproxy/freeze.d/10-report
 chmod 755 /etc/vproxy/freeze.d/10-report
 `;
 
-/** Runs a command as a user with capabilities, as a unit with AmbientCapabilities= does, with a hook and the socket of the host. */
+/** Runs a command as a user with capabilities, as a unit with AmbientCapabilities= does, with a hook, once a file exists. */
 const AS_NOBODY = `${WITH_HOOK}
-until [ -S "$3" ]; do sleep 0.01; done
-chmod 777 "$3"
+until [ -e "$3" ]; do sleep 0.01; done
 shift 3
 given=+sys_time,+sys_admin,+dac_read_search
 exec setpriv --reuid nobody --regid nogroup --clear-groups --no-new-privs --inh-caps "$given" --ambient-caps "$given" "$@"
@@ -143,9 +142,9 @@ for (const [name, guestOptions] of [
     const [folder, reports] = [temporaryFolder(t), temporaryFolder(t)];
     for (const each of [folder, reports]) chmodSync(each, 0o777);
     const report = `cat /proc/self/status > ${reports}`;
-    const hostPath = join(folder, 'c');
+    const [hostPath, open] = [join(folder, 'c'), join(folder, 'open')];
     const overlay = temporaryFolder(t);
-    const launcher = ['unshare', '--mount', 'sh', '-euc', AS_NOBODY, 'sh', overlay, `${report}/hook`, hostPath];
+    const launcher = ['unshare', '--mount', 'sh', '-euc', AS_NOBODY, 'sh', overlay, `${report}/hook`, open];
     writeFileSync(join(folder, 'getent'), `#!/bin/sh\n${report}/getent\nexec /usr/bin/getent "$@"\n`, { mode: 0o755 });
     const env = { PATH: `${folder}:${process.env['PATH']}` };
     // vproxy-guest has neither of these, and asks no getent.
@@ -161,6 +160,10 @@ for (const [name, guestOptions] of [
       ...{ control: 'host', hostPath, guestOptions: { ...guestOptions, launcher, env } },
       guest: ['--allow-exec', '--allow-freeze', '--reseed', ...(name === 'vproxy' ? own : [])],
     });
+    // Before this line, vproxy may still set the mode of its socket.
+    await pair.host.waitForLine(/waiting for the peer on/);
+    chmodSync(hostPath, 0o777);
+    writeFileSync(open, '');
     await pair.host.waitForLine(ESTABLISHED);
     await pair.controlled();
     const frozen = await call(pair, 'freeze', outer, '--', 'true');
