@@ -1,4 +1,6 @@
-/** The messages of a copy, encoded and decoded, and invalid ones. */
+/** The messages of a copy, encoded and decoded, and invalid ones; and their order, with the bytes of the tar. */
+import { once } from 'node:events';
+import { Duplex } from 'node:stream';
 import test from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import {
@@ -13,8 +15,9 @@ import {
   encodeError,
   encodeMessage,
 } from '../../lib/services/copy/copy-messages.js';
+import { RecordStream } from '../../lib/services/copy/record-stream.js';
 import { MAX_PATH_BYTES } from '../../lib/services/copy/tar/names.js';
-import { RECORD_HEADER_BYTES } from '../../lib/util/bytes/records.js';
+import { encodeRecord, RECORD_HEADER_BYTES } from '../../lib/util/bytes/records.js';
 
 /** A SHA-256 as in a STAGED. */
 const HASH = '0123456789abcdef'.repeat(4);
@@ -121,4 +124,23 @@ test('texts declared safe to show are', (t) => {
   t.deepEqual(decodeReady(payload({ targets: [text] })), ['/a\\x1b[2J\\x9b\\u{202e}\\n']);
   t.is(decodeWarning(payload({ message: text })), '/a\\x1b[2J\\x9b\\u{202e}\\n');
   t.regex(decodeError(payload({ code: 'a', message: text })).message, /\/a\\x1b\[2J\\x9b\\u\{202e\}\\n$/);
+});
+
+test('what the peer said last is read before its end counts, also while its bytes wait', async (t) => {
+  const here = new Duplex({ read: () => undefined, write: (_chunk, _encoding, done) => done() });
+  const records = new RecordStream(here);
+  const bytes: string[] = [];
+  records.onData = (piece) => {
+    bytes.push(piece.toString());
+    return false;
+  };
+  const last = [encodeRecord(COPY_KIND.WARNING, '{}'), encodeError(new VproxyError('copy-failed', 'the disk is full'))];
+  here.push(Buffer.concat([encodeRecord(COPY_KIND.DATA, 'tar'), ...last]));
+  here.push(null);
+  await once(here, 'end');
+  t.deepEqual([bytes, records.failure], [['tar'], null]);
+  records.resume();
+  t.is((await records.next()).kind, COPY_KIND.WARNING);
+  await t.throwsAsync(records.next(), { code: 'copy-failed', message: /the disk is full$/ });
+  t.false(records.isLost);
 });

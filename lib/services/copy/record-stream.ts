@@ -35,6 +35,8 @@ export class RecordStream {
   #isFailureFromPeer = false;
   #isLost = false;
   #isPaused = false;
+  /** The other side's direction has ended; the end counts once the rest is read. */
+  #hasEnded = false;
   #drained: Deferred<void> | null = null;
 
   /** Starts reading the stream; the owner ends it with {@link close} or {@link destroy}. */
@@ -50,9 +52,14 @@ export class RecordStream {
     });
     stream.on('data', (chunk: Buffer) => this.#read(chunk));
     stream.on('drain', () => this.#handleDrain());
-    stream.on('end', () => this.#lose(new VproxyError('cancelled', LOST)));
+    stream.on('end', () => {
+      this.#hasEnded = true;
+      this.#flow();
+    });
     stream.on('error', (error) => this.#lose(lostError(error)));
-    stream.on('close', () => this.#lose(new VproxyError('cancelled', LOST)));
+    stream.on('close', () => {
+      if (!this.#hasEnded) this.#lose(new VproxyError('cancelled', LOST));
+    });
   }
 
   /** The reason why nothing more can be received or sent, or null. */
@@ -205,6 +212,7 @@ export class RecordStream {
       this.#read(rest);
     }
     this.#isReadingRest = false;
+    if (this.#hasEnded && this.#rest === null) this.#lose(new VproxyError('cancelled', LOST));
     if (this.#isHeld || this.#rest !== null) this.#stream.pause();
     else this.#stream.resume();
   }
