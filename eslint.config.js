@@ -3,7 +3,7 @@ import { defineConfig } from 'eslint/config';
 import regexp from 'eslint-plugin-regexp';
 import tseslint from 'typescript-eslint';
 
-/** The layers from left to right: each may import itself, those before it, `errors`, `events` and `util`. */
+/** The layers from left to right: each may import itself, those before it, `errors`, `events`, `remedies` and `util`. */
 const LAYERS = [
   'codec',
   'session',
@@ -86,7 +86,7 @@ export default defineConfig(
   },
   ...LAYERS.map(layerRule),
   {
-    files: ['lib/util/**/*.ts', 'lib/errors.ts', 'lib/events.ts'],
+    files: ['lib/util/**/*.ts', 'lib/errors.ts', 'lib/events.ts', 'lib/remedies.ts'],
     rules: {
       'no-restricted-imports': [
         'error',

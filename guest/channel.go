@@ -260,7 +260,7 @@ var channelErrors = map[syscall.Errno]failure{
 	syscall.ECONNRESET:   {"channel-refused", "connection refused"}, // by vsock
 	syscall.ENODEV:       {"channel-missing", "the device was removed (ENODEV)"},
 	syscall.ENOENT:       {"channel-missing", "its folder does not exist (ENOENT)"},
-	syscall.ENXIO:        {"channel-unusable", "a console port, or a port without a device (ENXIO)"},
+	syscall.ENXIO:        {"channel-unusable", "a console port, or a port without a device (ENXIO); " + portRemedy},
 	syscall.EIO:          {"channel-closed", "hung up by its other end"},
 }
 

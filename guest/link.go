@@ -68,7 +68,7 @@ func (c *channel) run() *failure {
 		}
 		if c.spec.kind == "stdio" || isWord(reason.code, "channel-unusable channel-denied shutdown") {
 			c.endSuspended(reason) // no other link will come
-			return reason
+			return reason.advised(c.spec.kind)
 		}
 		if time.Since(began) > 2*maxRetry {
 			pauses = 0

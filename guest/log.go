@@ -27,6 +27,15 @@ func toFailure(err error, code string) *failure {
 	return &failure{code, describe(err)}
 }
 
+// advised returns the failure of a channel with what to do about it at the end of its message, unless that is there.
+func (f *failure) advised(kind string) *failure {
+	remedy := remedies[kind+" "+f.code]
+	if remedy == "" || strings.HasSuffix(f.message, remedy) {
+		return f
+	}
+	return &failure{f.code, f.message + "; " + remedy}
+}
+
 // exitStatus returns the exit status of a program that fails with this code.
 func (f *failure) exitStatus() int {
 	if status, isKnown := exitCodes[f.code]; isKnown {

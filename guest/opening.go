@@ -275,12 +275,12 @@ func readKey(path string) (key, error) {
 	case !isRoots && int(stat.Uid) != os.Geteuid():
 		return key{}, failf("bad-file", "belongs to another user; it must belong to root or to this user")
 	case stat.Mode&0o037 != 0, stat.Mode&0o040 != 0 && !isRoots:
-		return key{}, failf("bad-file", "other users can read it; chmod 600 it")
+		return key{}, failf("bad-file", "other users can read it; "+secretRemedy)
 	}
 	text, _ := io.ReadAll(io.LimitReader(file, 128))
 	bytes, err := hex.DecodeString(strings.TrimSuffix(string(text), "\n"))
 	if err != nil || len(bytes) != 32 { // do not quote it
-		return key{}, failf("bad-file", "not a key (64 hex digits and a newline); make one with vproxy genkey")
+		return key{}, failf("bad-file", "not a key: %d bytes instead of 64 hex digits and a newline; %s", len(text), keyRemedy)
 	}
 	sum := sha256.Sum256(bytes)
 	return key{hex.EncodeToString(sum[:4]), bytes}, nil

@@ -48,6 +48,27 @@ const (
 	freezableTypes = "bcachefs btrfs ext2 ext3 ext4 f2fs gfs2 jfs nilfs2 reiserfs xfs"
 )
 
+// What to do about a failure (docs/errors.md).
+const (
+	keyRemedy    = "make one with vproxy genkey FILE, and copy it to the other side"
+	secretRemedy = "run chmod 600, and chown to the user that vproxy runs as; make a new key if others may have read this one"
+	portRemedy   = "give the VM a virtserialport, and use its device; port 0 of a device is reserved for a console"
+)
+
+// remedies are what to do about a channel that is not retried, by its kind and code.
+var remedies = map[string]string{
+	"virtserial-open channel-unusable": "give the VM a virtserialport, and use its device; port 0 of a device is reserved for a console",
+	"virtserial-open channel-denied":   "run as root, or have udev give the port to a group: packaging/udev/60-vproxy.rules",
+	"tty-open channel-unusable":        "use the device of a serial line, such as /dev/ttyS1; if it is a console, remove its console= from the kernel command line",
+	"tty-open channel-denied":          "run as root, or join the group of the device (often dialout)",
+	"unix-connect channel-unusable":    "use the path of a stream socket, such as a chardev's",
+	"unix-connect channel-denied":      "run as the owner of the socket or as root, or have the program that creates it give it to a group of this user",
+	"vsock-connect channel-unusable":   "correct the channel: what is there cannot be used as one",
+	"vsock-connect channel-denied":     "run vproxy as a user who may open the channel, or as root",
+	"stdio channel-unusable":           "correct the channel: what is there cannot be used as one",
+	"stdio channel-denied":             "run vproxy as a user who may open the channel, or as root",
+}
+
 // The types of frames (R-FRAME-5).
 const (
 	frameHello, frameAuth, frameServices, frameOpen, frameAccept, frameRefuse = 1, 2, 3, 4, 5, 6

@@ -11,6 +11,7 @@ import * as limits from '../dist/lib/codec/limits.js';
 import { ERROR_CODES } from '../dist/lib/errors.js';
 import { DEFAULT_WAIT_MS } from '../dist/lib/forward/session-source.js';
 import { RETRY } from '../dist/lib/proxy/channel/supervisor.js';
+import { REMEDIES, remedyFor } from '../dist/lib/remedies.js';
 import { CLOCK_KIND, ENTROPY_BYTES, MAX_CLOCK_BYTES } from '../dist/lib/services/clock/clock-messages.js';
 import { DEFAULT_THRESHOLD_MS } from '../dist/lib/services/clock/permission.js';
 import { COPY_KIND, MAX_SOURCES } from '../dist/lib/services/copy/copy-messages.js';
@@ -62,6 +63,16 @@ const USUAL_EXIT = 69;
 const exitCodes = Object.entries(ERROR_CODES)
   .filter(([, { exit }]) => exit !== USUAL_EXIT)
   .map(([code, { exit }]) => `"${code}": ${exit}`);
+
+/** The kinds of channels that vproxy-guest opens, with their subjects in the table of remedies. */
+const OPENED = {
+  ...{ 'virtserial-open': 'virtio-port', 'tty-open': 'serial-line', 'unix-connect': 'unix-socket' },
+  // It needs no koffi for vsock.
+  ...{ 'vsock-connect': 'anything', stdio: 'anything' },
+};
+const remedies = Object.entries(OPENED).flatMap(([kind, subject]) =>
+  ['channel-unusable', 'channel-denied'].map((code) => `\t"${kind} ${code}": "${remedyFor(code, subject)}",`),
+);
 
 const duration = (ms) => `${ms} * time.Millisecond`;
 
@@ -116,6 +127,18 @@ const (
 	// freezableTypes are the file systems on block devices that Linux can freeze.
 	freezableTypes = "${FREEZABLE_TYPES.join(' ')}"
 )
+
+// What to do about a failure (docs/errors.md).
+const (
+	keyRemedy    = "${REMEDIES['key-file']['bad-file']}"
+	secretRemedy = "${REMEDIES['secret-file']['bad-file']}"
+	portRemedy   = "${REMEDIES['virtio-port']['channel-unusable']}"
+)
+
+// remedies are what to do about a channel that is not retried, by its kind and code.
+var remedies = map[string]string{
+${remedies.join('\n')}
+}
 
 // The types of frames (R-FRAME-5).
 const (

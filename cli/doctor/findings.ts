@@ -1,7 +1,9 @@
 /**
- * Every finding of the doctor and its remedy. docs/doctor.md explains each row; one spec compares the two, and another provokes
- * each finding.
+ * The findings of the doctor. What an attempt would fail with has the code and the remedy of that error (lib/remedies.ts); what
+ * only the doctor sees has a row here. docs/doctor.md explains each row; one spec compares the two, and another provokes each.
  */
+import { type ErrorCode, toVproxyError, type VproxyError } from '../../lib/errors.js';
+import { remedyFor, type Subject } from '../../lib/remedies.js';
 import { describeRefused } from '../ui/machine-history.js';
 
 /** Severity of a finding: `fail` must be fixed, `warn` most likely must be, `note` is information. */
@@ -9,7 +11,7 @@ export type Level = 'ok' | 'note' | 'warn' | 'fail';
 
 interface FindingRow {
   readonly level: Level;
-  /** What to do, or null. A check may override it with something more specific. */
+  /** What to do, or null; a check knows what its words in capitals stand for, or something better. */
   readonly remedy: string | null;
 }
 
@@ -18,22 +20,19 @@ const note = (remedy: string | null = null): FindingRow => ({ level: 'note', rem
 const warn = (remedy: string): FindingRow => ({ level: 'warn', remedy });
 const fail = (remedy: string): FindingRow => ({ level: 'fail', remedy });
 
-/** By id. */
+/** By id. A code of an error has no row: its remedy stands in lib/remedies.ts. */
 export const FINDINGS = {
   // The machine, the arguments, and the logs
   'machine-facts': ok,
-  'node-old': fail('install Node 20.19 or newer'),
   'not-root': note('run as root to see the open files of all processes'),
   'proc-missing': warn('mount -t proc proc /proc'),
-  'files-low': warn('ulimit -n, or LimitNOFILE= of the unit'),
+  'files-low': warn('LimitNOFILE=COUNT in the unit, or ulimit -n COUNT'),
   'koffi-missing': warn('npm install koffi'),
   'buffer-bounded': note(
-    'sysctl -w net.core.wmem_max=524288 (and persist it in /etc/sysctl.d), or run vproxy with CAP_NET_ADMIN',
+    'sysctl -w net.core.wmem_max=BYTES; to persist it, net.core.wmem_max = BYTES in /etc/sysctl.d/60-vproxy.conf; or run vproxy with CAP_NET_ADMIN',
   ),
   'buffer-no-koffi': note('npm install koffi'),
   'qemu-found': ok,
-  'config-invalid': fail('correct the file or its path; check it with vproxy check FILE'),
-  'channel-refused': fail('correct the options'),
   'channel-unused': note('start vproxy with this channel, and run vproxy doctor again'),
   'not-checked': note(),
   'selinux-denied': warn('ausearch -m avc -ts recent; see /usr/share/doc/vproxy/services.md'),
@@ -49,87 +48,40 @@ export const FINDINGS = {
   'ports-found': ok,
   'ports-none': note(),
   'port-module': fail('modprobe virtio_console'),
-  'port-missing': fail('give the VM a virtserialport with that name, or correct the name'),
-  'port-misspelt': fail('correct the name'),
   'port-no-link': warn(
     'udevadm trigger --subsystem-match=virtio-ports, or give the name of the port instead of a path',
   ),
   'port-no-device': fail('mount devtmpfs at /dev, or give the container the device'),
-  'port-not-virtio': fail('use the device of a virtserialport'),
-  'port-console': fail('give the VM a virtserialport; port 0 of a device is reserved for a console'),
-  'port-denied': fail('run as root, or have udev give the port to a group: packaging/udev/60-vproxy.rules'),
-  'port-busy': fail('stop that process'),
   'port-no-host': warn('start vproxy on the host with the channel of this port'),
   'port-host': ok,
-  'port-failed': fail('check the kernel log (dmesg)'),
 
   // Sockets to connect to
-  'socket-missing': fail('start the VM or the program that creates the socket, or correct the path'),
-  'socket-not': fail('use the path of the socket'),
-  'socket-denied': fail(
-    'run as the owner of the socket or as root, or have the program that creates it give it to a group of this user',
-  ),
-  'socket-stale': fail('start the VM or the program that creates the socket'),
   'socket-listens': ok,
   'socket-answered': ok,
   'not-vproxy': fail('connect to the port or the socket of vproxy, not to a monitor, a console or another server'),
-  'socket-type': fail("use a stream socket, such as a chardev's"),
-  'socket-taken': fail('stop the program that is connected'),
   'socket-queue': warn('stop the programs that are waiting'),
-  'process-stopped': warn('resume it: kill -CONT'),
+  'process-stopped': warn('resume it: kill -CONT PID'),
   'group-members': ok,
   'group-empty': warn('start a VM, or correct the pattern'),
   'tcp-answers': ok,
-  'tcp-refused': fail('start the program that listens there, or correct the address'),
-  'ssh-socket': note('-i ssh:/run/ssh-unix-local/socket'),
-  'tcp-silent': fail('check firewalls, and whether the machine is up'),
-  'tcp-unreachable': fail('check the network configuration of this machine'),
-  'tcp-unknown-name': fail('correct the name, or use the address'),
+  'ssh-socket': note('-i SERVICE:/run/ssh-unix-local/socket'),
   'tcp-taken': warn('stop the program that is connected'),
 
   // Addresses to listen on
   'listen-free': ok,
   'listen-stale': note(),
-  'listen-taken': fail('stop that process, or choose another address'),
-  'listen-file': fail('remove the file, or choose another path'),
-  'listen-address': fail('choose an address of this machine, or 127.0.0.1'),
-  'listen-low-port': fail('choose a higher port, or give the unit AmbientCapabilities=CAP_NET_BIND_SERVICE'),
   'held-by-vproxy': ok,
 
   // Serial lines, pipes, AF_VSOCK
-  'line-missing': fail('give the VM a serial port, or correct the path'),
-  'line-not': fail('use the device of a serial line, such as /dev/ttyS1'),
-  'line-denied': fail('run as root, or join the group of the device (often dialout)'),
-  'line-console': fail('use another line, or remove its console= from the kernel command line'),
-  'line-getty': fail('systemctl mask --now serial-getty@ttyS1'),
-  'line-taken': fail('stop that process'),
-  'line-no-stty': fail('install coreutils or busybox'),
+  'line-getty': fail('systemctl mask --now UNIT'),
   'line-free': ok,
-  'fifo-missing': fail('vproxy pipe-create PATH'),
-  'fifo-suffix': fail('omit the suffix'),
-  'fifo-not': fail('remove it, and create the FIFOs with vproxy pipe-create'),
-  'fifo-denied': fail('vproxy pipe-create with --owner and --mode, or run as its owner'),
   'fifo-alone': warn('start the VM with -chardev pipe and this path'),
-  'fifo-taken': fail('stop that process'),
   'fifo-qemu': ok,
-  'vsock-missing': fail(
-    'modprobe vmw_vsock_virtio_transport in a guest, vhost_vsock on a host; give the VM a vhost-vsock device',
-  ),
-  'vsock-no-koffi': fail('npm install koffi, or use exec: with socat'),
   'vsock-cid': ok,
   'vsock-own': note('modprobe vsock_loopback; the host is CID 2'),
 
   // Domains of libvirt
   'domain-port': ok,
-  'domain-missing': fail('virsh list --all; add uri=qemu:///system if virsh connects elsewhere by default'),
-  'domain-off': fail('virsh start DOMAIN'),
-  'domain-no-port': fail(
-    'add the channel that vproxy libvirt-xml prints (virsh edit), or name the port: libvirt:DOMAIN:PORTNAME',
-  ),
-  'domain-port-unusable': fail('follow the message, or change the channel of the domain'),
-  'virsh-missing': fail('install libvirt-clients'),
-  'libvirt-silent': fail('systemctl status libvirtd virtqemud'),
-  'libvirt-denied': fail('join the group libvirt, or run as root'),
 
   // Files, folders and programs
   'folder-missing': fail('correct the path, or create the folder'),
@@ -150,32 +102,25 @@ export const FINDINGS = {
 
   // Key files
   'key-good': ok,
-  'key-missing': fail('vproxy genkey FILE, and copy it to the other side'),
-  'key-denied': fail('give the file to the user that vproxy runs as'),
-  'key-not-file': fail('use a key file'),
-  'key-owner': fail('chown it to the user that vproxy runs as'),
-  'key-open': fail('chmod 600, and make a new key if others may have read this one'),
-  'key-invalid': fail('vproxy genkey FILE makes one'),
   'key-differs': warn('send vproxy SIGHUP to reload its key files; both sides need the same key'),
 
   // Running vproxy processes and their peers
   'vproxy-runs': ok,
   'vproxy-none': note(),
   'vproxy-hidden': note('set XDG_RUNTIME_DIR, or give --socket PATH'),
-  'control-stale': warn('remove it, or start the vproxy of that name'),
+  'control-stale': warn('rm SOCKET, or start the vproxy of that name'),
   'control-silent': fail('inspect that process; kill -ABRT dumps core'),
   'control-denied': note('run as that user, or as root'),
   'node-slower': note('install Node 24, or use the single executable or a package, which have it'),
   'version-here': note('restart it after an upgrade'),
   'name-twice': warn('give each its own --name'),
-  'channel-contested': fail('stop all of them but one'),
+  'channel-contested': fail('stop all of them but one: COMMANDS'),
   'session-up': ok,
   'session-suspended': warn('see the other findings about this channel'),
   'session-waiting': warn(
     "see the other findings about this channel; without any, wait until the guest has booted, and then run systemctl status 'vproxy-guest@*' there",
   ),
   'session-unanswered': warn('start vproxy at the other end, and check that nothing else has the channel open there'),
-  'session-auth': fail('give both sides the same key with --key FILE'),
   'session-failed': fail('see the other findings about this channel'),
   'session-unsteady': warn('compare vproxy events on both sides'),
   'session-ended': note(),
@@ -186,14 +131,14 @@ export const FINDINGS = {
   'options-refused': warn(
     "mend VPROXY_OPTIONS in the guest, in /etc/default/vproxy-guest (vproxy-port), and systemctl reload 'vproxy-guest@*' ('vproxy-port@*')",
   ),
-  'service-missing': warn('give the peer -i for this service'),
-} as const satisfies Readonly<Record<string, FindingRow>>;
+  'service-missing': warn('give the peer -i SERVICE:…'),
+} as const satisfies Readonly<Record<string, FindingRow>> & Readonly<Partial<Record<ErrorCode, never>>>;
 
 export type FindingId = keyof typeof FINDINGS;
 
 /** A result of a check. */
 export interface Finding extends FindingRow {
-  readonly id: FindingId;
+  readonly id: FindingId | VproxyError['code'];
   /** One human-readable line; foreign text in it is escaped. */
   readonly message: string;
 }
@@ -202,10 +147,27 @@ export interface Finding extends FindingRow {
 export const refusedOptions = (who: string, instead: 'last' | 'none' | null | undefined): Finding[] =>
   instead ? [finding('options-refused', `${who}: ${describeRefused(instead)}`)] : [];
 
-/** Makes a finding of row `id`; `remedy` overrides that of the row. */
-export const finding = (id: FindingId, message: string, remedy: string | null = FINDINGS[id].remedy): Finding => ({
-  level: FINDINGS[id].level,
-  id,
-  message,
-  remedy,
-});
+/** What the words in capitals in a remedy stand for. */
+export type Words = Readonly<Partial<Record<string, string>>>;
+
+const fill = (remedy: string | null, words: Words): string | null =>
+  remedy?.replace(/\b[A-Z]{3,}\b/g, (word) => words[word] ?? word) ?? null;
+
+/** Makes a finding of row `id`; its remedy is that of the row, with its words filled in, or `remedy` instead. */
+export const finding = (id: FindingId, message: string, remedy: string | null | Words = {}): Finding => {
+  const isOwn = remedy === null || typeof remedy === 'string';
+  return { level: FINDINGS[id].level, id, message, remedy: isOwn ? remedy : fill(FINDINGS[id].remedy, remedy) };
+};
+
+/** The finding of what an attempt at `subject` would fail with. */
+export function failure(subject: Subject, code: VproxyError['code'], message: string, words: Words = {}): Finding {
+  const remedy = remedyFor(code, subject);
+  const what = remedy === null ? message : message.replace(`; ${remedy}`, '');
+  return { level: 'fail', id: code, message: what, remedy: fill(remedy, words) };
+}
+
+/** The same for an error that was thrown. */
+export function failureOf(subject: Subject, error: unknown, words?: Words): Finding {
+  const { code, message } = toVproxyError(error);
+  return failure(subject, code, message, words);
+}

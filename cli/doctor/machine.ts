@@ -5,13 +5,14 @@ import os from 'node:os';
 import path from 'node:path';
 import { controlFolder } from '../../lib/control/socket-paths.js';
 import { systemCode } from '../../lib/errors.js';
+import { lookUpHost } from '../../lib/system/dns/lookup.js';
 import { readText } from '../../lib/system/files/optional-files.js';
 import { loadLibc } from '../../lib/system/libc.js';
 import { findSockets, type ListedSocket } from '../../lib/system/proc/proc-net.js';
 import { describeToolFailure, runTool } from '../../lib/system/processes/run-tool.js';
 import { grantedBuffer } from '../../lib/system/sockets/socket-buffer.js';
 import { packageVersion } from '../package-info.js';
-import { deadline, ProcessList } from './process-list.js';
+import { deadline, formatHolders, ProcessList } from './process-list.js';
 import { askControlSockets, type ControlSocket, channelsOf, isHeld, type RunningChannel } from './running.js';
 
 /** Where the facts of a machine come from. Specs replace them, because they cannot have every machine. */
@@ -25,7 +26,6 @@ export interface MachineOptions {
   /** Logs with the kernel's denials; devices are read without blocking. */
   readonly logs: readonly string[];
   readonly userId: number;
-  readonly nodeVersion: string;
   /** The version of this program. */
   readonly version: string;
   /** How long a check may take, in whole milliseconds. */
@@ -46,6 +46,8 @@ export interface MachineOptions {
   readonly readUnixPeers: (timeoutMs: number) => Promise<ReadonlyMap<string, string>>;
   /** Resolves with the CID of this machine, or null if unknown. Rejects if koffi cannot be loaded. */
   readonly readCid: () => Promise<number | null>;
+  /** The addresses of a host, as vproxy looks them up. */
+  readonly lookUpHost: (host: string, signal: AbortSignal) => Promise<readonly string[]>;
   /** Resolves with the buffer granted to a unix socket that asks for `bytes`; null if refused. Rejects without koffi. */
   readonly grantedBuffer: (bytes: number) => Promise<number | null>;
   /** Whether koffi can be loaded. */
@@ -85,6 +87,17 @@ export class Machine {
   sockets(): Promise<ListedSocket[]> {
     this.#sockets ??= findSockets(this.options.proc, deadline(this.timeFor(LIST_PART)));
     return this.#sockets;
+  }
+
+  /** Who listens on a socket for which `isIt`; null if none is listed. */
+  async listenerAt(isIt: (socket: ListedSocket) => boolean) {
+    const socket = (await this.sockets()).find((one) => one.state === 'listening' && isIt(one));
+    if (socket === undefined) return null;
+    const processes = await this.processes();
+    const holders = processes.holdersOfSocket(socket.inode);
+    const isOfUser = holders.length === 0 && socket.userId !== null;
+    const who = isOfUser ? `a process of user ${socket.userId}` : formatHolders(holders, processes.isPartial);
+    return { holders, who };
   }
 
   /** The inode of the socket at the other end of a connected unix socket, or null if unknown. */
@@ -130,7 +143,6 @@ function usualOptions(): MachineOptions {
     environment: process.env,
     logs: ['/var/log/audit/audit.log', '/var/log/kern.log', '/dev/kmsg'],
     userId,
-    nodeVersion: process.versions.node,
     version: packageVersion(),
     timeoutMs: DEFAULT_CHECK_MS,
     nowMs: Date.now(),
@@ -141,6 +153,7 @@ function usualOptions(): MachineOptions {
     isHostAtPort,
     readUnixPeers,
     readCid,
+    lookUpHost,
     grantedBuffer,
     hasKoffi: () =>
       loadLibc().then(

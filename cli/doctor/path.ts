@@ -2,11 +2,12 @@
 import { accessSync, constants, type Stats } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
-import { systemCode } from '../../lib/errors.js';
+import { type ErrorCode, systemCode } from '../../lib/errors.js';
+import type { Subject } from '../../lib/remedies.js';
 import { listFolder } from '../../lib/system/files/optional-files.js';
 import { closestWord } from '../../lib/util/closest-word.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
-import { type Finding, finding } from './findings.js';
+import { type Finding, failure, finding, type Words } from './findings.js';
 import type { Machine } from './machine.js';
 
 /** The facts of the file at a path (null if nothing is there), or why it was not examined. */
@@ -34,8 +35,34 @@ export async function lookAtPath(machine: Machine, path: string): Promise<PathLo
   }
 }
 
-/** The finding that this user cannot create files in a folder. */
-export const folderDenied = (message: string): Finding => finding('folder-denied', message);
+/** The same for a `socket` or another kind of file that is created if it is missing: also examines the folder. */
+export async function lookForNew(machine: Machine, path: string, kind: string): Promise<PathLook> {
+  const [look, folder] = [await lookAtPath(machine, path), dirname(resolve(path))];
+  if (look.problem !== null || isAllowed(folder, constants.W_OK | constants.X_OK)) return look;
+  const message = `this user cannot create a ${kind} in ${escapeText(folder)} (${formatAccess(await stat(folder))})`;
+  return { problem: finding('folder-denied', message) };
+}
+
+/** Why a channel to `subject` cannot be what is at a path: it is missing, not `kind` (`a socket`), or denied; null if it can. */
+export async function whyUnusable(
+  machine: Machine,
+  path: string,
+  { subject, kind, words }: { readonly subject: Subject; readonly kind: string; readonly words?: Words },
+): Promise<Finding | null> {
+  const { problem, stats } = await lookAtPath(machine, path);
+  if (problem !== null) return problem;
+  const shown = escapeText(path);
+  const fail = (code: ErrorCode, message: string): Finding => failure(subject, code, message, words);
+  if (stats === null) {
+    const near = closestWord(basename(path), (listFolder(dirname(resolve(path))) ?? []).slice(0, 1000));
+    const hint = near === undefined ? '' : `, but ${escapeText(near)} does`;
+    return fail('channel-missing', `${shown} does not exist${hint}`);
+  }
+  const found = describeKind(stats);
+  if (found !== kind) return fail('channel-unusable', `${shown} is ${found}, not ${kind}`);
+  if (isAllowed(path, constants.R_OK | constants.W_OK)) return null;
+  return fail('channel-denied', `this user cannot open ${shown} (${formatAccess(stats)})`);
+}
 
 /** Whether this user has the access `mode` to a path (`constants.R_OK` etc.). */
 export function isAllowed(path: string, mode: number): boolean {
@@ -45,12 +72,6 @@ export function isAllowed(path: string, mode: number): boolean {
   } catch {
     return false;
   }
-}
-
-/** Returns the most similar name in the folder of `path`; null if none is similar. */
-export function nearName(path: string): string | null {
-  const names = listFolder(dirname(resolve(path))) ?? [];
-  return closestWord(basename(path), names.slice(0, 1000)) ?? null;
 }
 
 /** `mode 0660, user 107, group 36`. */

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { listFolder } from '../../lib/system/files/optional-files.js';
 import { listPids, openFiles, programOf, readOf, statOf, wordsOf } from '../../lib/system/proc/proc.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { type Finding, failure } from './findings.js';
 
 /** A process that has something open. */
 export interface Holder {
@@ -91,6 +92,14 @@ export function formatHolders(holders: readonly Holder[], isPartial: boolean): s
   return isPartial
     ? 'a process that only root can see'
     : 'a process that cannot be seen from here (another container?)';
+}
+
+/** The finding that others have a channel; its remedy has the command that stops the first of them. */
+export function heldOpen(message: string, [first]: readonly Holder[]): Finding {
+  const found = failure('anything', 'channel-busy', message);
+  if (first === undefined || found.remedy === null) return found;
+  const how = first.unit === null ? `kill ${first.pid}` : `systemctl stop ${first.unit}`;
+  return { ...found, remedy: `${found.remedy}: ${how}` };
 }
 
 /** Returns a function that turns true after `timeoutMs`. */

@@ -2,6 +2,7 @@
 import os from 'node:os';
 import { badArgument, type ErrorCode, toVproxyError, VproxyError } from '../errors.js';
 import { type Link, requireWanted } from '../link/link.js';
+import { REMEDIES } from '../remedies.js';
 import { runTool, type ToolResult } from '../system/processes/run-tool.js';
 import { dialableHost, isLoopback, parseHostPort } from '../util/addresses/host-port.js';
 import { formatPath, parseSocketPath } from '../util/addresses/paths.js';
@@ -86,7 +87,8 @@ function openPort(text: string, name: string | null, context: DialContext): Prom
   return hostEndOf(choosePort(ports, name)).dial(context);
 }
 
-function explain(description: string, error: unknown): VproxyError {
+/** The failure of a channel to a domain, as an error. */
+export function explain(description: string, error: unknown): VproxyError {
   const { code, message } = toVproxyError(error, 'channel-failed');
   if (code === 'bad-file') {
     return new VproxyError('channel-failed', `${description}: unexpected output of virsh: ${message}`, {
@@ -308,33 +310,32 @@ export function dumpDomain(domain: string, options: VirshOptions): Promise<strin
 
 function virshError({ end, stderr }: ToolResult, { program, uri }: VirshOptions): VproxyError {
   const failed = (code: ErrorCode, what: string) => new VproxyError(code, what);
+  const advised = (code: VirshCode, what: string) => failed(code, `${what}; ${REMEDIES.virsh[code]}`);
   if (end === 'given-up') return failed('shutdown', 'virsh was cancelled');
   if (end === 'too-slow') return failed('channel-failed', `no answer from virsh within ${TIMEOUT_MS / 1000} s`);
   if (end === 'too-long') return failed('channel-failed', `virsh printed more than ${MAX_XML_BYTES} bytes`);
   // The statuses of env(1) for a missing program, and for one that cannot be run.
-  if (end === 127) return failed('channel-unusable', `${escapeText(program)} is missing (Debian: libvirt-clients)`);
-  if (end === 126) return failed('channel-unusable', `${escapeText(program)} cannot be run`);
+  if (end === 127) return advised('channel-unusable', `${escapeText(program)} is missing`);
+  if (end === 126) return advised('channel-unusable', `${escapeText(program)} cannot be run`);
   const said = joinErrors(stderr);
   if (said === '') return failed('channel-failed', `virsh exited with ${end} and no output`);
-  const { code, hint } = MEANINGS.find(({ pattern }) => pattern.test(said)) ?? { code: 'channel-failed', hint: '' };
-  const elsewhere =
-    code === 'channel-missing' && uri === null ? 'virsh used its default hypervisor; try uri=qemu:///system' : '';
-  const advice = hint === '' ? elsewhere : hint;
-  return failed(code, `virsh: ${escapeText(said, 400)}${advice === '' ? '' : ` (${advice})`}`);
+  const code = MEANINGS.find(({ pattern }) => pattern.test(said))?.code ?? 'channel-failed';
+  const isClear = code === 'channel-failed' || (code === 'channel-missing' && uri !== null);
+  return (isClear ? failed : advised)(code, `virsh: ${escapeText(said, 400)}`);
 }
 
+type VirshCode = keyof (typeof REMEDIES)['virsh'];
+
 /** Messages of virsh with LC_ALL=C; the first match counts. */
-const MEANINGS: readonly { readonly pattern: RegExp; readonly code: ErrorCode; readonly hint: string }[] = [
-  { pattern: /^failed to get domain |^Domain not found/, code: 'channel-missing', hint: '' },
+const MEANINGS: readonly { readonly pattern: RegExp; readonly code: VirshCode }[] = [
+  { pattern: /^failed to get domain |^Domain not found/, code: 'channel-missing' },
   {
     pattern: /permission denied|access denied|authentication (?:failed|unavailable|cancelled)|not authorized/i,
     code: 'channel-denied',
-    hint: '',
   },
   {
     pattern: /^failed to connect to the hypervisor|Failed to connect socket|Connection refused/,
     code: 'channel-refused',
-    hint: 'is libvirtd running?',
   },
 ];
 

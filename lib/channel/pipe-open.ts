@@ -8,6 +8,7 @@ import path from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
 import { channelError, type Link, requireWanted } from '../link/link.js';
 import { openHalves, restoreSocketLink, SocketLink } from '../link/socket-link.js';
+import { REMEDIES } from '../remedies.js';
 import { canonicalPath, withPinnedFile } from '../system/files/guarded-files.js';
 import { describeToolFailure, runTool } from '../system/processes/run-tool.js';
 import { formatPath, parsePath } from '../util/addresses/paths.js';
@@ -46,7 +47,8 @@ function openFifos(path: string, description: string): Link {
 /** Opens the FIFO both ways: then opening does not block, and the FIFO keeps its data while QEMU is away. */
 function openFifo(file: string): number {
   if (!statSync(file).isFIFO()) {
-    throw new VproxyError('channel-unusable', `pipe-open: ${escapeText(file)} is not a FIFO; see vproxy pipe-create`);
+    const what = `pipe-open: ${escapeText(file)} is not a FIFO; ${REMEDIES.fifos['channel-unusable']}`;
+    throw new VproxyError('channel-unusable', what);
   }
   return openSync(file, constants.O_RDWR | constants.O_NONBLOCK);
 }

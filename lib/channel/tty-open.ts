@@ -6,6 +6,7 @@ import tty from 'node:tty';
 import { systemCode, VproxyError } from '../errors.js';
 import { openDeviceLink } from '../link/device-link.js';
 import { channelError, openingCancelled, requireWanted } from '../link/link.js';
+import { REMEDIES } from '../remedies.js';
 import { canonicalPath } from '../system/files/guarded-files.js';
 import { readText } from '../system/files/optional-files.js';
 import { atExit } from '../system/processes/children.js';
@@ -223,7 +224,7 @@ function runStty(
 ): Promise<ToolResult> {
   return runTool(['stty', '-F', device, ...words], { hasOwnSession: false, ...limits }).catch((cause: unknown) => {
     if (systemCode(cause) !== 'ENOENT') throw channelError(description, cause);
-    const missing = `${description}: stty(1) is missing; it is needed to set the line raw`;
+    const missing = `${description}: stty(1) is missing, which sets the line raw; ${REMEDIES.stty['channel-unusable']}`;
     throw new VproxyError('channel-unusable', missing, { cause });
   });
 }

@@ -1,6 +1,7 @@
 /** The virtio-serial ports of a guest: lists them, resolves addresses, and checks devices. */
 import { realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
+import { REMEDIES } from '../remedies.js';
 import { linkTarget, listFolder, readText } from '../system/files/optional-files.js';
 
 /** The folders of the system's devices: `/dev` and `/sys`. */
@@ -34,16 +35,16 @@ export function readPortAddress(address: string, dev: string): { readonly path: 
 }
 
 /** Why a file cannot be a port; null if it may be. Throws system errors. Opens nothing: opening some devices has side effects. */
-export function whyNoPort(device: string, sys: string): { readonly isConsole: boolean; readonly why: string } | null {
+export function whyNoPort(device: string, sys: string): string | null {
   const name = path.basename(realpathSync(device));
   const found = statSync(device);
   if (/^hvc\d+$/.test(name)) {
-    return { isConsole: true, why: `${name} is a console of the VM; give the VM a virtserialport` };
+    return `${name} is a console of the VM; ${REMEDIES['virtio-port']['channel-unusable']}`;
   }
-  if (!found.isCharacterDevice()) return { isConsole: false, why: 'not a device' };
+  if (!found.isCharacterDevice()) return 'not a device';
   const subsystem = subsystemOf(found.rdev, sys);
   if (subsystem === null || subsystem === 'virtio-ports') return null;
-  return { isConsole: false, why: `${name} is a device of "${subsystem}", not a virtio-serial port` };
+  return `${name} is a device of "${subsystem}", not a virtio-serial port`;
 }
 
 /**

@@ -8,6 +8,7 @@ import { channelError, openingCancelled } from '../link/link.js';
 import { canonicalPath } from '../system/files/guarded-files.js';
 import { formatPath, parsePath, parsePathOrName } from '../util/addresses/paths.js';
 import { Backoff, type Clock, pause, systemClock } from '../util/clock.js';
+import { suggestOrList } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import { type DialContext, type DialKind, VM_TRAITS } from './kind.js';
 import { type DeviceFolders, listVirtioPorts, readPortAddress, whyNoPort } from './virtio-ports.js';
@@ -60,7 +61,7 @@ export const virtserialOpen: DialKind<string> = virtserialKind();
  */
 function openPort(device: string, { sys }: DeviceFolders, description: string): number {
   const refusal = whyNoPort(device, sys);
-  if (refusal !== null) throw new VproxyError('channel-unusable', `${description}: ${refusal.why}`);
+  if (refusal !== null) throw new VproxyError('channel-unusable', `${description}: ${refusal}`);
   return openSync(device, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY);
 }
 
@@ -107,15 +108,13 @@ const WAITS = { firstMs: 50, maxMs: 250, factor: 1.5, jitter: 0 };
  * The device path for `address`: a path is returned unchanged; a name, or a path in `/dev/virtio-ports` that udev did not
  * create, is looked up in `/sys/class/virtio-ports`. Throws `channel-missing`, with `description` in its message.
  */
-function findPort(address: string, { dev, sys }: DeviceFolders, description: string): string {
+export function findPort(address: string, { dev, sys }: DeviceFolders, description: string): string {
   const { path: link, name } = readPortAddress(address, dev);
   if (name === null || existsSync(link)) return link;
   const ports = listVirtioPorts(sys).filter((port) => port.name !== '');
   const found = ports.find((port) => port.name === name);
   if (found !== undefined) return path.join(dev, found.device);
-  const names = ports.map((port) => escapeText(port.name)).join(', ');
-  throw new VproxyError(
-    'channel-missing',
-    `${description}: no virtio-serial port "${escapeText(name)}"; ${names === '' ? 'none available' : `available: ${names}`}`,
-  );
+  const names = ports.map((port) => escapeText(port.name));
+  const [shown, hint] = [escapeText(name), suggestOrList(name, names)];
+  throw new VproxyError('channel-missing', `${description}: no virtio-serial port "${shown}"; ${hint}`);
 }

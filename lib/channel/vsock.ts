@@ -8,6 +8,7 @@ import { badArgument, VproxyError } from '../errors.js';
 import { openHandleLink } from '../link/device-link.js';
 import { channelError, type Link, type LinkState, openingCancelled } from '../link/link.js';
 import { SocketLink } from '../link/socket-link.js';
+import { REMEDIES } from '../remedies.js';
 import type { TakeDescriptor } from '../system/descriptors.js';
 import { ListeningHandle, openPipeHandle, pipeSocket } from '../system/handles.js';
 import { loadLibc, type NativeCall, systemError } from '../system/libc.js';
@@ -257,7 +258,7 @@ async function openVsockSystem(description: string, instead: string): Promise<Vs
     loaded = null;
     throw new VproxyError(
       'channel-unusable',
-      `${description}: AF_VSOCK needs the optional package koffi, which cannot be loaded (npm install koffi); or use ${instead}`,
+      `${description}: AF_VSOCK needs the optional package koffi, which cannot be loaded (instead: ${instead}); ${REMEDIES.vsock['channel-unusable']}`,
       { cause },
     );
   }

@@ -100,10 +100,11 @@ export interface Link extends ByteSink {
 export function channelError(description: string, error: unknown): VproxyError {
   if (error instanceof VproxyError) return error;
   const name = systemCode(error);
-  const [code, what] = meaningOf(name).channel ?? ['channel-failed', ''];
+  const [code, what, remedy] = meaningOf(name).channel ?? ['channel-failed', ''];
   const why =
     what === '' ? `: ${describeError(error)}` : `${fileOf(error, description)}${folderOf(error) ?? what} (${name})`;
-  return new VproxyError(code, `${description}${why}`, { cause: error });
+  const advice = remedy === undefined ? '' : `; ${remedy}`;
+  return new VproxyError(code, `${description}${why}${advice}`, { cause: error });
 }
 
 /** The file that the system could not open, unless the description names it. */

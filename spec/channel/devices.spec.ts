@@ -17,6 +17,7 @@ import {
 } from '../../lib/link/device-link.js';
 import { channelError, type Link } from '../../lib/link/link.js';
 import { SocketLink, type SocketLinkOptions } from '../../lib/link/socket-link.js';
+import { withRemedy } from '../../lib/remedies.js';
 import { openPipeHandle, pipeSocket, pollAgain } from '../../lib/system/handles.js';
 import type { Clock } from '../../lib/util/clock.js';
 import {
@@ -440,8 +441,19 @@ test('each system error has a code', (t) => {
   ] as const) {
     const error = channelError('virtserial-open:x', Object.assign(new Error(`${system}: text`), { code: system }));
     t.is(error.code, code, system);
-    t.regex(error.message, new RegExp(`^virtserial-open:x(?:: ${system}: text|(?: is |: ).*\\(${system}\\))$`));
+    t.regex(
+      error.message,
+      new RegExp(`^virtserial-open:x(?:: ${system}: text|(?: is |: ).*\\(${system}\\)(?:; [^(]*)?)$`),
+    );
   }
+});
+
+test('what to do about an error is said once', (t) => {
+  const advised = withRemedy(new VproxyError('channel-unusable', 'x'), 'stty');
+  t.is(advised.message, 'x; install coreutils or busybox');
+  t.is(withRemedy(advised, 'fifos'), advised);
+  const other = new VproxyError('channel-ended', 'x');
+  t.is(withRemedy(other), other, 'nothing to do');
 });
 
 /** The number of descriptors of this process that lead to a file. */

@@ -97,7 +97,7 @@ testWith('virsh')('the output of the real virsh is parsed, with domains from a f
   await rejects(`libvirt:none,${uri}`, 'channel-missing', /virsh: failed to get domain 'none'$/);
   await rejects(`libvirt:off,${uri}`, 'channel-missing', /the domain is not running$/);
   const nobody = `uri=qemu+unix:///system?socket=${folder}/none`;
-  await rejects(`libvirt:vm1,${nobody}`, 'channel-refused', /\(is libvirtd running\?\)$/);
+  await rejects(`libvirt:vm1,${nobody}`, 'channel-refused', /; check that libvirtd runs: systemctl status /);
   await rejects(`libvirt:vm1,uri=test://${folder}/none.xml`, 'channel-failed', /failed to parse xml document/);
 });
 
@@ -130,13 +130,9 @@ async function advanceUntilTwo(clock: ManualClock, virsh: FakeVirsh): Promise<vo
 const CONNECT = 'failed to connect to the hypervisor';
 const SOCKET = "Failed to connect socket to '/var/run/libvirt/libvirt-sock'";
 for (const [code, says, ...lines] of [
-  [
-    'channel-missing',
-    "failed to get domain 'vm1' (virsh used its default hypervisor; try uri=",
-    "failed to get domain 'vm1'",
-  ],
+  ['channel-missing', "failed to get domain 'vm1'; virsh list --all; add uri=", "failed to get domain 'vm1'"],
   ['channel-missing', 'Domain not found', "failed to get domain 'x Permission denied'", 'Domain not found: no domain'],
-  ['channel-refused', 'directory (is libvirtd running?)', CONNECT, `${SOCKET}: No such file or directory`],
+  ['channel-refused', 'directory; check that libvirtd runs: ', CONNECT, `${SOCKET}: No such file or directory`],
   ['channel-refused', 'Connection refused', CONNECT, `${SOCKET}: Connection refused`],
   ['channel-denied', 'Permission denied', CONNECT, `${SOCKET}: Permission denied`],
   ['channel-denied', 'authentication unavailable', CONNECT, 'authentication unavailable: no polkit agent available'],
@@ -170,8 +166,13 @@ test('a socket that is denied at first, as while a domain starts, is retried onc
 
 test('a missing virsh, or one that cannot be run, is not retried', async (t) => {
   const file = join(temporaryFolder(t), 'virsh');
-  for (const says of ['virsh is missing (Debian: libvirt-clients)', 'virsh cannot be run']) {
-    await fails(t, dialWith(t, file, 'libvirt:vm1'), 'channel-unusable', says);
+  for (const says of ['virsh is missing', 'virsh cannot be run']) {
+    await fails(
+      t,
+      dialWith(t, file, 'libvirt:vm1'),
+      'channel-unusable',
+      `${says}; install virsh (Debian: libvirt-clients)`,
+    );
     writeFileSync(file, 'x', { mode: 0o644 });
   }
 });

@@ -8,6 +8,7 @@ import { QEMU_WORD } from '../../lib/channel/address/qemu.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import { ERROR_CODES } from '../../lib/errors.js';
 import { LOG_EVENT_NAMES, LOG_EVENTS } from '../../lib/events.js';
+import { REMEDIES } from '../../lib/remedies.js';
 import { listDocuments } from '../documents/document-list.js';
 import { PROJECT_ROOT, projectText } from '../helpers/files.js';
 
@@ -107,6 +108,17 @@ test('docs/errors.md has the current table of codes', (t) => {
       code,
       [scope, word(wire), word(retry), exit, meaning].join(' | '),
     ]),
+  );
+});
+
+test('docs/errors.md has each remedy, by what failed and its code', (t) => {
+  const [, section = ''] = /^## Remedies\n(.*?)^## /ms.exec(projectText('docs/errors.md')) ?? [];
+  const rows = [...section.matchAll(/^\| ([a-z ]+) \| `([a-z-]+)` \| (?:[^|]*\. )?\| ([^|]*) \|$/gm)];
+  t.deepEqual(
+    rows.map(([, subject, code, remedy]) => [subject, code, remedy]),
+    Object.entries(REMEDIES).flatMap(([subject, table]) =>
+      Object.entries(table).map(([code, remedy]) => [subject.replaceAll('-', ' '), code, remedy]),
+    ),
   );
 });
 

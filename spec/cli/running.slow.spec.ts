@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { chmodSync, chownSync, cpSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { REMEDIES } from '../../lib/remedies.js';
 import { PROJECT_ROOT, temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
 import { ask, echo, localServer } from '../helpers/proxies.js';
@@ -83,7 +84,7 @@ test.serial('fatal errors end it with a status each, and one line, also in JSON'
   await localServer(t, echo, { path: locked });
   chmodSync(locked, 0);
   const [channel, group] = [`unix-listen:${folder}/channel.sock`, `unix-connect:${folder}/*.none`];
-  const mode = `${open}: accessible to other users (mode 0640); run chmod 600`;
+  const mode = `${open}: accessible to other users (mode 0640); ${REMEDIES['secret-file']['bad-file']}`;
   for (const [words, code, says] of [
     [['-c', channel, '-o', `ssh:127.0.0.1:${taken.port}`], 69, `127.0.0.1:${taken.port}`],
     [['-c', `unix-connect:${file}`], 74, file],
@@ -184,7 +185,7 @@ test.serial('SIGHUP reloads keys; a bad file is one line, and the old key stays'
   const line = await host.waitForLine(/keys not reloaded/);
   t.is(
     line.input,
-    `vproxy: error: keys not reloaded: ${own}: not a key (64 hex digits and a newline); make one with vproxy genkey`,
+    `vproxy: error: keys not reloaded: ${own}: not a key: 6 bytes instead of 64 hex digits and a newline; ${REMEDIES['key-file']['bad-file']}`,
   );
   await connect(key('copy', '1f'));
   key('own', '2e');

@@ -68,7 +68,9 @@ test('channels are added and removed with their sessions and forwards; an invali
   await proxy.addChannel({ label: 'wrong', address: 'virtserial-open:/dev/null' });
   await eventually(() => proxy.channel('wrong').state === 'failed');
   t.regex(proxy.channel('wrong').detail ?? '', /not a virtio-serial port/);
-  t.is((await host.event('channel-failed')).fields['channel'], 'wrong');
+  const failed = await host.event('channel-failed');
+  t.is(failed.fields['channel'], 'wrong');
+  t.regex(failed.message, /^wrong: .*, not a virtio-serial port; give the VM a virtserialport, /, 'what to do');
   t.is(proxy.channel('vm1').state, 'established');
   const established = await host.event('session-established');
   t.regex(established.message, /^vm1: session established with vm1, vproxy test on unix-connect:/);

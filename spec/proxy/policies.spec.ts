@@ -102,7 +102,10 @@ for (const [what, options, tls] of [
     const socket = await openEcho(t, guest.port('echo'));
     t.like(guest.proxy.channel('default').session, { tls, key: SecretKey.parse('1f'.repeat(32)).id });
     for (const [setup, says] of [
-      [{ keyFiles: [other] }, /: no key in common: .*; give both sides the same key with --key FILE \(auth-failed\)$/],
+      [
+        { keyFiles: [other] },
+        /: no key in common: .*; give both sides the same key with --key FILE, and the same tls= \(auth-failed\)$/,
+      ],
       [{}, /: the peer requires authentication, but this side has no key; give .* with --key FILE \(auth-failed\)$/],
     ] as const) {
       const clock = new ManualClock();
@@ -116,7 +119,7 @@ for (const [what, options, tls] of [
       await eventually(() => status().state === 'auth-failed');
       if (tls === null) {
         t.regex(first?.message ?? '', says);
-        t.regex(status().detail ?? '', /--key FILE$/);
+        t.regex(status().detail ?? '', /with --key FILE(?:, and the same tls=)?$/);
       }
       await stranger.proxy.stop();
     }
@@ -178,7 +181,7 @@ test('keys are reloaded: errors are returned, and the channel of an invalid file
   writeKeyFile(folder, 'bad', '2e', 0o644);
   const [problem, ...more] = host.proxy.reloadKeys();
   t.is(problem?.code, 'bad-file');
-  t.regex(problem?.message ?? '', /bad: accessible to other users \(mode 0644\); run chmod 600$/);
+  t.regex(problem?.message ?? '', /bad: accessible to other users \(mode 0644\); run chmod 600, /);
   t.deepEqual(more, []);
   const guest = await startProxy(t, `unix-connect:${path}`, { keyFiles: [writeKeyFile(folder, 'old', '1f')] });
   t.truthy(await guest.event('session-established'));

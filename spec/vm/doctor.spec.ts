@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import type { Diagnosis } from '../../cli/doctor/diagnosis.js';
-import type { FindingId } from '../../cli/doctor/findings.js';
+import type { Finding } from '../../cli/doctor/findings.js';
 import { pretend } from '../helpers/machines.js';
 import { eventually } from '../helpers/time.js';
 import { runVproxy } from '../helpers/vproxy-process.js';
@@ -34,18 +34,19 @@ async function onHost(): Promise<Answer> {
   return JSON.parse(stdout) as Answer;
 }
 
-const hasFound = ({ findings }: Answer, wanted: FindingId): boolean => findings.some(({ id }) => id === wanted);
+const hasFound = ({ findings }: Answer, wanted: Finding['id']): boolean => findings.some(({ id }) => id === wanted);
 
-function finds(t: ExecutionContext, { findings }: Answer, id: FindingId, message: string): void {
+function finds(t: ExecutionContext, { findings }: Answer, id: Finding['id'], message: string): void {
   const all = findings.map((one) => `${one.id}: ${one.message}`).join('\n');
-  t.regex(findings.find((one) => one.id === id)?.message ?? '', new RegExp(message), all);
+  const messages = findings.flatMap((one) => (one.id === id ? one.message : []));
+  t.regex(messages.join('\n'), new RegExp(message), all);
 }
 
 test.serial('ports are found by name; misspelt and missing ones, and those without a link, differ', async (t) => {
   finds(t, await inGuest(''), 'ports-found', `${PORT_NAME} \\(vport\\d+p1\\)`);
   const names = await inGuest('-c a=virtserial-open:org.vproxi.0 -c b=virtserial-open:com.redhat.spice.0');
-  finds(t, names, 'port-misspelt', `there is ${PORT_NAME}`);
-  finds(t, names, 'port-missing', PORT_NAME);
+  finds(t, names, 'channel-missing', `did you mean ${PORT_NAME}`);
+  finds(t, names, 'channel-missing', `available: .*${PORT_NAME}`);
   const device = await guest().agent.output(`readlink -f ${PORT_PATH}; rm ${PORT_PATH}`);
   const unlinked = await inGuest(PORT);
   await guest().agent.output(`ln -s ${device} ${PORT_PATH}`);
@@ -68,11 +69,11 @@ test.serial('a port that another program has is busy, and the program is named i
   const job = await agent.spawn(['sh', '-c', `exec 3<>${PORT_PATH}; exec sleep 1000`]);
   await eventuallyInGuest(() => agent.output(`readlink /proc/${job.pid}/fd/3`), { what: 'an open port' });
   const answer = await inGuest(PORT);
-  finds(t, answer, 'port-busy', `open in process ${job.pid} \\(sleep`);
+  finds(t, answer, 'channel-busy', `open in process ${job.pid} \\(sleep`);
   t.false(answer.ok);
   // Another process list than the one of the program that has it.
   const hidden = await inGuest(PORT, (command) => `unshare -m sh -c 'mount -t tmpfs none /proc && ${command}'`);
-  finds(t, hidden, 'port-busy', 'cannot be seen');
+  finds(t, hidden, 'channel-busy', 'cannot be seen');
   await job.kill('KILL');
   await job.waitForEnd();
 });
@@ -96,7 +97,7 @@ test.serial('on the host, QEMU is named, and the process connected to it', async
   await pretend(t, { program: 'minicom', connect: guest().channelPath, isQueued: true });
   const taken = await eventually(async () => {
     const answer = await onHost();
-    return hasFound(answer, 'socket-taken') && answer;
+    return hasFound(answer, 'channel-busy') && answer;
   });
-  finds(t, taken, 'socket-taken', '^process \\d+ \\(minicom.*\\) is already connected to process \\d+ \\(qemu');
+  finds(t, taken, 'channel-busy', '^process \\d+ \\(minicom.*\\) is already connected to process \\d+ \\(qemu');
 });

@@ -4,14 +4,14 @@ import {
   choosePort,
   type DomainPort,
   dumpDomain,
+  explain,
   hostEndOf,
   type LibvirtAddress,
   parseDomain,
 } from '../../../lib/channel/libvirt.js';
-import { toVproxyError } from '../../../lib/errors.js';
 import { systemClock } from '../../../lib/util/clock.js';
 import { escapeText } from '../../../lib/util/escape.js';
-import { type Finding, type FindingId, finding } from '../findings.js';
+import { type Finding, failure, failureOf, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 
 /** Share of a check's time for virsh; the rest is for what the domain's port leads to. */
@@ -31,17 +31,15 @@ export async function checkLibvirt(machine: Machine, asked: LibvirtAddress): Pro
   if ('id' in domain) return nowhere(domain);
   const shown = escapeText(asked.domain, 80);
   if (!domain.isRunning) {
-    return nowhere(finding('domain-off', `the domain ${shown} is shut off`, `virsh start ${shown}`));
+    return nowhere(failure('domain-port', 'channel-missing', `the domain ${shown} is shut off`, { DOMAIN: shown }));
   }
-  let id: FindingId = 'domain-no-port';
   try {
     const port = choosePort(domain.ports, asked.port);
-    id = 'domain-port-unusable';
     const { location } = hostEndOf(port);
     const what = `the domain ${shown} is running; its port ${escapeText(port.name, 80)} is ${describePlace(port)}`;
     return { found: [finding('domain-port', what)], place: location };
   } catch (error) {
-    return nowhere(finding(id, `${shown}: ${toVproxyError(error).message}`));
+    return nowhere(failureOf('domain-port', explain(shown, error), { DOMAIN: shown }));
   }
 }
 
@@ -51,17 +49,10 @@ async function askVirsh(machine: Machine, { domain, uri }: LibvirtAddress) {
   try {
     return parseDomain(await dumpDomain(domain, { signal, clock: systemClock, program: machine.options.virsh, uri }));
   } catch (error) {
-    const { code, message } = toVproxyError(error);
-    if (signal.aborted) return finding('libvirt-silent', `no answer from virsh within ${timeoutMs} ms`);
-    return finding(MEANINGS.get(code) ?? 'libvirt-silent', message);
+    if (signal.aborted) return failure('virsh', 'channel-failed', `no answer from virsh within ${timeoutMs} ms`);
+    return failureOf('virsh', explain(escapeText(domain, 80), error));
   }
 }
-
-const MEANINGS: ReadonlyMap<string, FindingId> = new Map<string, FindingId>([
-  ['channel-missing', 'domain-missing'],
-  ['channel-denied', 'libvirt-denied'],
-  ['channel-unusable', 'virsh-missing'],
-]);
 
 const place = ({ source }: DomainPort, name: string): string => source.get(name) ?? '';
 

@@ -1,8 +1,6 @@
 /** Addresses that vproxy listens on: TCP, and unix sockets that it creates. */
 
-import { constants } from 'node:fs';
 import os from 'node:os';
-import { dirname, resolve } from 'node:path';
 import { isAnswered } from '../../../lib/system/sockets/listening.js';
 import {
   addressesOverlap,
@@ -12,9 +10,9 @@ import {
   isIP,
 } from '../../../lib/util/addresses/host-port.js';
 import { escapeText } from '../../../lib/util/escape.js';
-import { type Finding, finding } from '../findings.js';
+import { type Finding, failure, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
-import { describeKind, folderDenied, formatAccess, isAllowed, lookAtPath } from '../path.js';
+import { describeKind, lookForNew } from '../path.js';
 import { formatHolders } from '../process-list.js';
 
 /** Checks whether a TCP address is free, by /proc alone: the check does not listen there itself. */
@@ -23,22 +21,14 @@ export async function checkTcpListen(machine: Machine, address: HostPort): Promi
   const shown = formatHostPort(address);
   if (port === 0) return [finding('listen-free', `${shown}: the system picks a port`)];
   if (isIP(host) !== 0 && !isOwnAddress(host))
-    return [finding('listen-address', `${host} is not an address of this machine`)];
+    return [failure('tcp-listener', 'address-unavailable', `${host} is not an address of this machine`)];
   const lowest = Number(machine.readProc('sys/net/ipv4/ip_unprivileged_port_start') || 1024);
   if (port < lowest && machine.options.userId !== 0) {
-    return [finding('listen-low-port', `${shown}: ports below ${lowest} are reserved for root`)];
+    return [failure('tcp-listener', 'address-denied', `${shown}: ports below ${lowest} are reserved for root`)];
   }
-  const listener = (await machine.sockets()).find(
-    (socket) => socket.state === 'listening' && socket.address !== null && addressesOverlap(socket.address, address),
-  );
-  if (listener === undefined) return [finding('listen-free', `${shown} is free`)];
-  const processes = await machine.processes();
-  const holders = processes.holdersOfSocket(listener.inode);
-  const who =
-    holders.length === 0 && listener.userId !== null
-      ? `a process of user ${listener.userId}`
-      : formatHolders(holders, processes.isPartial);
-  return [finding('listen-taken', `${who} listens on ${shown}`)];
+  const listener = await machine.listenerAt((one) => one.address !== null && addressesOverlap(one.address, address));
+  if (listener === null) return [finding('listen-free', `${shown} is free`)];
+  return [failure('tcp-listener', 'address-in-use', `${listener.who} listens on ${shown}`)];
 }
 
 /** 127.0.0.0/8 and the wildcard addresses always belong to this machine. */
@@ -52,24 +42,17 @@ function isOwnAddress(host: string): boolean {
 
 /** Checks whether a unix socket can be created, or which process has it. */
 export async function checkUnixListen(machine: Machine, path: string): Promise<Finding[]> {
-  const look = await lookAtPath(machine, path);
-  if (look.problem !== null) return [look.problem];
+  const { problem, stats } = await lookForNew(machine, path, 'socket');
+  if (problem !== null) return [problem];
   const shown = escapeText(path);
-  const folder = dirname(resolve(path));
-  if (!isAllowed(folder, constants.W_OK | constants.X_OK)) {
-    const folderLook = await lookAtPath(machine, folder);
-    const access =
-      folderLook.problem === null && folderLook.stats !== null ? ` (${formatAccess(folderLook.stats)})` : '';
-    return [folderDenied(`this user cannot create a socket in ${escapeText(folder)}${access}`)];
-  }
-  if (look.stats === null) return [finding('listen-free', `${shown} can be created`)];
-  if (!look.stats.isSocket()) return [finding('listen-file', `${shown} already exists as ${describeKind(look.stats)}`)];
-  const listener = (await machine.sockets()).find((socket) => socket.path === path && socket.state === 'listening');
+  if (stats === null) return [finding('listen-free', `${shown} can be created`)];
+  const taken = (message: string): Finding[] => [failure('anything', 'address-in-use', message)];
+  if (!stats.isSocket()) return taken(`${shown} already exists as ${describeKind(stats)}`);
+  const listener = await machine.listenerAt((one) => one.path === path);
   // The table shows a listener without connecting; one that is not in it may be in another network namespace.
-  if (listener === undefined && !(await isAnswered(path).catch(() => true))) {
+  if (listener === null && !(await isAnswered(path).catch(() => true))) {
     return [finding('listen-stale', `${shown} was left behind by a process that has exited`)];
   }
-  const processes = await machine.processes();
-  const holders = listener === undefined ? [] : processes.holdersOfSocket(listener.inode);
-  return [finding('listen-taken', `${formatHolders(holders, processes.isPartial)} listens on ${shown}`)];
+  const who = listener?.who ?? formatHolders([], (await machine.processes()).isPartial);
+  return taken(`${who} listens on ${shown}`);
 }

@@ -1,19 +1,21 @@
 /** The FIFOs of QEMU's pipe chardev. They are never opened here: other processes would notice. */
-import { constants, realpathSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { escapeText } from '../../../lib/util/escape.js';
-import { type Finding, finding } from '../findings.js';
+import { type Finding, failure, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
-import { describeKind, formatAccess, isAllowed, lookAtPath } from '../path.js';
-import { formatHolders } from '../process-list.js';
+import { whyUnusable } from '../path.js';
+import { formatHolders, heldOpen } from '../process-list.js';
 
 /** Checks whether the FIFOs of `path` (without `.in` and `.out`) exist, and which processes have them open. */
 export async function checkPipe(machine: Machine, path: string, isOurs: boolean): Promise<Finding[]> {
   const files = [`${path}.in`, `${path}.out`];
-  const problems = (await Promise.all(files.map((file) => checkFifo(machine, file)))).filter((found) => found !== null);
   const plain = path.replace(/\.(in|out)$/, '');
-  if (problems.some(({ id }) => id === 'fifo-missing') && plain !== path) {
+  const fifo = { subject: 'fifos', kind: 'a FIFO', words: { PATH: escapeText(plain) } } as const;
+  const obstacles = await Promise.all(files.map((file) => whyUnusable(machine, file, fifo)));
+  const problems = obstacles.filter((found) => found !== null);
+  if (problems.some(({ id }) => id === 'channel-missing') && plain !== path) {
     const hint = `${escapeText(path)} ends in ${path.slice(plain.length)}, which vproxy adds itself`;
-    return [finding('fifo-suffix', hint, `use ${escapeText(plain)}`)];
+    return [failure('fifos', 'channel-missing', hint, fifo.words)];
   }
   if (problems.length > 0) return problems;
   const processes = await machine.processes();
@@ -24,23 +26,10 @@ export async function checkPipe(machine: Machine, path: string, isOurs: boolean)
   );
   const shown = `${escapeText(path)}.in and .out`;
   if (!isOurs && others !== undefined && others.length > 0) {
-    return [finding('fifo-taken', `${shown} are open in ${formatHolders(others, false)}`)];
+    return [heldOpen(`${shown} are open in ${formatHolders(others, false)}`, others)];
   }
   if (qemus !== undefined && qemus.length > 0)
     return [finding('fifo-qemu', `${shown} are open in ${formatHolders(qemus, false)}`)];
   const visible = processes.isPartial ? ' visible to this user' : '';
   return [finding('fifo-alone', `no QEMU${visible} has ${shown} open`)];
-}
-
-async function checkFifo(machine: Machine, file: string): Promise<Finding | null> {
-  const look = await lookAtPath(machine, file);
-  if (look.problem !== null) return look.problem;
-  const shown = escapeText(file);
-  if (look.stats === null) {
-    const path = file.replace(/\.(in|out)$/, '');
-    return finding('fifo-missing', `${shown} does not exist`, `vproxy pipe-create ${escapeText(path)}`);
-  }
-  if (!look.stats.isFIFO()) return finding('fifo-not', `${shown} is ${describeKind(look.stats)}, not a FIFO`);
-  if (isAllowed(file, constants.R_OK | constants.W_OK)) return null;
-  return finding('fifo-denied', `this user cannot read and write ${shown} (${formatAccess(look.stats)})`);
 }

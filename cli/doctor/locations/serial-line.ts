@@ -7,27 +7,20 @@ import { activeConsoles } from '../../../lib/channel/tty-open.js';
 import { locateProgram } from '../../../lib/system/processes/find-program.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';
 
-import { type Finding, finding } from '../findings.js';
+import { type Finding, failure, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
-import { describeKind, formatAccess, isAllowed, lookAtPath } from '../path.js';
-import { formatHolders, type Holder } from '../process-list.js';
+import { whyUnusable } from '../path.js';
+import { formatHolders, type Holder, heldOpen } from '../process-list.js';
 
 /** Checks the device and which processes have it open. Opens it for a moment, without reading or setting anything. */
 export async function checkTty(machine: Machine, device: string, isOurs: boolean): Promise<Finding[]> {
-  const look = await lookAtPath(machine, device);
-  if (look.problem !== null) return [look.problem];
-  const shown = escapeText(device);
-  const { stats } = look;
-  if (stats === null) return [finding('line-missing', `${shown} does not exist`)];
-  if (!stats.isCharacterDevice()) return [finding('line-not', `${shown} is ${describeKind(stats)}`)];
-  const real = realpathSync(device);
+  const obstacle = await whyUnusable(machine, device, { subject: 'serial-line', kind: 'a device' });
+  if (obstacle !== null) return [obstacle];
+  const [shown, real] = [escapeText(device), realpathSync(device)];
   if (activeConsoles(machine.options.sys).includes(path.basename(real)))
-    return [finding('line-console', `the kernel writes its own messages to ${shown}`)];
-  if (!isAllowed(device, constants.R_OK | constants.W_OK)) {
-    return [finding('line-denied', `this user cannot open ${shown} (${formatAccess(stats)})`)];
-  }
+    return [unusable(`the kernel writes its own messages to ${shown}`)];
   const stty = locateProgram('stty', machine.options.searchPath);
-  const tools = path.isAbsolute(stty) ? [] : [finding('line-no-stty', 'stty not found in PATH')];
+  const tools = path.isAbsolute(stty) ? [] : [failure('stty', 'channel-unusable', 'stty not found in PATH')];
   if (isOurs) return tools;
   const problem = openForAMoment(device);
   if (problem !== null) return [...tools, problem];
@@ -41,9 +34,11 @@ export async function checkTty(machine: Machine, device: string, isOurs: boolean
 function describeOthers(shown: string, others: readonly Holder[]): Finding {
   const getty = others.find(({ program, unit }) => /getty|login/.test(program) || unit?.includes('getty@') === true);
   const message = `${shown} is open in ${formatHolders(others, false)}`;
-  if (getty === undefined) return finding('line-taken', message);
-  return finding('line-getty', message, `systemctl mask --now ${getty.unit ?? `serial-getty@${path.basename(shown)}`}`);
+  if (getty === undefined) return heldOpen(message, others);
+  return finding('line-getty', message, { UNIT: getty.unit ?? `serial-getty@${path.basename(shown)}` });
 }
+
+const unusable = (message: string): Finding => failure('serial-line', 'channel-unusable', message);
 
 function openForAMoment(device: string): Finding | null {
   const shown = escapeText(device);
@@ -51,8 +46,8 @@ function openForAMoment(device: string): Finding | null {
     const fd = openSync(device, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY);
     const isTerminal = tty.isatty(fd);
     closeSync(fd);
-    return isTerminal ? null : finding('line-not', `${shown} is a device, but not a terminal`);
+    return isTerminal ? null : unusable(`${shown} is a device, but not a terminal`);
   } catch (error) {
-    return finding('line-not', `cannot open ${shown}: ${describeError(error)}`);
+    return unusable(`cannot open ${shown}: ${describeError(error)}`);
   }
 }

@@ -1,14 +1,12 @@
 /** A TCP address to connect to: of a channel, or of a target. */
 
-import { lookup } from 'node:dns/promises';
 import net from 'node:net';
 import type { LocationOf } from '../../../lib/channel/kind.js';
-import { systemCode } from '../../../lib/errors.js';
+import { type ErrorCode, systemCode } from '../../../lib/errors.js';
 import type { ListedSocket } from '../../../lib/system/proc/proc-net.js';
-import { runTool } from '../../../lib/system/processes/run-tool.js';
 import { addressesOverlap, formatHostPort, type HostPort, isIP } from '../../../lib/util/addresses/host-port.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';
-import { type Finding, finding } from '../findings.js';
+import { type Finding, failure, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { formatHolders, type ProcessList } from '../process-list.js';
 import { readGreeting } from './greeting.js';
@@ -28,11 +26,16 @@ export async function checkTcpConnect(
   { address, servesOne }: Pick<LocationOf<'tcp-port'>, 'address' | 'servesOne'>,
   isOurs: boolean,
 ): Promise<Finding[]> {
-  const hosts = await resolveHost(address.host, machine.timeFor(PART));
-  if ('id' in hosts) return [hosts];
+  const { host } = address;
+  let hosts: readonly string[] = [host];
+  try {
+    if (isIP(host) === 0) hosts = await machine.options.lookUpHost(host, AbortSignal.timeout(machine.timeFor(PART)));
+  } catch (error) {
+    return [failure('tcp-port', 'channel-missing', `cannot resolve ${escapeText(host)}: ${describeError(error)}`)];
+  }
   if (isOurs) return [];
   const shown = formatHostPort(address);
-  const attempts = hosts.map((host) => {
+  const attempts = hosts.slice(0, MAX_ADDRESSES).map((host) => {
     const place = host === address.host ? shown : `${shown} (${host})`;
     return checkAddress(machine, { host, port: address.port }, place, servesOne);
   });
@@ -47,25 +50,12 @@ async function checkAddress(
   place: string,
   mayServeOne: boolean,
 ): Promise<Finding> {
-  const processes = await machine.processes();
-  const sockets = await machine.sockets();
-  const listener = sockets.find((socket) => socket.state === 'listening' && isAt(socket, address));
-  const holders = listener === undefined ? [] : processes.holdersOfSocket(listener.inode);
-  const who = holders.length === 0 ? '' : `: ${formatHolders(holders, processes.isPartial)}`;
-  const servesOne = mayServeOne && holders.some(({ program }) => program.startsWith('qemu'));
-  const taken = servesOne ? findClient(processes, sockets, address) : null;
+  const listener = await machine.listenerAt((socket) => isAt(socket, address));
+  const who = listener === null || listener.holders.length === 0 ? '' : `: ${listener.who}`;
+  const servesOne = mayServeOne && listener?.holders.some(({ program }) => program.startsWith('qemu')) === true;
+  const taken = servesOne ? findClient(await machine.processes(), await machine.sockets(), address) : null;
   if (taken !== null) return finding('tcp-taken', `${taken} is connected to ${place}${who}`);
   return connect(address, { place, who, timeoutMs: machine.timeFor(PART), isChannel: mayServeOne });
-}
-
-/** Resolves with the first addresses of a host, or with the reason why it has none. */
-async function resolveHost(host: string, timeoutMs: number): Promise<string[] | Finding> {
-  if (isIP(host) !== 0) return [host];
-  try {
-    return (await resolveName(host, timeoutMs)).slice(0, MAX_ADDRESSES);
-  } catch (error) {
-    return finding('tcp-unknown-name', `cannot resolve ${escapeText(host)}: ${describeError(error)}`);
-  }
 }
 
 const isAt = ({ address }: ListedSocket, wanted: HostPort): boolean =>
@@ -100,6 +90,7 @@ function connect(address: HostPort, { place, who, timeoutMs, isChannel }: Attemp
       socket.destroy();
       resolve(found);
     };
+    const fail = (code: ErrorCode, message: string): void => done(failure('tcp-port', code, message));
     const answered = (stranger: string | null) =>
       stranger === null
         ? done(finding('tcp-answers', `${place} answers (connected for a moment)${who}`))
@@ -108,32 +99,10 @@ function connect(address: HostPort, { place, who, timeoutMs, isChannel }: Attemp
       if (isChannel) void readGreeting(socket, timeoutMs).then(answered);
       else answered(null);
     });
-    socket.once('timeout', () => done(finding('tcp-silent', `no answer from ${place} within ${timeoutMs} ms`)));
+    socket.once('timeout', () => fail('channel-failed', `no answer from ${place} within ${timeoutMs} ms`));
     socket.once('error', (error) => {
-      const id = systemCode(error) === 'ECONNREFUSED' ? 'tcp-refused' : 'tcp-unreachable';
-      done(finding(id, id === 'tcp-refused' ? `nothing listens on ${place}` : `${place}: ${describeError(error)}`));
+      if (systemCode(error) === 'ECONNREFUSED') fail('channel-refused', `nothing listens on ${place}`);
+      else fail('channel-failed', `${place}: ${describeError(error)}`);
     });
   });
-}
-
-/**
- * Resolves a host name as the system does. Rejects if the name has no address, or if no answer comes within `timeoutMs`: a silent
- * name server would keep this process from exiting.
- */
-async function resolveName(host: string, timeoutMs: number): Promise<string[]> {
-  const text = await askSystem(host, timeoutMs);
-  if (text === null) return (await lookup(host, { all: true })).map(({ address }) => address);
-  const words = text.split('\n').map((line) => /^\S+/.exec(line)?.[0] ?? '');
-  const addresses = [...new Set(words)].filter((word) => isIP(word) !== 0);
-  if (addresses.length === 0) throw new Error('unknown name, or no answer from the name server');
-  return addresses;
-}
-
-/** Resolves with the output of getent(1), which can be killed; null if the program is missing. */
-async function askSystem(host: string, timeoutMs: number): Promise<string | null> {
-  try {
-    return (await runTool(['getent', 'ahosts', host], { timeoutMs })).stdout;
-  } catch (error) {
-    return systemCode(error) === 'ENOENT' ? null : '';
-  }
 }

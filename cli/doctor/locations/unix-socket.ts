@@ -1,6 +1,6 @@
 /** A unix socket to connect to: a listening chardev of QEMU, a target, or the members of a group. */
 
-import { constants, realpathSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import net from 'node:net';
 import { basename } from 'node:path';
 import type { ChannelAddress } from '../../../lib/channel/address/address.js';
@@ -11,10 +11,10 @@ import type { ListedSocket } from '../../../lib/system/proc/proc-net.js';
 import { isAnswered } from '../../../lib/system/sockets/listening.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';
 import { orElse } from '../../../lib/util/or-else.js';
-import { type Finding, finding } from '../findings.js';
+import { type Finding, failure, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
-import { describeKind, formatAccess, isAllowed, lookAtPath, nearName } from '../path.js';
-import { formatHolder, formatHolders, type Holder, type ProcessList } from '../process-list.js';
+import { lookAtPath, whyUnusable } from '../path.js';
+import { formatHolder, formatHolders, type Holder, heldOpen, type ProcessList } from '../process-list.js';
 import { readGreeting } from './greeting.js';
 
 /** Checks which process listens, and which are connected besides `ownPid`. Connects only if /proc does not show it. */
@@ -23,36 +23,22 @@ export async function checkUnixSocket(
   { path, servesOne }: Pick<LocationOf<'unix-socket'>, 'path' | 'servesOne'>,
   ownPid: number | null,
 ): Promise<Finding[]> {
-  const look = await lookAtPath(machine, path);
-  if (look.problem !== null) return [look.problem];
-  const shown = escapeText(path);
-  if (look.stats === null) return [missing(path)];
-  if (!look.stats.isSocket()) return [finding('socket-not', `${shown} is ${describeKind(look.stats)}, not a socket`)];
-  const denied = isAllowed(path, constants.W_OK)
-    ? []
-    : [finding('socket-denied', `this user cannot connect to ${shown} (${formatAccess(look.stats)})`)];
-  const sockets = (await machine.sockets()).filter((socket) => isAt(socket, path));
-  const listener = sockets.find(({ state }) => state === 'listening');
-  if (listener === undefined) return denied.length > 0 ? denied : [await askWhoAnswers(path, servesOne)];
-  const processes = await machine.processes();
-  const holders = processes.holdersOfSocket(listener.inode);
-  const who = formatHolders(holders, processes.isPartial);
+  const obstacle = await whyUnusable(machine, path, { subject: 'unix-socket', kind: 'a socket' });
+  if (obstacle !== null && obstacle.id !== 'channel-denied') return [obstacle];
+  const denied = obstacle === null ? [] : [obstacle];
+  const listener = await machine.listenerAt((socket) => isAt(socket, path));
+  if (listener === null) return denied.length > 0 ? denied : [await askWhoAnswers(path, servesOne)];
+  const { holders, who } = listener;
   return [
     ...denied,
-    finding('socket-listens', `${who} listens on ${shown}`),
+    finding('socket-listens', `${who} listens on ${escapeText(path)}`),
     ...stopped(holders),
-    ...(servesOne && !holders.some(servesMany) ? await findOthers(machine, sockets, holders, ownPid) : []),
+    ...(servesOne && !holders.some(servesMany) ? await findOthers(machine, path, holders, ownPid) : []),
   ];
 }
 
 /** vproxy replaces its client by a newcomer, whereas QEMU leaves it waiting. Newer versions of Node are named MainThread. */
 const servesMany = ({ program }: Holder): boolean => /^(vproxy|node|MainThread)/.test(program);
-
-function missing(path: string): Finding {
-  const near = nearName(path);
-  const hint = near === null ? '' : `, but ${escapeText(near)} does`;
-  return finding('socket-missing', `${escapeText(path)} does not exist${hint}`);
-}
 
 /** Also true if it was bound by another name of the same file. */
 function isAt(socket: ListedSocket, path: string): boolean {
@@ -67,7 +53,9 @@ const realPath = (path: string): string => orElse(path, () => realpathSync(path)
 async function askWhoAnswers(path: string, isChannel: boolean): Promise<Finding> {
   const shown = escapeText(path);
   try {
-    if (!(await isAnswered(path))) return finding('socket-stale', `nothing listens on the socket ${shown}`);
+    if (!(await isAnswered(path))) {
+      return failure('unix-socket', 'channel-refused', `nothing listens on the socket ${shown}`);
+    }
     const stranger = isChannel ? await greetingAt(path) : null;
     if (stranger !== null) return finding('not-vproxy', `${shown} is not answered by a vproxy: ${stranger}`);
     return finding(
@@ -75,7 +63,7 @@ async function askWhoAnswers(path: string, isChannel: boolean): Promise<Finding>
       `${shown} answers (connected for a moment), but its listener is not visible from here`,
     );
   } catch (error) {
-    return finding('socket-type', `cannot connect to ${shown}: ${describeError(error)}`);
+    return failure('unix-socket', 'channel-unusable', `cannot connect to ${shown}: ${describeError(error)}`);
   }
 }
 
@@ -91,17 +79,18 @@ async function greetingAt(path: string): Promise<string | null> {
 function stopped(holders: readonly Holder[]): Finding[] {
   return holders
     .filter(({ isStopped }) => isStopped)
-    .map((holder) => finding('process-stopped', `${formatHolder(holder)} is stopped`, `kill -CONT ${holder.pid}`));
+    .map((holder) => finding('process-stopped', `${formatHolder(holder)} is stopped`, { PID: String(holder.pid) }));
 }
 
 /** Finds other clients of a listener that serves one at a time, connected or waiting. */
 async function findOthers(
   machine: Machine,
-  sockets: readonly ListedSocket[],
+  path: string,
   listeners: readonly Holder[],
   ownPid: number | null,
 ): Promise<Finding[]> {
   const processes = await machine.processes();
+  const sockets = (await machine.sockets()).filter((socket) => isAt(socket, path));
   const clients = await Promise.all(
     sockets.filter(({ state }) => state === 'connected').map(({ inode }) => clientsOf(machine, processes, inode)),
   );
@@ -114,7 +103,8 @@ async function findOthers(
   return [
     ...others.map((holders) => {
       const who = holders.length === 0 ? 'another process (see ss -xp)' : formatHolders(holders, processes.isPartial);
-      return finding('socket-taken', `${who} is already connected to ${formatHolders(listeners, processes.isPartial)}`);
+      const message = `${who} is already connected to ${formatHolders(listeners, processes.isPartial)}`;
+      return heldOpen(message, holders);
     }),
     ...(queued === 0 ? [] : [finding('socket-queue', waiting)]),
   ];

@@ -3,14 +3,15 @@
 import { constants, lstatSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { listVirtioPorts, readPortAddress, whyNoPort } from '../../../lib/channel/virtio-ports.js';
+import { findPort } from '../../../lib/channel/virtserial.js';
 import { systemCode } from '../../../lib/errors.js';
+import { channelError } from '../../../lib/link/link.js';
 import { listFolder } from '../../../lib/system/files/optional-files.js';
-import { closestWord } from '../../../lib/util/closest-word.js';
-import { describeError, escapeText } from '../../../lib/util/escape.js';
-import { type Finding, finding } from '../findings.js';
+import { escapeText } from '../../../lib/util/escape.js';
+import { type Finding, failure, failureOf, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { formatAccess, isAllowed, lookAtPath } from '../path.js';
-import { formatHolders } from '../process-list.js';
+import { formatHolders, heldOpen } from '../process-list.js';
 
 /** Lists the ports of this machine, which identify it as a guest, and devices without a driver. */
 export function checkVirtioPorts(machine: Machine): Finding[] {
@@ -49,7 +50,7 @@ export async function checkVirtioPort(machine: Machine, address: string, isOurs:
   const stats = statSync(device);
   if (!isAllowed(device, constants.R_OK | constants.W_OK)) {
     const message = `this user cannot open ${escapeText(device)} (${formatAccess(stats)})`;
-    return [...findings, finding('port-denied', message)];
+    return [...findings, failure('virtio-port', 'channel-denied', message)];
   }
   return isOurs ? findings : [...findings, await lookForOthers(machine, device)];
 }
@@ -61,55 +62,33 @@ interface FoundDevice {
 }
 
 async function findDevice(machine: Machine, address: string): Promise<FoundDevice> {
-  const { dev, sys } = machine.options;
-  const { path: link, name } = readPortAddress(address, dev);
+  const { options } = machine;
+  const { path: link, name } = readPortAddress(address, options.dev);
   const { problem, stats = null } = await lookAtPath(machine, link);
   if (stats !== null) return { device: link, findings: [] };
   const none = (found: Finding): FoundDevice => ({ device: null, findings: [found] });
   if (problem !== null && (name === null || problem.id !== 'folder-missing')) return none(problem);
-  if (name === null) return none(finding('port-missing', `${escapeText(link)} does not exist`));
-  const ports = listVirtioPorts(sys);
-  const found = ports.find((port) => port.name === name);
-  if (found === undefined)
-    return none(
-      describeMissing(
-        name,
-        ports.flatMap((port) => port.name || []),
-      ),
-    );
-  const device = path.join(dev, found.device);
+  if (name === null) return none(failure('virtio-port', 'channel-missing', `${escapeText(link)} does not exist`));
+  let device: string;
+  try {
+    device = findPort(address, options, `virtserial-open:${escapeText(address)}`);
+  } catch (error) {
+    return none(failureOf('virtio-port', error));
+  }
   const [shown, place] = [escapeText(name), escapeText(device)];
   if (lstatSync(device, { throwIfNoEntry: false }) === undefined) {
-    return none(
-      finding('port-no-device', `the kernel has the port ${shown} as ${found.device}, but ${place} does not exist`),
-    );
+    return none(finding('port-no-device', `the kernel has the port ${shown}, but ${place} does not exist`));
   }
   const message = `the port ${shown} is ${place}, but the link ${escapeText(link)} does not exist`;
   return { device, findings: [finding('port-no-link', message)] };
 }
 
-function describeMissing(name: string, names: readonly string[]): Finding {
-  const shown = escapeText(name);
-  const near = closestWord(name, names);
-  if (near !== undefined) {
-    const remedy = `use ${escapeText(near)} here, or ${shown} in the VM`;
-    return finding('port-misspelt', `no port ${shown}, but there is ${escapeText(near)}`, remedy);
-  }
-  const list = names.map((one) => escapeText(one)).join(', ');
-  const available = list === '' ? 'this machine has no ports' : `available: ${list}`;
-  return finding('port-missing', `no port ${shown}; ${available}`);
-}
-
 /** Returns the reason why the file cannot be a channel, or null. */
 function describeUnusable({ options: { sys } }: Machine, device: string): Finding | null {
-  const shown = escapeText(device);
   // Opening it would tell as well, but this user may not be allowed to.
-  if (/^vport\d+p0$/.test(path.basename(realpathSync(device)))) {
-    return finding('port-console', `${shown} is a console of the VM`);
-  }
-  const refusal = whyNoPort(device, sys);
-  if (refusal === null) return null;
-  return finding(refusal.isConsole ? 'port-console' : 'port-not-virtio', `${shown}: ${escapeText(refusal.why)}`);
+  const isFirst = /^vport\d+p0$/.test(path.basename(realpathSync(device)));
+  const why = isFirst ? 'a console of the VM' : whyNoPort(device, sys);
+  return why === null ? null : failure('virtio-port', 'channel-unusable', `${escapeText(device)}: ${why}`);
 }
 
 /** Finds the process that has it open; if none, whether the host has it open, which may require opening it for a moment. */
@@ -118,15 +97,10 @@ async function lookForOthers(machine: Machine, device: string): Promise<Finding>
   const real = realpathSync(device);
   const processes = await machine.processes();
   const holders = processes.holdersOf(real);
-  const [holder] = holders;
-  if (holder !== undefined) {
-    const remedy = holder.unit === null ? `end it: kill ${holder.pid}` : `systemctl stop ${holder.unit}`;
-    return finding('port-busy', `${shown} is open in ${formatHolders(holders, false)}`, remedy);
-  }
+  const isBusy = heldOpen(`${shown} is open in ${formatHolders(holders, processes.isPartial)}`, holders);
+  if (holders.length > 0) return isBusy;
   const known = readConnected(machine, path.basename(real));
-  if (known?.isGuestThere === true) {
-    return finding('port-busy', `${shown} is open in ${formatHolders([], processes.isPartial)}`);
-  }
+  if (known?.isGuestThere === true) return isBusy;
   try {
     const isHostThere = known?.isHostThere ?? machine.options.isHostAtPort(device);
     const how = known === null ? ' (it was opened for a moment)' : '';
@@ -134,11 +108,7 @@ async function lookForOthers(machine: Machine, device: string): Promise<Finding>
       ? finding('port-host', `${shown} is free, and open on the host${how}`)
       : finding('port-no-host', `${shown} is free, but not open on the host${how}`);
   } catch (error) {
-    if (systemCode(error) === 'EBUSY') {
-      return finding('port-busy', `${shown} is open in ${formatHolders([], processes.isPartial)}`);
-    }
-    if (systemCode(error) === 'ENXIO') return finding('port-console', `${shown} is a console of the VM`);
-    return finding('port-failed', `cannot open ${shown}: ${describeError(error)}`);
+    return systemCode(error) === 'EBUSY' ? isBusy : failureOf('virtio-port', channelError(shown, error));
   }
 }
 

@@ -4,7 +4,7 @@ import { findObstacle } from '../../../lib/proxy/channel/check-channel.js';
 import { isGroup } from '../../../lib/proxy/groups/group-pattern.js';
 import type { Configuration } from '../../../lib/settings/configuration.js';
 import { escapeText } from '../../../lib/util/escape.js';
-import { type Finding, finding } from '../findings.js';
+import { type Finding, failure, failureOf, finding } from '../findings.js';
 import { notChecked } from '../jobs.js';
 import { checkLocation } from '../locations/location.js';
 import { checkGroup } from '../locations/unix-socket.js';
@@ -15,12 +15,12 @@ export type Channel = Configuration['channels'][number];
 
 /** Findings for errors in a file or in the arguments as a whole. */
 export const describeProblems = (problems: readonly string[]): Finding[] =>
-  problems.map((text) => finding('config-invalid', text));
+  problems.map((text) => failure('anything', 'bad-file', text));
 
 /** Reports options that a proxy would reject. Key files have checks of their own. */
 export async function checkOptions(channel: Channel): Promise<Finding[]> {
   const refusal = await findObstacle(channel);
-  return refusal === null || refusal.code === 'bad-file' ? [] : [finding('channel-refused', refusal.message)];
+  return refusal === null || refusal.code === 'bad-file' ? [] : [failureOf('anything', refusal)];
 }
 
 const UNUSED = 'no vproxy that this user can ask has it open: whether the peer answers is not known';

@@ -39,7 +39,7 @@ export function checkControlSocket({ options }: Machine, { path, running, silenc
         finding(
           'control-stale',
           silence === 'missing' ? `${shown} does not exist` : `nothing listens on ${shown}`,
-          silence === 'missing' ? 'start vproxy' : `rm ${shown}`,
+          silence === 'missing' ? 'start vproxy' : { SOCKET: shown },
         ),
       ];
   }

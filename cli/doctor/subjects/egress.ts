@@ -14,7 +14,6 @@ import { escapeText } from '../../../lib/util/escape.js';
 import { orElse } from '../../../lib/util/or-else.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
-import { formatHolders } from '../process-list.js';
 import { heldBy, type RunningVproxy } from '../running.js';
 
 /** Checks whether an egress lets anything out; `rules` as in a status. */
@@ -50,13 +49,9 @@ async function checkProxy(
   const owner = running.find(({ forwards }) => forwards.some(({ endpoint }) => listensAt(endpoint, address)));
   if (owner !== undefined)
     return [heldBy(owner, `listens on ${formatHostPort(address)}, to which ${escapeText(where, 200)} points`)];
-  const listener = (await machine.sockets()).find(
-    (socket) => socket.state === 'listening' && socket.address !== null && addressesOverlap(socket.address, address),
-  );
-  if (listener === undefined) return [finding('proxy-unserved', `${leads}, where nothing listens`)];
-  const processes = await machine.processes();
-  const who = formatHolders(processes.holdersOfSocket(listener.inode), processes.isPartial);
-  return [finding('proxy-other', `${leads}, where ${who} listens`)];
+  const listener = await machine.listenerAt((one) => one.address !== null && addressesOverlap(one.address, address));
+  if (listener === null) return [finding('proxy-unserved', `${leads}, where nothing listens`)];
+  return [finding('proxy-other', `${leads}, where ${listener.who} listens`)];
 }
 
 function listensAt(endpoint: string, address: HostPort): boolean {

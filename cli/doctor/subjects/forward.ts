@@ -1,6 +1,5 @@
 /** The local end of a forward: the listener of `-o`, the target of `-i`. */
 import { constants } from 'node:fs';
-import { dirname, resolve } from 'node:path';
 import type { ChannelLocation } from '../../../lib/channel/kind.js';
 import type { ForwardSpec } from '../../../lib/forward/spec.js';
 import { isLoopback } from '../../../lib/util/addresses/host-port.js';
@@ -9,7 +8,7 @@ import { type Finding, finding } from '../findings.js';
 import { notChecked } from '../jobs.js';
 import { checkLocation } from '../locations/location.js';
 import type { Machine } from '../machine.js';
-import { describeKind, folderDenied, formatAccess, isAllowed, lookAtPath } from '../path.js';
+import { describeKind, formatAccess, isAllowed, lookForNew } from '../path.js';
 
 type Forward = Pick<ForwardSpec, 'direction' | 'service' | 'endpoint'>;
 
@@ -25,9 +24,15 @@ export async function checkForward(machine: Machine, forward: Forward): Promise<
   const location = locate(forward);
   if (location === null) return notChecked(`endpoints of kind ${endpoint.kind} cannot be checked`);
   const found = await checkLocation(machine, location, null);
-  return found.some(({ id }) => id === 'tcp-refused')
-    ? [...found, ...(await suggestSshSocket(machine, forward))]
-    : found;
+  const isRefused = found.some(({ id }) => id === 'channel-refused');
+  const ssh = isRefused ? await suggestSshSocket(machine, forward) : [];
+  return [...found.map((one) => ({ ...one, id: codeAtTarget(one.id) })), ...ssh];
+}
+
+/** The code with which a connection to a target fails, where a channel there would fail with `id`. */
+function codeAtTarget(id: Finding['id']): Finding['id'] {
+  if (id === 'channel-refused' || id === 'channel-missing') return 'connect-refused';
+  return id.startsWith('channel-') ? 'connect-failed' : id;
 }
 
 /** A finding if the target should be this machine's sshd, and that listens on systemd's socket. */
@@ -36,7 +41,7 @@ async function suggestSshSocket(machine: Machine, { direction, service, endpoint
   if (service !== 'ssh' && endpoint.port !== SSH_PORT) return [];
   const isListed = (await machine.sockets()).some(({ state, path }) => state === 'listening' && path === SSH_SOCKET);
   if (!isListed) return [];
-  return [finding('ssh-socket', `systemd's sshd listens at ${SSH_SOCKET}`, `-i ${service}:${SSH_SOCKET}`)];
+  return [finding('ssh-socket', `systemd's sshd listens at ${SSH_SOCKET}`, { SERVICE: service })];
 }
 
 function locate({ direction, endpoint }: Forward): ChannelLocation | null {
@@ -60,15 +65,11 @@ function locate({ direction, endpoint }: Forward): ChannelLocation | null {
 
 /** Checks a file to append lines to, which vproxy creates if it does not exist. */
 async function checkFile(machine: Machine, path: string): Promise<Finding[]> {
-  const look = await lookAtPath(machine, path);
-  if (look.problem !== null) return [look.problem];
+  const { problem, stats } = await lookForNew(machine, path, 'file');
+  if (problem !== null) return [problem];
   const shown = escapeText(path);
-  const folder = dirname(resolve(path));
-  if (!isAllowed(folder, constants.W_OK | constants.X_OK)) {
-    return [folderDenied(`this user cannot create a file in ${escapeText(folder)}`)];
-  }
-  if (look.stats === null) return [finding('file-writable', `${shown} can be created`)];
-  if (!look.stats.isFile()) return [finding('file-not', `${shown} is ${describeKind(look.stats)}`)];
+  if (stats === null) return [finding('file-writable', `${shown} can be created`)];
+  if (!stats.isFile()) return [finding('file-not', `${shown} is ${describeKind(stats)}`)];
   if (isAllowed(path, constants.W_OK)) return [finding('file-writable', `${shown} can be written`)];
-  return [finding('file-denied', `this user cannot write ${shown} (${formatAccess(look.stats)})`)];
+  return [finding('file-denied', `this user cannot write ${shown} (${formatAccess(stats)})`)];
 }

@@ -1,39 +1,26 @@
 /** A key file: whether it exists, holds a key, and is private. */
-import { constants } from 'node:fs';
 import { toVproxyError } from '../../../lib/errors.js';
+import type { Subject } from '../../../lib/remedies.js';
 import { SecretKey } from '../../../lib/session/opening/auth.js';
 import { readSecretFile } from '../../../lib/system/files/guarded-files.js';
 import { escapeText } from '../../../lib/util/escape.js';
-import { type Finding, finding } from '../findings.js';
+import { type Finding, failureOf, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
-import { describeKind, formatAccess, isAllowed, lookAtPath } from '../path.js';
+import { lookAtPath } from '../path.js';
 
 /** Checks the file as vproxy does, and reveals nothing of its content but the id. */
 export async function checkKeyFile(machine: Machine, path: string): Promise<Finding[]> {
-  const look = await lookAtPath(machine, path);
-  if (look.problem !== null) return [look.problem];
+  const { problem, stats } = await lookAtPath(machine, path);
+  if (problem !== null) return [problem];
   const shown = escapeText(path);
-  const { stats } = look;
-  if (stats === null)
-    return [finding('key-missing', `${shown} does not exist`, `vproxy genkey ${shown}, and copy it to the other side`)];
-  if (!stats.isFile()) return [finding('key-not-file', `${shown} is ${describeKind(stats)}`)];
-  const { userId } = machine.options;
-  if (stats.uid !== 0 && stats.uid !== userId) {
-    return [finding('key-owner', `${shown} belongs to user ${stats.uid}, not to this one (${userId}) or root`)];
+  let subject: Subject = stats?.isFile() === true ? 'secret-file' : 'key-file';
+  try {
+    const text = readSecretFile(path, undefined, machine.options.userId);
+    subject = 'key-file';
+    return [finding('key-good', `${shown} has the key ${SecretKey.parse(text).id}`)];
+  } catch (error) {
+    return [failureOf(subject, error, { FILE: shown })];
   }
-  const isRoots = stats.uid === 0 && userId !== 0;
-  if ((stats.mode & (isRoots ? 0o037 : 0o077)) !== 0) {
-    return [finding('key-open', `others can read or change ${shown} (${formatAccess(stats)})`, `chmod 600 ${shown}`)];
-  }
-  if (!isAllowed(path, constants.R_OK)) {
-    return [finding('key-denied', `this user cannot read ${shown} (${formatAccess(stats)})`)];
-  }
-  const id = keyIdOf(path);
-  if (id === null)
-    return [
-      finding('key-invalid', `${shown} is not a key: ${stats.size} bytes instead of 64 hex digits and a newline`),
-    ];
-  return [finding('key-good', `${shown} has the key ${id}`)];
 }
 
 /** Returns the id of the key in a file; null if vproxy would not accept the file. */

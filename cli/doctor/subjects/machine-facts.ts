@@ -6,17 +6,11 @@ import { type Finding, finding } from '../findings.js';
 import { kernelOf, type Machine } from '../machine.js';
 import { formatHolder } from '../process-list.js';
 
-/** The oldest version of Node that vproxy is tested with; the same as in package.json. */
-const OLDEST_NODE = [20, 19] as const;
-
 export function checkMachine({ options }: Machine): Finding[] {
-  const { nodeVersion, userId, version, proc } = options;
-  const [major = 0, minor = 0] = nodeVersion.split('.').map(Number);
-  const isOld = major < OLDEST_NODE[0] || (major === OLDEST_NODE[0] && minor < OLDEST_NODE[1]);
-  const facts = `vproxy ${version}, Node ${nodeVersion}, ${kernelOf()}, checked as ${userId === 0 ? 'root' : `user ${userId}`}`;
+  const { userId, version, proc } = options;
+  const facts = `vproxy ${version}, Node ${process.versions.node}, ${kernelOf()}, checked as ${userId === 0 ? 'root' : `user ${userId}`}`;
   return [
     finding('machine-facts', facts),
-    ...(isOld ? [finding('node-old', `Node ${nodeVersion} is older than ${OLDEST_NODE.join('.')}`)] : []),
     ...(existsSync(join(proc, 'self')) ? [] : [finding('proc-missing', `${proc}/self does not exist`)]),
     ...(userId === 0 ? [] : [finding('not-root', 'only the open files of this user’s own processes are visible')]),
   ];
@@ -40,13 +34,8 @@ export function checkFiles(machine: Machine, { pid, streams }: FilesSubject): Fi
   const wanted = streams.reduce((sum, count) => sum + count, OTHER_FILES);
   if (wanted <= limit) return [];
   const channels = streams.length === 1 ? 'the channel' : `${streams.length} channels`;
-  return [
-    finding(
-      'files-low',
-      `limit of open files: ${limit}; ${channels} may have ${wanted - OTHER_FILES} streams`,
-      `LimitNOFILE=${wanted} in the unit, or ulimit -n ${wanted}`,
-    ),
-  ];
+  const message = `limit of open files: ${limit}; ${channels} may have ${wanted - OTHER_FILES} streams`;
+  return [finding('files-low', message, { COUNT: String(wanted) })];
 }
 
 /** Checks what terminals of commands need, on a side that lets its peer run commands. */

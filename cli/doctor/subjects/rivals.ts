@@ -39,9 +39,6 @@ function describeRivals(rivals: readonly RunningChannel[]): Finding {
       ? `vproxy stop --name ${status.process.name}`
       : `vproxy stop --socket ${path}`,
   );
-  return finding(
-    'channel-contested',
-    `${escapeText(first?.channel.address ?? '')} is a channel of ${who.join('; and of ')}`,
-    `stop all of them but one: ${stops.map((text) => escapeText(text)).join(', or ')}`,
-  );
+  const message = `${escapeText(first?.channel.address ?? '')} is a channel of ${who.join('; and of ')}`;
+  return finding('channel-contested', message, { COMMANDS: stops.map((text) => escapeText(text)).join(', or ') });
 }

@@ -1,9 +1,10 @@
 /** A channel of a running vproxy: its session, its peer, and how earlier sessions ended. */
 import { connectControl } from '../../../lib/control/client/client.js';
+import { remedyFor } from '../../../lib/remedies.js';
 import type { ChannelStatus, MachineInfo, SessionStatus } from '../../../lib/status/types.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { formatAge } from '../../ui/print.js';
-import { type Finding, finding, refusedOptions } from '../findings.js';
+import { type Finding, failure, finding, refusedOptions } from '../findings.js';
 import type { Machine } from '../machine.js';
 import type { RunningChannel } from '../running.js';
 
@@ -72,10 +73,10 @@ function describeNone(events: Events, channel: ChannelStatus, nowMs: number): Fi
   // A channel that is being retried may be seen during an attempt.
   const isTried = state === 'opening' && code !== null && nowMs - Date.parse(since) < BRIEF_MS;
   const reason = state === 'opening' && !isTried ? null : code;
-  const advice = reason === null ? null : adviceForCode(reason);
+  const advice = reason === null ? null : remedyFor(reason);
   const shown = `${state}${detail === null ? '' : `: ${escapeText(detail)}`}`;
   const message = `no session, ${shown}${reason === null ? '' : ` (${escapeText(reason, 64)})`}`;
-  if (state === 'auth-failed') return finding('session-auth', message);
+  if (state === 'auth-failed') return failure('anything', 'auth-failed', message);
   if (state === 'opening' ? !isTried : isQuiet(events, channel)) return finding('session-unanswered', message);
   const id = state === 'failed' ? 'session-failed' : 'session-waiting';
   return advice === null ? finding(id, message) : finding(id, message, advice);
@@ -101,7 +102,7 @@ function unsteady({ history }: ChannelStatus, nowMs: number): Finding[] {
   const isRecent = (at: string): boolean => nowMs - Date.parse(at) < ROW * 60_000;
   if (row.length < ROW || !row.every(({ ageMs, at }) => ageMs < SHORT_MS && isRecent(at))) return [];
   const codes = [...new Set(row.map(({ code }) => escapeText(code, 64)))];
-  const advice = row.map(({ code }) => adviceForCode(code)).find((text) => text !== null);
+  const advice = row.map(({ code }) => remedyFor(code)).find((text) => text !== null);
   const message = `each of the last ${ROW} sessions ended within ${SHORT_MS / 1000} s (${codes.join(', ')})`;
   return [finding('session-unsteady', message, ...(advice === undefined ? [] : [advice]))];
 }
@@ -110,7 +111,7 @@ function lastEnd({ history }: ChannelStatus): Finding[] {
   const [last] = history.recent;
   if (last === undefined || last.code === 'shutdown') return [];
   const message = `the previous session ended at ${last.at}: ${escapeText(last.message)} (${escapeText(last.code, 64)})`;
-  return [finding('session-ended', message, adviceForCode(last.code))];
+  return [finding('session-ended', message, remedyFor(last.code))];
 }
 
 /** By the offset now, or else by what the session told when it began. */
@@ -152,11 +153,9 @@ function missingServices({ label }: ChannelStatus, { peer }: SessionStatus, forw
     (service) => !peer.services.includes(service),
   );
   return missing.map((service) =>
-    finding(
-      'service-missing',
-      `the peer does not offer ${service}, for which a forward listens here`,
-      `give the peer -i ${service}:…`,
-    ),
+    finding('service-missing', `the peer does not offer ${service}, for which a forward listens here`, {
+      SERVICE: service,
+    }),
   );
 }
 
@@ -166,31 +165,4 @@ async function ping(path: string, channel: string, timeoutMs: number): Promise<n
   } catch {
     return null;
   }
-}
-
-/** Remedies by the code with which a channel or its session failed. docs/errors.md explains the codes. */
-const ADVICE: Readonly<Record<string, string>> = {
-  'channel-missing': 'start the VM, or correct the path or the name of the channel',
-  'channel-busy': 'stop the other program that has the channel open',
-  'channel-refused': 'start what listens at the other end of the channel',
-  'channel-failed': 'see vproxy events -v for the system error',
-  'channel-closed': 'find out why the other end closes the channel: did its VM or its vproxy exit?',
-  'channel-silent': 'check that the other machine is up, or raise --dead-after',
-  'channel-displaced': 'let only one process connect to this channel',
-  'channel-unusable': 'correct the channel: what is there cannot be used as one',
-  'channel-denied': 'run vproxy as a user who may open the channel, or as root',
-  'address-in-use': 'stop the process that listens there, or choose another address',
-  'auth-failed': 'give both sides the same key with --key FILE, and the same tls=',
-  'version-mismatch': 'upgrade the older side',
-  desync: 'nothing after a restart; if it persists, check what else reads or writes the channel',
-  'peer-restarted': 'nothing, if the restart was intended; otherwise find out why the peer exits',
-  'protocol-error': 'make both sides the same version; if they are, report it',
-  'flow-control': 'make both sides the same version; if they are, report it',
-  flood: 'find what opens that many connections on the other side',
-  internal: 'report it, with the log of vproxy -vv',
-};
-
-/** Null for a code without a remedy. */
-function adviceForCode(code: string): string | null {
-  return ADVICE[code] ?? null;
 }

@@ -23,11 +23,6 @@ export async function checkBuffer({ options }: Machine, { bytes }: { readonly by
   if (granted === null || granted >= bytes) return [];
   // The kernel doubles the requested size.
   const needed = Math.ceil(bytes / 2);
-  return [
-    finding(
-      'buffer-bounded',
-      `buffer of a unix socket: the kernel grants ${granted} of ${bytes} bytes`,
-      `sysctl -w net.core.wmem_max=${needed}; to persist it, net.core.wmem_max = ${needed} in /etc/sysctl.d/60-vproxy.conf`,
-    ),
-  ];
+  const message = `buffer of a unix socket: the kernel grants ${granted} of ${bytes} bytes`;
+  return [finding('buffer-bounded', message, { BYTES: String(needed) })];
 }

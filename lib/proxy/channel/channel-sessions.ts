@@ -5,6 +5,7 @@ import type { ChannelTraits } from '../../channel/kind.js';
 import { countedCode, type VproxyError } from '../../errors.js';
 import { type Log, type LogEvent, makeEvent } from '../../events.js';
 import type { SessionSource } from '../../forward/session-source.js';
+import { REMEDIES } from '../../remedies.js';
 import type { Agreement } from '../../session/opening/agreement.js';
 import type { Session } from '../../session/session.js';
 import type { SessionLoop } from '../../session/session-loop.js';
@@ -241,7 +242,7 @@ function adviceFor({ self, peer }: Agreement, { tls }: ChannelTraits): string | 
   if (tls === 'cert') return 'check ca=, cert=, key= and peer= on both sides';
   if (self.auth === null) return "give this side the peer's key with --key FILE";
   if (peer.auth === null) return "give the peer this side's key with --key FILE";
-  return 'give both sides the same key with --key FILE';
+  return REMEDIES.anything['auth-failed'];
 }
 
 /** How many ended sessions are remembered individually. */

@@ -6,6 +6,7 @@ import { encodeProxyHeader } from '../../forward/endpoints/proxy-header.js';
 import { ServiceGate, ServiceRegistry } from '../../forward/service-registry.js';
 import { DEFAULT_WAIT_MS, SessionSource } from '../../forward/session-source.js';
 import type { ForwardSpec } from '../../forward/spec.js';
+import { withRemedy } from '../../remedies.js';
 import { PermittedServices } from '../../services/permitted.js';
 import type { Session } from '../../session/session.js';
 import type { SessionStream } from '../../session/stream.js';
@@ -206,6 +207,7 @@ export class ProxyChannel {
 
   #supervise(): ChannelSupervisor {
     const { clock, identity, findRival, onFatal } = this.#context;
+    const { kind, address } = this.address;
     const { bufferBytes = DEFAULT_BUFFER_BYTES, group = null } = this.options;
     const settings = settingsFor(this.options, () => this.checked.keys, identity, clock);
     const { resume } = settings;
@@ -219,7 +221,7 @@ export class ProxyChannel {
       followsLinks: group === null,
       sessions: this.sessions,
       findRival,
-      onFatal: (reason) => onFatal(this, reason),
+      onFatal: (reason) => onFatal(this, withRemedy(reason, kind.locate?.(address).is)),
     });
   }
 

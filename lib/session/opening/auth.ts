@@ -4,6 +4,7 @@ import { createHash, createHmac, createSecretKey, type KeyObject, timingSafeEqua
 import type { ByteSink } from '../../codec/frame-writer.js';
 import { PSK_METHOD } from '../../codec/hello.js';
 import { VproxyError } from '../../errors.js';
+import { REMEDIES } from '../../remedies.js';
 import { escapeText } from '../../util/escape.js';
 import type { Agreement } from './agreement.js';
 
@@ -25,8 +26,10 @@ export class SecretKey {
 
   /** Parses the text of a key file. Throws `bad-file`, without quoting any of the text. */
   static parse(text: string): SecretKey {
-    if (!KEY_TEXT.test(text))
-      throw new VproxyError('bad-file', 'not a key (64 hex digits and a newline); make one with vproxy genkey');
+    if (!KEY_TEXT.test(text)) {
+      const what = `not a key: ${text.length} bytes instead of 64 hex digits and a newline`;
+      throw new VproxyError('bad-file', `${what}; ${REMEDIES['key-file']['bad-file']}`);
+    }
     return SecretKey.fromBytes(Buffer.from(text.trimEnd(), 'hex'));
   }
 

@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { systemCode, VproxyError } from '../../errors.js';
+import { REMEDIES } from '../../remedies.js';
 import { describeError, escapeText } from '../../util/escape.js';
 import { orElse } from '../../util/or-else.js';
 
@@ -49,8 +50,12 @@ export function withPinnedFile<T>(path: string, work: (file: PinnedFile) => T): 
 
 // Small files, among them those that hold a secret.
 
-/** The text of a small file readable only by its owner; if that is root, also by a group of this process. Throws `bad-file`. */
-export const readSecretFile = (path: string, maxBytes = 4096): string => readSmallFile(path, maxBytes, whyNotSecret);
+/**
+ * The text of a small file readable only by its owner, this user or root; if root, also by a group of this process. Throws
+ * `bad-file`.
+ */
+export const readSecretFile = (path: string, maxBytes = 4096, userId = process.getuid?.()): string =>
+  readSmallFile(path, maxBytes, (stats) => whyNotSecret(stats, userId));
 
 /** The text of a file, with a character for each byte. Throws `bad-file`, also for anything but a regular file, and if `whyNot` says why. */
 export function readSmallFile(path: string, maxBytes: number, whyNot?: (stats: Stats) => string | null): string {
@@ -78,13 +83,13 @@ export function readSmallFile(path: string, maxBytes: number, whyNot?: (stats: S
   }
 }
 
-function whyNotSecret({ mode, uid }: Stats): string | null {
-  const self = process.getuid?.();
-  if (uid !== 0 && uid !== self) return `owned by another user (${uid})`;
+function whyNotSecret({ mode, uid }: Stats, userId: number | undefined): string | null {
+  if (uid !== 0 && uid !== userId) return `owned by another user (${uid})`;
   // systemd passes credentials to a service's user like this: owned by root, with an ACL that shows as group read access.
-  const isRoots = uid === 0 && self !== 0;
+  const isRoots = uid === 0 && userId !== 0;
   if ((mode & (isRoots ? 0o037 : 0o077)) === 0) return null;
-  return `accessible to other users (mode ${(mode & 0o777).toString(8).padStart(4, '0')}); run chmod 600`;
+  const shown = (mode & 0o777).toString(8).padStart(4, '0');
+  return `accessible to other users (mode ${shown}); ${REMEDIES['secret-file']['bad-file']}`;
 }
 
 // New files in a folder that no other user can change.

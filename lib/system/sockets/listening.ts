@@ -5,6 +5,7 @@ import { lstatSync, mkdirSync, type Stats, unlinkSync } from 'node:fs';
 import net from 'node:net';
 import { dirname } from 'node:path';
 import { systemCode, VproxyError } from '../../errors.js';
+import { REMEDIES } from '../../remedies.js';
 import { formatHostPort } from '../../util/addresses/host-port.js';
 import { meaningOf } from '../../util/errno.js';
 import { describeError, escapeText } from '../../util/escape.js';
@@ -52,7 +53,7 @@ async function bind(server: net.Server, address: ListenAddress): Promise<void> {
 
 /** Lower ports need a privilege; see ip_unprivileged_port_start in ip(7). */
 const FIRST_FREE_PORT = 1024;
-const PRIVILEGED = `; ports below ${FIRST_FREE_PORT} need root, or the capability CAP_NET_BIND_SERVICE`;
+const PRIVILEGED = `; ports below ${FIRST_FREE_PORT} need root or a capability; ${REMEDIES['tcp-listener']['address-denied']}`;
 
 /** The error for a failed listen: `address-in-use`, naming the owner if known, `address-denied` or `address-unavailable`. */
 export async function listenFailure(

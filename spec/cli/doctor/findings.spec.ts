@@ -1,6 +1,7 @@
 /** Findings of `vproxy doctor` except on sockets and peers, which are slow. Each has a case, and a row in docs/doctor.md. */
 import test from 'ava';
-import { FINDINGS, type FindingId } from '../../../cli/doctor/findings.js';
+import { FINDINGS } from '../../../cli/doctor/findings.js';
+import { REMEDIES } from '../../../lib/remedies.js';
 import { projectText } from '../../helpers/files.js';
 import { runCases } from './cases/case.js';
 import { DOMAIN_CASES } from './cases/domains.js';
@@ -17,10 +18,31 @@ const QUICK = [MACHINE_CASES, PORT_CASES, LISTENER_CASES, LINE_CASES, DOMAIN_CAS
 
 runCases(QUICK);
 
-test('each finding is provoked by a case', (t) => {
-  const provoked = new Set<FindingId>([...QUICK, ...SOCKET_CASES, ...PEER_CASES].map(({ id }) => id));
-  const missing = Object.keys(FINDINGS).filter((id) => !provoked.has(id as FindingId));
-  t.deepEqual(missing, []);
+const CASES = [...QUICK, ...SOCKET_CASES, ...PEER_CASES];
+
+test('each finding is provoked by a case, and each remedy of what the doctor examines', (t) => {
+  const provoked = new Set(CASES.map(({ id }) => id));
+  t.deepEqual(
+    Object.keys(FINDINGS).filter((id) => !provoked.has(id)),
+    [],
+  );
+  const shown = new Set(CASES.map(({ subject, id }) => `${subject} ${id}`));
+  const remedies = Object.entries(REMEDIES).flatMap(([subject, table]) =>
+    subject === 'anything' ? [] : Object.keys(table).map((code) => `${subject} ${code}`),
+  );
+  t.deepEqual(
+    remedies.filter((one) => !shown.has(one)),
+    [],
+  );
+});
+
+test('no finding of its own repeats the remedy of an error', (t) => {
+  const ofErrors = new Set<string>(Object.values(REMEDIES).flatMap((table) => Object.values<string>(table)));
+  const own = Object.values<{ remedy: string | null }>(FINDINGS).flatMap(({ remedy }) => remedy ?? []);
+  t.deepEqual(
+    own.filter((text) => ofErrors.has(text)),
+    [],
+  );
 });
 
 test('docs/doctor.md lists each finding: its level, a sentence on its meaning, its remedy', (t) => {

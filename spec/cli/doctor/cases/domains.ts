@@ -5,7 +5,7 @@ import { checkLocation } from '../../../../cli/doctor/locations/location.js';
 import { temporaryFolder } from '../../../helpers/files.js';
 import { channelXml, domainXml, fakeVirsh } from '../../../helpers/libvirt.js';
 import { type FakeMachine, fakeMachine, pretend } from '../../../helpers/machines.js';
-import { doctor, finds } from './case.js';
+import { atDomain, atFifo, atLine, atSocket, atTcp, atVirsh, doctor, finds } from './case.js';
 
 const look = (t: ExecutionContext, machine: FakeMachine) =>
   checkLocation(fakeMachine(t, machine), { is: 'domain-port', domain: 'vm1', port: null, uri: null }, null);
@@ -37,7 +37,7 @@ export const DOMAIN_CASES = [
     t.true(found.some(({ id }) => id === 'socket-listens'));
     return found;
   }),
-  finds('socket-missing', 'libvirt names a socket that does not exist', (t) =>
+  atSocket('channel-missing', 'libvirt names a socket that does not exist', (t) =>
     withChannel(t, 'unix', `<source mode='bind' path='${temporaryFolder(t)}/none'/>`),
   ),
   ...(
@@ -47,26 +47,26 @@ export const DOMAIN_CASES = [
       ['127.0.0.2', /^nothing listens on 127\.0\.0\.2:1$/],
     ] as const
   ).map(([host, says]) =>
-    finds('tcp-refused', `nothing listens on the port of a domain, on ${host}`, says, (t) =>
+    atTcp('channel-refused', `nothing listens on the port of a domain, on ${host}`, says, (t) =>
       withChannel(t, 'tcp', `<source mode='bind' host='${host}' service='1'/><protocol type='raw'/>`),
     ),
   ),
-  finds('fifo-missing', 'a domain has a pipe', (t) => withChannel(t, 'pipe', "<source path='/nowhere'/>")),
-  finds('line-missing', 'a domain has a pty', (t) => withChannel(t, 'pty', "<source path='/dev/pts/99999'/>")),
-  finds('domain-missing', 'libvirt does not know it', (t) => withError(t, 'failed to get domain vm1')),
-  finds('domain-off', 'it is shut off', { remedy: /virsh start vm1/ }, (t) =>
+  atFifo('channel-missing', 'a domain has a pipe', (t) => withChannel(t, 'pipe', "<source path='/nowhere'/>")),
+  atLine('channel-missing', 'a domain has a pty', (t) => withChannel(t, 'pty', "<source path='/dev/pts/99999'/>")),
+  atVirsh('channel-missing', 'libvirt does not know it', (t) => withError(t, 'failed to get domain vm1')),
+  atDomain('channel-missing', 'it is shut off', { remedy: /virsh start vm1/ }, (t) =>
     withXml(t, '<domain><devices/></domain>'),
   ),
-  finds('domain-no-port', 'it has no port', (t) => withXml(t, domainXml())),
-  finds('domain-port-unusable', 'QEMU connects instead of listening', /unix-listen/, (t) =>
+  atDomain('channel-missing', 'it has no port', (t) => withXml(t, domainXml())),
+  atDomain('channel-unusable', 'QEMU connects instead of listening', /unix-listen/, (t) =>
     withChannel(t, 'unix', "<source mode='connect' path='/run/x'/>"),
   ),
-  finds('virsh-missing', 'it is not installed', (t) => look(t, { virsh: '/nowhere/virsh' })),
-  finds('libvirt-silent', 'libvirtd does not run', (t) => withError(t, 'failed to connect to the hypervisor')),
-  finds('libvirt-silent', 'virsh hangs; it has more than half of the time of a check', /within 1200 ms/, (t) =>
+  atVirsh('channel-unusable', 'it is not installed', (t) => look(t, { virsh: '/nowhere/virsh' })),
+  atVirsh('channel-refused', 'libvirtd does not run', (t) => withError(t, 'failed to connect to the hypervisor')),
+  atVirsh('channel-failed', 'virsh hangs; it has more than half of the time of a check', /within 1200 ms/, (t) =>
     withVirsh(t, 'exec sleep 60', { timeoutMs: 2000 }),
   ),
-  finds('libvirt-denied', 'this user is not allowed', (t) =>
+  atVirsh('channel-denied', 'this user is not allowed', (t) =>
     withError(t, 'authentication unavailable: no polkit agent'),
   ),
 ];

@@ -10,7 +10,7 @@ import { temporaryFolder } from '../../../helpers/files.js';
 import { type FakeMachine, fakeMachine, pretend } from '../../../helpers/machines.js';
 import { localServer } from '../../../helpers/proxies.js';
 import { openPty } from '../../../helpers/terminals.js';
-import { doctorWithoutRights, finds } from './case.js';
+import { anywhere, atFifo, atLine, atStty, atVsock, doctorWithoutRights, finds } from './case.js';
 
 const line = (t: ExecutionContext, path: string, machine: FakeMachine = {}) =>
   checkTty(fakeMachine(t, machine), path, false);
@@ -50,12 +50,12 @@ const vsock = (t: ExecutionContext, cid: number | null, machine: FakeMachine = {
 };
 
 export const LINE_CASES = [
-  finds('line-missing', 'the device does not exist', (t) => line(t, join(temporaryFolder(t), 'ttyS9'))),
-  finds('line-not', 'it is not a terminal', (t) => line(t, '/dev/null')),
-  finds(
-    'line-not',
+  atLine('channel-missing', 'the device does not exist', (t) => line(t, join(temporaryFolder(t), 'ttyS9'))),
+  atLine('channel-unusable', 'it is not a terminal', (t) => line(t, '/dev/null')),
+  atLine(
+    'channel-unusable',
     'it is something else, which is named',
-    /is a folder\n.* is a file\n.* is a FIFO\n.* is a socket$/,
+    /is a folder, .*\n.* is a file, .*\n.* is a FIFO, .*\n.* is a socket, not a device$/,
     async (t) => {
       const folder = temporaryFolder(t);
       await localServer(t, () => undefined, { path: `${folder}/socket` });
@@ -64,45 +64,49 @@ export const LINE_CASES = [
       return (await Promise.all(paths.map((path) => line(t, path)))).flat();
     },
   ),
-  finds('line-denied', 'this user may not open it', async (t) => {
+  atLine('channel-denied', 'this user may not open it', async (t) => {
     const { path } = await openPty(t);
     chmodSync(path, 0);
     return doctorWithoutRights(t, '-c', `tty-open:${path}`);
   }),
-  finds('line-console', 'the kernel writes its messages there', async (t) => {
+  atLine('channel-unusable', 'the kernel writes its messages there', async (t) => {
     const path = await terminal(t);
     return line(t, path, { files: { 'sys/class/tty/console/active': `tty0 ${basename(path)}\n` } });
   }),
   finds('line-getty', 'a getty has it open', { says: /agetty/, remedy: /systemctl mask --now/ }, (t) =>
     takenBy(t, 'agetty'),
   ),
-  finds('line-taken', 'another program has it open', /is open in process \d+ \(minicom/, (t) => takenBy(t, 'minicom')),
-  finds('line-no-stty', 'there is no stty', async (t) => line(t, await terminal(t), { searchPath: '' })),
+  anywhere('channel-busy', 'another program has it open', /is open in process \d+ \(minicom/, (t) =>
+    takenBy(t, 'minicom'),
+  ),
+  atStty('channel-unusable', 'there is no stty', async (t) => line(t, await terminal(t), { searchPath: '' })),
   finds('line-free', 'no process has it open', async (t) => line(t, await terminal(t))),
   finds('folder-missing', 'their folder is missing', (t) => pipe(t, '/nowhere/vm1')),
-  finds('fifo-missing', 'one of them is missing', { remedy: /vproxy pipe-create .*vm1$/ }, async (t) => {
+  atFifo('channel-missing', 'one of them is missing', { remedy: /vproxy pipe-create \S*vm1;/ }, async (t) => {
     const path = await fifos(t);
     unlinkSync(`${path}.out`);
     return pipe(t, path);
   }),
-  finds('fifo-suffix', 'the path ends in .in', async (t) => pipe(t, `${await fifos(t)}.in`)),
-  finds('fifo-not', 'a file is in its place', (t) => {
+  atFifo('channel-missing', 'the path ends in .in', async (t) => pipe(t, `${await fifos(t)}.in`)),
+  atFifo('channel-unusable', 'a file is in its place', (t) => {
     const path = join(temporaryFolder(t), 'vm1');
     writeFileSync(`${path}.in`, '');
     mkdirSync(`${path}.out`);
     return pipe(t, path);
   }),
-  finds('fifo-denied', 'this user may not open them', async (t) => {
+  atFifo('channel-denied', 'this user may not open them', async (t) => {
     const path = await fifos(t);
     chmodSync(`${path}.in`, 0);
     return doctorWithoutRights(t, '-c', `pipe-open:${path}`);
   }),
   finds('fifo-alone', 'no process has them open', async (t) => pipe(t, await fifos(t))),
-  finds('fifo-taken', 'another program has one open', /process \d+ \(cat/, (t) => pipeOfQemu(t, 'cat')),
+  anywhere('channel-busy', 'another program has one open', /process \d+ \(cat/, (t) => pipeOfQemu(t, 'cat')),
   finds('fifo-qemu', 'QEMU has them open', (t) => pipeOfQemu(t)),
-  finds('vsock-missing', 'there is no /dev/vsock', (t) => vsock(t, 2, { files: {} })),
-  finds('vsock-missing', 'there is no device', (t) => vsock(t, 2, { readCid: () => Promise.resolve(null) })),
-  finds('vsock-no-koffi', 'koffi cannot be loaded', (t) => vsock(t, null, { hasKoffi: () => Promise.resolve(false) })),
+  atVsock('channel-missing', 'there is no /dev/vsock', (t) => vsock(t, 2, { files: {} })),
+  atVsock('channel-missing', 'there is no device', (t) => vsock(t, 2, { readCid: () => Promise.resolve(null) })),
+  atVsock('channel-unusable', 'koffi cannot be loaded', (t) =>
+    vsock(t, null, { hasKoffi: () => Promise.resolve(false) }),
+  ),
   finds('vsock-cid', 'it exists', /CID 3/, (t) => vsock(t, 2)),
   finds('vsock-own', 'the channel leads to this machine', (t) => vsock(t, 3)),
 ];

@@ -10,7 +10,7 @@ import { fakeMachine, fakeMachineWithProc, pretend } from '../../../helpers/mach
 import { freePort } from '../../../helpers/ports.js';
 import { localServer } from '../../../helpers/proxies.js';
 import { spawnVproxy, TAKING_CONTROL } from '../../../helpers/vproxy-process.js';
-import { doctor, doctorWithoutRights, finds } from './case.js';
+import { anywhere, atTcpListener, doctor, doctorWithoutRights, finds } from './case.js';
 import { listening, staleSocket } from './sockets.js';
 
 const outgoing = (t: ExecutionContext, text: string, machine = fakeMachine(t)) =>
@@ -48,20 +48,20 @@ export const LISTENER_CASES = [
   finds('listen-stale', 'a killed process left its socket behind', async (t) =>
     outgoing(t, `ssh:${await staleSocket(t)}`),
   ),
-  finds('listen-taken', 'another process has the port, and is named', NGINX, async (t) => {
+  atTcpListener('address-in-use', 'another process has the port, and is named', NGINX, async (t) => {
     const { port } = await pretend(t, { program: 'nginx', listenTcp: true });
     return outgoing(t, `web:127.0.0.1:${port}`);
   }),
-  finds('listen-taken', 'another process has the socket, and is named', NGINX, async (t) =>
+  anywhere('address-in-use', 'another process has the socket, and is named', NGINX, async (t) =>
     outgoing(t, `web:${await listening(t, 'nginx')}`),
   ),
-  finds('listen-taken', 'the port of --metrics is taken', async (t) => {
+  atTcpListener('address-in-use', 'the port of --metrics is taken', async (t) => {
     const { port } = await localServer(t, () => undefined);
     return doctor(t, ['-c', 'stdio:', '--metrics', `127.0.0.1:${port}`]);
   }),
-  finds('listen-file', 'a file is in the way', (t) => outgoing(t, `web:${file(t)}`)),
-  finds('listen-address', 'the address is of another machine', (t) => outgoing(t, 'web:192.0.2.1:8080')),
-  finds('listen-low-port', 'the port is reserved for root', (t) => {
+  anywhere('address-in-use', 'a file is in the way', (t) => outgoing(t, `web:${file(t)}`)),
+  atTcpListener('address-unavailable', 'the address is of another machine', (t) => outgoing(t, 'web:192.0.2.1:8080')),
+  atTcpListener('address-denied', 'the port is reserved for root', (t) => {
     const files = { 'proc/sys/net/ipv4/ip_unprivileged_port_start': '1024\n' };
     return outgoing(t, 'web:127.0.0.1:80', fakeMachineWithProc(t, { files, userId: 1234 }));
   }),
@@ -108,6 +108,15 @@ export const LISTENER_CASES = [
   finds('command-found', 'it is in PATH', /^sh is \//, (t) => incoming(t, 'run:exec:sh -c true')),
   finds('not-checked', 'a command is more than plain words', (t) => incoming(t, 'run:exec:(a; b)')),
   finds('not-checked', 'a channel is inherited', (t) => doctor(t, ['-c', 'stdio:'])),
+  finds(
+    'connect-refused',
+    'nothing listens at a target',
+    { remedy: /^start the program that listens there/ },
+    async (t) => incoming(t, `web:127.0.0.1:${await freePort()}`),
+  ),
+  finds('connect-failed', 'a target is not a socket', { remedy: /^use the path of a stream socket/ }, (t) =>
+    incoming(t, `web:unix:${file(t)}`),
+  ),
   finds('socket-listens', 'it is the target of a forward', async (t) =>
     incoming(t, `log:${await listening(t, 'syslogd')}`),
   ),

@@ -4,7 +4,7 @@ import type { ExecutionContext } from 'ava';
 import { checkVirtioPort, checkVirtioPorts } from '../../../../cli/doctor/locations/virtio-port.js';
 import { type FakeMachine, fakeMachine, fakeMachineWithProc, portFiles } from '../../../helpers/machines.js';
 import { openPty } from '../../../helpers/terminals.js';
-import { doctorWithoutRights, finds } from './case.js';
+import { anywhere, atPort, doctorWithoutRights, finds } from './case.js';
 
 const NAME = 'org.vproxy.0';
 
@@ -44,42 +44,42 @@ export const PORT_CASES = [
   finds('port-module', 'the module is not loaded', /virtio3/, (t) =>
     checkVirtioPorts(fakeMachine(t, { files: { 'sys/bus/virtio/devices/virtio3/device': '0x0003\n' } })),
   ),
-  finds('port-missing', 'the VM has no ports', /this machine has no ports/, (t) => look(t, {})),
-  finds('port-missing', 'the VM has other ports, which are listed', /available: com\.redhat\.spice\.0/, (t) =>
+  atPort('channel-missing', 'the VM has no ports', /none available$/, (t) => look(t, {})),
+  atPort('channel-missing', 'the VM has other ports, which are listed', /available: com\.redhat\.spice\.0/, (t) =>
     look(t, { files: portFiles('com.redhat.spice.0') }),
   ),
-  finds('port-missing', 'the path is that of a missing device', /vport9p9 does not exist$/, (t) =>
+  atPort('channel-missing', 'the path is that of a missing device', /vport9p9 does not exist$/, (t) =>
     look(t, { files: portFiles(NAME) }, '/vport9p9'),
   ),
-  finds('port-misspelt', 'the VM has a port with a similar name', /there is org\.vporxy\.0/, (t) =>
+  atPort('channel-missing', 'the VM has a port with a similar name', /did you mean org\.vporxy\.0\?$/, (t) =>
     look(t, { files: portFiles('org.vporxy.0') }, `/virtio-ports/${NAME}`),
   ),
   finds('port-no-link', 'udev has made no link', (t) =>
     look(t, { files: portFiles(NAME), links: { 'dev/vport0p1': '/dev/null' } }),
   ),
   finds('port-no-device', 'the device is missing', (t) => look(t, { files: portFiles(NAME) })),
-  finds('port-not-virtio', 'the path is that of another device', /a device of "mem"/, (t) =>
+  atPort('channel-unusable', 'the path is that of another device', /a device of "mem"/, (t) =>
     look(t, { links: { 'dev/x': '/dev/null' }, sys: '/sys' }, '/x'),
   ),
-  finds('port-not-virtio', 'the path is that of a file', (t) => look(t, { files: { 'dev/x': '' } }, '/x')),
-  finds('port-console', 'it is a console', (t) => look(t, { files: { 'dev/hvc0': '' } }, '/hvc0')),
-  finds('port-console', 'it is port 0', (t) =>
+  atPort('channel-unusable', 'the path is that of a file', (t) => look(t, { files: { 'dev/x': '' } }, '/x')),
+  atPort('channel-unusable', 'it is a console', (t) => look(t, { files: { 'dev/hvc0': '' } }, '/hvc0')),
+  atPort('channel-unusable', 'it is port 0', (t) =>
     look(t, { files: { ...portFiles(NAME, 'vport0p0'), 'dev/vport0p0': '' } }),
   ),
-  finds('port-console', 'the kernel reports a console', (t) => failing(t, 'ENXIO')),
-  finds('port-denied', 'the device has the mode 0000', /mode 0000/, async (t) => {
+  atPort('channel-unusable', 'the kernel reports a console', (t) => failing(t, 'ENXIO')),
+  atPort('channel-denied', 'the device has the mode 0000', /mode 0000/, async (t) => {
     const { path } = await openPty(t);
     chmodSync(path, 0);
     return doctorWithoutRights(t, '-c', `virtserial-open:${path}`);
   }),
-  finds(
-    'port-busy',
+  anywhere(
+    'channel-busy',
     'another process has it open, and is named',
-    { says: /is open in process \d+ \((script|sleep)/, remedy: /kill \d+|systemctl stop/ },
+    { says: /is open in process \d+ \((script|sleep)/, remedy: /: (?:kill \d+|systemctl stop \S+)$/ },
     async (t) => look(t, { ...whole((await openPty(t)).path), proc: '/proc' }),
   ),
-  finds('port-busy', 'no process is seen to have it, and it cannot be opened', (t) => failing(t, 'EBUSY')),
-  finds('port-busy', 'debugfs shows that it is open', (t) =>
+  anywhere('channel-busy', 'no process is seen to have it, and it cannot be opened', (t) => failing(t, 'EBUSY')),
+  anywhere('channel-busy', 'debugfs shows that it is open', (t) =>
     withDebug(t, 'name: org.vproxy.0\nguest_connected: 1\nhost_connected: 1\n'),
   ),
   finds('port-no-host', 'it reads EOF', /for a moment/, (t) => look(t, whole('/dev/null'))),
@@ -87,5 +87,5 @@ export const PORT_CASES = [
   finds('port-host', 'debugfs shows it, without opening it', /open on the host$/, (t) =>
     withDebug(t, 'guest_connected: 0\nhost_connected: 1\n'),
   ),
-  finds('port-failed', 'opening it fails', (t) => failing(t, 'EIO')),
+  atPort('channel-failed', 'opening it fails', (t) => failing(t, 'EIO')),
 ];

@@ -12,7 +12,7 @@ import { fakeMachine, fakeMachineWithProc, pretend } from '../../../helpers/mach
 import { freePort, hangingPort } from '../../../helpers/ports.js';
 import { localServer } from '../../../helpers/proxies.js';
 import { eventually } from '../../../helpers/time.js';
-import { doctorWithoutRights, finds } from './case.js';
+import { anywhere, atSocket, atTcp, doctorWithoutRights, finds } from './case.js';
 
 const look = (t: ExecutionContext, path: string, machine = fakeMachine(t)) =>
   checkUnixSocket(machine, { path, servesOne: true }, null);
@@ -72,8 +72,8 @@ function connections(rows: readonly (readonly [program: string, from: string, to
 }
 
 export const SOCKET_CASES = [
-  finds(
-    'socket-missing',
+  atSocket(
+    'channel-missing',
     'there is no such file, but one with a similar name',
     /does not exist, but vm1\.sock does$/,
     async (t) => {
@@ -82,18 +82,18 @@ export const SOCKET_CASES = [
       return look(t, join(folder, 'vn1.sock'));
     },
   ),
-  finds('socket-not', 'there is a file', /is a file, not a socket/, (t) => {
+  atSocket('channel-unusable', 'there is a file', /is a file, not a socket/, (t) => {
     const path = join(temporaryFolder(t), 'file');
     writeFileSync(path, '');
     return look(t, path);
   }),
-  finds('socket-denied', 'the socket has the mode 0000', /mode 0000/, async (t) => {
+  atSocket('channel-denied', 'the socket has the mode 0000', /mode 0000/, async (t) => {
     const path = socketPath(t);
     await localServer(t, () => undefined, { path });
     chmodSync(path, 0);
     return doctorWithoutRights(t, '-c', `unix-connect:${path}`);
   }),
-  finds('socket-stale', 'the program that created it has exited', async (t) => look(t, await staleSocket(t))),
+  atSocket('channel-refused', 'the program that created it has exited', async (t) => look(t, await staleSocket(t))),
   finds('socket-listens', 'a QEMU listens', /^process \d+ \(qemu-system-x86.*\) listens on \//, async (t) =>
     look(t, await listening(t, 'qemu-system-x86')),
   ),
@@ -111,19 +111,19 @@ export const SOCKET_CASES = [
     const { port } = await localServer(t, (socket) => void socket.end('SSH-2.0-x'));
     return lookAtTcp(t, '127.0.0.1', port);
   }),
-  finds('socket-type', 'it is for datagrams', async (t) => {
+  atSocket('channel-unusable', 'it is for datagrams', async (t) => {
     const path = socketPath(t);
     await pretend(t, { program: 'logger', bindDatagram: path });
     return look(t, path);
   }),
-  finds(
-    'socket-taken',
+  anywhere(
+    'channel-busy',
     'another program is connected to QEMU, and is named',
     // ss(8), which is in the same package as ip(8), shows which process is connected to which.
     { says: /^process \d+ \(minicom.*\) is already connected to process \d+ \(qemu/, needs: ['ip'] },
     async (t) => look(t, await listening(t, 'qemu-system-x86', 'minicom')),
   ),
-  finds('socket-taken', 'an unknown program is connected', /^another process \(see ss/, async (t) => {
+  anywhere('channel-busy', 'an unknown program is connected', /^another process \(see ss/, async (t) => {
     const machine = fakeMachine(t, { readUnixPeers: () => Promise.reject(new Error('no ss')) });
     return look(t, await listening(t, 'qemu-system-x86', 'minicom'), machine);
   }),
@@ -146,10 +146,10 @@ export const SOCKET_CASES = [
     /^localhost:\d+ \(127\.0\.0\.1\) answers .*: process \d+ \(sshd/,
     async (t) => lookAtTcp(t, 'localhost', (await pretend(t, { program: 'sshd', listenTcp: true })).port),
   ),
-  finds('tcp-refused', 'nothing listens', async (t) => lookAtTcp(t, '127.0.0.1', await freePort())),
-  finds('tcp-silent', 'nothing accepts', async (t) => lookAtTcp(t, '127.0.0.1', await hangingPort(t))),
-  finds('tcp-unreachable', 'there is no route', (t) => lookAtTcp(t, '255.255.255.255', 1)),
-  finds('tcp-unknown-name', 'the name is unknown', /no-such-machine\.invalid/, (t) =>
+  atTcp('channel-refused', 'nothing listens', async (t) => lookAtTcp(t, '127.0.0.1', await freePort())),
+  atTcp('channel-failed', 'nothing accepts', async (t) => lookAtTcp(t, '127.0.0.1', await hangingPort(t))),
+  atTcp('channel-failed', 'there is no route', (t) => lookAtTcp(t, '255.255.255.255', 1)),
+  atTcp('channel-missing', 'the name is unknown', /no-such-machine\.invalid/, (t) =>
     lookAtTcp(t, 'no-such-machine.invalid', 1),
   ),
   finds('tcp-taken', 'another program is connected', /^process \d+ \(telnet.*\) is connected to 127/, async (t) => {
