@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { ByteSink } from '../codec/frame-writer.js';
 import { systemCode, VproxyError } from '../errors.js';
+import { remedyFor } from '../remedies.js';
 import type { KeepDescriptor } from '../system/descriptors.js';
 import { meaningOf } from '../util/errno.js';
 import { describeError, escapeText } from '../util/escape.js';
@@ -100,10 +101,10 @@ export interface Link extends ByteSink {
 export function channelError(description: string, error: unknown): VproxyError {
   if (error instanceof VproxyError) return error;
   const name = systemCode(error);
-  const [code, what, remedy] = meaningOf(name).channel ?? ['channel-failed', ''];
+  const [code, what, subject] = meaningOf(name).channel ?? ['channel-failed', ''];
   const why =
     what === '' ? `: ${describeError(error)}` : `${fileOf(error, description)}${folderOf(error) ?? what} (${name})`;
-  const advice = remedy === undefined ? '' : `; ${remedy}`;
+  const advice = subject === undefined ? '' : `; ${remedyFor(code, subject)}`;
   return new VproxyError(code, `${description}${why}${advice}`, { cause: error });
 }
 

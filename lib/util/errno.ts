@@ -1,12 +1,12 @@
 /** The meaning of system error codes: human-readable words, and the vproxy error codes (lib/errors.ts) they map to. */
 import type { ErrorCode } from '../errors.js';
-import { REMEDIES } from '../remedies.js';
+import type { Subject } from '../remedies.js';
 
 interface Meaning {
   /** Replaces the system's own words where these say less, or nothing that a user would say. */
   readonly words?: string;
-  /** For a channel; with the text after its description, in place of the system's own unless empty, and what to do. */
-  readonly channel?: readonly [ErrorCode, text: string, remedy?: string];
+  /** For a channel; with the text after its description, in place of the system's own unless empty; the remedy follows. */
+  readonly channel?: readonly [ErrorCode, text: string, remedyOf?: Subject];
   /** For the opener of a stream, when connecting to a target; default: `connect-failed`. */
   readonly connect?: ErrorCode;
   /** When listening on an address; default: `address-unavailable`. */
@@ -31,11 +31,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   ENOTDIR: { channel: ['channel-unusable', ''] },
   ENOTFOUND: { words: 'name not found', channel: ['channel-missing', ': name not found'] },
   ENXIO: {
-    channel: [
-      'channel-unusable',
-      ': a console port, or a port without a device',
-      REMEDIES['virtio-port']['channel-unusable'],
-    ],
+    channel: ['channel-unusable', ': a console port, or a port without a device', 'virtio-port'],
   },
   EPERM: { channel: ['channel-denied', ''], listen: 'address-denied' },
   ETIMEDOUT: { words: 'timed out', connect: 'connect-timeout' },
