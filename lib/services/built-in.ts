@@ -7,10 +7,11 @@ import { MuxStream } from '../session/mux-stream.js';
 import { describeError, escapeText } from '../util/escape.js';
 
 export interface StreamServer<P = unknown> {
-  /** Called with the permission for future requests: once it is loaded, and when it has changed. Default: there is only one. */
-  allow?(permission: P): void;
-  /** Called when the permission is removed: deny new work until the next `allow`. Default: open streams continue. */
-  withdraw?(): void;
+  /**
+   * Called with the permission for future requests, once it is loaded and when it has changed; null: deny new work. Default:
+   * there is only one, and open streams continue without it.
+   */
+  allow?(permission: P | null): void;
   /** Takes over an accepted stream. */
   serve(stream: MuxStream): void;
   /** Whether work that a stream requested is still running, even if the stream has closed. Default: none outlives its stream. */
@@ -35,6 +36,8 @@ interface BuiltInServiceOptions<P> {
 export class BuiltInService<P> {
   readonly #options: BuiltInServiceOptions<P>;
   #permission: P | null = null;
+  /** Whether the rule of the service denies it. */
+  #isDenied = false;
   /** Null before the first permission, and after a failure. */
   #loading: Promise<StreamServer<P>> | null = null;
   /** Null until it is loaded. */
@@ -65,6 +68,13 @@ export class BuiltInService<P> {
     this.#permission = permission;
     this.#tell();
     if (this.#isStarted) void this.#load();
+  }
+
+  /** Applies a rule that denies the service, though it is still offered, or none. */
+  deny(isDenied: boolean): void {
+    if (isDenied === this.#isDenied) return;
+    this.#isDenied = isDenied;
+    this.#tell();
   }
 
   /** Loads the code if there is a permission. The first stream would be too late: a newer version may be installed by then. */
@@ -106,18 +116,26 @@ export class BuiltInService<P> {
     return this.#loading;
   }
 
+  get #granted(): P | null {
+    return this.#isDenied ? null : this.#permission;
+  }
+
   #tell(): void {
-    if (this.#permission === null) this.#server?.withdraw?.();
-    else this.#server?.allow?.(this.#permission);
+    this.#server?.allow?.(this.#granted);
   }
 
   readonly #serve: ServiceHandler = (incoming, session) => {
     const stream = MuxStream.accept(session, incoming);
-    const refuse = () => stream.destroy(new VproxyError('internal', `service ${this.#options.name} cannot be served`));
+    const { name } = this.#options;
+    const refuse = () => {
+      const isAllowed = this.#granted !== null;
+      const what = `service ${name} ${isAllowed ? 'cannot be served' : 'is no longer allowed'}`;
+      stream.destroy(new VproxyError(isAllowed ? 'internal' : 'denied', what));
+    };
     const server = this.#load();
     if (server === null) refuse();
     return server?.then((found) => {
-      if (this.#isStopped || this.#permission === null) refuse();
+      if (this.#isStopped || this.#granted === null) refuse();
       else if (!stream.destroyed) {
         incoming.isServed = () => found.isServing?.(stream) ?? false;
         found.serve(stream);

@@ -178,8 +178,9 @@ export class PermittedServices {
    * and has more streams, so that jobs can be read and stopped.
    */
   applyRule(service: string, policy: ServicePolicy | null): ServicePolicy | null {
+    const { streams, isAllowed = true } = policy ?? {};
+    this.#offers.find(({ row }) => row.name === service)?.service.deny(!isAllowed);
     if (service !== EXEC_NAME) return policy;
-    const { streams } = policy ?? {};
     this.#commands.most = streams ?? Number.POSITIVE_INFINITY;
     this.#commands.runner?.admitWaiting();
     return streams === undefined ? policy : { ...policy, streams: streams + MORE_STREAMS };

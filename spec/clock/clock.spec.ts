@@ -251,7 +251,7 @@ test('a clock that is no longer followed is not set by a late answer', async (t)
     near
       .on('error', () => undefined)
       .once('data', () => {
-        guest.service.withdraw();
+        guest.service.allow(null);
         host(guest)(near);
       });
   });

@@ -8,6 +8,7 @@ import test from 'ava';
 import { EXEC_KIND } from '../../lib/services/exec/exec-messages.js';
 import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
 import { encodeRecord } from '../../lib/util/bytes/records.js';
+import { deferred, Turns } from '../../lib/util/concurrency.js';
 import { gatedPipes, statOf, TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { openFiles } from '../helpers/measures.js';
@@ -274,6 +275,28 @@ test('R-EXEC-2: a command that waits takes no input, and none starts after a sto
   await runner.runner.stop();
   t.deepEqual((await waiting.exit).error, { code: 'command-failed', message: 'shutting down' });
 });
+
+for (const [what, code, ...rules] of [
+  ['they are gone', 'command-denied', null],
+  ['others replace them', 'command-denied', { commands: ['/bin/false'] }],
+  ['others replace them in the end', 'command-denied', null, { commands: ['/bin/false'] }],
+  ['others allow it, too', undefined, null, { commands: ['/bin/true'] }],
+] as const) {
+  test(`a command whose lookup hangs is decided by the rules after it: ${what}`, async (t) => {
+    const [lookups, hang] = [new Turns(1), deferred()];
+    const calls = new TestRunner(t, { system: { lookups } });
+    const { runner } = calls;
+    const held = lookups.run(null, () => hang.promise);
+    const result = calls.run({ argv: ['true'] });
+    await eventually(() => runner.runningCount === 1);
+    for (const each of rules) runner.allow(each);
+    hang.resolve();
+    await held;
+    t.is((await result).error?.code, code);
+    t.deepEqual(calls.eventNames(), code === undefined ? ['exec-started', 'exec-ended'] : ['exec-refused']);
+    t.is(runner.runningCount, 0);
+  });
+}
 
 test('R-EXEC-2: beyond the limit a command is refused while the others are still starting', async (t) => {
   const { gate, openPipes } = gatedPipes();

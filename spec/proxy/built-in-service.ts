@@ -55,12 +55,8 @@ class Namer implements StreamServer<string> {
   name = '';
   isStopped = false;
 
-  allow(name: string): void {
-    this.name = name;
-  }
-
-  withdraw(): void {
-    this.name = 'withdrawn';
+  allow(name: string | null): void {
+    this.name = name ?? 'withdrawn';
   }
 
   serve(stream: MuxStream): void {
@@ -117,7 +113,7 @@ test('code loaded when there is no permission any more is told so, and serves no
   const [{ end }, server] = [await open(), new Namer()];
   service.allow(null);
   await comes(server);
-  t.deepEqual([server.name, end.text, end.code], ['withdrawn', '', 'internal']);
+  t.deepEqual([server.name, end.text, end.code], ['withdrawn', '', 'denied']);
 });
 
 test('code loaded after the stop serves no stream, and is stopped', async (t) => {

@@ -1,4 +1,5 @@
 /** Commands, copies and facts about the machine over a channel: who may use them, under which rules, and when they end. */
+import { once } from 'node:events';
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -148,23 +149,44 @@ test('commands of earlier permissions count, and those that wait start when the 
   t.is((await within(30_000, 'the end of a command', waiting.exit)).status, 0);
 });
 
-test('nothing starts any more without a permission, not even what waits or was accepted before', async (t) => {
-  const both = { exec: ANY, copy: { root: null }, policies: { exec: { streams: 1 } } };
-  const { host, apply } = await setUp(t, both);
+const BOTH = { exec: ANY, copy: { root: null }, info: true } as const;
+const NOBODY = { channels: [] };
+
+for (const [what, others] of [
+  ['a permission', {}],
+  ['rules that allow it', { ...BOTH, policies: { exec: NOBODY, copy: NOBODY, info: NOBODY } }],
+] as const) {
+  test(`nothing starts any more without ${what}, not even what waits or was accepted before`, async (t) => {
+    await nothingStarts(t, others);
+  });
+}
+
+async function nothingStarts(t: ExecutionContext, others: Partial<ChannelOptions>): Promise<void> {
+  const { guest, host, apply } = await setUp(t, { ...BOTH, policies: { exec: { streams: 1 } } });
   const running = await sleeper(t, host);
   const start = { argv: ['true'], hasInput: false };
   const waiting = new ExecCaller(await host.proxy.connect('exec')).start({ ...start, wait: true });
   t.is(await refusal(host, 'true'), 'too-many-streams');
   const [opened, copying] = [new ExecCaller(await host.proxy.connect('exec')), await host.proxy.connect('copy')];
-  await apply({});
+  const asking = await host.proxy.connect('info');
+  const refused = within(30_000, 'the end of a question', once(asking, 'error'));
+  await apply(others);
   opened.start(start);
   for (const { exit } of [waiting, opened])
     t.is((await within(30_000, 'the end of a command', exit)).error?.code, 'command-denied');
   const folder = temporaryFolder(t);
   const proxy = { connect: () => Promise.resolve(copying) };
   await t.throwsAsync(put({ proxy }, folder, join(folder, 'copied')), { code: 'denied' });
+  t.like(await refused, [{ code: 'denied' }]);
   t.true(isRunning(running.pid));
-});
+  t.is(guest.all('exec-started').length, 1);
+  t.deepEqual(
+    guest.all('exec-refused').map(({ fields }) => fields['reason']),
+    ['too many commands running (max 1)', ...Array<string>(2).fill('commands are no longer allowed')],
+  );
+  await apply(BOTH);
+  t.is(await refusal(host, 'true'), null);
+}
 
 test('new permissions apply to later calls, and end neither a session nor a command', async (t) => {
   const { guest, host, apply, changedBy } = await setUp(t, { exec: ANY });

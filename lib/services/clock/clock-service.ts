@@ -82,15 +82,14 @@ export class ClockService {
     this.#hooks = new Hooks(this.#options.hooks, options);
   }
 
-  /** Replaces the permission. The next measurement is the first one: the last may be long ago. */
-  allow(permission: ClockPermission): void {
-    this.#options = { ...this.#options, permission };
+  /**
+   * Replaces the permission. The next measurement is the first one: the last may be long ago. Null ends a measurement that the
+   * host has not answered.
+   */
+  allow(permission: ClockPermission | null): void {
     this.#before = null;
-  }
-
-  /** Ends a measurement that the host has not answered. */
-  withdraw(): void {
-    this.#stream?.destroy(new VproxyError('cancelled', 'clock: no longer followed'));
+    if (permission === null) this.#stream?.destroy(new VproxyError('cancelled', 'clock: no longer followed'));
+    else this.#options = { ...this.#options, permission };
   }
 
   /** Measures the clock over a stream of the host, and owns it. Another one ends it. */

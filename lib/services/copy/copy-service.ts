@@ -39,28 +39,23 @@ export interface CopyServiceOptions extends CopyPermission {
 }
 
 export class CopyService {
-  #options: CopyServiceOptions;
+  readonly #options: CopyServiceOptions;
+  #permission: CopyPermission | null;
   readonly #accounts: Accounts;
   readonly #running = new Map<RecordStream, Promise<void>>();
   /** Shared by the lists of all copies. */
   readonly #budget = new Budget(MAX_KEPT_BYTES);
-  #isAllowed = true;
   #isStopped = false;
 
   constructor(options: CopyServiceOptions) {
     this.#options = options;
+    this.#permission = options;
     this.#accounts = options.accounts ?? new Accounts();
   }
 
-  /** Replaces the permission, for copies that are not requested yet. */
-  allow({ root }: CopyPermission): void {
-    this.#options = { ...this.#options, root };
-    this.#isAllowed = true;
-  }
-
-  /** Denies copies that are not requested yet. */
-  withdraw(): void {
-    this.#isAllowed = false;
+  /** Replaces the permission, for copies that are not requested yet; null denies them. */
+  allow(permission: CopyPermission | null): void {
+    this.#permission = permission;
   }
 
   get runningCount(): number {
@@ -105,7 +100,9 @@ export class CopyService {
   }
 
   async #copy(named: CopyRequest, records: RecordStream, lists: KeptLists): Promise<void> {
-    const { clock, root, files = SYSTEM_FILES } = this.#options;
+    const { clock, files = SYSTEM_FILES } = this.#options;
+    const permission = this.#permission;
+    const { root } = permission ?? this.#options;
     const { isComparisonTold } = named;
     // In a folder that copies are confined to, a peer must not make links to lead other copies out of it.
     const keepsLinks = named.keepsLinks && (named.direction === 'get' || root === null);
@@ -118,7 +115,7 @@ export class CopyService {
       hasBegun = true;
     };
     try {
-      if (!this.#isAllowed) throw new VproxyError('denied', 'copies are no longer allowed');
+      if (permission === null) throw new VproxyError('denied', 'copies are no longer allowed');
       request = await this.#resolve(named, root);
       if (request.direction === 'put') {
         const { target, isResumed } = request;

@@ -7,8 +7,8 @@ import { Budget } from '../../util/bounds.js';
 import type { Clock } from '../../util/clock.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { escapeText } from '../../util/escape.js';
-import { decideCommand, type ExecRules, type ExecSystem, thisSystem } from './decide-command.js';
-import type { TerminalRequest } from './exec-messages.js';
+import { type CommandDecision, decideCommand, type ExecRules, type ExecSystem, thisSystem } from './decide-command.js';
+import type { ExecRequest, TerminalRequest } from './exec-messages.js';
 import { JobTable } from './jobs/job-table.js';
 import type { CommandOptions, RunningCommand } from './running-command.js';
 import { type CallHost, type CallStream, ServedCall, type TerminalRecorders } from './served-call.js';
@@ -46,7 +46,9 @@ const MAX_START_BYTES = 16_777_216;
 const MAX_LIST_BYTES = 2_097_152;
 
 export class ExecRunner {
-  #options: ExecRunnerOptions;
+  readonly #options: ExecRunnerOptions;
+  /** Null: no commands are allowed. */
+  #rules: ExecRules | null;
   readonly #host: CallHost;
   readonly #calls = new Set<ServedCall>();
   /** Calls that wait for one of `#calls` to be over, in the order of arrival. */
@@ -59,6 +61,7 @@ export class ExecRunner {
     const { jobs = new JobTable(clock) } = options;
     const system = { ...thisSystem(), ...options.system };
     this.#options = options;
+    this.#rules = options.rules;
     this.#host = {
       clock,
       log,
@@ -68,7 +71,7 @@ export class ExecRunner {
       admit: (call, waits) => this.#admit(call, waits),
       leave: (call, reason) => this.#settle(call, reason),
       lastStartAtMs: clock.now(),
-      decide: (request) => decideCommand(request, this.#options.rules, system),
+      decide: (request) => this.#decide(request, system),
       spawn: (command, { terminal }) =>
         terminal === undefined ? spawnWithPipes(command, openPipes) : this.#spawnInTerminal(command, terminal),
       findRecorder: options.findRecorder ?? noRecorder,
@@ -82,17 +85,14 @@ export class ExecRunner {
     if (options.openPipes === undefined) void loadSystemPipes();
   }
 
-  /** Replaces the rules, for commands that are not looked up yet. Logs the allowed programs that do not exist. */
-  allow(rules: ExecRules): void {
-    this.#options = { ...this.#options, rules };
-    void warnOfMissing(rules, this.#options.log);
-  }
-
-  /** Denies commands that wait, or are not looked up yet. */
-  withdraw(): void {
-    this.#options = { ...this.#options, rules: { commands: [] } };
-    for (const call of this.#waiting.keys())
-      this.#settle(call, new VproxyError('command-denied', 'commands are no longer allowed'));
+  /**
+   * Replaces the rules, for commands that wait or are being looked up, too; null denies them. Logs the allowed programs that do
+   * not exist.
+   */
+  allow(rules: ExecRules | null): void {
+    this.#rules = rules;
+    if (rules !== null) void warnOfMissing(rules, this.#options.log);
+    else for (const call of this.#waiting.keys()) this.#settle(call, notAllowed());
   }
 
   /** Call it when `mostCommands` may have risen. */
@@ -167,6 +167,16 @@ export class ExecRunner {
     settle(refusal);
   }
 
+  async #decide(request: ExecRequest, system: ExecSystem): Promise<CommandDecision> {
+    for (;;) {
+      const rules = this.#rules;
+      if (rules === null) throw notAllowed();
+      const decision = await decideCommand(request, rules, system);
+      // Its file system may have hung for long.
+      if (rules === this.#rules) return decision;
+    }
+  }
+
   #spawnInTerminal(options: CommandOptions, terminal: TerminalRequest): Promise<RunningCommand> {
     const { spawnInTerminal } = this.#options;
     if (spawnInTerminal === undefined) throw new VproxyError('command-failed', 'no terminals available here');
@@ -175,6 +185,8 @@ export class ExecRunner {
 }
 
 const noRecorder = (): Promise<null> => Promise.resolve(null);
+
+const notAllowed = (): VproxyError => new VproxyError('command-denied', 'commands are no longer allowed');
 
 const stopped = (): VproxyError => new VproxyError('command-failed', 'shutting down');
 

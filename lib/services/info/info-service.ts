@@ -47,6 +47,11 @@ export class InfoService {
     this.#read = { machine: () => machine.read(), boot: () => readBoot(sources) };
   }
 
+  /** Without a permission, ends all streams. */
+  allow(permission: true | null): void {
+    if (permission === null) this.#end(new VproxyError('denied', 'service info is no longer allowed'));
+  }
+
   /** Answers requests on a stream, and owns it. A protocol error, or 10 s without a request, resets the stream. */
   serve(stream: Duplex): void {
     this.#streams.add(stream);
@@ -57,8 +62,12 @@ export class InfoService {
 
   /** Ends all streams. */
   stop(): Promise<void> {
-    for (const stream of this.#streams) stream.destroy(new VproxyError('shutdown', 'shutting down'));
+    this.#end(new VproxyError('shutdown', 'shutting down'));
     return Promise.resolve();
+  }
+
+  #end(reason: VproxyError): void {
+    for (const stream of this.#streams) stream.destroy(reason);
   }
 
   async #answerAll(stream: Duplex): Promise<void> {
