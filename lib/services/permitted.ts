@@ -232,14 +232,16 @@ export const changedPermissions = (one: Permissions, other: Permissions): string
 
 /**
  * Throws `bad-argument` if a channel offers one of these services to a peer that could be a stranger, if a forward has its
- * name, if the commands are no list, or if the folder for copies is missing.
+ * name, if the commands are no list, or if copies have no folder.
  */
 export function requireAllowable(options: PermittingOptions): void {
   for (const row of OWN_SERVICES) if (row.fields.some((field) => options[field] ?? false)) requireAllowed(row, options);
   const { commands } = options.exec ?? { commands: 'any' };
   if (commands !== 'any' && !Array.isArray(commands))
     throw badArgument('exec: expected { commands }: "any", or a list');
-  const root = options.copy?.root ?? null;
+  const { root } = options.copy ?? { root: null };
+  if (root !== null && typeof root !== 'string')
+    throw badArgument('copy: expected { root }: the path of a folder, or null');
   if (root !== null && !isFolder(root)) throw badArgument(`--allow-copy=${escapeText(root)}: no such folder`);
 }
 

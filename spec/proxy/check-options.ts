@@ -61,6 +61,8 @@ const REFUSED: readonly (readonly [what: string, options: ChannelOptions, messag
   ['a template', { address: group, template: template('a:{channel}') }, /^-o a:a: not a valid ADDR:PORT/],
   ['a key of a group', { address: group, keyFiles: ['/missing/key'] }, /^\/missing\/key: /, 'bad-file'],
   ['commands that are no list', { address, exec: { commands: '/bin/sh-x' as never } }, /expected \{ commands \}/],
+  ['copies without a root', { address, copy: '/srv' as never }, /expected \{ root \}/],
+  ['copies that are false', { address, copy: false as never }, /expected \{ root \}/],
   ['copies of a file', { address, copy: { root: '/etc/passwd' } }, /no such folder/],
   ['permissions of a group', { address: group, copy: { root: '/missing' } }, /no such folder/],
 ];
