@@ -79,7 +79,8 @@ export function tlsWithCertificates(read: () => TlsCertificates, clock: Clock = 
       peerName === null ? undefined : loadTls().checkServerIdentity(peerName, certificate);
     const options: tls.ConnectionOptions & tls.TlsOptions = {
       ...COMMON,
-      ...{ ca, cert, key, requestCert: true, rejectUnauthorized: true },
+      // Without any `ca`, such as that of an empty file, TLS would trust the authorities that the system trusts.
+      ...{ ca: [ca], cert, key, requestCert: true, rejectUnauthorized: true },
       checkServerIdentity: (_host, certificate) => check(certificate),
     };
     return new TlsLayer(options, agreement.isOdd, agreement.peer.nonce, { channel, handler, clock, check });

@@ -1,5 +1,5 @@
 /** T18: a key is only in its file and in the memory of the process; with a key, no certificate counts (R-AUTH-3). */
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import tls from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
@@ -73,4 +73,19 @@ test('a TLS server without the key is refused even with a certificate of an auth
   const isRefused = () => vproxy.lines.some((line) => /ended: TLS: .*\(auth-failed\)/.test(line));
   await eventually(() => isSecured || isRefused(), { what: 'the end of the handshake' });
   t.false(isSecured);
+});
+
+test('an empty file of authorities trusts nobody, not even those that the whole machine trusts', async (t) => {
+  const folder = temporaryFolder(t);
+  for (const name of ['own', 'known']) makeCertificate(folder, name);
+  writeFileSync(join(folder, 'empty.pem'), '');
+  const files = (ca: string, name: string) =>
+    `tls=cert,ca=${folder}/${ca}.pem,cert=${folder}/${name}.pem,key=${folder}/${name}.key`;
+  const proxies = [{ channel: `tcp-listen:127.0.0.1:0,${files('empty', 'own')}` }];
+  const env = { NODE_EXTRA_CA_CERTS: join(folder, 'known-ca.pem') };
+  const vproxy = spawnVproxy(t, [JSON.stringify({ proxies })], { script: PROXY_PROGRAM, env });
+  const [, port] = await vproxy.waitForLine(CHANNEL_LISTENING);
+  await new TestProxy(t, `tcp-connect:127.0.0.1:${port},${files('own-ca', 'known')}`).start();
+  const [line] = await vproxy.waitForLine(/session established|\(auth-failed\)/);
+  t.regex(line, /\(auth-failed\)/);
 });
