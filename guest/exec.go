@@ -38,7 +38,8 @@ const (
 // execService runs commands for the peer (docs/exec.md).
 type execService struct {
 	mutex
-	calls      map[*execCall]bool // that start or run, including jobs
+	calls      map[*execCall]bool // that start or run, including jobs, and whether each has a slot
+	slots      int                // taken
 	waiting    []*execCall        // for a slot, in the order of arrival
 	running    []*job             // that start or run, the oldest first
 	ended      []*job             // that have ended, the first to end first
@@ -129,27 +130,62 @@ func encodeRefusal(failed *failure) []byte {
 		"status": nil, "signal": nil, "durationMs": 0, "timedOut": false})
 }
 
-// run serves a started command until its end.
+// run serves a started command until its end. A caller that has its result may start the next one at once: what this one had is
+// free before.
 func (e *execService) run(c *execCall) {
-	c.run()
+	exit := record(execExit, encode(c.run()))
+	select {
+	case <-c.ending:
+		e.conclude(c, exit)
+		c.waitGroup()
+		c.release()
+	default: // what the command left in the background continues
+		c.release()
+		e.Lock()
+		e.freeSlot(c)
+		e.Unlock()
+		e.conclude(c, exit)
+	}
 	e.forget(c)
 }
 
-// forget removes a call that is over, or was not started. The next one gets its slot.
+// conclude gives a caller its result.
+func (e *execService) conclude(c *execCall, exit []byte) {
+	if c.job != nil { // which waits for no reader
+		defer e.lock()()
+		e.keepJob(c.job)
+	}
+	c.writeRecord(exit)
+}
+
+// freeSlot lets the next command start. The caller holds the lock.
+func (e *execService) freeSlot(c *execCall) {
+	if !e.calls[c] {
+		return
+	}
+	e.calls[c] = false
+	e.slots--
+	if len(e.waiting) > 0 {
+		next := e.waiting[0]
+		e.waiting = e.waiting[1:]
+		e.giveSlot(next)
+		next.slot <- nil
+	}
+}
+
+func (e *execService) giveSlot(c *execCall) {
+	e.calls[c] = true
+	e.slots++
+}
+
+// forget removes a call that is over, or was not started.
 func (e *execService) forget(c *execCall) {
 	defer e.lock()()
-	hadSlot := e.calls[c]
+	e.freeSlot(c)
 	delete(e.calls, c)
-	if c.job != nil && c.child != nil {
-		e.keepJob(c.job)
-	} else if c.job != nil {
+	if c.job != nil && c.child == nil {
 		e.dropJob(c.job, "it did not start")
 		c.job = nil
-	}
-	if hadSlot && len(e.waiting) > 0 {
-		next := e.waiting[0]
-		e.waiting, e.calls[next] = e.waiting[1:], true
-		next.slot <- nil
 	}
 }
 
@@ -290,7 +326,7 @@ func (e *execService) decide(q *execRequest) (*exec.Cmd, string, *failure) {
 // admit gives a call a slot, and reserves what its job needs. A call with wait waits for a slot (R-EXEC-2).
 func (e *execService) admit(c *execCall) *failure {
 	e.Lock()
-	isFull := len(e.calls) >= maxCommands
+	isFull := e.slots >= maxCommands
 	if !e.isStopped && isFull && c.request.waits {
 		c.slot = make(chan *failure, 1)
 		e.waiting = append(e.waiting, c)
@@ -315,7 +351,9 @@ func (e *execService) admit(c *execCall) *failure {
 	case isFull && !c.request.waits:
 		return failf("too-many-streams", "too many commands running (max %d)", maxCommands)
 	}
-	e.calls[c] = true
+	if !e.calls[c] { // one that has waited got it from the one before
+		e.giveSlot(c)
+	}
 	if c.request.isJob {
 		return e.addJob(c)
 	}
@@ -413,8 +451,8 @@ func (c *execCall) writeRecord(record []byte) error {
 
 func (c *execCall) pid() int { return c.child.pid }
 
-// run carries input and output until the command has ended.
-func (c *execCall) run() {
+// run carries input and output until the command has ended, and returns its result.
+func (c *execCall) run() fields {
 	began := time.Now()
 	var sending sync.WaitGroup
 	sending.Add(len(c.outputs))
@@ -482,13 +520,12 @@ func (c *execCall) run() {
 		how += ", timed out"
 	}
 	logLine(logInfo, "exec-ended", "command %s, %s: %s, %d ms", c.line, c.name, how, duration.Milliseconds())
-	c.write(execExit, encode(result))
+	return result
+}
+
+// release gives up the input and the number of a command that is over.
+func (c *execCall) release() {
 	c.stdin.Close()
-	select {
-	case <-c.ending:
-		c.waitGroup()
-	default: // what the command left in the background continues
-	}
 	c.child.release()
 	defer c.ends.lock()()
 	c.setKilled()
