@@ -1,7 +1,7 @@
 /** What a session is given, and what it shows: settings and link, state and phases, events and counters. */
 import type { FrameReaderState, FrameTimerState } from '../codec/frame-reader.js';
 import type { ByteSink } from '../codec/frame-writer.js';
-import { VproxyError } from '../errors.js';
+import type { VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
 import type { InFlightCreditState } from './flow.js';
 import type { LeavingState, LivenessState } from './liveness.js';
@@ -81,7 +81,7 @@ export interface SessionFacts {
 }
 
 /** The states of a session, with their possible successors. */
-const SESSION_STATES = {
+export const SESSION_STATES = {
   /** The two sides agree; each has yet to prove its key, if one is required. */
   proving: ['open', 'refused'],
   open: ['draining', 'suspended', 'ended'],
@@ -95,12 +95,6 @@ const SESSION_STATES = {
   ended: [],
 } as const;
 export type SessionPhase = keyof typeof SESSION_STATES;
-
-/** Returns `next` if it may follow. Otherwise throws `internal`: a defect of this program. */
-export function nextPhase(phase: SessionPhase, next: SessionPhase): SessionPhase {
-  if ((SESSION_STATES[phase] as readonly SessionPhase[]).includes(next)) return next;
-  throw new VproxyError('internal', `the session goes from ${phase} to ${next}`);
-}
 
 export const factsOf = (agreement: Agreement, nowMs: number, state?: SessionFacts): SessionFacts => {
   const { link = agreement, phase = 'proving', keyId = null, receivedChunks = 0, isMeasureDue = false } = state ?? {};

@@ -19,6 +19,7 @@ import {
 } from '../codec/payloads.js';
 import { protocolError, toVproxyError, VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
+import { successorOf } from '../util/invariant.js';
 import { InFlightCredit } from './flow.js';
 import { Leaving, Liveness } from './liveness.js';
 import type { LocalEnd } from './local-end.js';
@@ -31,7 +32,7 @@ import { OwnServices, PeerServices, type PeerServicesState } from './services.js
 import {
   type EstablishedSettings,
   factsOf,
-  nextPhase,
+  SESSION_STATES,
   type SessionContext,
   type SessionCounters,
   type SessionEvents,
@@ -691,7 +692,7 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   #enter(next: SessionPhase): void {
-    this.#facts.phase = nextPhase(this.#facts.phase, next);
+    this.#facts.phase = successorOf('the session', SESSION_STATES, this.#facts.phase, next);
   }
 }
 

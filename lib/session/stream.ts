@@ -6,6 +6,7 @@ import { encodeOpen, encodeReason, type OpenRequest } from '../codec/payloads.js
 import { VproxyError } from '../errors.js';
 import type { Budget } from '../util/bounds.js';
 import type { CancelTimer } from '../util/clock.js';
+import { successorOf } from '../util/invariant.js';
 import type { Pace, ReceiveWindow, ReceiveWindowState } from './flow.js';
 import type { LocalEnd, StreamWait } from './local-end.js';
 import { PacedEnd, type StreamPace, UNLIMITED, type WaitingState } from './pacing.js';
@@ -330,7 +331,7 @@ export class SessionStream implements Scheduled {
   /** Ends this side's direction after the waiting bytes. Returns true if FIN has been sent; else `handleSent` follows. */
   finish(): boolean {
     if (this.#state.sending !== 'open' || this.isOver) return true;
-    this.#state.sending = this.#next(SENDING_STATES, this.#state.sending, 'finishing');
+    this.#turnSending('finishing');
     this.#sendFinIfDue();
     return !this.#isFinDue || this.isOver;
   }
@@ -339,7 +340,7 @@ export class SessionStream implements Scheduled {
   stop(code: string, message: string): void {
     this.#dropPaced(null);
     if (this.#state.receiving !== 'open' || this.isOver) return;
-    this.#state.receiving = this.#next(RECEIVING_STATES, this.#state.receiving, 'refusing');
+    this.#turnReceiving('refusing');
     const payload = encodeReason({ code, message });
     if (this.#state.phase === 'held') this.#state.stopPayload = payload;
     else this.#context.scheduler.control(FRAME_TYPE.STOP, this.#state.id, payload);
@@ -458,7 +459,7 @@ export class SessionStream implements Scheduled {
   handleFin(): void {
     this.#requireOpenDirection('FIN');
     const isWanted = this.#state.receiving === 'open';
-    this.#state.receiving = this.#next(RECEIVING_STATES, this.#state.receiving, isWanted ? 'ended' : 'refused');
+    this.#turnReceiving(isWanted ? 'ended' : 'refused');
     if (isWanted) this.#localEnd?.handleFin();
     this.#finishIfBothEnded();
   }
@@ -466,7 +467,7 @@ export class SessionStream implements Scheduled {
   handleStop(reason: VproxyError): void {
     if (this.#state.sending !== 'open' && this.#state.sending !== 'finishing') return;
     this.#state.stopReason = toReason(reason);
-    this.#state.sending = this.#next(SENDING_STATES, this.#state.sending, 'stopping');
+    this.#turnSending('stopping');
     this.#buffer.drop();
     // A flow ends both ways at once (R-DGRAM-6); an unanswered one is refused.
     if (this.#hasEnded || this.isDatagram) {
@@ -555,7 +556,7 @@ export class SessionStream implements Scheduled {
     if (!this.#isFinDue || this.isOver || this.isWaiting) return;
     if (this.#state.phase === 'held' || this.#isUnanswered()) return;
     const next = this.#state.sending === 'finishing' ? 'finished' : 'stopped';
-    this.#state.sending = this.#next(SENDING_STATES, this.#state.sending, next);
+    this.#turnSending(next);
     this.#context.scheduler.control(FRAME_TYPE.FIN, this.#state.id, NO_PAYLOAD);
     this.#finishIfBothEnded();
   }
@@ -602,13 +603,20 @@ export class SessionStream implements Scheduled {
   }
 
   #enter(next: keyof typeof STREAM_STATES): void {
-    this.#state.phase = this.#next(STREAM_STATES, this.#state.phase, next);
+    this.#state.phase = successorOf(this, STREAM_STATES, this.#state.phase, next);
   }
 
-  /** Returns `next` if the table allows it after `state`. Otherwise throws `internal`: a defect of this program. */
-  #next<S extends string>(table: Readonly<Record<S, readonly S[]>>, state: S, next: S): S {
-    if (table[state].includes(next)) return next;
-    throw new VproxyError('internal', `stream ${this.#state.id} goes from ${state} to ${next}`);
+  #turnSending(next: keyof typeof SENDING_STATES): void {
+    this.#state.sending = successorOf(this, SENDING_STATES, this.#state.sending, next);
+  }
+
+  #turnReceiving(next: keyof typeof RECEIVING_STATES): void {
+    this.#state.receiving = successorOf(this, RECEIVING_STATES, this.#state.receiving, next);
+  }
+
+  /** For the error of a transition that its table does not have. */
+  toString(): string {
+    return `stream ${this.#state.id}`;
   }
 
   #requireUnanswered(what: string): void {
