@@ -538,8 +538,9 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     if (!this.#isStopped) this.#enter(PAUSING);
     const layer = this.#takeLayer();
     if (layer === null && this.#sink.unwrittenBytes > 0) this.#unwritten.add(session);
-    this.emit('ended', session, reason);
     this.#openBehind(layer, session.ageMs, reason, () => session.handleClosed());
+    // Who hears of it may stop the loop.
+    this.emit('ended', session, reason);
   }
 
   /** The session waits for another link; with a reason, for this one to be back in step. */

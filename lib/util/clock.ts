@@ -82,26 +82,31 @@ export interface BackoffOptions {
   readonly random?: () => number;
 }
 
+/** The next delay of a {@link Backoff}, without its random part. */
+export interface BackoffState {
+  nominalMs: number;
+}
+
 /** The delays between attempts, each longer than the one before, until `reset`. */
 export class Backoff {
   readonly #options: Required<BackoffOptions>;
-  #nominalMs: number;
+  readonly #state: BackoffState;
 
-  constructor(options: BackoffOptions) {
+  constructor(options: BackoffOptions, state: BackoffState = { nominalMs: options.firstMs }) {
     this.#options = { factor: 2, jitter: 0.25, random: Math.random, ...options };
-    this.#nominalMs = options.firstMs;
+    this.#state = state;
   }
 
   /** The delay before the next attempt, in milliseconds. */
   next(maxMs: number = this.#options.maxMs): number {
     const { factor, jitter, random } = this.#options;
-    const nominal = Math.min(this.#nominalMs, maxMs);
-    this.#nominalMs = Math.min(this.#nominalMs * factor, maxMs);
+    const nominal = Math.min(this.#state.nominalMs, maxMs);
+    this.#state.nominalMs = Math.min(nominal * factor, maxMs);
     return nominal * (1 + jitter * (2 * random() - 1));
   }
 
   /** Starts again with the first delay. */
   reset(): void {
-    this.#nominalMs = this.#options.firstMs;
+    this.#state.nominalMs = this.#options.firstMs;
   }
 }

@@ -10,7 +10,7 @@ import { VproxyError } from '../../lib/errors.js';
 import { SessionSource } from '../../lib/forward/session-source.js';
 import { DuplexLink } from '../../lib/link/duplex-link.js';
 import { ChannelSessions } from '../../lib/proxy/channel/channel-sessions.js';
-import { supervise } from '../../lib/proxy/channel/listen-supervisor.js';
+import { supervise } from '../../lib/proxy/channel/supervise.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import type { Session } from '../../lib/session/session.js';
 import { sessionSettings } from '../../lib/session/settings.js';

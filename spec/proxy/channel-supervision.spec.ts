@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { chooseCrowded } from '../../lib/proxy/channel/listen-supervisor.js';
+import { chooseCrowded } from '../../lib/proxy/channel/listen-keeper.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { hangingPort } from '../helpers/ports.js';
 import {

@@ -14,6 +14,7 @@ import type { ChannelState, ChannelTotals, SessionHistory } from '../../status/t
 import type { Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
 import { formatCount } from '../../util/units.js';
+import type { Shown } from './keeper.js';
 
 interface ChannelSessionsOptions {
   readonly channel: ChannelAddress;
@@ -53,11 +54,6 @@ export class ChannelSessions {
   readonly #options: ChannelSessionsOptions;
   /** The established sessions, with or without a link. */
   readonly #whereabouts = new Map<Session, Whereabouts>();
-  /** The last line about the channel's state, so that only changes are logged. */
-  #told = '';
-  #hasToldStranger = false;
-  /** The last line about a failed authentication, on either side. */
-  #toldRefusal = '';
 
   /** `record` is a predecessor's, if any. */
   constructor(options: ChannelSessionsOptions, record?: ChannelRecordState) {
@@ -84,7 +80,7 @@ export class ChannelSessions {
     loop.on('resumed', (session, againBytes) => this.#resume(session, againBytes, description));
     loop.on('echo', () => {
       const message = `${description} echoes everything sent: is the line raw, and is vproxy running at the other end?`;
-      this.wait(makeEvent('channel-echo', message, { link: description }));
+      this.show({ state: 'waiting', event: makeEvent('channel-echo', message, { link: description }) });
     });
   }
 
@@ -95,9 +91,11 @@ export class ChannelSessions {
         ? `no answer on ${description}: no vproxy at the other end yet, or another process has the channel`
         : `no vproxy answers on ${description}: ${stranger}`;
     // Logged once until there is a session: the text is the stranger's, which could vary it to fill the log.
-    if (stranger !== null && this.#hasToldStranger) this.enter('waiting', message);
-    else this.wait(makeEvent('channel-waiting', message, { link: description, skippedBytes }));
-    this.#hasToldStranger ||= stranger !== null;
+    const { told } = this.record.state;
+    const event = makeEvent('channel-waiting', message, { link: description, skippedBytes });
+    if (stranger !== null && told.hasStranger) this.enter('waiting', message);
+    else this.show({ state: 'waiting', event });
+    told.hasStranger ||= stranger !== null;
   }
 
   /** Records the state of a channel without a session; with one, the session determines the state. */
@@ -107,23 +105,10 @@ export class ChannelSessions {
     else if (current.isSuspended) this.record.willTryIn(nextTryMs);
   }
 
-  /** The channel waits for its peer. Logged unless it was the last line. */
-  wait(event: LogEvent): void {
-    this.#wait('waiting', event);
-  }
-
-  /** The last attempt failed and the channel waits for the next. Logged unless it was the last line. */
-  retry({ code, message }: Pick<VproxyError, 'code' | 'message'>, nextTryMs: number): void {
-    this.#wait('backing-off', makeEvent('channel-waiting', `${message}; retrying`, { code }), nextTryMs, message);
-  }
-
-  /** The channel is left to another process, and checked again in `nextTryMs`. Logged unless it was the last line. */
-  yield(event: LogEvent, nextTryMs: number): void {
-    this.#wait('backing-off', event, nextTryMs);
-  }
-
-  #wait(state: ChannelState, event: LogEvent, nextTryMs: number | null = null, detail = event.message): void {
-    this.enter(state, detail, nextTryMs);
+  /** As `enter`, with a line for the log. */
+  show({ state, event, detail, nextTryMs }: Shown): void {
+    this.enter(state, detail ?? event?.message ?? null, nextTryMs ?? null);
+    if (event === null) return;
     this.tell(event);
     this.#options.onChanged();
   }
@@ -131,15 +116,14 @@ export class ChannelSessions {
   /** Logs a line about the channel's state, unless it was the last one. */
   tell(event: LogEvent): void {
     const line = `${event.event} ${event.message}`;
-    if (line === this.#told) return;
-    this.#told = line;
+    const { told } = this.record.state;
+    if (line === told.line) return;
+    told.line = line;
     this.log(event);
   }
 
   #begin(session: Session, link: string): void {
-    this.#told = '';
-    this.#hasToldStranger = false;
-    this.#toldRefusal = '';
+    this.record.state.told = newTold();
     const { agent, name } = session.agreement.peer;
     const message = `session established with ${describePeer(session)} on ${link}`;
     this.log(makeEvent('session-established', message, { link, agent, name }));
@@ -182,7 +166,7 @@ export class ChannelSessions {
     const nowMs = this.#options.clock.now();
     const suspendedMs = Math.round(nowMs - (this.#whereabouts.get(session)?.suspendedAtMs ?? nowMs));
     this.#whereabouts.set(session, { link, suspendedAtMs: null });
-    this.#told = '';
+    this.record.state.told.line = '';
     this.record.countResumption(againBytes);
     this.record.enter(session.isDraining ? 'draining' : 'established');
     const message = `session on ${link} resumed after ${suspendedMs} ms; ${againBytes} bytes resent`;
@@ -196,35 +180,56 @@ export class ChannelSessions {
     this.#whereabouts.delete(session);
     const { channel, source, onChanged, onEnded } = this.#options;
     source.withdraw(session);
-    const isRefused = reason.code === 'auth-failed';
-    const isBusy = reason.code === 'channel-busy';
-    const advice = isRefused ? adviceFor(session.agreement, channel.traits) : null;
-    const why = escapeText(reason.message, 512);
-    const who = isBusy && channel.kind.mode === 'listen' ? `refused ${describePeer(session)}: ` : '';
-    const what = advice === null ? `${who}${why}` : `${why}; ${advice}`;
-    if (isRefused) this.enter('auth-failed', what);
-    else this.enter('opening');
-    const message = `session on ${link} ended: ${what} (${reason.code})`;
-    // A peer that is refused because of another one comes back over other links.
-    const refusal = isBusy ? what : isRefused ? message : null;
-    const level = refusal === null ? 'info' : refusal === this.#toldRefusal ? 'debug' : 'warn';
-    this.#toldRefusal = refusal ?? this.#toldRefusal;
-    const fields = { link, code: reason.code, ageMs: Math.round(session.ageMs) };
-    this.log(makeEvent('session-ended', message, fields, level));
+    const { code } = reason;
+    const { told } = this.record.state;
+    const { state, detail, message, refusal, isLastWord } = judgeEnd(session, reason, link, channel);
+    this.enter(state, detail);
+    const level = refusal === null ? 'info' : refusal === told.refusal ? 'debug' : 'warn';
+    told.refusal = refusal ?? told.refusal;
+    this.log(makeEvent('session-ended', message, { link, code, ageMs: Math.round(session.ageMs) }, level));
     this.record.noteEnd(session, reason);
     onChanged();
-    if (this.#isLastWord(session, reason)) onEnded(reason);
-  }
-
-  #isLastWord({ isReady }: Session, { code }: VproxyError): boolean {
-    const isDialled = this.#options.channel.kind.mode === 'dial';
-    if (isReady) return isDialled || (code !== 'channel-displaced' && code !== 'channel-busy');
-    return isDialled && (code === 'auth-failed' || code === 'version-mismatch');
+    if (isLastWord) onEnded(reason);
   }
 }
 
+/** What the end of a session means to its channel. */
+interface Judgement {
+  readonly state: ChannelState;
+  readonly detail: string | null;
+  readonly message: string;
+  /** For a refusal: what is logged once as a warning, until there is a session; otherwise null. */
+  readonly refusal: string | null;
+  /** Whether it matters to the channel: the end of a stranger's session on a listening channel does not. */
+  readonly isLastWord: boolean;
+}
+
+function judgeEnd(
+  session: Pick<Session, 'agreement' | 'isReady'>,
+  { code, message: reason }: VproxyError,
+  link: string,
+  { kind: { mode }, traits }: ChannelAddress,
+): Judgement {
+  const isRefused = code === 'auth-failed';
+  const isBusy = code === 'channel-busy';
+  const advice = isRefused ? adviceFor(session.agreement, traits) : null;
+  const who = isBusy && mode === 'listen' ? `refused ${describePeer(session)}: ` : '';
+  const what = `${who}${escapeText(reason, 512)}${advice === null ? '' : `; ${advice}`}`;
+  const message = `session on ${link} ended: ${what} (${code})`;
+  const isFinal = isRefused || code === 'version-mismatch';
+  const isOfStranger = code === 'channel-displaced' || isBusy;
+  return {
+    state: isRefused ? 'auth-failed' : 'opening',
+    detail: isRefused ? what : null,
+    message,
+    // A peer that is refused because of another one comes back over other links.
+    refusal: isBusy ? what : isRefused ? message : null,
+    isLastWord: mode === 'dial' ? session.isReady || isFinal : session.isReady && !isOfStranger,
+  };
+}
+
 /** `host2, vproxy 0.1.0`. */
-function describePeer({ agreement: { peer } }: Session): string {
+function describePeer({ agreement: { peer } }: Pick<Session, 'agreement'>): string {
   return [peer.name, peer.agent].flatMap((text) => (text === null ? [] : escapeText(text, 80))).join(', ');
 }
 
@@ -258,8 +263,21 @@ const NOTHING: SessionCounters = {
   streamsFailed: 0,
 };
 
+/** What was logged about a channel since its last session, so that only changes are logged. */
+interface Told {
+  /** The last line about its state. */
+  line: string;
+  /** Whether a stranger was named. */
+  hasStranger: boolean;
+  /** The last refusal, by either side. */
+  refusal: string;
+}
+
+const newTold = (): Told => ({ line: '', hasStranger: false, refusal: '' });
+
 /** The history of a channel since it was added; handed over to a successor. */
 export interface ChannelRecordState {
+  told: Told;
   name: ChannelState;
   /** ISO 8601. */
   since: string;
@@ -279,6 +297,7 @@ export interface ChannelRecordState {
 }
 
 const newRecord = (): ChannelRecordState => ({
+  told: newTold(),
   name: 'opening',
   since: new Date().toISOString(),
   detail: null,

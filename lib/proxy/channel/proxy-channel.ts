@@ -34,9 +34,9 @@ import {
 } from './channel-options.js';
 import { type ChannelRecordState, ChannelSessions } from './channel-sessions.js';
 import type { CheckedChannel } from './check-channel.js';
-import { supervise } from './listen-supervisor.js';
 import { ChannelLog, logRefusals } from './log-limit.js';
 import { measureRoundTrip } from './round-trip.js';
+import { supervise } from './supervise.js';
 import type { ChannelSupervisor } from './supervisor.js';
 
 /** Limit on the displayed list of the peer's services, in characters: there may be thousands. */
