@@ -229,12 +229,14 @@ class Host {
     if (this.keeper === null) return;
     const record = structuredClone(this.keeper.record);
     const isRestored = keepsLink && this.hasSession;
+    const isYielding = record.state === 'yielding';
     this.#forgetProcess();
     if (!isRestored) this.#leave();
     if (record.state === 'failed') return;
     this.keeper = new Keeper('unix-connect:/run/vm', this.#clock, this.#hands(), record, this.#world.random);
     if (isRestored) this.keeper.restore({ description: 'link' });
     else this.keeper.succeed();
+    assert(!isYielding || this.#searches > 0, 'it takes the channel from whom it had been left to');
   }
 
   retry(): void {

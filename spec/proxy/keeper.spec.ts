@@ -177,6 +177,11 @@ const ROWS: readonly (readonly [what: string, steps: string, ...told: string[]])
     'start open end:channel-busy close:channel-failed',
     'look:next-step:channel-busy',
   ],
+  [
+    'but not of the next link',
+    'start open end:channel-busy close:channel-failed found last:100 close:channel-missing',
+    'backing-off:why:10',
+  ],
   ['silence is told, and the process behind it searched', 'start open quiet', 'quiet', 'look:silence:silence'],
   ['and named', 'start open quiet named', 'waiting:no answer on l: process 7 (host2) has the channel'],
   ['unless it is over', 'start open quiet begin named'],
@@ -191,6 +196,7 @@ const ROWS: readonly (readonly [what: string, steps: string, ...told: string[]])
     'close',
   ],
   ['and opened again at once', 'start open:stuck quiet close:shutdown', 'dial'],
+  ['even if the link says that it cannot be', 'start open:stuck quiet close:channel-unusable', 'dial'],
   ['a stranger is not stuck', 'start open:stuck quiet:sshd', 'quiet', 'look:silence:silence'],
   [
     'only the first silence tells',
@@ -219,6 +225,21 @@ const ROWS: readonly (readonly [what: string, steps: string, ...told: string[]])
     'with the delays anew',
     'start close:channel-missing last:10 close:channel-missing retry close:channel-missing',
     'backing-off:why:10',
+  ],
+  [
+    'also after short sessions',
+    'start open begin end close:channel-failed last:100 open begin end close:channel-failed retry open begin end close:channel-failed',
+    'backing-off:why:100',
+  ],
+  [
+    'and in a fight',
+    'start open begin end:channel-displaced close last:300 nobody last:1000 nobody open begin end:channel-displaced close retry nobody',
+    'backing-off:why:1000',
+  ],
+  [
+    'a rival is not asked more often for that',
+    'start open begin end:channel-displaced close last:300 found last:100 found retry found',
+    'backing-off:process 7 (host2) took the channel unix-connect:/s; waiting until it releases it:400',
   ],
   [
     'but does not take the channel from a rival',
@@ -264,12 +285,21 @@ test('a step that the table of states does not have is a defect', (t) => {
   t.throws(() => bench.do('begin'), { code: 'internal', message: 'the keeper goes from opening to established' });
 });
 
-test('a successor continues with the delays, the searches and the redialled link', (t) => {
+test('a successor looks for the process to which the channel was left, even after a search in vain', (t) => {
+  const first = new Bench();
+  const steps = 'start open begin end:channel-displaced close last:300 nobody last:1000 found';
+  for (const step of steps.split(' ')) first.do(step);
+  const next = new Bench(structuredClone(first.keeper.record));
+  next.do('succeed');
+  t.deepEqual(next.told, ['look:next-step:silence']);
+});
+
+test('a successor continues with the delays and the redialled link', (t) => {
   const first = new Bench();
   for (const step of 'start open:stuck quiet nameless close:shutdown close:channel-missing'.split(' ')) first.do(step);
   const next = new Bench(structuredClone(first.keeper.record));
-  for (const step of ['succeed', 'open:stuck', 'quiet']) next.do(step);
-  t.deepEqual(next.told, ['dial', 'quiet']);
+  for (const step of ['succeed', 'nobody', 'open:stuck', 'quiet']) next.do(step);
+  t.deepEqual(next.told, ['look:next-step:silence', 'dial', 'quiet']);
   next.told = [];
   next.do('close:channel-missing');
   t.deepEqual(next.told, ['backing-off:why:20']);

@@ -59,8 +59,6 @@ export interface KeeperRecord {
   hasRedialled: boolean;
   /** When the session was established or resumed, by the clock; null if there is none. */
   begunAtMs: number | null;
-  /** When a search found no rival, by the clock; null if none did since the last session. */
-  foundNobodyAtMs: number | null;
 }
 
 const newRecord = (): KeeperRecord => ({
@@ -73,7 +71,6 @@ const newRecord = (): KeeperRecord => ({
   },
   hasRedialled: false,
   begunAtMs: null,
-  foundNobodyAtMs: null,
 });
 
 /** What a search is for: to name who is behind a silent link, or to decide the next step. */
@@ -135,6 +132,8 @@ export class Keeper {
   #end: VproxyError | null = null;
   #mayBeStuck = false;
   #rival: Rival | null = null;
+  /** When a search found no rival, by the clock; null if none did since the last session. */
+  #foundNobodyAtMs: number | null = null;
   #step: Step = RETURN;
   /** Null if it does not wait. */
   #cancelWait: CancelTimer | null = null;
@@ -205,7 +204,7 @@ export class Keeper {
     this.#enter('established');
     this.record.begunAtMs = this.#clock.now();
     this.record.hasRedialled = false;
-    this.record.foundNobodyAtMs = null;
+    this.#foundNobodyAtMs = null;
     this.#rival = null;
     this.#waits.lost.reset();
   }
@@ -305,15 +304,14 @@ export class Keeper {
 
   /** Displacement proves that there is a rival, even if a search has not seen it yet. */
   #isWorthALook(reason: VproxyError | null): boolean {
-    const { foundNobodyAtMs } = this.record;
-    const isTooSoon = foundNobodyAtMs !== null && this.#clock.now() - foundNobodyAtMs < SEARCH_MS;
+    const isTooSoon = this.#foundNobodyAtMs !== null && this.#clock.now() - this.#foundNobodyAtMs < SEARCH_MS;
     return this.#rival !== null || !isTooSoon || reason?.code === 'channel-displaced';
   }
 
   looked(why: SearchReason, rival: Rival | null): void {
     if (this.state === 'stopped') return;
     this.#rival = rival;
-    if (rival === null) this.record.foundNobodyAtMs = this.#clock.now();
+    if (rival === null) this.#foundNobodyAtMs = this.#clock.now();
     if (why === 'next-step') this.#decide(rival);
     else if (rival !== null && this.state === 'linked') this.#nameRival(rival);
   }
