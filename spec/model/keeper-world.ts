@@ -306,7 +306,6 @@ class Host {
         this.#shown = state;
         this.#nextTryAtMs = nextTryMs === undefined ? Number.POSITIVE_INFINITY : this.#world.clock.now() + nextTryMs;
       },
-      log: () => undefined,
       tellQuiet: () => {
         this.#shown = 'waiting';
       },

@@ -16,14 +16,13 @@ class Bench {
   constructor(record?: KeeperRecord) {
     const hands: KeeperHands = {
       dial: () => this.told.push('dial'),
-      close: () => this.told.push('close'),
+      close: ({ event }) => this.told.push(event, 'close'),
       look: (why, known, reason) =>
         this.told.push(`look:${why}:${known === null ? '' : 'known:'}${reason?.code ?? 'silence'}`),
       show: ({ state, event, detail, nextTryMs }) => {
         const parts = [state, detail ?? event?.message ?? '', nextTryMs ?? ''];
         if (state !== 'opening') this.told.push(parts.filter((part) => part !== '').join(':'));
       },
-      log: ({ event }) => this.told.push(event),
       tellQuiet: () => this.told.push('quiet'),
       giveUp: ({ code }) => this.told.push(`give-up:${code}`),
     };

@@ -28,10 +28,12 @@ export class DialSupervisor extends ChannelSupervisor {
       dial: () => {
         this.#dialling = this.#dial();
       },
-      close: () => this.#runner?.link.close(),
+      close: (event) => {
+        sessions.log(event);
+        this.#runner?.link.close();
+      },
       look: (why, known, reason) => void this.#look(why, known, reason),
       show: (shown) => sessions.show(shown),
-      log: sessions.log,
       tellQuiet: () => this.#runner !== null && super.quiet(this.#runner),
       giveUp: (reason) => this.#giveUp(reason),
     };

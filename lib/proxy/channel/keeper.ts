@@ -4,6 +4,7 @@
  */
 import type { VproxyError } from '../../errors.js';
 import { type LogEvent, makeEvent } from '../../events.js';
+import type { Link } from '../../link/link.js';
 import { SHORT_SESSION_MS } from '../../session/opening/opening-pause.js';
 import { Backoff, type BackoffOptions, type BackoffState, type CancelTimer, type Clock } from '../../util/clock.js';
 import { successorOf } from '../../util/invariant.js';
@@ -61,13 +62,15 @@ export interface KeeperRecord {
   begunAtMs: number | null;
 }
 
+const firstOf = (name: Wait): BackoffState => ({ nominalMs: WAITS[name].firstMs });
+
 const newRecord = (): KeeperRecord => ({
   state: 'opening',
   waits: {
-    lost: { nominalMs: WAITS.lost.firstMs },
-    short: { nominalMs: WAITS.short.firstMs },
-    displaced: { nominalMs: WAITS.displaced.firstMs },
-    yielding: { nominalMs: WAITS.yielding.firstMs },
+    lost: firstOf('lost'),
+    short: firstOf('short'),
+    displaced: firstOf('displaced'),
+    yielding: firstOf('yielding'),
   },
   hasRedialled: false,
   begunAtMs: null,
@@ -80,12 +83,11 @@ type SearchReason = 'silence' | 'next-step';
 export interface KeeperHands {
   /** `opened` or `closed` follows. */
   dial(): void;
-  /** Closes the link; `closed` follows. */
-  close(): void;
+  /** Logs `event`, and closes the link; `closed` follows. */
+  close(event: LogEvent): void;
   /** Looks whether `known` is still there, or else for another rival, which may have caused `reason` (null: silence); `looked` follows. */
   look(why: SearchReason, known: Rival | null, reason: VproxyError | null): void;
   show(shown: Shown): void;
-  log(event: LogEvent): void;
   /** The peer does not answer on the link, maybe a stranger does. */
   tellQuiet(): void;
   /** The channel can never work, or never again. */
@@ -99,12 +101,6 @@ export interface Shown {
   /** Default: the message of the event. */
   readonly detail?: string;
   readonly nextTryMs?: number;
-}
-
-/** What a link says about itself. */
-export interface DialledLink {
-  readonly description: string;
-  readonly mayBeStuck?: boolean;
 }
 
 /** What follows a wait or a search while there is no link. */
@@ -125,8 +121,9 @@ export class Keeper {
   readonly #text: string;
   readonly #clock: Clock;
   readonly #hands: KeeperHands;
-  readonly #waits: Readonly<Record<Wait, Backoff>>;
-  #link: DialledLink = { description: '' };
+  readonly #random: () => number;
+  /** Of the link. */
+  #description = '';
   /** How the last session on the link ended, if there was one, and why. */
   #outcome: 'lost' | 'short' | 'displaced' | 'stuck' = 'lost';
   #end: VproxyError | null = null;
@@ -144,11 +141,7 @@ export class Keeper {
     this.#clock = clock;
     this.#hands = hands;
     this.record = record;
-    const backoff = (name: Wait) => new Backoff({ ...WAITS[name], random }, record.waits[name]);
-    this.#waits = {
-      ...{ lost: backoff('lost'), short: backoff('short') },
-      ...{ displaced: backoff('displaced'), yielding: backoff('yielding') },
-    };
+    this.#random = random;
   }
 
   get state(): KeeperState {
@@ -157,6 +150,10 @@ export class Keeper {
 
   #enter(next: KeeperState): void {
     this.record.state = successorOf('the keeper', KEEPER_STATES, this.state, next);
+  }
+
+  #backoff(name: Wait): Backoff {
+    return new Backoff({ ...WAITS[name], random: this.#random }, this.record.waits[name]);
   }
 
   #wait(delayMs: number): void {
@@ -171,9 +168,9 @@ export class Keeper {
   }
 
   /** Instead of `start`: a predecessor handed over its link with an established session. */
-  restore(link: DialledLink): void {
+  restore({ description }: Pick<Link, 'description'>): void {
     this.record.state = 'established';
-    this.#link = link;
+    this.#description = description;
   }
 
   /** Instead of `start`: a predecessor had no link. A channel that it left to another process still belongs to that one. */
@@ -190,12 +187,12 @@ export class Keeper {
 
   // ---- one link ----------------------------------------------------------------------------------------------------
 
-  opened(link: DialledLink): void {
+  opened({ description, mayBeStuck = false }: Pick<Link, 'description' | 'mayBeStuck'>): void {
     if (this.state === 'stopped') return;
     this.#enter('linked');
-    this.#link = link;
+    this.#description = description;
     // Nor is the one after a redialled link stuck: its peer is just not there yet.
-    this.#mayBeStuck = link.mayBeStuck === true && !this.record.hasRedialled;
+    this.#mayBeStuck = mayBeStuck && !this.record.hasRedialled;
   }
 
   /** A session was established or resumed. */
@@ -206,7 +203,7 @@ export class Keeper {
     this.record.hasRedialled = false;
     this.#foundNobodyAtMs = null;
     this.#rival = null;
-    this.#waits.lost.reset();
+    this.#backoff('lost').reset();
   }
 
   /** The session ended, maybe before it was established; or, with null, it left the link or is out of step. */
@@ -216,8 +213,8 @@ export class Keeper {
     const ageMs = begunAtMs === null ? 0 : this.#clock.now() - begunAtMs;
     this.record.begunAtMs = null;
     this.#mayBeStuck = false;
-    if (ageMs >= SHORT_SESSION_MS) this.#waits.short.reset();
-    if (ageMs >= FOUGHT_MS) this.#waits.displaced.reset();
+    if (ageMs >= SHORT_SESSION_MS) this.#backoff('short').reset();
+    if (ageMs >= FOUGHT_MS) this.#backoff('displaced').reset();
     this.#end = end;
     this.#outcome = end?.code === 'channel-displaced' ? 'displaced' : ageMs < SHORT_SESSION_MS ? 'short' : 'lost';
     if (end === null) this.#enter('suspended');
@@ -234,10 +231,8 @@ export class Keeper {
     if (!mayBeStuck) return;
     this.#outcome = 'stuck';
     this.record.hasRedialled = true;
-    const { description } = this.#link;
-    const message = `reopening ${description}: its other end may be stuck`;
-    this.#hands.log(makeEvent('channel-redialled', message, { link: description }));
-    this.#hands.close();
+    const message = `reopening ${this.#description}: its other end may be stuck`;
+    this.#hands.close(makeEvent('channel-redialled', message, { link: this.#description }));
   }
 
   /** The channel could not be opened, or its link has closed. */
@@ -268,7 +263,7 @@ export class Keeper {
 
   #backOff(name: 'lost' | 'short', reason: VproxyError): void {
     this.#enter('backing-off');
-    this.#step = { name: 'retry', reason, waitMs: this.#waits[name].next() };
+    this.#step = { name: 'retry', reason, waitMs: this.#backoff(name).next() };
     const mayBeTaken = reason.code === 'channel-busy' || (reason.code === 'channel-closed' && name === 'short');
     if (mayBeTaken) this.#look();
     else this.#waitToRetry(reason, this.#step.waitMs, null);
@@ -289,7 +284,7 @@ export class Keeper {
 
   /** The operator wants an attempt now. */
   retryNow(): void {
-    for (const name of ['lost', 'short', 'displaced'] as const) this.#waits[name].reset();
+    for (const name of ['lost', 'short', 'displaced'] as const) this.#backoff(name).reset();
     if (this.#step.name === 'retry') this.#step = { ...this.#step, waitMs: 0 };
     if (this.#cancelWait === null || this.state === 'stopped') return;
     this.#cancelWait();
@@ -318,7 +313,7 @@ export class Keeper {
 
   /** QEMU serves one process, and keeps the others waiting in silence. */
   #nameRival(rival: Rival): void {
-    const message = `no answer on ${this.#link.description}: ${formatRival(rival)} has the channel`;
+    const message = `no answer on ${this.#description}: ${formatRival(rival)} has the channel`;
     this.#hands.show({ state: 'waiting', event: takenEvent(message, rival) });
   }
 
@@ -334,7 +329,7 @@ export class Keeper {
   /** The other one is probably a process of another machine or user. */
   #waitToRetake(reason: VproxyError): void {
     this.#step = { name: 'retake', reason };
-    this.#waitToRetry(reason, this.#waits.displaced.next(), null);
+    this.#waitToRetry(reason, this.#backoff('displaced').next(), null);
   }
 
   #waitToRetry({ code, message }: VproxyError, waitMs: number, rival: Rival | null): void {
@@ -347,10 +342,10 @@ export class Keeper {
   #yieldTo(rival: Rival): void {
     if (this.state !== 'yielding') {
       this.#enter('yielding');
-      this.#waits.yielding.reset();
+      this.#backoff('yielding').reset();
     }
     this.#step = RETURN;
-    const nextTryMs = this.#waits.yielding.next();
+    const nextTryMs = this.#backoff('yielding').next();
     const message = `${formatRival(rival)} took the channel ${this.#text}; waiting until it releases it`;
     this.#hands.show({ state: 'backing-off', event: takenEvent(message, rival), nextTryMs });
     this.#wait(nextTryMs);
