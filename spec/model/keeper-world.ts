@@ -400,7 +400,7 @@ class Host {
 /** Lives one life. Throws if something does not hold; returns the number of takeovers. */
 export function liveKeepers(life: KeeperLife): number {
   const world = new World(life);
-  world.hosts[0]?.begin();
+  for (const host of world.hosts) host.begin();
   let takeovers = 0;
   for (const operation of life.operations) world.act(operation);
   takeovers += world.takeovers;
