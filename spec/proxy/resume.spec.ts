@@ -178,7 +178,10 @@ for (const [what, code, end] of ENDS) {
     await end(t, pair, clock);
     t.is((await a.event('session-ended')).fields['code'], code);
     t.is((await failure).code, 'ECONNRESET');
-    if (code === 'resume-expired') t.is(a.proxy.channel('default').session, null);
+    if (code !== 'resume-expired') return;
+    const { session, state, detail } = a.proxy.channel('default');
+    t.deepEqual([session, state], [null, 'waiting']);
+    t.regex(detail ?? '', /^waiting for the peer on /);
   });
 }
 

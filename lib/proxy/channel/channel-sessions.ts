@@ -54,6 +54,8 @@ export class ChannelSessions {
   readonly #options: ChannelSessionsOptions;
   /** The established sessions, with or without a link. */
   readonly #whereabouts = new Map<Session, Whereabouts>();
+  /** What the channel itself does, which the state shows again once a suspended session has ended. */
+  #beneath: { readonly state: ChannelState; readonly detail: string | null } = OPENING;
 
   /** `record` is a predecessor's, if any. */
   constructor(options: ChannelSessionsOptions, record?: ChannelRecordState) {
@@ -101,6 +103,7 @@ export class ChannelSessions {
   /** Records the state of a channel without a session; with one, the session determines the state. */
   enter(state: ChannelState, detail: string | null = null, nextTryMs: number | null = null): void {
     const { current } = this.#options.source;
+    this.#beneath = { state, detail };
     if (current === null) this.record.enter(state, detail, nextTryMs);
     else if (current.isSuspended) this.record.willTryIn(nextTryMs);
   }
@@ -155,6 +158,7 @@ export class ChannelSessions {
 
   #suspend(session: Session, reason: VproxyError | null, link: string): void {
     this.#whereabouts.set(session, { link, suspendedAtMs: this.#options.clock.now() });
+    this.#beneath = OPENING;
     const message = suspensionOf(session, link, reason);
     const streams = session.streams.size;
     if (this.#options.source.current === session) this.record.enter('suspended', message);
@@ -177,13 +181,15 @@ export class ChannelSessions {
 
   /** A session ended; `link` is its link, by default the last one that it had. */
   end(session: Session, reason: VproxyError, link = this.#whereabouts.get(session)?.link ?? ''): void {
+    const isSuspended = typeof this.#whereabouts.get(session)?.suspendedAtMs === 'number';
     this.#whereabouts.delete(session);
     const { channel, source, onChanged, onEnded } = this.#options;
     source.withdraw(session);
     const { code } = reason;
     const { told } = this.record.state;
     const { state, detail, message, refusal, isLastWord } = judgeEnd(session, reason, link, channel);
-    this.enter(state, detail);
+    if (isSuspended) this.enter(this.#beneath.state, this.#beneath.detail, this.record.describe().nextTryMs);
+    else this.enter(state, detail);
     const level = refusal === null ? 'info' : refusal === told.refusal ? 'debug' : 'warn';
     told.refusal = refusal ?? told.refusal;
     this.log(makeEvent('session-ended', message, { link, code, ageMs: Math.round(session.ageMs) }, level));
@@ -192,6 +198,8 @@ export class ChannelSessions {
     if (isLastWord) onEnded(reason);
   }
 }
+
+const OPENING = { state: 'opening', detail: null } as const;
 
 /** What the end of a session means to its channel. */
 interface Judgement {
