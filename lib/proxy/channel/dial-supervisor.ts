@@ -3,14 +3,13 @@ import type { DialKind } from '../../channel/kind.js';
 import { toVproxyError, VproxyError } from '../../errors.js';
 import { makeEvent } from '../../events.js';
 import type { LinkRunner } from '../../link/link-runner.js';
-import { Keeper, type KeeperHands, type KeeperRecord } from './keeper.js';
-import type { ListenRecord } from './listen-keeper.js';
+import { Keeper, type KeeperHands } from './keeper.js';
 import { deviceOf, type Rival } from './rival.js';
 import { ChannelSupervisor, type SupervisorOptions } from './supervisor.js';
 
 /** For a channel that this side opens, and reopens forever. */
 export class DialSupervisor extends ChannelSupervisor {
-  protected override keeper = this.#makeKeeper();
+  protected override readonly keeper = this.#makeKeeper();
   readonly #kind: DialKind<unknown>;
   readonly #stopping = new AbortController();
   /** The newest link. */
@@ -22,8 +21,8 @@ export class DialSupervisor extends ChannelSupervisor {
     this.#kind = kind;
   }
 
-  #makeKeeper(record?: KeeperRecord): Keeper {
-    const { channel, clock, sessions } = this.options;
+  #makeKeeper(): Keeper {
+    const { channel, clock, sessions, record } = this.options;
     const hands: KeeperHands = {
       dial: () => {
         this.#dialling = this.#dial();
@@ -37,11 +36,7 @@ export class DialSupervisor extends ChannelSupervisor {
       tellQuiet: () => this.#runner !== null && super.quiet(this.#runner),
       giveUp: (reason) => this.#giveUp(reason),
     };
-    return new Keeper(channel.text, clock, hands, record);
-  }
-
-  protected override adopt(record: KeeperRecord | ListenRecord): void {
-    if ('begunAtMs' in record) this.keeper = this.#makeKeeper(record);
+    return new Keeper(channel.text, clock, hands, record !== undefined && 'waits' in record ? record : undefined);
   }
 
   override start(): Promise<void> {

@@ -7,13 +7,12 @@ import type { Link } from '../../link/link.js';
 import type { LinkRunner } from '../../link/link-runner.js';
 import type { KeepDescriptor } from '../../system/descriptors.js';
 import { escapeText } from '../../util/escape.js';
-import type { KeeperRecord } from './keeper.js';
-import { type ListenHands, ListenKeeper, type ListenRecord } from './listen-keeper.js';
+import { type ListenHands, ListenKeeper } from './listen-keeper.js';
 import { ChannelSupervisor, type SupervisorOptions } from './supervisor.js';
 
 /** For a channel to which peers connect: the newest connection with a session is the peer (R-CHANNEL-2). */
 export class ListenSupervisor extends ChannelSupervisor {
-  protected override keeper = this.#makeKeeper();
+  protected override readonly keeper = this.#makeKeeper();
   readonly #kind: ListenKind<unknown>;
   #listener: ChannelListener | null = null;
   /** Whether it keeps retrying if it cannot listen. */
@@ -26,8 +25,8 @@ export class ListenSupervisor extends ChannelSupervisor {
     this.#kind = kind;
   }
 
-  #makeKeeper(record?: ListenRecord): ListenKeeper<LinkRunner> {
-    const { channel, clock, settings, sessions } = this.options;
+  #makeKeeper(): ListenKeeper<LinkRunner> {
+    const { channel, clock, settings, sessions, record } = this.options;
     const { text, traits } = channel;
     const hands: ListenHands<LinkRunner> = {
       listen: () => {
@@ -46,11 +45,7 @@ export class ListenSupervisor extends ChannelSupervisor {
       describe: (runner) => `${describeNewcomer(runner)}${this.#hint}`,
     };
     const options = { text, isExclusive: traits.isExclusive, endsSilent: settings.deadAfterMs !== null };
-    return new ListenKeeper(options, clock, hands, record);
-  }
-
-  protected override adopt(record: KeeperRecord | ListenRecord): void {
-    if ('peerInstance' in record) this.keeper = this.#makeKeeper(record);
+    return new ListenKeeper(options, clock, hands, record !== undefined && 'wait' in record ? record : undefined);
   }
 
   override async start(): Promise<void> {

@@ -37,7 +37,7 @@ import type { CheckedChannel } from './check-channel.js';
 import { ChannelLog, logRefusals } from './log-limit.js';
 import { measureRoundTrip } from './round-trip.js';
 import { supervise } from './supervise.js';
-import type { ChannelSupervisor } from './supervisor.js';
+import type { ChannelSupervisor, SupervisorState } from './supervisor.js';
 
 /** Limit on the displayed list of the peer's services, in characters: there may be thousands. */
 const MAX_LIST_LENGTH = 1024;
@@ -102,7 +102,7 @@ export class ProxyChannel {
     this.#permitted.prepare(options)();
     this.#peerClock = new PeerClock(address, clock);
     this.sessions = this.#makeSessions(state?.record);
-    this.supervisor = this.#supervise();
+    this.supervisor = this.#supervise(state?.supervisor.keeper);
     if (restored !== undefined) this.#restore(restored);
   }
 
@@ -205,7 +205,7 @@ export class ProxyChannel {
     return new ChannelSessions(options, state);
   }
 
-  #supervise(): ChannelSupervisor {
+  #supervise(record: SupervisorState['keeper'] | undefined): ChannelSupervisor {
     const { clock, identity, findRival, onFatal } = this.#context;
     const { kind, address } = this.address;
     const { bufferBytes = DEFAULT_BUFFER_BYTES, group = null } = this.options;
@@ -222,6 +222,7 @@ export class ProxyChannel {
       sessions: this.sessions,
       findRival,
       onFatal: (reason) => onFatal(this, withRemedy(reason, kind.locate?.(address).is)),
+      record,
     });
   }
 

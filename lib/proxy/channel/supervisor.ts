@@ -26,6 +26,8 @@ export interface SupervisorOptions {
   readonly findRival: FindRival;
   /** Called when the channel can never work, or never again. */
   readonly onFatal: (reason: VproxyError) => void;
+  /** The state of a predecessor's keeper, if any. */
+  readonly record?: SupervisorState['keeper'] | undefined;
 }
 
 /** State of a channel for a successor process. */
@@ -108,12 +110,8 @@ export abstract class ChannelSupervisor {
   }
 
   /** Restores a predecessor's state and returns its session; used instead of `start`, before `goOn`. */
-  restore(
-    { keeper, listener, skippedBytes, session: captured }: SupervisorState,
-    take: TakeDescriptor,
-  ): Session | null {
+  restore({ listener, skippedBytes, session: captured }: SupervisorState, take: TakeDescriptor): Session | null {
     const { settings, clock } = this.options;
-    this.adopt(keeper);
     this.#skippedBytes = skippedBytes;
     if (listener !== null) this.inherited = take(listener);
     if (captured === null) return null;
@@ -144,9 +142,6 @@ export abstract class ChannelSupervisor {
 
   /** Decides about the channel. */
   protected abstract readonly keeper: Keeper | ListenKeeper<LinkRunner>;
-
-  /** Replaces the keeper by one that continues with a predecessor's state. */
-  protected abstract adopt(record: KeeperRecord | ListenRecord): void;
 
   /** As `start`, with the restored link, if any. */
   protected abstract startWith(restored: LinkRunner | null): void;
