@@ -129,16 +129,17 @@ test('texts declared safe to show are', (t) => {
 test('what the peer said last is read before its end counts, also while its bytes wait', async (t) => {
   const here = new Duplex({ read: () => undefined, write: (_chunk, _encoding, done) => done() });
   const records = new RecordStream(here);
-  const bytes: string[] = [];
-  records.onData = (piece) => {
-    bytes.push(piece.toString());
-    return false;
-  };
+  const held = new Promise<string>((resolve) => {
+    records.onData = (piece) => {
+      resolve(piece.toString());
+      return false;
+    };
+  });
   const last = [encodeRecord(COPY_KIND.WARNING, '{}'), encodeError(new VproxyError('copy-failed', 'the disk is full'))];
   here.push(Buffer.concat([encodeRecord(COPY_KIND.DATA, 'tar'), ...last]));
   here.push(null);
   await once(here, 'end');
-  t.deepEqual([bytes, records.failure], [['tar'], null]);
+  t.deepEqual([await held, records.failure], ['tar', null]);
   records.resume();
   t.is((await records.next()).kind, COPY_KIND.WARNING);
   await t.throwsAsync(records.next(), { code: 'copy-failed', message: /the disk is full$/ });

@@ -1,8 +1,8 @@
 /** Both directions of a stream as records: messages in sequence, and the bytes of the tar between them. */
 import type { Duplex } from 'node:stream';
 import { protocolError, toVproxyError, VproxyError } from '../../errors.js';
-import { RecordReader } from '../../util/bytes/records.js';
-import { type Deferred, deferred } from '../../util/concurrency.js';
+import { type Deferred, deferred, LoopTurns } from '../../util/concurrency.js';
+import { RecordFlow } from '../record-flow.js';
 import { COPY_KIND, decodeError, encodeError } from './copy-messages.js';
 
 export interface CopyRecord {
@@ -23,42 +23,37 @@ export class RecordStream {
     throw protocolError('copy: unexpected DATA');
   };
   readonly #stream: Duplex;
-  readonly #reader: RecordReader;
+  readonly #flow: RecordFlow;
   readonly #waiting: CopyRecord[] = [];
   #waitingBytes = 0;
-  /** The unread rest of the last chunk, while the stream is paused. */
-  #rest: Buffer | null = null;
-  /** Guards against re-entry: reading the rest may resume the stream. */
-  #isReadingRest = false;
   #asked: Deferred<CopyRecord> | null = null;
   #failure: VproxyError | null = null;
   #isFailureFromPeer = false;
   #isLost = false;
+  /** Whether the tar's bytes must wait. */
   #isPaused = false;
-  /** The other side's direction has ended; the end counts once the rest is read. */
-  #hasEnded = false;
   #drained: Deferred<void> | null = null;
 
   /** Starts reading the stream; the owner ends it with {@link close} or {@link destroy}. */
   constructor(stream: Duplex) {
     this.#stream = stream;
-    this.#reader = new RecordReader({
+    const lost = () => this.#lose(new VproxyError('cancelled', LOST));
+    const handler = {
       pieces: new Set([COPY_KIND.DATA]),
-      onRecord: (kind, payload) => this.#handleRecord({ kind, payload }),
-      onPiece: (_kind, bytes) => {
-        if (!this.onData(bytes)) this.pause();
+      onRecord: (kind: number, payload: Buffer) => this.#handleRecord({ kind, payload }),
+      onPiece: (_kind: number, bytes: Buffer) => {
+        this.#isPaused = !this.onData(bytes);
+        if (this.#isPaused) this.#flow.pause();
       },
-      isFull: () => this.#isHeld || this.#failure !== null,
-    });
-    stream.on('data', (chunk: Buffer) => this.#read(chunk));
+      isFull: () => this.#isHeld,
+      onEnd: lost,
+      onError: (error: unknown) => this.fail(toVproxyError(error)),
+    };
+    this.#flow = new RecordFlow(stream, handler, new LoopTurns());
     stream.on('drain', () => this.#handleDrain());
-    stream.on('end', () => {
-      this.#hasEnded = true;
-      this.#flow();
-    });
     stream.on('error', (error) => this.#lose(lostError(error)));
     stream.on('close', () => {
-      if (!this.#hasEnded) this.#lose(new VproxyError('cancelled', LOST));
+      if (!stream.readableEnded) lost();
     });
   }
 
@@ -91,7 +86,7 @@ export class RecordStream {
     const record = this.#waiting.shift();
     if (record !== undefined) {
       this.#waitingBytes -= record.payload.length;
-      this.#flow();
+      this.#goOn();
       return Promise.resolve(record);
     }
     if (this.#failure !== null) return Promise.reject(this.#failure);
@@ -124,14 +119,10 @@ export class RecordStream {
     if (!this.write(bytes)) await this.drained();
   }
 
-  pause(): void {
-    this.#isPaused = true;
-    this.#flow();
-  }
-
+  /** Takes the tar's bytes again. */
   resume(): void {
     this.#isPaused = false;
-    this.#flow();
+    this.#goOn();
   }
 
   /** Rejects everything that waits; sends nothing to the peer. */
@@ -143,8 +134,7 @@ export class RecordStream {
     this.#drained = null;
     if (this.#waiting.length === 0) this.#asked?.reject(error);
     this.#asked = null;
-    this.#rest = null;
-    this.#flow();
+    this.#flow.stop();
   }
 
   /** Sends the error, if still possible, and ends this direction. Later input is discarded. */
@@ -169,18 +159,7 @@ export class RecordStream {
   }
 
   get #isHeld(): boolean {
-    const isFull = this.#waiting.length >= MAX_WAITING || this.#waitingBytes >= MAX_WAITING_BYTES;
-    return this.#failure === null && (this.#isPaused || isFull);
-  }
-
-  #read(chunk: Buffer): void {
-    if (this.#failure !== null) return;
-    try {
-      const readBytes = this.#reader.push(chunk);
-      if (readBytes < chunk.length && this.failure === null) this.#rest = chunk.subarray(readBytes);
-    } catch (error) {
-      this.fail(toVproxyError(error));
-    }
+    return this.#isPaused || this.#waiting.length >= MAX_WAITING || this.#waitingBytes >= MAX_WAITING_BYTES;
   }
 
   #handleRecord(record: CopyRecord): void {
@@ -194,7 +173,7 @@ export class RecordStream {
     } else {
       this.#waiting.push(record);
       this.#waitingBytes += record.payload.length;
-      this.#flow();
+      if (this.#isHeld) this.#flow.pause();
     }
   }
 
@@ -203,18 +182,8 @@ export class RecordStream {
     this.#drained = null;
   }
 
-  #flow(): void {
-    if (this.#isReadingRest) return;
-    this.#isReadingRest = true;
-    while (this.#rest !== null && !this.#isHeld) {
-      const rest = this.#rest;
-      this.#rest = null;
-      this.#read(rest);
-    }
-    this.#isReadingRest = false;
-    if (this.#hasEnded && this.#rest === null) this.#lose(new VproxyError('cancelled', LOST));
-    if (this.#isHeld || this.#rest !== null) this.#stream.pause();
-    else this.#stream.resume();
+  #goOn(): void {
+    if (!this.#isHeld) this.#flow.resume();
   }
 }
 

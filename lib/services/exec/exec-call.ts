@@ -1,9 +1,10 @@
 /** The caller's end of a command on the peer: its input and outputs as streams, and its result. */
 import { type Duplex, Readable, type Writable } from 'node:stream';
 import { toVproxyError, VproxyError } from '../../errors.js';
-import { encodeRecord, RecordReader } from '../../util/bytes/records.js';
+import { encodeRecord } from '../../util/bytes/records.js';
 import { deferred, LoopTurns } from '../../util/concurrency.js';
 import { escapeText } from '../../util/escape.js';
+import { RecordFlow } from '../record-flow.js';
 import {
   decodeCredit,
   decodeEof,
@@ -71,11 +72,7 @@ export class ExecCall {
   /** Outputs that are full for now. */
   readonly #full = new Set<Readable>();
   readonly #ended = new Set<Readable>();
-  readonly #turns = new LoopTurns();
-  /** Whether received data waits for a later turn. */
-  #hasRest = false;
-  /** The end of the stream, if it came meanwhile. */
-  #behindRest: (() => void) | null = null;
+  readonly #flow: RecordFlow;
   #hasBegun = false;
   #isOver = false;
   #pid: number | null = null;
@@ -96,17 +93,19 @@ export class ExecCall {
       this.#input.close();
       this.#input.end();
     }
-    const reader = new RecordReader({
+    const handler = {
       pieces: PIECES,
-      onRecord: (kind, payload) => this.#handleRecord(kind, payload),
-      onPiece: (kind, bytes) => this.#push(kind === EXEC_KIND.STDOUT ? this.stdout : this.stderr, bytes),
-      isFull: () => this.#turns.isOver,
-    });
-    stream.on('data', (chunk: Buffer) => this.#read(reader, chunk));
+      onRecord: (kind: number, payload: Buffer) => this.#handleRecord(kind, payload),
+      onPiece: (kind: number, bytes: Buffer) =>
+        this.#push(kind === EXEC_KIND.STDOUT ? this.stdout : this.stderr, bytes),
+      onEnd: () => this.#handleEnd(),
+      onError: (error: unknown) => this.#stop(error as Error),
+    };
+    this.#flow = new RecordFlow(stream, handler, new LoopTurns());
+    // What came before may hold the result.
     stream
-      .once('end', () => this.#afterRest(() => this.#handleEnd()))
-      .once('close', () => this.#afterRest(() => this.#fail(stream.errored)))
-      .on('error', (error) => this.#afterRest(() => this.#fail(error)));
+      .once('close', () => this.#flow.after(() => this.#fail(stream.errored)))
+      .on('error', (error) => this.#flow.after(() => this.#fail(error)));
     // A `MuxStream` emits `stop` when its peer stops reading; only the stream's end ends the call.
     stream.on('stop', () => undefined);
     stream.write(start);
@@ -143,42 +142,9 @@ export class ExecCall {
     return output;
   }
 
-  #read(reader: RecordReader, chunk: Buffer): void {
-    if (this.#isOver) return;
-    try {
-      const readBytes = reader.push(chunk);
-      if (readBytes < chunk.length) this.#readLater(reader, chunk.subarray(readBytes));
-    } catch (error) {
-      this.#stop(error as Error);
-    }
-  }
-
-  /** The turn is over: pauses the stream until the rest has been read. */
-  #readLater(reader: RecordReader, rest: Buffer): void {
-    this.#hasRest = true;
-    this.#stream.pause();
-    this.#turns.later(() => {
-      this.#hasRest = false;
-      this.#read(reader, rest);
-      this.#goOn();
-    });
-  }
-
-  #goOn(): void {
-    if (this.#hasRest) return;
-    this.#behindRest?.();
-    this.#flow();
-  }
-
-  /** Resumes the stream unless an output is full; after EXIT none can be. */
-  #flow(): void {
-    if ((this.#isOver || this.#full.size === 0) && !this.#hasRest) this.#stream.resume();
-  }
-
   #handleRecord(kind: number, payload: Buffer): void {
     this.#hasBegun = true;
     // Unknown kinds come from a newer peer.
-    if (this.#isOver) return;
     if (kind === EXEC_KIND.STARTED) {
       this.#pid = decodeStarted(payload);
       if (this.#waits) this.#input.grant(STDIN_CREDIT_BYTES);
@@ -198,7 +164,7 @@ export class ExecCall {
     this.#end(this.stdout);
     this.#end(this.stderr);
     // Only the end of the stream follows: outputs need no back-pressure.
-    this.#stream.resume();
+    this.#flow.stop();
     void Promise.all([delivered(this.stdout), delivered(this.stderr)]).then(() => {
       const { error } = exit;
       if (error?.code !== 'too-many-streams') this.#result.resolve({ ...exit, pid: this.#pid });
@@ -217,11 +183,11 @@ export class ExecCall {
     if (this.#ended.has(output)) throw new VproxyError('protocol-error', 'exec: output after its EOF');
     if (output.destroyed || output.push(bytes)) return;
     this.#full.add(output);
-    this.#stream.pause();
+    this.#flow.pause();
   }
 
   #resume(output: Readable): void {
-    if (this.#full.delete(output)) this.#flow();
+    if (this.#full.delete(output) && this.#full.size === 0) this.#flow.resume();
   }
 
   #end(output: Readable): void {
@@ -237,15 +203,10 @@ export class ExecCall {
     this.#stream.destroy();
   }
 
-  /** Handles the end of the stream after all data before it, which may contain the result. */
-  #afterRest(end: () => void): void {
-    if (this.#hasRest) this.#behindRest ??= end;
-    else end();
-  }
-
   #fail(error: Error | null): void {
     if (this.#isOver) return;
     this.#isOver = true;
+    this.#flow.stop();
     const reason = lostError(error, this.#hasBegun);
     this.#input.close();
     this.stdout.destroy(reason);

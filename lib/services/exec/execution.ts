@@ -4,7 +4,7 @@ import { GroupEnder, type ProcessEnd } from '../../system/processes/children.js'
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { deferred } from '../../util/concurrency.js';
 import { OutputSender } from './command-streams.js';
-import type { ExecResult } from './exec-messages.js';
+import type { ExecResult, TerminalSize } from './exec-messages.js';
 import type { RunningCommand } from './running-command.js';
 
 /** Limit on it once the caller has disconnected: the caller must not choose how long the command outlives it. */
@@ -19,6 +19,39 @@ const OUTPUT_GRACE_MS = 500;
 
 /** More than a pipe buffers: later bytes were written after the KILL. */
 const MAX_LATE_BYTES = 2 ** 21;
+
+/** What a caller may ask of its command at any time. */
+export interface Controls {
+  /** Signals the whole process group. */
+  signal(name: NodeJS.Signals): void;
+  /** Resizes the terminal; no effect without one. */
+  resize(size: TerminalSize): void;
+  /** Closes an output that the caller no longer reads: writing raises SIGPIPE; a terminal, with one output, is hung up. */
+  closeOutput(fd: 1 | 2): void;
+}
+
+/** What a caller asks before its command has started: the last of each kind, so that it is bounded. */
+export class EarlyRequests implements Controls {
+  readonly #asked = new Map<string, (of: Controls) => void>();
+  size: TerminalSize | null = null;
+
+  signal(name: NodeJS.Signals): void {
+    this.#asked.set(name, (of) => of.signal(name));
+  }
+
+  resize(size: TerminalSize): void {
+    this.size = size;
+    this.#asked.set('size', (of) => of.resize(size));
+  }
+
+  closeOutput(fd: 1 | 2): void {
+    this.#asked.set(`output ${fd}`, (of) => of.closeOutput(fd));
+  }
+
+  askOf(command: Controls): void {
+    for (const ask of this.#asked.values()) ask(command);
+  }
+}
 
 export interface ExecutionOptions {
   readonly command: RunningCommand;
@@ -35,7 +68,7 @@ export interface ExecutionOptions {
   readonly onOver: () => void;
 }
 
-export class Execution {
+export class Execution implements Controls {
   readonly #options: ExecutionOptions;
   readonly #startedAtMs: number;
   readonly #ender: GroupEnder;
@@ -71,6 +104,10 @@ export class Execution {
     if (command.stderr !== null) this.#outputs.push(new OutputSender({ source: command.stderr, fd: 2, ...shared }));
   }
 
+  get pid(): number {
+    return this.#options.command.pid;
+  }
+
   /** Output bytes sent so far. */
   get sentBytes(): number {
     return this.#outputs.reduce((sum, output) => sum + output.sentBytes, 0);
@@ -81,7 +118,14 @@ export class Execution {
     for (const output of this.#outputs) output.hurry();
   }
 
-  /** Closes an output that the caller no longer reads: writing raises SIGPIPE; a terminal, with one output, is hung up. */
+  signal(name: NodeJS.Signals): void {
+    this.#options.command.signal(name);
+  }
+
+  resize(size: TerminalSize): void {
+    this.#options.command.resize(size);
+  }
+
   closeOutput(fd: 1 | 2): void {
     this.#outputs[fd - 1]?.close();
   }

@@ -4,9 +4,10 @@ import type { Duplex } from 'node:stream';
 import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
 import type { Log } from '../../events.js';
 import type { Budget } from '../../util/bounds.js';
-import { encodeRecord, RecordReader } from '../../util/bytes/records.js';
+import { encodeRecord } from '../../util/bytes/records.js';
 import { type CancelTimer, type Clock, settledWithin } from '../../util/clock.js';
 import type { LoopTurns } from '../../util/concurrency.js';
+import { RecordFlow } from '../record-flow.js';
 import { type CommandFacts, commandFacts, logEnded, logRefused, logStarted } from './command-log.js';
 import { StdinReceiver } from './command-streams.js';
 import type { CommandDecision } from './decide-command.js';
@@ -24,7 +25,7 @@ import {
   encodeExit,
   type TerminalSize,
 } from './exec-messages.js';
-import { Execution } from './execution.js';
+import { type Controls, EarlyRequests, Execution } from './execution.js';
 import { answerJobRequest } from './jobs/answer-job-request.js';
 import type { Job } from './jobs/job.js';
 import type { JobTable } from './jobs/job-table.js';
@@ -82,11 +83,7 @@ const START_AT_STOP_MS = 100;
 export class ServedCall {
   readonly #stream: CallStream;
   readonly #host: CallHost;
-  readonly #reader: RecordReader;
-  /** Whether received data waits for a later turn; the stream is paused meanwhile. */
-  #hasRest = false;
-  /** Whether the caller has ended its direction. */
-  #hasEnded = false;
+  readonly #flow: RecordFlow;
   readonly #input: StdinReceiver;
   #cancelDeadline: CancelTimer;
   /** This call's share of the START budget. */
@@ -97,33 +94,27 @@ export class ServedCall {
   #hasInput = true;
   #hasCallerGone = false;
   #stopReason: VproxyError | null = null;
-  #command: RunningCommand | null = null;
   #execution: Execution | null = null;
+  /** Requests that arrived before the command had started. */
+  readonly #early = new EarlyRequests();
   #recording: TerminalRecording | null = null;
   #job: Job | null = null;
-  /** Requests that arrived before the command had started. */
-  readonly #earlyClosed = new Set<1 | 2>();
-  readonly #earlySignals = new Set<NodeJS.Signals>();
-  #earlySize: TerminalSize | null = null;
 
   /** Takes over the stream. */
   constructor(stream: CallStream, host: CallHost) {
     this.#stream = stream;
     this.#host = host;
     this.#input = new StdinReceiver((bytes) => this.#write(encodeCredit(bytes)));
-    this.#reader = new RecordReader({
+    const handler = {
       pieces: new Set([EXEC_KIND.STDIN]),
-      onHeader: (kind, payloadBytes) => this.#judge(kind, payloadBytes),
-      onRecord: (kind, payload) => this.#take(kind, payload),
-      onPiece: (_kind, bytes) => this.#takeInput(bytes),
-      isFull: () => host.turns.isOver,
-    });
+      onHeader: (kind: number, payloadBytes: number) => this.#judge(kind, payloadBytes),
+      onRecord: (kind: number, payload: Buffer) => this.#take(kind, payload),
+      onPiece: (_kind: number, bytes: Buffer) => this.#takeInput(bytes),
+      onEnd: () => this.#callerEnded(),
+      onError: (error: unknown) => this.#fail(toVproxyError(error)),
+    };
+    this.#flow = new RecordFlow(stream, handler, host.turns);
     stream.on('error', () => undefined);
-    stream.on('data', (chunk: Buffer) => this.#guard(() => this.#read(chunk)));
-    stream.once('end', () => {
-      this.#hasEnded = true;
-      if (!this.#hasRest) this.#guard(() => this.#callerEnded());
-    });
     stream.once('close', () => this.#callerGone());
     // A caller that stopped reading cannot receive the result.
     stream.once('stop', (reason: VproxyError) => stream.destroy(reason));
@@ -133,7 +124,7 @@ export class ServedCall {
   /** A command that has outlived its stream and is not a running job, human-readable; otherwise null. */
   get unfinished(): string | null {
     if (!this.#hasCallerGone || (this.#job !== null && this.#host.jobs.running.includes(this.#job))) return null;
-    return this.#command === null ? 'a command that starts' : `command ${this.#command.pid}, which is to end`;
+    return this.#execution === null ? 'a command that starts' : `command ${this.#execution.pid}, which is to end`;
   }
 
   /** Ends the command soon; resolves when it is over. */
@@ -155,41 +146,16 @@ export class ServedCall {
     if (this.#state !== 'opened') return;
     const leftMs = lateMs > HELD_UP_MS ? START_MS : lastStartAtMs + START_MS - clock.now();
     if (leftMs > 0) this.#cancelDeadline = this.#expireIn(leftMs);
-    else if (this.#hasRest) turns.later(() => this.#expire(0));
+    else if (this.#flow.hasRest) turns.later(() => this.#expire(0));
     else this.#reset(unfinished());
   }
 
-  /** Reads as much as the turn allows. */
-  #read(chunk: Buffer): void {
-    const readBytes = this.#reader.push(chunk);
-    if (readBytes === chunk.length) return;
-    this.#hasRest = true;
-    this.#stream.pause();
-    this.#host.turns.later(() => {
-      this.#hasRest = false;
-      if (!this.#stream.destroyed) this.#guard(() => this.#read(chunk.subarray(readBytes)));
-      this.#goOn();
-    });
-  }
-
-  #goOn(): void {
-    if (this.#hasRest) return;
-    if (this.#hasEnded) this.#guard(() => this.#callerEnded());
-    this.#stream.resume();
-  }
-
   /** Answers an invalid first record (R-EXEC-1); on any other error of the caller, resets the stream, which ends its command. */
-  #guard(read: () => void): void {
-    if (this.#state === 'answered') return;
-    try {
-      read();
-    } catch (error) {
-      const failure = toVproxyError(error);
-      if (this.#state !== 'opened' || !ANSWERED.has(failure.code)) this.#reset(failure);
-      else {
-        this.#letGo();
-        this.#exitWith(failure);
-      }
+  #fail(failure: VproxyError): void {
+    if (this.#state !== 'opened' || !ANSWERED.has(failure.code)) this.#reset(failure);
+    else {
+      this.#letGo();
+      this.#exitWith(failure);
     }
   }
 
@@ -200,7 +166,6 @@ export class ServedCall {
 
   /** Rejects a record by its header, before its payload is buffered. */
   #judge(kind: number, payloadBytes: number): void {
-    if (this.#state === 'answered') return;
     const isFirst = FIRST_KINDS.has(kind);
     if (!isFirst && this.#state === 'opened') throw wrong(`${nameOf(kind)} before START`);
     if (isFirst && this.#state !== 'opened')
@@ -233,7 +198,6 @@ export class ServedCall {
   }
 
   #take(kind: number, payload: Buffer): void {
-    if (this.#state === 'answered') return;
     switch (kind) {
       case EXEC_KIND.START: {
         const request = decodeStart(payload);
@@ -250,7 +214,7 @@ export class ServedCall {
       case EXEC_KIND.ATTACH:
       case EXEC_KIND.STOP:
         answerJobRequest(this.#stream, this.#host, kind, payload);
-        this.#state = 'answered';
+        this.#markAnswered();
         this.#cancelDeadline();
         break;
       case EXEC_KIND.SIGNAL:
@@ -268,12 +232,10 @@ export class ServedCall {
   /** Ends the input, or closes an output that the caller no longer reads. */
   #close(fd: 0 | 1 | 2): void {
     if (fd === 0) this.#input.end();
-    else if (this.#execution === null) this.#earlyClosed.add(fd);
-    else this.#execution.closeOutput(fd);
+    else this.#controls.closeOutput(fd);
   }
 
   #takeInput(bytes: Buffer): void {
-    if (this.#state === 'answered') return;
     if (!this.#hasInput) throw wrong('STDIN for a command without input');
     this.#recording?.input(bytes);
     this.#execution?.hurry();
@@ -282,26 +244,30 @@ export class ServedCall {
 
   #signal(name: string): void {
     if (!isSignal(name)) throw wrong(`unknown signal ${name}`);
-    if (this.#command === null) this.#earlySignals.add(name);
-    else this.#command.signal(name);
+    this.#controls.signal(name);
   }
 
   #resize(size: TerminalSize | null): void {
     if (size === null) return;
     this.#recording?.resize(size);
-    if (this.#command === null) this.#earlySize = size;
-    else this.#command.resize(size);
+    this.#controls.resize(size);
+  }
+
+  get #controls(): Controls {
+    return this.#execution ?? this.#early;
   }
 
   /** The caller has half-closed: it sends no more, but still reads. */
   #callerEnded(): void {
+    if (this.#state === 'answered') return;
     if (this.#state === 'opened') throw wrong('the stream ended before START');
-    if (this.#reader.isWithinRecord) throw wrong('the stream ended within a record');
+    if (this.#flow.isWithinRecord) throw wrong('the stream ended within a record');
     if (!this.#input.isEnded) this.#input.end();
   }
 
   #callerGone(): void {
     this.#hasCallerGone = true;
+    this.#flow.stop();
     this.#host.leave(this, gone());
     this.#cancelDeadline();
     if (this.#state === 'opened') this.#letGo();
@@ -350,7 +316,7 @@ export class ServedCall {
 
   #record(by: TerminalRecorders | null, { terminal }: ExecRequest, facts: CommandFacts): void {
     if (by === null || terminal === undefined) return;
-    this.#recording = by.recorder.begin(by.rule, facts, { ...terminal, ...this.#earlySize });
+    this.#recording = by.recorder.begin(by.rule, facts, { ...terminal, ...this.#early.size });
   }
 
   #run(command: RunningCommand, request: ExecRequest, asked: CommandFacts, job: Job | null): void {
@@ -360,7 +326,6 @@ export class ServedCall {
     const recording = this.#recording;
     const keeper = job ?? recording;
     const facts = { ...asked, ...named, ...(recording !== null && { recording: recording.path }) };
-    this.#command = command;
     logStarted(log, facts);
     this.#write(encodeRecord(EXEC_KIND.STARTED, JSON.stringify(named)));
     const execution = new Execution({
@@ -381,16 +346,14 @@ export class ServedCall {
       onOver: () => onOver(this),
     });
     this.#execution = execution;
-    if (this.#earlySize !== null) command.resize(this.#earlySize);
-    for (const name of this.#earlySignals) command.signal(name);
-    for (const fd of this.#earlyClosed) execution.closeOutput(fd);
+    this.#early.askOf(execution);
     if (command.stdin === null) this.#input.drop();
     else this.#input.attach(command.stdin);
     if (job !== null) {
       job.begin(facts, execution);
       jobs.makeRoom();
       // It continues without the stream.
-      this.#state = 'answered';
+      this.#markAnswered();
       this.#stream.end();
     }
     if (this.#stopReason !== null) void execution.stop();
@@ -409,8 +372,13 @@ export class ServedCall {
   #exit(result: ExecResult): void {
     this.#input.drop();
     this.#write(encodeExit(result));
-    this.#state = 'answered';
+    this.#markAnswered();
     this.#stream.end();
+  }
+
+  #markAnswered(): void {
+    this.#state = 'answered';
+    this.#flow.stop();
   }
 
   #write(record: Buffer): void {
