@@ -13,7 +13,7 @@ import { gatedPipes, statOf, TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { openFiles } from '../helpers/measures.js';
 import { testWith } from '../helpers/test-with.js';
-import { eventually } from '../helpers/time.js';
+import { eventually, within } from '../helpers/time.js';
 import { isRunning } from '../helpers/vproxy-process.js';
 
 const asRoot = testWith('root');
@@ -297,6 +297,19 @@ for (const [what, code, ...rules] of [
     t.is(runner.runningCount, 0);
   });
 }
+
+test('without rules, a command that has been looked up does not start, and another does not wait', async (t) => {
+  const { asked, gate, openPipes } = gatedPipes();
+  const calls = new TestRunner(t, { maxCommands: 1, openPipes });
+  const starting = calls.run({ argv: ['true'] });
+  await asked.promise;
+  calls.runner.allow(null);
+  const late = within(30_000, 'a refusal', calls.run({ argv: ['true'], wait: true }));
+  t.is((await late).error?.code, 'command-denied');
+  gate.resolve();
+  t.is((await starting).error?.code, 'command-denied');
+  t.deepEqual(calls.eventNames(), ['exec-refused', 'exec-refused']);
+});
 
 test('R-EXEC-2: beyond the limit a command is refused while the others are still starting', async (t) => {
   const { gate, openPipes } = gatedPipes();

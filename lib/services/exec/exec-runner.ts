@@ -72,6 +72,7 @@ export class ExecRunner {
       leave: (call, reason) => this.#settle(call, reason),
       lastStartAtMs: clock.now(),
       decide: (request) => this.#decide(request, system),
+      requireRules: () => this.#requireRules(),
       spawn: (command, { terminal }) =>
         terminal === undefined ? spawnWithPipes(command, openPipes) : this.#spawnInTerminal(command, terminal),
       findRecorder: options.findRecorder ?? noRecorder,
@@ -86,8 +87,8 @@ export class ExecRunner {
   }
 
   /**
-   * Replaces the rules, for commands that wait or are being looked up, too; null denies them. Logs the allowed programs that do
-   * not exist.
+   * Replaces the rules, for commands that wait or are being looked up, too; null denies them, and those that are to start. Logs
+   * the allowed programs that do not exist.
    */
   allow(rules: ExecRules | null): void {
     this.#rules = rules;
@@ -149,6 +150,7 @@ export class ExecRunner {
 
   async #admit(call: ServedCall, waits: boolean): Promise<VproxyError | null> {
     if (this.#isStopped) return stopped();
+    if (this.#rules === null) return notAllowed();
     const maxCommands = this.#maxCommands;
     if (this.#calls.size < maxCommands) {
       this.#calls.add(call);
@@ -169,12 +171,16 @@ export class ExecRunner {
 
   async #decide(request: ExecRequest, system: ExecSystem): Promise<CommandDecision> {
     for (;;) {
-      const rules = this.#rules;
-      if (rules === null) throw notAllowed();
+      const rules = this.#requireRules();
       const decision = await decideCommand(request, rules, system);
       // Its file system may have hung for long.
       if (rules === this.#rules) return decision;
     }
+  }
+
+  #requireRules(): ExecRules {
+    if (this.#rules === null) throw notAllowed();
+    return this.#rules;
   }
 
   #spawnInTerminal(options: CommandOptions, terminal: TerminalRequest): Promise<RunningCommand> {

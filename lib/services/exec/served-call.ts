@@ -58,6 +58,8 @@ export interface CallHost {
   /** When a START was last complete, or its command started or refused. */
   lastStartAtMs: number;
   readonly decide: (request: ExecRequest) => Promise<CommandDecision>;
+  /** Throws if no commands are allowed any more. */
+  readonly requireRules: () => void;
   readonly spawn: (command: CommandOptions, request: ExecRequest) => Promise<RunningCommand>;
   /** Finds the recorder for the terminal of a starting command; null: not recorded. */
   readonly findRecorder: () => Promise<TerminalRecorders | null>;
@@ -276,7 +278,7 @@ export class ServedCall {
   }
 
   async #start(request: ExecRequest): Promise<void> {
-    const { admit, leave, clock, decide, findRecorder, spawn, jobs, onOver } = this.#host;
+    const { admit, leave, clock, decide, requireRules, findRecorder, spawn, jobs, onOver } = this.#host;
     const from = this.#stream.from ?? null;
     const { argv, user = null, cwd = null, wait = false, timeoutMs = 0 } = request;
     const asked = commandFacts({ argv, user, cwd, from });
@@ -301,6 +303,7 @@ export class ServedCall {
         if (this.#stopReason !== null) throw this.#stopReason;
         if (this.#hasCallerGone) throw gone();
         if (clock.now() >= dueMs) throw late();
+        requireRules();
       };
       const command = await spawn({ ...decision.options, requireWanted }, request);
       const facts = commandFacts({ argv, user: decision.user, cwd: decision.options.cwd, from });
