@@ -232,7 +232,7 @@ export const changedPermissions = (one: Permissions, other: Permissions): string
 
 /**
  * Throws `bad-argument` if a channel offers one of these services to a peer that could be a stranger, if a forward has its
- * name, if the commands are no list, or if copies have no folder.
+ * name, if the commands are no list, if copies have no folder, or if a clock has no limits.
  */
 export function requireAllowable(options: PermittingOptions): void {
   for (const row of OWN_SERVICES) if (row.fields.some((field) => options[field] ?? false)) requireAllowed(row, options);
@@ -242,6 +242,9 @@ export function requireAllowable(options: PermittingOptions): void {
   const { root } = options.copy ?? { root: null };
   if (root !== null && typeof root !== 'string')
     throw badArgument('copy: expected { root }: the path of a folder, or null');
+  const { thresholdMs, maxBackMs } = options.followClock ?? { thresholdMs: 0, maxBackMs: 0 };
+  if (typeof thresholdMs !== 'number' || typeof maxBackMs !== 'number')
+    throw badArgument('followClock: expected { thresholdMs, maxBackMs }, in milliseconds, or null');
   if (root !== null && !isFolder(root)) throw badArgument(`--allow-copy=${escapeText(root)}: no such folder`);
 }
 

@@ -63,6 +63,8 @@ const REFUSED: readonly (readonly [what: string, options: ChannelOptions, messag
   ['commands that are no list', { address, exec: { commands: '/bin/sh-x' as never } }, /expected \{ commands \}/],
   ['copies without a root', { address, copy: '/srv' as never }, /expected \{ root \}/],
   ['copies that are false', { address, copy: false as never }, /expected \{ root \}/],
+  ['a clock that is true', { address, followClock: true as never }, /expected \{ thresholdMs, maxBackMs \}/],
+  ['a clock that is false', { address, followClock: false as never }, /expected \{ thresholdMs, maxBackMs \}/],
   ['copies of a file', { address, copy: { root: '/etc/passwd' } }, /no such folder/],
   ['permissions of a group', { address: group, copy: { root: '/missing' } }, /no such folder/],
 ];
