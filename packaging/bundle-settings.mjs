@@ -29,8 +29,10 @@ export const bundleSettings = ({ version, engines }) => ({
   external: ['koffi', 'supports-color'],
   // debug itself would bring its part for browsers.
   alias: {
+    b4a: here('node-buffers.cjs'),
     cliui: UNUSED,
     debug: 'debug/src/node.js',
+    'events-universal': 'node:events',
     'string-width': UNUSED,
     'text-decoder': UNUSED,
     y18n: here('english.cjs'),

@@ -107,7 +107,7 @@ test('vproxy/peer is the peer of the library, without its channels and its proxy
 
 test('the licences of the packages in it are beside it, each after the notices of those that have it', (t) => {
   const parts = readFileSync(join(FOLDER, 'LICENCES'), 'utf8').split('\n\n---\n\n');
-  for (const name of ['vproxy', 'yargs', 'zod', 'smol-toml', 'tar-stream', 'debug', 'eventemitter3', 'b4a']) {
+  for (const name of ['vproxy', 'yargs', 'zod', 'smol-toml', 'tar-stream', 'debug', 'eventemitter3']) {
     const file = name === 'vproxy' ? 'LICENSE' : `node_modules/${name}/LICENSE`;
     const part = parts.find((one) => new RegExp(`^${name} \\d+\\.\\d+\\.\\d+$`, 'm').test(one)) ?? '';
     // Every word of it, if not in one piece.
