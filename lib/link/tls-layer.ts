@@ -80,14 +80,20 @@ export function tlsWithCertificates(read: () => TlsCertificates, clock: Clock = 
     const options: tls.ConnectionOptions & tls.TlsOptions = {
       ...COMMON,
       // Without any `ca`, such as that of an empty file, TLS would trust the authorities that the system trusts.
-      ...{ ca: [ca], cert, key, requestCert: true, rejectUnauthorized: true },
+      ...{ ca: [ca], cert, key, requestCert: true },
       checkServerIdentity: (_host, certificate) => check(certificate),
     };
     return new TlsLayer(options, agreement.isOdd, agreement.peer.nonce, { channel, handler, clock, check });
   };
 }
 
-const COMMON = { minVersion: 'TLSv1.3', maxVersion: 'TLSv1.3', ciphers: CIPHERS } as const;
+const COMMON = {
+  minVersion: 'TLSv1.3',
+  maxVersion: 'TLSv1.3',
+  ciphers: CIPHERS,
+  // With NODE_TLS_REJECT_UNAUTHORIZED=0 the default is to accept.
+  rejectUnauthorized: true,
+} as const;
 
 interface TlsLayerContext {
   readonly channel: ByteSink;

@@ -43,7 +43,7 @@ test('T18: the key is not in the arguments, the environment or the log of a proc
 test('a TLS server without the key is refused even with a certificate of an authority that the whole machine trusts', async (t) => {
   const folder = temporaryFolder(t);
   makeCertificate(folder, 'known');
-  const env = { NODE_EXTRA_CA_CERTS: join(folder, 'known-ca.pem') };
+  const env = { NODE_EXTRA_CA_CERTS: join(folder, 'known-ca.pem'), NODE_TLS_REJECT_UNAUTHORIZED: '0' };
   const vproxy = spawnWithKey(t, 'tcp-listen:127.0.0.1:0', writeKeyFile(folder, 'psk.key', '1f'), env);
   const [, port] = await vproxy.waitForLine(CHANNEL_LISTENING);
 
@@ -82,7 +82,7 @@ test('an empty file of authorities trusts nobody, not even those that the whole 
   const files = (ca: string, name: string) =>
     `tls=cert,ca=${folder}/${ca}.pem,cert=${folder}/${name}.pem,key=${folder}/${name}.key`;
   const proxies = [{ channel: `tcp-listen:127.0.0.1:0,${files('empty', 'own')}` }];
-  const env = { NODE_EXTRA_CA_CERTS: join(folder, 'known-ca.pem') };
+  const env = { NODE_EXTRA_CA_CERTS: join(folder, 'known-ca.pem'), NODE_TLS_REJECT_UNAUTHORIZED: '0' };
   const vproxy = spawnVproxy(t, [JSON.stringify({ proxies })], { script: PROXY_PROGRAM, env });
   const [, port] = await vproxy.waitForLine(CHANNEL_LISTENING);
   await new TestProxy(t, `tcp-connect:127.0.0.1:${port},${files('own-ca', 'known')}`).start();
