@@ -493,14 +493,16 @@ class _Input(io.FileIO):
     """Writes all of it: a signal that is handled ends a call of the system after a part."""
 
     def write(self, data: core.Buffer, /) -> Optional[int]:  # type: ignore[override]
-        view, done = memoryview(data).cast("B"), 0
-        while True:
-            count: Optional[int] = super().write(view[done:])
-            if count is None:  # it was set to not block
-                return done or None
-            done += count
-            if done == len(view):
-                return done
+        done = 0
+        # A traceback keeps it; unreleased, it would forbid ``clear`` of a bytearray.
+        with memoryview(data).cast("B") as view:
+            while True:
+                count: Optional[int] = super().write(view[done:])
+                if count is None:  # it was set to not block
+                    return done or None
+                done += count
+                if done == len(view):
+                    return done
 
 
 class _Lines(io.BufferedReader):
