@@ -126,8 +126,13 @@ class TlsLayer implements SecureLayer {
     this.#cancelTimeout = context.clock.schedule(HANDSHAKE_MS, () =>
       this.#fail(new VproxyError('auth-failed', `TLS handshake timed out after ${HANDSHAKE_MS / 1000} s`)),
     );
-    if (isClient) this.#connect(options);
-    else this.#accept(options);
+    try {
+      if (isClient) this.#connect(options);
+      else this.#accept(options);
+    } catch (cause) {
+      this.#cancelTimeout();
+      throw new VproxyError('bad-file', `cert= or key=: ${describeTlsError(cause)}`, { cause });
+    }
   }
 
   get isMidRecord(): boolean {
@@ -224,9 +229,9 @@ class TlsLayer implements SecureLayer {
 }
 
 /** OpenSSL wraps its reason in a line number and the like. */
-function describeTlsError(error: Error): string {
-  const reason = 'reason' in error && typeof error.reason === 'string' ? error.reason : error.message;
-  return escapeText(reason, 200);
+function describeTlsError(error: unknown): string {
+  const { reason, message } = error as Error & { readonly reason?: string };
+  return escapeText(reason ?? message, 200);
 }
 
 /** The sink that the session writes to. */

@@ -5,10 +5,10 @@ import test, { type ExecutionContext } from 'ava';
 import type { ByteSink } from '../../lib/codec/frame-writer.js';
 import { PSK_METHOD } from '../../lib/codec/hello.js';
 import type { VproxyError } from '../../lib/errors.js';
-import { tlsWithKeys } from '../../lib/link/tls-layer.js';
+import { tlsWithCertificates, tlsWithKeys } from '../../lib/link/tls-layer.js';
 import type { Agreement } from '../../lib/session/opening/agreement.js';
 import { SecretKey, type SecureLayer } from '../../lib/session/opening/auth.js';
-import { eventually } from '../helpers/time.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 const KEY = SecretKey.parse('1f'.repeat(32));
 /** The most that a link reads at once. */
@@ -242,4 +242,17 @@ test('a layer that ends hands over everything it was given', async (t) => {
   await until(() => isClosed && b.failure !== null);
   t.true(b.received.equals(Buffer.concat(pieces)));
   t.is(b.failure?.code, 'peer-restarted');
+});
+
+test('an unusable private key leaves no limit of time behind, which would end a later session', (t) => {
+  const clock = new ManualClock();
+  const makeLayer = tlsWithCertificates(() => ({ ca: '', cert: '', key: '\n', peerName: null }), clock);
+  const fail = (): void => void t.fail();
+  const handler = { onReady: fail, onBytes: () => false, onDrain: fail, onFailed: fail };
+  for (const isOdd of [true, false]) {
+    const agreement = { isOdd, peer: { nonce: 'two' } } as unknown as Agreement;
+    const refused = { code: 'bad-file', message: /^cert= or key=: .*unsupported/ };
+    t.throws(() => makeLayer(agreement, new HonestWire(), handler), refused);
+  }
+  t.is(clock.pending, 0);
 });
