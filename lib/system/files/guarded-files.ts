@@ -60,14 +60,10 @@ export const readSecretFile = (path: string, maxBytes = 4096, userId = process.g
 /** The text of a file, with a character for each byte. Throws `bad-file`, also for anything but a regular file, and if `whyNot` says why. */
 export function readSmallFile(path: string, maxBytes: number, whyNot?: (stats: Stats) => string | null): string {
   const bad = (why: string, cause?: unknown) => new VproxyError('bad-file', `${escapeText(path)}: ${why}`, { cause });
-  let fd: number;
+  let fd: number | null = null;
   try {
     // Without waiting for the writer of a FIFO.
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  } catch (error) {
-    throw bad(describeError(error), error);
-  }
-  try {
     const stats = fstatSync(fd);
     if (!stats.isFile()) throw bad('not a regular file');
     const fault = whyNot?.(stats) ?? null;
@@ -78,8 +74,10 @@ export function readSmallFile(path: string, maxBytes: number, whyNot?: (stats: S
     bytes.fill(0);
     if (count > maxBytes) throw bad(`longer than ${maxBytes} bytes`);
     return text;
+  } catch (error) {
+    throw error instanceof VproxyError ? error : bad(describeError(error), error);
   } finally {
-    closeSync(fd);
+    if (fd !== null) closeSync(fd);
   }
 }
 

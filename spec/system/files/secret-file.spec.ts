@@ -4,7 +4,7 @@ import { chmodSync, chownSync, mkdirSync, symlinkSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { readCertificates } from '../../../lib/link/tls-layer.js';
-import { readSecretFile } from '../../../lib/system/files/guarded-files.js';
+import { readSecretFile, readSmallFile } from '../../../lib/system/files/guarded-files.js';
 import { temporaryFolder } from '../../helpers/files.js';
 import { testWith } from '../../helpers/test-with.js';
 
@@ -52,6 +52,8 @@ test('anything but a file is not read, and no error contains a secret', (t) => {
   // Nobody writes to it.
   for (const read of [readSecretFile, (path: string) => readCertificates({ ca: path, cert: path, key: path })])
     t.throws(() => read(fifo), { code: 'bad-file', message: `${fifo}: not a regular file` });
+  // It can be opened, but not read.
+  t.throws(() => readSmallFile('/proc/self/mem', 9), { code: 'bad-file', message: /^\/proc\/self\/mem: .*EIO/ });
   const error = t.throws(() => readSecretFile(writeSecret(t), 4), { code: 'bad-file' });
   t.false(`${error.stack ?? ''}${String(error.cause)}`.includes('sesame'));
 });
