@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -215,6 +216,22 @@ func TestTexts(t *testing.T) {
 	} {
 		if got != want {
 			t.Error(got)
+		}
+	}
+}
+
+func TestThatCredentialsWhichCannotBeReadAreRefused(t *testing.T) {
+	c := newChannel(&channelSpec{}, "")
+	folder := t.TempDir()
+	file := filepath.Join(folder, "vproxy.key")
+	for _, name := range []string{file, file + ".old", file + "s"} {
+		os.WriteFile(name, []byte(strings.Repeat("1f", 32)), 0o600)
+	}
+	for place, count := range map[string]int{folder: 2, folder + "/none": 0, file: -1} {
+		t.Setenv("CREDENTIALS_DIRECTORY", place)
+		failed := c.readKeys(nil)
+		if count < 0 && failed == nil || count >= 0 && (failed != nil || len(c.keys) != count) {
+			t.Errorf("%s: %d keys, %v", place, len(c.keys), failed)
 		}
 	}
 }

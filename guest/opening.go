@@ -241,11 +241,19 @@ type key struct {
 	bytes []byte
 }
 
-// readKeys reads the keys for new sessions: without --key, the files vproxy.key* in $CREDENTIALS_DIRECTORY.
+// readKeys reads the keys for new sessions: without --key, the files vproxy.key and vproxy.key.* in $CREDENTIALS_DIRECTORY.
 func (c *channel) readKeys(files []string) *failure {
 	keys := []key{}
 	if folder := os.Getenv("CREDENTIALS_DIRECTORY"); len(files) == 0 && folder != "" {
-		files, _ = filepath.Glob(filepath.Join(folder, "vproxy.key*"))
+		entries, err := os.ReadDir(folder)
+		if err != nil && !os.IsNotExist(err) { // without its keys, any peer would do
+			return failf("bad-file", "$CREDENTIALS_DIRECTORY: %s: %s", escape(folder, 256), describe(err))
+		}
+		for _, each := range entries {
+			if name := each.Name(); name == "vproxy.key" || strings.HasPrefix(name, "vproxy.key.") {
+				files = append(files, filepath.Join(folder, name))
+			}
+		}
 	}
 	for _, file := range files {
 		key, err := readKey(file)

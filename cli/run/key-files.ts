@@ -1,15 +1,17 @@
 /** Resolves key files: those given, and the credentials that systemd passes to a service. */
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { systemCode, VproxyError } from '../../lib/errors.js';
 import type { ChannelSettings, FileLayer, FlagLayer } from '../../lib/settings/configuration.js';
-import { listFolder } from '../../lib/system/files/optional-files.js';
+import { describeError, escapeText } from '../../lib/util/escape.js';
 
 /** Names of files in `$CREDENTIALS_DIRECTORY` that are used as keys by default. */
 const OWN_NAME = /^vproxy\.key(\..+)?$/;
 
 /**
  * Returns the two layers with paths of key files. A name without a slash refers to a file in `folder` if it exists there. By
- * default, the keys are `vproxy.key` and `vproxy.key.*` in `folder`, by name. `folder` is `$CREDENTIALS_DIRECTORY`, or null.
+ * default, the keys are `vproxy.key` and `vproxy.key.*` in `folder`, by name. `folder` is `$CREDENTIALS_DIRECTORY`, or null. Throws
+ * `bad-file` if it exists and cannot be read: without its keys, any peer would do.
  */
 export function withKeyFiles(
   file: FileLayer | null,
@@ -22,7 +24,7 @@ export function withKeyFiles(
       ? settings
       : { ...settings, keyFiles: settings.keyFiles.map((path) => findFile(path, folder)) };
   const { defaults, channels, ...settings } = file ?? { defaults: {}, channels: [] };
-  const own = listKeys(folder);
+  const own = flags.settings.keyFiles === undefined ? listKeys(folder) : [];
   return [
     {
       ...settings,
@@ -39,6 +41,13 @@ function findFile(path: string, folder: string): string {
 }
 
 function listKeys(folder: string): string[] {
-  const names = (listFolder(folder) ?? []).filter((name) => OWN_NAME.test(name));
-  return names.sort().map((name) => join(folder, name));
+  try {
+    const names = readdirSync(folder).filter((name) => OWN_NAME.test(name));
+    return names.sort().map((name) => join(folder, name));
+  } catch (cause) {
+    if (systemCode(cause) === 'ENOENT') return [];
+    throw new VproxyError('bad-file', `$CREDENTIALS_DIRECTORY: ${escapeText(folder)}: ${describeError(cause)}`, {
+      cause,
+    });
+  }
 }

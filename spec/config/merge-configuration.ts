@@ -158,6 +158,13 @@ test('credentials named vproxy.key are keys if no keys are set; a name without a
     t.deepEqual(keysOf(null, { channel: 'stdio:' }, none), [[]]);
     t.deepEqual(keysOf(null, { channel: 'stdio:', key: 'a.key' }, none), [['a.key']]);
   }
+  // It cannot be listed; without a key, any peer would do.
+  const unlistable = join(folder, 'vproxy.key');
+  t.throws(() => keysOf(null, { channel: 'stdio:' }, unlistable), {
+    code: 'bad-file',
+    message: /DIRECTORY: .*ENOTDIR/,
+  });
+  t.deepEqual(keysOf(null, { channel: 'stdio:', key: '/a' }, unlistable), [['/a']]);
 });
 
 const ALLOWING = `
