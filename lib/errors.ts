@@ -178,3 +178,14 @@ export function naming<T>(thing: string, work: () => T): T {
     throw badArgument(`${thing}: ${toVproxyError(error).message}`, { cause: error });
   }
 }
+
+/** Returns `next` if the table of states allows it after `state`. Otherwise throws `internal`, which names `what`: a defect of this program. */
+export function successorOf<S extends string>(
+  what: { toString(): string },
+  table: Readonly<Record<S, readonly S[]>>,
+  state: S,
+  next: S,
+): S {
+  if (table[state].includes(next)) return next;
+  throw new VproxyError('internal', `${what.toString()} goes from ${state} to ${next}`);
+}

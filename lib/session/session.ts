@@ -17,9 +17,8 @@ import {
   type OpenRequest,
   requireLength,
 } from '../codec/payloads.js';
-import { protocolError, toVproxyError, VproxyError } from '../errors.js';
+import { protocolError, successorOf, toVproxyError, VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
-import { successorOf } from '../util/invariant.js';
 import { InFlightCredit } from './flow.js';
 import { Leaving, Liveness } from './liveness.js';
 import type { LocalEnd } from './local-end.js';

@@ -17,14 +17,3 @@ export function assertInvariants(
     `${what}: invariant ${broken + 1} of ${conditions.length}: ${JSON.stringify(values)}`,
   );
 }
-
-/** Returns `next` if the table of states allows it after `state`. Otherwise throws `internal`, which names `what`: a defect of this program. */
-export function successorOf<S extends string>(
-  what: { toString(): string },
-  table: Readonly<Record<S, readonly S[]>>,
-  state: S,
-  next: S,
-): S {
-  if (table[state].includes(next)) return next;
-  throw new VproxyError('internal', `${what.toString()} goes from ${state} to ${next}`);
-}

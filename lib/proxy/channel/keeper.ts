@@ -2,12 +2,11 @@
  * Decides when a channel that this side dials is opened, closed and given up, how long it waits, and when it is left to another
  * process. It does no I/O: it is told what happens, and tells its hands what to do.
  */
-import type { VproxyError } from '../../errors.js';
+import { successorOf, type VproxyError } from '../../errors.js';
 import { type LogEvent, makeEvent } from '../../events.js';
 import type { Link } from '../../link/link.js';
 import { SHORT_SESSION_MS } from '../../session/opening/opening-pause.js';
 import { Backoff, type BackoffOptions, type BackoffState, type CancelTimer, type Clock } from '../../util/clock.js';
-import { successorOf } from '../../util/invariant.js';
 import { formatRival, type Rival } from './rival.js';
 
 /** The states of a channel that this side dials, with their possible successors. */

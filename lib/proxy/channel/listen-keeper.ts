@@ -2,10 +2,9 @@
  * Decides when a channel listens, which of the connections to it is the peer, and which are dropped (R-CHANNEL-2, R-CHANNEL-3). It
  * does no I/O: it is told what happens, and tells its hands what to do.
  */
-import { VproxyError } from '../../errors.js';
+import { successorOf, VproxyError } from '../../errors.js';
 import { type LogEvent, makeEvent } from '../../events.js';
 import { Backoff, type BackoffState, type CancelTimer, type Clock } from '../../util/clock.js';
-import { successorOf } from '../../util/invariant.js';
 import type { Shown } from './keeper.js';
 
 export const LISTENER_STATES = {
