@@ -243,7 +243,7 @@ export function requireAllowable(options: PermittingOptions): void {
   if (root !== null && typeof root !== 'string')
     throw badArgument('copy: expected { root }: the path of a folder, or null');
   const { thresholdMs, maxBackMs } = options.followClock ?? { thresholdMs: 0, maxBackMs: 0 };
-  if (typeof thresholdMs !== 'number' || typeof maxBackMs !== 'number')
+  if (![thresholdMs, maxBackMs].every((ms) => typeof ms === 'number' && ms >= 0))
     throw badArgument('followClock: expected { thresholdMs, maxBackMs }, in milliseconds, or null');
   if (root !== null && !isFolder(root)) throw badArgument(`--allow-copy=${escapeText(root)}: no such folder`);
 }

@@ -65,6 +65,7 @@ const REFUSED: readonly (readonly [what: string, options: ChannelOptions, messag
   ['copies that are false', { address, copy: false as never }, /expected \{ root \}/],
   ['a clock that is true', { address, followClock: true as never }, /expected \{ thresholdMs, maxBackMs \}/],
   ['a clock that is false', { address, followClock: false as never }, /expected \{ thresholdMs, maxBackMs \}/],
+  ['a clock without bounds', { address, followClock: { thresholdMs: 500, maxBackMs: NaN } }, /expected \{ thresholdMs/],
   ['copies of a file', { address, copy: { root: '/etc/passwd' } }, /no such folder/],
   ['permissions of a group', { address: group, copy: { root: '/missing' } }, /no such folder/],
 ];
