@@ -298,18 +298,26 @@ for (const [what, code, ...rules] of [
   });
 }
 
-test('without rules, a command that has been looked up does not start, and another does not wait', async (t) => {
-  const { asked, gate, openPipes } = gatedPipes();
-  const calls = new TestRunner(t, { maxCommands: 1, openPipes });
-  const starting = calls.run({ argv: ['true'] });
-  await asked.promise;
-  calls.runner.allow(null);
-  const late = within(30_000, 'a refusal', calls.run({ argv: ['true'], wait: true }));
-  t.is((await late).error?.code, 'command-denied');
-  gate.resolve();
-  t.is((await starting).error?.code, 'command-denied');
-  t.deepEqual(calls.eventNames(), ['exec-refused', 'exec-refused']);
-});
+for (const [what, code, ...rules] of [
+  ['they are gone', 'command-denied', null],
+  ['others replace them', 'command-denied', { commands: ['/bin/false'] }],
+  ['others replace them in the end', 'command-denied', null, { commands: ['/bin/false'] }],
+  ['all commands are allowed', undefined, { commands: ['/bin/false'] }, { commands: 'any' }],
+] as const) {
+  test(`a command that has been looked up starts by the rules of that moment: ${what}`, async (t) => {
+    const { asked, gate, openPipes } = gatedPipes();
+    const calls = new TestRunner(t, { maxCommands: 1, openPipes });
+    const starting = calls.run({ argv: ['true'] });
+    await asked.promise;
+    for (const each of rules) calls.runner.allow(each);
+    if (rules.at(-1) === null) {
+      const late = within(30_000, 'a refusal', calls.run({ argv: ['true'], wait: true }));
+      t.is((await late).error?.code, 'command-denied');
+    }
+    gate.resolve();
+    t.is((await starting).error?.code, code);
+  });
+}
 
 test('R-EXEC-2: beyond the limit a command is refused while the others are still starting', async (t) => {
   const { gate, openPipes } = gatedPipes();

@@ -7,11 +7,11 @@ import { Budget } from '../../util/bounds.js';
 import type { Clock } from '../../util/clock.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { escapeText } from '../../util/escape.js';
-import { type CommandDecision, decideCommand, type ExecRules, type ExecSystem, thisSystem } from './decide-command.js';
+import { decideCommand, type ExecRules, type ExecSystem, thisSystem } from './decide-command.js';
 import type { ExecRequest, TerminalRequest } from './exec-messages.js';
 import { JobTable } from './jobs/job-table.js';
 import type { CommandOptions, RunningCommand } from './running-command.js';
-import { type CallHost, type CallStream, ServedCall, type TerminalRecorders } from './served-call.js';
+import { type CallHost, type CallStream, type Decided, ServedCall, type TerminalRecorders } from './served-call.js';
 import { spawnWithPipes } from './spawn-with-pipes.js';
 
 export type { ExecRules } from './decide-command.js';
@@ -72,7 +72,6 @@ export class ExecRunner {
       leave: (call, reason) => this.#settle(call, reason),
       lastStartAtMs: clock.now(),
       decide: (request) => this.#decide(request, system),
-      requireRules: () => this.#requireRules(),
       spawn: (command, { terminal }) =>
         terminal === undefined ? spawnWithPipes(command, openPipes) : this.#spawnInTerminal(command, terminal),
       findRecorder: options.findRecorder ?? noRecorder,
@@ -87,8 +86,7 @@ export class ExecRunner {
   }
 
   /**
-   * Replaces the rules, for commands that wait or are being looked up, too; null denies them, and those that are to start. Logs
-   * the allowed programs that do not exist.
+   * Replaces the rules, for all commands that have not started; null denies them. Logs the allowed programs that do not exist.
    */
   allow(rules: ExecRules | null): void {
     this.#rules = rules;
@@ -169,18 +167,20 @@ export class ExecRunner {
     settle(refusal);
   }
 
-  async #decide(request: ExecRequest, system: ExecSystem): Promise<CommandDecision> {
+  async #decide(request: ExecRequest, system: ExecSystem): Promise<Decided> {
     for (;;) {
-      const rules = this.#requireRules();
+      const rules = this.#rules;
+      if (rules === null) throw notAllowed();
       const decision = await decideCommand(request, rules, system);
       // Its file system may have hung for long.
-      if (rules === this.#rules) return decision;
+      if (rules === this.#rules) return { ...decision, requireAllowed: () => this.#requireAllowed(rules) };
     }
   }
 
-  #requireRules(): ExecRules {
+  #requireAllowed(by: ExecRules): void {
     if (this.#rules === null) throw notAllowed();
-    return this.#rules;
+    if (this.#rules !== by && this.#rules.commands !== 'any')
+      throw new VproxyError('command-denied', 'the allowed commands have changed meanwhile');
   }
 
   #spawnInTerminal(options: CommandOptions, terminal: TerminalRequest): Promise<RunningCommand> {

@@ -42,6 +42,11 @@ export interface TerminalRecorders {
 /** A stream that a caller has opened to the service. */
 export type CallStream = Duplex & { readonly from?: string | null };
 
+export interface Decided extends CommandDecision {
+  /** Throws if the rules are others by now, as long as not everything is allowed. */
+  readonly requireAllowed: () => void;
+}
+
 /** What all calls on a channel share. */
 export interface CallHost {
   readonly clock: Clock;
@@ -57,9 +62,7 @@ export interface CallHost {
   readonly leave: (call: ServedCall, reason: VproxyError) => void;
   /** When a START was last complete, or its command started or refused. */
   lastStartAtMs: number;
-  readonly decide: (request: ExecRequest) => Promise<CommandDecision>;
-  /** Throws if no commands are allowed any more. */
-  readonly requireRules: () => void;
+  readonly decide: (request: ExecRequest) => Promise<Decided>;
   readonly spawn: (command: CommandOptions, request: ExecRequest) => Promise<RunningCommand>;
   /** Finds the recorder for the terminal of a starting command; null: not recorded. */
   readonly findRecorder: () => Promise<TerminalRecorders | null>;
@@ -261,7 +264,7 @@ export class ServedCall {
 
   /** The caller has half-closed: it sends no more, but still reads. */
   #callerEnded(): void {
-    if (this.#state === 'answered') return;
+    if (this.#state === 'answered' || this.#hasCallerGone) return;
     if (this.#state === 'opened') throw wrong('the stream ended before START');
     if (this.#flow.isWithinRecord) throw wrong('the stream ended within a record');
     if (!this.#input.isEnded) this.#input.end();
@@ -278,7 +281,7 @@ export class ServedCall {
   }
 
   async #start(request: ExecRequest): Promise<void> {
-    const { admit, leave, clock, decide, requireRules, findRecorder, spawn, jobs, onOver } = this.#host;
+    const { admit, leave, clock, decide, findRecorder, spawn, jobs, onOver } = this.#host;
     const from = this.#stream.from ?? null;
     const { argv, user = null, cwd = null, wait = false, timeoutMs = 0 } = request;
     const asked = commandFacts({ argv, user, cwd, from });
@@ -303,7 +306,7 @@ export class ServedCall {
         if (this.#stopReason !== null) throw this.#stopReason;
         if (this.#hasCallerGone) throw gone();
         if (clock.now() >= dueMs) throw late();
-        requireRules();
+        decision.requireAllowed();
       };
       const command = await spawn({ ...decision.options, requireWanted }, request);
       const facts = commandFacts({ argv, user: decision.user, cwd: decision.options.cwd, from });
