@@ -7,6 +7,7 @@ import { VproxyError } from '../errors.js';
 import { Budget, TokenBucket, type TokenBucketState } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
+import { assertInvariants } from '../util/invariant.js';
 import { IdTable } from '../util/members/id-table.js';
 import { newReceiveWindow, type Pace, ReceiveWindow } from './flow.js';
 import type { LocalEnd } from './local-end.js';
@@ -232,6 +233,7 @@ export class StreamTable implements StreamBooks {
     this.#state.peerOpen += 1;
     this.#state.peerUnanswered += 1;
     stream.begin(id);
+    INVARIANT: this.#assert();
     const { service } = stream;
     if (!hasRoom) {
       stream.refuse('too-many-streams', `too many streams (max ${streams} open, ${opens} unanswered)`);
@@ -323,12 +325,14 @@ export class StreamTable implements StreamBooks {
     }
     this.releaseHeld();
     if (reason !== null) this.#state.failedCount += 1;
+    INVARIANT: this.#assert();
     this.#options.onOver();
   }
 
   drained(stream: SessionStream): void {
     this.#draining.delete(stream.id);
     if (stream.isIncoming) this.#state.peerOpen -= 1;
+    INVARIANT: this.#assert();
   }
 
   stop(): void {
@@ -367,6 +371,23 @@ export class StreamTable implements StreamBooks {
     this.#state.ownOpen += 1;
     this.#state.ownUnanswered += 1;
     stream.begin(id);
+    INVARIANT: this.#assert();
+  }
+
+  /** Streams of this side count while they live, those of the peer until they are drained, too. */
+  #assert(): void {
+    INVARIANT: {
+      const { ownOpen, ownUnanswered, peerOpen, peerUnanswered, openedCount, failedCount } = this.#state;
+      const [live, draining, kept] = [this.#live.size, this.#draining.size, this.#retractions.keptCount];
+      assertInvariants(
+        'streams',
+        { ...this.#state, live, draining, kept },
+        ownOpen + peerOpen >= live && ownOpen + peerOpen <= live + draining,
+        ownUnanswered >= kept && ownUnanswered <= ownOpen + kept,
+        peerUnanswered >= 0 && peerUnanswered <= peerOpen,
+        live + this.#held.size <= openedCount - failedCount,
+      );
+    }
   }
 
   #canOpen(): boolean {
@@ -413,6 +434,11 @@ class Retractions {
 
   get state(): RetractionsState {
     return { ...this.#state, bucket: this.#bucket.state };
+  }
+
+  /** Slots that are kept. */
+  get keptCount(): number {
+    return this.#state.keptCount;
   }
 
   goOn(): void {
