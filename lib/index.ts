@@ -49,7 +49,7 @@ export type {
   StorageOptions,
   WrittenOptions,
 } from './proxy/channel/channel-options.js';
-export type { ChannelEgress } from './proxy/channel-egress.js';
+export type { ChannelEgress } from './proxy/egress/definitions.js';
 export type { PortForwarding } from './proxy/ports/port-rules.js';
 export { Proxy } from './proxy/proxy.js';
 export type { ProxyEvents, ProxyOptions, RemoveOptions } from './proxy/proxy-options.js';

@@ -32,7 +32,7 @@ const channels = () => import('../commands/channels.js');
 const jobs = () => import('../commands/jobs.js');
 const exec = () => import('../commands/exec.js');
 const lists = () => import('../commands/lists.js');
-const ports = () => import('../commands/ports.js');
+const ports = () => import('../commands/hypervisor.js');
 const process = () => import('../commands/process.js');
 const storageLinks = () => import('../commands/storage-links.js');
 

@@ -42,8 +42,8 @@ async function testFile(file: string, { name, destination, channel }: EgressTest
   const [{ readAlone }, { resolveEgress }, { testEgress, parseEgressDestination }, { systemClock }] = await Promise.all(
     [
       import('./check.js'),
-      import('../../lib/proxy/channel-egress.js'),
-      import('../../lib/proxy/test-egress.js'),
+      import('../../lib/proxy/egress/definitions.js'),
+      import('../../lib/proxy/egress/test-egress.js'),
       import('../../lib/util/clock.js'),
     ],
   );

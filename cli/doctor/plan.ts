@@ -1,8 +1,8 @@
 /** Plans the checks of a request, and runs them. */
 import type { ChannelAddress } from '../../lib/channel/address/address.js';
 import { describeForward, type ForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
-import { egressOf, resolveEgress } from '../../lib/proxy/channel-egress.js';
-import { describeEgressRules } from '../../lib/proxy/test-egress.js';
+import { egressOf, resolveEgress } from '../../lib/proxy/egress/definitions.js';
+import { describeEgressRules } from '../../lib/proxy/egress/test-egress.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import type { EgressStatus, ForwardStatus } from '../../lib/status/types.js';
 import { formatHostPort } from '../../lib/util/addresses/host-port.js';

@@ -5,7 +5,7 @@ import type { ByteSink } from '../codec/frame-writer.js';
 import { systemCode, VproxyError } from '../errors.js';
 import { remedyFor } from '../remedies.js';
 import type { KeepDescriptor } from '../system/descriptors.js';
-import { meaningOf } from '../util/errno.js';
+import { meaningOf } from '../system-errors.js';
 import { describeError, escapeText } from '../util/escape.js';
 
 export interface LinkHandler {

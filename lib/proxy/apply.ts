@@ -15,7 +15,7 @@ import {
 } from './channel/channel-options.js';
 import { type CheckedChannel, findSame } from './channel/check-channel.js';
 import type { ProxyChannel } from './channel/proxy-channel.js';
-import { changedEgress } from './channel-egress.js';
+import { changedEgress } from './egress/definitions.js';
 import type { ForwardEntry } from './forward-table.js';
 
 /** The operations on a proxy that applying channels needs. */

@@ -40,14 +40,14 @@ import {
 import { type CheckedChannel, checkChannel } from './channel/check-channel.js';
 import { jsonLineBytes } from './channel/log-limit.js';
 import { ProxyChannel } from './channel/proxy-channel.js';
-import { requireEgress } from './channel-egress.js';
+import { requireEgress } from './egress/definitions.js';
+import { parseEgressDestination, testEgress } from './egress/test-egress.js';
 import { ForwardAddresses } from './forward-table.js';
 import { type ChannelGroup, OwnFolders } from './groups/channel-group.js';
 import { isGroup } from './groups/group-pattern.js';
 import { GroupTable } from './groups/group-table.js';
 import type { MeasuredChannel, ProxyEvents, ProxyOptions, ProxyState, RemoveOptions } from './proxy-options.js';
 import type { ProgramSocket } from './services/program-streams.js';
-import { parseEgressDestination, testEgress } from './test-egress.js';
 
 /** Default timeout of a ping, in milliseconds. */
 const PING_TIMEOUT_MS = 5000;

@@ -4,7 +4,7 @@
  */
 import { badArgument } from '../errors.js';
 import { type ChannelPolicies, type ChannelPolicy, parseLabel } from '../proxy/channel/channel-options.js';
-import { type ChannelEgress, checkEgressEntry, checkUpstream } from '../proxy/channel-egress.js';
+import { type ChannelEgress, checkEgressEntry, checkUpstream } from '../proxy/egress/definitions.js';
 import { type NamedTables, namedTables, parseNamedTables } from './named-tables.js';
 import { requireFolder } from './permissions.js';
 import type { GivenOptions, SettingWithin } from './setting.js';

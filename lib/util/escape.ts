@@ -1,7 +1,7 @@
 /** Makes foreign text safe to show, as text, JSON and for a shell: it cannot move the cursor, forge a line or fill a screen. */
 import { constants } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
-import { meaningOf } from './errno.js';
+import { meaningOf } from '../system-errors.js';
 
 /**
  * Shows control characters, line separators, lone surrogates and bidirectional overrides as `\xNN` or `\u{NNNN}`, doubles

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { lstatSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { formatFifoLine } from '../../cli/commands/ports.js';
+import { formatFifoLine } from '../../cli/commands/hypervisor.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { formatDomain } from '../helpers/libvirt.js';

@@ -3,8 +3,8 @@ import type net from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import type { LogEvent } from '../../lib/events.js';
 import { MAX_ADDED } from '../../lib/forward/egress/rules.js';
-import type { ChannelEgress } from '../../lib/proxy/channel-egress.js';
-import { type EgressChanges, RunningEgresses } from '../../lib/proxy/running-egresses.js';
+import type { ChannelEgress } from '../../lib/proxy/egress/definitions.js';
+import { type EgressChanges, RunningEgresses } from '../../lib/proxy/egress/grants.js';
 import { rulesOf } from '../helpers/dns.js';
 import {
   answerTo,

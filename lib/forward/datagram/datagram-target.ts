@@ -3,7 +3,7 @@ import { systemCode } from '../../errors.js';
 import type { SessionStream } from '../../session/stream.js';
 import type { DatagramConnection, DatagramConnectionEvents } from '../../system/datagrams/datagrams.js';
 import { shortageAt } from '../../system/descriptors.js';
-import { meaningOf } from '../../util/errno.js';
+import { meaningOf } from '../../system-errors.js';
 import { describeError } from '../../util/escape.js';
 import { refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
 import { DatagramFlow } from './datagram-flow.js';

@@ -12,10 +12,10 @@ import {
   type SocketAccess,
 } from '../../system/sockets/listen-address.js';
 import { type OnRead, readBuffered, resetSocket } from '../../system/sockets/node-sockets.js';
+import { meaningOf } from '../../system-errors.js';
 import { joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../../util/addresses/comma-options.js';
 import { formatHostPort, type HostPort, isHost } from '../../util/addresses/host-port.js';
 import { formatPath, parseSocketPath } from '../../util/addresses/paths.js';
-import { meaningOf } from '../../util/errno.js';
 import { describeError, escapeText } from '../../util/escape.js';
 import { type Caller, Connections } from '../connection.js';
 import {

@@ -20,7 +20,7 @@ import type { Clock } from '../../util/clock.js';
 import { haveEqualValues } from '../../util/equality.js';
 import { escapeText } from '../../util/escape.js';
 import { isLabel, LABEL_RULE } from '../../util/labels.js';
-import type { ChannelEgress } from '../channel-egress.js';
+import type { ChannelEgress } from '../egress/definitions.js';
 import type { PortForwarding } from '../ports/port-rules.js';
 
 /** The label of a channel without one. */

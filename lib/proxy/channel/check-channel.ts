@@ -7,7 +7,7 @@ import { checkAccess, checkForward } from '../../forward/spec.js';
 import { fillTemplate } from '../../forward/template.js';
 import { requireAllowable } from '../../services/permitted.js';
 import type { SecretKey } from '../../session/opening/auth.js';
-import { requireEgress, resolveEgress } from '../channel-egress.js';
+import { requireEgress, resolveEgress } from '../egress/definitions.js';
 import { GroupPattern, isGroup, memberOptions, requireChannel } from '../groups/group-pattern.js';
 import { requireNoPortService, socketPathOf } from '../ports/port-rules.js';
 import { requireRecordable } from '../services/recordings.js';

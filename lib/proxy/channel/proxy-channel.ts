@@ -16,9 +16,9 @@ import type { ChannelStatus, ServiceStatus, StreamStatus } from '../../status/ty
 import type { KeepDescriptor } from '../../system/descriptors.js';
 import { DEFAULT_BUFFER_BYTES } from '../../system/sockets/socket-buffer.js';
 import { escapeText } from '../../util/escape.js';
+import { type EgressChanges, RunningEgresses } from '../egress/grants.js';
 import { type ForwardEntry, ForwardTable } from '../forward-table.js';
 import { ChannelPorts, type ChannelPortsState } from '../ports/channel-ports.js';
-import { type EgressChanges, RunningEgresses } from '../running-egresses.js';
 import { PeerClock } from '../services/peer-clock.js';
 import { ProgramStreams } from '../services/program-streams.js';
 import { Recordings } from '../services/recordings.js';

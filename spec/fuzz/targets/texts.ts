@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import type net from 'node:net';
-import { formatFifoLine } from '../../../cli/commands/ports.js';
+import { formatFifoLine } from '../../../cli/commands/hypervisor.js';
 import { formatJsonLine, formatTextLine } from '../../../cli/run/output.js';
 import { parseChannel } from '../../../lib/channel/address/address.js';
 import { askHybridVsock, parseConnectLine, parseVsockPort } from '../../../lib/channel/vsock-mux.js';

@@ -1,13 +1,13 @@
 /** The egresses of a running channel: the configured rules, and the changes made to them at run time (docs/egress.md). */
-import { badArgument } from '../errors.js';
-import { type Log, makeEvent } from '../events.js';
-import { allowedBy, type EgressRules, MAX_ADDED, MAX_FOR_S, parseEgressEntry } from '../forward/egress/rules.js';
-import type { ForwardSpec } from '../forward/spec.js';
-import type { EgressStatus } from '../status/types.js';
-import type { CancelTimer, Clock } from '../util/clock.js';
-import { escapeText } from '../util/escape.js';
-import { formatCount } from '../util/units.js';
-import { egressOf, resolveEntry } from './channel-egress.js';
+import { badArgument } from '../../errors.js';
+import { type Log, makeEvent } from '../../events.js';
+import { allowedBy, type EgressRules, MAX_ADDED, MAX_FOR_S, parseEgressEntry } from '../../forward/egress/rules.js';
+import type { ForwardSpec } from '../../forward/spec.js';
+import type { EgressStatus } from '../../status/types.js';
+import type { CancelTimer, Clock } from '../../util/clock.js';
+import { escapeText } from '../../util/escape.js';
+import { formatCount } from '../../util/units.js';
+import { egressOf, resolveEntry } from './definitions.js';
 import { describeEgressRules, rulesOf } from './test-egress.js';
 
 interface Added {

@@ -1,6 +1,6 @@
 /** The meaning of system error codes: human-readable words, and the vproxy error codes (lib/errors.ts) they map to. */
-import type { ErrorCode } from '../errors.js';
-import type { Subject } from '../remedies.js';
+import type { ErrorCode } from './errors.js';
+import type { Subject } from './remedies.js';
 
 interface Meaning {
   /** Replaces the system's own words where these say less, or nothing that a user would say. */

@@ -1,6 +1,6 @@
 /** The egresses of a channel: their definitions, and the resulting rules for the channel. */
-import { SERVICE_NAME } from '../codec/limits.js';
-import { badArgument, toVproxyError, VproxyError } from '../errors.js';
+import { SERVICE_NAME } from '../../codec/limits.js';
+import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
 import {
   type EgressEntry,
   type EgressRules,
@@ -8,13 +8,13 @@ import {
   parseEgressEntry,
   parseUpstream,
   readEgressRules,
-} from '../forward/egress/rules.js';
-import { describeForward, type ForwardSpec } from '../forward/spec.js';
-import { fillTemplate, PLACEHOLDER, sampleOfTemplate } from '../forward/template.js';
-import { formatHostPort } from '../util/addresses/host-port.js';
-import { suggestOrList } from '../util/closest-word.js';
-import { haveEqualValues } from '../util/equality.js';
-import { escapeText } from '../util/escape.js';
+} from '../../forward/egress/rules.js';
+import { describeForward, type ForwardSpec } from '../../forward/spec.js';
+import { fillTemplate, PLACEHOLDER, sampleOfTemplate } from '../../forward/template.js';
+import { formatHostPort } from '../../util/addresses/host-port.js';
+import { suggestOrList } from '../../util/closest-word.js';
+import { haveEqualValues } from '../../util/equality.js';
+import { escapeText } from '../../util/escape.js';
 
 /** Egresses by name. */
 export type ChannelEgress = Readonly<Record<string, EgressTexts>>;

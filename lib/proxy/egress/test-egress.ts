@@ -1,14 +1,14 @@
 /** Describes the rules of an egress, and tests a destination against them. */
-import { badArgument, VproxyError } from '../errors.js';
-import { type Destination, parseDestination } from '../forward/egress/admission.js';
-import { EgressDialer } from '../forward/egress/dial.js';
-import { Refusal } from '../forward/egress/refusal.js';
-import { type EgressRules, formatEgressRules, type Verdict } from '../forward/egress/rules.js';
-import type { EgressStatus, EgressTest } from '../status/types.js';
-import { formatHostPort, isIPv6 } from '../util/addresses/host-port.js';
-import type { Clock } from '../util/clock.js';
-import { suggestOrList } from '../util/closest-word.js';
-import { escapeText } from '../util/escape.js';
+import { badArgument, VproxyError } from '../../errors.js';
+import { type Destination, parseDestination } from '../../forward/egress/admission.js';
+import { EgressDialer } from '../../forward/egress/dial.js';
+import { Refusal } from '../../forward/egress/refusal.js';
+import { type EgressRules, formatEgressRules, type Verdict } from '../../forward/egress/rules.js';
+import type { EgressStatus, EgressTest } from '../../status/types.js';
+import { formatHostPort, isIPv6 } from '../../util/addresses/host-port.js';
+import type { Clock } from '../../util/clock.js';
+import { suggestOrList } from '../../util/closest-word.js';
+import { escapeText } from '../../util/escape.js';
 
 interface EgressesOf {
   /** The label of the channel. */
