@@ -12,6 +12,8 @@ class Bench {
   readonly clock = new ManualClock();
   told: string[] = [];
   readonly keeper: Keeper;
+  /** Who hears of this state stops the keeper. */
+  #stopsAt: string | null = null;
 
   constructor(record?: KeeperRecord) {
     const hands: KeeperHands = {
@@ -22,6 +24,7 @@ class Bench {
       show: ({ state, event, detail, nextTryMs }) => {
         const parts = [state, detail ?? event?.message ?? '', nextTryMs ?? ''];
         if (state !== 'opening') this.told.push(parts.filter((part) => part !== '').join(':'));
+        if (this.#stopsAt === state) this.keeper.stop();
       },
       tellQuiet: () => this.told.push('quiet'),
       giveUp: ({ code }) => this.told.push(`give-up:${code}`),
@@ -52,6 +55,9 @@ class Bench {
       nameless: () => keeper.looked('silence', null),
       retry: () => keeper.retryNow(),
       stop: () => keeper.stop(),
+      'stop-at': () => {
+        this.#stopsAt = value;
+      },
     };
     steps[what]?.();
   }
@@ -59,6 +65,12 @@ class Bench {
 
 /** Steps, then what the last of them did; the steps before it are a preparation. */
 const ROWS: readonly (readonly [what: string, steps: string, ...told: string[]])[] = [
+  ['it does not dial once it was stopped', 'stop start'],
+  ['who hears of a wait may stop it', 'start stop-at:backing-off close:channel-missing last:10'],
+  [
+    'and so may who hears that it yields',
+    'start open begin end:channel-displaced close last:300 stop-at:backing-off found last:100',
+  ],
   ['it dials at once', 'start', 'dial'],
   ['a failed attempt is repeated', 'start close:channel-missing', 'backing-off:why:10'],
   ['and again, less often', 'start close:channel-missing last:10 close:channel-missing', 'backing-off:why:20'],

@@ -9,6 +9,8 @@ class Bench {
   readonly clock = new ManualClock();
   told: string[] = [];
   readonly #keeper: ListenKeeper<string>;
+  /** Who hears of this state stops the keeper. */
+  #stopsAt: string | null = null;
   /** The last moment at which something came in the session of a link. */
   readonly #heardAtMs = new Map<string, number>();
 
@@ -22,8 +24,10 @@ class Bench {
         listen: () => tell('listen'),
         close: (link, { code, message }) => tell(`close:${link}:${code}:${message}`),
         drop: (link) => tell(`drop:${link}`),
-        show: ({ state, event, detail, nextTryMs = '' }) =>
-          tell([state, detail ?? event?.message ?? '', nextTryMs].join(':')),
+        show: ({ state, event, detail, nextTryMs = '' }) => {
+          tell([state, detail ?? event?.message ?? '', nextTryMs].join(':'));
+          if (this.#stopsAt === state) this.#keeper.stop();
+        },
         tell: ({ event }) => tell(event),
         observe: (link) => {
           const heardAtMs = this.#heardAtMs.get(link);
@@ -78,6 +82,9 @@ class Bench {
       },
       close: () => keeper.closed(link),
       stop: () => keeper.stop(),
+      'stop-at': () => {
+        this.#stopsAt = link;
+      },
       asks: () => this.told.push(keeper.isTaken(link, instance) ? 'taken' : 'free'),
     };
     steps[what]?.();
@@ -90,6 +97,8 @@ const ROWS: readonly (readonly [what: string, steps: string, ...told: string[]])
   ['it listens', 'start', 'listen'],
   ['and says so', 'start listening', WAITS],
   ['unless a link is open', 'restore:a listening'],
+  ['it does not listen once it was stopped', 'stop start'],
+  ['who hears of a failure may stop it', 'start stop-at:backing-off failed last:100'],
   ['a failure is repeated', 'start failed', 'backing-off:why:100'],
   ['after the delay', 'start failed last:100', 'listen'],
   ['not before it', 'start failed last:99'],

@@ -162,6 +162,7 @@ export class Keeper {
   // ---- the beginning and the end -----------------------------------------------------------------------------------
 
   start(): void {
+    if (this.state === 'stopped') return;
     this.#hands.show({ state: 'opening', event: null });
     this.#hands.dial();
   }
@@ -334,8 +335,9 @@ export class Keeper {
   #waitToRetry({ code, message }: VproxyError, waitMs: number, rival: Rival | null): void {
     const detail = rival === null ? message : `${message}: ${formatRival(rival)} has it`;
     const event = makeEvent('channel-waiting', `${detail}; retrying`, { code });
-    this.#hands.show({ state: 'backing-off', event, detail, nextTryMs: waitMs });
+    // First: who hears of it may stop the channel.
     this.#wait(waitMs);
+    this.#hands.show({ state: 'backing-off', event, detail, nextTryMs: waitMs });
   }
 
   #yieldTo(rival: Rival): void {
@@ -346,8 +348,8 @@ export class Keeper {
     this.#step = RETURN;
     const nextTryMs = this.#backoff('yielding').next();
     const message = `${formatRival(rival)} took the channel ${this.#text}; waiting until it releases it`;
-    this.#hands.show({ state: 'backing-off', event: takenEvent(message, rival), nextTryMs });
     this.#wait(nextTryMs);
+    this.#hands.show({ state: 'backing-off', event: takenEvent(message, rival), nextTryMs });
   }
 }
 

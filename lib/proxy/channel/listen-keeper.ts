@@ -114,6 +114,8 @@ export class ListenKeeper<L> {
 
   /** With the link that a predecessor handed over with its session, if any. */
   start(restored: L | null = null): void {
+    // It may have been stopped while it waited for the channel that it replaces.
+    if (this.isStopped) return;
     this.record.state = 'starting';
     if (restored !== null) {
       this.#links.add(restored);
@@ -141,8 +143,9 @@ export class ListenKeeper<L> {
     this.#enter('backing-off');
     const nextTryMs = this.#backoff.next();
     const event = makeEvent('channel-waiting', `${message}; retrying`, { code });
-    this.#hands.show({ state: 'backing-off', event, detail: message, nextTryMs });
+    // First: who hears of it may stop the channel.
     this.#cancelWait = this.#clock.schedule(nextTryMs, () => this.#retry());
+    this.#hands.show({ state: 'backing-off', event, detail: message, nextTryMs });
   }
 
   #retry(): void {
