@@ -53,6 +53,8 @@ const credentials = (): string | null => process.env['CREDENTIALS_DIRECTORY'] ??
 
 /** Key files are checked even without a channel. */
 function keyFilesOf(flags: RunFlags): readonly string[] {
+  // Without any, the credentials do not matter here, not even whether they can be read.
+  if (flags.settings.keyFiles === undefined) return [];
   const [, { settings }] = withKeyFiles(null, flags, credentials());
   return settings.keyFiles ?? [];
 }

@@ -1,9 +1,10 @@
 /** Resolves key files: those given, and the credentials that systemd passes to a service. */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { systemCode, VproxyError } from '../../lib/errors.js';
+import { systemCode } from '../../lib/errors.js';
 import type { ChannelSettings, FileLayer, FlagLayer } from '../../lib/settings/configuration.js';
-import { describeError, escapeText } from '../../lib/util/escape.js';
+import { BadFileError } from '../../lib/settings/problem.js';
+import { describeError } from '../../lib/util/escape.js';
 
 /** Names of files in `$CREDENTIALS_DIRECTORY` that are used as keys by default. */
 const OWN_NAME = /^vproxy\.key(\..+)?$/;
@@ -24,7 +25,7 @@ export function withKeyFiles(
       ? settings
       : { ...settings, keyFiles: settings.keyFiles.map((path) => findFile(path, folder)) };
   const { defaults, channels, ...settings } = file ?? { defaults: {}, channels: [] };
-  const own = flags.settings.keyFiles === undefined ? listKeys(folder) : [];
+  const own = (flags.settings.keyFiles ?? file?.defaults.keyFiles) === undefined ? listKeys(folder) : [];
   return [
     {
       ...settings,
@@ -46,8 +47,6 @@ function listKeys(folder: string): string[] {
     return names.sort().map((name) => join(folder, name));
   } catch (cause) {
     if (systemCode(cause) === 'ENOENT') return [];
-    throw new VproxyError('bad-file', `$CREDENTIALS_DIRECTORY: ${escapeText(folder)}: ${describeError(cause)}`, {
-      cause,
-    });
+    throw new BadFileError([{ file: folder, where: [], message: `$CREDENTIALS_DIRECTORY: ${describeError(cause)}` }]);
   }
 }

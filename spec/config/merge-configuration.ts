@@ -165,6 +165,7 @@ test('credentials named vproxy.key are keys if no keys are set; a name without a
     message: /DIRECTORY: .*ENOTDIR/,
   });
   t.deepEqual(keysOf(null, { channel: 'stdio:', key: '/a' }, unlistable), [['/a']]);
+  t.deepEqual(keysOf('keys = []\n[channels.vm1]\naddress = "stdio:"', {}, unlistable), [[]]);
 });
 
 const ALLOWING = `

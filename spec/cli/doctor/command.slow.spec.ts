@@ -64,6 +64,17 @@ test('it accepts every run option', async (t) => {
   t.true(findings.some(({ subject }) => subject.includes('-o *:vsock-mux:/nowhere/x')));
 });
 
+test('credentials that cannot be read are no finding without a channel, and one with it', async (t) => {
+  const file = join(temporaryFolder(t), 'file');
+  writeFileSync(file, '');
+  const examine = (...args: string[]) =>
+    runVproxy(['doctor', '--json', ...args], { env: { CREDENTIALS_DIRECTORY: file } });
+  const named = async (...args: string[]) =>
+    findingsIn((await examine(...args)).stdout).some(({ message }) => message.includes('$CREDENTIALS_DIRECTORY'));
+  t.false(await named());
+  t.true(await named('-c', 'stdio:'));
+});
+
 test('it checks what a file defines, and what the command line adds', async (t) => {
   const folder = temporaryFolder(t);
   const file = join(folder, 'vproxy.toml');
