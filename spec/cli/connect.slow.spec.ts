@@ -205,7 +205,7 @@ test('it loads neither yargs, nor HTTP, nor any part of the proxy', (t) => {
 
 test('the client loads HTTP, but no part of the proxy', (t) => {
   const ours =
-    /^node:|\/dist\/lib\/(control\/|services\/(exec\/|record-flow)|codec\/(json|limits)|system\/sockets|util\/|errors\.js)/;
+    /^node:|\/dist\/lib\/(control\/|services\/(exec\/|record-flow)|codec\/(json|limits)|system\/sockets|util\/|(system-)?errors\.js)/;
   const loaded = staticImports([join(PROJECT_ROOT, 'dist/lib/control/client/client.js')]);
   const others = [...loaded].filter((name) => !ours.test(name));
   t.deepEqual(others, []);
