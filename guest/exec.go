@@ -75,6 +75,7 @@ type execCall struct {
 	credit   atomic.Int64
 	quick    atomic.Int32 // quick reads of outputs in a row
 	input    chan []byte  // for stdin: what waits, so that the caller's other records are read meanwhile; nil: it has ended
+	isCut    bool         // the caller has gone within the input: what came is not the whole; set before input is closed
 
 	writing  mutex // one record at a time
 	timedOut atomic.Bool
@@ -607,6 +608,9 @@ func (c *execCall) feed(input <-chan []byte) {
 			consumed = 0
 		}
 	}
+	if c.isCut {
+		return
+	}
 	if c.terminal == nil {
 		c.stdin.Close()
 		return
@@ -642,6 +646,9 @@ func (c *execCall) read() {
 	}
 	if err != io.EOF && !c.isOver.Load() {
 		c.stream.Reset("protocol-error", "exec: %s", err)
+	}
+	if c.input != nil {
+		c.isCut = err != io.EOF
 	}
 	c.endInput()
 	c.stream.drain()

@@ -323,6 +323,21 @@ func TestUnwanted(t *testing.T) {
 	}
 }
 
+// TestCutInput: a command whose caller leaves within its input does not see an end of it: it must not take a part for the whole.
+func TestCutInput(t *testing.T) {
+	e, host := newTestExec(t)
+	folder := t.TempDir()
+	script := `trap "" HUP TERM; echo ready; wc -c > /dev/null; touch ` + folder + `/whole`
+	st, _ := ask(t, host, execStart, fields{"argv": []string{"sh", "-c", script}, "killAfterMs": 100}, execStarted)
+	st.Write(record(execStdin, make([]byte, 1000)))
+	readRecord(st, func(byte) int { return 1000 }) // it ignores the signals
+	st.Close()
+	until(t, "it is over", func() bool { defer e.lock()(); return len(e.calls) == 0 })
+	if entries, _ := os.ReadDir(folder); len(entries) > 0 {
+		t.Error(entries)
+	}
+}
+
 // TestWaiting: where too many commands run, one waits if its caller asks for that, in the order of arrival.
 func TestWaiting(t *testing.T) {
 	e, host := newTestExec(t)

@@ -1,5 +1,6 @@
 /** What ends a command early: signals, its timeout, its caller, the shutdown of this process. */
 
+import { readdirSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
@@ -8,6 +9,7 @@ import { GroupEnder, type ProcessEnd } from '../../lib/system/processes/children
 import { MAX_TIMER_MS } from '../../lib/util/clock.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { type ExecCaller, gatedPipes, statOf, TestRunner } from '../helpers/exec-peers.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { advanceUntil, eventually, ManualClock } from '../helpers/time.js';
 import { isRunning } from '../helpers/vproxy-process.js';
 
@@ -212,6 +214,17 @@ test('processes that outlive EXIT have half a minute, too', async (t) => {
   await allGone(pids);
   await advanceUntil(clock, runner.idle());
   t.is(clock.pending, 0);
+});
+
+test('a command whose caller disconnects within its input sees no end of it', async (t) => {
+  const folder = temporaryFolder(t);
+  const script = `trap "" HUP TERM; echo $$; cat > /dev/null; touch ${folder}/whole`;
+  const { clock, runner, caller, far } = begin(t, { argv: ['sh', '-c', script] });
+  await pidsOf(caller, 1);
+  caller.input(Buffer.alloc(1000));
+  far.destroy(reset());
+  await advanceUntil(clock, runner.idle());
+  t.deepEqual(readdirSync(folder), []);
 });
 
 test('a caller that disconnects also ends processes left by a command that has exited, if the call was still open', async (t) => {

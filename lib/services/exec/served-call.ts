@@ -264,7 +264,7 @@ export class ServedCall {
 
   /** The caller has half-closed: it sends no more, but still reads. */
   #callerEnded(): void {
-    if (this.#state === 'answered' || this.#hasCallerGone) return;
+    if (this.#state === 'answered' || this.#stream.destroyed) return;
     if (this.#state === 'opened') throw wrong('the stream ended before START');
     if (this.#flow.isWithinRecord) throw wrong('the stream ended within a record');
     if (!this.#input.isEnded) this.#input.end();
