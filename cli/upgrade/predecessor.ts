@@ -87,6 +87,8 @@ export async function handOver(
     const ended = AbortSignal.any([signal, successor.ended]);
     const version = await Promise.race([successor.loaded(), aborted(ended)]);
     const cut = await obstaclesEnd(predecessor, options, ended);
+    // A stop may have come since the last look.
+    ended.throwIfAborted();
     // From here on, everything happens in one turn.
     const startedMs = performance.now();
     const counts = giveAll(predecessor, calls, successor);
