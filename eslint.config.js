@@ -86,7 +86,7 @@ export default defineConfig(
   },
   ...LAYERS.map(layerRule),
   {
-    files: ['lib/util/**/*.ts', 'lib/errors.ts', 'lib/events.ts', 'lib/remedies.ts'],
+    files: ['lib/util/**/*.ts', 'lib/{errors,events,remedies,system-errors}.ts'],
     rules: {
       'no-restricted-imports': [
         'error',
