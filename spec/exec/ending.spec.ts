@@ -216,16 +216,22 @@ test('processes that outlive EXIT have half a minute, too', async (t) => {
   t.is(clock.pending, 0);
 });
 
-test('a command whose caller disconnects within its input sees no end of it', async (t) => {
-  const folder = temporaryFolder(t);
-  const script = `trap "" HUP TERM; echo $$; cat > /dev/null; touch ${folder}/whole`;
-  const { clock, runner, caller, far } = begin(t, { argv: ['sh', '-c', script] });
-  await pidsOf(caller, 1);
-  caller.input(Buffer.alloc(1000));
-  far.destroy(reset());
-  await advanceUntil(clock, runner.idle());
-  t.deepEqual(readdirSync(folder), []);
-});
+const IMPORTER = 'trap "" HUP TERM; echo $$; exec > /dev/null 2>&1; cat; touch "$1"';
+
+for (const [what, script] of [
+  ['a command', IMPORTER],
+  ['what a command has started, and left,', `sh -c '${IMPORTER}' sh "$1"; true`],
+] as const)
+  test(`${what} sees no end of the input within which its caller disconnects`, async (t) => {
+    const folder = temporaryFolder(t);
+    const { clock, runner, caller, far } = begin(t, { argv: ['sh', '-c', script, 'sh', `${folder}/whole`] });
+    const [pid = 0] = await pidsOf(caller, 1);
+    caller.input(Buffer.alloc(1000));
+    far.destroy(reset());
+    await advanceUntil(clock, runner.idle());
+    await allGone([pid]);
+    t.deepEqual(readdirSync(folder), []);
+  });
 
 test('a caller that disconnects also ends processes left by a command that has exited, if the call was still open', async (t) => {
   const { clock, runner, caller, far } = begin(t, { argv: ['sh', '-c', 'sleep 1000 & echo $!'] });

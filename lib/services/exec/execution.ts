@@ -186,8 +186,7 @@ export class Execution implements Controls {
     this.#cancelTimeout?.();
     this.#cancelGrace?.();
     for (const output of this.#outputs) output.end();
-    const { command, clock, onEnd } = this.#options;
-    command.release();
+    const { clock, onEnd } = this.#options;
     const { status, signal } = this.#end ?? { status: null, signal: 'SIGKILL' };
     onEnd({ status, signal, timedOut: this.#isTimedOut, durationMs: clock.now() - this.#startedAtMs, error: null });
     // Background processes left after an orderly end keep running; those that were told to end are still watched.
@@ -198,6 +197,8 @@ export class Execution implements Controls {
   #settle(): void {
     if (this.#state === 'over') return;
     this.#state = 'over';
+    // Not before its group is gone: what is left of it would take a part of the input for the whole.
+    this.#options.command.release();
     this.#options.onOver();
     this.#over.resolve();
   }
