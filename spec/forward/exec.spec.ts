@@ -98,7 +98,8 @@ test('a failing process resets the stream after its output, with its status; one
 
 test('a process and its children are terminated with their stream, and killed if they do not exit', async (t) => {
   const clock = new ManualClock();
-  const { connect, b } = await running(t, 'trap "" TERM; sleep 1000 & echo $$ $!; cat', { clock });
+  const whole = join(temporaryFolder(t), 'whole');
+  const { connect, b } = await running(t, `trap "" TERM; sleep 1000 & echo $$ $!; cat; touch ${whole}`, { clock });
   const socket = connect();
   const [first] = (await once(socket, 'data')) as [Buffer];
   const pids = first.toString().trim().split(' ').map(Number);
@@ -111,6 +112,7 @@ test('a process and its children are terminated with their stream, and killed if
     return !pids.some(isRunning);
   });
   await b.event('stream-reset');
+  t.false(existsSync(whole), 'it saw an end of its input');
 });
 
 test('what a process has left behind is killed, too: an upgrade waits for it, and a stop does not forget it', async (t) => {

@@ -311,8 +311,7 @@ class ChildSink implements LocalEnd {
   #kill(killAfterMs: number): void {
     this.#cancelTimer?.();
     this.#ender?.end(['SIGTERM'], killAfterMs);
-    // Unread output must not hide that the process has exited.
-    this.#process?.stdin.destroy();
+    // Unread output must not hide that the process has exited. Its input stays open: what came is not the whole.
     this.#pump();
     this.#cancelTimer = this.#options.clock.schedule(killAfterMs, () => {
       this.#process?.stdout.destroy();
