@@ -50,7 +50,7 @@ test('it is killed and logged at once if it is cut, or if the process stops', as
       eventually(() => ends().length === 1),
     );
     t.deepEqual(ends(), [[pid, 'SIGKILL']]);
-    t.false(isRunning(pid));
+    await eventually(() => !isRunning(pid));
     if (stopping !== null) await advanceUntil(clock, stopping);
     else await eventually(() => guest.proxy.obstacles().length === 0);
   }
