@@ -2,13 +2,14 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { chooseFileSystems } from '../../lib/services/freeze/file-systems.js';
 import { FreezeCall } from '../../lib/services/freeze/freeze-call.js';
 import { encodeFreezeRecord, FREEZE_KIND } from '../../lib/services/freeze/freeze-messages.js';
-import { freeze } from '../../lib/services/freeze/freezer.js';
+import { type Frozen, freeze } from '../../lib/services/freeze/freezer.js';
 import { writesAllowed } from '../../lib/system/files/frozen-writes.js';
 import { parseMounts } from '../../lib/system/mounts.js';
+import { listPids, statOf } from '../../lib/system/proc/proc.js';
 import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
 import { resettingPair } from '../helpers/channel-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
@@ -146,6 +147,30 @@ test('a host that requests nothing loses the stream', async (t) => {
   t.is(((await closed(far)) as { code?: string } | null)?.code, 'stalled');
 });
 
+/** Freezes `/` with this program in place of fsfreeze(8). */
+function freezeWith(t: ExecutionContext, folder: string, program: string): Promise<Frozen> {
+  writeFileSync(join(folder, 'fsfreeze'), program, { mode: 0o755 });
+  const path = process.env['PATH'];
+  t.teardown(() => (process.env['PATH'] = path));
+  process.env['PATH'] = `${folder}:${path}`;
+  const mounts = parseMounts(readFileSync('/proc/self/mountinfo', 'utf8'));
+  return freeze(mounts.filter(({ mountPoint }) => mountPoint === '/').slice(-1), 10_000);
+}
+
+test.serial(
+  'if one of the two processes that wait is killed, the other thaws, and nobody says that all went well',
+  async (t) => {
+    const folder = temporaryFolder(t);
+    const program = `#!/bin/sh\ncut -d ' ' -f 6 "/proc/$$/stat" > ${folder}/session\n`;
+    const frozen = await freezeWith(t, folder, program);
+    const session = readFileSync(join(folder, 'session'), 'utf8').trim();
+    process.kill(Number(session), 'SIGKILL');
+    t.is((await frozen.thawed).failure, 'the process that froze them was killed; all are thawed');
+    // Its third process looks for it once a second.
+    await eventually(() => !listPids('/proc').some((pid) => statOf('/proc', pid)[3] === session));
+  },
+);
+
 test.serial(
   'what froze may be killed after it said why it thaws: that is told, and what is left is thawed',
   async (t) => {
@@ -164,14 +189,7 @@ if [ "$(cat ${folder}/killed/session)" = "$session" ]; then sleep 60; fi
 echo 'fsfreeze: unfreeze failed: Invalid argument'
 exit 1
 `;
-    writeFileSync(join(folder, 'fsfreeze'), program, { mode: 0o755 });
-    const path = process.env['PATH'];
-    t.teardown(() => (process.env['PATH'] = path));
-    process.env['PATH'] = `${folder}:${path}`;
-    const root = parseMounts(readFileSync('/proc/self/mountinfo', 'utf8')).filter(
-      ({ mountPoint }) => mountPoint === '/',
-    );
-    const frozen = await freeze(root.slice(-1), 10_000);
+    const frozen = await freezeWith(t, folder, program);
     frozen.thaw();
     t.deepEqual(await frozen.thawed, {
       cause: 'asked',

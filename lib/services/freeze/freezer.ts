@@ -195,9 +195,10 @@ async function freezeOpen(mounts: readonly Mount[], folders: readonly FileHandle
   child.once('close', () => {
     isOver = true;
     cancel();
-    // It may be killed when it has said why it thaws, but not yet what it thawed.
+    // It may be killed when it has said why it thaws, but not yet what it thawed. Only its first process may be: that ends the
+    // input of the other one, which says that it was asked.
     const isSilent = state.cause === null || [...frozen.values()].includes('');
-    state.isKilled = state.failure === null && isSilent;
+    state.isKilled = state.failure === null && (isSilent || child.signalCode !== null);
     const rest = newest.filter((fd) => state.isKilled || (frozen.get(fd) ?? NOT_FROZEN) !== NOT_FROZEN);
     if (rest.length === 0) end();
     else
