@@ -10,7 +10,7 @@ import { MAGIC, PSK_METHOD } from '../dist/lib/codec/hello.js';
 import * as limits from '../dist/lib/codec/limits.js';
 import { ERROR_CODES } from '../dist/lib/errors.js';
 import { DEFAULT_WAIT_MS } from '../dist/lib/forward/session-source.js';
-import { RETRY } from '../dist/lib/proxy/channel/supervisor.js';
+import { WAITS } from '../dist/lib/proxy/channel/keeper.js';
 import { REMEDIES, remedyFor } from '../dist/lib/remedies.js';
 import { CLOCK_KIND, ENTROPY_BYTES, MAX_CLOCK_BYTES } from '../dist/lib/services/clock/clock-messages.js';
 import { DEFAULT_THRESHOLD_MS } from '../dist/lib/services/clock/permission.js';
@@ -114,8 +114,8 @@ const (
 	storageRequestBytes = ${MAX_REQUEST_BYTES}
 	storageReplyBytes   = ${MAX_REPLY_BYTES}
 
-	firstRetry     = ${duration(RETRY.firstMs)}
-	maxRetry       = ${duration(RETRY.maxMs)}
+	firstRetry     = ${duration(WAITS.short.firstMs)}
+	maxRetry       = ${duration(WAITS.short.maxMs)}
 	shortSession   = ${duration(SHORT_SESSION_MS)}
 	proofTime      = ${duration(PROOF_MS)}
 	sessionWait    = ${duration(DEFAULT_WAIT_MS)}

@@ -29,7 +29,7 @@ export const KEEPER_STATES = {
 type KeeperState = keyof typeof KEEPER_STATES;
 
 /** The growing delays, each with the reason for it. */
-const WAITS = {
+export const WAITS = {
   /** There was no link, or no session on it, or a long one. Both sides are often started together, and an attempt costs little. */
   lost: { firstMs: 10, maxMs: 5000 },
   /** The last session was short or refused. A peer that lets each one be established and then drops it must cost little. */
