@@ -6,6 +6,7 @@ import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import type { ExecRequest } from '../../lib/services/exec/exec-messages.js';
 import { GroupEnder, type ProcessEnd } from '../../lib/system/processes/children.js';
+import type { OpenPipes } from '../../lib/system/processes/pipes.js';
 import { MAX_TIMER_MS } from '../../lib/util/clock.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { type ExecCaller, gatedPipes, statOf, TestRunner } from '../helpers/exec-peers.js';
@@ -25,9 +26,9 @@ const WILLING = STUBBORN.replace('trap "" HUP TERM; ', '');
 const HANDLING = 'trap "echo bye; exit 3" TERM; echo ready; while :; do sleep 0.01; done';
 
 /** A call with a manual clock, whose caller has sent this. */
-function begin(t: ExecutionContext, request: ExecRequest) {
+function begin(t: ExecutionContext, request: ExecRequest, options: { readonly openPipes?: OpenPipes } = {}) {
   const clock = new ManualClock();
-  const runner = new TestRunner(t, { clock });
+  const runner = new TestRunner(t, { clock, ...options });
   const { caller, far } = runner.open();
   caller.start(request);
   return { clock, runner, caller, far };
@@ -218,13 +219,18 @@ test('processes that outlive EXIT have half a minute, too', async (t) => {
 
 const IMPORTER = 'trap "" HUP TERM; echo $$; exec > /dev/null 2>&1; cat; touch "$1"';
 
-for (const [what, script] of [
+for (const [what, script, options] of [
   ['a command', IMPORTER],
   ['what a command has started, and left,', `sh -c '${IMPORTER}' sh "$1"; true`],
+  [
+    'what it has left, on pipes of Node,',
+    `sh -c '${IMPORTER}' sh "$1"; true`,
+    { openPipes: () => Promise.resolve(null) },
+  ],
 ] as const)
   test(`${what} sees no end of the input within which its caller disconnects`, async (t) => {
     const folder = temporaryFolder(t);
-    const { clock, runner, caller, far } = begin(t, { argv: ['sh', '-c', script, 'sh', `${folder}/whole`] });
+    const { clock, runner, caller, far } = begin(t, { argv: ['sh', '-c', script, 'sh', `${folder}/whole`] }, options);
     const [pid = 0] = await pidsOf(caller, 1);
     caller.input(Buffer.alloc(1000));
     far.destroy(reset());

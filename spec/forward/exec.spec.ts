@@ -115,6 +115,23 @@ test('a process and its children are terminated with their stream, and killed if
   t.false(existsSync(whole), 'it saw an end of its input');
 });
 
+test('what a process has left behind sees no end of the input of a stream that was reset', async (t) => {
+  const clock = new ManualClock();
+  const whole = join(temporaryFolder(t), 'whole');
+  const importer = `trap "" TERM; echo $$; exec > /dev/null 2>&1; cat; touch ${whole}`;
+  const { connect, b } = await running(t, `sh -c '${importer}'; true`, { clock });
+  const socket = connect();
+  const pid = Number(await once(socket, 'data'));
+  socket.resetAndDestroy();
+  await eventually(() => b.proxy.listStreams().length === 0);
+  await eventually(() => {
+    clock.advance(5000);
+    return !isRunning(pid);
+  });
+  t.false(existsSync(whole));
+  await eventually(() => b.proxy.obstacles().length === 0);
+});
+
 test('what a process has left behind is killed, too: an upgrade waits for it, and a stop does not forget it', async (t) => {
   const left = 'sh -c \'trap "" TERM; echo $$; exec > /dev/null 2>&1 < /dev/null; sleep 1000; sleep 1000\'';
   for (const isStopped of [false, true]) {

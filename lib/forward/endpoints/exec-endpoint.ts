@@ -153,8 +153,7 @@ const EXIT_GRACE_MS = 200;
 
 /** Calls back once the process has exited and its outputs are closed: like a child's `close` for streams made by Node. */
 function whenGone({ ended }: ProcessGroup, process: PipedProcess, callback: (end: ProcessEnd) => void): void {
-  const { stdin, stdout, stderr } = process;
-  void ended.then(() => stdin.destroy());
+  const { stdout, stderr } = process;
   const closed = [stdout, stderr].map((output) => new Promise((resolve) => output.once('close', resolve)));
   void Promise.all([ended, ...closed]).then(([end]) => callback(end));
 }
@@ -203,7 +202,12 @@ class ChildSink implements LocalEnd {
     this.#process = process;
     if (child.pid !== undefined) {
       const group = new ProcessGroup(child);
-      this.#ender = new GroupEnder(group, clock, this.#options.onGone);
+      this.#ender = new GroupEnder(group, clock, () => {
+        stdin.destroy();
+        this.#options.onGone();
+      });
+      // What is left of a group that is to end would take a part of the input for the whole.
+      void group.ended.then(() => this.isEnding || stdin.destroy());
       this.#group = group;
       whenGone(group, process, (end) => this.#closed(end));
     }
@@ -291,7 +295,7 @@ class ChildSink implements LocalEnd {
   /** The process has exited and no process holds its output: all of it was read. */
   #closed({ status, signal }: ProcessEnd): void {
     this.#isGone = true;
-    this.#process?.release();
+    if (!this.isEnding) this.#process?.release();
     this.#cancelTimer?.();
     const stream = this.#stream;
     if (status === 0) {

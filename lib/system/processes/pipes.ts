@@ -93,7 +93,10 @@ export function spawnPiped(
   if (pipes === null) {
     requireNone(shortageOfNext(hasInput ? 3 : 2));
     const child = start([hasInput ? 'pipe' : 'ignore', 'pipe', 'pipe']);
-    return withRelease(child, child.stdin, child.stdout, child.stderr);
+    const { stdin, stdout, stderr } = child;
+    // Node would end it when the child exits, and show that to what the child has left.
+    child.stdin = null;
+    return withRelease(child, stdin, stdout, stderr);
   }
   const [output, error, input] = pipes as [PipeEnds, PipeEnds, PipeEnds | undefined];
   let child: ChildProcess;
