@@ -711,15 +711,20 @@ func (c *execCall) waitGroup() {
 
 // vanish ends a command whose caller has gone.
 func (c *execCall) vanish() {
-	c.child.signal(syscall.SIGHUP)
-	c.end(least(c.request.killAfter, maxKillAfter))
+	c.end(least(c.request.killAfter, maxKillAfter), syscall.SIGHUP)
 }
 
-// end sends TERM now, and KILL after killAfter, or earlier if an earlier call set that.
-func (c *execCall) end(killAfter time.Duration) {
-	c.child.signal(syscall.SIGTERM)
-	// A stopped process receives signals other than KILL only when it continues.
-	c.child.signal(syscall.SIGCONT)
+// end sends these signals and TERM now, and KILL after killAfter, or earlier if an earlier call set that.
+func (c *execCall) end(killAfter time.Duration, signals ...syscall.Signal) {
+	c.scheduleKill(killAfter)
+	// After that: the command may end at once, and run must know that it was told to. A stopped process receives signals other than
+	// KILL only when it continues.
+	for _, each := range append(signals, syscall.SIGTERM, syscall.SIGCONT) {
+		c.child.signal(each)
+	}
+}
+
+func (c *execCall) scheduleKill(killAfter time.Duration) {
 	defer c.ends.lock()()
 	at := time.Now().Add(killAfter)
 	switch {
