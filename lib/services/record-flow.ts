@@ -56,7 +56,7 @@ export class RecordFlow {
     this.#stream.pause();
   }
 
-  /** Goes on after `pause`, and when the handler is no longer full. */
+  /** Resumes reading, after `pause` or once the handler has room. */
   resume(): void {
     if (this.#state === 'paused') this.#state = 'flowing';
     this.#flow();

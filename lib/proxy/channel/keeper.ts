@@ -57,7 +57,7 @@ export interface KeeperRecord {
   readonly waits: Readonly<Record<Wait, BackoffState>>;
   /** Whether a link was closed because its other end may be stuck, and no session was established since. */
   hasRedialled: boolean;
-  /** When the session was established or resumed, by the clock; null if there is none. */
+  /** The time on the clock when the session was established or resumed; null without a session. */
   begunAtMs: number | null;
 }
 

@@ -32,7 +32,7 @@ const RESERVED_MS = 60_000;
 export interface ListenRecord {
   state: ListenerState;
   readonly wait: BackoffState;
-  /** The process at the other end of the peer's link; empty if there is none, or if it does not say. */
+  /** The instance id of the peer's process; empty without a link, or if the peer sends none. */
   peerInstance: string;
   /** When the last session on that link ended, by the clock. */
   endedAtMs: number;
