@@ -93,7 +93,7 @@ export class Peer extends EventEmitter<PeerEvents> {
     });
     this.#runner = new LinkRunner(new DuplexLink('the Duplex', duplex, clock), clock, settings);
     const { loop } = this.#runner;
-    loop.on('session', (session) => this.#take(session));
+    loop.on('session', (session) => this.#begin(session));
     loop.on('ended', (session, reason) => {
       this.#source.withdraw(session);
       this.emit('ended', reason);
@@ -138,7 +138,7 @@ export class Peer extends EventEmitter<PeerEvents> {
     await this.#runner.stop(new VproxyError('shutdown', message));
   }
 
-  #take(session: Session): void {
+  #begin(session: Session): void {
     session.server = this.#registry;
     session.on('services', () => this.emit('services', this.services));
     session.start(this.#registry.list());

@@ -74,7 +74,7 @@ async function copy(args: Arguments): Promise<number> {
   const display = isShown && obeysEscapes({ isTTY: true }) ? new CopyDisplay(progress) : null;
   try {
     const targets = await (direction === 'put' ? putFiles : fetchFiles)(sources, target, {
-      open: () => (display === null ? openCopy(args, label) : display.holdFor(openCopy(args, label))),
+      open: () => (display === null ? openCopy(args, label) : display.yieldTo(openCopy(args, label))),
       isResumed: args.has('resume'),
       keepsLinks,
       hasTotals: display !== null,

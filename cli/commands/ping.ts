@@ -1,7 +1,7 @@
 /** `vproxy ping`: measures the round-trip time to a peer. */
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
-import { pause, systemClock } from '../../lib/util/clock.js';
+import { sleep, systemClock } from '../../lib/util/clock.js';
 import { formatJson } from '../../lib/util/escape.js';
 import { byLabel, chooseChannel } from '../../lib/util/labels.js';
 import type { Arguments } from '../command/arguments.js';
@@ -49,7 +49,7 @@ async function ping(args: Arguments): Promise<number> {
       if (result === null) break;
       statistics.add('roundTripMs' in result ? result.roundTripMs : null);
       show({ channel: label, seq, ...result });
-      if (seq < count) await pause(systemClock, Math.max(0, due - performance.now()), interrupted.signal);
+      if (seq < count) await sleep(systemClock, Math.max(0, due - performance.now()), interrupted.signal);
     }
   } finally {
     if (!args.has('json')) print(`\n${statistics.format(label).join('\n')}\n`);

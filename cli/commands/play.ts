@@ -11,7 +11,7 @@ import {
   parseCastEvent,
   parseCastHeader,
 } from '../../lib/services/exec/recording/asciicast.js';
-import { MAX_TIMER_MS, pause, systemClock } from '../../lib/util/clock.js';
+import { MAX_TIMER_MS, sleep, systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { type Arguments, badArgument } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
@@ -145,7 +145,7 @@ class Player {
 }
 
 async function wait(durationMs: number, signal: AbortSignal): Promise<void> {
-  await pause(systemClock, Math.min(durationMs, MAX_TIMER_MS), signal);
+  await sleep(systemClock, Math.min(durationMs, MAX_TIMER_MS), signal);
 }
 
 /** A line of a recording: the header (the first line), or an event. */

@@ -5,7 +5,7 @@
 
 import { type Log, makeEvent } from '../../lib/events.js';
 import { describeToolFailure, runTool } from '../../lib/system/processes/run-tool.js';
-import { Backoff, type Clock, pause, systemClock } from '../../lib/util/clock.js';
+import { Backoff, type Clock, sleep, systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 
 /** Timeout of systemd-notify, in milliseconds. */
@@ -65,7 +65,7 @@ export class Notifier {
       // Facts that arrived meanwhile are still sent once.
       if (signal.aborted && Object.keys(this.#waiting).length === 0) return;
       this.#waiting = { ...facts, ...this.#waiting };
-      await pause(this.#options.clock, this.#backoff.next(), signal);
+      await sleep(this.#options.clock, this.#backoff.next(), signal);
     }
   }
 

@@ -20,7 +20,7 @@ const DEFAULT_SIZE: TerminalSize = { columns: 80, rows: 24 };
 export class LocalTerminal {
   readonly #restore = (): void => this.#setRaw(false);
   readonly #onEnd = (signal: NodeJS.Signals): void => this.#end(signal);
-  readonly #onStop = (): void => this.#pause();
+  readonly #onStop = (): void => this.#stopProcess();
   readonly #onContinue = (): void => this.#continue();
   readonly #onSize = (): void => this.#listener(this.size);
   readonly #outputs: readonly tty.WriteStream[];
@@ -81,7 +81,7 @@ export class LocalTerminal {
     process.kill(process.pid, signal);
   }
 
-  #pause(): void {
+  #stopProcess(): void {
     if (process.listenerCount('SIGTSTP') > 1) return;
     this.#setRaw(false);
     process.off('SIGTSTP', this.#onStop);

@@ -33,7 +33,7 @@ export class CopyDisplay {
   }
 
   /** Draws nothing until `work` is done, which uses the line itself. */
-  async holdFor<T>(work: Promise<T>): Promise<T> {
+  async yieldTo<T>(work: Promise<T>): Promise<T> {
     this.#isHeld = true;
     try {
       return await work;

@@ -28,7 +28,7 @@ const KEYS: Readonly<Record<string, ScreenKey>> = {
 /** The alternate screen with a hidden cursor, and single key presses; `close` restores the terminal. */
 export class Screen {
   readonly #onExit = (): void => this.close();
-  readonly #onData = (bytes: Buffer): void => this.#take(bytes.toString('latin1'));
+  readonly #onData = (bytes: Buffer): void => this.#handleText(bytes.toString('latin1'));
   readonly #onResize: () => void;
   readonly #onKey: (key: ScreenKey) => void;
   #isOpen = true;
@@ -69,7 +69,7 @@ export class Screen {
     writeNow(LEAVE);
   }
 
-  #take(text: string): void {
+  #handleText(text: string): void {
     for (const [word] of text.matchAll(/\u001b\[\d*[A-Za-z~]|\u001bO[A-Z]|[^]/g)) {
       const key = KEYS[word];
       if (key !== undefined) this.#onKey(key);

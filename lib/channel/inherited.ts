@@ -20,7 +20,7 @@ class TakenDescriptors {
   readonly #taken = new Set<number>();
 
   /** Takes descriptors for a channel. Throws `channel-lost` if one was taken before. */
-  take(fds: readonly number[], description: string): void {
+  register(fds: readonly number[], description: string): void {
     if (fds.some((fd) => this.#taken.has(fd))) {
       throw new VproxyError('channel-lost', `${description} was closed and cannot be reopened`);
     }
@@ -74,7 +74,7 @@ export function stdioKind(inputFd = 0, outputFd = 1): DialKind<string> {
     format: (text) => text,
     async dial(_address, { signal }) {
       requireWanted(signal, STDIO);
-      descriptors.take([inputFd, outputFd], STDIO);
+      descriptors.register([inputFd, outputFd], STDIO);
       requireStream(inputFd, 'standard input');
       requireStream(outputFd, 'standard output');
       return Promise.resolve(openStreams(inputFd, outputFd));
@@ -123,7 +123,7 @@ export function fdKind(): DialKind<number> {
     async dial(number, { signal }) {
       const description = `fd:${number}`;
       requireWanted(signal, description);
-      descriptors.take([number], description);
+      descriptors.register([number], description);
       const options = isDevice(number, description)
         ? { slabBytes: DEVICE_SLAB_BYTES, direct: deviceAccess(number) }
         : {};

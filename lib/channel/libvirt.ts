@@ -6,7 +6,7 @@ import { REMEDIES } from '../remedies.js';
 import { runTool, type ToolResult } from '../system/processes/run-tool.js';
 import { dialableHost, isLoopback, parseHostPort } from '../util/addresses/host-port.js';
 import { formatPath, parseSocketPath } from '../util/addresses/paths.js';
-import { type Clock, pause, systemClock } from '../util/clock.js';
+import { type Clock, sleep, systemClock } from '../util/clock.js';
 import { Turns } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
 import { parseXml, type XmlElement } from '../util/xml.js';
@@ -64,7 +64,7 @@ export function libvirtKind({ virsh = 'virsh', clock = systemClock }: LibvirtSys
         return await open().catch(async (error: unknown) => {
           if (toVproxyError(error).code !== 'channel-denied') throw error;
           // When a domain starts, its socket exists briefly before libvirt sets its owner.
-          await pause(clock, DENIED_PAUSE_MS, signal);
+          await sleep(clock, DENIED_PAUSE_MS, signal);
           return open();
         });
       } catch (error) {

@@ -7,7 +7,7 @@ import { DEVICE_SLAB_BYTES, openDeviceLink, restoreDeviceLink } from '../link/de
 import { channelError, openingCancelled } from '../link/link.js';
 import { canonicalPath } from '../system/files/guarded-files.js';
 import { formatPath, parsePath, parsePathOrName } from '../util/addresses/paths.js';
-import { Backoff, type Clock, pause, systemClock } from '../util/clock.js';
+import { Backoff, type Clock, sleep, systemClock } from '../util/clock.js';
 import { suggestOrList } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import { type DialContext, type DialKind, VM_TRAITS } from './kind.js';
@@ -83,7 +83,7 @@ async function waitForHost(
       const count = look(fd, room);
       if (count !== 0) return count === null ? null : room.subarray(0, count);
       if (isFirst) context.report.waiting('the host');
-      await pause(clock, backoff.next(), context.signal);
+      await sleep(clock, backoff.next(), context.signal);
     }
     throw openingCancelled(description);
   } catch (error) {

@@ -13,7 +13,7 @@ import type { TakeDescriptor } from '../system/descriptors.js';
 import { ListeningHandle, openPipeHandle, pipeSocket } from '../system/handles.js';
 import { loadLibc, type NativeCall, systemError } from '../system/libc.js';
 import { meaningOf } from '../system-errors.js';
-import { Backoff, type Clock, pause, systemClock } from '../util/clock.js';
+import { Backoff, type Clock, sleep, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { BREAKABLE_TRAITS, type ChannelListener, type DialKind, type ListenHandlers, type ListenKind } from './kind.js';
 import { MAX_VSOCK_PORT, parseVsockPort } from './vsock-mux.js';
@@ -74,7 +74,7 @@ async function connect(
   while (!system.isWritable(fd)) {
     if (signal.aborted) throw openingCancelled(description);
     if (clock.now() - startedMs >= CONNECT_TIMEOUT_MS) throw systemError('connect', constants.errno.ETIMEDOUT);
-    await pause(clock, backoff.next(), signal);
+    await sleep(clock, backoff.next(), signal);
   }
   if (signal.aborted) throw openingCancelled(description);
   const failure = system.pendingError(fd);

@@ -236,7 +236,7 @@ export class FrameReader {
         throw new VproxyError('peer-restarted', 'the peer restarted: it sent a flush');
       }
       if (chunk.length - at >= HEADER_BYTES) {
-        this.#judgeHeader(chunk, at);
+        this.#checkHeader(chunk, at);
         return at + HEADER_BYTES;
       }
     }
@@ -247,17 +247,17 @@ export class FrameReader {
     if (this.#state.headerFill === HEADER_BYTES) {
       this.#state.headerFill = 0;
       this.#restPrefix = this.#state.header.subarray(0, fill);
-      this.#judgeHeader(this.#state.header, 0);
+      this.#checkHeader(this.#state.header, 0);
       this.#restPrefix = EMPTY;
     }
     return end;
   }
 
   /** Checks in the order of R-FRAME-6: type, check, then flags, type, length, stream. */
-  #judgeHeader(bytes: Buffer, offset: number): void {
+  #checkHeader(bytes: Buffer, offset: number): void {
     const state = this.#state;
     if (state.phase === PHASE.HELLO_HEADER) {
-      this.#judgeHelloHeader(bytes, offset);
+      this.#checkHelloHeader(bytes, offset);
       return;
     }
     const type = bytes[offset] as number;
@@ -278,7 +278,7 @@ export class FrameReader {
     const streamId = bytes.readUInt32BE(offset + 4);
     const length = bytes.readUInt32BE(offset + 8);
     if (bytes[offset + 1] !== 0) throw violation(type, streamId, `has flags ${bytes[offset + 1]}`);
-    this.#judgeTypeAndLength(type, streamId, length);
+    this.#checkTypeAndLength(type, streamId, length);
 
     state.type = type;
     state.streamId = streamId;
@@ -290,7 +290,7 @@ export class FrameReader {
     else this.#finish(EMPTY);
   }
 
-  #judgeTypeAndLength(type: number, streamId: number, length: number): void {
+  #checkTypeAndLength(type: number, streamId: number, length: number): void {
     const isControl = isControlType(type);
     if (!isControl && type !== FRAME_TYPE.DATA && !isExtensionType(type)) throw violation(type, streamId, 'is unknown');
     const maxBytes = isControl ? MAX_CONTROL_BYTES : this.#maxDataBytes;
@@ -302,7 +302,7 @@ export class FrameReader {
     if (rule === 'stream' && streamId === 0) throw violation(type, streamId, 'must not have stream id 0');
   }
 
-  #judgeHelloHeader(bytes: Buffer, offset: number): void {
+  #checkHelloHeader(bytes: Buffer, offset: number): void {
     const length = helloLength(bytes, offset);
     if (length === null || length === 0) throw new VproxyError('desync', 'no valid HELLO after the magic');
     this.#state.type = FRAME_TYPE.HELLO;

@@ -56,7 +56,7 @@ export class Portions {
   }
 
   /** Takes the oldest output, which has left; returns how much input is done with. */
-  take(outputBytes: number): number {
+  markSent(outputBytes: number): number {
     let inputBytes = 0;
     let leftBytes = outputBytes;
     for (let first = this.#portions[0]; first !== undefined && leftBytes > 0; first = this.#portions[0]) {

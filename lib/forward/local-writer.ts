@@ -91,13 +91,13 @@ export class LocalWriter {
     });
   }
 
-  /** Keeps input from the filter until `begin`, so that `listHeld` can list it. */
-  holdBack(): void {
+  /** Keeps input from the filter until `release`, so that `listHeld` can list it. */
+  hold(): void {
     this.#isHeldBack = this.#filter !== null;
   }
 
   /** Has input pass the filter from now on. */
-  begin(): void {
+  release(): void {
     if (!this.#isHeldBack) return;
     this.#isHeldBack = false;
     const early = this.#waiting.shiftAll();
@@ -173,7 +173,7 @@ export class LocalWriter {
     const isFinished = target.writableFinished;
     const heldBytes = this.#writtenBytes - this.#takenBytes;
     const portions = new Portions(this.#portions.state);
-    const inputOf = (bytes: number): number => (this.#filter === null ? bytes : portions.take(bytes));
+    const inputOf = (bytes: number): number => (this.#filter === null ? bytes : portions.markSent(bytes));
     if (target.destroyed) {
       return { ...NOTHING, takenBytes: inputOf(heldBytes + this.#waiting.byteCount), isEnding, isFinished };
     }
@@ -261,7 +261,7 @@ export class LocalWriter {
   #returnCredit(bytes: number): void {
     const filter = this.#isHeldBack ? null : this.#filter;
     filter?.sent(bytes);
-    const inputBytes = filter === null ? bytes : this.#portions.take(bytes);
+    const inputBytes = filter === null ? bytes : this.#portions.markSent(bytes);
     if (inputBytes > 0) this.#onTaken(inputBytes);
   }
 

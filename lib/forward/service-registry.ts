@@ -102,7 +102,7 @@ export class ServiceRegistry {
   /** Sets the gate of a service, even one not offered yet, for streams opened from now on; null removes it. */
   setGate(service: string, gate: ServiceGate | null): void {
     const before = this.#gates.get(service);
-    if (before !== undefined) gate?.takeOver(before);
+    if (before !== undefined) gate?.adopt(before);
     if (gate === null) this.#gates.delete(service);
     else this.#gates.set(service, gate);
   }
@@ -203,7 +203,7 @@ export class ServiceGate {
   }
 
   /** Counts the streams that the replaced gate admitted. */
-  takeOver(gate: ServiceGate): void {
+  adopt(gate: ServiceGate): void {
     for (const stream of gate.#open) this.#count(stream);
     for (const stream of gate.#ending) this.#ending.add(stream);
   }
@@ -260,7 +260,7 @@ export class ServiceGate {
       const nowMs = this.#clock.now();
       for (const [stream, seen] of this.#watched) {
         // Bytes that came in and bytes that left again: those that wait for the rate limit pass later.
-        const bytes = stream.sentBytes + 2 * stream.receivedBytes - stream.heldBytes;
+        const bytes = stream.sentBytes + 2 * stream.receivedBytes - stream.unreadBytes;
         if (stream.isOver) this.#watched.delete(stream);
         else if (bytes !== seen.bytes) this.#watched.set(stream, { bytes, atMs: nowMs });
         else if (nowMs - seen.atMs >= timeoutMs) stream.reset('stalled', `idle for ${timeoutMs / 1000} s`);

@@ -34,7 +34,7 @@ export class SessionSource {
   }
 
   /** Makes this the current session; waiters keep waiting until `provide`. */
-  hold(session: Session): void {
+  setCurrent(session: Session): void {
     this.#session = session;
   }
 

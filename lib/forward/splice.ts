@@ -85,7 +85,7 @@ export class Splice implements LocalEnd {
     const filter = this.#hooks.createFilter?.(state.writer.filter ?? undefined) ?? null;
     this.#writer = new LocalWriter(socket, (bytes) => stream?.release(bytes), filter, state.writer);
     // Until then its bytes may be handed over to another local end.
-    if (stream?.isIncoming === true && !stream.isAnswered) this.#writer.holdBack();
+    if (stream?.isIncoming === true && !stream.isAnswered) this.#writer.hold();
     socket.on('end', () => {
       const failure = hiddenReset(socket);
       state.hasEnded = failure === null;
@@ -146,7 +146,7 @@ export class Splice implements LocalEnd {
 
   /** This side has accepted the stream. */
   handleAnswered(): void {
-    this.#writer?.begin();
+    this.#writer?.release();
   }
 
   listHeld(): readonly Buffer[] {

@@ -68,7 +68,7 @@ export class SocketLink extends BaseLink {
   #hasRead = false;
   #cancelPoll: CancelTimer | null = null;
   /** Whether bytes that an earlier process left unwritten are held back until the start. */
-  #isHeldBack = false;
+  #isCorked = false;
 
   /** `open` makes the socket or the halves with `allowHalfOpen`, reading through the given `onread`. */
   constructor(
@@ -102,7 +102,7 @@ export class SocketLink extends BaseLink {
         if (sockets.size === 0) this.transportGone();
       });
     }
-    if (options.unwritten !== undefined) this.#holdBack(options.unwritten);
+    if (options.unwritten !== undefined) this.#queueUnwritten(options.unwritten);
   }
 
   get unwrittenBytes(): number {
@@ -202,17 +202,17 @@ export class SocketLink extends BaseLink {
   }
 
   /** Queues what an earlier process left unwritten, to go out at the start before later writes. */
-  #holdBack(bytes: Buffer): void {
+  #queueUnwritten(bytes: Buffer): void {
     if (bytes.length === 0) return;
-    this.#isHeldBack = true;
+    this.#isCorked = true;
     this.#output.cork();
     // A view would keep all that was handed over.
     this.write(copyAlone(bytes));
   }
 
   protected begin(handler: LinkHandler): void {
-    if (this.#isHeldBack) this.#output.uncork();
-    this.#isHeldBack = false;
+    if (this.#isCorked) this.#output.uncork();
+    this.#isCorked = false;
     const firstBytes = this.#firstBytes;
     this.#firstBytes = null;
     if (firstBytes !== null && this.phase === 'open') handler.onBytes(firstBytes);

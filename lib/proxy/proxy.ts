@@ -111,25 +111,25 @@ export class Proxy extends EventEmitter<ProxyEvents> {
       clock,
     );
     this.#folders = new OwnFolders(state?.folders);
-    if (restored === undefined) this.#holdFirst(channels);
+    if (restored === undefined) this.#registerFirst(channels);
     else this.#restore(restored);
   }
 
   /** Creates the initial channels and groups. */
-  #holdFirst(channels: readonly ChannelOptions[]): void {
+  #registerFirst(channels: readonly ChannelOptions[]): void {
     for (const options of channels.map(parseOptions)) {
-      if (!isGroup(options.address)) this.#hold(this.#create(checkChannel(options)));
+      if (!isGroup(options.address)) this.#register(this.#create(checkChannel(options)));
       else {
         this.#requireFree(options.label);
-        this.#groups.hold({ options, members: new Map() });
+        this.#groups.register({ options, members: new Map() });
       }
     }
   }
 
   #restore({ state, take }: Restored<ProxyState>): void {
-    for (const group of state.groups) this.#groups.hold(group);
+    for (const group of state.groups) this.#groups.register(group);
     for (const channel of state.channels)
-      this.#hold(new ProxyChannel(checkChannel(channel.options), this.#context, { state: channel, take }));
+      this.#register(new ProxyChannel(checkChannel(channel.options), this.#context, { state: channel, take }));
   }
 
   /**
@@ -514,7 +514,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   /** Registers a channel that is not started. Throws `bad-argument` if its label or its place is taken. */
-  #hold(channel: ProxyChannel): void {
+  #register(channel: ProxyChannel): void {
     this.#requireFree(channel.label);
     requireFreePlaces([channel], this.#channels.values());
     this.#channels.set(channel.label, channel);
@@ -525,7 +525,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   async #begin(channel: ProxyChannel): Promise<void> {
-    this.#hold(channel);
+    this.#register(channel);
     try {
       this.#makeFolders(channel.options);
       await channel.listen();

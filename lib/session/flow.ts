@@ -49,7 +49,7 @@ export class ReceiveWindow {
   }
 
   /** Received bytes that were not released. */
-  get heldBytes(): number {
+  get unreadBytes(): number {
     return this.state.receivedBytes - this.state.releasedBytes;
   }
 
@@ -221,7 +221,7 @@ export class InFlightCredit implements Pace {
   }
 
   /** Returns true if the PONG answered the PING in flight. */
-  takePong(payload: Buffer): boolean {
+  handlePong(payload: Buffer): boolean {
     const { state } = this;
     if (!this.roundTrip.finish(payload, this.#clock.now())) return false;
     // A longer round trip indicates a queue: more in flight would only lengthen it.

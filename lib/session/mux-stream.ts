@@ -225,7 +225,7 @@ export class MuxStream extends Duplex {
   #sink(): LocalEnd {
     return {
       handleAccept: () => this.emit('connect'),
-      handleData: (bytes) => this.#take(bytes),
+      handleData: (bytes) => this.#handleData(bytes),
       handleFin: () => {
         this.#pushGathered();
         this.push(null);
@@ -252,7 +252,7 @@ export class MuxStream extends Duplex {
   }
 
   /** Takes received bytes, lent for the call unless it returns true. */
-  #take(bytes: Buffer): boolean {
+  #handleData(bytes: Buffer): boolean {
     this.#takenBytes += bytes.length;
     this.#observer?.handleReceived(bytes);
     const isView = keepView(bytes);

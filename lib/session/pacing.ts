@@ -26,7 +26,7 @@ export interface PaceLimit {
   /** The bytes that may pass now. */
   readonly availableBytes: number;
   /** Counts bytes that passed; no more than were available. */
-  take(bytes: number): void;
+  spend(bytes: number): void;
   /** Calls back once when bytes may pass. */
   whenAvailable(callback: () => void): void;
   /** Cancels a `whenAvailable` of this callback. */
@@ -36,7 +36,7 @@ export interface PaceLimit {
 export const UNLIMITED: PaceLimit = {
   turnBytes: Number.POSITIVE_INFINITY,
   availableBytes: Number.POSITIVE_INFINITY,
-  take: () => undefined,
+  spend: () => undefined,
   whenAvailable: (callback) => callback(),
   forget: () => undefined,
 };
@@ -68,7 +68,7 @@ export class Pacer implements PaceLimit {
     return this.#waiting.size > 0 && !this.#isTurn ? 0 : Math.floor(this.#refill());
   }
 
-  take(bytes: number): void {
+  spend(bytes: number): void {
     this.#availableBytes -= bytes;
   }
 
@@ -166,7 +166,7 @@ export class PacedEnd implements LocalEnd {
       this.#limit.whenAvailable(this.#takeTurn);
     }
     if (passing === 0) return isKept;
-    this.#limit.take(passing);
+    this.#limit.spend(passing);
     return this.#sink.handleData(bytes.subarray(0, passing)) || isKept;
   }
 
@@ -222,7 +222,7 @@ export class PacedEnd implements LocalEnd {
       if (block === null) break;
       const { bytes, isView } = block;
       turnBytes -= bytes.length;
-      this.#limit.take(bytes.length);
+      this.#limit.spend(bytes.length);
       this.#sink.handleData(bytes);
       if (isView) dropView();
     }

@@ -14,8 +14,8 @@ import { ControlQueue, type ControlQueueState, type Creditor } from './control-q
 export interface RowMember {
   readonly id: number;
   /** The next member, and whether it is in the FIFO: kept here so that joining and leaving allocate nothing. */
-  nextReady: RowMember | null;
-  isReady: boolean;
+  nextInRow: RowMember | null;
+  hasTurn: boolean;
 }
 
 /** A stream, as seen by the scheduler. */
@@ -108,13 +108,13 @@ export class Scheduler {
   readonly #maxFrameBytes: number;
   readonly #ready: TurnOrder;
   readonly #state: Omit<SchedulerState, 'writer' | 'queue' | 'ready'>;
-  #isHeld = false;
+  #isCorked = false;
   #isBusy = false;
   #phase: 'running' | 'stopped' | 'written' = 'running';
   /** Called once, together, when the channel has drained. */
   #onDrained: (() => void)[] = [];
 
-  /** With the `state` of another one, call `resumeTurns` and `resume` next; nothing is written before. */
+  /** With the `state` of another one, call `restoreTurns` and `uncork` next; nothing is written before. */
   constructor(options: SchedulerOptions, state?: SchedulerState) {
     this.#options = options;
     this.#sink = options.sink;
@@ -124,7 +124,7 @@ export class Scheduler {
     this.#writer = new FrameWriter(options.sink, options.check, state?.writer);
     this.#queue = new ControlQueue(this.#writer, state?.queue);
     this.#ready = new TurnOrder(state?.ready);
-    this.#isHeld = state !== undefined;
+    this.#isCorked = state !== undefined;
   }
 
   get state(): SchedulerState {
@@ -132,9 +132,9 @@ export class Scheduler {
   }
 
   /** Restores the turns of another process. `find` returns a stream by id; null for one that is over. */
-  resumeTurns(find: (id: number) => Scheduled | null, session: Creditor): void {
+  restoreTurns(find: (id: number) => Scheduled | null, session: Creditor): void {
     this.#queue.resumeCredits((id) => (id === 0 ? session : find(id)));
-    this.#ready.resume(find);
+    this.#ready.restore(find);
   }
 
   /** Frames sent, of every type. */
@@ -244,19 +244,19 @@ export class Scheduler {
     this.flush();
   }
 
-  /** Between `hold` and `resume` nothing is written, so that related frames leave together. */
-  hold(): void {
-    this.#isHeld = true;
+  /** Between `cork` and `uncork` nothing is written, so that related frames leave together. */
+  cork(): void {
+    this.#isCorked = true;
   }
 
-  resume(): void {
-    this.#isHeld = false;
+  uncork(): void {
+    this.#isCorked = false;
     this.flush();
   }
 
   /** Writes as much as the channel and the credits allow. */
   flush(): void {
-    if (this.#isHeld || this.#isBusy || this.#phase !== 'running') return;
+    if (this.#isCorked || this.#isBusy || this.#phase !== 'running') return;
     this.#isBusy = true;
     const sentBytes = this.#state.sentBytes;
     try {
@@ -393,7 +393,7 @@ class TurnOrder {
   readonly #small = new ReadyRow<Scheduled>();
   readonly #others = new ReadyRow<Scheduled | FlowsTurn>();
   readonly #flows = new ReadyRow<Scheduled>();
-  readonly #flowsTurn: FlowsTurn = { id: 0, nextReady: null, isReady: false };
+  readonly #flowsTurn: FlowsTurn = { id: 0, nextInRow: null, hasTurn: false };
   readonly #state: TurnOrderState;
 
   constructor(state: TurnOrderState = { small: [], others: [], smallTurns: 0 }) {
@@ -411,11 +411,11 @@ class TurnOrder {
 
   /** Whether the flows have a turn exactly while one of them waits. */
   get isConsistent(): boolean {
-    return this.#flowsTurn.isReady === !this.#flows.isEmpty;
+    return this.#flowsTurn.hasTurn === !this.#flows.isEmpty;
   }
 
   /** Adds those that had a turn in another order, unless they are over. */
-  resume(find: (id: number) => Scheduled | null): void {
+  restore(find: (id: number) => Scheduled | null): void {
     const { small, others } = this.#state;
     for (const [row, ids] of [[this.#small, small] as const, [this.#others, others] as const])
       for (const member of ids.map(find)) if (member !== null) row.add(member);
@@ -423,14 +423,14 @@ class TurnOrder {
 
   /** Adds a member behind those of its kind, unless it already has a turn. */
   add(member: Scheduled): void {
-    if (member.isReady) return;
+    if (member.hasTurn) return;
     if (member.isDatagram) this.#addFlow(member);
     else (member.smallFrames >= INTERACTIVE_FRAMES ? this.#small : this.#others).add(member);
   }
 
   #addFlow(member: Scheduled): void {
     this.#flows.add(member);
-    if (!this.#flowsTurn.isReady) this.#others.add(this.#flowsTurn);
+    if (!this.#flowsTurn.hasTurn) this.#others.add(this.#flowsTurn);
   }
 
   /** Removes and returns the stream whose turn it is. */
@@ -462,16 +462,16 @@ class ReadyRow<M extends RowMember> {
 
   listIds(): number[] {
     const ids: number[] = [];
-    for (let member: RowMember | null = this.#first; member !== null; member = member.nextReady) ids.push(member.id);
+    for (let member: RowMember | null = this.#first; member !== null; member = member.nextInRow) ids.push(member.id);
     return ids;
   }
 
   /** Adds a member that is in no FIFO at the end. */
   add(member: M): void {
-    member.isReady = true;
-    member.nextReady = null;
+    member.hasTurn = true;
+    member.nextInRow = null;
     if (this.#last === null) this.#first = member;
-    else this.#last.nextReady = member;
+    else this.#last.nextInRow = member;
     this.#last = member;
   }
 
@@ -479,10 +479,10 @@ class ReadyRow<M extends RowMember> {
   shift(): M | null {
     const member = this.#first;
     if (member === null) return null;
-    this.#first = member.nextReady as M | null;
+    this.#first = member.nextInRow as M | null;
     if (this.#first === null) this.#last = null;
-    member.nextReady = null;
-    member.isReady = false;
+    member.nextInRow = null;
+    member.hasTurn = false;
     return member;
   }
 }

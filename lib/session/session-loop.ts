@@ -165,7 +165,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
    */
   get joinedAtMs(): number | null {
     const state = this.#state;
-    return state.name === 'running' && this.#layer === null && state.session.isReady ? state.joinedAtMs : null;
+    return state.name === 'running' && this.#layer === null && state.session.wasEstablished ? state.joinedAtMs : null;
   }
 
   /**
@@ -179,7 +179,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
       settings: this.#settings,
       ...this.#hooks,
     });
-    this.#hold(session, joinedAtMs);
+    this.#join(session, joinedAtMs);
     return session;
   }
 
@@ -297,7 +297,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
       if (this.#layer !== null) {
         bytes = this.#layer.receive(bytes, this.#turn.look);
       } else {
-        const taken = this.#take(bytes);
+        const taken = this.#pass(bytes);
         if (taken.isKept) isKept = true;
         bytes = taken.rest;
       }
@@ -333,7 +333,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
         this.#unreadInside = Buffer.from(rest);
         return isKept;
       }
-      const taken = this.#take(rest);
+      const taken = this.#pass(rest);
       if (taken.isKept) isKept = true;
       rest = taken.rest;
     }
@@ -347,7 +347,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
   }
 
   /** Passes bytes to whatever reads in this state. */
-  #take(bytes: Buffer): Taken {
+  #pass(bytes: Buffer): Taken {
     const state = this.#state;
     switch (state.name) {
       case 'running':
@@ -481,7 +481,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
       settings: this.#settings,
       ...this.#hooks,
     });
-    this.#hold(session);
+    this.#join(session);
     session.once('ready', () => {
       // Another peer may have been faster.
       if (this.#settings.isTaken(agreement.peer)) {
@@ -497,9 +497,9 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
   }
 
   /** Makes it the session of this link, until it ends or leaves. */
-  #hold(session: Session, joinedAtMs = this.#clock.now()): void {
+  #join(session: Session, joinedAtMs = this.#clock.now()): void {
     this.#enter({ name: 'running', session, joinedAtMs });
-    this.#kept.hold(session, this);
+    this.#kept.attach(session, this);
   }
 
   /** Verifies the peer; then `session` continues on this link. */
@@ -512,7 +512,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
       clock: this.#clock,
       keys: this.#settings.keys,
       onProved: (peerReceivedBytes) => {
-        this.#hold(session);
+        this.#join(session);
         let againBytes = 0;
         try {
           againBytes = session.resume({ agreement, sink, ...this.#hooks }, peerReceivedBytes);

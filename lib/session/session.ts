@@ -99,7 +99,7 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#ownServices = new OwnServices(this.#scheduler, settings.timeOfDay, state?.ownServices);
     this.#peerServices = new PeerServices(settings.timeOfDay, state?.peerServices);
     this.#liveness = this.#createLiveness(state);
-    if (state !== undefined) this.#takeUp(state, sink);
+    if (state !== undefined) this.#restore(state, sink);
   }
 
   // ---- its parts --------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ export class Session extends EventEmitter<SessionEvents> {
         scheduler: this.#scheduler,
         credit: this.#credit,
         receivedCount: () => this.#facts.receivedChunks,
-        isLinked: () => this.isReady && !this.isSuspended,
+        isLinked: () => this.wasEstablished && !this.isSuspended,
         isMidRecord: () => this.#isMidRecord(),
         onDead: (reason) => {
           if (this.secret === null) this.end(reason);
@@ -260,7 +260,7 @@ export class Session extends EventEmitter<SessionEvents> {
   receive(chunk: Buffer): boolean {
     if (this.isOver) return false;
     this.#facts.receivedChunks += 1;
-    this.#scheduler.hold();
+    this.#scheduler.cork();
     let isKept = false;
     try {
       if (this.#liveness.isFrameOverdue()) {
@@ -274,7 +274,7 @@ export class Session extends EventEmitter<SessionEvents> {
       // Views of the chunk may have been kept before the error.
       isKept = true;
     }
-    this.#scheduler.resume();
+    this.#scheduler.uncork();
     this.streams.handleReceived();
     this.#liveness.handleReceived();
     return isKept;
@@ -296,7 +296,7 @@ export class Session extends EventEmitter<SessionEvents> {
     if (this.isOver) return;
     this.#ownServices.retry();
     this.#scheduler.flush();
-    this.streams.releaseHeld();
+    this.streams.openQueued();
   }
 
   /** After the end: the channel has closed, and its unwritten bytes are lost. */
@@ -394,7 +394,7 @@ export class Session extends EventEmitter<SessionEvents> {
    * that is not established or is over, and for a stream that cannot be handed over.
    */
   get state(): SessionState {
-    if (!this.isReady || this.isOver)
+    if (!this.wasEstablished || this.isOver)
       throw new VproxyError('upgrade-failed', 'the session is still being opened, or is over');
     return {
       ...this.#facts,
@@ -422,13 +422,13 @@ export class Session extends EventEmitter<SessionEvents> {
     return new Session(state.agreement, { ...context, state });
   }
 
-  #takeUp({ continuity }: SessionState, sink: ByteSink | null): void {
+  #restore({ continuity }: SessionState, sink: ByteSink | null): void {
     if ((continuity === null) !== (this.#continuity === null))
       throw new VproxyError(
         'upgrade-failed',
         'the session is resumable and the settings do not allow that, or the reverse',
       );
-    this.#scheduler.resumeTurns((id) => this.streams.findAny(id), this.#credit);
+    this.#scheduler.restoreTurns((id) => this.streams.findAny(id), this.#credit);
     if (sink !== null && this.isSuspended)
       throw new VproxyError('internal', 'a suspended session cannot be restored with a link');
     if (sink === null && this.secret === null)
@@ -442,7 +442,7 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#leaving.goOn();
     this.#continuity?.goOn();
     this.streams.goOn((stream) => this.#serve(stream));
-    this.#scheduler.resume();
+    this.#scheduler.uncork();
     // A drain event of the channel may have been lost in the hand-over.
     if (this.unwrittenBytes === 0) this.handleDrain();
   }
@@ -474,7 +474,7 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#enter(this.#facts.phase === 'proving' ? 'refused' : 'ended');
     const streams = this.streams.list();
     // A slot that becomes free now must not be taken by another OPEN.
-    this.streams.takeHeld();
+    this.streams.takeQueued();
     if (tellsPeer) {
       const isShutdown = reason.code === 'shutdown';
       // RESETs first, however much is unwritten: a peer that drains on `shutdown` finds no stream left to wait for.
@@ -497,7 +497,7 @@ export class Session extends EventEmitter<SessionEvents> {
   #startDraining(reason: VproxyError): void {
     this.#leaving.drain(reason);
     if (this.#facts.phase === 'open') this.#enter('draining');
-    for (const stream of this.streams.takeHeld()) stream.handleEnd(reason);
+    for (const stream of this.streams.takeQueued()) stream.handleEnd(reason);
     this.emit('draining', reason);
     this.#endIfDrained();
   }
@@ -520,7 +520,7 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   /** Whether it was ever established: the two sides agreed, and each proved its key if required. */
-  get isReady(): boolean {
+  get wasEstablished(): boolean {
     return this.#facts.phase !== 'proving' && this.#facts.phase !== 'refused';
   }
 
@@ -607,10 +607,10 @@ export class Session extends EventEmitter<SessionEvents> {
         this.#handleGoaway(decodeGoaway(payload));
         return;
       case FRAME_TYPE.SECRET:
-        this.#requireContinuity(type).takeSecret(requireLength(type, payload, SECRET_BYTES));
+        this.#requireContinuity(type).handleSecret(requireLength(type, payload, SECRET_BYTES));
         return;
       case FRAME_TYPE.ACK:
-        this.#requireContinuity(type).takeAck(decodeTotal(type, payload));
+        this.#requireContinuity(type).handleAck(decodeTotal(type, payload));
         // The backlog may have been full.
         this.#scheduler.flush();
         return;
@@ -649,7 +649,7 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   #handlePong(payload: Buffer): void {
-    if (!this.#credit.takePong(payload)) return;
+    if (!this.#credit.handlePong(payload)) return;
     this.#facts.isMeasureDue = false;
     this.emit('measured', this.#credit.roundTripMs);
   }

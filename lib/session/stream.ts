@@ -149,8 +149,8 @@ export class SessionStream implements Scheduled {
   /** Called when it is over, for counting the streams of a service; `isServed` may still be true. */
   onOver: (() => void) | null = null;
 
-  nextReady: RowMember | null = null;
-  isReady = false;
+  nextInRow: RowMember | null = null;
+  hasTurn = false;
   isCreditDue = false;
   smallFrames: number;
 
@@ -228,8 +228,8 @@ export class SessionStream implements Scheduled {
   }
 
   /** Received bytes that have not left this side. */
-  get heldBytes(): number {
-    return this.#window.heldBytes;
+  get unreadBytes(): number {
+    return this.#window.unreadBytes;
   }
 
   /** The best size of the next read from a local socket, in bytes: what fits one frame. */
@@ -254,7 +254,7 @@ export class SessionStream implements Scheduled {
       if (this.sendCreditBytes <= 0) return 'peer';
       return sessionCreditBytes <= 0 ? 'session' : 'channel';
     }
-    return this.heldBytes > 0 ? 'local' : null;
+    return this.unreadBytes > 0 ? 'local' : null;
   }
 
   // ---- for the local end ----------------------------------------------------------------------------------------
@@ -372,7 +372,7 @@ export class SessionStream implements Scheduled {
     const mayGrow = !this.isDatagram && (this.#paced === null || this.#paced.waitingBytes === 0);
     const isRaised = this.#window.release(bytes, this.#context.pace, mayGrow);
     if (this.#state.phase === 'draining') {
-      if (this.heldBytes === 0) this.#stopDraining();
+      if (this.unreadBytes === 0) this.#stopDraining();
     } else if (isRaised && this.#state.receiving === 'open') {
       this.#context.scheduler.announceCredit(this);
     }
@@ -403,7 +403,7 @@ export class SessionStream implements Scheduled {
     if (this.#state.receiving === 'refusing' || this.#state.receiving === 'refused') return null;
     const pieces = [...(this.#localEnd?.listHeld?.() ?? []), ...(waiting?.pieces ?? [])];
     const bytes = pieces.reduce((sum, { length }) => sum + length, 0);
-    if (bytes !== this.heldBytes)
+    if (bytes !== this.unreadBytes)
       throw new VproxyError(
         'upgrade-failed',
         `bytes that came on stream ${this.#state.id} before its answer cannot be handed over`,
@@ -494,7 +494,7 @@ export class SessionStream implements Scheduled {
   sendFrame(writer: FrameWriter, maxBytes: number): number {
     const bytes = Math.min(this.sendableBytes, maxBytes);
     this.#buffer.sendFrame(writer, this.#state.id, bytes);
-    this.#pace?.send.take(bytes);
+    this.#pace?.send.spend(bytes);
     return bytes;
   }
 
@@ -580,7 +580,7 @@ export class SessionStream implements Scheduled {
     if (this.isOver) return;
     const { books, scheduler } = this.#context;
     const wasAnswered = this.isAnswered;
-    const hasRest = reason === null && this.#state.receiving === 'ended' && this.heldBytes > 0;
+    const hasRest = reason === null && this.#state.receiving === 'ended' && this.unreadBytes > 0;
     this.#enter(hasRest ? 'draining' : 'over');
     this.#stopDeadline();
     this.#buffer.drop();

@@ -94,7 +94,7 @@ export class StreamTable implements StreamBooks {
   readonly #options: StreamTableOptions;
   readonly #context: StreamContext;
   readonly #live = new IdTable<SessionStream>();
-  readonly #held = new Set<SessionStream>();
+  readonly #queued = new Set<SessionStream>();
   /** Streams that are over but have bytes left on this side. */
   readonly #draining = new IdTable<SessionStream>();
   /** Streams that the peer opened and reset before an answer. */
@@ -130,7 +130,7 @@ export class StreamTable implements StreamBooks {
   }
 
   #add(stream: SessionStream): void {
-    if (stream.id === 0) this.#held.add(stream);
+    if (stream.id === 0) this.#queued.add(stream);
     else if (stream.isDraining) this.#draining.set(stream.id, stream);
     else this.#live.set(stream.id, stream);
   }
@@ -167,7 +167,7 @@ export class StreamTable implements StreamBooks {
 
   /** The streams that are not over, by id; held-back ones come last. */
   list(): SessionStream[] {
-    return [...this.#live.list(), ...this.#held];
+    return [...this.#live.list(), ...this.#queued];
   }
 
   /** A live stream by id, or null if it has ended. Throws `protocol-error` if it was never opened. */
@@ -185,33 +185,33 @@ export class StreamTable implements StreamBooks {
   open(request: OpenRequest, localEnd: LocalEnd): SessionStream {
     const stream = this.#open(request, localEnd, false);
     this.#state.openedCount += 1;
-    this.releaseHeld();
+    this.openQueued();
     if (this.#canOpen()) this.#begin(stream);
-    else this.#held.add(stream);
+    else this.#queued.add(stream);
     this.#startDeadline(stream);
     return stream;
   }
 
   /** Opens held-back streams as far as the peer's limits allow. */
-  releaseHeld(): void {
-    for (const stream of this.#held) {
+  openQueued(): void {
+    for (const stream of this.#queued) {
       if (!this.#canOpen()) return;
-      this.#held.delete(stream);
+      this.#queued.delete(stream);
       this.#begin(stream);
     }
   }
 
   /** Removes and returns all held-back opens. */
-  takeHeld(): SessionStream[] {
-    const held = [...this.#held];
-    this.#held.clear();
+  takeQueued(): SessionStream[] {
+    const held = [...this.#queued];
+    this.#queued.clear();
     return held;
   }
 
   /** Bytes of the peer were read: opens what they make room for. */
   handleReceived(): void {
     if (this.#retractions.isWaiting) this.#state.ownUnanswered -= this.#retractions.handleReceived();
-    this.releaseHeld();
+    this.openQueued();
   }
 
   // ---- streams of the peer --------------------------------------------------------------------------------------
@@ -307,7 +307,7 @@ export class StreamTable implements StreamBooks {
       if (stream.isIncoming) this.#state.peerUnanswered -= 1;
       else this.#state.ownUnanswered -= 1;
     }
-    this.releaseHeld();
+    this.openQueued();
   }
 
   retracted(): void {
@@ -316,14 +316,14 @@ export class StreamTable implements StreamBooks {
 
   over(stream: SessionStream, reason: VproxyError | null): void {
     if (stream.id === 0) {
-      this.#held.delete(stream);
+      this.#queued.delete(stream);
     } else {
       this.#live.delete(stream.id);
       if (stream.isDraining) this.#draining.set(stream.id, stream);
       if (!stream.isIncoming) this.#state.ownOpen -= 1;
       else if (!stream.isDraining) this.#state.peerOpen -= 1;
     }
-    this.releaseHeld();
+    this.openQueued();
     if (reason !== null) this.#state.failedCount += 1;
     INVARIANT: this.#assert();
     this.#options.onOver();
@@ -385,7 +385,7 @@ export class StreamTable implements StreamBooks {
         ownOpen + peerOpen >= live && ownOpen + peerOpen <= live + draining,
         ownUnanswered >= kept && ownUnanswered <= ownOpen + kept,
         peerUnanswered >= 0 && peerUnanswered <= peerOpen,
-        live + this.#held.size <= openedCount - failedCount,
+        live + this.#queued.size <= openedCount - failedCount,
       );
     }
   }

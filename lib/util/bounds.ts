@@ -48,7 +48,7 @@ export class FairBudget {
     this.#limitBytes = Math.max(this.#limitBytes, limitBytes);
   }
 
-  take(bytes: number): void {
+  reserve(bytes: number): void {
     this.#usedBytes += bytes;
   }
 

@@ -49,7 +49,7 @@ export const systemClock: Clock = {
 };
 
 /** Resolves after `delayMs`, or when `signal` is aborted; the caller checks which. Never rejects. */
-export function pause(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
+export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
   if (signal?.aborted === true) return Promise.resolve();
   return new Promise((resolve) => {
     const end = (): void => {
@@ -67,7 +67,7 @@ export async function settledWithin(clock: Clock, delayMs: number, work: Promise
   const settled = new AbortController();
   const settle = (): void => settled.abort();
   work.then(settle, settle);
-  await pause(clock, delayMs, settled.signal);
+  await sleep(clock, delayMs, settled.signal);
 }
 
 /** Options for growing delays. */

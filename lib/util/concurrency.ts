@@ -48,7 +48,7 @@ export class Turns {
 
   /** Runs `work` in its turn, or at once when `signal` is aborted before: it must notice that itself, and do nothing. */
   async run<T>(signal: AbortSignal | null, work: () => Promise<T>): Promise<T> {
-    if (signal?.aborted === true || !(await this.#take(signal))) return work();
+    if (signal?.aborted === true || !(await this.#waitForTurn(signal))) return work();
     try {
       return await work();
     } finally {
@@ -58,7 +58,7 @@ export class Turns {
 
   /** Starts `work`, which must not reject, in its turn. Resolves when it has started: an awaiting caller is at most one ahead. */
   async start(work: () => Promise<void>): Promise<void> {
-    await this.#take(null);
+    await this.#waitForTurn(null);
     void work().finally(() => this.#give());
   }
 
@@ -68,7 +68,7 @@ export class Turns {
   }
 
   /** Waits for a turn; false if the signal was aborted first. */
-  async #take(signal: AbortSignal | null): Promise<boolean> {
+  async #waitForTurn(signal: AbortSignal | null): Promise<boolean> {
     if (this.#takenCount < this.#maxCount) {
       this.#takenCount += 1;
       return true;

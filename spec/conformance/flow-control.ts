@@ -107,7 +107,7 @@ test('R-FLOW-5: a session window that begins above 64 MiB stays as it is', (t) =
   const randomBytes = (count: number) => Buffer.alloc(count);
   const credit = new InFlightCredit({ clock: new ManualClock(), firstBytes, sendPing, randomBytes });
   credit.receive(firstBytes);
-  t.true(credit.takePong(ping));
+  t.true(credit.handlePong(ping));
   credit.receive(firstBytes / 2);
   t.is(credit.grantedBytes, 2.5 * firstBytes);
 });

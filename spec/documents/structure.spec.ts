@@ -126,6 +126,36 @@ for (const [title, problem] of [
   test(`the title of a commit: ${title}`, (t) => t.is(judgeTitle(title), problem));
 }
 
+/** The methods and functions of a text, each with its verb and what it returns. */
+const DEFINITION =
+  /^ *(?:(?:export|async|static|protected|override|function) )*#?(?<verb>[a-z]+)(?:[A-Z]\w*)?(?:<[^\n(]*>)?\([^\n;{]*\): (?<result>[^\n;{]+) \{$/gm;
+
+/** Where a file uses a verb in another meaning than that in the table of docs/architecture.md, as far as names and types show it. */
+function misusedVerbs(text: string): string[] {
+  const found = [...text.matchAll(DEFINITION)].map(({ groups: { verb = '', result = '' } = {} }) => ({ verb, result }));
+  const has = (verb: string): boolean => found.some((one) => one.verb === verb);
+  const fruitless = found.filter(
+    ({ verb, result }) => /^(?:take|judge)$/.test(verb) && /^(?:Promise<)?void\b/.test(result),
+  );
+  const lone = [['hold', 'release'] as const, ['cork', 'uncork'] as const].filter(
+    ([one, other]) => has(one) && !has(other),
+  );
+  return [
+    ...fruitless.map(({ verb }) => `${verb} returns nothing`),
+    ...lone.map(([one, other]) => `${one} without ${other}`),
+  ];
+}
+
+test('verbs keep their meaning', (t) => {
+  t.deepEqual(
+    misusedVerbs('  #takeRest(): void {\n  hold(one: A): void {\nexport function judge(a: B): Promise<void> {\n'),
+    ['take returns nothing', 'judge returns nothing', 'hold without release'],
+  );
+  t.deepEqual(misusedVerbs('  take(): Buffer {\n  hold(): void {\n  release(): void {\n'), []);
+  const misused = [...texts].flatMap(([file, text]) => misusedVerbs(text).map((problem) => `${file}: ${problem}`));
+  t.deepEqual(misused, []);
+});
+
 /** What no native speaker writes, and what to write instead. */
 const IDIOMS: Readonly<Record<string, RegExp>> = {
   'is not a …, or null for …': /(?<!\bthere )\b(?:is|are|was|were) none\b/gi,

@@ -68,15 +68,15 @@ for (const isTcp of [true, false]) {
       };
       if (programEnds) await answer();
       scene.sendData(1, pattern.subarray(0, 10 * MIB));
-      t.true(stream.heldBytes > MIB);
+      t.true(stream.unreadBytes > MIB);
       if (peerEnds) scene.peer.send(FRAME_TYPE.FIN, 1);
       if (isRead) await readOn(socket);
       t.is((await scene.handOver()).connections.length, 1);
       t.deepEqual(scene.eventTypes, ['stream-opened']);
       if (!peerEnds) {
-        const before = stream.heldBytes;
+        const before = stream.unreadBytes;
         scene.sendData(1, pattern.subarray(10 * MIB, 11 * MIB));
-        t.is(stream.heldBytes, before + MIB);
+        t.is(stream.unreadBytes, before + MIB);
       }
       await scene.next.goOn();
       if (!peerEnds) {
@@ -90,7 +90,7 @@ for (const isTcp of [true, false]) {
       await eventually(() => scene.next.openCount === 0 && scene.eventTypes.at(-1) === 'stream-closed');
       t.deepEqual(scene.eventTypes, ['stream-opened', 'stream-closed']);
       t.like(scene.events[1]?.fields, { stream: 1, sentBytes: 4, receivedBytes: pattern.length, code: null });
-      t.deepEqual([stream.heldBytes, stream.isDraining, scene.next.streamCount], [0, false, 1]);
+      t.deepEqual([stream.unreadBytes, stream.isDraining, scene.next.streamCount], [0, false, 1]);
     });
   }
 
@@ -225,7 +225,7 @@ test('capturing changes nothing, however often', async (t) => {
     const writer = connections[0]?.splice.writer;
     const unwritten = Buffer.concat(writer?.unwritten ?? []);
     t.true(unwritten.equals(pattern.subarray(at + MIB - unwritten.length, at + MIB)));
-    t.is(unwritten.length + (writer?.takenBytes ?? 0), stream.heldBytes);
+    t.is(unwritten.length + (writer?.takenBytes ?? 0), stream.unreadBytes);
     if (at === 5 * MIB) socket.resume();
     if (at > 5 * MIB) await setImmediate();
   }

@@ -145,7 +145,7 @@ for (const isTcp of [true, false]) {
     socket.on('data', (chunk: Buffer) => received.push(chunk)).pause();
     for (let count = 0; count < 100; count += 1) scene.sendData(1, REQUEST);
     scene.sendData(1, REQUEST.subarray(0, 50_000));
-    t.true(stream.heldBytes > MIB);
+    t.true(stream.unreadBytes > MIB);
     const { connections } = await scene.handOver();
     t.is(connections[0]?.splice.writer.filter?.held.length, 50_000);
     await scene.next.goOn();
@@ -154,7 +154,7 @@ for (const isTcp of [true, false]) {
     socket.resume();
     await once(socket, 'end');
     t.true(Buffer.concat(received).equals(Buffer.concat(Array<Buffer>(101).fill(LABELLED))));
-    await eventually(() => stream.heldBytes === 0);
+    await eventually(() => stream.unreadBytes === 0);
     t.deepEqual([budgets.length, budgets[1]?.usedBytes], [2, 0]);
     socket.end();
     await scene.seen('FIN 1');
@@ -171,7 +171,7 @@ test('a filter gets nothing before the target has answered: the bytes may still 
   const [socket] = (await connected) as [net.Socket];
   scene.sendData(1, REQUEST);
   scene.peer.send(FRAME_TYPE.FIN, 1);
-  t.is(scene.streams[0]?.heldBytes, REQUEST.length);
+  t.is(scene.streams[0]?.unreadBytes, REQUEST.length);
   t.is(budgets[0]?.usedBytes, 0);
   const received: Buffer[] = [];
   socket.on('data', (chunk: Buffer) => received.push(chunk)).write('OK 1\n');

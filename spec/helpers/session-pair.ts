@@ -294,7 +294,7 @@ export class Side {
 
   /** Captures the session, if there is one, and discards the capture. */
   capture(): void {
-    if (this.session.isReady && !this.session.isOver) serialize(this.session.state);
+    if (this.session.wasEstablished && !this.session.isOver) serialize(this.session.state);
   }
 
   /**
@@ -390,15 +390,15 @@ function comparable(capture: SessionState): unknown {
 
 const VISIBLE = [
   ...(['id', 'service', 'from', 'isIncoming', 'openedAtMs', 'owner', 'isAnswered', 'isOver', 'isDraining'] as const),
-  ...(['sentBytes', 'grantedBytes', 'heldBytes', 'frameBytes', 'isWaiting', 'smallFrames'] as const),
+  ...(['sentBytes', 'grantedBytes', 'unreadBytes', 'frameBytes', 'isWaiting', 'smallFrames'] as const),
   ...(['receivedBytes', 'sendCreditBytes'] as const),
 ];
 
 function visible(session: Session): unknown {
-  const { counters, ageMs, roundTripMs, peerServices, isReady, isDraining, isSuspended, keyId } = session;
+  const { counters, ageMs, roundTripMs, peerServices, wasEstablished, isDraining, isSuspended, keyId } = session;
   const { unwrittenBytes, sendCreditBytes, receivedBytes, hasInteractive, agreement, secret, streams } = session;
   return {
-    ...{ counters, ageMs, roundTripMs, peerServices, isReady, isDraining, isSuspended, keyId },
+    ...{ counters, ageMs, roundTripMs, peerServices, wasEstablished, isDraining, isSuspended, keyId },
     ...{ unwrittenBytes, sendCreditBytes, receivedBytes, hasInteractive, agreement, secretId: secret?.id },
     streamCount: streams.size,
     streams: streams.list().map((stream) => ({

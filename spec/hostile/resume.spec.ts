@@ -116,7 +116,7 @@ test('unknown ids, four or a hundred of them, begin a normal session', (t) => {
     const { peer } = suspended();
     const ids = Array.from({ length: count }, (_, index) => `resume:${String(index).padStart(16, '0')}`);
     beginsAnew(peer, ['resume', ...ids]);
-    t.true(peer.link.loop.session?.isReady);
+    t.true(peer.link.loop.session?.wasEstablished);
     t.deepEqual(peer.allEndings, ['resume-refused']);
   }
 });
@@ -129,7 +129,7 @@ test('a session that a listener ends as it leaves its link is not moved to anoth
   peer.link.send(RESUME, 0, peer.resumePayload());
   t.deepEqual(peer.allEndings, ['shutdown', 'opening: shutdown']);
   beginsAnew(peer);
-  t.true(peer.link.loop.session?.isReady);
+  t.true(peer.link.loop.session?.wasEstablished);
 });
 
 test('of two links that wait for the same session the first one proved gets it, and the other one is abandoned', (t) => {

@@ -376,7 +376,7 @@ for (const every of [1, 30]) {
     pair.start();
     let count = 0;
     while ([carry(a, b, every), carry(b, a, every)].includes(true)) {
-      const isThere = a.loop.session?.isReady === true;
+      const isThere = a.loop.session?.wasEstablished === true;
       t.is(a.loop.joinedAtMs !== null, isThere);
       if (!isThere) continue;
       a.handOver();
@@ -531,7 +531,7 @@ test('a window without room in the budget becomes that of a new stream, and retu
   const pace = { nowMs: 0, roundTripMs: 10 };
   for (let round = 0; round < 5; round += 1) {
     window.receive(state.grantedBytes - state.receivedBytes, 1);
-    window.release(window.heldBytes, pace, true);
+    window.release(window.unreadBytes, pace, true);
   }
   t.true(state.windowBytes > 4000);
   for (const budget of [new Budget(1_000_000), new Budget(0)]) {

@@ -131,7 +131,7 @@ test('bytes come in order, FIN after the last one, and the end after FIN', (t) =
   scene.pass(2, 10);
   t.deepEqual(sink?.bytes, bytes);
   t.deepEqual(sink?.events.slice(sink.events.lastIndexOf('data')), ['data', 'fin', 'end']);
-  t.is(scene.streams[0]?.heldBytes, 0);
+  t.is(scene.streams[0]?.unreadBytes, 0);
 });
 
 test('R-STREAM-5: a stream whose bytes wait for the rate keeps its slot when it has ended both ways', (t) => {
@@ -227,7 +227,7 @@ test('R-FLOW-4: the window of a stream does not grow while its bytes wait for th
   pair.settle();
   t.true((b.session.roundTripMs ?? 0) >= 500);
   scene.pass(5, 10);
-  const windowBytes = (streams[0]?.receiveCreditBytes ?? 0) + (streams[0]?.heldBytes ?? 0);
+  const windowBytes = (streams[0]?.receiveCreditBytes ?? 0) + (streams[0]?.unreadBytes ?? 0);
   t.true(windowBytes <= 65_536, `${windowBytes}`);
   t.true(scene.passed >= 490_000, `${scene.passed}`);
 });
@@ -258,7 +258,7 @@ test('a pause earns the bytes of a tenth of a second, and at least 16 KiB', (t) 
   ] as const) {
     const limit = new Pacer(bytesPerSecond, clock);
     t.is(limit.availableBytes, burstBytes);
-    limit.take(burstBytes);
+    limit.spend(burstBytes);
     t.is(limit.availableBytes, 0);
     clock.advance(3_600_000);
     t.is(limit.availableBytes, burstBytes);
@@ -268,12 +268,12 @@ test('a pause earns the bytes of a tenth of a second, and at least 16 KiB', (t) 
 test('waiters have turns one after the other, each worth a hundredth of a second; a cancelled one has none', (t) => {
   const clock = new ManualClock();
   const limit = new Pacer(1_000_000, clock);
-  limit.take(limit.availableBytes);
+  limit.spend(limit.availableBytes);
   const turns: string[] = [];
   const waiters = ['a', 'b', 'c'].map((name) => {
     const takeTurn = (): void => {
       turns.push(name);
-      limit.take(limit.turnBytes);
+      limit.spend(limit.turnBytes);
       limit.whenAvailable(takeTurn);
     };
     limit.whenAvailable(takeTurn);

@@ -69,7 +69,7 @@ for (const [what, ending, kept, act] of ENDINGS) {
     const left = [session.streams.list().length, end.lentBuffers, session.unwrittenBytes, Number(session.isSuspended)];
     t.deepEqual([session.isOver, ...left], [true, 0, 0, 0, 0]);
     t.is(pair.a.kept.named([]).length, kept);
-    t.is(pair.a.loop.session?.isReady ?? false, pair.a.sessions.length === 2);
+    t.is(pair.a.loop.session?.wasEstablished ?? false, pair.a.sessions.length === 2);
     t.is(outbound.totalBytes, bytesBefore, 'nothing is written to the closed link');
     if (pair.a.sessions.length === 1) t.is(pair.a.processClock.pending, 0);
   });

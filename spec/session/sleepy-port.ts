@@ -40,7 +40,7 @@ class SleepyPort {
   }
 }
 
-const isReady = ({ pair }: SleepyPort) => pair.sides.every((side) => side.loop.session?.isReady === true);
+const isReady = ({ pair }: SleepyPort) => pair.sides.every((side) => side.loop.session?.wasEstablished === true);
 
 function established(t: ExecutionContext, sleeper: 'a' | 'b', options?: PairOptions): SleepyPort {
   const port = new SleepyPort(sleeper, options);

@@ -24,7 +24,7 @@ import type {
   ThawedAnswer,
   UpgradeAnswer,
 } from '../../status/types.js';
-import { pause, systemClock } from '../../util/clock.js';
+import { sleep, systemClock } from '../../util/clock.js';
 import type { AttachRequest, CommandRequest, JobOfChannel, JobRequest, StopRequest } from './command-requests.js';
 import { connectService, ServiceStream } from './connect-service.js';
 import { openAnswer, requestText, requestValue } from './control-request.js';
@@ -201,7 +201,7 @@ export class ControlClient {
       }
       if (leftMs() <= BOOT_LOOK_MS || signal?.aborted === true)
         throw new VproxyError('not-booted', `${channel ?? 'the machine'} is not booted yet: ${remarks.join('; ')}`);
-      await pause(systemClock, BOOT_LOOK_MS, signal);
+      await sleep(systemClock, BOOT_LOOK_MS, signal);
     }
   }
 
@@ -336,7 +336,7 @@ export class ControlClient {
       if (!wasThere) throw openError(error);
       if (!isSessionLost(error) && error.code !== 'control-unavailable') throw error;
       onLost?.(error);
-      await pause(systemClock, AGAIN_MS);
+      await sleep(systemClock, AGAIN_MS);
     });
   }
 

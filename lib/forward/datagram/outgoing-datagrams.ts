@@ -103,12 +103,12 @@ export class OutgoingDatagrams implements Forward {
   // ---- messages -------------------------------------------------------------------------------------------------
 
   readonly #events: BoundDatagramsEvents = {
-    onMessage: (message, source) => this.#take(message, source),
+    onMessage: (message, source) => this.#send(message, source),
     onError: (error) => this.#log.failed(`cannot receive: ${describeError(error)}`),
     onDropped: (count) => this.messages.dropBySystem(count),
   };
 
-  #take(message: Buffer, source: DatagramSource): void {
+  #send(message: Buffer, source: DatagramSource): void {
     const known = this.#sources.get(source.key);
     const opened = known === undefined || known.flow.isEnded ? this.#open(source) : known;
     if (opened === null) {
@@ -170,17 +170,17 @@ export class OutgoingDatagrams implements Forward {
   }
 
   #refused({ code, message }: VproxyError): void {
-    this.#holdBack();
+    this.#backOff();
     this.#log.refused(`datagrams to ${this.#log.nameOf()} are dropped: ${message} (${code})`, code);
   }
 
-  #holdBack(): void {
+  #backOff(): void {
     this.#refusedUntilMs = this.#options.clock.now() + REFUSED_MS;
   }
 
   #closed(flow: DatagramFlow, reason: VproxyError | null, wasAccepted: boolean): void {
     // A flow that this side ended before the answer tells nothing about the peer.
-    if (!wasAccepted && !flow.wasGivenUp) this.#holdBack();
+    if (!wasAccepted && !flow.wasGivenUp) this.#backOff();
     this.#log.closed(flow.stream, reason, wasAccepted, 'datagram flow');
     if (this.openCount === 0) this.#options.onIdle?.();
   }

@@ -255,7 +255,7 @@ export class LineBuffer {
         offset = limit;
         if (offset === bytes.length) this.#wasCut = true;
       } else {
-        this.#hold(bytes.subarray(offset));
+        this.#keep(bytes.subarray(offset));
         break;
       }
     }
@@ -274,7 +274,7 @@ export class LineBuffer {
     return held;
   }
 
-  #hold(bytes: Buffer): void {
+  #keep(bytes: Buffer): void {
     const total = this.#heldBytes + bytes.length;
     if (total > this.#held.length) {
       const grown = Buffer.allocUnsafeSlow(Math.max(FIRST_BYTES, 2 ** Math.ceil(Math.log2(total))));

@@ -132,7 +132,7 @@ export class ChannelSessions {
     this.log(makeEvent('session-established', message, { link, agent, name }));
     this.record.countSession();
     this.record.enter('established');
-    this.#hold(session, { link, suspendedAtMs: null }, false);
+    this.#register(session, { link, suspendedAtMs: null }, false);
     if (session.isOver) return;
     this.#options.source.provide(session);
     this.#options.onChanged();
@@ -143,12 +143,12 @@ export class ChannelSessions {
     const isSuspended = session.isSuspended;
     if (isSuspended) this.record.enter('suspended', suspensionOf(session, link, null));
     const sinceMs = isSuspended ? (suspendedAtMs ?? this.#options.clock.now()) : null;
-    this.#hold(session, { link, suspendedAtMs: sinceMs }, true);
+    this.#register(session, { link, suspendedAtMs: sinceMs }, true);
     this.#options.source.provide(session);
   }
 
-  #hold(session: Session, whereabouts: Whereabouts, isRestored: boolean): void {
-    this.#options.source.hold(session);
+  #register(session: Session, whereabouts: Whereabouts, isRestored: boolean): void {
+    this.#options.source.setCurrent(session);
     this.#whereabouts.set(session, whereabouts);
     session.once('draining', ({ message }) => {
       if (this.#options.source.current === session) this.record.enter('draining', message);
@@ -213,7 +213,7 @@ interface Judgement {
 }
 
 function judgeEnd(
-  session: Pick<Session, 'agreement' | 'isReady'>,
+  session: Pick<Session, 'agreement' | 'wasEstablished'>,
   { code, message: reason }: VproxyError,
   link: string,
   { kind: { mode }, traits }: ChannelAddress,
@@ -232,7 +232,7 @@ function judgeEnd(
     message,
     // A peer that is refused because of another one comes back over other links.
     refusal: isBusy ? what : isRefused ? message : null,
-    isLastWord: mode === 'dial' ? session.isReady || isFinal : session.isReady && !isOfStranger,
+    isLastWord: mode === 'dial' ? session.wasEstablished || isFinal : session.wasEstablished && !isOfStranger,
   };
 }
 

@@ -196,9 +196,9 @@ export class ListenKeeper<L> {
     this.#backoff.reset();
   }
 
-  /** A session has ended or left its link; `isReady`: it was established. */
-  over(link: L, isReady: boolean, end: VproxyError | null): void {
-    if (isReady && link === this.#established) this.record.endedAtMs = this.#clock.now();
+  /** A session has ended or left its link; `wasEstablished`: it was established. */
+  over(link: L, wasEstablished: boolean, end: VproxyError | null): void {
+    if (wasEstablished && link === this.#established) this.record.endedAtMs = this.#clock.now();
     if (end?.code === 'channel-busy') this.#hands.close(link, end);
   }
 

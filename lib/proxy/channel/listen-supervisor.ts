@@ -113,8 +113,8 @@ export class ListenSupervisor extends ChannelSupervisor {
     const { keeper } = this;
     loop.on('session', (session) => keeper.begun(runner, session.agreement.peer.instance));
     loop.on('resumed', (session) => keeper.resumed(runner, session.agreement.peer.instance));
-    loop.on('ended', ({ isReady }, end) => keeper.over(runner, isReady, end));
-    loop.on('suspended', ({ isReady }) => keeper.over(runner, isReady, null));
+    loop.on('ended', ({ wasEstablished }, end) => keeper.over(runner, wasEstablished, end));
+    loop.on('suspended', ({ wasEstablished }) => keeper.over(runner, wasEstablished, null));
     void closed.then((reason) => {
       const fields = { link: link.description, code: reason.code };
       this.options.sessions.log(makeEvent('channel-closed', reason.message, fields));

@@ -198,7 +198,7 @@ export class ProxyChannel {
       clock: this.#context.clock,
       log: this.#log,
       skippedBytes: () => this.supervisor.skippedBytes,
-      onSession: (session: Session, isRestored: boolean) => this.#take(session, isRestored),
+      onSession: (session: Session, isRestored: boolean) => this.#begin(session, isRestored),
       onChanged: () => this.#tellChange(),
       onEnded: (reason: VproxyError) => this.#context.onEnded(this, reason),
     };
@@ -457,7 +457,7 @@ export class ProxyChannel {
     return session === null ? [] : describeStreams(this.label, session);
   }
 
-  #take(session: Session, isRestored: boolean): void {
+  #begin(session: Session, isRestored: boolean): void {
     session.server = this.registry;
     session.on('measured', (roundTripMs) => this.tally.roundTrips.add(roundTripMs));
     if (isRestored) {

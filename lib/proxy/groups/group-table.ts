@@ -48,7 +48,7 @@ export class GroupTable {
   }
 
   /** Adds a group without starting it, with its members in a predecessor. Throws `bad-argument`. */
-  hold(state: GroupState): void {
+  register(state: GroupState): void {
     const group = this.#create(state);
     this.#groups.set(group.label, group);
   }

@@ -1,7 +1,7 @@
 /** The host's side of the service `clock`: tells a machine that offers it the time, again and again. */
 import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
-import { type Clock, pause } from '../../util/clock.js';
+import { type Clock, sleep } from '../../util/clock.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { readRecords, writeRecord } from '../read-records.js';
 import {
@@ -48,7 +48,7 @@ export class ClockAnswers {
     while (!signal.aborted) {
       // A peer that breaks the rules, or a session that drains, is tried again later.
       await this.#let(open, signal).catch(() => undefined);
-      await pause(clock, EVERY_MS, signal);
+      await sleep(clock, EVERY_MS, signal);
     }
   }
 

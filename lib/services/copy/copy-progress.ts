@@ -85,7 +85,7 @@ export class ComparisonCount {
     return hash.digest();
   }
 
-  pause(): void {
+  clear(): void {
     this.#run.progress.comparison = null;
   }
 

@@ -40,18 +40,18 @@ export class KeptLists {
   }
 
   /** Throws `too-many-streams` when the budget of all copies is used up. */
-  take(bytes: number): void {
+  reserve(bytes: number): void {
     if (!this.#isReleased && !this.#budget.reserve(bytes)) {
       throw new VproxyError('too-many-streams', `copy: out of memory for all copies (max ${MAX_KEPT_BYTES} bytes)`);
     }
   }
 
-  give(bytes: number): void {
+  free(bytes: number): void {
     if (!this.#isReleased) this.#budget.release(bytes);
   }
 
   release(): void {
-    this.give(this.bytes);
+    this.free(this.bytes);
     this.#isReleased = true;
   }
 }
@@ -84,19 +84,19 @@ export class KeptCount {
       const found = `too many ${what}: ${this.#count + 1}, ${this.#bytes + bytes} bytes`;
       throw protocolError(`copy: ${found} (max ${maxCount}, ${maxBytes} bytes)`);
     }
-    this.#lists.take(bytes);
+    this.#lists.reserve(bytes);
     this.#count += 1;
     this.#bytes += bytes;
   }
 
   remove(bytes: number): void {
-    this.#lists.give(bytes);
+    this.#lists.free(bytes);
     this.#count -= 1;
     this.#bytes -= bytes;
   }
 
   clear(): void {
-    this.#lists.give(this.#bytes);
+    this.#lists.free(this.#bytes);
     this.#count = 0;
     this.#bytes = 0;
   }

@@ -63,7 +63,7 @@ async function receiveInto(targets: readonly CopyTarget[], options: ReceiveOptio
   if (isResumed) {
     const comparing = new ComparisonCount(options);
     await reportStaged(records, targets, lists, comparing);
-    comparing.pause();
+    comparing.clear();
   } else {
     for (const { path, stage } of targets) await withPath(path, () => removeTree(stage));
   }

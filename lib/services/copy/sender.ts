@@ -111,7 +111,7 @@ async function sendTar(options: SendOptions, staged: StagedList): Promise<void> 
         progress.path = entry.names.join('/');
         const part = staged.find(progress.path);
         const offset = part === null ? 0 : await matchingBytes(entry, part, comparing);
-        comparing.pause();
+        comparing.clear();
         const crc = await sendEntry(tar, entry, offset, progress);
         if (crc !== null) checks.push(crc);
         if (checks.length === CHECKS_PER_RECORD) sendChecks();

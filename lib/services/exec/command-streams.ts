@@ -83,7 +83,7 @@ export class OutputSender {
     source.once('end', () => this.end());
     // A failed source emits no `end`.
     source.once('close', () => this.end());
-    readBuffered(source, { buffer: () => this.#slab.room(0), callback: (byteCount) => this.#take(byteCount) });
+    readBuffered(source, { buffer: () => this.#slab.room(0), callback: (byteCount) => this.#handleRead(byteCount) });
   }
 
   get sentBytes(): number {
@@ -118,7 +118,7 @@ export class OutputSender {
   }
 
   /** Sends what was read, even while an earlier piece waits: when a process exits, Node makes its output flow. */
-  #take(byteCount: number): boolean {
+  #handleRead(byteCount: number): boolean {
     const { stream, fd, onBytes } = this.#options;
     const slab = this.#slab.take(byteCount);
     if (this.#isEnded || stream.destroyed) return true;

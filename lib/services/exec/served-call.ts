@@ -112,9 +112,9 @@ export class ServedCall {
     this.#input = new StdinReceiver((bytes) => this.#write(encodeCredit(bytes)));
     const handler = {
       pieces: new Set([EXEC_KIND.STDIN]),
-      onHeader: (kind: number, payloadBytes: number) => this.#judge(kind, payloadBytes),
-      onRecord: (kind: number, payload: Buffer) => this.#take(kind, payload),
-      onPiece: (_kind: number, bytes: Buffer) => this.#takeInput(bytes),
+      onHeader: (kind: number, payloadBytes: number) => this.#check(kind, payloadBytes),
+      onRecord: (kind: number, payload: Buffer) => this.#handle(kind, payload),
+      onPiece: (_kind: number, bytes: Buffer) => this.#handleInput(bytes),
       onEnd: () => this.#callerEnded(),
       onError: (error: unknown) => this.#fail(toVproxyError(error)),
     };
@@ -170,7 +170,7 @@ export class ServedCall {
   }
 
   /** Rejects a record by its header, before its payload is buffered. */
-  #judge(kind: number, payloadBytes: number): void {
+  #check(kind: number, payloadBytes: number): void {
     const isFirst = FIRST_KINDS.has(kind);
     if (!isFirst && this.#state === 'opened') throw wrong(`${nameOf(kind)} before START`);
     if (isFirst && this.#state !== 'opened')
@@ -202,7 +202,7 @@ export class ServedCall {
     this.#startBytes = 0;
   }
 
-  #take(kind: number, payload: Buffer): void {
+  #handle(kind: number, payload: Buffer): void {
     switch (kind) {
       case EXEC_KIND.START: {
         const request = decodeStart(payload);
@@ -240,7 +240,7 @@ export class ServedCall {
     else this.#controls.closeOutput(fd);
   }
 
-  #takeInput(bytes: Buffer): void {
+  #handleInput(bytes: Buffer): void {
     if (!this.#hasInput) throw wrong('STDIN for a command without input');
     this.#recording?.input(bytes);
     this.#execution?.hurry();

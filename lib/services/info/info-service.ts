@@ -18,7 +18,7 @@ export interface InfoServiceOptions {
 }
 
 /** How long an answer is cached, in milliseconds: so endless requests inspect the machine only twice a second. */
-const KEPT_MS = 500;
+const NEW_MS = 500;
 
 /** Limit on the time between two records of a client. */
 const IDLE_MS = 10_000;
@@ -94,7 +94,7 @@ export class InfoService {
   /** Inspects the machine once at a time, for all concurrent requests. */
   #find(about: InfoSubject): Promise<Buffer> {
     const known = this.#findings.get(about);
-    const isNew = known !== undefined && this.#clock.now() - (known.foundAtMs ?? this.#clock.now()) < KEPT_MS;
+    const isNew = known !== undefined && this.#clock.now() - (known.foundAtMs ?? this.#clock.now()) < NEW_MS;
     if (isNew) return known.told;
     const told = this.#read[about]().then((value) => encodeTold(about, value));
     const finding: Finding = { told, foundAtMs: null };

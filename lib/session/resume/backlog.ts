@@ -240,7 +240,7 @@ export class Backlog implements ByteSink {
 
   #count(byteCount: number): void {
     this.#totalBytes += byteCount;
-    this.#budget.take(byteCount);
+    this.#budget.reserve(byteCount);
     const overBytes = this.keptBytes - this.#mostBytes;
     if (overBytes > 0) this.#beyondBytes += Math.min(byteCount, overBytes);
   }

@@ -98,7 +98,7 @@ export class Continuity {
   }
 
   /** Takes the peer's part of the secret, which completes it. Throws `protocol-error` for a second one. */
-  takeSecret(part: Buffer): void {
+  handleSecret(part: Buffer): void {
     const own = this.#state.ownPart;
     if (own === null) throw protocolError('duplicate SECRET frame');
     this.#state.ownPart = null;
@@ -106,7 +106,7 @@ export class Continuity {
   }
 
   /** Takes the peer's ACK. Throws `protocol-error` for more than it can have. */
-  takeAck(totalBytes: number): void {
+  handleAck(totalBytes: number): void {
     this.backlog.acknowledge(totalBytes);
     this.#state.ackBytes += HEADER_BYTES + TOTAL_BYTES;
   }

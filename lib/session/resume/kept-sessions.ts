@@ -82,7 +82,7 @@ export class KeptSessions {
   }
 
   /** Gives a session this link: a new one, or one that continues there. */
-  hold(session: Session, holder: SessionHolder): void {
+  attach(session: Session, holder: SessionHolder): void {
     const kept = this.#kept.get(session) ?? this.#add(session);
     kept.cancel?.();
     kept.endAtMs = null;

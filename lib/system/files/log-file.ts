@@ -2,7 +2,7 @@
 import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, renameSync, writev } from 'node:fs';
 import { promisify } from 'node:util';
 import { systemCode } from '../../errors.js';
-import { type Clock, pause } from '../../util/clock.js';
+import { type Clock, sleep } from '../../util/clock.js';
 import { describeError } from '../../util/escape.js';
 import { writesAllowed } from './frozen-writes.js';
 
@@ -139,7 +139,7 @@ export class LogFile {
     this.#failure = why;
     // A full file system may get room again; after any other error the file may have been replaced.
     if (!['ENOSPC', 'EDQUOT'].includes(systemCode(error))) this.#release();
-    await pause(this.#options.clock, RETRY_MS, this.#closing.signal);
+    await sleep(this.#options.clock, RETRY_MS, this.#closing.signal);
   }
 
   /** Takes what fits into the current file: everything, the lines that fit, or one that never fits. */

@@ -233,7 +233,7 @@ export class FirstLine {
   /** How to read the socket, from start to end. */
   readonly onread: OnRead = {
     buffer: () => this.#room(),
-    callback: (byteCount, buffer) => this.#take(byteCount, buffer),
+    callback: (byteCount, buffer) => this.#handleRead(byteCount, buffer),
   };
   readonly #onLine: (line: string | null) => boolean;
   #buffer: Buffer;
@@ -276,7 +276,7 @@ export class FirstLine {
     return this.#buffer;
   }
 
-  #take(byteCount: number, buffer: Uint8Array): boolean {
+  #handleRead(byteCount: number, buffer: Uint8Array): boolean {
     if (this.#isRead) {
       if (this.#roomOf !== null) return this.#roomOf.callback(byteCount, buffer);
       const bytes = Buffer.from(buffer.subarray(0, byteCount));

@@ -52,7 +52,7 @@ test('half-close passes through a tunnel in both directions, after all bytes, wh
       await ended[index];
     }
     t.deepEqual([sha256(await asked), sha256(await told)], [sha256(question), sha256(answer)]);
-    t.is(scene.streams.at(-1)?.heldBytes, 0);
+    t.is(scene.streams.at(-1)?.unreadBytes, 0);
   }
   await eventually(() => scene.closed.length === 2);
   t.deepEqual(scene.closed, [null, null]);

@@ -103,7 +103,7 @@ type OnFound = (name: string, bytes: number) => void;
 
 async function findFiles(target: CopyTarget, kept: KeptCount, onFound: OnFound): Promise<void> {
   const { name, kind } = target.root;
-  const find = kind === 'file' ? findFile : takeFolder;
+  const find = kind === 'file' ? findFile : findInFolder;
   if (!(await inPart(target, (part) => find(part, name, kept, onFound)))) await removeTree(target.stage);
 }
 
@@ -115,14 +115,14 @@ async function findFile(path: string, name: string, kept: KeptCount, onFound: On
   });
   if (fd === null) return;
   try {
-    if (!(await takeFile(pathOf(fd), name, await fstat(fd), kept, onFound))) await removeTree(path);
+    if (!(await addFile(pathOf(fd), name, await fstat(fd), kept, onFound))) await removeTree(path);
   } finally {
     await close(fd);
   }
 }
 
 /** Takes the files of a folder that only this user can change. */
-async function takeFolder(folder: string, name: string, kept: KeptCount, onFound: OnFound): Promise<void> {
+async function findInFolder(folder: string, name: string, kept: KeptCount, onFound: OnFound): Promise<void> {
   await chmod(folder, 0o700);
   const folders: string[] = [];
   const take = async (child: string): Promise<void> => {
@@ -131,7 +131,7 @@ async function takeFolder(folder: string, name: string, kept: KeptCount, onFound
     if (stats.isDirectory() && isOwn(stats) && kept.hasRoom(keptBytes(child))) {
       kept.add(keptBytes(child));
       folders.push(child);
-    } else if (!(await takeFile(path, `${name}/${child}`, stats, kept, onFound))) await removeTree(path);
+    } else if (!(await addFile(path, `${name}/${child}`, stats, kept, onFound))) await removeTree(path);
   };
   let isInDoubt = false;
   for await (const child of await opendir(folder)) {
@@ -146,7 +146,7 @@ async function takeFolder(folder: string, name: string, kept: KeptCount, onFound
   for (const child of folders) {
     kept.remove(keptBytes(child));
     const count = kept.count;
-    await takeFolder(`${folder}/${child}`, `${name}/${child}`, kept, onFound);
+    await findInFolder(`${folder}/${child}`, `${name}/${child}`, kept, onFound);
     if (kept.count === count) await rmdir(`${folder}/${child}`);
   }
 }
@@ -165,7 +165,7 @@ async function removeNonUtf8(folder: string): Promise<void> {
 }
 
 /** Takes a file with these stats; false if it cannot be resumed. */
-async function takeFile(path: string, name: string, stats: Stats, kept: KeptCount, onFound: OnFound): Promise<boolean> {
+async function addFile(path: string, name: string, stats: Stats, kept: KeptCount, onFound: OnFound): Promise<boolean> {
   const bytes = keptBytes(name);
   if (!canResume(stats) || stats.size === 0 || !kept.hasRoom(bytes)) return false;
   kept.add(bytes);

@@ -42,11 +42,11 @@ export class TarBounds {
 
   /** Checks the next bytes. Throws `protocol-error` for a bad header; do not call again after that. */
   check(bytes: Buffer): void {
-    for (let at = 0; at < bytes.length; ) at += this.#take(bytes, at);
+    for (let at = 0; at < bytes.length; ) at += this.#checkPart(bytes, at);
   }
 
   /** Returns how many bytes it consumed: at least one. */
-  #take(bytes: Buffer, at: number): number {
+  #checkPart(bytes: Buffer, at: number): number {
     const leftBytes = bytes.length - at;
     if (this.#pax !== null && this.#paxBytes < this.#pax.length) {
       const count = bytes.copy(this.#pax, this.#paxBytes, at);

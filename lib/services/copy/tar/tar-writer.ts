@@ -20,7 +20,7 @@ export class TarWriter {
 
   constructor(records: RecordStream) {
     this.#records = records;
-    this.#pack.on('data', (chunk: Buffer) => this.#take(chunk));
+    this.#pack.on('data', (chunk: Buffer) => this.#handleChunk(chunk));
     // The writer of the entry reports the failure.
     this.#pack.on('error', () => undefined);
   }
@@ -58,7 +58,7 @@ export class TarWriter {
     sink.end();
   }
 
-  #take(chunk: Buffer): void {
+  #handleChunk(chunk: Buffer): void {
     if (chunk.length > SMALL_BYTES) {
       this.#flush(encodeRecordHeader(COPY_KIND.DATA, chunk.length));
       this.#records.write(chunk);

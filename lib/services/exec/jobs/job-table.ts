@@ -7,7 +7,7 @@ import { Job } from './job.js';
 import type { JobStatus } from './job-messages.js';
 
 /** How long an ended job is kept. */
-const KEPT_MS = 3_600_000;
+const ENDED_MS = 3_600_000;
 
 /** The most of a job in the list, as JSON: of its words and user 2,048 bytes, of its tag 384. */
 const MAX_STATUS_BYTES = 3072;
@@ -76,7 +76,7 @@ export class JobTable {
   end(job: Job, result: ExecResult): void {
     job.end(result);
     this.#running.delete(job);
-    const cancel = this.#clock.schedule(KEPT_MS, () => this.forget(job, 'it ended an hour ago'));
+    const cancel = this.#clock.schedule(ENDED_MS, () => this.forget(job, 'it ended an hour ago'));
     this.#ended.set(job, cancel);
   }
 
