@@ -48,6 +48,12 @@ test('getent decides who is a user or a group, and in which groups a user is', a
   t.true(await accounts.hasOtherGroups({ ...BOB, name: 'fails' }), 'a getent without initgroups');
   const access = await resolveSocketAccess({ user: 'eve', group: 'staff', mode: 0o660 }, accounts);
   t.deepEqual(access, { mode: 0o660, uid: 70_001, gid: 70_003 });
+  for (const mode of [600, -1, Number.NaN])
+    await t.throwsAsync(
+      resolveSocketAccess({ mode }, accounts),
+      { code: 'bad-argument' },
+      'more than 0777, or no mode',
+    );
   await t.throwsAsync(resolveSocketAccess({ group: 'local' }, accounts), { message: /^no group "local"/ });
 });
 

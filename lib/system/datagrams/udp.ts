@@ -3,7 +3,7 @@ import dgram from 'node:dgram';
 import { once } from 'node:events';
 import { ALL_WAITING_BYTES, costOf, WAITING_BYTES } from '../../codec/datagram-messages.js';
 import { systemCode, VproxyError } from '../../errors.js';
-import { type HostPort, isIP, isIPv6 } from '../../util/addresses/host-port.js';
+import { type HostPort, isIP, isIPv6, requireHost } from '../../util/addresses/host-port.js';
 import { Budget } from '../../util/bounds.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
@@ -76,9 +76,10 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
 
   /**
    * Binds a socket. Rejects with `address-in-use` (naming the owner of the address if known), `address-denied` or
-   * `address-unavailable`.
+   * `address-unavailable`, and with `bad-argument` without a host.
    */
   static async bind(address: HostPort, events: BoundDatagramsEvents): Promise<UdpSocket> {
+    requireHost(address.host);
     try {
       const { host, type } = await resolve(address.host);
       const socket = newSocket(type, RECEIVE_BUFFER_BYTES);

@@ -62,19 +62,21 @@ export function formatSocketAccess({ mode, user, group }: SocketAccess): string[
 }
 
 /**
- * Resolves the names to numbers. Rejects with `bad-argument` for an unknown user or group, and `address-unavailable` if accounts
- * cannot be looked up now.
+ * Resolves the names to numbers. Rejects with `bad-argument` for an unknown user or group and a mode above 0777, and with
+ * `address-unavailable` if accounts cannot be looked up now.
  */
 export async function resolveSocketAccess(
-  { mode, user, group }: SocketAccess = {},
+  { mode = 0o600, user, group }: SocketAccess = {},
   accounts: Accounts = systemAccounts,
 ): Promise<FileAccess> {
+  if (!(Number.isInteger(mode) && mode >= 0 && mode <= 0o777))
+    throw badArgument(`mode: expected 0 to 0o777, not ${mode}`);
   try {
     const uid = user === undefined ? -1 : await accounts.userId(user);
     const gid = group === undefined ? -1 : await accounts.groupId(group);
     if (uid === null) throw badArgument(`no user "${escapeText(user ?? '', 64)}" on this machine`);
     if (gid === null) throw badArgument(`no group "${escapeText(group ?? '', 64)}" on this machine`);
-    return { mode: mode ?? 0o600, uid, gid };
+    return { mode, uid, gid };
   } catch (error) {
     throw toVproxyError(error, 'address-unavailable');
   }

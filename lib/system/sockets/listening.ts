@@ -7,7 +7,7 @@ import { dirname } from 'node:path';
 import { systemCode, VproxyError } from '../../errors.js';
 import { REMEDIES } from '../../remedies.js';
 import { meaningOf } from '../../system-errors.js';
-import { formatHostPort } from '../../util/addresses/host-port.js';
+import { formatHostPort, requireHost } from '../../util/addresses/host-port.js';
 import { describeError, escapeText } from '../../util/escape.js';
 import { type PinnedFile, withPinnedFile } from '../files/guarded-files.js';
 import { findAddressOwner } from '../proc/proc-net.js';
@@ -18,9 +18,10 @@ import { dropKept, keepListener, takeKept } from './listener-store.js';
  * Makes `server` listen; resolves once it does. A socket file gets mode 0600 unless `access` differs, and never has more, not
  * even for a moment. It is removed when the server closes; an existing file is replaced only if it is a stale socket. A socket
  * that was kept for this address is used unchanged, and the socket is kept from now on (`useListenerStore`). Rejects with
- * `address-in-use` (naming the owner if known), `address-denied` or `address-unavailable`.
+ * `address-in-use` (naming the owner if known), `address-denied` or `address-unavailable`, and with `bad-argument` without a host.
  */
 export async function listen(server: net.Server, address: ListenAddress): Promise<void> {
+  if (!('path' in address)) requireHost(address.host);
   const kept = takeKept(address);
   if (kept !== null) await listenInherited(server, { fd: kept });
   else if (!(await bindUnlessInUse(server, address))) await bind(server, address);

@@ -52,6 +52,12 @@ export function isEveryAddress(host: string): boolean {
   return host === '' || host === '0.0.0.0' || /^[0:]+$/.test(host);
 }
 
+/** Throws `bad-argument` if a program names no host: Node would then listen on every address. */
+export function requireHost(host: unknown): void {
+  if (typeof host === 'string' && host !== '') return;
+  throw badArgument('host: expected a name or an address to listen on; 0.0.0.0 or :: stand for every address');
+}
+
 /** The host to dial for a listener on this machine: the loopback address if it listens on every address. */
 export function dialableHost(host: string, isOnly6 = false): string {
   if (!isEveryAddress(host)) return host;

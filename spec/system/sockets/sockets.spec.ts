@@ -5,12 +5,23 @@ import net from 'node:net';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
+import { UdpSocket } from '../../../lib/system/datagrams/udp.js';
 import { listen } from '../../../lib/system/sockets/listening.js';
 import { hiddenReset, isHungUp, unwrittenBytesOf } from '../../../lib/system/sockets/node-sockets.js';
 import { ReadTurn } from '../../../lib/system/sockets/read-turn.js';
+import type { HostPort } from '../../../lib/util/addresses/host-port.js';
 import { temporaryFolder, untilYounger } from '../../helpers/files.js';
 import { localServer, localSocket } from '../../helpers/proxies.js';
 import { tcpPair, unixPair } from '../../helpers/unix-pair.js';
+
+test('a program that names no host listens nowhere, rather than on every address', async (t) => {
+  for (const host of ['', undefined, null, {}]) {
+    const address = { host, port: 0 } as HostPort;
+    await t.throwsAsync(listen(net.createServer(), address), { code: 'bad-argument' });
+    const events = { onMessage: () => undefined, onError: () => undefined };
+    await t.throwsAsync(UdpSocket.bind(address, events), { code: 'bad-argument' });
+  }
+});
 
 // ---- how a socket ends --------------------------------------------------------------------------------------------
 
