@@ -174,10 +174,11 @@ func hold(ctx context.Context, mounts []mount, most time.Duration, ready func())
 		}
 	}
 	command.Wait()
+	isSignalled := word == "thawed" && rest == "asked" && ctx.Err() == nil // by somebody else
 	switch {
-	case word == "thawed" && frozen == len(mounts):
+	case word == "thawed" && frozen == len(mounts) && !isSignalled:
 		return rest, milliseconds(time.Since(began)), nil
-	case word == "thawed":
+	case word == "thawed" && !isSignalled:
 		rest = "time ran out before everything was frozen"
 	case word != "failed":
 		rest = thawAll(mounts[:least(frozen+1, len(mounts))], false)

@@ -8,6 +8,7 @@ import { FreezeCall } from '../../lib/services/freeze/freeze-call.js';
 import { encodeFreezeRecord, FREEZE_KIND } from '../../lib/services/freeze/freeze-messages.js';
 import { type Frozen, freeze } from '../../lib/services/freeze/freezer.js';
 import { writesAllowed } from '../../lib/system/files/frozen-writes.js';
+import { readText } from '../../lib/system/files/optional-files.js';
 import { parseMounts } from '../../lib/system/mounts.js';
 import { listPids, statOf } from '../../lib/system/proc/proc.js';
 import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
@@ -157,19 +158,26 @@ function freezeWith(t: ExecutionContext, folder: string, program: string): Promi
   return freeze(mounts.filter(({ mountPoint }) => mountPoint === '/').slice(-1), 10_000);
 }
 
-test.serial(
-  'if one of the two processes that wait is killed, the other thaws, and nobody says that all went well',
-  async (t) => {
+for (const [name, signal] of [
+  ['its first process', 'SIGKILL'],
+  ['its first process', 'SIGTERM'],
+  ['sleep', 'SIGTERM'],
+  ['cat', 'SIGKILL'],
+] as const) {
+  test.serial(`${name} gets ${signal}: the rest of what froze thaws, and nobody says that all went well`, async (t) => {
     const folder = temporaryFolder(t);
     const program = `#!/bin/sh\ncut -d ' ' -f 6 "/proc/$$/stat" > ${folder}/session\n`;
     const frozen = await freezeWith(t, folder, program);
     const session = readFileSync(join(folder, 'session'), 'utf8').trim();
-    process.kill(Number(session), 'SIGKILL');
+    const processes = () => listPids('/proc').filter((pid) => statOf('/proc', pid)[3] === session);
+    const find = () => processes().find((pid) => readText(`/proc/${pid}/comm`) === `${name}\n`);
+    await eventually(() => name === 'its first process' || find() !== undefined);
+    process.kill(find() ?? Number(session), signal);
     t.is((await frozen.thawed).failure, 'the process that froze them was killed; all are thawed');
-    // Its third process looks for it once a second.
-    await eventually(() => !listPids('/proc').some((pid) => statOf('/proc', pid)[3] === session));
-  },
-);
+    // The watch looks for its parent once a second.
+    await eventually(() => processes().length === 0);
+  });
+}
 
 test.serial(
   'what froze may be killed after it said why it thaws: that is told, and what is left is thawed',

@@ -149,7 +149,7 @@ async function freezeOpen(mounts: readonly Mount[], folders: readonly FileHandle
   const thawed = deferred<ThawEnd>();
   /** Why the rest is still frozen. */
   const frozen = new Map<string, string>();
-  const state = { failure: null as string | null, cause: null as ThawCause | null, isKilled: false };
+  const state = { failure: null as string | null, cause: null as ThawCause | null, isAsked: false, isKilled: false };
   const heard: Readonly<Record<string, (fd: string, message: string) => void>> = {
     frozen: (fd) => void frozen.set(fd, ''),
     ready: () => ready.resolve(),
@@ -185,7 +185,9 @@ async function freezeOpen(mounts: readonly Mount[], folders: readonly FileHandle
   const newest = [...fds].reverse();
   const start = (...args: readonly string[]) => startFreezer(['-c', SCRIPT, name, ...args], folders, hear);
   const name = `vproxy-freeze ${mounts.map(({ mountPoint }) => mountPoint).join(' ')}`.slice(0, 1024);
-  const child = await start(String(Math.floor(forMs / 1000)), String(fds.length), ...fds, ...newest);
+  const limitS = Math.floor(forMs / 1000);
+  const beganMs = systemClock.now();
+  const child = await start(String(limitS), String(fds.length), ...fds, ...newest);
   const goOn = (): void => {
     const isIn = (pid: number): boolean => statOf('/proc', pid)[SESSION] === String(child.pid);
     for (const pid of listPids('/proc').filter(isIn)) orElse(false, () => process.kill(pid, 'SIGCONT'));
@@ -195,10 +197,11 @@ async function freezeOpen(mounts: readonly Mount[], folders: readonly FileHandle
   child.once('close', () => {
     isOver = true;
     cancel();
-    // It may be killed when it has said why it thaws, but not yet what it thawed. Only its first process may be: that ends the
-    // input of the other one, which says that it was asked.
+    // It may be killed when it has said why it thaws, but not yet what it thawed. A signal to one of its processes looks to the
+    // others like what they wait for.
     const isSilent = state.cause === null || [...frozen.values()].includes('');
-    state.isKilled = state.failure === null && (isSilent || child.signalCode !== null);
+    const isDue = state.cause === 'time' ? systemClock.now() - beganMs >= limitS * 1000 : state.isAsked;
+    state.isKilled = state.failure === null && (isSilent || !isDue);
     const rest = newest.filter((fd) => state.isKilled || (frozen.get(fd) ?? NOT_FROZEN) !== NOT_FROZEN);
     if (rest.length === 0) end();
     else
@@ -212,6 +215,7 @@ async function freezeOpen(mounts: readonly Mount[], folders: readonly FileHandle
   });
   await ready.promise;
   const thaw = (): void => {
+    state.isAsked = true;
     child.stdin.end();
     cancel();
     if (!isOver) cancel = systemClock.schedule(STOPPED_AFTER_MS, goOn);
