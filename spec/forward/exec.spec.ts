@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
@@ -53,6 +53,20 @@ test('processes have pipes and are independent: they end, read, write and answer
   await once(endless, 'data');
   endless.destroy();
   await b.event('stream-reset');
+});
+
+test('a process that has closed its outputs may read its input to the end, also once both directions have ended', async (t) => {
+  const folder = temporaryFolder(t);
+  const command = `exec >&- 2>&-; until [ -e ${folder}/go ]; do sleep 0.01; done; cat > ${folder}/all; : > ${folder}/done`;
+  const { connect, a } = await running(t, command);
+  const data = randomBytes(50_000);
+  const socket = connect();
+  socket.end(data);
+  t.is((await readToEnd(socket)).length, 0);
+  await a.event('stream-closed');
+  writeFileSync(join(folder, 'go'), '');
+  await eventually(() => existsSync(join(folder, 'done')));
+  t.deepEqual(readFileSync(join(folder, 'all')), data);
 });
 
 test('processes leak no descriptors', async (t) => {

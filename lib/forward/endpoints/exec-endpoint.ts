@@ -206,8 +206,6 @@ class ChildSink implements LocalEnd {
         stdin.destroy();
         this.#options.onGone();
       });
-      // What is left of a group that is to end would take a part of the input for the whole.
-      void group.ended.then(() => this.isEnding || stdin.destroy());
       this.#group = group;
       whenGone(group, process, (end) => this.#closed(end));
     }
@@ -279,7 +277,8 @@ class ChildSink implements LocalEnd {
     this.#isStreamOver = true;
     this.#endReason = reason;
     this.#isGone ||= this.#process === null;
-    if (!this.#isGone) this.#kill(KILL_AFTER_MS);
+    // Once both directions have ended, the process may still read.
+    if (!this.#isGone && reason !== null) this.#kill(KILL_AFTER_MS);
     this.#finishIfDone();
   }
 
