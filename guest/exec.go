@@ -75,7 +75,7 @@ type execCall struct {
 	credit   atomic.Int64
 	quick    atomic.Int32 // quick reads of outputs in a row
 	input    chan []byte  // for stdin: what waits, so that the caller's other records are read meanwhile; nil: it has ended
-	isCut    bool         // the caller has gone within the input: what came is not the whole; set before input is closed
+	isCut    bool         // the caller or the command has gone within the input: what came is not the whole; set before input is closed
 
 	writing  mutex // one record at a time
 	timedOut atomic.Bool
@@ -648,7 +648,7 @@ func (c *execCall) read() {
 		c.stream.Reset("protocol-error", "exec: %s", err)
 	}
 	if c.input != nil {
-		c.isCut = err != io.EOF
+		c.isCut = err != io.EOF || c.isOver.Load()
 	}
 	c.endInput()
 	c.stream.drain()

@@ -323,18 +323,27 @@ func TestUnwanted(t *testing.T) {
 	}
 }
 
-// TestCutInput: a command whose caller leaves within its input does not see an end of it: it must not take a part for the whole.
+// TestCutInput: a command that is told to end within its input does not see an end of it: it must not take a part for the
+// whole, nor must what it has started.
 func TestCutInput(t *testing.T) {
 	e, host := newTestExec(t)
 	folder := t.TempDir()
-	script := `trap "" HUP TERM; echo ready; wc -c > /dev/null; touch ` + folder + `/whole`
-	st, _ := ask(t, host, execStart, fields{"argv": []string{"sh", "-c", script}, "killAfterMs": 100}, execStarted)
-	st.Write(record(execStdin, make([]byte, 1000)))
-	readRecord(st, func(byte) int { return 1000 }) // it ignores the signals
-	st.Close()
-	until(t, "it is over", func() bool { defer e.lock()(); return len(e.calls) == 0 })
-	if entries, _ := os.ReadDir(folder); len(entries) > 0 {
-		t.Error(entries)
+	ignores := `trap "" HUP TERM; echo ready; exec > /dev/null 2>&1; wc -c; touch ` + folder + `/whole`
+	for script, timeoutMs := range map[string]int{ignores: 0, "exec 3<&0; (" + ignores + ") <&3 & sleep 1000": 300} {
+		request := fields{"argv": []string{"sh", "-c", script}, "killAfterMs": 300, "timeoutMs": timeoutMs}
+		st, _ := ask(t, host, execStart, request, execStarted)
+		st.Write(record(execStdin, make([]byte, 1000)))
+		readRecord(st, func(byte) int { return 1000 }) // it ignores the signals
+		if timeoutMs == 0 {
+			st.Close()
+		} else {
+			io.Copy(io.Discard, st) // EXIT, and the end
+			st.CloseWrite()
+		}
+		until(t, "it is over", func() bool { defer e.lock()(); return len(e.calls) == 0 })
+		if entries, _ := os.ReadDir(folder); len(entries) > 0 {
+			t.Error(script, entries)
+		}
 	}
 }
 
