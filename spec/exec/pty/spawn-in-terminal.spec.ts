@@ -115,6 +115,18 @@ for (const [how, loadCalls] of [
     command.resize(TERMINAL);
   });
 
+  test(`a command that has stopped itself goes on, and is killed: ${how}`, async (t) => {
+    const { command, shows, ended } = await runInTerminal(t, 'kill -STOP $$; echo on; kill -STOP $$', { loadCalls });
+    const stopped = () => eventually(() => statOf(command.pid)[0] === 'T', { what: 'a stop' });
+    await stopped();
+    command.signal('SIGCONT');
+    await shows(/on/);
+    await stopped();
+    command.signal('SIGKILL');
+    const { status, signal } = (await ended).end;
+    t.true(signal === 'SIGKILL' || status === 137);
+  });
+
   asRoot(`the terminal belongs to the command's user: ${how}`, async (t) => {
     const { ended } = await runInTerminal(t, 'id -u; stat -c %u "$(tty)"; echo here >"$(tty)"', {
       uid: 65_534,

@@ -56,7 +56,10 @@ export async function spawnWithScript(
     },
     signal: (name) => {
       // Signal the command, not script, which still has to relay its last output. Before the command runs, signal script.
-      if (!isOver) signalGroup(leaderBelow(pid) ?? pid, name);
+      if (isOver) return;
+      signalGroup(leaderBelow(pid) ?? pid, name);
+      // It stops when its command does.
+      if (name === 'SIGCONT' || name === 'SIGKILL') signalGroup(pid, 'SIGCONT');
     },
     release: () => {
       // Killing script hangs the terminal up; it ignores other signals.
