@@ -15,6 +15,7 @@ import type { Session } from './session/session.js';
 import { sessionSettings } from './session/settings.js';
 import { describeSession } from './status/describe.js';
 import type { SessionStatus } from './status/types.js';
+import { AMOUNT, type ChecksOf, FUNCTION, listOf, OBJECT, orNull, record, TEXT, tableOf } from './util/checks.js';
 import { type Clock, systemClock } from './util/clock.js';
 import { deferred } from './util/concurrency.js';
 import { escapeText } from './util/escape.js';
@@ -45,6 +46,17 @@ export interface PeerOptions {
   readonly clock?: Clock;
 }
 
+const checkTypes = record({
+  services: tableOf(FUNCTION),
+  name: orNull(TEXT),
+  agent: TEXT,
+  keys: listOf(TEXT),
+  streams: AMOUNT,
+  deadAfterMs: orNull(AMOUNT),
+  waitMs: AMOUNT,
+  clock: OBJECT,
+} satisfies ChecksOf<PeerOptions>);
+
 /** The events of a {@link Peer}. */
 export interface PeerEvents {
   /** A session was established: the first one, or one after another has ended. */
@@ -73,6 +85,7 @@ export class Peer extends EventEmitter<PeerEvents> {
   /** See {@link connectPeer}. */
   constructor(duplex: Duplex, options: PeerOptions = {}) {
     super();
+    checkTypes(options, '');
     const { services = {}, keys = [], waitMs = DEFAULT_WAIT_MS, clock = systemClock } = options;
     const secrets = keys.map((text) => SecretKey.parse(text));
     this.#waitMs = waitMs;

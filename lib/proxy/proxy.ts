@@ -33,7 +33,7 @@ import {
   type ChannelOptions,
   labelTaken,
   type ParsedOptions,
-  parseOptions,
+  parseAll,
   type WrittenOptions,
   writeOptions,
 } from './channel/channel-options.js';
@@ -117,7 +117,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 
   /** Creates the initial channels and groups. */
   #registerFirst(channels: readonly ChannelOptions[]): void {
-    for (const options of channels.map(parseOptions)) {
+    for (const options of parseAll(channels)) {
       if (!isGroup(options.address)) this.#register(this.#create(checkChannel(options)));
       else {
         this.#requireFree(options.label);
@@ -262,7 +262,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
    */
   async apply(channels: readonly ChannelOptions[]): Promise<ChannelChanges> {
     const [changes, newGroups] = await this.#changes.run(async () => {
-      const plan = this.#groups.plan(channels.map(parseOptions), this.listChannels());
+      const plan = this.#groups.plan(parseAll(channels), this.listChannels());
       let begun: ChannelGroup[] = [];
       const done = await applyChannels(plan.channels.map(checkChannel), {
         channels: this.#channels,

@@ -7,6 +7,7 @@ import { badArgument } from '../errors.js';
 import type { Log } from '../events.js';
 import type { ServicePolicy, ServiceRegistry } from '../forward/service-registry.js';
 import type { ForwardSpec } from '../forward/spec.js';
+import { AMOUNT, type ChecksOf, FLAG, listOf, orNull, record, TEXT } from '../util/checks.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { orElse } from '../util/or-else.js';
@@ -32,6 +33,15 @@ export interface Permissions {
   /** Whether to take random numbers from the peer after a restore; `followClock` does so, too. Default false. */
   readonly reseed?: boolean;
 }
+
+export const PERMISSION_CHECKS = {
+  exec: orNull(record({}, { commands: (value, field) => value === 'any' || listOf(TEXT)(value, field) })),
+  copy: orNull(record({}, { root: orNull(TEXT) })),
+  info: FLAG,
+  followClock: orNull(record({}, { thresholdMs: AMOUNT, maxBackMs: AMOUNT })),
+  freeze: FLAG,
+  reseed: FLAG,
+} satisfies ChecksOf<Permissions>;
 
 /** The options of a channel that decide whether a permission may be given. */
 interface PermittingOptions extends Permissions {
@@ -232,19 +242,11 @@ export const changedPermissions = (one: Permissions, other: Permissions): string
 
 /**
  * Throws `bad-argument` if a channel offers one of these services to a peer that could be a stranger, if a forward has its
- * name, if the commands are no list, if copies have no folder, or if a clock has no limits.
+ * name, or if copies have no folder.
  */
 export function requireAllowable(options: PermittingOptions): void {
   for (const row of OWN_SERVICES) if (row.fields.some((field) => options[field] ?? false)) requireAllowed(row, options);
-  const { commands } = options.exec ?? { commands: 'any' };
-  if (commands !== 'any' && !Array.isArray(commands))
-    throw badArgument('exec: expected { commands }: "any", or a list');
   const { root } = options.copy ?? { root: null };
-  if (root !== null && typeof root !== 'string')
-    throw badArgument('copy: expected { root }: the path of a folder, or null');
-  const { thresholdMs, maxBackMs } = options.followClock ?? { thresholdMs: 0, maxBackMs: 0 };
-  if (![thresholdMs, maxBackMs].every((ms) => typeof ms === 'number' && ms >= 0))
-    throw badArgument('followClock: expected { thresholdMs, maxBackMs }, in milliseconds, or null');
   if (root !== null && !isFolder(root)) throw badArgument(`--allow-copy=${escapeText(root)}: no such folder`);
 }
 

@@ -60,12 +60,40 @@ const REFUSED: readonly (readonly [what: string, options: ChannelOptions, messag
   ['forwards of a group', { address: group, forwards: outgoing('a:0') }, /a template in place of forwards/],
   ['a template', { address: group, template: template('a:{channel}') }, /^-o a:a: not a valid ADDR:PORT/],
   ['a key of a group', { address: group, keyFiles: ['/missing/key'] }, /^\/missing\/key: /, 'bad-file'],
-  ['commands that are no list', { address, exec: { commands: '/bin/sh-x' as never } }, /expected \{ commands \}/],
+  [
+    'commands that are no list',
+    { address, exec: { commands: '/bin/sh-x' as never } },
+    /^exec.commands: expected a list/,
+  ],
+  ['commands that are false', { address, exec: false as never }, /^exec: expected \{ commands \}/],
+  ['a rule that is false', { address, policies: { exec: false as never } }, /^policies.exec: expected \{ isAllowed,/],
+  ['rules that are null', { address, policies: null as never }, /^policies: expected an object/],
+  ['a rule of a file', { address, policies: { exec: { allow: false } as never } }, /^policies.exec.allow: unknown; /],
+  ['a limit of a rule', { address, policies: { exec: { streams: NaN } } }, /^policies.exec.streams: expected a number/],
+  [
+    'channels of a rule',
+    { address, policies: { exec: { channels: 'vm1' as never } } },
+    /^policies.exec.channels: expected a list/,
+  ],
+  ['keys that are a text', { address, keyFiles: '' as never }, /^keyFiles: expected a list/],
+  ['a misspelt option', { address, keyFile: ['/k'] } as never, /^keyFile: unknown; did you mean keyFiles\?/],
+  ['a flag that is a text', { address, insecure: 'no' as never }, /^insecure: expected true or false/],
+  [
+    'a denial that is a text',
+    { address, egress: { web: { deny: '*:*' as never } } },
+    /^egress.web.deny: expected a list/,
+  ],
+  ['a broker that is false', { address, storage: false as never }, /^storage: expected \{ isAllowed,/],
+  ['a rule of a group', { address: group, policies: { exec: false as never } }, /^policies.exec: expected/],
   ['copies without a root', { address, copy: '/srv' as never }, /expected \{ root \}/],
   ['copies that are false', { address, copy: false as never }, /expected \{ root \}/],
   ['a clock that is true', { address, followClock: true as never }, /expected \{ thresholdMs, maxBackMs \}/],
   ['a clock that is false', { address, followClock: false as never }, /expected \{ thresholdMs, maxBackMs \}/],
-  ['a clock without bounds', { address, followClock: { thresholdMs: 500, maxBackMs: NaN } }, /expected \{ thresholdMs/],
+  [
+    'a clock without bounds',
+    { address, followClock: { thresholdMs: 500, maxBackMs: NaN } },
+    /^followClock.maxBackMs: expected/,
+  ],
   ['copies of a file', { address, copy: { root: '/etc/passwd' } }, /no such folder/],
   ['permissions of a group', { address: group, copy: { root: '/missing' } }, /no such folder/],
 ];
@@ -78,6 +106,13 @@ for (const [what, options, message, code = 'bad-argument'] of REFUSED) {
     t.like(thrownByProxy(options), { code, message: refusal?.message });
   });
 }
+
+test('channels that are no list are refused', async (t) => {
+  const refusal = { code: 'bad-argument', message: 'channels: expected a list' };
+  t.throws(() => new Proxy({ channels: 'vm1' as never, agent: 'test' }), refusal);
+  const proxy = new Proxy({ channels: [], agent: 'test' });
+  await t.throwsAsync(proxy.apply({} as never), refusal);
+});
 
 test('validation opens and creates nothing', (t) => {
   const folder = temporaryFolder(t);

@@ -58,6 +58,15 @@ test('each side opens streams to services of the other, also to later ones, over
   await t.throwsAsync(guest.connect('echo'), { code: 'no-session' });
 });
 
+test('a peer refuses options that are unknown, or of a wrong type', (t) => {
+  const [line] = duplexPair();
+  const refused = (options: object, message: RegExp) =>
+    t.throws(() => connectPeer(line, options), { code: 'bad-argument', message });
+  refused({ key: KEYS[0] }, /^key: unknown; available: services, name, agent, keys,/);
+  refused({ keys: '' }, /^keys: expected a list$/);
+  t.false(line.destroyed);
+});
+
 test('a peer that restarts on the same Duplex gets another session', async (t) => {
   const [line, far] = duplexPair();
   const host = connectPeer(line, { services: { echo } });

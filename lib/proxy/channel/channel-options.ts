@@ -5,17 +5,31 @@ import { type ChannelAddress, parseChannel } from '../../channel/address/address
 import type { ChannelTraits } from '../../channel/kind.js';
 import { DEFAULT_LIMITS } from '../../codec/limits.js';
 import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
+import type { EgressTexts } from '../../forward/egress/rules.js';
 import type { Direction } from '../../forward/endpoint-kind.js';
 import type { ServicePolicy } from '../../forward/service-registry.js';
 import type { ForwardSpec } from '../../forward/spec.js';
 import { readCertificates, tlsWithCertificates, tlsWithKeys } from '../../link/tls-layer.js';
-import type { Permissions } from '../../services/permitted.js';
+import { PERMISSION_CHECKS, type Permissions } from '../../services/permitted.js';
 import { SecretKey, type SecureLayerFactory } from '../../session/opening/auth.js';
 import { KeptSessions } from '../../session/resume/kept-sessions.js';
 import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../../session/settings.js';
 import { readSecretFile } from '../../system/files/guarded-files.js';
 import type { PortRange } from '../../util/addresses/host-port.js';
 import { Budget, type FairBudget } from '../../util/bounds.js';
+import {
+  AMOUNT,
+  type ChecksOf,
+  FLAG,
+  isObject,
+  listOf,
+  must,
+  OBJECT,
+  orNull,
+  record,
+  TEXT,
+  tableOf,
+} from '../../util/checks.js';
 import type { Clock } from '../../util/clock.js';
 import { haveEqualValues } from '../../util/equality.js';
 import { escapeText } from '../../util/escape.js';
@@ -97,6 +111,48 @@ export interface ChannelOptions extends Permissions {
   readonly forwardPorts?: PortForwarding | null;
 }
 
+const TEXTS = listOf(TEXT);
+const RANGES = listOf(listOf(AMOUNT));
+
+const checkTypes = record(
+  {
+    label: TEXT,
+    group: orNull(TEXT),
+    forwards: listOf(OBJECT),
+    template: listOf(record({}, { direction: TEXT, text: TEXT } satisfies ChecksOf<ForwardTemplate>)),
+    name: orNull(TEXT),
+    waitMs: AMOUNT,
+    deadAfterMs: orNull(AMOUNT),
+    bufferBytes: AMOUNT,
+    insecure: FLAG,
+    keyFiles: TEXTS,
+    peerAddress: FLAG,
+    policies: tableOf(
+      record({
+        isAllowed: FLAG,
+        streams: AMOUNT,
+        opensPerSecond: AMOUNT,
+        bytesPerSecond: AMOUNT,
+        idleTimeoutMs: AMOUNT,
+        channels: TEXTS,
+        recordFolder: TEXT,
+        recordsInput: FLAG,
+      } satisfies ChecksOf<ChannelPolicy>),
+    ),
+    egress: tableOf(record({ allow: TEXTS, deny: TEXTS, upstream: TEXT } satisfies ChecksOf<EgressTexts>)),
+    ...PERMISSION_CHECKS,
+    storage: record({
+      isAllowed: FLAG,
+      socketPath: orNull(TEXT),
+      parallel: AMOUNT,
+      runtimeDirectory: orNull(TEXT),
+    } satisfies ChecksOf<StorageOptions>),
+    announcePorts: orNull(RANGES),
+    forwardPorts: orNull(record({ host: TEXT, folder: orNull(TEXT) }, { ranges: RANGES })),
+  } satisfies ChecksOf<Omit<ChannelOptions, 'address'>>,
+  { address: must('a string, or the result of parseChannel', (value) => typeof value === 'string' || isObject(value)) },
+);
+
 /** Options whose address and label were parsed. */
 export interface ParsedOptions extends ChannelOptions {
   readonly label: string;
@@ -108,14 +164,21 @@ export interface WrittenOptions extends ChannelOptions {
   readonly address: string;
 }
 
-/** Parses the label and the address. Throws `bad-argument`. */
+/** Parses the label and the address. Throws `bad-argument`, also for an unknown option, or a value of a wrong type. */
 export function parseOptions(options: ChannelOptions): ParsedOptions {
+  checkTypes(options, '');
   const { label = DEFAULT_LABEL, address } = options;
   return {
     ...options,
     label: parseLabel(label),
     address: typeof address === 'string' ? parseChannel(address) : address,
   };
+}
+
+/** The same for all channels and groups of a proxy. */
+export function parseAll(channels: readonly ChannelOptions[]): ParsedOptions[] {
+  listOf(OBJECT)(channels, 'channels');
+  return channels.map(parseOptions);
 }
 
 /** The inverse of {@link parseOptions}. */
