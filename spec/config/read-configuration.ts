@@ -59,6 +59,8 @@ const REFUSED: readonly (readonly [Files, string, ...(readonly string[])])[] = [
   [{ 'a.toml': 'include = "x.d"' }, 'a.toml', 'a.toml: include: /'],
   [{ 'a.toml': 'include = "x/*.toml"' }, 'a.toml', 'a.toml: include: "x/*.toml": expected a folder, of which all'],
   [{ 'a.toml': 'include = "more.d"', 'more.d/c.json': '[]' }, 'a.toml', 'more.d/c.json: expected a JSON object'],
+  [{ 'a.toml': '', 'b.toml': '#', 'c.json': '\n' }, '', 'a.toml: empty; remove it', 'c.json: empty; remove it'],
+  [{ 'a.toml': ' ' }, 'a.toml', 'a.toml: empty; remove it'],
   [{ 'a.toml': '/dev/zero' }, '', 'a.toml: cannot be read: not a regular file'],
   [{ 'a.toml': '/none', 'b.toml': '{' }, '', 'a.toml: cannot be read: no such file', 'b.toml:1:1: not valid TOML'],
   [numbered(4097), '', ': has 4097 files (max 4096)'],

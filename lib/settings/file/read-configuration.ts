@@ -76,10 +76,14 @@ const isFolder = (path: string): Promise<boolean> =>
     () => false,
   );
 
-/** Never rejects. `isRegular`: refuses other files, such as a FIFO that has no writer. */
+/**
+ * Never rejects. `isRegular`: refuses other files, such as a FIFO that has no writer. An empty file may be one that somebody is writing, or
+ * that a crash cut: without what it had, such as keys, any peer would do.
+ */
 async function readDocument(file: string, isRegular = false): Promise<ConfigurationDocument> {
   try {
-    if (isRegular && !(await stat(file)).isFile()) throw new VproxyError('bad-file', 'not a regular file');
+    const isFile = (await stat(file)).isFile();
+    if (isRegular && !isFile) throw new VproxyError('bad-file', 'not a regular file');
     const chunks: Buffer[] = [];
     let byteCount = 0;
     // A FIFO or a device may have no end.
@@ -88,7 +92,10 @@ async function readDocument(file: string, isRegular = false): Promise<Configurat
       byteCount += chunk.length;
       if (byteCount > MAX_FILE_BYTES) throw new VproxyError('bad-file', `larger than ${MAX_FILE_BYTES} bytes`);
     }
-    return parseDocument(new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks)), file);
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
+    if (isFile && text.trim() === '')
+      return { file, problem: { where: [], message: 'empty; remove it, or put a comment in it' } };
+    return parseDocument(text, file);
   } catch (error) {
     const why = error instanceof TypeError ? 'not valid UTF-8' : describeError(error);
     return { file, problem: { where: [], message: `cannot be read: ${why}` } };
