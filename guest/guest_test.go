@@ -235,3 +235,14 @@ func TestThatCredentialsWhichCannotBeReadAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestThatOnlyItsOwnerReadsAKey(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	os.WriteFile(file, []byte(strings.Repeat("1f", 32)), 0o600)
+	for _, mode := range []os.FileMode{0o600, 0o400, 0o640, 0o604} {
+		os.Chmod(file, mode)
+		if _, err := readKey(file); (err == nil) != (mode&0o077 == 0) {
+			t.Errorf("%o: %v", mode, err)
+		}
+	}
+}

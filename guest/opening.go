@@ -267,7 +267,7 @@ func (c *channel) readKeys(files []string) *failure {
 	return nil
 }
 
-// readKey reads a key file, which must be private: others cannot read it, and a group only if the file is root's.
+// readKey reads a key file, which must be private: others cannot read it, and a group only if the file is root's and this process is not.
 func readKey(path string) (key, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -276,13 +276,12 @@ func readKey(path string) (key, error) {
 	defer file.Close()
 	var stat syscall.Stat_t
 	syscall.Fstat(int(file.Fd()), &stat)
-	isRoots := stat.Uid == 0
 	switch {
 	case stat.Mode&syscall.S_IFMT != syscall.S_IFREG:
 		return key{}, failf("bad-file", "not a file")
-	case !isRoots && int(stat.Uid) != os.Geteuid():
+	case stat.Uid != 0 && int(stat.Uid) != os.Geteuid():
 		return key{}, failf("bad-file", "belongs to another user; it must belong to root or to this user")
-	case stat.Mode&0o037 != 0, stat.Mode&0o040 != 0 && !isRoots:
+	case stat.Mode&0o037 != 0, stat.Mode&0o040 != 0 && int(stat.Uid) == os.Geteuid():
 		return key{}, failf("bad-file", "other users can read it; "+secretRemedy)
 	}
 	text, _ := io.ReadAll(io.LimitReader(file, 128))
