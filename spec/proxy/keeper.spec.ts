@@ -26,7 +26,10 @@ class Bench {
         if (state !== 'opening') this.told.push(parts.filter((part) => part !== '').join(':'));
         if (this.#stopsAt === state) this.keeper.stop();
       },
-      tellQuiet: () => this.told.push('quiet'),
+      tellQuiet: () => {
+        this.told.push('quiet');
+        if (this.#stopsAt === 'quiet') this.keeper.stop();
+      },
       giveUp: ({ code }) => this.told.push(`give-up:${code}`),
     };
     this.keeper = new Keeper('unix-connect:/s', this.clock, hands, record, () => 0.5);
@@ -71,6 +74,8 @@ const ROWS: readonly (readonly [what: string, steps: string, ...told: string[]])
     'and so may who hears that it yields',
     'start open begin end:channel-displaced close last:300 stop-at:backing-off found last:100',
   ],
+  ['or that it opens', 'stop-at:opening start'],
+  ['or that nobody answers', 'start open:stuck stop-at:quiet quiet', 'quiet'],
   ['it dials at once', 'start', 'dial'],
   ['a failed attempt is repeated', 'start close:channel-missing', 'backing-off:why:10'],
   ['and again, less often', 'start close:channel-missing last:10 close:channel-missing', 'backing-off:why:20'],

@@ -151,6 +151,11 @@ export class Keeper {
     this.record.state = successorOf('the keeper', KEEPER_STATES, this.state, next);
   }
 
+  /** Who hears of something may have stopped it. */
+  #isStopped(): boolean {
+    return this.state === 'stopped';
+  }
+
   #backoff(name: Wait): Backoff {
     return new Backoff({ ...WAITS[name], random: this.#random }, this.record.waits[name]);
   }
@@ -164,7 +169,7 @@ export class Keeper {
   start(): void {
     if (this.state === 'stopped') return;
     this.#hands.show({ state: 'opening', event: null });
-    this.#hands.dial();
+    if (!this.#isStopped()) this.#hands.dial();
   }
 
   /** Instead of `start`: a predecessor handed over its link with an established session. */
@@ -225,6 +230,7 @@ export class Keeper {
   quiet(stranger: string | null): void {
     if (this.state === 'stopped') return;
     if (this.#rival === null) this.#hands.tellQuiet();
+    if (this.#isStopped()) return;
     if (this.#isWorthALook(null)) this.#hands.look('silence', this.#rival, null);
     const mayBeStuck = this.#mayBeStuck && stranger === null;
     this.#mayBeStuck = false;
