@@ -60,9 +60,10 @@ async function findSession(place: string, sockets: readonly string[], answerMs: 
   };
 }
 
+/** Whether a session uses the channel: a suspended one has lost it. */
 function hasSession({ channels }: ControlStatus, place: string): boolean {
-  return channels.some(({ session, address }) => {
-    const own = session === null ? null : addressOfRunning(address);
+  return channels.some(({ session, address, state }) => {
+    const own = session === null || state === 'suspended' ? null : addressOfRunning(address);
     return own !== null && placeOf(own) === place;
   });
 }

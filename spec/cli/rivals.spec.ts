@@ -74,6 +74,21 @@ test('a vproxy with a session on the same channel is found, by any spelling, unt
   t.is(await find(`unix-connect:${folder}/c`), null);
 });
 
+test('a vproxy whose session is suspended does not have the channel', async (t) => {
+  const here = place(t);
+  const path = join(temporaryFolder(t), 'c');
+  const peer = spawnVproxy(t, ['-c', `unix-listen:${path},resume=60s`, ...here.control('peer')]);
+  const other = spawnVproxy(t, ['-c', `unix-connect:${path},resume=60s`, ...here.control('host2')]);
+  await Promise.all([other.waitForLine(ESTABLISHED), other.waitForLine(TAKING_CONTROL)]);
+  const find = () => findRival(here, { channel: parseChannel(`unix-connect:${path}`), device: null });
+  const rival = await find();
+  t.like(rival, { pid: other.pid });
+  peer.kill('SIGKILL');
+  await other.waitForLine(/waiting to resume/);
+  t.true(await rival?.hasLeft());
+  t.is(await find(), null);
+});
+
 test('a process is not its own rival', async (t) => {
   const here = place(t);
   const { b, path } = await proxyPair(t);
