@@ -276,6 +276,16 @@ test('R-EXEC-2: a command that waits takes no input, and none starts after a sto
   t.deepEqual((await waiting.exit).error, { code: 'command-failed', message: 'shutting down' });
 });
 
+for (const kind of [EXEC_KIND.LIST, EXEC_KIND.ATTACH, EXEC_KIND.STOP]) {
+  test(`a stream without a request is refused once commands are not allowed: kind ${kind}`, async (t) => {
+    const runner = new TestRunner(t);
+    const { caller } = runner.open();
+    runner.runner.allow(null);
+    caller.stream.write(encodeRecord(kind, kind === EXEC_KIND.LIST ? '' : '{"id":"1-1"}'));
+    await t.throwsAsync(caller.exit, { code: 'denied', message: /service exec is no longer allowed/ });
+  });
+}
+
 for (const [what, code, ...rules] of [
   ['they are gone', 'command-denied', null],
   ['others replace them', 'command-denied', { commands: ['/bin/false'] }],

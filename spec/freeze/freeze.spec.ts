@@ -87,6 +87,17 @@ test.serial('R-FREEZE-3: a thaw that failed is told, and logged, with its reason
   );
 });
 
+test.serial('a stream that was opened while freezes were allowed is refused once they are not', async (t) => {
+  const vm = freezableMachine(t);
+  const [near, far] = resettingPair();
+  vm.service.serve(far);
+  vm.service.allow(null);
+  const { signal } = new AbortController();
+  const frozen = FreezeCall.begin(near, { paths: [], forMs: 10_000 }, { clock: vm.clock, signal });
+  await t.throwsAsync(frozen, { code: 'denied', message: 'service freeze is no longer allowed' });
+  t.deepEqual(vm.messages(), []);
+});
+
 test.serial('a second freeze is refused, whatever the channel; a host that goes away thaws', async (t) => {
   const [vm, other] = [freezableMachine(t), freezableMachine(t)];
   const giving = new AbortController();

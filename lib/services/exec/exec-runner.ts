@@ -72,6 +72,9 @@ export class ExecRunner {
       leave: (call, reason) => this.#settle(call, reason),
       lastStartAtMs: clock.now(),
       decide: (request) => this.#decide(request, system),
+      requireService: () => {
+        if (this.#rules === null) throw new VproxyError('denied', 'service exec is no longer allowed');
+      },
       spawn: (command, { terminal }) =>
         terminal === undefined ? spawnWithPipes(command, openPipes) : this.#spawnInTerminal(command, terminal),
       findRecorder: options.findRecorder ?? noRecorder,

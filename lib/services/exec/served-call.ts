@@ -63,6 +63,8 @@ export interface CallHost {
   /** When a START was last complete, or its command started or refused. */
   lastStartAtMs: number;
   readonly decide: (request: ExecRequest) => Promise<Decided>;
+  /** Throws `denied` if the service is no longer allowed. */
+  readonly requireService: () => void;
   readonly spawn: (command: CommandOptions, request: ExecRequest) => Promise<RunningCommand>;
   /** Finds the recorder for the terminal of a starting command; null: not recorded. */
   readonly findRecorder: () => Promise<TerminalRecorders | null>;
@@ -218,6 +220,7 @@ export class ServedCall {
       case EXEC_KIND.LIST:
       case EXEC_KIND.ATTACH:
       case EXEC_KIND.STOP:
+        this.#host.requireService();
         answerJobRequest(this.#stream, this.#host, kind, payload);
         this.#markAnswered();
         this.#cancelDeadline();

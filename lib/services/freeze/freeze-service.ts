@@ -42,11 +42,17 @@ export class FreezeService {
   readonly #options: Required<FreezeServiceOptions>;
   readonly #calls = new Map<Duplex, Promise<void>>();
   readonly #hooks: Hooks;
+  #isAllowed = true;
 
   constructor(options: FreezeServiceOptions) {
     const defaults = { freeze, mountinfo: '/proc/self/mountinfo', hooks: '/etc/vproxy/freeze.d' };
     this.#options = { ...defaults, ...options };
     this.#hooks = new Hooks(this.#options.hooks, options);
+  }
+
+  /** A freeze continues if it is no longer allowed; streams that have not requested one are refused. */
+  allow(permission: true | null): void {
+    this.#isAllowed = permission !== null;
   }
 
   /** Freezes as the stream requests, until it ends; owns the stream. */
@@ -93,6 +99,7 @@ export class FreezeService {
     if (first.value.kind !== FREEZE_KIND.FREEZE)
       throw new VproxyError('protocol-error', 'freeze: the first record is no request');
     const request = decodeFreeze(first.value.payload);
+    if (!this.#isAllowed) throw new VproxyError('denied', 'service freeze is no longer allowed');
     // Whatever else the host sends means nothing; its end means the thaw.
     const ended = endOf(records);
     if (isTaken) {
