@@ -40,10 +40,17 @@ export const isObject = (value: unknown): value is Readonly<Record<string, unkno
 
 export const OBJECT = must('an object', isObject);
 
+/** Whether all that an object holds is in its own fields: not so for a Map, and for fields of a prototype, which copies lack. */
+const isPlain = (value: unknown): value is Readonly<Record<string, unknown>> => {
+  if (!isObject(value) || Symbol.iterator in value) return false;
+  for (const name in value) if (!Object.hasOwn(value, name)) return false;
+  return true;
+};
+
 export const tableOf =
   (check: Check): Check =>
   (value, option) => {
-    if (!isObject(value)) throw bad(option, 'expected an object');
+    if (!isPlain(value)) throw bad(option, 'expected a plain object');
     for (const [name, one] of Object.entries(value)) check(one, `${option}.${name}`);
   };
 
@@ -55,7 +62,7 @@ export function record(
   const checks = new Map(Object.entries({ ...required, ...optional }));
   const names = [...checks.keys()];
   return (value, option) => {
-    if (!isObject(value)) throw bad(option, `expected { ${names.join(', ')} }`);
+    if (!isPlain(value)) throw bad(option, `expected { ${names.join(', ')} }`);
     for (const name of [...Object.keys(required), ...Object.keys(value)]) {
       const field = option === '' ? name : `${option}.${name}`;
       const check = checks.get(name);

@@ -67,7 +67,17 @@ const REFUSED: readonly (readonly [what: string, options: ChannelOptions, messag
   ],
   ['commands that are false', { address, exec: false as never }, /^exec: expected \{ commands \}/],
   ['a rule that is false', { address, policies: { exec: false as never } }, /^policies.exec: expected \{ isAllowed,/],
-  ['rules that are null', { address, policies: null as never }, /^policies: expected an object/],
+  ['rules that are null', { address, policies: null as never }, /^policies: expected a plain object/],
+  [
+    'rules in a Map',
+    { address, policies: new Map([['exec', { isAllowed: false }]]) as never },
+    /^policies: expected a plain/,
+  ],
+  [
+    'a rule that inherits',
+    { address, policies: { exec: Object.create({ isAllowed: false }) as object } },
+    /^policies.exec: /,
+  ],
   ['a rule of a file', { address, policies: { exec: { allow: false } as never } }, /^policies.exec.allow: unknown; /],
   ['a limit of a rule', { address, policies: { exec: { streams: NaN } } }, /^policies.exec.streams: expected a number/],
   [
