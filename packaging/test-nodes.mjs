@@ -10,7 +10,7 @@ import { fetchRuntime, VERSIONS } from './runtimes.mjs';
 process.chdir(join(import.meta.dirname, '..'));
 
 /** Folders of `spec/` without specs that `npm test` runs, and those whose specs run other processes or take long. */
-const NO_SPECS = ['fixtures', 'helpers', 'long', 'packages', 'vm'];
+const NO_SPECS = ['ava', 'fixtures', 'helpers', 'long', 'packages', 'vm'];
 const NO_UNITS = [
   'bench',
   'conformance',
@@ -83,7 +83,8 @@ async function runSpecs(version) {
   // The specs start this version as `node`, too.
   const env = { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH}` };
   const limit = concurrency === undefined ? [] : ['--concurrency', concurrency];
-  const child = spawn(join(bin, 'node'), ['node_modules/ava/entrypoints/cli.mjs', ...limit, ...files], {
+  const words = ['node_modules/ava/entrypoints/cli.mjs', '--config', 'spec/ava/all.config.js', ...limit, ...files];
+  const child = spawn(join(bin, 'node'), words, {
     env,
     stdio: ['ignore', 'pipe', 'inherit'],
   });

@@ -17,7 +17,7 @@ if (missing.length > 0) {
 
 const words = process.argv.slice(2);
 const isAll = words.includes('--all');
-const config = isAll ? 'ava.config.js' : 'ava.quick.config.js';
+const config = `spec/ava/${isAll ? 'all' : 'quick'}.config.js`;
 const patterns = words.filter((word) => word !== '--all');
 const folder = mkdtempSync(join(tmpdir(), 'vproxy-test-'));
 const skipped = join(folder, 'skipped');

@@ -1,4 +1,4 @@
-import { longestFirst } from './packaging/longest-first.mjs';
+import { longestFirst } from '../../packaging/longest-first.mjs';
 
 /** Specs that boot a real guest under QEMU. Three at a time: an emulated guest uses one processor, and often waits. */
 export default {
