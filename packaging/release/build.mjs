@@ -62,7 +62,7 @@ async function main() {
   const date = new Date(Number(sourceDate()) * 1000).toISOString();
   console.log(`vproxy ${version}, commit ${sourceRevision() ?? 'unknown'} of ${date}`);
   if (/unreleased/i.test(changes.heading)) console.log(`note: CHANGELOG.md calls it "${changes.heading}"`);
-  execFileSync(process.execPath, ['packaging/setup.mjs'], { stdio: 'inherit' });
+  execFileSync(process.execPath, ['tools/setup.mjs'], { stdio: 'inherit' });
 
   mkdirSync(output, { recursive: true });
   const { executables, others } = listArtefacts({ version, output, quick });

@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs';
-import { longestFirst } from '../../packaging/longest-first.mjs';
+import { longestFirst } from '../../tools/test/longest-first.mjs';
 
 const { ava } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 
 /**
  * Specs without virtual machines. They run compiled, each file in its own process; many wait, so four run at a time. What `npx ava`
  * also needs is in package.json; its timeout is for a process that is stuck in a loop, since they have deadlines of their own
- * (packaging/spec-process.mjs).
+ * (tools/test/spec-process.mjs).
  */
 export default {
   ...ava,

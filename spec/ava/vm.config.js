@@ -1,9 +1,9 @@
-import { longestFirst } from '../../packaging/longest-first.mjs';
+import { longestFirst } from '../../tools/test/longest-first.mjs';
 
 /** Specs that boot a real guest under QEMU. Three at a time: an emulated guest uses one processor, and often waits. */
 export default {
   files: ['dist/spec/vm/**/*.spec.js'],
-  require: ['./packaging/spec-process.mjs'],
+  require: ['./tools/test/spec-process.mjs'],
   workerThreads: false,
   concurrency: 3,
   sortTestFiles: longestFirst('systemd documents restarts channels getting-started'),

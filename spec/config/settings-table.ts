@@ -39,7 +39,7 @@ test('docs/config.md says for each setting where it can be set, and when it take
 });
 
 test('docs/config.schema.json is current: npm run config-schema writes it', async (t) => {
-  const { describeConfiguration } = (await import(join(PROJECT_ROOT, 'packaging/config-schema.mjs'))) as {
+  const { describeConfiguration } = (await import(join(PROJECT_ROOT, 'tools/generate/config-schema.mjs'))) as {
     describeConfiguration: () => object;
   };
   const text = projectText('docs/config.schema.json');

@@ -6,7 +6,7 @@ import ts from 'typescript';
 import { PROJECT_ROOT, projectText } from '../helpers/files.js';
 import { listDocuments } from './document-list.js';
 
-const { judgeTitle } = (await import(join(PROJECT_ROOT, 'packaging/commit-titles.mjs'))) as {
+const { judgeTitle } = (await import(join(PROJECT_ROOT, 'tools/test/commit-titles.mjs'))) as {
   judgeTitle: (title: string) => string | null;
 };
 

@@ -37,8 +37,8 @@ test('the single file prints which Node it needs', (t) => {
 
 test('a clone is not set up, and nothing is installed', (t) => {
   const folder = temporaryFolder(t);
-  for (const name of ['package.json', 'packaging']) {
+  for (const name of ['package.json', 'packaging', 'tools']) {
     cpSync(join(PROJECT_ROOT, name), join(folder, name), { recursive: true });
   }
-  checkRefusal(t, folder, ['packaging/setup.mjs']);
+  checkRefusal(t, folder, ['tools/setup.mjs']);
 });

@@ -6,7 +6,7 @@ import { PROJECT_ROOT } from '../helpers/files.js';
 
 type Format = (types: Readonly<Record<string, z.ZodType>>) => string;
 
-const { formatRequestTypes } = (await import(join(PROJECT_ROOT, 'packaging/schema-types.mjs'))) as {
+const { formatRequestTypes } = (await import(join(PROJECT_ROOT, 'tools/generate/schema-types.mjs'))) as {
   formatRequestTypes: Format;
 };
 

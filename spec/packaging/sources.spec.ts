@@ -5,7 +5,7 @@ import { PROJECT_ROOT } from '../helpers/files.js';
 import { testWith } from '../helpers/test-with.js';
 
 testWith('git')('a file that a build writes is no source of it', async (t) => {
-  const { listSources } = (await import(join(PROJECT_ROOT, 'packaging/generated.mjs'))) as {
+  const { listSources } = (await import(join(PROJECT_ROOT, 'tools/generate/generated.mjs'))) as {
     listSources: () => string[];
   };
   const list = (...words: string[]) =>
@@ -13,14 +13,24 @@ testWith('git')('a file that a build writes is no source of it', async (t) => {
       .split('\0')
       .slice(0, -1);
   const sources = new Set(listSources());
-  const ignored = list('--others', '--ignored', '--exclude-standard', '--', 'cli', 'lib', 'packaging', 'python');
+  const ignored = list(
+    '--others',
+    '--ignored',
+    '--exclude-standard',
+    '--',
+    'cli',
+    'lib',
+    'packaging',
+    'python',
+    'tools',
+  );
   t.true(ignored.includes('lib/status/types.ts'));
   t.deepEqual(
     ignored.filter((path) => sources.has(path)),
     [],
   );
   t.deepEqual(
-    list('--cached', '--', 'cli', 'lib', 'packaging', 'python').filter((path) => !sources.has(path)),
+    list('--cached', '--', 'cli', 'lib', 'packaging', 'python', 'tools').filter((path) => !sources.has(path)),
     [],
   );
 });

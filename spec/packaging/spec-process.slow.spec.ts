@@ -1,4 +1,4 @@
-/** The processes in which AVA runs specs (packaging/spec-process.mjs). */
+/** The processes in which AVA runs specs (tools/test/spec-process.mjs). */
 import { symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -10,7 +10,7 @@ test('a run in which a test hangs ends, even if another test may take longer', a
   const files = {
     'package.json': '{ "type": "module" }',
     'ava.config.js': `export default {
-      files: ['*.spec.js'], timeout: '60s', workerThreads: false, require: ['${PROJECT_ROOT}/packaging/spec-process.mjs'],
+      files: ['*.spec.js'], timeout: '60s', workerThreads: false, require: ['${PROJECT_ROOT}/tools/test/spec-process.mjs'],
     };`,
     'long.spec.js': `import test from 'ava';
       test('it is quick', (t) => { t.timeout(3_600_000); t.pass(); });`,

@@ -124,7 +124,7 @@ serialTestWith('mypy')('its types are complete', async (t) => {
 });
 
 test('the types of answers are those of the schemas', async (t) => {
-  const script = join(PROJECT_ROOT, 'packaging/write-python-types.mjs');
+  const script = join(PROJECT_ROOT, 'tools/generate/write-python-types.mjs');
   const { code, stderr } = await runProgram([process.execPath, script, '--check'], { timeoutMs: 60_000 });
   t.is(code, 0, stderr);
 });

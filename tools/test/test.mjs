@@ -4,9 +4,9 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { installLine, missingNeeds, SKIPPED_FILE } from '../dist/spec/helpers/needs.js';
+import { installLine, missingNeeds, SKIPPED_FILE } from '../../dist/spec/helpers/needs.js';
 
-process.chdir(join(import.meta.dirname, '..'));
+process.chdir(join(import.meta.dirname, '../..'));
 const missing = missingNeeds();
 if (missing.length > 0) {
   console.log(

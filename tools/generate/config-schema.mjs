@@ -1,7 +1,7 @@
 // The JSON Schema of configuration files, for editors: derived from the table of settings compiled by `npm run build`.
-import { tableSchema } from '../dist/lib/settings/setting.js';
-import { FILE_SETTINGS } from '../dist/lib/settings/settings-table.js';
-import * as z from '../dist/lib/status/zod.js';
+import { tableSchema } from '../../dist/lib/settings/setting.js';
+import { FILE_SETTINGS } from '../../dist/lib/settings/settings-table.js';
+import * as z from '../../dist/lib/status/zod.js';
 
 /** Returns the schema, in the draft that editors for TOML and JSON support. */
 export function describeConfiguration() {

@@ -4,8 +4,8 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { COPIED, filesIn, GENERATED, listSources } from './generated.mjs';
-import { oldestNode, requireNode } from './require-node.cjs';
+import { oldestNode, requireNode } from '../packaging/require-node.cjs';
+import { COPIED, filesIn, GENERATED, listSources } from './generate/generated.mjs';
 
 /** The digest of the built sources. tsc writes the other file whenever it compiles something. */
 const STAMP = 'dist/.sources';

@@ -5,12 +5,12 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
+import { writeChanged } from '../../packaging/write-changed.mjs';
 import { GENERATED } from './generated.mjs';
 import { describeDocument, formatForm } from './handover-form.mjs';
 import { formatRequestTypes, formatStatusTypes } from './schema-types.mjs';
-import { writeChanged } from './write-changed.mjs';
 
-process.chdir(join(import.meta.dirname, '..'));
+process.chdir(join(import.meta.dirname, '../..'));
 
 const { STATUS_TYPES, IMPORTED_TYPES, REQUEST_TYPES } = await importSchemas();
 writeChanged(GENERATED.statusTypes, formatStatusTypes(STATUS_TYPES, IMPORTED_TYPES));

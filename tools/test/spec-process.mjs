@@ -11,7 +11,7 @@ import { appendFileSync, readdirSync, readFileSync } from 'node:fs';
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
-import { Deadline } from '../dist/spec/helpers/time.js';
+import { Deadline } from '../../dist/spec/helpers/time.js';
 
 /** The time for the start, and from the end of one test to that of the next. */
 const QUIET_MS = Number(process.env.VPROXY_TEST_QUIET_MS ?? 60_000);

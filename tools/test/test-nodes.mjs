@@ -5,9 +5,9 @@ import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { fetchRuntime, VERSIONS } from './runtimes.mjs';
+import { fetchRuntime, VERSIONS } from '../../packaging/runtimes.mjs';
 
-process.chdir(join(import.meta.dirname, '..'));
+process.chdir(join(import.meta.dirname, '../..'));
 
 /** Folders of `spec/` without specs that `npm test` runs, and those whose specs run other processes or take long. */
 const NO_SPECS = ['ava', 'fixtures', 'helpers', 'long', 'packages', 'vm'];

@@ -1,9 +1,9 @@
 // Writes python/src/vproxy/types.py, the types of answers, from the schemas of lib/status/, with dist/ compiled. With --check it
 // only compares.
 import { readFileSync, writeFileSync } from 'node:fs';
-import { IMPORTED_TYPES, STATUS_TYPES } from '../dist/lib/status/schemas.js';
+import { IMPORTED_TYPES, STATUS_TYPES } from '../../dist/lib/status/schemas.js';
 
-const FILE = new URL('../python/src/vproxy/types.py', import.meta.url);
+const FILE = new URL('../../python/src/vproxy/types.py', import.meta.url);
 const WIDTH = 128;
 const PYTHON_WORDS = new Set(['from', 'in', 'is', 'class', 'global', 'pass', 'with']);
 

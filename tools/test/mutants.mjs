@@ -10,7 +10,7 @@ import { setImmediate } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import ts from 'typescript';
 
-const ROOT = join(import.meta.dirname, '..');
+const ROOT = join(import.meta.dirname, '../..');
 
 const USAGE = `usage: npm run mutants -- [--count N] [--only N,...] [--seed N] [--since REVISION] [--all]
   --count N         number of checks; default: 100
@@ -39,7 +39,7 @@ for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exi
 const OUT = join(copy, 'check-that-is-out');
 /** A line for each check that a process reaches: its number, and the spec file. */
 const SEEN = join(copy, 'checks-seen');
-/** A line for each spec file that ended; see packaging/spec-process.mjs. */
+/** A line for each spec file that ended; see tools/test/spec-process.mjs. */
 const USED = join(copy, 'seconds-used');
 
 function parseOptions() {
@@ -167,9 +167,9 @@ function copyProject() {
   execFileSync(process.execPath, ['packaging/program/build.mjs'], { cwd: copy, stdio: 'ignore' });
 }
 
-/** Runs packaging/test.mjs in the copy, with a timeout in seconds. Returns its status (0 if all passed) and its output. */
+/** Runs tools/test/test.mjs in the copy, with a timeout in seconds. Returns its status (0 if all passed) and its output. */
 function runSpecs(seconds, ...args) {
-  return spawnSync('timeout', ['--kill-after=10', `${seconds}`, process.execPath, 'packaging/test.mjs', ...args], {
+  return spawnSync('timeout', ['--kill-after=10', `${seconds}`, process.execPath, 'tools/test/test.mjs', ...args], {
     ...{ cwd: copy, encoding: 'utf8', maxBuffer: 2 ** 30 },
     env: { ...process.env, VPROXY_TEST_USAGE: USED },
   });
