@@ -22,7 +22,7 @@ const LAYERS = [
 /** What a layer must not import, as `no-restricted-imports` patterns relative to a file in `lib/LAYER/`. */
 function layerRule(layer, index) {
   const later = LAYERS.slice(index + 1);
-  const group = [...later.map((name) => `**/${name}/**`), '**/cli/**', '**/spec/**', '**/bench/**', '**/lib/index.js'];
+  const group = [...later.map((name) => `**/${name}/**`), '**/cli/**', '**/spec/**', '**/tools/**', '**/lib/index.js'];
   const pure = layer === 'codec' || layer === 'session';
   const ioModules = ['net', 'fs', 'tls', 'tty', 'dgram', 'http', 'https', 'child_process', 'timers', 'timers/promises'];
   return {
@@ -95,7 +95,7 @@ export default defineConfig(
             ...LAYERS.map((layer) => `**/${layer}/**`),
             '**/cli/**',
             '**/spec/**',
-            '**/bench/**',
+            '**/tools/**',
             '**/lib/index.js',
           ],
         },

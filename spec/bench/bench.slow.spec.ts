@@ -2,17 +2,17 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { HELP } from '../../bench/options.js';
-import { SOAK_HELP } from '../../bench/soak/options.js';
-import { VM_HELP } from '../../bench/vm/options.js';
-import { SERIAL_VARIANTS, serialRows } from '../../bench/vm/serial-line.js';
-import { serveLoad } from '../../bench/vm/serve.js';
-import { measureInGuest, VM_WORK } from '../../bench/vm/work.js';
+import { HELP } from '../../tools/bench/options.js';
+import { SOAK_HELP } from '../../tools/bench/soak/options.js';
+import { VM_HELP } from '../../tools/bench/vm/options.js';
+import { SERIAL_VARIANTS, serialRows } from '../../tools/bench/vm/serial-line.js';
+import { serveLoad } from '../../tools/bench/vm/serve.js';
+import { measureInGuest, VM_WORK } from '../../tools/bench/vm/work.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { localServer } from '../helpers/local-server.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
-const script = 'dist/bench/index.js';
+const script = 'dist/tools/bench/index.js';
 const TINY = ['--quick', '--rounds', '1', '--megabytes', '1'];
 
 interface Figure {
@@ -99,7 +99,7 @@ test.serial('a line is measured without a guest, and a keystroke beside bulk wai
   const { stdout, report, left } = await runBench(
     t,
     ['--rounds', '1', '--only', '^serial-115200$'],
-    'dist/bench/vm.js',
+    'dist/tools/bench/vm.js',
   );
   t.regex(stdout, /simulated serial line, outside the guest/);
   t.deepEqual(left, []);
@@ -129,8 +129,8 @@ test.serial('the near end measures each piece of work on a port', async (t) => {
 test.serial('--help says what there is, and an argument that is not valid is told in one line, with 64', async (t) => {
   for (const [name, file, help] of [
     ['bench', script, HELP],
-    ['bench:vm', 'dist/bench/vm.js', VM_HELP],
-    ['soak', 'dist/bench/soak/index.js', SOAK_HELP],
+    ['bench:vm', 'dist/tools/bench/vm.js', VM_HELP],
+    ['soak', 'dist/tools/bench/soak/index.js', SOAK_HELP],
   ] as const) {
     const [shown, wrong] = ['--help', '--x'].map((word) => spawnVproxy(t, [word], { script: file }));
     t.deepEqual([await shown?.exited, shown?.stdout], [{ code: 0, signal: null }, help]);

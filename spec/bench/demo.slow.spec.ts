@@ -8,7 +8,7 @@ import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
-const script = 'dist/bench/demo/index.js';
+const script = 'dist/tools/bench/demo/index.js';
 
 const ROWS = [
   'a session between the two sides',

@@ -2,13 +2,13 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test from 'ava';
-import { type BenchFindings, benchParts } from '../../bench/documents/bench-parts.js';
-import { replaceMarked, writeDocuments } from '../../bench/documents/parts.js';
-import { parseBenchOptions } from '../../bench/options.js';
-import { compareWithBars } from '../../bench/report/bars.js';
-import { Results } from '../../bench/results.js';
-import { parseVmOptions } from '../../bench/vm/options.js';
-import { reportVm } from '../../bench/vm/report.js';
+import { type BenchFindings, benchParts } from '../../tools/bench/documents/bench-parts.js';
+import { replaceMarked, writeDocuments } from '../../tools/bench/documents/parts.js';
+import { parseBenchOptions } from '../../tools/bench/options.js';
+import { compareWithBars } from '../../tools/bench/report/bars.js';
+import { Results } from '../../tools/bench/results.js';
+import { parseVmOptions } from '../../tools/bench/vm/options.js';
+import { reportVm } from '../../tools/bench/vm/report.js';
 import { projectText, temporaryFolder } from '../helpers/files.js';
 
 const MACHINE = { node: 'v24.1.2', cpu: 'a', cpuCount: 2, memoryBytes: 4, kernel: 'Linux 6.1', commit: null };

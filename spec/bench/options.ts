@@ -1,12 +1,12 @@
 /** The command lines of the benchmarks and of the soak, and how a soak judges its transfers. */
 import test from 'ava';
-import { CONTENDERS } from '../../bench/contenders/list.js';
-import { HELP, parseBenchOptions, UsageError } from '../../bench/options.js';
-import { type EndResult, Ledger } from '../../bench/soak/ledger.js';
-import { parseSoakArguments } from '../../bench/soak/options.js';
-import { PatternCheck, patternBytes } from '../../bench/soak/pattern.js';
-import { parseVmOptions } from '../../bench/vm/options.js';
-import { VM_WORK } from '../../bench/vm/work.js';
+import { CONTENDERS } from '../../tools/bench/contenders/list.js';
+import { HELP, parseBenchOptions, UsageError } from '../../tools/bench/options.js';
+import { type EndResult, Ledger } from '../../tools/bench/soak/ledger.js';
+import { parseSoakArguments } from '../../tools/bench/soak/options.js';
+import { PatternCheck, patternBytes } from '../../tools/bench/soak/pattern.js';
+import { parseVmOptions } from '../../tools/bench/vm/options.js';
+import { VM_WORK } from '../../tools/bench/vm/work.js';
 
 test('the default is five rounds of everything by every contender', (t) => {
   const [bench, vm] = [parseBenchOptions([]), parseVmOptions([])];

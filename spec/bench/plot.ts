@@ -1,14 +1,14 @@
 /** Points and plots, and the line with latency. */
 import test from 'ava';
-import { countsOfStreams } from '../../bench/axes/counts-of-streams.js';
-import { LineSchedule } from '../../bench/axes/delay-line.js';
-import { drawPlots } from '../../bench/axes/draw-plots.js';
-import { rateAtEnd, secondsToReach } from '../../bench/axes/ramp.js';
-import { formatPlot } from '../../bench/axes/run-axes.js';
-import { SeriesTable } from '../../bench/axes/series-table.js';
-import { formatLineCharts } from '../../bench/plot/line-chart.js';
-import { formatPanels, type Panel } from '../../bench/plot/panels.js';
-import { scaleFor } from '../../bench/plot/scale.js';
+import { countsOfStreams } from '../../tools/bench/axes/counts-of-streams.js';
+import { LineSchedule } from '../../tools/bench/axes/delay-line.js';
+import { drawPlots } from '../../tools/bench/axes/draw-plots.js';
+import { rateAtEnd, secondsToReach } from '../../tools/bench/axes/ramp.js';
+import { formatPlot } from '../../tools/bench/axes/run-axes.js';
+import { SeriesTable } from '../../tools/bench/axes/series-table.js';
+import { formatLineCharts } from '../../tools/bench/plot/line-chart.js';
+import { formatPanels, type Panel } from '../../tools/bench/plot/panels.js';
+import { scaleFor } from '../../tools/bench/plot/scale.js';
 
 /** 1 MB/s for a second, then 10 MB/s for another; a sample each 100 ms. */
 const RAMP = Array.from({ length: 21 }, (_, index) => ({

@@ -1,18 +1,18 @@
 /** Tables, bars and records from figures, here and in a guest. */
 import test from 'ava';
-import { CONTENDERS } from '../../bench/contenders/list.js';
-import { parseBenchOptions } from '../../bench/options.js';
-import { BARS, type Bar, compareWithBars, formatBars } from '../../bench/report/bars.js';
-import { formatFailures, formatFigures } from '../../bench/report/figures-table.js';
-import { formatFigure } from '../../bench/report/format-figure.js';
-import { Results, rowsOf } from '../../bench/results.js';
-import { SIDE_TABLES } from '../../bench/side-tables.js';
-import { summarize } from '../../bench/table.js';
-import { VM_CONTENDERS } from '../../bench/vm/contenders.js';
-import { parseVmOptions } from '../../bench/vm/options.js';
-import { reportVm } from '../../bench/vm/report.js';
-import { VM_BARS, VM_WORK } from '../../bench/vm/work.js';
-import { WORK } from '../../bench/work/list.js';
+import { CONTENDERS } from '../../tools/bench/contenders/list.js';
+import { parseBenchOptions } from '../../tools/bench/options.js';
+import { BARS, type Bar, compareWithBars, formatBars } from '../../tools/bench/report/bars.js';
+import { formatFailures, formatFigures } from '../../tools/bench/report/figures-table.js';
+import { formatFigure } from '../../tools/bench/report/format-figure.js';
+import { Results, rowsOf } from '../../tools/bench/results.js';
+import { SIDE_TABLES } from '../../tools/bench/side-tables.js';
+import { summarize } from '../../tools/bench/table.js';
+import { VM_CONTENDERS } from '../../tools/bench/vm/contenders.js';
+import { parseVmOptions } from '../../tools/bench/vm/options.js';
+import { reportVm } from '../../tools/bench/vm/report.js';
+import { VM_BARS, VM_WORK } from '../../tools/bench/vm/work.js';
+import { WORK } from '../../tools/bench/work/list.js';
 
 const ROWS = [{ work: 'up-1', key: 'rate', title: 'up', unit: 'MB/s' }];
 const COLUMNS = ['a', 'b', 'c', 'd'].map((id) => ({ id, title: id.toUpperCase() }));

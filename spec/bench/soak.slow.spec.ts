@@ -2,11 +2,11 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { runSoak } from '../../bench/soak/soak.js';
+import { runSoak } from '../../tools/bench/soak/soak.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
-const script = 'dist/bench/soak/index.js';
+const script = 'dist/tools/bench/soak/index.js';
 const patient = { signal: new AbortController().signal, onProgress: () => undefined };
 
 test.serial('a short soak sees nothing wrong, and has its figures and a chart', async (t) => {

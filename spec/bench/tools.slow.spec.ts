@@ -1,9 +1,9 @@
 /** Datagrams of programs that may be missing, for a moment: each row has its figure, or says what to install. */
 import test from 'ava';
-import { vproxy } from '../../bench/contenders/vproxy.js';
-import { parseBenchOptions } from '../../bench/options.js';
-import { Programs } from '../../bench/process/programs.js';
-import { DATAGRAM_CONTENDERS, DATAGRAM_TOOLS, measureDatagramTools } from '../../bench/work/datagram-tools.js';
+import { vproxy } from '../../tools/bench/contenders/vproxy.js';
+import { parseBenchOptions } from '../../tools/bench/options.js';
+import { Programs } from '../../tools/bench/process/programs.js';
+import { DATAGRAM_CONTENDERS, DATAGRAM_TOOLS, measureDatagramTools } from '../../tools/bench/work/datagram-tools.js';
 import { temporaryFolder } from '../helpers/files.js';
 
 test('datagrams of known programs come through vproxy, or the row says what to install', async (t) => {

@@ -4,9 +4,9 @@ import { appendFileSync, mkdirSync, readdirSync, rmSync, truncateSync, writeFile
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
-import { Random } from '../../bench/soak/random.js';
 import { COPY_KIND, encodeMessage } from '../../lib/services/copy/copy-messages.js';
 import { type CopyFiles, SYSTEM_FILES } from '../../lib/services/copy/system-files.js';
+import { Random } from '../../tools/bench/soak/random.js';
 import { copyScene, describeTree, makeTree } from '../helpers/copy-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { residentBytes } from '../helpers/measures.js';

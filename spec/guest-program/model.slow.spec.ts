@@ -4,10 +4,10 @@
  */
 import { join } from 'node:path';
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
-import { Ledger } from '../../bench/soak/ledger.js';
-import { Random } from '../../bench/soak/random.js';
-import { FaultyRelay } from '../../bench/soak/relay.js';
 import { unwrittenBytesOf } from '../../lib/system/sockets/node-sockets.js';
+import { Ledger } from '../../tools/bench/soak/ledger.js';
+import { Random } from '../../tools/bench/soak/random.js';
+import { FaultyRelay } from '../../tools/bench/soak/relay.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { localServer, startProxy } from '../helpers/proxies.js';
 import { searchRuns } from '../helpers/searches.js';

@@ -1,9 +1,9 @@
 /** Programs at the ends of forwards: each sends a pattern, and checks that of the other end of its connection. */
 import net from 'node:net';
-import { endOf } from '../../bench/soak/exchange.js';
-import type { Ledger } from '../../bench/soak/ledger.js';
-import { patternBytes } from '../../bench/soak/pattern.js';
 import { resetSocket } from '../../lib/system/sockets/node-sockets.js';
+import { endOf } from '../../tools/bench/soak/exchange.js';
+import type { Ledger } from '../../tools/bench/soak/ledger.js';
+import { patternBytes } from '../../tools/bench/soak/pattern.js';
 import { within } from '../helpers/time.js';
 
 /** A target of an opener that sends as much does not read at first; it is more than the system and the windows hold. */

@@ -84,7 +84,7 @@ test.serial(`${STREAMS} forwarded streams at once, opened and closed three times
  * descriptors of the pair, and a check that it has no more now.
  */
 async function startEcho(t: ExecutionContext, paths: PairSetup) {
-  const target = spawnVproxy(t, [], { script: 'dist/bench/load/target.js' });
+  const target = spawnVproxy(t, [], { script: 'dist/tools/bench/load/target.js' });
   const echo = await eventually(() => /^(\d+)\n/.exec(target.stdout)?.[1]);
   const pair = await processPair(t, { ...paths, host: ['-o', 'echo:0'], guest: ['-i', `echo:${echo}`] });
   const port = await pair.host.listeningPort('echo');

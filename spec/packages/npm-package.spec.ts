@@ -124,7 +124,7 @@ function checkFiles(t: ExecutionContext, folder: string): void {
     t.true(files.includes(file), file);
   }
   const odd = files.filter((file) =>
-    /\.map$|^dist\/lib\/.*\.js$|^(?:dist\/)?(?:spec|bench|cli)\/|\.tsbuildinfo$|^(?!examples\/).*\.mjs$|^dist\/examples/.test(
+    /\.map$|^dist\/lib\/.*\.js$|^(?:dist\/)?(?:spec|tools|cli)\/|\.tsbuildinfo$|^(?!examples\/).*\.mjs$|^dist\/examples/.test(
       file,
     ),
   );

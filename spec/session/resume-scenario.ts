@@ -1,10 +1,10 @@
 /** Random lives of sessions on many links and in many processes, and the invariants at their ends. */
 import { createHash } from 'node:crypto';
-import { Random } from '../../bench/soak/random.js';
 import type { Integrity } from '../../lib/codec/header.js';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import { SecretKey } from '../../lib/session/opening/auth.js';
 import type { SessionSettings } from '../../lib/session/settings.js';
+import { Random } from '../../tools/bench/soak/random.js';
 import type { PatternEnd } from '../helpers/local-ends.js';
 import { carry, type Side } from '../helpers/session-pair.js';
 import type { Answer } from '../helpers/traffic.js';

@@ -14,7 +14,7 @@ import { dirname, extname, join, normalize } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { AxeResults } from 'axe-core';
 import { type Browser, chromium, type Page } from 'playwright-core';
-import { API_PART_TITLES } from '../../site/api.js';
+import { API_PART_TITLES } from '../../tools/site/api.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
 import { hasNeed } from '../helpers/needs.js';
 import { testWith } from '../helpers/test-with.js';
@@ -273,7 +273,7 @@ type BuiltSite = Awaited<ReturnType<typeof buildSite>>;
 /** Builds the site from the current state of the repository. */
 async function buildSite() {
   const folder = mkdtempSync(join(tmpdir(), 'vproxy-'));
-  const command = [process.execPath, join(PROJECT_ROOT, 'dist/site/build.js'), folder];
+  const command = [process.execPath, join(PROJECT_ROOT, 'dist/tools/site/build.js'), folder];
   const { code: status, stdout, stderr } = await runProgram(command, { timeoutMs: 600_000 });
   const files = readdirSync(folder, { recursive: true, encoding: 'utf8' });
   const pages = files.filter((name) => name.endsWith('.html')).sort();

@@ -2,11 +2,11 @@
 import { cpSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { SECTIONS } from '../../site/contents.js';
-import { readDocuments } from '../../site/documents.js';
-import { drawScreen, wordsOfScreen } from '../../site/pictures/screen.js';
-import { rewriteDocument } from '../../site/rewrite-document.js';
-import { stage } from '../../site/stage.js';
+import { SECTIONS } from '../../tools/site/contents.js';
+import { readDocuments } from '../../tools/site/documents.js';
+import { drawScreen, wordsOfScreen } from '../../tools/site/pictures/screen.js';
+import { rewriteDocument } from '../../tools/site/rewrite-document.js';
+import { stage } from '../../tools/site/stage.js';
 import { PROJECT_ROOT, projectText, temporaryFolder } from '../helpers/files.js';
 
 test('the front page comes first, and the decisions last, after a list of them', (t) => {

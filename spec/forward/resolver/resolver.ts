@@ -1,5 +1,4 @@
 import test from 'ava';
-import { Random } from '../../../bench/soak/random.js';
 import type { EgressRules } from '../../../lib/forward/egress/rules.js';
 import { type RefusedQuestion, Resolver } from '../../../lib/forward/resolver/resolver.js';
 import { type DnsMessage, formatMessage, parseMessage } from '../../../lib/system/dns/dns-message.js';
@@ -7,6 +6,7 @@ import { formatName } from '../../../lib/system/dns/domain-names.js';
 import type { ServerQuestion } from '../../../lib/system/dns/name-servers.js';
 import { type DnsRecord, typeName } from '../../../lib/system/dns/resource-records.js';
 import { deferred, LoopTurns } from '../../../lib/util/concurrency.js';
+import { Random } from '../../../tools/bench/soak/random.js';
 import { a, aaaa, answerTo, bytesOf, cname, nameOf, query, record, rulesOf, shown, soa } from '../../helpers/dns.js';
 import { ManualClock } from '../../helpers/time.js';
 

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import test from 'ava';
-import { Random } from '../../../bench/soak/random.js';
 import { type DnsMessage, formatMessage, isSameQuestion, parseMessage } from '../../../lib/system/dns/dns-message.js';
 import { formatName, hostOf, keyOf, parseName, readName } from '../../../lib/system/dns/domain-names.js';
 import {
@@ -10,6 +9,7 @@ import {
   RECORD_TYPE,
   typeName,
 } from '../../../lib/system/dns/resource-records.js';
+import { Random } from '../../../tools/bench/soak/random.js';
 import { a, answerTo, bytesOf, cname, nameOf, query, question, record, soa } from '../../helpers/dns.js';
 import { fixtureRows } from '../../helpers/files.js';
 

@@ -1,7 +1,7 @@
 import test from 'ava';
-import { Random } from '../../../bench/soak/random.js';
 import { IdTable } from '../../../lib/util/members/id-table.js';
 import { Roster } from '../../../lib/util/members/roster.js';
+import { Random } from '../../../tools/bench/soak/random.js';
 
 /** Ids as in a session, and ids that share a slot. */
 const RANGES = [
