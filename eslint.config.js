@@ -86,6 +86,11 @@ export default defineConfig(
   },
   ...LAYERS.map(layerRule),
   {
+    // The suite is offered to others: specs import it, and not the other way round.
+    files: ['conformance/**/*.ts'],
+    rules: { 'no-restricted-imports': ['error', { patterns: ['**/cli/**', '**/spec/**', '**/tools/**'] }] },
+  },
+  {
     files: ['lib/util/**/*.ts', 'lib/{errors,events,remedies,system-errors}.ts'],
     rules: {
       'no-restricted-imports': [

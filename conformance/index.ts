@@ -1,8 +1,8 @@
 /** `npm run conformance`: see `--help`. */
 import { writeFileSync } from 'node:fs';
-import { EXEC } from '../spec/conformance/cases/exec.js';
-import { IN_PIECES, WHOLE } from '../spec/conformance/cases/index.js';
-import { MACHINE } from '../spec/conformance/cases/machine.js';
+import { EXEC } from './cases/exec.js';
+import { IN_PIECES, WHOLE } from './cases/index.js';
+import { MACHINE } from './cases/machine.js';
 import { Judge } from './judge.js';
 import { HELP, parseSuiteArguments, type SuiteOptions } from './options.js';
 import { NoHello } from './play.js';

@@ -1,8 +1,8 @@
-import { parseScript } from '../spec/helpers/script.js';
 import type { SuiteOptions } from './options.js';
 import { isOutside, play } from './play.js';
 import { Program } from './program.js';
 import { hasFailed, type Result } from './report.js';
+import { parseScript } from './script.js';
 
 /** Runs cases one after another, with one program for several if it listens. */
 export class Judge {

@@ -1,19 +1,11 @@
 /** Holds a conversation with a program: what its peer sends goes over the channel, what its local ends do through its services. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { DEFAULT_LIMITS } from '../lib/codec/limits.js';
-import { formatWithLast } from '../spec/helpers/frame-log.js';
-import { bytesOf, isFrame } from '../spec/helpers/frame-maker.js';
-import {
-  fillLimits,
-  formatHellos,
-  type Given,
-  type Line,
-  limitsIn,
-  parseScript,
-  SILENT,
-} from '../spec/helpers/script.js';
 import { differs, type Expected, expectedIn } from './compare.js';
+import { formatWithLast } from './frame-log.js';
+import { bytesOf, isFrame } from './frame-maker.js';
 import type { LocalEnd, Program } from './program.js';
+import { fillLimits, formatHellos, type Given, type Line, limitsIn, parseScript, SILENT } from './script.js';
 import { WirePeer } from './wire-peer.js';
 
 /** The flush of a side with the usual limits (R-OPEN-1). */

@@ -10,8 +10,7 @@ import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DEFAULT_LIMITS, type Limits } from '../lib/codec/limits.js';
-import { KEY } from '../spec/helpers/frame-maker.js';
-import { eventually } from '../spec/helpers/time.js';
+import { KEY } from './frame-maker.js';
 
 /** The newest lines of its stderr that a report shows. */
 const MAX_LINES = 10;
@@ -21,6 +20,9 @@ const MAX_HEAD_BYTES = 200;
 
 /** How long its exit may take once its channel is closed. */
 const EXIT_MS = 400;
+
+/** The pause between two attempts to connect. */
+const RETRY_MS = 20;
 
 /** The program at the other end of a stream's local socket. It reads nothing until it is told to. */
 export class LocalEnd {
@@ -51,6 +53,20 @@ async function connectTo(path: string): Promise<net.Socket> {
   const socket = net.connect({ path, allowHalfOpen: true }).pause();
   await once(socket, 'connect');
   return socket;
+}
+
+/** The first value of `look` that is no rejection; past the time, rejects with the last one. */
+async function eventually<T>(look: () => Promise<T>, timeoutMs: number, what: string): Promise<T> {
+  const end = performance.now() + timeoutMs;
+  for (;;) {
+    try {
+      return await look();
+    } catch (cause) {
+      if (performance.now() > end)
+        throw new Error(`${what} did not come within ${timeoutMs} ms (${(cause as Error).message})`, { cause });
+    }
+    await delay(RETRY_MS);
+  }
 }
 
 export interface Channel {
@@ -132,7 +148,7 @@ export class Program {
     const path = this.#path;
     if (path === null) return { input: this.#child.stdout as Readable, output: this.#child.stdin as Writable };
     const dial = async (): Promise<net.Socket | 'over'> => (this.isOver ? 'over' : connectTo(path));
-    const socket = await eventually(dial, { timeoutMs, what: 'a connection to {path}' });
+    const socket = await eventually(dial, timeoutMs, 'a connection to {path}');
     if (socket === 'over') throw new Error('the program has exited');
     return { input: socket, output: socket };
   }
@@ -141,7 +157,7 @@ export class Program {
   async dial(timeoutMs: number): Promise<LocalEnd> {
     this.#isSpent = true;
     const path = join(this.#folder, 'far');
-    const end = new LocalEnd(await eventually(() => connectTo(path), { timeoutMs, what: 'a connection to {far}' }));
+    const end = new LocalEnd(await eventually(() => connectTo(path), timeoutMs, 'a connection to {far}'));
     this.#far.push(end);
     return end;
   }

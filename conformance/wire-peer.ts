@@ -2,10 +2,10 @@
 import { randomInt } from 'node:crypto';
 import { FRAME_TYPE } from '../lib/codec/header.js';
 import type { Hello } from '../lib/codec/hello.js';
-import { FrameLog, formatWithLast, jsonOf, type SeenFrame } from '../spec/helpers/frame-log.js';
-import { FrameMaker, type FrameMakerOptions, proofOf } from '../spec/helpers/frame-maker.js';
-import { ObservedHalf } from '../spec/model/wire-observer.js';
+import { FrameLog, formatWithLast, jsonOf, type SeenFrame } from './frame-log.js';
+import { FrameMaker, type FrameMakerOptions, proofOf } from './frame-maker.js';
 import type { Channel } from './program.js';
+import { ObservedHalf } from './wire-observer.js';
 
 const { ACK, AUTH, CREDIT, DATA, OPEN, PING, PONG, RESUME, SECRET, SERVICES } = FRAME_TYPE;
 

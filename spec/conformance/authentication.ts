@@ -2,9 +2,9 @@
 import { createHash } from 'node:crypto';
 import { inspect } from 'node:util';
 import test from 'ava';
+import { hmacOf } from '../../conformance/frame-maker.js';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { SecretKey } from '../../lib/session/opening/auth.js';
-import { hmacOf } from '../helpers/frame-maker.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { SessionPair } from '../helpers/session-pair.js';
 

@@ -1,6 +1,7 @@
-/** The conversations of `cases/`, held with a session in process. */
+/** The conversations of `conformance/cases/`, held with a session in process. */
+
+import { IN_PIECES, WHOLE } from '../../conformance/cases/index.js';
 import { conversations } from '../helpers/conversation.js';
-import { IN_PIECES, WHOLE } from './cases/index.js';
 
 conversations(IN_PIECES, [7, 64, undefined]);
 conversations(WHOLE);

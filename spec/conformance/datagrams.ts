@@ -1,11 +1,11 @@
 /** Flows of datagrams as specified in docs/protocol.md, against frames written by hand. */
 import test from 'ava';
+import { jsonOf } from '../../conformance/frame-log.js';
 import { MAX_DATAGRAM_BYTES } from '../../lib/codec/datagram-messages.js';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import type { VproxyError } from '../../lib/errors.js';
 import { DatagramFlow } from '../../lib/forward/datagram/datagram-flow.js';
 import type { SessionStream } from '../../lib/session/stream.js';
-import { jsonOf } from '../helpers/frame-log.js';
 import { FramePeer, type FramePeerOptions } from '../helpers/frame-peer.js';
 import { RecordingSink } from '../helpers/local-ends.js';
 

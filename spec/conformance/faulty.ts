@@ -3,9 +3,9 @@
  * one thing in what it writes: all frames remain in order, and right in every other way. For sessions with integrity `full`.
  */
 import { spawn } from 'node:child_process';
+import { readFrame, type SeenFrame } from '../../conformance/frame-log.js';
+import { creditPayload } from '../../conformance/frame-maker.js';
 import { encodeFrame, FRAME_TYPE } from '../../lib/codec/header.js';
-import { readFrame, type SeenFrame } from '../helpers/frame-log.js';
-import { creditPayload } from '../helpers/frame-maker.js';
 
 /** The frame that is written in the place of one; null: nothing. */
 const FAULTS: Readonly<Record<string, (frame: SeenFrame, encode: (payload: Buffer) => Buffer) => Buffer | null>> = {

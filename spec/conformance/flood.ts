@@ -1,9 +1,9 @@
 import test from 'ava';
+import type { SeenFrame } from '../../conformance/frame-log.js';
+import { framesOf } from '../../conformance/frame-maker.js';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import type { Session } from '../../lib/session/session.js';
 import { endedWith, goesOn } from '../helpers/conversation.js';
-import type { SeenFrame } from '../helpers/frame-log.js';
-import { framesOf } from '../helpers/frame-maker.js';
 import { FramePeer, type FramePeerOptions } from '../helpers/frame-peer.js';
 import { RecordingSink } from '../helpers/local-ends.js';
 import { SessionPair } from '../helpers/session-pair.js';

@@ -1,7 +1,7 @@
 import test from 'ava';
+import { jsonOf } from '../../conformance/frame-log.js';
 import { FRAME_TYPE, INTEGRITY_LEVELS } from '../../lib/codec/header.js';
 import { endsWith, goesOn } from '../helpers/conversation.js';
-import { jsonOf } from '../helpers/frame-log.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 
 const { DATA, PING, PONG, RESET } = FRAME_TYPE;

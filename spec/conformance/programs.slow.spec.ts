@@ -1,10 +1,11 @@
 /** `npm run conformance` judges real programs, over their standard input and output and over a socket, and finds defects. */
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { isBuiltin } from 'node:module';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { buildGuest, GUEST } from '../guest-program/build.js';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText, temporaryFolder } from '../helpers/files.js';
 import { serialTestWith } from '../helpers/test-with.js';
 
 const VPROXY = [process.execPath, 'dist/program/vproxy.cjs', '--no-control', '-c'];
@@ -19,11 +20,20 @@ const PYTHON_LIMITS =
 
 buildGuest();
 
+/** The whole suite, which may be copied. */
+const SUITE = 'dist/conformance.mjs';
+
+test('the suite needs only its file, and Node', (t) => {
+  const needed = [...projectText(SUITE).matchAll(/^import .* from "(.*)";$/gm)].map(([, name = '']) => name);
+  t.true(needed.length > 3);
+  for (const name of needed) t.true(isBuiltin(name), name);
+});
+
 function suite(...words: readonly string[]): Promise<{ readonly status: number; readonly out: string }> {
   return new Promise((resolve) => {
     const child = execFile(
       process.execPath,
-      ['dist/conformance/index.js', ...words],
+      [SUITE, ...words],
       { cwd: PROJECT_ROOT, maxBuffer: 2 ** 24 },
       (_error, stdout, stderr) => resolve({ status: child.exitCode ?? -1, out: stdout + stderr }),
     );

@@ -1,10 +1,10 @@
 /** R-RESUME-1 to R-RESUME-6: sessions that outlive their channels, and peers that do it wrong. */
 import test, { type ExecutionContext } from 'ava';
+import { formatSeen } from '../../conformance/frame-log.js';
+import { creditPayload, hmacOf } from '../../conformance/frame-maker.js';
 import { DataCheck, FRAME_TYPE } from '../../lib/codec/header.js';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import { SecretKey } from '../../lib/session/opening/auth.js';
-import { formatSeen } from '../helpers/frame-log.js';
-import { creditPayload, hmacOf } from '../helpers/frame-maker.js';
 import type { FramePeer } from '../helpers/frame-peer.js';
 import { glassLayer } from '../helpers/glass-layer.js';
 import { RecordingSink } from '../helpers/local-ends.js';

@@ -22,6 +22,10 @@ async function readSources(folder: string): Promise<Map<string, string>> {
   return new Map(sources.map((name, index) => [path.join(folder, name), texts[index] ?? '']));
 }
 
+/** The specs, and the cases that they share with the suite. */
+const readCitations = async (): Promise<Map<string, string>> =>
+  new Map([...(await readSources('spec')), ...(await readSources('conformance'))]);
+
 async function readRules(): Promise<string[]> {
   const text = await readFile('docs/protocol.md', 'utf8');
   return [...text.matchAll(/^\*\*(R-[A-Z]+-\d+)\.\*\*/gm)].map(([, rule]) => rule ?? '');
@@ -39,7 +43,7 @@ test('the rules are numbered without gaps, each once', async (t) => {
 
 test('every rule that the document, the code or a spec cites exists', async (t) => {
   const rules = new Set(await readRules());
-  const texts = new Map([...(await readSources('lib')), ...(await readSources('spec'))]);
+  const texts = new Map([...(await readSources('lib')), ...(await readCitations())]);
   texts.set('docs/protocol.md', await readFile('docs/protocol.md', 'utf8'));
   for (const [file, text] of texts) {
     const unknown = citedRules(text).filter((rule) => !rules.has(rule));
@@ -48,7 +52,7 @@ test('every rule that the document, the code or a spec cites exists', async (t) 
 });
 
 test('every rule is cited by a spec', async (t) => {
-  const cited = new Set([...(await readSources('spec'))].flatMap(([, text]) => citedRules(text)));
+  const cited = new Set([...(await readCitations())].flatMap(([, text]) => citedRules(text)));
   const missing = (await readRules()).filter((rule) => !cited.has(rule));
   t.deepEqual(missing, []);
 });

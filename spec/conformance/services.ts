@@ -1,6 +1,6 @@
 import test, { type ExecutionContext } from 'ava';
+import { jsonOf } from '../../conformance/frame-log.js';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { jsonOf } from '../helpers/frame-log.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 
 const { SERVICES } = FRAME_TYPE;

@@ -1,4 +1,6 @@
 import test from 'ava';
+import { FrameLog, formatSeen } from '../../conformance/frame-log.js';
+import { framesOf } from '../../conformance/frame-maker.js';
 import { decodeHello } from '../../lib/codec/hello.js';
 import { VproxyError } from '../../lib/errors.js';
 import { IncomingForward } from '../../lib/forward/incoming.js';
@@ -6,8 +8,6 @@ import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { agree } from '../../lib/session/opening/agreement.js';
 import { Session } from '../../lib/session/session.js';
-import { FrameLog, formatSeen } from '../helpers/frame-log.js';
-import { framesOf } from '../helpers/frame-maker.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { RecordingSink } from '../helpers/local-ends.js';
 import { localServer } from '../helpers/proxies.js';

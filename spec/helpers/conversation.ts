@@ -1,16 +1,7 @@
 /** Conversations between a peer that writes frames by hand and the side under test, and how sessions must end or continue. */
 import test, { type ExecutionContext } from 'ava';
-import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
-import { VproxyError } from '../../lib/errors.js';
-import { DatagramFlow } from '../../lib/forward/datagram/datagram-flow.js';
-import { SecretKey } from '../../lib/session/opening/auth.js';
-import { KeptSessions } from '../../lib/session/resume/kept-sessions.js';
-import type { SessionStream } from '../../lib/session/stream.js';
-import { formatWithLast } from './frame-log.js';
-import { bytesOf, KEY } from './frame-maker.js';
-import { FramePeer, type FramePeerOptions } from './frame-peer.js';
-import { RecordingSink } from './local-ends.js';
+import { formatWithLast } from '../../conformance/frame-log.js';
+import { bytesOf, KEY } from '../../conformance/frame-maker.js';
 import {
   type Conversations,
   fillLimits,
@@ -19,7 +10,16 @@ import {
   namesHellos,
   parseScript,
   SILENT,
-} from './script.js';
+} from '../../conformance/script.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
+import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
+import { VproxyError } from '../../lib/errors.js';
+import { DatagramFlow } from '../../lib/forward/datagram/datagram-flow.js';
+import { SecretKey } from '../../lib/session/opening/auth.js';
+import { KeptSessions } from '../../lib/session/resume/kept-sessions.js';
+import type { SessionStream } from '../../lib/session/stream.js';
+import { FramePeer, type FramePeerOptions } from './frame-peer.js';
+import { RecordingSink } from './local-ends.js';
 import { ManualClock } from './time.js';
 
 /** Checks that the only session so far has ended with `code`, and that the peer was notified where it must be. */

@@ -1,7 +1,8 @@
 /** A hostile peer that respects its credit: how much it may send, and opening many streams. */
+
+import type { SeenFrame } from '../../conformance/frame-log.js';
+import { FrameStamp } from '../../conformance/frame-maker.js';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import type { SeenFrame } from './frame-log.js';
-import { FrameStamp } from './frame-maker.js';
 import type { SocketPeer } from './socket-peer.js';
 import { eventually } from './time.js';
 

@@ -1,12 +1,13 @@
 /** A peer that writes the protocol frame by frame, by hand, and can break its every rule. In memory, on a manual clock. */
+
+import { FrameLog, formatSeen } from '../../conformance/frame-log.js';
+import { FrameMaker, type FrameMakerOptions } from '../../conformance/frame-maker.js';
 import { DEFAULT_LIMITS, type Limits } from '../../lib/codec/limits.js';
 import type { VproxyError } from '../../lib/errors.js';
 import type { Session } from '../../lib/session/session.js';
 import { SessionLoop } from '../../lib/session/session-loop.js';
 import { type SessionSettings, sessionSettings } from '../../lib/session/settings.js';
 import type { SessionStream } from '../../lib/session/stream.js';
-import { FrameLog, formatSeen } from './frame-log.js';
-import { FrameMaker, type FrameMakerOptions } from './frame-maker.js';
 import { RecordingSink } from './local-ends.js';
 import { MemoryPipe, seededIdentity } from './session-pair.js';
 import { ManualClock } from './time.js';

@@ -11,6 +11,7 @@ import net from 'node:net';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { creditPayload, FrameStamp } from '../../conformance/frame-maker.js';
 import { encodeFrame, FRAME_TYPE } from '../../lib/codec/header.js';
 import { MAGIC } from '../../lib/codec/hello.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
@@ -22,7 +23,6 @@ import { frameMessage } from '../../lib/system/dns/message-frames.js';
 import { encodeRecord } from '../../lib/util/bytes/records.js';
 import { Credits, dribble, openAll } from './credits.js';
 import { bytesOf, query } from './dns.js';
-import { creditPayload, FrameStamp } from './frame-maker.js';
 import { SocketPeer } from './socket-peer.js';
 
 const { OPEN, ACCEPT, REFUSE, DATA, CREDIT, FIN, RESET, PING, GOAWAY, SERVICES } = FRAME_TYPE;

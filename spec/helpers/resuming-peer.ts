@@ -1,11 +1,11 @@
 /** A peer that writes frames by hand, loses channels, and resumes its session, written from the text of docs/protocol.md alone. */
 import { createHash } from 'node:crypto';
+import { creditPayload, framesOf, hmacOf } from '../../conformance/frame-maker.js';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
 import { KeptSessions } from '../../lib/session/resume/kept-sessions.js';
 import type { Session } from '../../lib/session/session.js';
 import type { FairBudget } from '../../lib/util/bounds.js';
-import { creditPayload, framesOf, hmacOf } from './frame-maker.js';
 import { FramePeer, type FramePeerOptions } from './frame-peer.js';
 import { seededIdentity } from './session-pair.js';
 import { ManualClock } from './time.js';

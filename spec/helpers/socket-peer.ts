@@ -2,9 +2,9 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import { setTimeout as delay, setImmediate } from 'node:timers/promises';
+import { FrameLog, formatSeen, jsonOf, type SeenFrame } from '../../conformance/frame-log.js';
+import { FrameMaker, type FrameMakerOptions } from '../../conformance/frame-maker.js';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { FrameLog, formatSeen, jsonOf, type SeenFrame } from './frame-log.js';
-import { FrameMaker, type FrameMakerOptions } from './frame-maker.js';
 import { eventually } from './time.js';
 
 export interface FloodBounds {

@@ -1,8 +1,9 @@
 /** Floods in a session: frames of every kind in any number, with and without reading the answers (R-FLOW-6, R-SERVICES-2). */
+
+import { creditPayload } from '../../conformance/frame-maker.js';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import type { ErrorCode } from '../../lib/errors.js';
-import { creditPayload } from '../helpers/frame-maker.js';
 import type { FloodBounds, SocketPeer } from '../helpers/socket-peer.js';
 import { CANCELLED, FLOOD, freshIds, type HostileCase, hostile, resetAll } from './case.js';
 

@@ -1,9 +1,9 @@
 /** Hostile peers of resumable sessions, frame by frame: they can end only their own, and make a side keep only so much. */
 import test, { type ExecutionContext } from 'ava';
+import { creditPayload } from '../../conformance/frame-maker.js';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
 import { FairBudget } from '../../lib/util/bounds.js';
-import { creditPayload } from '../helpers/frame-maker.js';
 import { RecordingSink } from '../helpers/local-ends.js';
 import { ResumingPeer } from '../helpers/resuming-peer.js';
 

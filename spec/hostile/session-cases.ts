@@ -1,8 +1,8 @@
 /** Ways of misbehaving with single frames of a session: each has a code, and ends the session or does nothing. */
 import { randomBytes } from 'node:crypto';
+import type { FrameFaults } from '../../conformance/frame-maker.js';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { ERROR_CODES, type ErrorCode, type ErrorScope } from '../../lib/errors.js';
-import type { FrameFaults } from '../helpers/frame-maker.js';
 import type { SocketPeer } from '../helpers/socket-peer.js';
 import { FLOOD, type HostileCase, hostile } from './case.js';
 

@@ -2,6 +2,8 @@
  * The model: two sides, the link between them, the time, and the observer. It moves bytes and the clocks, and causes
  * faults.
  */
+
+import { type SideName, WireObserver } from '../../conformance/wire-observer.js';
 import type { Integrity } from '../../lib/codec/header.js';
 import type { Limits } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
@@ -10,7 +12,6 @@ import { MemoryPipe, Side, type SideOptions } from '../helpers/session-pair.js';
 import { ManualClock } from '../helpers/time.js';
 import { Traffic } from '../helpers/traffic.js';
 import type { Scenario } from './scenario.js';
-import { type SideName, WireObserver } from './wire-observer.js';
 
 export interface ModelSideOptions {
   readonly limits: Limits;

@@ -1,9 +1,10 @@
 /** Runs a scenario, checks the invariants throughout, and throws at the first fault. */
+
+import type { ObservedHalf, SideName } from '../../conformance/wire-observer.js';
 import type { PatternEnd } from '../helpers/local-ends.js';
 import { Model, type ModelSide } from './model.js';
 import { act } from './operations.js';
 import type { Scenario } from './scenario.js';
-import type { ObservedHalf, SideName } from './wire-observer.js';
 
 /** After the last fault, something must move at least once in this time until everything is done. */
 const PATIENCE_MS = 120_000;

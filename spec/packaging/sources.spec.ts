@@ -19,6 +19,7 @@ testWith('git')('a file that a build writes is no source of it', async (t) => {
     '--exclude-standard',
     '--',
     'cli',
+    'conformance',
     'lib',
     'packaging',
     'python',
@@ -30,7 +31,9 @@ testWith('git')('a file that a build writes is no source of it', async (t) => {
     [],
   );
   t.deepEqual(
-    list('--cached', '--', 'cli', 'lib', 'packaging', 'python', 'tools').filter((path) => !sources.has(path)),
+    list('--cached', '--', 'cli', 'conformance', 'lib', 'packaging', 'python', 'tools').filter(
+      (path) => !sources.has(path),
+    ),
     [],
   );
 });

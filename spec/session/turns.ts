@@ -2,6 +2,7 @@
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import fc from 'fast-check';
+import { creditPayload, framesOf } from '../../conformance/frame-maker.js';
 import { FRAME_TYPE, INTEGRITY_LEVELS, type Integrity } from '../../lib/codec/header.js';
 import { DEFAULT_LIMITS, HEADER_BYTES } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
@@ -9,7 +10,6 @@ import type { Link, LinkHandler } from '../../lib/link/link.js';
 import { LinkRunner } from '../../lib/link/link-runner.js';
 import type { SecureLayerHandler } from '../../lib/session/opening/auth.js';
 import { sessionSettings } from '../../lib/session/settings.js';
-import { creditPayload, framesOf } from '../helpers/frame-maker.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { peerInsideLayer } from '../helpers/glass-layer.js';
 import { searchRuns } from '../helpers/searches.js';

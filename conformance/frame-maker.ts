@@ -1,16 +1,9 @@
-/** Makes HELLOs and frames by hand, right and wrong: the common part of all peers in the specs that can break a rule. */
+/** Makes HELLOs and frames by hand, right and wrong: the common part of all peers that can break a rule. */
 import { createHash, createHmac } from 'node:crypto';
 import { crc32 } from 'node:zlib';
-import {
-  DataCheck,
-  encodeFrame,
-  FRAME_TYPE,
-  headerCheck,
-  type Integrity,
-  nextSequence,
-} from '../../lib/codec/header.js';
-import { type Hello, MAGIC } from '../../lib/codec/hello.js';
-import { DEFAULT_LIMITS, type Limits } from '../../lib/codec/limits.js';
+import { DataCheck, encodeFrame, FRAME_TYPE, headerCheck, type Integrity, nextSequence } from '../lib/codec/header.js';
+import { type Hello, MAGIC } from '../lib/codec/hello.js';
+import { DEFAULT_LIMITS, type Limits } from '../lib/codec/limits.js';
 import type { FrameLog } from './frame-log.js';
 
 /** The ways in which a frame can be wrong. Fields not given are right. */

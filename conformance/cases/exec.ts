@@ -1,7 +1,7 @@
 /** The service `exec`, which only a program can be asked for: a session in process runs no commands. */
-import { EXEC_KIND, encodeStart } from '../../../lib/services/exec/exec-messages.js';
-import { encodeRecord } from '../../../lib/util/bytes/records.js';
-import type { Conversations } from '../../helpers/script.js';
+import { EXEC_KIND, encodeStart } from '../../lib/services/exec/exec-messages.js';
+import { encodeRecord } from '../../lib/util/bytes/records.js';
+import type { Conversations } from '../script.js';
 
 const data = (...records: readonly Buffer[]): string => `DATA 1 hex:${Buffer.concat(records).toString('hex')}`;
 const start = (script: string): Buffer => encodeStart({ argv: ['sh', '-c', script] });

@@ -1,5 +1,5 @@
 /** All conversations, in the order of docs/protocol.md. */
-import type { Conversations } from '../../helpers/script.js';
+import type { Conversations } from '../script.js';
 import { AUTHENTICATION } from './authentication.js';
 import { DATAGRAMS } from './datagrams.js';
 import { FLOW_CONTROL } from './flow-control.js';

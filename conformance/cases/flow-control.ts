@@ -1,6 +1,6 @@
 /** R-FLOW-2 to R-FLOW-7. */
-import { INTEGRITY_LEVELS } from '../../../lib/codec/header.js';
-import type { Conversations } from '../../helpers/script.js';
+import { INTEGRITY_LEVELS } from '../../lib/codec/header.js';
+import type { Conversations } from '../script.js';
 
 export const FLOW_CONTROL: Conversations = {
   'R-FLOW-2: DATA up to the credit of a stream is accepted, one byte more is flow-control': [

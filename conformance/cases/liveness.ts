@@ -1,6 +1,6 @@
 /** R-LIVE-1 to R-LIVE-4, R-CODE-1 and R-CODE-4; and stalls: time in which nothing was sent although something waited. */
-import { INTEGRITY_LEVELS } from '../../../lib/codec/header.js';
-import type { Conversations } from '../../helpers/script.js';
+import { INTEGRITY_LEVELS } from '../../lib/codec/header.js';
+import type { Conversations } from '../script.js';
 
 const ids = Array.from({ length: 1000 }, (_, index) => 2 * index + 1);
 

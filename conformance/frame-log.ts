@@ -1,7 +1,7 @@
 /** Reads the output of a side under test strictly, frame by frame: every byte must be explained. */
 import { crc32 } from 'node:zlib';
-import { crc16, FRAME_TYPE, formatFrameType, type Integrity } from '../../lib/codec/header.js';
-import { decodeHello, type Hello, MAGIC } from '../../lib/codec/hello.js';
+import { crc16, FRAME_TYPE, formatFrameType, type Integrity } from '../lib/codec/header.js';
+import { decodeHello, type Hello, MAGIC } from '../lib/codec/hello.js';
 
 export interface SeenFrame {
   readonly type: number;

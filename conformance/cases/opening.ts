@@ -1,6 +1,6 @@
 /** R-OPEN-2 to R-OPEN-14, and R-AUTH-1. */
-import { MAGIC } from '../../../lib/codec/hello.js';
-import type { Conversations } from '../../helpers/script.js';
+import { MAGIC } from '../../lib/codec/hello.js';
+import type { Conversations } from '../script.js';
 import { json } from './json.js';
 
 const MAGIC_HEX = MAGIC.toString('hex');

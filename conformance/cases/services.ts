@@ -1,5 +1,5 @@
 /** R-SERVICES-1 to R-SERVICES-3. */
-import type { Conversations } from '../../helpers/script.js';
+import type { Conversations } from '../script.js';
 import { json } from './json.js';
 
 const TIMES = ['12:00', -1, 1.5, 2 ** 53, true, {}].map((time) => ({ time }));

@@ -1,5 +1,5 @@
 /** R-DGRAM-2, R-DGRAM-3 and R-DGRAM-6: `flow` is a service that takes flows. */
-import type { Conversations } from '../../helpers/script.js';
+import type { Conversations } from '../script.js';
 import { json } from './json.js';
 
 const open = (datagram: unknown, service = 'flow'): string => `OPEN 1 ${json({ service, datagram })}`;

@@ -1,5 +1,5 @@
 /** R-STREAM-1 to R-STREAM-11, and R-CODE-3. */
-import type { Conversations } from '../../helpers/script.js';
+import type { Conversations } from '../script.js';
 import { json } from './json.js';
 
 /** All frames of an existing stream. */

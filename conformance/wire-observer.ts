@@ -3,9 +3,9 @@
  * and judges every frame by that alone. It shares no accounting with the session.
  */
 import { crc32 } from 'node:zlib';
-import { FRAME_TYPE, type Integrity } from '../../lib/codec/header.js';
-import { type Hello, MAGIC } from '../../lib/codec/hello.js';
-import { readFrame, type SeenFrame } from '../helpers/frame-log.js';
+import { FRAME_TYPE, type Integrity } from '../lib/codec/header.js';
+import { type Hello, MAGIC } from '../lib/codec/hello.js';
+import { readFrame, type SeenFrame } from './frame-log.js';
 
 /** The fields of a HELLO on which a session depends. */
 type ObservedHello = Pick<Hello, 'nonce' | 'ack' | 'integrity' | 'limits'>;

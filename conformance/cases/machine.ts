@@ -1,8 +1,8 @@
 /** The services `clock` and `freeze` of a machine, which only a program can be asked for: R-CLOCK-1 and 2, R-FREEZE-1 and 2. */
-import { CLOCK_KIND } from '../../../lib/services/clock/clock-messages.js';
-import { encodeFreezeRecord, FREEZE_KIND } from '../../../lib/services/freeze/freeze-messages.js';
-import { encodeRecord, encodeRecordHeader } from '../../../lib/util/bytes/records.js';
-import type { Conversations } from '../../helpers/script.js';
+import { CLOCK_KIND } from '../../lib/services/clock/clock-messages.js';
+import { encodeFreezeRecord, FREEZE_KIND } from '../../lib/services/freeze/freeze-messages.js';
+import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
+import type { Conversations } from '../script.js';
 import { json } from './json.js';
 
 const hex = (bytes: Buffer): string => `DATA 1 hex:${bytes.toString('hex')}`;

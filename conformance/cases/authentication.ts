@@ -1,7 +1,7 @@
 /** R-AUTH-1 and R-AUTH-2. */
 import { createHash } from 'node:crypto';
-import { KEY } from '../../helpers/frame-maker.js';
-import type { Conversations } from '../../helpers/script.js';
+import { KEY } from '../frame-maker.js';
+import type { Conversations } from '../script.js';
 import { json } from './json.js';
 
 const ID = createHash('sha256').update(KEY).digest('hex').slice(0, 8);

@@ -1,6 +1,6 @@
 /**
- * Conversations between a peer that writes frames by hand and the side under test, as texts: data, which one player holds with a
- * session in process (`conversation.ts`), and another one with any program (the folder `conformance/`).
+ * Conversations between a peer that writes frames by hand and the side under test, as texts: data, which `play.ts` holds with any
+ * program, and spec/helpers/conversation.ts with a session in process.
  *
  * A line, or a part between semicolons, has steps, and after `->` the output of the side under test since the last arrow: frames as
  * formatted by `formatSeen`, `nothing`, or `...` for anything.
@@ -27,9 +27,9 @@
  * `{streamCredit-1}` and `{frame+1}` come from its limits. Unless it
  * has ended, a session must still answer after the last line.
  */
-import type { Hello } from '../../lib/codec/hello.js';
-import type { Limits } from '../../lib/codec/limits.js';
-import type { FramePeerOptions } from './frame-peer.js';
+import type { Hello } from '../lib/codec/hello.js';
+import type { Limits } from '../lib/codec/limits.js';
+import type { FrameMakerOptions } from './frame-maker.js';
 
 /** Conversations by their titles, which begin with the numbers of their rules: each one, or several independent ones. */
 export type Conversations = Readonly<Record<string, string | readonly string[]>>;
@@ -37,7 +37,12 @@ export type Conversations = Readonly<Record<string, string | readonly string[]>>
 /** The codes with which a side leaves without a GOAWAY (R-CODE-3). */
 export const SILENT: readonly string[] = ['peer-restarted', 'desync'];
 
-export interface Given extends FramePeerOptions {
+export interface Given extends FrameMakerOptions {
+  /** Of the side under test. */
+  readonly limits?: Partial<Limits>;
+  /** In process: more settings of the side under test, and the bytes that its channel takes before back-pressure. */
+  readonly settings?: object;
+  readonly capacityBytes?: number;
   /** The side under test leaves streams unanswered. */
   readonly holds?: boolean;
   /** The side under test has begun to open, and is not established. */

@@ -1,5 +1,5 @@
 /** R-RESUME-1 to R-RESUME-5, on a channel that stays open. */
-import type { Conversations } from '../../helpers/script.js';
+import type { Conversations } from '../script.js';
 
 /** The peer reopens the channel, and names the session. */
 const AGAIN = `

@@ -1,6 +1,6 @@
 /** R-FRAME-1 to R-FRAME-8, R-INTEGRITY-1 to R-INTEGRITY-4, and the codes that sessions end with. */
-import { FRAME_TYPE, INTEGRITY_LEVELS } from '../../../lib/codec/header.js';
-import type { Conversations } from '../../helpers/script.js';
+import { FRAME_TYPE, INTEGRITY_LEVELS } from '../../lib/codec/header.js';
+import type { Conversations } from '../script.js';
 import { json } from './json.js';
 
 const { AUTH, SERVICES, OPEN, ACCEPT, REFUSE, DATA, FIN, STOP, RESET, PING, PONG, GOAWAY, SECRET, RESUME, ACK } =
