@@ -1,6 +1,6 @@
 /**
- * Reads the words after a command: `util.parseArgs` splits them. Errors in options and values are reported here, as
- * neither it nor yargs reports them well; yargs then gets words that have only one reading.
+ * Reads the words after a command: `util.parseArgs` splits them, and each option and value is checked here. yargs then gets
+ * words that have only one reading.
  */
 import { isUtf8 } from 'node:buffer';
 import { readFileSync } from 'node:fs';
@@ -13,16 +13,14 @@ import { NO_VALUE } from '../../lib/util/option-value.js';
 import { Arguments, badArgument } from './arguments.js';
 import { type CommandDescription, type NamedOption, optionsOf } from './command.js';
 
-/** Words for yargs: first options, each as `--long-name=VALUE`, then `--` and the operands. */
-export type PlainWords = readonly string[];
-
 /** The values of each option that was given, and the operands; a flag has an empty value each time. */
 export interface ReadWords {
   readonly values: ReadonlyMap<string, readonly string[]>;
   readonly operands: readonly string[];
 }
 
-export type WordReader = (words: PlainWords, options: readonly NamedOption[]) => ReadWords;
+/** Reads options that are all written as `--long-name=VALUE`, then `--` and the operands. */
+export type WordReader = (words: readonly string[], options: readonly NamedOption[]) => ReadWords;
 
 /** An option of a command line. */
 interface FoundOption {
@@ -103,7 +101,7 @@ export function readArguments(
   return new Arguments(values, operands, split.separatorAt);
 }
 
-function plainWords({ values, operands }: ReadWords, options: readonly NamedOption[]): PlainWords {
+function plainWords({ values, operands }: ReadWords, options: readonly NamedOption[]): string[] {
   const plain = options.flatMap(({ name, takes }) =>
     (values.get(name) ?? []).map((value) => (takes === null ? `--${name}` : `--${name}=${value}`)),
   );

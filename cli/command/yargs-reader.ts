@@ -1,8 +1,5 @@
-/** The reader of the command line of nearly every command: yargs. */
-
-import yargs, { type Options } from 'yargs';
-import { escapeText } from '../../lib/util/escape.js';
-import { badArgument } from './arguments.js';
+/** The reader of the command line of nearly every command: the parser of yargs, after `read-words.ts` has checked the words. */
+import { Parser } from 'yargs/helpers';
 import type { WordReader } from './read-words.js';
 
 /** Words are taken literally: nothing is converted to a number, negated, or split at a dot. */
@@ -14,31 +11,17 @@ const AS_WRITTEN = {
   'parse-positional-numbers': false,
 } as const;
 
-/** Reads with yargs. Help, version and suggestions come from `run-command.ts` and `read-words.ts`, which all commands share. */
 export const yargsReader: WordReader = (words, options) => {
-  const read = yargs([...words])
-    .parserConfiguration(AS_WRITTEN)
-    .locale('en')
-    .exitProcess(false)
-    .help(false)
-    .version(false)
-    .options(
-      Object.fromEntries(
-        options.map(({ name, takes }): [string, Options] => [
-          name,
-          takes === null ? { type: 'count' } : { type: 'string', requiresArg: true },
-        ]),
-      ),
-    )
-    .strict()
-    .fail((message: string | null, error: Error | undefined) => {
-      throw error ?? badArgument(escapeText((message ?? 'no reason').replace(/\s+/g, ' ')));
-    })
-    .parseSync() as Readonly<Record<string, string | string[] | number | undefined>>;
-  const values = options.flatMap(({ name }): [string, string[]][] => {
-    const value = read[name];
-    if (value === undefined || value === 0) return [];
-    return [[name, typeof value === 'number' ? Array<string>(value).fill('') : [value].flat()]];
-  });
-  return { values: new Map(values), operands: [read['_'] ?? []].flat().map(String) };
+  const flags = options.filter(({ takes }) => takes === null).map(({ name }) => name);
+  const others = options.filter(({ name }) => !flags.includes(name));
+  const { _: operands, ...read } = Parser([...words], {
+    count: flags,
+    narg: Object.fromEntries(others.map(({ name }) => [name, 1])),
+    configuration: AS_WRITTEN,
+  }) as { readonly _: string[]; readonly [name: string]: string | string[] | number };
+  const values = Object.entries(read).map(([name, value]): [string, string[]] => [
+    name,
+    typeof value === 'number' ? Array<string>(value).fill('') : [value].flat(),
+  ]);
+  return { values: new Map(values.filter(([, texts]) => texts.length > 0)), operands };
 };

@@ -38,7 +38,7 @@ test('commands load the sources that they need', async (t) => {
     [['--help'], 'cli/command/help.ts', 180, /^node_modules\/(yargs|zod)/],
     [['status', ...nowhere], 'cli/commands/process.ts', 61, /^node_modules\/(yargs|zod)|^cli\/doctor/],
     [['connect', 'ssh', ...nowhere], 'cli/commands/connect.ts', 60, /^node_modules|^cli\/doctor/],
-    [['info', ...nowhere], 'cli/command/yargs-reader.ts', 110, /^node_modules\/(cliui|string-width|zod)|^cli\/doctor/],
+    [['info', ...nowhere], 'cli/command/yargs-reader.ts', 110, /^node_modules\/(y18n|yargs\/lib|zod)|^cli\/doctor/],
   ] as const) {
     const sources = await sourcesOf(t, ...words);
     t.true(sources.includes(wanted) && sources.length <= most, `${words[0]}: ${sources.length}`);
