@@ -1,5 +1,7 @@
 /** The help: short, of the program, of commands with the same first word, and of one command. */
+import { EXIT_OK } from '../exit.js';
 import { documentsFolder } from '../package-info.js';
+import { outputWidth, print } from '../ui/print.js';
 import { wrapPieces, wrapText } from '../ui/table.js';
 import { type CommandDescription, type Example, type NamedOption, optionsOf } from './command.js';
 
@@ -11,6 +13,12 @@ const MOST_WIDTH = 100;
 /** The width of lines for a terminal of this many columns; null: no terminal. */
 export const helpWidth = (columns: number | null): number =>
   Math.min(MOST_WIDTH, Math.max(LEAST_WIDTH, columns ?? DEFAULT_WIDTH));
+
+/** Prints a help, as wide as the terminal; returns the exit status. */
+export function printHelp(format: (width: number) => string): number {
+  print(format(helpWidth(outputWidth())));
+  return EXIT_OK;
+}
 
 /** The share of the width for names; the text of a longer name begins on the next line. */
 const NAME_PART = 0.4;

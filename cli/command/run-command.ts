@@ -32,8 +32,15 @@ export async function runCommand(words: readonly string[]): Promise<number> {
   if (name === '' && first !== undefined && !first.startsWith('-')) throw refuseCommand(first, words);
   const command = await entry.load();
   const args = await readFor(name, command, behind);
-  if (args.has('help')) return showHelp(name, command);
-  if (name === '' && args.has('version')) return showVersion();
+  if (args.has('help')) {
+    const { formatHelp, formatProgramHelp, printHelp } = await import('./help.js');
+    return printHelp((width) =>
+      name === ''
+        ? formatProgramHelp(command, LOCAL_COMMANDS, CONTROL_COMMANDS, width)
+        : formatHelp(name, command, width),
+    );
+  }
+  if (name === '' && args.has('version')) return runCommand(['version']);
   return (await command.run(args, runCommand)) ?? EXIT_OK;
 }
 
@@ -42,39 +49,21 @@ async function readFor(name: string, command: Command, words: readonly string[])
   return readArguments(command, words, reader, name === '' ? (word) => refuseCommand(word, words) : undefined);
 }
 
-async function showHelp(name: string, command: Command): Promise<number> {
-  const [{ formatHelp, formatProgramHelp, helpWidth }, { outputWidth, print }] = await loadHelp();
-  const width = helpWidth(outputWidth());
-  if (name !== '') print(formatHelp(name, command, width));
-  else print(formatProgramHelp(command, LOCAL_COMMANDS, CONTROL_COMMANDS, width));
-  return EXIT_OK;
-}
-
-async function showShortHelp(): Promise<number> {
-  const [{ formatShortHelp, helpWidth }, { outputWidth, print }] = await loadHelp();
-  const common = pickCommands((name) => COMMON_COMMANDS.includes(name));
-  print(formatShortHelp(await MAIN_COMMAND.load(), common, helpWidth(outputWidth())));
-  return EXIT_OK;
-}
-
 const pickCommands = (isMeant: (name: string) => boolean): CommandList =>
   Object.fromEntries(Object.entries({ ...CONTROL_COMMANDS, ...LOCAL_COMMANDS }).filter(([name]) => isMeant(name)));
 
-const loadHelp = () => Promise.all([import('./help.js'), import('../ui/print.js')]);
-
-async function showVersion(): Promise<number> {
-  const { printVersion } = await import('../package-info.js');
-  printVersion();
-  return EXIT_OK;
+async function showShortHelp(): Promise<number> {
+  const [{ formatShortHelp, printHelp }, main] = await Promise.all([import('./help.js'), MAIN_COMMAND.load()]);
+  const common = pickCommands((name) => COMMON_COMMANDS.includes(name));
+  return printHelp((width) => formatShortHelp(main, common, width));
 }
 
 /** Handles `vproxy forward` without a known second word. */
 async function runGroup(first: string, [word]: readonly string[]): Promise<number> {
   if (word === '--help' || word === '-h') {
-    const [{ formatGroupHelp, helpWidth }, { outputWidth, print }] = await loadHelp();
     const members = pickCommands((name) => name.startsWith(`${first} `));
-    print(formatGroupHelp(first, members, helpWidth(outputWidth())));
-    return EXIT_OK;
+    const { formatGroupHelp, printHelp } = await import('./help.js');
+    return printHelp((width) => formatGroupHelp(first, members, width));
   }
   const choice = secondWords(first)
     .map((second) => `${first} ${second}`)

@@ -29,6 +29,7 @@ const egressChange = () => import('../commands/egress-change.js');
 const freezes = () => import('../commands/freeze.js');
 const forwards = () => import('../commands/forwards.js');
 const channels = () => import('../commands/channels.js');
+const helps = () => import('../commands/help.js');
 const jobs = () => import('../commands/jobs.js');
 const exec = () => import('../commands/exec.js');
 const lists = () => import('../commands/lists.js');
@@ -96,8 +97,8 @@ export const LOCAL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   'storage unlink': entry('Remove such a link', storageLinks, 'unlink'),
   'pipe-create': entry("Create the FIFOs of QEMU's pipe chardev", ports, 'pipeCreate'),
   completion: entry('Print the completion script for bash, zsh or fish', () => import('../commands/completion.js')),
-  help: entry('Show the help of a command', () => import('../commands/help.js')),
-  version: entry('Show the versions', () => import('../commands/version.js')),
+  help: entry('Show the help of a command', helps, 'help'),
+  version: entry('Show the versions', helps, 'version'),
 };
 
 /** The most used commands, for the short help. */

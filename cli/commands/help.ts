@@ -1,11 +1,10 @@
-/** `vproxy help`: shows the help of the program or of a command, or the kinds of channels. */
+/** `vproxy help`: shows the help of the program or of a command, or the kinds of channels. `vproxy version`: shows the versions. */
 import type { Command } from '../command/command.js';
-import { EXIT_OK } from '../exit.js';
 
 /** The operand for the kinds of channels; the command of that name has its help in `vproxy channels --help`. */
 const CHANNELS = 'channels';
 
-export const command: Command = {
+export const help: Command = {
   usage: 'help [COMMAND | channels]',
   about:
     'Shows the same as vproxy COMMAND --help, or the kinds of channels; without an argument, all options and commands.',
@@ -21,11 +20,21 @@ export const command: Command = {
 };
 
 async function showKinds(): Promise<number> {
-  const [{ formatKindHelp, helpWidth }, { outputWidth, print }, { KIND_ROWS }] = await Promise.all([
+  const [{ formatKindHelp, printHelp }, { KIND_ROWS }] = await Promise.all([
     import('../command/help.js'),
-    import('../ui/print.js'),
     import('../../lib/channel/kinds.js'),
   ]);
-  print(formatKindHelp(KIND_ROWS, helpWidth(outputWidth())));
-  return EXIT_OK;
+  return printHelp((width) => formatKindHelp(KIND_ROWS, width));
 }
+
+export const version: Command = {
+  usage: 'version',
+  about: 'Prints the versions of the program, the protocol and Node, as vproxy --version does.',
+  examples: [['vproxy version', 'The versions of this program']],
+  isLocal: true,
+  options: {},
+  async run() {
+    const { printVersion } = await import('../package-info.js');
+    printVersion();
+  },
+};
