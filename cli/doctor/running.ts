@@ -11,8 +11,8 @@ import type {
   ForwardStatus,
 } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { addressOfRunning } from '../channel-address.js';
 import { listControlSockets } from '../control-folders.js';
+import { addressOfRunning } from '../run/find-rival.js';
 import { type Finding, finding } from './findings.js';
 
 /** A vproxy that answered. */

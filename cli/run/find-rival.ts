@@ -1,11 +1,11 @@
 /** Finds the other local process that has a channel: by control sockets, or for a device by /proc. */
-import { placeOf } from '../../lib/channel/address/address.js';
+import { type ChannelAddress, parseChannel, placeOf } from '../../lib/channel/address/address.js';
 import { askStatus } from '../../lib/control/client/plain-http.js';
 import type { ControlPlace } from '../../lib/control/socket-paths.js';
 import type { Rival, RivalQuery } from '../../lib/proxy/channel/rival.js';
 import type { ControlStatus } from '../../lib/status/types.js';
 import { findOpener, isOpenIn, processExists, programOf } from '../../lib/system/proc/proc.js';
-import { addressOfRunning } from '../channel-address.js';
+import { orElse } from '../../lib/util/or-else.js';
 import { controlFolders, listControlSockets } from '../control-folders.js';
 
 /** Maximum number of control sockets to query. */
@@ -67,3 +67,6 @@ function hasSession({ channels }: ControlStatus, place: string): boolean {
     return own !== null && placeOf(own) === place;
   });
 }
+
+/** Parses the canonical address of a channel of another process; null if it has a form unknown to this version. */
+export const addressOfRunning = (text: string): ChannelAddress | null => orElse(null, () => parseChannel(text));
