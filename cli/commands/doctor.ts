@@ -1,7 +1,7 @@
 /** `vproxy doctor`: looks for common problems. */
 import type { Command, CommandOptions } from '../command/command.js';
-import { hiddenRunOptions } from '../doctor/run-arguments.js';
 import { EXIT_OK } from '../exit.js';
+import { RUN_OPTIONS } from '../run/options.js';
 import { paintFor } from '../ui/color.js';
 import { output, outputWidth, print, printJson } from '../ui/print.js';
 
@@ -25,6 +25,13 @@ const OPTIONS: CommandOptions = {
   json: { describe: 'Print the findings as JSON' },
 };
 
+/** The other run options: users put `doctor` before an existing command line. Their values are checked as those of a proxy. */
+const HIDDEN_OPTIONS: CommandOptions = Object.fromEntries(
+  Object.entries(RUN_OPTIONS).flatMap(([name, option]) =>
+    Object.hasOwn(OPTIONS, name) ? [] : [[name, { ...option, isHidden: true }]],
+  ),
+);
+
 export const command: Command = {
   usage: 'doctor [-c CHANNEL]… [-o FORWARD]… [-i FORWARD]… [--key FILE]… [--config FILE] [--timeout SECONDS] [--json]',
   about:
@@ -35,7 +42,7 @@ export const command: Command = {
   ],
   isLocal: true,
   meant: ['doctor --name LABEL', 'channels LABEL', 'doctor -c unix-connect:PATH', 'doctor -c ADDRESS'],
-  options: { ...OPTIONS, ...hiddenRunOptions(OPTIONS) },
+  options: { ...OPTIONS, ...HIDDEN_OPTIONS },
   async run(args) {
     const timeoutS = args.seconds('timeout', MIN_TIMEOUT_S, MAX_TIMEOUT_S);
     // Loads nearly everything, which --help must not wait for.

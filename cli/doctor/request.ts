@@ -6,7 +6,6 @@ import { findSocket, socketInEnvironment } from '../command/find-process.js';
 import { withKeyFiles } from '../run/key-files.js';
 import { loadConfiguration } from '../run/load-configuration.js';
 import { parseRunFlags, type RunFlags } from '../run/run-options.js';
-import { givenToRun } from './run-arguments.js';
 
 export interface DoctorRequest {
   /** The configuration that the arguments give; null if they name no channel or are invalid. */
@@ -21,9 +20,12 @@ export interface DoctorRequest {
   readonly isGeneral: boolean;
 }
 
+/** Run options that have a meaning of the doctor's own, or none for it. */
+const OWN: ReadonlySet<string> = new Set(['json', 'print-config']);
+
 /** Reads the request. Rejects with `bad-argument` for a wrong argument; errors in a file become part of the request. */
 export async function readRequest(args: Arguments): Promise<DoctorRequest> {
-  const flags = parseRunFlags(givenToRun(args), process.env);
+  const flags = parseRunFlags((name) => (OWN.has(name) ? [] : args.texts(name)), process.env);
   const { configuration, problems } = await readConfiguration(flags);
   const isGeneral = configuration === null && problems.length === 0 && flags.settings.keyFiles === undefined;
   const socket = await findNamed(args.text('socket'), args.text('name'), flags);
