@@ -2,7 +2,7 @@
 import { getValue } from '../../lib/control/client/plain-http.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
 import { suggestOrList } from '../../lib/util/closest-word.js';
-import { escapeText } from '../../lib/util/escape.js';
+import { escapeText, quoteWord } from '../../lib/util/escape.js';
 import { cutLabel, isLabel } from '../../lib/util/labels.js';
 import { findSocket } from '../command/find-process.js';
 import { type ExecArguments, readExecArguments } from './exec-arguments.js';
@@ -34,9 +34,9 @@ export async function suggestCommand(args: ExecArguments): Promise<string> {
   const [first = '', ...rest] = argv;
   // What was given stays.
   const suggest = (...words: readonly string[]): string =>
-    `did you mean vproxy ${[args.isShell ? 'shell' : 'exec', ...given.map(quoteWord), ...words].join(' ')}?`;
-  const quoted = rest.map(quoteWord);
-  if (/^[a-z_]\w*=/i.test(first)) return `; ${suggest('-e', quoteWord(first), ...quoted)}`;
+    `did you mean vproxy ${[args.isShell ? 'shell' : 'exec', ...given.map(shellWord), ...words].join(' ')}?`;
+  const quoted = rest.map(shellWord);
+  if (/^[a-z_]\w*=/i.test(first)) return `; ${suggest('-e', shellWord(first), ...quoted)}`;
   if (/\s/.test(first) || BUILTINS.has(first)) {
     const text = escapeText(argv.join(' '), 200);
     const quote = text.includes("'") ? '"' : "'";
@@ -51,14 +51,11 @@ export async function suggestCommand(args: ExecArguments): Promise<string> {
     return first.includes(':') && known.length > 0
       ? `; no channel "${named.label}"; ${suggestOrList(named.label, known)}`
       : '';
-  return `; ${suggest(`${named.label}:`, ...(named.rest === '' ? [] : [quoteWord(named.rest)]), ...quoted)}`;
+  return `; ${suggest(`${named.label}:`, ...(named.rest === '' ? [] : [shellWord(named.rest)]), ...quoted)}`;
 }
 
 /** A word as a shell needs it, unless it is too long to show. */
-function quoteWord(word: string): string {
-  const shown = escapeText(word, 64);
-  return /^[\w@%+=:,./-]+$/.test(shown) ? shown : `'${shown.replaceAll("'", `'\\''`)}'`;
-}
+const shellWord = (word: string): string => quoteWord(escapeText(word, 64));
 
 /** The labels of the channels of the process; none if it cannot be asked. */
 async function labels({ socket, name }: ExecArguments): Promise<string[]> {
