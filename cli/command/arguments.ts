@@ -23,10 +23,6 @@ export class Arguments {
     this.separatorAt = separatorAt;
   }
 
-  get hasSeparator(): boolean {
-    return this.separatorAt !== null;
-  }
-
   /** Whether an option was given. */
   has(option: string): boolean {
     return this.#values.has(option);

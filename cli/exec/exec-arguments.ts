@@ -98,7 +98,7 @@ export function readExecArguments(
     /** The words before them. */
     given: words.slice(0, words.length - args.operands.length),
     /** Whether `--` precedes the command. */
-    isEnded: args.hasSeparator,
+    isEnded: args.separatorAt !== null,
     isShell,
     /** Null if no option decides about a terminal. */
     wantsTerminal: args.has('no-tty') || isJson ? false : args.has('tty') || null,
@@ -130,7 +130,7 @@ function readWithLabel(
   const args = readArguments({ ...command, operands: ['[WORD…]'] }, words);
   const [first = '', ...others] = args.operands;
   const named = cutLabel(first, ':') ?? (isBare && isLabel(first) ? { label: first, rest: '' } : null);
-  if (args.hasSeparator || named?.rest !== '') return { args, label: undefined };
+  if (args.separatorAt !== null || named?.rest !== '') return { args, label: undefined };
   const before = words.slice(0, words.length - args.operands.length);
   const all = readArguments(command, [...before, ...others]);
   return { args: all, label: named.label };

@@ -14,7 +14,7 @@ function outcomeOf(command: CommandDescription, words: readonly string[], reader
   try {
     const args = readArguments(command, words, reader);
     const values = optionsOf(command).map(({ name }) => [name, args.has(name), args.texts(name)]);
-    return { values, operands: args.operands, hasSeparator: args.hasSeparator };
+    return { values, operands: args.operands, separatorAt: args.separatorAt };
   } catch (error) {
     if (!(error instanceof VproxyError)) throw error;
     return { code: error.code, message: error.message };
