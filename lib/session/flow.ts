@@ -104,7 +104,7 @@ function assertWindow(state: ReceiveWindowState, firstBytes: number): void {
   const mostBytes = Math.max(MAX_WINDOW_BYTES, firstBytes);
   assertInvariants(
     'receive window',
-    { ...state },
+    () => ({ ...state }),
     releasedBytes <= receivedBytes && receivedBytes <= grantedBytes,
     firstBytes <= windowBytes && windowBytes <= mostBytes,
     // A window that is restored without room in the budget is smaller than what it granted.
@@ -200,7 +200,7 @@ export class InFlightCredit implements Pace {
     if (isRaised) state.grantedBytes = state.receivedBytes + state.windowBytes;
     INVARIANT: assertInvariants(
       'credit of the session',
-      { ...state },
+      () => ({ ...state }),
       state.grantedBytes - state.receivedBytes > state.windowBytes * 0.75,
       state.grantedBytes - state.receivedBytes <= state.windowBytes,
       state.roundFromBytes <= state.receivedBytes,

@@ -340,7 +340,7 @@ export class Scheduler {
     this.#state.sentBytes += bytes;
     INVARIANT: assertInvariants(
       'scheduler',
-      { ...this.#state, id: stream.id, bytes, maxBytes },
+      () => ({ ...this.#state, id: stream.id, bytes, maxBytes }),
       bytes > 0 && bytes <= maxBytes,
       this.#state.sentBytes <= this.#state.creditBytes,
       this.#ready.isConsistent,

@@ -123,7 +123,7 @@ export class SendBuffer {
     this.#state.sentBytes += bytes;
     INVARIANT: assertInvariants(
       'send buffer',
-      { ...this.#state, start: this.#start, end: this.#end },
+      () => ({ ...this.#state, start: this.#start, end: this.#end }),
       this.#start <= this.#end && this.#end <= (this.#buffer?.length ?? 0),
       this.#state.sentBytes <= this.#state.creditBytes,
     );

@@ -381,7 +381,7 @@ export class StreamTable implements StreamBooks {
       const [live, draining, kept] = [this.#live.size, this.#draining.size, this.#retractions.keptCount];
       assertInvariants(
         'streams',
-        { ...this.#state, live, draining, kept },
+        () => ({ ...this.#state, live, draining, kept }),
         ownOpen + peerOpen >= live && ownOpen + peerOpen <= live + draining,
         ownUnanswered >= kept && ownUnanswered <= ownOpen + kept,
         peerUnanswered >= 0 && peerUnanswered <= peerOpen,

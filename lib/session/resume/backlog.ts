@@ -336,7 +336,14 @@ export class Backlog implements ByteSink {
       const isShort = this.#pieces.length < 64;
       assertInvariants(
         'backlog',
-        { ...this.#state, pieces: this.#pieces.length, totalBytes, kept, unwritten, firstKept: this.#firstKept },
+        () => ({
+          ...this.#state,
+          pieces: this.#pieces.length,
+          totalBytes,
+          kept,
+          unwritten,
+          firstKept: this.#firstKept,
+        }),
         acknowledgedBytes <= writtenBytes && writtenBytes <= totalBytes && writtenBytes <= reachedBytes,
         kept <= acknowledgedBytes && unwritten <= writtenBytes,
         this.#firstKept <= this.#firstUnwritten && this.#firstUnwritten <= this.#pieces.length,
