@@ -64,10 +64,12 @@ const patterns = new Map<number, Buffer>();
 /** The bytes of a stream at a position, in one direction; at most one period of them. */
 function patternAt(seed: number, position: number, bytes: number): Buffer {
   const first = (seed * 101) & 0xff;
-  const pattern =
-    patterns.get(first) ??
-    Buffer.from(Array.from({ length: 2 * PERIOD_BYTES }, (_, index) => index * 31 + (index >> 8) * 7 + first));
-  patterns.set(first, pattern);
+  let pattern = patterns.get(first);
+  if (pattern === undefined) {
+    pattern = Buffer.alloc(2 * PERIOD_BYTES);
+    for (let index = 0; index < pattern.length; index += 1) pattern[index] = index * 31 + (index >> 8) * 7 + first;
+    patterns.set(first, pattern);
+  }
   const start = position % PERIOD_BYTES;
   return pattern.subarray(start, start + bytes);
 }

@@ -81,16 +81,19 @@ export class MemoryPipe implements ByteSink {
     if (this.isStalled) return { bytes: Buffer.alloc(0), drained: false };
     const parts: Buffer[] = [];
     let size = 0;
-    for (let piece = this.#way[0]; piece !== undefined && size < maxBytes; piece = this.#way[0]) {
+    let whole = 0;
+    for (let piece = this.#way[0]; piece !== undefined && size < maxBytes; piece = this.#way[whole]) {
       if (piece.readyAtMs > this.#nowMs()) break;
       const part = piece.bytes.subarray(0, maxBytes - size);
       const left = piece.bytes.length - part.length;
-      this.#way.splice(0, 1, ...(left === 0 ? [] : [{ ...piece, bytes: piece.bytes.subarray(part.length) }]));
+      if (left === 0) whole += 1;
+      else this.#way[whole] = { ...piece, bytes: piece.bytes.subarray(part.length) };
       parts.push(part);
       size += part.length;
       // A repeated piece begins again before its end.
       this.takenTo = Math.max(this.takenTo, piece.isMangled ? piece.writtenTo : piece.writtenTo - left);
     }
+    this.#way.splice(0, whole);
     this.#wayBytes -= size;
     return { bytes: Buffer.concat(parts), drained: this.#refill() };
   }
