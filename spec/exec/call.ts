@@ -51,7 +51,7 @@ test('a peer that runs too many commands is a rejection, after which another att
 test.serial('an output in one-byte records is complete if the stream closes after EXIT, in short turns', async (t) => {
   const count = 20_000;
   const pieces = Array.from({ length: count }, () => encodeRecord(EXEC_KIND.STDOUT, 'x'));
-  const longestMs = await bestTurnMs(async () => {
+  const longestMs = await bestTurnMs(25, async () => {
     const [near, far] = duplexPair();
     far.on('error', () => undefined).resume();
     const command = runCommand(near, { argv: ['x'] });

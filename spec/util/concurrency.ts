@@ -19,8 +19,11 @@ test.serial('work that asks stops when the turn is over, and continues in later 
     }
   };
   // 30 ms of work.
-  const longestMs = await bestTurnMs(() => Promise.all([run('a'), run('b')]));
-  t.is(order.length, 300);
+  const longestMs = await bestTurnMs(15, () => {
+    order.length = 0;
+    return Promise.all([run('a'), run('b')]);
+  });
+  t.is(order.length, 100);
   t.deepEqual([...new Set(order.slice(0, 6))], ['a', 'b']);
   t.true(longestMs < 15, `${longestMs} ms`);
 });

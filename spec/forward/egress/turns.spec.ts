@@ -15,7 +15,7 @@ const RUNS = 5;
 
 /** Runs it several times, until all turns are short enough. */
 async function inTurns(t: ExecutionContext, work: () => Promise<unknown>): Promise<void> {
-  const longest = await bestTurnMs(work, RUNS);
+  const longest = await bestTurnMs(MAX_TURN_MS, work, RUNS);
   t.log(`${longest} ms`);
   t.true(longest <= MAX_TURN_MS, `${longest} ms`);
 }
@@ -25,10 +25,11 @@ const CLOSING = 'Connection: close\r\n';
 test('500 refused requests in one piece are answered in order and in turns', async (t) => {
   const scene = new EgressScene(t);
   await inTurns(t, async () => {
+    scene.refused.length = 0;
     const answers = await scene.say(get('denied.test').repeat(500));
     t.is(answers.match(/HTTP\/1\.1 403/g)?.length, 500);
   });
-  t.is(scene.refused.length, RUNS * 500);
+  t.is(scene.refused.length, 500);
 });
 
 test('endless informational answers take turns', async (t) => {
@@ -74,7 +75,7 @@ for (const isUpload of [true, false]) {
       const answer = await scene.say(words);
       if (!isUpload) passed.push(answer);
     });
-    t.is(passed.length, RUNS);
+    t.true(passed.length > 0);
     for (const text of passed) {
       const { data, count } = readChunks(text.slice(text.indexOf('\r\n\r\n') + 4));
       t.true(data === 'a'.repeat(CHUNKS));

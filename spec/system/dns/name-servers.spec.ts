@@ -186,11 +186,15 @@ test.serial(
     t.teardown(() => program.kill('SIGKILL'));
     const [port] = (await once(program.stdout, 'data')) as [Buffer];
     const { ask } = serversOf(t, [Number(port)]);
-    const longest = await bestTurnMs(async () => {
-      const asked = Array.from({ length: 32 }, (_, index) => ask({ ...ASKED, ...question(`n${index}.example`) }));
-      const ends = await Promise.allSettled(asked);
-      t.true(ends.every(({ status }) => status === 'rejected'));
-    }, 5);
+    const longest = await bestTurnMs(
+      20,
+      async () => {
+        const asked = Array.from({ length: 32 }, (_, index) => ask({ ...ASKED, ...question(`n${index}.example`) }));
+        const ends = await Promise.allSettled(asked);
+        t.true(ends.every(({ status }) => status === 'rejected'));
+      },
+      5,
+    );
     t.log(`${longest} ms`);
     t.true(longest <= 20, `${longest} ms`);
   },
@@ -198,16 +202,20 @@ test.serial(
 
 test.serial('300 look-ups that begin and time out together take turns of at most 20 ms', async (t) => {
   const silent = await udpSocket(t);
-  const longest = await bestTurnMs(async () => {
-    const { ask, clock, upstream } = serversOf(t, [silent.address().port], new ManualClock(), 300);
-    const failures = Promise.allSettled(Array.from({ length: 300 }, () => ask()));
-    for (const round of [1, 2]) {
-      await eventually(() => clock.pending === 300, { what: `the questions of round ${round}` });
-      clock.advance(3000);
-    }
-    t.true((await failures).every(({ status }) => status === 'rejected'));
-    upstream.stop();
-  }, 5);
+  const longest = await bestTurnMs(
+    20,
+    async () => {
+      const { ask, clock, upstream } = serversOf(t, [silent.address().port], new ManualClock(), 300);
+      const failures = Promise.allSettled(Array.from({ length: 300 }, () => ask()));
+      for (const round of [1, 2]) {
+        await eventually(() => clock.pending === 300, { what: `the questions of round ${round}` });
+        clock.advance(3000);
+      }
+      t.true((await failures).every(({ status }) => status === 'rejected'));
+      upstream.stop();
+    },
+    5,
+  );
   t.log(`${longest} ms`);
   t.true(longest <= 20, `${longest} ms`);
 });
