@@ -11,6 +11,7 @@ import { formatProblem } from '../../lib/settings/problem.js';
 import { EGRESS_SETTINGS, RULE_SETTINGS } from '../../lib/settings/service-rules.js';
 import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../lib/settings/settings-table.js';
 import { fixtureRows, PROJECT_ROOT, projectText } from '../helpers/files.js';
+import { ANY_CHARACTER } from '../helpers/searches.js';
 
 const problemsOf = (text: string, name = 'f'): string[] =>
   parseConfiguration([parseDocument(text, name)]).problems.map(formatProblem);
@@ -126,7 +127,7 @@ test('no text makes it throw, and every problem is one printable line', (t) => {
   const text = fc.oneof(
     fc.array(pieces, { maxLength: 20 }).map((list) => list.join('')),
     fc.json(),
-    fc.string({ unit: 'binary' }),
+    fc.string({ unit: ANY_CHARACTER }),
   );
   fc.assert(
     fc.property(text, (value) => {

@@ -1,6 +1,7 @@
 /** Inputs for the targets of written texts, lines and logs, storage, and of guests and origins of an egress. */
 import fc from 'fast-check';
 import { CHANNEL_KINDS } from '../../../lib/channel/kinds.js';
+import { ANY_CHARACTER } from '../../helpers/searches.js';
 import { choice, decisions, joined, many, objects, one, sizes, tokens } from './pieces.js';
 
 const GOOD_CHANNELS = [
@@ -50,7 +51,7 @@ const UNITS = ['\\', '\n', '\t', '\u001b[2J', '\u202e', '\u2028', '\ufeff', '\ud
 export const logInputs = joined(
   choice(255),
   fc
-    .array(fc.oneof(fc.constantFrom(...UNITS), fc.string({ unit: 'binary', maxLength: 8 })), { maxLength: 40 })
+    .array(fc.oneof(fc.constantFrom(...UNITS), fc.string({ unit: ANY_CHARACTER, maxLength: 8 })), { maxLength: 40 })
     .map((list) => Buffer.from(list.join(''), 'utf16le')),
 );
 

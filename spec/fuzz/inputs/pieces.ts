@@ -1,5 +1,6 @@
 /** Parts of inputs: deciding bytes, nearly valid JSON, texts of tokens, and mutations of valid inputs. */
 import fc from 'fast-check';
+import { ANY_CHARACTER } from '../../helpers/searches.js';
 
 /** The sizes that precede the bytes of a target. */
 export const sizes = fc
@@ -25,7 +26,7 @@ export const one = (texts: readonly string[], encoding: BufferEncoding = 'utf8')
 
 /** A sequence of these tokens and other texts. */
 export function tokens(known: readonly string[], maxLength = 8): fc.Arbitrary<Buffer> {
-  const other = fc.oneof(fc.string({ unit: 'binary', maxLength: 4 }), fc.nat(2 ** 33).map(String));
+  const other = fc.oneof(fc.string({ unit: ANY_CHARACTER, maxLength: 4 }), fc.nat(2 ** 33).map(String));
   const token = fc.oneof({ weight: 5, arbitrary: fc.constantFrom(...known) }, { weight: 1, arbitrary: other });
   return fc.array(token, { maxLength }).map((list) => Buffer.from(list.join('')));
 }

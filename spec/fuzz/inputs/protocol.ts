@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { encodeFrame, FRAME_TYPE } from '../../../lib/codec/header.js';
 import { encodeHello, type Hello, MAGIC } from '../../../lib/codec/hello.js';
 import { DEFAULT_LIMITS, LIMIT_RANGES } from '../../../lib/codec/limits.js';
+import { ANY_CHARACTER } from '../../helpers/searches.js';
 import { repairFrames } from '../repair-checks.js';
 import { KNOWN_NONCE, TAG } from '../targets/frames.js';
 import { choice, decisions, joined, many, objects, sizes } from './pieces.js';
@@ -30,7 +31,7 @@ const edges = Object.entries(LIMIT_RANGES).flatMap(([key, [min, max]]) =>
   [min, max, min - 1, max + 1, -1, 4096.5, 1e308, null].map((value) => ({ ...DEFAULT_LIMITS, [key]: value })),
 );
 const limits = fc.oneof(fc.constant(DEFAULT_LIMITS), fc.constantFrom(...edges));
-const text = fc.string({ unit: 'binary', maxLength: 20 });
+const text = fc.string({ unit: ANY_CHARACTER, maxLength: 20 });
 const keyIds = fc.array(fc.constantFrom('0'.repeat(8), 'f00'), { maxLength: 4 });
 const demand = fc.record({ method: fc.constantFrom('psk-sha256', 'psk-sha256', '', '\u001b[2J'), keys: keyIds });
 const helloPayload = objects({
