@@ -117,7 +117,7 @@ threading.Event().wait()
 
 /** Starts one, with the port of `listenTcp` and the path of `terminal`; it is killed when the test ends. */
 export async function pretend(t: ExecutionContext, { words = [], ...wants }: Pretence) {
-  const child = spawn('python3', ['-c', PROGRAM, JSON.stringify(wants), ...words], {
+  const child = spawn('python3', ['-ISc', PROGRAM, JSON.stringify(wants), ...words], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   t.teardown(() => child.kill('SIGKILL'));

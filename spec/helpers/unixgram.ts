@@ -64,7 +64,7 @@ export class UnixgramProgram {
   readonly #exited: Promise<unknown>;
 
   private constructor({ at = '', isEcho = false, isReading = true, cwd }: UnixgramOptions) {
-    const words = ['-c', SCRIPT, JSON.stringify([at, isEcho, isReading])];
+    const words = ['-ISc', SCRIPT, JSON.stringify([at, isEcho, isReading])];
     this.#child = spawn('python3', words, { stdio: ['pipe', 'pipe', 'inherit'], cwd });
     this.#exited = once(this.#child, 'exit');
     createInterface({ input: this.#child.stdout }).on('line', (line) => {

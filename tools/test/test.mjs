@@ -1,9 +1,9 @@
 // `npm test`, or with --all `npm run test:all`: prints what this machine lacks, runs AVA with the given patterns, and prints how
 // many tests were skipped.
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { installLine, missingNeeds, SKIPPED_FILE } from '../../dist/spec/helpers/needs.js';
 
 process.chdir(join(import.meta.dirname, '../..'));
@@ -24,8 +24,13 @@ const skipped = join(folder, 'skipped');
 writeFileSync(skipped, '');
 // Every Node process would read these certificates when it starts; no test needs them.
 const certificates = { NODE_EXTRA_CA_CERTS: '' };
+// The python3 of a version manager starts a dozen shells before the interpreter: the specs start the latter.
+const python = spawnSync('python3', ['-c', 'import sys; print(sys.executable)'], { encoding: 'utf8' });
+const folders = (process.env.PATH ?? '').split(delimiter);
+const interpreters = dirname(python.stdout?.trim() || folders[0]);
+const PATH = [...(folders.includes(interpreters) ? [] : [interpreters]), ...folders].join(delimiter);
 const child = spawn(process.execPath, ['node_modules/ava/entrypoints/cli.mjs', '--config', config, ...patterns], {
-  env: { ...process.env, ...certificates, [SKIPPED_FILE]: skipped, ...(isAll && { VPROXY_TEST_ALL: '1' }) },
+  env: { ...process.env, ...certificates, PATH, [SKIPPED_FILE]: skipped, ...(isAll && { VPROXY_TEST_ALL: '1' }) },
   stdio: 'inherit',
 });
 // AVA exits by the same signal, after listing the running tests.
