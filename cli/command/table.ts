@@ -39,7 +39,7 @@ const storageLinks = () => import('../commands/storage-links.js');
 
 /** The commands for a running vproxy, by names of one or two words, in the order of the help. */
 export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
-  status: entry('Show the process and its channels', process, 'status'),
+  status: entry('Show the process and its channels', () => import('../commands/status.js')),
   channels: entry('List the channels, or show one', channels, 'list'),
   forwards: entry('List the forwards', lists, 'forwards'),
   services: entry('List the services offered here and by the peers', lists, 'services'),

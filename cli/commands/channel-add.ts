@@ -12,8 +12,8 @@ import { ADDITION_SETTINGS, DEFAULT_SETTINGS } from '../../lib/settings/settings
 import { cutLabel } from '../../lib/util/labels.js';
 import { type Command, type CommandOption, type CommandOptions, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
-import { describeWait } from '../ui/channels.js';
 import { printAnswer } from '../ui/print.js';
+import { describeWait } from '../ui/status.js';
 
 /** The options of the settings. `--no-…` overrides the setting for all channels of the process. */
 export const ADDITION_OPTIONS: CommandOptions = Object.fromEntries(

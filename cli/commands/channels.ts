@@ -9,7 +9,7 @@ import type { Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { readLabel } from '../command/labels.js';
 import { listCommand } from '../command/list-command.js';
-import { formatChannel, formatChannels } from '../ui/channels.js';
+import { formatChannel, formatChannels } from '../ui/status.js';
 import { showProgress } from '../ui/waiting-line.js';
 
 export const list = listCommand<ChannelStatus | readonly ChannelStatus[]>({

@@ -13,8 +13,8 @@ import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../co
 import { openControl } from '../command/control-client.js';
 import { channelOf, splitLabel } from '../command/labels.js';
 import { Output } from '../run/output.js';
-import { describeForward } from '../ui/channels.js';
 import { printAnswer } from '../ui/print.js';
+import { describeForward } from '../ui/status.js';
 import { showProgress } from '../ui/waiting-line.js';
 
 export const add: Command = {

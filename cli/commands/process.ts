@@ -1,49 +1,17 @@
-/** `vproxy status`, `log-level`, `reload`, `drain`, `upgrade` and `stop`: commands for the process itself. */
+/** `vproxy log-level`, `reload`, `drain`, `upgrade` and `stop`: commands for the process itself. */
 
 import { resolve } from 'node:path';
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { LOG_LEVELS } from '../../lib/events.js';
-import type { ChannelStatus, ControlStatus, ReloadAnswer } from '../../lib/status/types.js';
+import type { ReloadAnswer } from '../../lib/status/types.js';
 import { suggestOrList } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { formatCount } from '../../lib/util/units.js';
 import { badArgument } from '../command/arguments.js';
 import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl, watchForEnd } from '../command/control-client.js';
-import { type ListView, listCommand } from '../command/list-command.js';
-import { formatChannel, formatChannels, formatProcess } from '../ui/channels.js';
 import { printAnswer } from '../ui/print.js';
 import { showProgress } from '../ui/waiting-line.js';
-
-export const status = listCommand<ControlStatus>({
-  usage: 'status [--verbose] [-o json|name|wide] [--watch]',
-  about: 'Shows the process, and for each of its channels the state, since when, and the peer.',
-  examples: [
-    ['vproxy status', 'The process, and a line for each channel'],
-    ["vproxy status -o json | jq -r '.channels[].state'", 'For a script'],
-  ],
-  options: { verbose: { describe: 'Show each channel in full' } },
-  meant: ['channels LABEL', 'status --name LABEL'],
-  async open(args) {
-    const control = await openControl(args);
-    return () => control.status();
-  },
-  names: ({ channels }) => channels.map(({ label }) => label),
-  lines: (status, view, args) => [
-    ...formatProcess(status),
-    '',
-    ...describeChannels(status.channels, view, args.has('verbose')),
-  ],
-});
-
-function describeChannels(
-  channels: readonly ChannelStatus[],
-  { isWide, width, paint }: ListView,
-  isVerbose: boolean,
-): string[] {
-  if (!isVerbose || channels.length === 0) return formatChannels(channels, width, paint, isWide);
-  return channels.flatMap((channel, index) => [...(index === 0 ? [] : ['']), ...formatChannel(channel, paint)]);
-}
 
 export const logLevel: Command = {
   usage: 'log-level [error|warn|info|debug] [--json]',

@@ -5,7 +5,7 @@ import { suggestOrList } from '../../lib/util/closest-word.js';
 import { escapeText, quoteWord } from '../../lib/util/escape.js';
 import { cutLabel, isLabel } from '../../lib/util/labels.js';
 import { findSocket } from '../command/find-process.js';
-import { type ExecArguments, readExecArguments } from './exec-arguments.js';
+import { type ExecArguments, readExecArguments } from './exec-options.js';
 
 /** Names that shells know and that are seldom programs. */
 const BUILTINS: ReadonlySet<string> = new Set(

@@ -26,7 +26,7 @@ import { describeError, escapeText } from '../../lib/util/escape.js';
 import { openServiceSocket } from '../command/open-service.js';
 import { requireUtf8 } from '../command/read-words.js';
 import { paintFor } from '../ui/color.js';
-import { EXEC_COMMAND, type ExecArguments, readExecArguments, SHELL_COMMAND } from './exec-arguments.js';
+import { EXEC_COMMAND, type ExecArguments, readExecArguments, SHELL_COMMAND } from './exec-options.js';
 import type { JoinedTerminal } from './join-terminal.js';
 import { type RelayedOutput, relayOutput, relayToEnd } from './relay-output.js';
 

@@ -3,9 +3,9 @@
 import type { ChannelStatus, ChannelTotals, ControlStatus, StreamWithRates } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { formatCount } from '../../lib/util/units.js';
-import { describePeer, describeWait, formatRoundTrip, formatTimeInState, shownState } from './channels.js';
 import { type Paint, painter, toneOfState } from './color.js';
 import { formatAge, formatBytes, formatDuration, formatRate } from './print.js';
+import { describePeer, describeWait, formatRoundTrip, formatTimeInState, shownState } from './status.js';
 import { type Column, fitText, formatTable, truncateText } from './table.js';
 
 /** The contents of a frame. */

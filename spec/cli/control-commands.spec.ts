@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { join, relative, resolve } from 'node:path';
 import test from 'ava';
-import { formatChannel, formatChannels } from '../../cli/ui/channels.js';
+import { formatChannel, formatChannels } from '../../cli/ui/status.js';
 import { makeEvent } from '../../lib/events.js';
 import type { ControlEvent, ControlStatus } from '../../lib/status/types.js';
 import { callVproxy } from '../helpers/call-vproxy.js';

@@ -4,7 +4,7 @@ import test from 'ava';
 import type { CommandDescription } from '../../cli/command/command.js';
 import { formatHelp, helpWidth } from '../../cli/command/help.js';
 import { CONTROL_COMMANDS, LOCAL_COMMANDS, loadCommands, meantCommands, meantSecond } from '../../cli/command/table.js';
-import { readExecArguments } from '../../cli/exec/exec-arguments.js';
+import { readExecArguments } from '../../cli/exec/exec-options.js';
 import { textWidth } from '../../cli/ui/table.js';
 import { CHANNEL_KINDS, KIND_ROWS } from '../../lib/channel/kinds.js';
 import { checkCommandLine } from '../documents/check-command-line.js';

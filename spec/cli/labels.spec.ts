@@ -1,7 +1,7 @@
 /** How commands name their channel: one grammar for all of them. */
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { readExecArguments } from '../../cli/exec/exec-arguments.js';
+import { readExecArguments } from '../../cli/exec/exec-options.js';
 import { takeLabel } from '../../cli/exec/first-word.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { steeredPair } from '../helpers/proxies.js';

@@ -3,7 +3,7 @@ import type { Arguments } from '../../cli/command/arguments.js';
 import { readArguments } from '../../cli/command/read-words.js';
 import { findCommand, NAMED_COMMANDS, secondWords } from '../../cli/command/table.js';
 import { yargsReader } from '../../cli/command/yargs-reader.js';
-import { readExecArguments } from '../../cli/exec/exec-arguments.js';
+import { readExecArguments } from '../../cli/exec/exec-options.js';
 import { parseRunFlags } from '../../cli/run/run-options.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
 

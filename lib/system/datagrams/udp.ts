@@ -8,7 +8,7 @@ import { Budget } from '../../util/bounds.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
 import { shareLookUp } from '../dns/lookup.js';
-import { listenFailure } from '../sockets/listening.js';
+import { listenFailure } from '../sockets/listen-failure.js';
 import type {
   BoundDatagrams,
   BoundDatagramsEvents,

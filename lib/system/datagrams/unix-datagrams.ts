@@ -10,7 +10,8 @@ import { Budget } from '../../util/bounds.js';
 import { describeError } from '../../util/escape.js';
 import { type Libc, loadLibc, type NativeCall } from '../libc.js';
 import type { FileAccess } from '../sockets/listen-address.js';
-import { bindPrivately, listenFailure, removeStaleFile } from '../sockets/listening.js';
+import { listenFailure } from '../sockets/listen-failure.js';
+import { bindPrivately, removeStaleFile } from '../sockets/listening.js';
 import {
   AF_UNIX,
   hasKnownStructures,

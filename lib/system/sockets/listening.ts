@@ -5,13 +5,12 @@ import { lstatSync, mkdirSync, type Stats, unlinkSync } from 'node:fs';
 import net from 'node:net';
 import { dirname } from 'node:path';
 import { systemCode, VproxyError } from '../../errors.js';
-import { REMEDIES } from '../../remedies.js';
-import { meaningOf } from '../../system-errors.js';
-import { formatHostPort, requireHost } from '../../util/addresses/host-port.js';
+import { requireHost } from '../../util/addresses/host-port.js';
 import { describeError, escapeText } from '../../util/escape.js';
 import { type PinnedFile, withPinnedFile } from '../files/guarded-files.js';
 import { findAddressOwner } from '../proc/proc-net.js';
 import type { FileAccess, ListenAddress } from './listen-address.js';
+import { listenFailure } from './listen-failure.js';
 import { dropKept, keepListener, takeKept } from './listener-store.js';
 
 /**
@@ -50,25 +49,6 @@ async function bind(server: net.Server, address: ListenAddress): Promise<void> {
   } catch (error) {
     throw await listenFailure(error, address, 'tcp');
   }
-}
-
-/** Lower ports need a privilege; see ip_unprivileged_port_start in ip(7). */
-const FIRST_FREE_PORT = 1024;
-const PRIVILEGED = `; ports below ${FIRST_FREE_PORT} need root or a capability; ${REMEDIES['tcp-listener']['address-denied']}`;
-
-/** The error for a failed listen: `address-in-use`, naming the owner if known, `address-denied` or `address-unavailable`. */
-export async function listenFailure(
-  error: unknown,
-  address: ListenAddress,
-  protocol: 'tcp' | 'udp',
-): Promise<VproxyError> {
-  if (error instanceof VproxyError) return error;
-  const where = 'path' in address ? escapeText(address.path) : formatHostPort(address);
-  const code = meaningOf(systemCode(error)).listen ?? 'address-unavailable';
-  const owner = code === 'address-in-use' ? await findAddressOwner(address, { protocol }) : null;
-  const hint = code === 'address-denied' && 'port' in address && address.port < FIRST_FREE_PORT ? PRIVILEGED : '';
-  const what = owner === null ? `${describeError(error, where)}${hint}` : `already in use by ${owner}`;
-  return new VproxyError(code, `cannot listen on ${where}: ${what}`, { cause: error });
 }
 
 /** Removes a stale socket file; for any other existing file throws `address-in-use`, or a system error. */

@@ -1,6 +1,6 @@
 /** The arguments of `vproxy exec`, and small parts of it. */
 import test from 'ava';
-import { readExecArguments } from '../../cli/exec/exec-arguments.js';
+import { readExecArguments } from '../../cli/exec/exec-options.js';
 import { EscapeKeys } from '../../cli/exec/join-terminal.js';
 import { reportOf } from '../../cli/exec/json-report.js';
 import { statusOfEnd } from '../../cli/exec/run-exec.js';
