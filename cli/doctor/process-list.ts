@@ -13,6 +13,8 @@ export interface Holder {
   readonly program: string;
   /** Its systemd unit, or null. */
   readonly unit: string | null;
+  /** The command that stops it, but nothing else of another kind: a scope, or the service of its parent, may be a whole login. */
+  readonly stop: string;
   /** Whether it is stopped by a signal, or traced. */
   readonly isStopped: boolean;
 }
@@ -66,10 +68,26 @@ export class ProcessList {
 
   describe(pid: number): Holder {
     const program = escapeText(programOf(this.#folder, pid), 32);
+    const unit = this.#unitOf(pid);
+    const [state = ''] = statOf(this.#folder, pid);
+    const stop = this.#stopOf(pid, unit);
+    return { pid, program, unit: unit === null ? null : escapeText(unit, 80), stop, isStopped: /^[Tt]$/.test(state) };
+  }
+
+  #unitOf(pid: number): string | null {
     const [, unit = null] =
       /^\d+:(?:name=systemd)?:.*\/([^/\n]+\.(?:service|scope))/m.exec(readOf(this.#folder, pid, 'cgroup')) ?? [];
-    const [state = ''] = statOf(this.#folder, pid);
-    return { pid, program, unit: unit === null ? null : escapeText(unit, 80), isStopped: /^[Tt]$/.test(state) };
+    return unit;
+  }
+
+  /** By its service if it is the only process there that is a child of systemd: its main one. */
+  #stopOf(pid: number, unit: string | null): string {
+    const parentOf = (one: number) => Number(statOf(this.#folder, one)[1]);
+    const manager = parentOf(pid);
+    const isMain = (one: number) => parentOf(one) === manager && this.#unitOf(one) === unit;
+    const isAlone = unit?.endsWith('.service') === true && this.pids.every((one) => one === pid || !isMain(one));
+    if (!isAlone || programOf(this.#folder, manager) !== 'systemd') return `kill ${pid}`;
+    return `systemctl ${manager === 1 ? '' : '--user '}stop ${escapeText(unit, 80)}`;
   }
 
   /** The words of a process's command line; empty if hidden. */
@@ -98,8 +116,7 @@ export function formatHolders(holders: readonly Holder[], isPartial: boolean): s
 export function heldOpen(message: string, [first]: readonly Holder[]): Finding {
   const found = failure('anything', 'channel-busy', message);
   if (first === undefined || found.remedy === null) return found;
-  const how = first.unit === null ? `kill ${first.pid}` : `systemctl stop ${first.unit}`;
-  return { ...found, remedy: `${found.remedy}: ${how}` };
+  return { ...found, remedy: `${found.remedy}: ${first.stop}` };
 }
 
 /** Returns a function that turns true after `timeoutMs`. */

@@ -35,7 +35,9 @@ function describeOthers(shown: string, others: readonly Holder[]): Finding {
   const getty = others.find(({ program, unit }) => /getty|login/.test(program) || unit?.includes('getty@') === true);
   const message = `${shown} is open in ${formatHolders(others, false)}`;
   if (getty === undefined) return heldOpen(message, others);
-  return finding('line-getty', message, { UNIT: getty.unit ?? `serial-getty@${path.basename(shown)}` });
+  // After a login its unit is the scope of that session.
+  const unit = getty.unit?.includes('getty') === true ? getty.unit : `serial-getty@${path.basename(shown)}`;
+  return finding('line-getty', message, { UNIT: unit });
 }
 
 const unusable = (message: string): Finding => failure('serial-line', 'channel-unusable', message);
