@@ -308,7 +308,8 @@ func (s *session) agree(keys []key) (*proof, *failure) {
 		return nil, failf("version-mismatch", "no common protocol version: %d–%d here, %d–%d at the peer",
 			own.minVersion, own.maxVersion, peer.minVersion, peer.maxVersion)
 	case peer.requiresTLS:
-		return nil, failf("auth-failed", "the peer requires TLS, which vproxy-guest does not support; use vproxy")
+		return nil, failf("auth-failed", "the peer requires TLS, which vproxy-guest does not have; "+
+			"give both sides the same key with --key FILE in place of tls=")
 	case isAmong("busy", peer.features) && s.resumes == nil:
 		return nil, failf("channel-busy", "the listener is in use by another peer")
 	case !own.hasAuth && len(keys) > 0:

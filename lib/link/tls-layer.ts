@@ -187,7 +187,11 @@ class TlsLayer implements SecureLayer {
   /** Accepts with a server that has no address: it checks the client's certificate, which a bare TLSSocket does not. */
   #accept(options: tls.TlsOptions): void {
     const server = loadTls().createServer(options);
-    server.once('tlsClientError', (error) => this.#fail(this.#failure(error)));
+    server.once('tlsClientError', (error, socket) => {
+      // The error of a refused certificate says only that the socket hung up.
+      const code = socket.authorizationError as unknown;
+      this.#fail(this.#failure(typeof code === 'string' ? new Error(code) : error));
+    });
     server.once('secureConnection', (socket) => {
       this.#socket = socket;
       const error = this.#context.check?.(socket.getPeerCertificate());

@@ -48,6 +48,15 @@ const NOTHING = Buffer.alloc(0);
 
 const displaced = (): VproxyError => new VproxyError('channel-displaced', 'the session moved to another link');
 
+/** A peer that refuses this side's certificate may do so without an alert: it begins anew, as it does once after a restart. */
+const asRefusal = (reason: VproxyError): VproxyError =>
+  reason.code === 'auth-failed'
+    ? reason
+    : new VproxyError(
+        'auth-failed',
+        `the peer seems to refuse this side: twice it said nothing inside TLS (${reason.message})`,
+      );
+
 /** Grace period in which a TLS layer hands on what its ended session wrote; the channel may be stuck. */
 const LAYER_END_MS = 300;
 
@@ -98,6 +107,8 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
   #state: LoopState = PAUSING;
   /** The secure layer, from the handshake in the clear to the session's end. */
   #layer: SecureLayer | null = null;
+  /** How many layers in a row the peer has said nothing on. */
+  #unheardLayers = 0;
   #skippedBytes = 0;
   #stranger: string | null = null;
   readonly #turn: Turn;
@@ -307,6 +318,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
 
   /** Takes output of the layer. Returns true if a view of it was kept. */
   #receiveInside(bytes: Buffer): boolean {
+    this.#unheardLayers = 0;
     if (!this.#isReceiving) return this.#readAllInside(bytes);
     if (this.#unreadInside.length === 0) return this.#readInside(bytes);
     this.#unreadInside = Buffer.concat([this.#unreadInside, bytes]);
@@ -424,6 +436,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
   /** Puts the session on a layer: a second handshake on it, bound to the one in the clear (R-AUTH-3). */
   #secure(outer: Agreement, makeLayer: SecureLayerFactory): void {
     this.#enter({ name: 'securing' });
+    this.#unheardLayers += 1;
     try {
       this.#layer = makeLayer(outer, this.#sink, {
         onReady: (sink) => this.#open({ outer, sink }),
@@ -449,7 +462,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     const { session } = this;
     this.#takeLayer();
     if (session === null) {
-      this.#begin(outer, NOWHERE, reason);
+      this.#begin(outer, NOWHERE, this.#unheardLayers > 1 ? asRefusal(reason) : reason);
     } else if (session.secret !== null) {
       session.suspend(reason);
     } else {

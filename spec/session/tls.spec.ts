@@ -164,29 +164,57 @@ test('on a channel that takes nothing, a side stopped inside TLS does not wait f
 
 // ---- certificates ------------------------------------------------------------------------------------------------------
 
-for (const peerName of ['guest.test', 'other.test']) {
-  const isThere = peerName === 'guest.test';
-  const what = isThere
-    ? 'the names that each expects, there is a session'
-    : 'another name than one side expects, there is none';
-  test(`with certificates on both sides, for ${what}, whichever side is TLS's client`, async (t) => {
-    const folder = temporaryFolder(t);
-    for (const name of ['host.test', 'guest.test']) makeCertificate(folder, name, [name]);
-    /** A side with its certificate, and the authority of its peer. */
-    const settings = (name: string, authority: string, expected: string): Partial<SessionSettings> => {
-      const files = [`${authority}-ca.pem`, `${name}.pem`, `${name}.key`];
-      const [ca = '', cert = '', key = ''] = files.map((file) => readFileSync(join(folder, file), 'utf8'));
-      return { secure: tlsWithCertificates(() => ({ ca, cert, key, peerName: expected })) };
-    };
-    const host = settings('host.test', 'guest.test', peerName);
-    const guest = settings('guest.test', 'host.test', 'host.test');
-    for (const pair of [await started(host, guest), await started(guest, host)]) {
-      t.deepEqual(countsOf(pair), isThere ? [1, 1] : [0, 0]);
-      if (isThere) await echoes(t, pair);
-      else t.true(pair.sides.some(({ endings }) => endings[0]?.code === 'auth-failed'));
+/** Certificates of both sides: each has its own, the authority of its peer, and the peer's name. */
+function certificates(t: ExecutionContext, guestName: string) {
+  const folder = temporaryFolder(t);
+  for (const name of ['host.test', 'guest.test']) makeCertificate(folder, name, [name]);
+  const settings = (name: string, authority: string, expected: string): Partial<SessionSettings> => {
+    const files = [`${authority}-ca.pem`, `${name}.pem`, `${name}.key`];
+    const [ca = '', cert = '', key = ''] = files.map((file) => readFileSync(join(folder, file), 'utf8'));
+    return { secure: tlsWithCertificates(() => ({ ca, cert, key, peerName: expected })) };
+  };
+  return [settings('host.test', 'guest.test', guestName), settings('guest.test', 'host.test', 'host.test')] as const;
+}
+
+for (const [what, guestName, other] of [
+  ['for the names that each expects, there is a session', 'guest.test', {}],
+  ['for another name than one side expects, there is none, and each knows why', 'other.test', {}],
+  ['but a key alone on one of them, there is none, and each knows why', 'guest.test', withKey(ONE)],
+] satisfies [string, string, Partial<SessionSettings>][]) {
+  const isGood = what.endsWith('a session');
+  test(`with certificates on both sides, ${what}, whichever side is TLS's client`, async (t) => {
+    const [host, guest] = certificates(t, guestName);
+    const changed = { ...guest, ...other };
+    for (const pair of [await started(host, changed), await started(changed, host)]) {
+      t.deepEqual(countsOf(pair), isGood ? [1, 1] : [0, 0]);
+      if (isGood) await echoes(t, pair);
+      else await pass(pair, 3);
+      for (const { endings } of pair.sides) t.is(endings.at(-1)?.code, isGood ? undefined : 'auth-failed');
     }
   });
 }
+
+test('a peer that cannot have TLS is told to use keys', async (t) => {
+  const pair = await started(withKey(ONE), { agent: 'vproxy-guest 1', secure: null });
+  for (const { endings } of pair.sides)
+    t.regex(endings[0]?.message ?? '', /; vproxy-guest has no TLS: .* in place of tls=$/);
+});
+
+test('a peer that restarts at any moment of the TLS handshake gets a session at once, and is not refused', async (t) => {
+  const [host, guest] = certificates(t, 'guest.test');
+  for (let turns = 1; turns < 30; turns += 1) {
+    const pair = new SessionPair({ settings: host, settingsOfB: guest });
+    pair.start();
+    for (let turn = 0; turn < turns; turn += 1) {
+      pair.step();
+      await setImmediate();
+    }
+    pair.b.restart();
+    await pass(pair, 1);
+    t.true(pair.sides.every(({ loop }) => loop.session !== null));
+    t.false(pair.a.endings.some(({ code }) => code === 'auth-failed'));
+  }
+});
 
 // ---- other links -------------------------------------------------------------------------------------------------------
 

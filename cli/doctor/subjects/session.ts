@@ -26,7 +26,7 @@ export async function checkSession(machine: Machine, { vproxy, channel }: Runnin
   const { session } = channel;
   const { nowMs } = machine.options;
   const shortOnes = unsteady(channel, nowMs);
-  if (session === null) return [describeNone(vproxy.events, channel, nowMs), ...shortOnes];
+  if (session === null) return [describeRefusal(channel) ?? describeNone(vproxy.events, channel, nowMs), ...shortOnes];
   const facts = describePeer(session);
   if (channel.state === 'suspended') {
     const detail = channel.detail === null ? '' : `: ${escapeText(channel.detail)}`;
@@ -67,6 +67,16 @@ function describeResume({ resume: { here, peer } }: SessionStatus): Finding[] {
   ];
 }
 
+/** Reports that one side refuses the other; null if neither does. The channel's detail ends with a remedy, maybe a special one. */
+function describeRefusal({ state, detail, history }: ChannelStatus): Finding | null {
+  const code = history.recent[0]?.code ?? '';
+  const isRefused = state === 'auth-failed' || (state === 'opening' && code === 'version-mismatch');
+  if (!isRefused || detail === null) return null;
+  const message = `no session, ${state}: ${escapeText(detail, 1024)} (${escapeText(code, 64)})`;
+  const found = failure('anything', code, message);
+  return found.message === message ? { ...found, remedy: null } : found;
+}
+
 function describeNone(events: Events, channel: ChannelStatus, nowMs: number): Finding {
   const { state, detail, since } = channel;
   const code = lastCode(events, channel);
@@ -76,7 +86,6 @@ function describeNone(events: Events, channel: ChannelStatus, nowMs: number): Fi
   const advice = reason === null ? null : remedyFor(reason);
   const shown = `${state}${detail === null ? '' : `: ${escapeText(detail)}`}`;
   const message = `no session, ${shown}${reason === null ? '' : ` (${escapeText(reason, 64)})`}`;
-  if (state === 'auth-failed') return failure('anything', 'auth-failed', message);
   if (state === 'opening' ? !isTried : isQuiet(events, channel)) return finding('session-unanswered', message);
   const id = state === 'failed' ? 'session-failed' : 'session-waiting';
   return advice === null ? finding(id, message) : finding(id, message, advice);
@@ -96,13 +105,16 @@ function isQuiet(events: Events, channel: ChannelStatus): boolean {
 const eventsOf = (events: Events, { label }: ChannelStatus) =>
   events.filter(({ event, fields }) => fields['channel'] === label && event.startsWith('channel-'));
 
+/** What to do about an end; for a refusal that depends on the options of the channel. */
+const adviceAfter = (code: string): string | null => (code === 'auth-failed' ? null : remedyFor(code));
+
 /** Reports several short sessions in a row, if all are recent. */
 function unsteady({ history }: ChannelStatus, nowMs: number): Finding[] {
   const row = history.recent.slice(0, ROW);
   const isRecent = (at: string): boolean => nowMs - Date.parse(at) < ROW * 60_000;
   if (row.length < ROW || !row.every(({ ageMs, at }) => ageMs < SHORT_MS && isRecent(at))) return [];
   const codes = [...new Set(row.map(({ code }) => escapeText(code, 64)))];
-  const advice = row.map(({ code }) => remedyFor(code)).find((text) => text !== null);
+  const advice = row.map(({ code }) => adviceAfter(code)).find((text) => text !== null);
   const message = `each of the last ${ROW} sessions ended within ${SHORT_MS / 1000} s (${codes.join(', ')})`;
   return [finding('session-unsteady', message, ...(advice === undefined ? [] : [advice]))];
 }
@@ -111,7 +123,7 @@ function lastEnd({ history }: ChannelStatus): Finding[] {
   const [last] = history.recent;
   if (last === undefined || last.code === 'shutdown') return [];
   const message = `the previous session ended at ${last.at}: ${escapeText(last.message)} (${escapeText(last.code, 64)})`;
-  return [finding('session-ended', message, remedyFor(last.code))];
+  return [finding('session-ended', message, adviceAfter(last.code))];
 }
 
 /** By the offset now, or else by what the session told when it began. */

@@ -5,7 +5,7 @@ import type { ChannelTraits } from '../../channel/kind.js';
 import { countedCode, type VproxyError } from '../../errors.js';
 import { type Log, type LogEvent, makeEvent } from '../../events.js';
 import type { SessionSource } from '../../forward/session-source.js';
-import { REMEDIES } from '../../remedies.js';
+import { REMEDIES, remedyFor } from '../../remedies.js';
 import type { Agreement } from '../../session/opening/agreement.js';
 import type { Session } from '../../session/session.js';
 import type { SessionLoop } from '../../session/session-loop.js';
@@ -206,7 +206,7 @@ interface Judgement {
   readonly state: ChannelState;
   readonly detail: string | null;
   readonly message: string;
-  /** For a refusal: what is logged once as a warning, until there is a session; otherwise null. */
+  /** For a refusal: what is warned of once, until there is a session, with its remedy if it has one; otherwise null. */
   readonly refusal: string | null;
   /** Whether it matters to the channel: the end of a stranger's session on a listening channel does not. */
   readonly isLastWord: boolean;
@@ -218,21 +218,21 @@ function judgeEnd(
   link: string,
   { kind: { mode }, traits }: ChannelAddress,
 ): Judgement {
-  const isRefused = code === 'auth-failed';
+  const isUnproved = code === 'auth-failed';
+  const isRefused = isUnproved || code === 'version-mismatch';
   const isBusy = code === 'channel-busy';
-  const advice = isRefused ? adviceFor(session.agreement, traits) : null;
+  const advice = isUnproved ? adviceFor(session.agreement, traits) : isRefused ? remedyFor(code) : null;
   const who = isBusy && mode === 'listen' ? `refused ${describePeer(session)}: ` : '';
   const what = `${who}${escapeText(reason, 512)}${advice === null ? '' : `; ${advice}`}`;
   const message = `session on ${link} ended: ${what} (${code})`;
-  const isFinal = isRefused || code === 'version-mismatch';
   const isOfStranger = code === 'channel-displaced' || isBusy;
   return {
-    state: isRefused ? 'auth-failed' : 'opening',
+    state: isUnproved ? 'auth-failed' : 'opening',
     detail: isRefused ? what : null,
     message,
     // A peer that is refused because of another one comes back over other links.
-    refusal: isBusy ? what : isRefused ? message : null,
-    isLastWord: mode === 'dial' ? session.wasEstablished || isFinal : session.wasEstablished && !isOfStranger,
+    refusal: isBusy ? what : isRefused ? (advice ?? what) : null,
+    isLastWord: mode === 'dial' ? session.wasEstablished || isRefused : session.wasEstablished && !isOfStranger,
   };
 }
 
@@ -252,9 +252,10 @@ function suspensionOf({ streams }: Session, link: string, reason: VproxyError | 
 /** Advice for two sides that reject each other; null where the reason of the `auth-failed` already says it. */
 function adviceFor({ self, peer }: Agreement, { tls }: ChannelTraits): string | null {
   if (self.tls !== peer.tls) return null;
-  if (tls === 'cert') return 'check ca=, cert=, key= and peer= on both sides';
+  if (tls === 'cert') return 'check tls=, ca=, cert=, key= and peer= on both sides';
   if (self.auth === null) return "give this side the peer's key with --key FILE";
-  if (peer.auth === null) return "give the peer this side's key with --key FILE";
+  if (peer.auth === null)
+    return tls === null ? "give the peer this side's key with --key FILE" : 'set the same tls= on both sides';
   return REMEDIES.anything['auth-failed'];
 }
 

@@ -78,7 +78,10 @@ export function protectionRefusal({ self, peer }: Agreement): VproxyError | null
   const who = self.tls
     ? 'this side requires TLS and the peer does not'
     : 'the peer requires TLS and this side does not';
-  return new VproxyError('auth-failed', `${who}; set tls= on the channel at both ends`);
+  const remedy = [self, peer].some(({ agent }) => agent.startsWith('vproxy-guest '))
+    ? 'vproxy-guest has no TLS: give both sides the same key with --key FILE in place of tls='
+    : 'set tls= on the channel at both ends';
+  return new VproxyError('auth-failed', `${who}; ${remedy}`);
 }
 
 /** The refusal of a handshake on a layer that is not bound to the one in the clear: one may be an attacker's (R-AUTH-3). */

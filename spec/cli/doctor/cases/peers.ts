@@ -12,6 +12,7 @@ import { temporaryFolder, writeKeyFile } from '../../../helpers/files.js';
 import { type FakeMachine, fakeMachine } from '../../../helpers/machines.js';
 import { processPair } from '../../../helpers/process-pair.js';
 import { localServer, type ProxySetup, steeredPair } from '../../../helpers/proxies.js';
+import { SocketPeer } from '../../../helpers/socket-peer.js';
 import { ESTABLISHED, spawnControlled, spawnVproxy, TAKING_CONTROL } from '../../../helpers/vproxy-process.js';
 import { anywhere, doctor, doctorWithoutRights, finds } from './case.js';
 import { staleSocket } from './sockets.js';
@@ -213,7 +214,25 @@ export const PEER_CASES = [
     const folder = temporaryFolder(t);
     const [path, one, other] = [join(folder, 'c'), writeKeyFile(folder, 'a', 'ab'), writeKeyFile(folder, 'b', 'cd')];
     spawnVproxy(t, ['-c', `unix-listen:${path}`, '--key', one]);
+    const [unlike] = (
+      await withoutSession(t, ['-c', `unix-connect:${path},tls=psk`, '--key', one], /auth-failed/)
+    ).filter(({ id }) => id === 'auth-failed');
+    t.regex(unlike?.message ?? '', /; set tls= on the channel at both ends \(auth-failed\)$/);
+    t.is(unlike?.remedy, null);
     return withoutSession(t, ['-c', `unix-connect:${path}`, '--key', other], /auth-failed/);
+  }),
+  anywhere('version-mismatch', 'the peer is another version', /^no session, opening: .* at the peer \(v/, async (t) => {
+    const path = join(temporaryFolder(t), 'c');
+    const { vproxy, socket } = await spawnControlled(t, ['-c', `unix-listen:${path}`]);
+    for (const isNews of [true, false]) {
+      const peer = new SocketPeer({ path });
+      t.teardown(() => peer.close());
+      peer.write(peer.hello({ ack: await peer.otherNonce(), version: { min: 2, max: 2 } }));
+      await peer.seen(/GOAWAY/);
+      if (isNews) await vproxy.waitForLine(/warning: .*; upgrade the older side \(version-mismatch\)$/);
+    }
+    t.is(vproxy.lines.filter((line) => line.includes('version-mismatch')).length, 1);
+    return doctor(t, ['--socket', socket]);
   }),
   finds('session-failed', 'one of two channels is not a socket', /not a socket/, async (t) => {
     const folder = temporaryFolder(t);
