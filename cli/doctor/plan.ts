@@ -1,6 +1,7 @@
 /** Plans the checks of a request, and runs them. */
 import type { ChannelAddress } from '../../lib/channel/address/address.js';
 import { describeForward, type ForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
+import { findObstacles } from '../../lib/proxy/channel/check-channel.js';
 import { egressOf, resolveEgress } from '../../lib/proxy/egress/definitions.js';
 import { describeEgressRules } from '../../lib/proxy/egress/test-egress.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
@@ -23,7 +24,13 @@ import {
   type RunningChannel,
   type RunningVproxy,
 } from './running.js';
-import { type Channel, checkAskedChannel, checkChannel, checkOptions, describeProblems } from './subjects/channel.js';
+import {
+  type Channel,
+  checkAskedChannel,
+  checkChannel,
+  describeObstacle,
+  describeProblems,
+} from './subjects/channel.js';
 import { checkControlFolder, checkControlSocket } from './subjects/control-socket.js';
 import { checkDenials } from './subjects/denials.js';
 import { checkEgress, checkProxySettings } from './subjects/egress.js';
@@ -51,13 +58,14 @@ export async function planJobs(machine: Machine, request: DoctorRequest): Promis
   // Requested channels have rows of their own below.
   const others = running.filter(({ channel }) => !channels.some(({ address }) => address.text === channel.address));
   const files = new Set([...keyFiles, ...channels.flatMap((channel) => channel.keyFiles ?? [])]);
+  const obstacles = findObstacles(channels);
   return [
     job('machine', 'machine', () => checkMachine(machine)),
     job('proxy', 'proxy settings', () => checkProxySettings(machine)),
     ...(problems.length === 0 ? [] : [job('config', 'configuration', () => describeProblems(problems))]),
     ...(isGeneral ? planMachine(machine) : []),
     ...planControl(machine, control, isGeneral, isNamed),
-    ...channels.flatMap((channel) => planChannel(machine, channel)),
+    ...channels.flatMap((channel) => planChannel(machine, channel, obstacles)),
     ...(configuration === null ? [] : planProcess(machine, configuration)),
     ...others.flatMap((one) => planRunning(machine, one)),
     ...[...files].map((path) => job('key', `key ${escapeText(path)}`, () => checkKeyFile(machine, path))),
@@ -88,13 +96,13 @@ function planControl(
 }
 
 /** Checks a requested channel: its location, its options, and the local ends of its forwards. */
-function planChannel(machine: Machine, channel: Channel): Job[] {
+function planChannel(machine: Machine, channel: Channel, obstacles: ReturnType<typeof findObstacles>): Job[] {
   const { label, address, forwards = [], exec = null } = channel;
   const subject = `channel ${label}`;
   const bytes = askedBuffer(channel);
   return [
     job(address.kindName, subject, () => checkAskedChannel(machine, address)),
-    job('options', subject, () => checkOptions(channel)),
+    job('options', subject, async () => describeObstacle((await obstacles).get(label))),
     ...forwards.map((forward) => planForward(machine, channel, forward)),
     job('files', subject, () => checkFiles(machine, { pid: null, streams: [address.traits.streams] })),
     ...(bytes === null ? [] : [job('buffer', subject, () => checkBuffer(machine, { bytes }))]),

@@ -38,13 +38,16 @@ export async function readRequest(args: Arguments): Promise<DoctorRequest> {
   };
 }
 
+/** How long a FIFO may say nothing, in milliseconds. */
+const FIFO_MS = 4000;
+
 async function readConfiguration(
   flags: RunFlags,
 ): Promise<{ configuration: Configuration | null; problems: readonly string[] }> {
   if (flags.file === null && flags.channels.length === 0 && flags.forwards.length === 0)
     return { configuration: null, problems: [] };
   try {
-    return { configuration: await loadConfiguration(flags, credentials()), problems: [] };
+    return { configuration: await loadConfiguration(flags, credentials(), null, FIFO_MS), problems: [] };
   } catch (error) {
     if (error instanceof BadFileError) return { configuration: null, problems: error.problems };
     throw error;

@@ -12,10 +12,11 @@ export async function loadConfiguration(
   flags: RunFlags,
   credentials: string | null,
   running: Pick<Configuration, 'name'> | null = null,
+  patienceMs = 0,
 ): Promise<Configuration> {
   if (flags.file === null) return mergeConfiguration(...withKeyFiles(null, flags, credentials), running);
   // The parser of files is loaded only when there is a file.
   const { readConfiguration } = await import('../../lib/settings/file/read-configuration.js');
-  const file = await readConfiguration(flags.file);
+  const file = await readConfiguration(flags.file, patienceMs);
   return mergeConfiguration(...withKeyFiles(file, flags, credentials), running);
 }

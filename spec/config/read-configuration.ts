@@ -1,4 +1,5 @@
 /** Folders of configuration files: what is read, and how the files are joined. */
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -66,6 +67,13 @@ const REFUSED: readonly (readonly [Files, string, ...(readonly string[])])[] = [
   [numbered(4097), '', ': has 4097 files (max 4096)'],
   [numbered(5, '#'.repeat(2 ** 22)), '', ': has files of more than 16777216 bytes'],
 ];
+
+test('a FIFO that has no writer is refused', async (t) => {
+  const file = join(temporaryFolder(t), 'fifo');
+  execFileSync('mkfifo', [file]);
+  const { problems } = await inspectConfiguration(file, 50);
+  t.is(problems[0]?.message, 'cannot be read: nothing was written to this FIFO for 0.05 s');
+});
 
 test('each problem names its file, and the other one of two that set the same', async (t) => {
   for (const [files, main, ...beginnings] of REFUSED) {

@@ -1,6 +1,6 @@
 /** A channel: its location, by kind, and whether its options are accepted. */
 import type { ChannelAddress } from '../../../lib/channel/address/address.js';
-import { findObstacle } from '../../../lib/proxy/channel/check-channel.js';
+import type { VproxyError } from '../../../lib/errors.js';
 import { isGroup } from '../../../lib/proxy/groups/group-pattern.js';
 import type { Configuration } from '../../../lib/settings/configuration.js';
 import { escapeText } from '../../../lib/util/escape.js';
@@ -17,11 +17,9 @@ export type Channel = Configuration['channels'][number];
 export const describeProblems = (problems: readonly string[]): Finding[] =>
   problems.map((text) => failure('anything', 'bad-file', text));
 
-/** Reports options that a proxy would reject. Key files have checks of their own. */
-export async function checkOptions(channel: Channel): Promise<Finding[]> {
-  const refusal = await findObstacle(channel);
-  return refusal === null || refusal.code === 'bad-file' ? [] : [failureOf('anything', refusal)];
-}
+/** Reports why a proxy would reject a channel, if it would. Key files have checks of their own. */
+export const describeObstacle = (refusal: VproxyError | undefined): Finding[] =>
+  refusal === undefined || refusal.code === 'bad-file' ? [] : [failureOf('anything', refusal)];
 
 const UNUSED = 'no vproxy that this user can ask has it open: whether the peer answers is not known';
 

@@ -1,6 +1,7 @@
 /** Reads the configuration from a file, from all files of a folder, or from a file and the folder that it includes. */
-import { createReadStream } from 'node:fs';
+import { constants, createReadStream, openSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
+import { Socket } from 'node:net';
 import { dirname, isAbsolute, join } from 'node:path';
 import { VproxyError } from '../../errors.js';
 import { describeError } from '../../util/escape.js';
@@ -22,16 +23,16 @@ const MAX_FOLDER_FILES = 4096;
 const FILE_NAME = /^[^.].*\.(?:toml|json)$/s;
 
 /** The contents of a file or a folder. Rejects with a `BadFileError` that has all problems. */
-export async function readConfiguration(path: string): Promise<FileLayer> {
-  const { layer, problems } = await inspectConfiguration(path);
+export async function readConfiguration(path: string, patienceMs = 0): Promise<FileLayer> {
+  const { layer, problems } = await inspectConfiguration(path, patienceMs);
   if (problems.length > 0) throw new BadFileError(problems);
   return layer;
 }
 
-/** The contents of a file or a folder, and all their problems. */
-export async function inspectConfiguration(path: string): Promise<ParsedConfiguration> {
+/** The contents of a file or a folder, and all their problems. A FIFO is given up after `patienceMs` without data; 0: never. */
+export async function inspectConfiguration(path: string, patienceMs = 0): Promise<ParsedConfiguration> {
   if (await isFolder(path)) return parseConfiguration(await readFolder(path, { file: path, where: [] }), true);
-  const main = await readDocument(path);
+  const main = await readDocument(path, { patienceMs });
   const folder = includedFolder(main);
   if (folder === null) return parseConfiguration([main]);
   return parseConfiguration([main, ...(await readFolder(folder, { file: path, where: [INCLUDE.key] }))], true);
@@ -62,7 +63,7 @@ async function readFolder(
     for (const path of paths) {
       byteCount += (await stat(path).catch(() => null))?.size ?? 0;
       if (byteCount > MAX_FOLDER_BYTES) return refuse(`${shown}has files of more than ${MAX_FOLDER_BYTES} bytes`);
-      documents.push({ ...(await readDocument(path, true)), isInFolder: true });
+      documents.push({ ...(await readDocument(path, { isRegular: true })), isInFolder: true });
     }
     return documents;
   } catch (error) {
@@ -76,18 +77,26 @@ const isFolder = (path: string): Promise<boolean> =>
     () => false,
   );
 
+/** The bytes of a file. A FIFO, such as that of `<(command)`, is given up after `patienceMs` without any; 0: never. */
+async function bytesOf(file: string, patienceMs: number): Promise<AsyncIterable<Buffer>> {
+  if (!(await stat(file)).isFIFO()) return createReadStream(file);
+  const socket = new Socket({ fd: openSync(file, constants.O_RDONLY | constants.O_NONBLOCK), writable: false });
+  const late = new VproxyError('bad-file', `nothing was written to this FIFO for ${patienceMs / 1000} s`);
+  return socket.setTimeout(patienceMs, () => socket.destroy(late));
+}
+
 /**
  * Never rejects. `isRegular`: refuses other files, such as a FIFO that has no writer. An empty file may be one that somebody is writing, or
  * that a crash cut: without what it had, such as keys, any peer would do.
  */
-async function readDocument(file: string, isRegular = false): Promise<ConfigurationDocument> {
+async function readDocument(file: string, { patienceMs = 0, isRegular = false }): Promise<ConfigurationDocument> {
   try {
     const isFile = (await stat(file)).isFile();
     if (isRegular && !isFile) throw new VproxyError('bad-file', 'not a regular file');
     const chunks: Buffer[] = [];
     let byteCount = 0;
     // A FIFO or a device may have no end.
-    for await (const chunk of createReadStream(file) as AsyncIterable<Buffer>) {
+    for await (const chunk of await bytesOf(file, patienceMs)) {
       chunks.push(chunk);
       byteCount += chunk.length;
       if (byteCount > MAX_FILE_BYTES) throw new VproxyError('bad-file', `larger than ${MAX_FILE_BYTES} bytes`);

@@ -72,8 +72,15 @@ export const MACHINE_CASES = [
     writeFileSync(file, '[channels.vm1]\naddress = "unix-connect:/run/vm1.sock"\nincomming = ["ssh:22"]\n');
     return doctor(t, ['--config', file]);
   }),
-  anywhere('bad-argument', 'the channel would be open to the network', /--insecure/, (t) =>
-    doctor(t, ['-c', 'tcp-listen:0.0.0.0:0']),
+  anywhere(
+    'bad-argument',
+    'a channel would be open to the network, and two are the same',
+    /--insecure[^]*\/x is already in use by channel b/,
+    (t) =>
+      doctor(
+        t,
+        ['a=tcp-listen:0.0.0.0:0', 'b=unix-connect:/x', 'c=unix-connect:/x'].flatMap((one) => ['-c', one]),
+      ),
   ),
   finds(
     'selinux-denied',
