@@ -183,6 +183,9 @@ func (s *channelSpec) dial(waiting func()) (io.ReadWriteCloser, error) {
 	case "vsock-connect":
 		return s.vsock(sysConnect, s.cid)
 	case "unix-connect":
+		if info, err := os.Stat(s.path); err == nil && info.Mode()&os.ModeSocket == 0 {
+			return nil, s.unusable("not a socket")
+		}
 		conn, err := net.Dial("unix", s.path)
 		return conn, s.explain(err)
 	}
@@ -254,6 +257,7 @@ var channelErrors = map[syscall.Errno]failure{
 	syscall.EACCES: {"channel-denied", ""}, syscall.EPERM: {"channel-denied", ""},
 	syscall.EISDIR: {"channel-unusable", ""}, syscall.ENOTDIR: {"channel-unusable", ""},
 	syscall.ELOOP:        {"channel-unusable", ""},
+	syscall.EPROTOTYPE:   {"channel-unusable", "not a stream socket (EPROTOTYPE)"},
 	syscall.EAGAIN:       {"channel-busy", "its accept backlog is full (EAGAIN)"},
 	syscall.EBUSY:        {"channel-busy", "another process has it open (EBUSY)"},
 	syscall.ECONNREFUSED: {"channel-refused", ""},

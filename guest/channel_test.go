@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -43,4 +44,22 @@ func TestLeadsToHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	file.Close()
+}
+
+// What can never be connected to is not tried again.
+func TestUnusableSockets(t *testing.T) {
+	folder := t.TempDir()
+	file, packets := filepath.Join(folder, "file"), filepath.Join(folder, "packets")
+	os.WriteFile(file, nil, 0o600)
+	listener, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: packets, Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	for _, path := range []string{file, packets, folder, filepath.Join(file, "x")} {
+		s := &channelSpec{kind: "unix-connect", path: path}
+		if _, err := s.dial(nil); err == nil || toFailure(err, "").code != "channel-unusable" {
+			t.Error(path, err)
+		}
+	}
 }

@@ -50,7 +50,7 @@ const (
 
 // What to do about a failure (docs/errors.md).
 const (
-	keyRemedy    = "make one with vproxy genkey FILE, and copy it to the other side"
+	keyRemedy    = "make one with vproxy genkey FILE (remove a wrong file there first), and copy it to the other side"
 	secretRemedy = "run chmod 600, and chown to the user that vproxy runs as; make a new key if others may have read this one"
 	portRemedy   = "give the VM a virtserialport, and use its device; port 0 of a device is reserved for a console"
 )

@@ -45,6 +45,7 @@ export const REMEDIES = {
     'channel-failed': 'check firewalls, the network configuration of this machine, and whether the other one is up',
   },
   'tcp-listener': {
+    'address-in-use': 'stop the process that listens there, or choose another address',
     'address-unavailable': 'choose an address of this machine, or 127.0.0.1',
     'address-denied': 'choose a higher port, or give the unit AmbientCapabilities=CAP_NET_BIND_SERVICE',
   },
@@ -85,7 +86,9 @@ export const REMEDIES = {
     'channel-unusable':
       'follow the message, or change the channel of the domain (virsh edit), or name the port: libvirt:DOMAIN:PORTNAME',
   },
-  'key-file': { 'bad-file': 'make one with vproxy genkey FILE, and copy it to the other side' },
+  'key-file': {
+    'bad-file': 'make one with vproxy genkey FILE (remove a wrong file there first), and copy it to the other side',
+  },
   'secret-file': {
     'bad-file':
       'run chmod 600, and chown to the user that vproxy runs as; make a new key if others may have read this one',

@@ -34,6 +34,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     channel: ['channel-unusable', ': a console port, or a port without a device', 'virtio-port'],
   },
   EPERM: { channel: ['channel-denied', ''], listen: 'address-denied' },
+  EPROTOTYPE: { channel: ['channel-unusable', ': not a stream socket', 'unix-socket'] },
   ETIMEDOUT: { words: 'timed out', connect: 'connect-timeout' },
 };
 

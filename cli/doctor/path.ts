@@ -31,7 +31,8 @@ export async function lookAtPath(machine: Machine, path: string): Promise<PathLo
     const folder = dirname(resolve(path));
     if (listFolder(folder) !== null || (code === 'ENOENT' && isSearchable(folder)))
       return { stats: null, problem: null };
-    return { problem: finding('folder-missing', `the folder ${escapeText(folder)} does not exist`) };
+    const why = code === 'ENOENT' ? 'does not exist' : 'is not one: it is a file, or below a file';
+    return { problem: finding('folder-missing', `the folder ${escapeText(folder)} ${why}`) };
   }
 }
 

@@ -63,6 +63,8 @@ interface Pretence {
   /** Listens on a unix socket, and accepts connections. */
   readonly listen?: string;
   readonly bindDatagram?: string;
+  /** Listens on a unix socket of the type SOCK_SEQPACKET at this path. */
+  readonly listenPackets?: string;
   /** Listens on a port of 127.0.0.1 that the system picks. */
   readonly listenTcp?: boolean;
   /** Connects to a unix socket on which another one listens; the connection is accepted, unless `isQueued`. */
@@ -95,6 +97,10 @@ if 'listen' in wants:
 if 'bindDatagram' in wants:
     kept.append(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
     kept[-1].bind(wants['bindDatagram'])
+if 'listenPackets' in wants:
+    kept.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    kept[-1].bind(wants['listenPackets'])
+    kept[-1].listen()
 if 'listenTcp' in wants:
     server = socket.socket()
     server.bind(('127.0.0.1', 0))

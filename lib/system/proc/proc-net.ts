@@ -118,22 +118,25 @@ function parseUdpLine(line: string): ListedSocket | null {
 
 /** `Num: RefCount Protocol Flags Type St Inode Path` */
 function parseUnixLine(line: string): ListedSocket | null {
-  const pattern = /^\S+: \S+ \S+ ([0-9A-F]+) \S+ ([0-9A-F]+) +(\d+) (.+)$/;
-  const [, flags = '', code = '', inode = '', path = ''] = pattern.exec(line) ?? [];
+  const pattern = /^\S+: \S+ \S+ ([0-9A-F]+) (\S+) ([0-9A-F]+) +(\d+) (.+)$/;
+  const [, flags = '', type = '', code = '', inode = '', path = ''] = pattern.exec(line) ?? [];
   if (path === '') return null;
-  const isListening = (Number.parseInt(flags, 16) & UNIX_LISTENS) !== 0;
+  const isListening = type === UNIX_STREAM && (Number.parseInt(flags, 16) & UNIX_LISTENS) !== 0;
   const state = isListening ? 'listening' : (UNIX_STATES[code] ?? 'other');
   return { inode, state, address: null, remote: null, path, userId: null };
 }
 
-/** Like a unix socket line; a datagram socket bound to a path counts as listening. */
+/** Like a unix socket line; a socket of another type counts as listening, too. */
 function parseUnixLineOfAny(line: string): ListedSocket | null {
   const socket = parseUnixLine(line);
-  return socket && UNIX_DATAGRAMS.test(line) ? { ...socket, state: 'listening' } : socket;
+  return socket && UNIX_OTHERS.test(line) ? { ...socket, state: 'listening' } : socket;
 }
 
-/** The type SOCK_DGRAM. */
-const UNIX_DATAGRAMS = /^\S+: \S+ \S+ \S+ 0002 /;
+/** The type SOCK_STREAM. */
+const UNIX_STREAM = '0001';
+
+/** SOCK_DGRAM with a path, and SOCK_SEQPACKET that listens. */
+const UNIX_OTHERS = /^\S+: \S+ \S+ (?:\S+ 0002|00010000 0005) /;
 
 function parseHexEndpoint(text: string): HostPort | null {
   const [, hex = '', port = ''] = /^((?:[0-9A-F]{8}){1,4}):([0-9A-F]{4})$/.exec(text) ?? [];

@@ -7,6 +7,8 @@ import type { ExecutionContext } from 'ava';
 import { checkTcpConnect } from '../../../../cli/doctor/locations/tcp-address.js';
 import { checkGroup, checkUnixSocket } from '../../../../cli/doctor/locations/unix-socket.js';
 import { parseChannel } from '../../../../lib/channel/address/address.js';
+import { unixConnect } from '../../../../lib/channel/sockets.js';
+import { patiently } from '../../../helpers/channel-pair.js';
 import { temporaryFolder } from '../../../helpers/files.js';
 import { fakeMachine, fakeMachineWithProc, pretend } from '../../../helpers/machines.js';
 import { freePort, hangingPort } from '../../../helpers/ports.js';
@@ -111,11 +113,15 @@ export const SOCKET_CASES = [
     const { port } = await localServer(t, (socket) => void socket.end('SSH-2.0-x'));
     return lookAtTcp(t, '127.0.0.1', port);
   }),
-  atSocket('channel-unusable', 'it is for datagrams', async (t) => {
-    const path = socketPath(t);
-    await pretend(t, { program: 'logger', bindDatagram: path });
-    return look(t, path);
-  }),
+  ...(['bindDatagram', 'listenPackets'] as const).map((how) =>
+    atSocket('channel-unusable', `it is of another type (${how}), as vproxy finds`, async (t) => {
+      const path = socketPath(t);
+      await pretend(t, { program: 'logger', [how]: path });
+      const dialled = unixConnect.dial(path, patiently());
+      await t.throwsAsync(dialled, { code: 'channel-unusable', message: /: not a stream socket \(EPROTOTYPE\); use / });
+      return look(t, path);
+    }),
+  ),
   anywhere(
     'channel-busy',
     'another program is connected to QEMU, and is named',
@@ -172,7 +178,16 @@ export const SOCKET_CASES = [
       return lookAtTcp(t, '127.0.0.1', 9000, fakeMachineWithProc(t, machine));
     },
   ),
-  finds('folder-missing', 'the folder of a socket does not exist', (t) => look(t, join(temporaryFolder(t), 'no/s'))),
+  finds(
+    'folder-missing',
+    'the folder of a socket does not exist, or is a file',
+    /no does not exist\n.*file is not one: it is a file/,
+    async (t) => {
+      const folder = temporaryFolder(t);
+      writeFileSync(join(folder, 'file'), '');
+      return (await Promise.all(['no/s', 'file/s'].map((path) => look(t, join(folder, path))))).flat();
+    },
+  ),
   finds('path-denied', 'a folder on the way cannot be searched', /closed cannot be searched/, (t) => {
     const folder = join(temporaryFolder(t), 'closed');
     mkdirSync(join(folder, 'inner'), { recursive: true });
