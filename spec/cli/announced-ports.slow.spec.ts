@@ -144,7 +144,7 @@ test.serial('an upgrade of either side keeps the listener and its streams, and a
 test.serial('a reload of either side applies other ports, and ends no session', async (t) => {
   const [folder, port] = [temporaryFolder(t), await freePort()];
   const [hostFile, guestFile] = [join(folder, 'host.toml'), join(folder, 'guest.toml')];
-  for (const file of [hostFile, guestFile]) writeFileSync(file, '');
+  for (const file of [hostFile, guestFile]) writeFileSync(file, '# None yet.\n');
   const { clients } = await processPair(t, {
     control: 'both',
     host: ['--config', hostFile],
@@ -165,9 +165,9 @@ test.serial('a reload of either side applies other ports, and ends no session', 
     t.is(await appeared(host), `127.0.0.2:${port}`, time);
     t.like(await host.config(), { channels: { default: { outgoing: [] } } });
   }
-  await reload(host, hostFile, '');
+  await reload(host, hostFile, '# None.\n');
   await eventually(async () => (await host.ports())[0]?.endpoint === null);
-  await reload(guest, guestFile, '');
+  await reload(guest, guestFile, '# None.\n');
   await gone(host);
   t.is((await host.channel('default')).history.sessions, 1);
 });
