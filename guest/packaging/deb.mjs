@@ -36,32 +36,31 @@ Priority: optional
 Description: guest's side of vproxy in one small static program
  Forwards, commands, storage calls and facts about the machine for the host
  of a virtual machine, over a virtio-serial port: a udev rule starts
- vproxy-guest@.service for each port named org.vproxy.something.
+ vproxy-port@.service for each port named org.vproxy.something.
 `;
 
 const POSTINST = `#!/bin/sh
 set -e
-if [ "$1" = configure ]; then /usr/lib/vproxy-guest/rename-unit vproxy-port vproxy-guest --user || true; fi
 if [ "$1" = configure ] && [ -d /run/systemd/system ]; then
-  systemd-sysusers vproxy-guest.conf
+  systemd-sysusers vproxy-port.conf
   systemctl --system daemon-reload || true
   udevadm control --reload || true
   udevadm trigger --action=change --subsystem-match=virtio-ports || true
-  systemctl try-restart 'vproxy-guest@*.service' || true
+  systemctl try-restart 'vproxy-port@*.service' || true
 fi
 `;
 
 const PRERM = `#!/bin/sh
 set -e
 if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
-  systemctl stop 'vproxy-guest@*.service' || true
+  systemctl stop 'vproxy-port@*.service' || true
 fi
 `;
 
 const POSTRM = `#!/bin/sh
 set -e
 if [ "$1" = purge ]; then
-  rm -rf "\${DPKG_ROOT:-}/var/lib/vproxy-guest" "\${DPKG_ROOT:-}/run/vproxy-guest-options" "\${DPKG_ROOT:-}/etc/default/vproxy-guest"
+  rm -rf "\${DPKG_ROOT:-}/var/lib/vproxy-guest" "\${DPKG_ROOT:-}/run/vproxy-guest-options"
 fi
 `;
 

@@ -72,7 +72,7 @@ for (const unit of UNITS) {
 }
 
 withSystemd('the drop-in for a guest that is restored and frozen is valid, and is the one in the document', (t) => {
-  const unit = 'vproxy-virtserial@.service';
+  const unit = 'vproxy-guest@.service';
   const text = read('drop-ins/guest-restore.conf');
   const folder = installUnits(t, { [unit]: text });
   t.deepEqual(analyze(folder, 'verify', '--man=no', join(folder, instanceOf(unit))), { status: 0, text: '' });
@@ -81,7 +81,7 @@ withSystemd('the drop-in for a guest that is restored and frozen is valid, and i
 });
 
 withSystemd('the drop-in for commands in a guest is valid, and opens what commands need', (t) => {
-  const unit = 'vproxy-virtserial@.service';
+  const unit = 'vproxy-guest@.service';
   const folder = installUnits(t, { [unit]: read('drop-ins/guest-exec.conf') });
   const path = join(folder, instanceOf(unit));
   t.deepEqual(analyze(folder, 'verify', '--man=no', path), { status: 0, text: '' });
@@ -189,7 +189,7 @@ function guestService(t: ExecutionContext, unit: string) {
   return { start, startIn, run, fail, folder, state, lastTold };
 }
 
-for (const path of ['packaging/systemd/vproxy-virtserial@.service', 'guest/packaging/vproxy-guest@.service']) {
+for (const path of ['packaging/systemd/vproxy-guest@.service', 'guest/packaging/vproxy-port@.service']) {
   test(`${path}: options that are refused do not shut the door: the last ones that worked are in effect, or none`, (t) => {
     const text = projectText(path);
     t.notRegex(text, /^RestartPreventExitStatus=/m);
@@ -392,7 +392,7 @@ const handsOver = (name: string) => `vproxy upgrade --socket /run/vproxy/${name}
 const restarts = (unit: string) => `systemctl try-restart ${unit}`;
 const hasHandedOver = (unit: string) => `${unit}: upgraded without losing connections.\n`;
 const [VM1, VM2, VM3] = ['vproxy@vm1.service', 'vproxy@vm2.service', 'vproxy@vm3.service'] as const;
-const GUEST = 'vproxy-virtserial@org.vproxy.0.service';
+const GUEST = 'vproxy-guest@org.vproxy.0.service';
 const { pid: ENDED } = spawnSync('true');
 
 for (const [title, machine, args, outputs, calls] of [
