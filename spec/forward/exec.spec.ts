@@ -58,12 +58,13 @@ test('processes have pipes and are independent: they end, read, write and answer
 test('a process that has closed its outputs may read its input to the end, also once both directions have ended', async (t) => {
   const folder = temporaryFolder(t);
   const command = `exec >&- 2>&-; until [ -e ${folder}/go ]; do sleep 0.01; done; cat > ${folder}/all; : > ${folder}/done`;
-  const { connect, a } = await running(t, command);
+  const { connect, a, b } = await running(t, command);
   const data = randomBytes(50_000);
   const socket = connect();
   socket.end(data);
   t.is((await readToEnd(socket)).length, 0);
   await a.event('stream-closed');
+  t.deepEqual([b.proxy.obstacles(), b.proxy.cutObstacles(true)], [[], []]);
   writeFileSync(join(folder, 'go'), '');
   await eventually(() => existsSync(join(folder, 'done')));
   t.deepEqual(readFileSync(join(folder, 'all')), data);
@@ -193,7 +194,13 @@ test('a rule counts processes until they have exited: with opens and resets in a
     if (answer.type !== FRAME_TYPE.ACCEPT) return formatSeen(answer);
     running += 1;
     await eventually(() => pids().length === running);
-    peer.send(FRAME_TYPE.RESET, id, { code: 'cancelled', message: '' });
+    const cancelled = { code: 'cancelled', message: '' };
+    if (running % 2 === 0) peer.send(FRAME_TYPE.RESET, id, cancelled);
+    else {
+      // An end in order, but not of the process's own accord.
+      peer.send(FRAME_TYPE.STOP, id, cancelled);
+      peer.send(FRAME_TYPE.FIN, id);
+    }
     await peer.ping();
     return formatSeen(answer);
   };

@@ -121,12 +121,12 @@ export class ExecTarget implements Target {
 
   get obstacles(): string[] {
     const { name } = this.#context;
-    const running = [...this.#children, ...this.#left];
+    const running = [...this.#children, ...this.#left].filter(({ isAlone }) => !isAlone);
     return running.map(({ streamId }) => `stream ${streamId} to ${name}, whose command is still running`);
   }
 
   endedByPeer(): number[] {
-    return [...this.#children].map(({ streamId }) => streamId);
+    return [...this.#children].filter(({ isStreamOver }) => !isStreamOver).map(({ streamId }) => streamId);
   }
 
   /** Terminates every process, and kills it shortly after. */
@@ -180,7 +180,7 @@ class ChildSink implements LocalEnd {
   readonly #gone = deferred();
   #group: ProcessGroup | null = null;
   #endReason: VproxyError | null = null;
-  #isStreamOver = false;
+  isStreamOver = false;
   #isGone = false;
   #isDone = false;
   /** Null if the process is not, or could not be, started. */
@@ -232,6 +232,11 @@ class ChildSink implements LocalEnd {
     return this.#ender?.isEnding === true;
   }
 
+  /** Whether the process goes on although its stream has ended in order: it had closed its output, and may still read. */
+  get isAlone(): boolean {
+    return this.isStreamOver && this.#endReason === null && this.#process?.stdout.readableEnded === true;
+  }
+
   /** Kills the process and its group soon; resolves once the process has exited. */
   async stop(): Promise<void> {
     if (this.#process === null) this.#stream.refuse('connect-failed', this.#options.describe('is no longer offered'));
@@ -274,11 +279,10 @@ class ChildSink implements LocalEnd {
   }
 
   handleEnd(reason: VproxyError | null): void {
-    this.#isStreamOver = true;
+    this.isStreamOver = true;
     this.#endReason = reason;
     this.#isGone ||= this.#process === null;
-    // Once both directions have ended, the process may still read.
-    if (!this.#isGone && reason !== null) this.#kill(KILL_AFTER_MS);
+    if (!this.#isGone && !this.isAlone) this.#kill(KILL_AFTER_MS);
     this.#finishIfDone();
   }
 
@@ -323,7 +327,7 @@ class ChildSink implements LocalEnd {
   }
 
   #finishIfDone(): void {
-    if (!this.#isGone || !this.#isStreamOver || this.#isDone) return;
+    if (!this.#isGone || !this.isStreamOver || this.#isDone) return;
     this.#isDone = true;
     this.#options.onDone(this.#endReason);
   }
