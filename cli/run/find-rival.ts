@@ -43,7 +43,8 @@ async function findHolder(device: string): Promise<Rival | null> {
 async function findSession(place: string, sockets: readonly string[], answerMs: number): Promise<Rival | null> {
   const asked = sockets.map(async (socket) => {
     const status = await askStatus(socket, answerMs);
-    if (status !== null && status.process.pid !== process.pid && hasSession(status, place)) return { socket, status };
+    if (status !== null && status.process.pid !== process.pid && hasSession(status, place, false))
+      return { socket, status };
     throw new Error('no session');
   });
   const found = await Promise.any(asked).catch(() => null);
@@ -55,15 +56,16 @@ async function findSession(place: string, sockets: readonly string[], answerMs: 
     name: name ?? 'vproxy',
     async hasLeft() {
       const now = await askStatus(socket, answerMs);
-      return now === null ? !processExists(pid) : now.process.pid !== pid || !hasSession(now, place);
+      return now === null ? !processExists(pid) : now.process.pid !== pid || !hasSession(now, place, true);
     },
   };
 }
 
-/** Whether a session uses the channel: a suspended one has lost it. */
-function hasSession({ channels }: ControlStatus, place: string): boolean {
+/** Whether a session is on the channel. A suspended one has lost it, but who yielded lets it resume. */
+function hasSession({ channels }: ControlStatus, place: string, orSuspended: boolean): boolean {
   return channels.some(({ session, address, state }) => {
-    const own = session === null || state === 'suspended' ? null : addressOfRunning(address);
+    const isOn = session !== null && (orSuspended || state !== 'suspended');
+    const own = isOn ? addressOfRunning(address) : null;
     return own !== null && placeOf(own) === place;
   });
 }
