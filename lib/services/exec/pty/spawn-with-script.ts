@@ -6,6 +6,7 @@ import type { Readable, Writable } from 'node:stream';
 import { VproxyError } from '../../../errors.js';
 import { ProcessGroup, signalGroup, spawned, startTurns } from '../../../system/processes/children.js';
 import { runTool } from '../../../system/processes/run-tool.js';
+import { systemClock } from '../../../util/clock.js';
 import { escapeText, quoteWord } from '../../../util/escape.js';
 import type { TerminalRequest } from '../exec-messages.js';
 import type { CommandOptions, RunningCommand } from '../running-command.js';
@@ -13,6 +14,9 @@ import { spawnFailure } from '../spawn-failure.js';
 import { callProgram, typedInput } from './calling-shell.js';
 
 const RESIZE_MS = 5000;
+
+/** After this time script(1) has reported the end of its command, or has missed it. */
+const MISSED_MS = 1000;
 
 const SCRIPT_FILES = ['/usr/bin/script', '/bin/script'];
 
@@ -57,9 +61,14 @@ export async function spawnWithScript(
     signal: (name) => {
       // Signal the command, not script, which still has to relay its last output. Before the command runs, signal script.
       if (isOver) return;
-      signalGroup(leaderBelow(pid) ?? pid, name);
-      // It stops when its command does.
-      if (name === 'SIGCONT' || name === 'SIGKILL') signalGroup(pid, 'SIGCONT');
+      const leader = leaderBelow(pid);
+      signalGroup(leader ?? pid, name);
+      if (name !== 'SIGCONT' && name !== 'SIGKILL') return;
+      // It stops when its command does, and misses an end that comes while it is continued.
+      signalGroup(pid, 'SIGCONT');
+      systemClock.schedule(MISSED_MS, () => {
+        if (!isOver && /^(?:Z|$)/.test(statOf(String(leader))[0] ?? '')) signalGroup(pid, 'SIGKILL');
+      });
     },
     release: () => {
       // Killing script hangs the terminal up; it ignores other signals.
