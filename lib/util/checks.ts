@@ -9,7 +9,7 @@ export type Check = (value: unknown, option: string) => void;
 /** The checks of all fields of an object. */
 export type ChecksOf<T> = { readonly [K in keyof Required<T>]: Check };
 
-const bad = (option: string, what: string): VproxyError => badArgument(`${escapeText(option)}: ${what}`);
+const bad = (option: string, what: string): VproxyError => badArgument(`${escapeText(option) || 'options'}: ${what}`);
 
 export const must =
   (expected: string, fits: (value: unknown) => boolean): Check =>

@@ -112,6 +112,9 @@ export interface ChannelOptions extends Permissions {
 }
 
 const TEXTS = listOf(TEXT);
+
+const isAddress = (value: unknown): boolean =>
+  typeof value === 'string' || (isObject(value) && isObject(value['kind']) && isObject(value['traits']));
 const RANGES = listOf(listOf(AMOUNT));
 
 const checkTypes = record(
@@ -150,7 +153,7 @@ const checkTypes = record(
     announcePorts: orNull(RANGES),
     forwardPorts: orNull(record({ host: TEXT, folder: orNull(TEXT) }, { ranges: RANGES })),
   } satisfies ChecksOf<Omit<ChannelOptions, 'address'>>,
-  { address: must('a string, or the result of parseChannel', (value) => typeof value === 'string' || isObject(value)) },
+  { address: must('a string, or the result of parseChannel', isAddress) },
 );
 
 /** Options whose address and label were parsed. */

@@ -103,7 +103,7 @@ async function readDocument(file: string, { patienceMs = 0, isRegular = false })
     }
     const text = new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
     if (isFile && text.trim() === '')
-      return { file, problem: { where: [], message: 'empty; remove it, or put a comment in it' } };
+      return { file, problem: { where: [], message: 'empty; remove it, or put a comment in it (in JSON: {})' } };
     return parseDocument(text, file);
   } catch (error) {
     const why = error instanceof TypeError ? 'not valid UTF-8' : describeError(error);
