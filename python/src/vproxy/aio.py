@@ -216,6 +216,8 @@ class Process(_calls.Running):
     def __init__(self, call: _calls.Call, asked: core.Json, is_merged: bool = False) -> None:
         super().__init__(call, asked)
         out, err = _Output(), None if is_merged or "terminal" in asked else _Output()
+        #: When its timeout ends it, on the clock of the loop; None without one.
+        self._due = asyncio.get_running_loop().time() + asked["timeoutMs"] / 1000 if "timeoutMs" in asked else None
         self._work = _Work(call, {1: out, **({2: out} if is_merged else {2: err} if err is not None else {})})
         self.stdin = Input(self._work)
         self.stdout, self.stderr = out.reader, None if err is None else err.reader
@@ -227,7 +229,9 @@ class Process(_calls.Running):
         task, hears = self._work.task, False
         try:
             if kind is None and not self._work.outputs:
-                await asyncio.wait({task}, timeout=core.END_S)  # its result follows the end of its output
+                # Its result follows the end of its output, for sure if that came with its timeout.
+                is_due = self._due is not None and self._due - core.END_S < asyncio.get_running_loop().time()
+                await asyncio.wait({task}, timeout=core.GRACE_S if is_due else core.END_S)
         finally:
             hears = task.done() and not task.cancelled()
             self._work.abandon()
