@@ -86,13 +86,13 @@ async function bytesOf(file: string, patienceMs: number): Promise<AsyncIterable<
 }
 
 /**
- * Never rejects. `isRegular`: refuses other files, such as a FIFO that has no writer. An empty file may be one that somebody is writing, or
- * that a crash cut: without what it had, such as keys, any peer would do.
+ * Never rejects. `isRegular`: refuses other files, such as a FIFO that has no writer. An empty file may be one that somebody is writing,
+ * or that a crash cut, or a pipe that was read before: without what it had, such as keys, any peer would do.
  */
 async function readDocument(file: string, { patienceMs = 0, isRegular = false }): Promise<ConfigurationDocument> {
   try {
-    const isFile = (await stat(file)).isFile();
-    if (isRegular && !isFile) throw new VproxyError('bad-file', 'not a regular file');
+    const stats = await stat(file);
+    if (isRegular && !stats.isFile()) throw new VproxyError('bad-file', 'not a regular file');
     const chunks: Buffer[] = [];
     let byteCount = 0;
     // A FIFO or a device may have no end.
@@ -102,8 +102,8 @@ async function readDocument(file: string, { patienceMs = 0, isRegular = false })
       if (byteCount > MAX_FILE_BYTES) throw new VproxyError('bad-file', `larger than ${MAX_FILE_BYTES} bytes`);
     }
     const text = new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
-    if (isFile && text.trim() === '')
-      return { file, problem: { where: [], message: 'empty; remove it, or put a comment in it (in JSON: {})' } };
+    if (!stats.isCharacterDevice() && text.trim() === '')
+      return { file, problem: { where: [], message: 'empty; if it should be, put a comment in it (in JSON: {})' } };
     return parseDocument(text, file);
   } catch (error) {
     const why = error instanceof TypeError ? 'not valid UTF-8' : describeError(error);
