@@ -48,14 +48,17 @@ const NOTHING = Buffer.alloc(0);
 
 const displaced = (): VproxyError => new VproxyError('channel-displaced', 'the session moved to another link');
 
-/** A peer that refuses this side's certificate may do so without an alert: it begins anew, as it does once after a restart. */
-const asRefusal = (reason: VproxyError): VproxyError =>
-  reason.code === 'auth-failed'
-    ? reason
-    : new VproxyError(
-        'auth-failed',
-        `the peer seems to refuse this side: twice it said nothing inside TLS (${reason.message})`,
-      );
+/**
+ * A peer that refuses this side's certificate may do so without an alert: it begins again, as it does once after a restart. One with
+ * keys in place of certificates, or the reverse, sends what is no TLS record here. With keys on both sides nothing is refused in TLS.
+ */
+function asRefusal({ self, peer }: Agreement, reason: VproxyError): VproxyError {
+  const sidesWithKeys = [self, peer].filter(({ auth }) => auth !== null).length;
+  const isRefused = sidesWithKeys === 1 || (sidesWithKeys === 0 && reason.code === 'peer-restarted');
+  if (!isRefused) return reason;
+  const message = `the peer seems to refuse this side: twice it said nothing inside TLS (${reason.message})`;
+  return new VproxyError('auth-failed', message);
+}
 
 /** Grace period in which a TLS layer hands on what its ended session wrote; the channel may be stuck. */
 const LAYER_END_MS = 300;
@@ -462,7 +465,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
     const { session } = this;
     this.#takeLayer();
     if (session === null) {
-      this.#begin(outer, NOWHERE, this.#unheardLayers > 1 ? asRefusal(reason) : reason);
+      this.#begin(outer, NOWHERE, this.#unheardLayers > 1 ? asRefusal(outer, reason) : reason);
     } else if (session.secret !== null) {
       session.suspend(reason);
     } else {
