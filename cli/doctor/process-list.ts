@@ -13,8 +13,8 @@ export interface Holder {
   readonly program: string;
   /** Its systemd unit, or null. */
   readonly unit: string | null;
-  /** The command that stops it, but nothing else of another kind: a scope, or the service of its parent, may be a whole login. */
-  readonly stop: string;
+  /** The command that stops it and nothing else: a scope, or the service of its parent, may be a whole login. Null for a manager. */
+  readonly stop: () => string | null;
   /** Whether it is stopped by a signal, or traced. */
   readonly isStopped: boolean;
 }
@@ -70,7 +70,7 @@ export class ProcessList {
     const program = escapeText(programOf(this.#folder, pid), 32);
     const unit = this.#unitOf(pid);
     const [state = ''] = statOf(this.#folder, pid);
-    const stop = this.#stopOf(pid, unit);
+    const stop = (): string | null => this.#stopOf(pid, unit);
     return { pid, program, unit: unit === null ? null : escapeText(unit, 80), stop, isStopped: /^[Tt]$/.test(state) };
   }
 
@@ -80,14 +80,13 @@ export class ProcessList {
     return unit;
   }
 
-  /** By its service if it is the only process there that is a child of systemd: its main one. */
-  #stopOf(pid: number, unit: string | null): string {
-    const parentOf = (one: number) => Number(statOf(this.#folder, one)[1]);
-    const manager = parentOf(pid);
-    const isMain = (one: number) => parentOf(one) === manager && this.#unitOf(one) === unit;
-    const isAlone = unit?.endsWith('.service') === true && this.pids.every((one) => one === pid || !isMain(one));
-    if (!isAlone || programOf(this.#folder, manager) !== 'systemd') return `kill ${pid}`;
-    return `systemctl ${manager === 1 ? '' : '--user '}stop ${escapeText(unit, 80)}`;
+  /** By its service if it is the only child of systemd there: the main process. Other managers may be those of a container. */
+  #stopOf(pid: number, unit: string | null): string | null {
+    if (pid === 1 || programOf(this.#folder, pid) === 'systemd') return null;
+    const isMain = (one: number) => Number(statOf(this.#folder, one)[1]) === 1 && this.#unitOf(one) === unit;
+    const isOfSystemd = unit?.endsWith('.service') === true && isMain(pid) && programOf(this.#folder, 1) === 'systemd';
+    const isAlone = isOfSystemd && this.pids.every((one) => one === pid || !isMain(one));
+    return isAlone ? `systemctl stop ${escapeText(unit, 80)}` : `kill ${pid}`;
   }
 
   /** The words of a process's command line; empty if hidden. */
@@ -115,8 +114,8 @@ export function formatHolders(holders: readonly Holder[], isPartial: boolean): s
 /** The finding that others have a channel; its remedy has the command that stops the first of them. */
 export function heldOpen(message: string, [first]: readonly Holder[]): Finding {
   const found = failure('anything', 'channel-busy', message);
-  if (first === undefined || found.remedy === null) return found;
-  return { ...found, remedy: `${found.remedy}: ${first.stop}` };
+  const how = first?.stop() ?? null;
+  return how === null || found.remedy === null ? found : { ...found, remedy: `${found.remedy}: ${how}` };
 }
 
 /** Returns a function that turns true after `timeoutMs`. */

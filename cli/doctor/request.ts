@@ -39,7 +39,7 @@ export async function readRequest(args: Arguments): Promise<DoctorRequest> {
 }
 
 /** How long a FIFO may say nothing, in milliseconds. */
-const FIFO_MS = 4000;
+const FIFO_MS = 2000;
 
 async function readConfiguration(
   flags: RunFlags,

@@ -49,15 +49,15 @@ test('no finding of its own repeats the remedy of an error', (t) => {
 
 test('a process is stopped by its unit only if it is the main process of a service', async (t) => {
   const manager = '/user.slice/user-7.slice/user@7.service';
-  const processes: Readonly<Record<number, [parent: number, cgroup: string, stop: string]>> = {
-    1: [0, '/init.scope', 'kill 1'],
+  const processes: Readonly<Record<number, [parent: number, cgroup: string, stop: string | null]>> = {
+    1: [0, '/init.scope', null],
     2: [1, '/system.slice/ssh.service', 'systemctl stop ssh.service'],
     3: [2, '/system.slice/ssh.service', 'kill 3'],
     4: [1, '/user.slice/user-7.slice/session-3.scope', 'kill 4'],
     5: [1, '/system.slice/cron.service', 'kill 5'],
     6: [1, '/system.slice/cron.service', 'kill 6'],
-    7: [1, `${manager}/init.scope`, 'kill 7'],
-    8: [7, `${manager}/app.slice/mine.service`, 'systemctl --user stop mine.service'],
+    7: [1, `${manager}/init.scope`, null],
+    8: [7, `${manager}/app.slice/mine.service`, 'kill 8'],
     9: [8, `${manager}/app.slice/mine.service`, 'kill 9'],
     10: [7, `${manager}/tmux-spawn-2.scope`, 'kill 10'],
     11: [3, '/system.slice/other.service', 'kill 11'],
@@ -71,7 +71,7 @@ test('a process is stopped by its unit only if it is the main process of a servi
   const links = Object.fromEntries(all.map(([pid]) => [`proc/${pid}/fd/3`, '/dev/ttyS9']));
   const found = await fakeMachineWithProc(t, { files: Object.fromEntries(files), links }).processes();
   t.deepEqual(
-    found.holdersOf('/dev/ttyS9').map(({ stop }) => stop),
+    found.holdersOf('/dev/ttyS9').map(({ stop }) => stop()),
     all.map(([, [, , stop]]) => stop),
   );
   const [first] = found.holdersOf('/dev/ttyS9').slice(2);
