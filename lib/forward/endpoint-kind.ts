@@ -93,6 +93,8 @@ export interface Target {
   readonly obstacles?: readonly string[];
   /** Ids of streams that cannot be handed over and that only the peer can end. Default: none. */
   endedByPeer?(): number[];
+  /** Ends what outlives its stream without a limit, and returns a line for each. Default: none. */
+  cut?(): string[];
 }
 
 export interface TargetContext {

@@ -103,6 +103,10 @@ export class IncomingForward implements Forward {
     return this.#target.endedByPeer?.() ?? [];
   }
 
+  cut(): string[] {
+    return this.#target.cut?.() ?? [];
+  }
+
   capture(keep: KeepDescriptor, indexOf: IndexOfStream): ForwardState {
     const [obstacle] = this.obstacles();
     if (obstacle !== undefined) throw new VproxyError('upgrade-failed', obstacle);

@@ -204,6 +204,9 @@ export interface Forward {
   /** Ids of streams that cannot be handed over and that only the peer can end. Default: empty. */
   endedByPeer?(): number[];
 
+  /** Ends what outlives its stream without a limit, and returns a line for each. Default: none. */
+  cut?(): string[];
+
   /**
    * The state that a successor needs to continue; changes nothing. Throws `upgrade-failed` if there is an obstacle. Call it from
    * a timer: by then everything that closed earlier in the same turn has been reported.

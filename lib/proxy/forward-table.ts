@@ -182,6 +182,18 @@ export class ForwardTable {
     return [...this.#entries.values()].flatMap(({ forward }) => forward.endedByPeer?.() ?? []);
   }
 
+  /** Ends what outlives its stream without a limit, and returns a line for each. */
+  cut(): string[] {
+    return [...this.#entries.values()].flatMap(({ forward }) => forward.cut?.() ?? []);
+  }
+
+  /** Whether a target still serves a stream, or what outlives it. */
+  get isServing(): boolean {
+    return [...this.#entries.values()].some(
+      ({ forward: { spec, openCount } }) => spec.direction === 'incoming' && openCount > 0,
+    );
+  }
+
   /** Captures the forwards for a successor. `indexOf` numbers the streams of the session. */
   capture(keep: KeepDescriptor, indexOf: (stream: SessionStream) => number): ForwardEntryState[] {
     return [...this.#entries.values()].map(({ id, forward, isDeclared, isDraining }) => {

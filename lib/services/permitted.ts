@@ -218,11 +218,11 @@ export class PermittedServices {
     return all;
   }
 
-  /** Resolves when nothing is {@link unfinished}, after 30 s at the latest, or when aborted. */
-  async finish(signal: AbortSignal): Promise<void> {
+  /** Resolves when nothing is {@link unfinished} and there is no more to wait for, after 30 s at the latest, or when aborted. */
+  async finish(signal: AbortSignal, isMore: () => boolean): Promise<void> {
     const { clock } = this.#parts;
     const untilMs = clock.now() + FINISH_MS;
-    while (this.unfinished.length > 0 && clock.now() < untilMs && !signal.aborted)
+    while ((this.unfinished.length > 0 || isMore()) && clock.now() < untilMs && !signal.aborted)
       await new Promise<void>((resolve) => clock.schedule(LOOK_MS, resolve));
   }
 

@@ -64,10 +64,23 @@ test('a process that has closed its outputs may read its input to the end, also 
   socket.end(data);
   t.is((await readToEnd(socket)).length, 0);
   await a.event('stream-closed');
-  t.deepEqual([b.proxy.obstacles(), b.proxy.cutObstacles(true)], [[], []]);
+  t.regex(b.proxy.obstacles().join(), /whose command is still running$/);
+  const drained = b.proxy.drain();
   writeFileSync(join(folder, 'go'), '');
-  await eventually(() => existsSync(join(folder, 'done')));
+  await drained;
+  t.true(existsSync(join(folder, 'done')));
   t.deepEqual(readFileSync(join(folder, 'all')), data);
+});
+
+test('a process that goes on alone is an obstacle, which an upgrade by force ends', async (t) => {
+  const { connect, a, b } = await running(t, 'exec >&- 2>&-; sleep 1000');
+  const socket = connect();
+  socket.end();
+  await readToEnd(socket);
+  await a.event('stream-closed');
+  t.deepEqual([b.proxy.obstacles().length, b.proxy.cutObstacles(false)], [1, []]);
+  t.regex(b.proxy.cutObstacles(true).join(), /the command of stream \d+ to exec:/);
+  await eventually(() => b.proxy.obstacles().length === 0);
 });
 
 test('processes leak no descriptors', async (t) => {

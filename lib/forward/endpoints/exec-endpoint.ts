@@ -121,12 +121,18 @@ export class ExecTarget implements Target {
 
   get obstacles(): string[] {
     const { name } = this.#context;
-    const running = [...this.#children, ...this.#left].filter(({ isAlone }) => !isAlone);
+    const running = [...this.#children, ...this.#left];
     return running.map(({ streamId }) => `stream ${streamId} to ${name}, whose command is still running`);
   }
 
   endedByPeer(): number[] {
     return [...this.#children].filter(({ isStreamOver }) => !isStreamOver).map(({ streamId }) => streamId);
+  }
+
+  cut(): string[] {
+    const alone = [...this.#children].filter(({ isAlone }) => isAlone);
+    for (const child of alone) void child.stop();
+    return alone.map(({ streamId }) => `the command of stream ${streamId} to ${this.#context.name}`);
   }
 
   /** Terminates every process, and kills it shortly after. */

@@ -301,7 +301,7 @@ export class ProxyChannel {
       (stream) => this.programs.reopened.has(stream) || (isForced && isPeers(stream)),
     );
     for (const stream of streams) stream.reset('shutdown', 'vproxy is being upgraded and cannot hand over the stream');
-    const work = isForced ? this.#permitted.cut() : [];
+    const work = isForced ? [...this.#permitted.cut(), ...this.forwards.cut()] : [];
     const cut = [...streams.map(({ id, service }) => `stream ${id} to ${service}`), ...work];
     return cut.map((what) => `${this.label}: ${what}`);
   }
@@ -358,7 +358,7 @@ export class ProxyChannel {
       session.drain(message);
       if (!session.isOver) await ended;
     }
-    await this.#permitted.finish(this.#stopping.signal);
+    await this.#permitted.finish(this.#stopping.signal, () => this.forwards.isServing);
   }
 
   /** Rereads the key files, for future sessions. Throws `bad-file`, and then keeps the current keys. */
