@@ -46,6 +46,14 @@ export async function spawnWithScript(
     if (child.stdin.writable) child.stdin.write(bytes, () => done());
     else done();
   });
+  /** Ends script if its command is dead and it does not wait for who reads the output. */
+  const endLater = (leader: number | null): void => {
+    systemClock.schedule(MISSED_MS, () => {
+      if (isOver) return;
+      if (child.stdout.readableLength > 0) endLater(leader);
+      else if (statOf(String(leader))[0] === 'Z') signalGroup(pid, 'SIGKILL');
+    });
+  };
   return {
     pid,
     stdin,
@@ -66,9 +74,7 @@ export async function spawnWithScript(
       if (name !== 'SIGCONT' && name !== 'SIGKILL') return;
       // It stops when its command does, and misses an end that comes while it is continued.
       signalGroup(pid, 'SIGCONT');
-      systemClock.schedule(MISSED_MS, () => {
-        if (!isOver && /^(?:Z|$)/.test(statOf(String(leader))[0] ?? '')) signalGroup(pid, 'SIGKILL');
-      });
+      endLater(leader);
     },
     release: () => {
       // Killing script hangs the terminal up; it ignores other signals.
