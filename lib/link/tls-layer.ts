@@ -104,6 +104,7 @@ interface TlsLayerContext {
 }
 
 class TlsLayer implements SecureLayer {
+  readonly canBeRefused: boolean;
   readonly #records: TlsRecords;
   readonly #channel: TlsChannel;
   readonly #context: TlsLayerContext;
@@ -118,6 +119,7 @@ class TlsLayer implements SecureLayer {
     peerNonce: string,
     context: TlsLayerContext,
   ) {
+    this.canBeRefused = options.cert !== undefined;
     this.#records = new TlsRecords(peerNonce);
     this.#context = context;
     this.#channel = new TlsChannel(context.channel);

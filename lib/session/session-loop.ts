@@ -50,12 +50,11 @@ const displaced = (): VproxyError => new VproxyError('channel-displaced', 'the s
 
 /**
  * A peer that refuses this side's certificate may do so without an alert: it begins again, as it does once after a restart. One with
- * keys in place of certificates, or the reverse, sends what is no TLS record here. With keys on both sides nothing is refused in TLS.
+ * keys in place of certificates, or the reverse, sends what is no TLS record here.
  */
-function asRefusal({ self, peer }: Agreement, reason: VproxyError): VproxyError {
-  const sidesWithKeys = [self, peer].filter(({ auth }) => auth !== null).length;
-  const isRefused = sidesWithKeys === 1 || (sidesWithKeys === 0 && reason.code === 'peer-restarted');
-  if (!isRefused) return reason;
+function asRefusal({ self, peer }: Agreement, canBeRefused: boolean, reason: VproxyError): VproxyError {
+  const isMixed = (self.auth === null) !== (peer.auth === null);
+  if (reason.code === 'auth-failed' || !(isMixed || (canBeRefused && reason.code === 'peer-restarted'))) return reason;
   const message = `the peer seems to refuse this side: twice it said nothing inside TLS (${reason.message})`;
   return new VproxyError('auth-failed', message);
 }
@@ -463,9 +462,9 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> implements Sess
 
   #endInside(outer: Agreement, reason: VproxyError): void {
     const { session } = this;
-    this.#takeLayer();
+    const { canBeRefused = false } = this.#takeLayer() ?? {};
     if (session === null) {
-      this.#begin(outer, NOWHERE, this.#unheardLayers > 1 ? asRefusal(outer, reason) : reason);
+      this.#begin(outer, NOWHERE, this.#unheardLayers > 1 ? asRefusal(outer, canBeRefused, reason) : reason);
     } else if (session.secret !== null) {
       session.suspend(reason);
     } else {

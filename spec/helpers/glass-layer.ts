@@ -15,6 +15,7 @@ export function glassLayer(
     if (isReady) handler.onReady(channel);
     return {
       isMidRecord: false,
+      canBeRefused: false,
       receive: (chunk) => {
         if (!isReady) handler.onReady(channel);
         isReady = true;

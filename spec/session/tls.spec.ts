@@ -179,12 +179,14 @@ function certificates(t: ExecutionContext, guestName: string) {
 for (const [what, guestName, other] of [
   ['for the names that each expects, there is a session', 'guest.test', {}],
   ['for another name than one side expects, there is none, and each knows why', 'other.test', {}],
+  ['with a key, too, but for another name, there is none, and each knows why', 'other.test', { keys: () => [ONE] }],
   ['but a key alone on one of them, there is none, and each knows why', 'guest.test', withKey(ONE)],
 ] satisfies [string, string, Partial<SessionSettings>][]) {
   const isGood = what.endsWith('a session');
   test(`with certificates on both sides, ${what}, whichever side is TLS's client`, async (t) => {
-    const [host, guest] = certificates(t, guestName);
+    const [first, guest] = certificates(t, guestName);
     const changed = { ...guest, ...other };
+    const host = what.startsWith('with a key') ? { ...first, ...other } : first;
     for (const pair of [await started(host, changed), await started(changed, host)]) {
       t.deepEqual(countsOf(pair), isGood ? [1, 1] : [0, 0]);
       if (isGood) await echoes(t, pair);

@@ -134,6 +134,8 @@ const failed = (message: string): VproxyError => new VproxyError('auth-failed', 
 export interface SecureLayer {
   /** Whether a record is incomplete. */
   readonly isMidRecord: boolean;
+  /** Whether the peer may refuse this side without a word: its certificate. */
+  readonly canBeRefused: boolean;
   /**
    * Takes bytes from the channel, lent for the duration of the call. Returns what is left to another turn, as a view of them or
    * of what was kept; `isTurnOver` is asked now and then.
