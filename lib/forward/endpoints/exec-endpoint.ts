@@ -44,6 +44,8 @@ export class ExecTarget implements Target {
   readonly #children = new Set<ChildSink>();
   /** What is left of the group of a process that was told to end; killed after a while. */
   readonly #left = new Set<ChildSink>();
+  /** Those that `cut` has told to end. */
+  readonly #cut = new WeakSet<ChildSink>();
 
   constructor(command: string, context: TargetContext, shell = '/bin/sh') {
     this.#command = command;
@@ -130,9 +132,12 @@ export class ExecTarget implements Target {
   }
 
   cut(): string[] {
-    const alone = [...this.#children].filter(({ isAlone }) => isAlone);
-    for (const child of alone) void child.stop();
-    return alone.map(({ streamId }) => `the command of stream ${streamId} to ${this.#context.name}`);
+    const over = [...this.#children].filter((child) => child.isStreamOver && !this.#cut.has(child));
+    for (const child of over) {
+      this.#cut.add(child);
+      void child.stop();
+    }
+    return over.map(({ streamId }) => `the command of stream ${streamId} to ${this.#context.name}`);
   }
 
   /** Terminates every process, and kills it shortly after. */
