@@ -137,7 +137,9 @@ export class ExecTarget implements Target {
       this.#cut.add(child);
       void child.stop();
     }
-    return over.map(({ streamId }) => `the command of stream ${streamId} to ${this.#context.name}`);
+    // The others are reported as streams.
+    const alone = over.filter(({ isAlone }) => isAlone);
+    return alone.map(({ streamId }) => `the command of stream ${streamId} to ${this.#context.name}`);
   }
 
   /** Terminates every process, and kills it shortly after. */
