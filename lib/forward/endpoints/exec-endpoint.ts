@@ -245,7 +245,7 @@ class ChildSink implements LocalEnd {
     return this.#ender?.isEnding === true;
   }
 
-  /** Whether the process goes on although its stream has ended in order: it had closed its output, and may still read. */
+  /** Whether the process outlives its stream: it closed its output, and both directions have ended. It may still read. */
   get isAlone(): boolean {
     return this.isStreamOver && this.#endReason === null && this.#process?.stdout.readableEnded === true;
   }
