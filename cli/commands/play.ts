@@ -16,9 +16,8 @@ import { describeError, escapeText } from '../../lib/util/escape.js';
 import { type Arguments, badArgument } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 import { obeysEscapes } from '../ui/color.js';
-import { LocalTerminal } from '../ui/local-terminal.js';
+import { LocalTerminal, TerminalModes } from '../ui/local-terminal.js';
 import { print } from '../ui/print.js';
-import { TerminalModes } from '../ui/terminal-modes.js';
 
 const MAX_SECONDS = 1e6;
 

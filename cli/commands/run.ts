@@ -1,8 +1,7 @@
 /** `vproxy -c CHANNEL …`: the command that runs a proxy. */
 import { REPLACED } from '../../lib/settings/setting.js';
 import type { Command } from '../command/command.js';
-import { RUN_OPTIONS } from '../run/options.js';
-import { isRunByEnvironment, RUN_VARIABLES, takeRunVariables } from '../run/run-variables.js';
+import { isRunByEnvironment, RUN_OPTIONS, RUN_VARIABLES, takeRunVariables } from '../run/options.js';
 
 const FOREGROUND = 'vproxy runs in the foreground; append & or make it a service of systemd';
 

@@ -1,5 +1,6 @@
 /** The options of the run command: those of the settings, and a few of its own. */
-import { listOptions, OPTION_GROUPS, type Option, type Setting } from '../../lib/settings/setting.js';
+import { ADDRESS } from '../../lib/settings/channel-settings.js';
+import { type Environment, listOptions, OPTION_GROUPS, type Option, type Setting } from '../../lib/settings/setting.js';
 import { OPTION_SETTINGS } from '../../lib/settings/settings-table.js';
 import { text } from '../../lib/settings/value-type.js';
 import type { CommandOption, CommandOptions } from '../command/command.js';
@@ -50,4 +51,33 @@ function capitalize(text: string): string {
 /** Formats `a, b or c`. */
 function listWords(words: readonly string[]): string {
   return words.join(', ').replace(/, (?=[^,]*$)/, ' or ');
+}
+
+// Their environment variables, for containers: those of the settings that have one.
+
+const VARIABLE_ROWS = ([CONFIG, ...OPTION_SETTINGS] as readonly Setting[]).flatMap(({ variable, ...row }) =>
+  variable === undefined ? [] : [{ ...row, variable }],
+);
+
+/** The variables, each with its meaning: `as --config`, or the accepted words. */
+export const RUN_VARIABLES: readonly (readonly [name: string, about: string])[] = VARIABLE_ROWS.map(
+  ({ variable, type, ...row }) => {
+    const [option] = listOptions(row);
+    return [variable, option?.value === undefined ? type.expected : `as --${option.name}`];
+  },
+);
+
+/** Whether the environment alone says what to run; an empty variable of a container is a mistake, not a request for help. */
+export const isRunByEnvironment = (environment: Environment): boolean =>
+  [CONFIG, ADDRESS].some(({ variable }) => environment[variable] !== undefined);
+
+/** Removes the variables from `environment`, so that programs that vproxy runs do not inherit them, and returns them. */
+export function takeRunVariables(environment: NodeJS.ProcessEnv): Readonly<Record<string, string>> {
+  const taken: Record<string, string> = {};
+  for (const { variable } of VARIABLE_ROWS) {
+    const value = environment[variable];
+    if (value !== undefined) taken[variable] = value;
+    Reflect.deleteProperty(environment, variable);
+  }
+  return taken;
 }

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { TerminalModes } from '../../cli/ui/terminal-modes.js';
+import { TerminalModes } from '../../cli/ui/local-terminal.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { runInTerminal } from '../helpers/terminals.js';

@@ -1,7 +1,7 @@
 /** The environment variables of a run. */
 import test from 'ava';
+import { RUN_VARIABLES, takeRunVariables } from '../../cli/run/options.js';
 import { parseRunFlags } from '../../cli/run/run-options.js';
-import { RUN_VARIABLES, takeRunVariables } from '../../cli/run/run-variables.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { projectText } from '../helpers/files.js';
 import { givenIn } from '../helpers/given-options.js';
