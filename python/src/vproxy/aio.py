@@ -228,7 +228,7 @@ class Process(_calls.Running):
     async def __aexit__(self, kind: type | None, *_rest: object) -> None:
         task, hears = self._work.task, False
         try:
-            if kind is None and not self._work.outputs:
+            if kind is None and self._work.is_ending:
                 # Its result follows the end of its output, for sure if that came with its timeout.
                 is_due = self._due is not None and self._due - core.END_S < asyncio.get_running_loop().time()
                 await asyncio.wait({task}, timeout=core.GRACE_S if is_due else core.END_S)
@@ -282,6 +282,8 @@ class _Work:
         self.call = call
         #: Those that have not ended.
         self.outputs = outputs
+        #: Whether an output has ended; those of a command that ends follow each other.
+        self.is_ending = False
         self.changed = asyncio.Event()
         self.loop = asyncio.get_running_loop()
         self.task = self.loop.create_task(self._receive())
@@ -314,6 +316,7 @@ class _Work:
                     await self.outputs[number].feed(piece)
                 elif number in self.outputs:
                     each = self.outputs.pop(number)
+                    self.is_ending = True
                     if each not in self.outputs.values():
                         each.reader.feed_eof()
         await self.call.finish()
