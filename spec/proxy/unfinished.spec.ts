@@ -27,7 +27,7 @@ async function setUp(t: ExecutionContext, argv: readonly string[]) {
   stream.destroy();
   await eventually(() => guest.proxy.obstacles().length === 1 && guest.proxy.listStreams().length === 0);
   const ends = () => guest.all('exec-ended').map(({ fields }) => [fields['pid'], fields['signal']]);
-  return { clock, guest, pid, ends };
+  return { clock, guest, host, pid, ends };
 }
 
 test('a command between TERM and KILL is an obstacle until it is killed', async (t) => {
@@ -57,7 +57,7 @@ test('it is killed and logged at once if it is cut, or if the process stops', as
 });
 
 test('a drain gives it its time, but not for ever', async (t) => {
-  const { clock, guest, pid, ends } = await setUp(t, ['sh', '-c', STUBBORN]);
+  const { clock, guest, host, pid, ends } = await setUp(t, ['sh', '-c', STUBBORN]);
   let isDrained = false;
   const drained = guest.proxy.drain().then(() => (isDrained = true));
   for (let ms = 0; ms < 9900; ms += 50) {
@@ -65,6 +65,11 @@ test('a drain gives it its time, but not for ever', async (t) => {
     await Promise.resolve();
   }
   t.deepEqual([isDrained, isRunning(pid)], [false, true]);
+  // No session begins that it would cut.
+  await host.event('session-ended');
+  host.proxy.retryNow();
+  await eventually(() => host.proxy.listChannels()[0]?.detail?.endsWith(' is missing (ENOENT)') === true);
+  t.is(guest.count('session-established'), 1);
   await advanceUntil(clock, drained);
   t.deepEqual(ends(), [[pid, 'SIGKILL']]);
 });

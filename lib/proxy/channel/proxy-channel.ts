@@ -348,7 +348,10 @@ export class ProxyChannel {
     this.#channelLog.stop();
   }
 
-  /** Stops opening streams, in either direction; resolves when the open ones have ended, and then work that outlives them, each after 30 s at the latest. Call `stop` afterwards. */
+  /**
+   * Stops opening streams, in either direction, and closes the channel when the open ones have ended; resolves when the work
+   * that outlives them has ended, too, each after 30 s at the latest. Call `stop` afterwards.
+   */
   async drain(message: string): Promise<void> {
     const session = this.#source.current;
     this.ports.stop();
@@ -358,6 +361,8 @@ export class ProxyChannel {
       session.drain(message);
       if (!session.isOver) await ended;
     }
+    // What outlives the streams needs no session, and a new one would be cut.
+    await this.supervisor.stop(new VproxyError('shutdown', message));
     await this.#permitted.finish(this.#stopping.signal, () => this.forwards.isServing);
   }
 
