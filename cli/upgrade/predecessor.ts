@@ -25,8 +25,8 @@ const LOAD_MS = 30_000;
 /** How long the takeover may take, in milliseconds: this process is blocked meanwhile. */
 const TAKE_UP_MS = 10_000;
 
-/** How long other obstacles, such as commands, may take to end after their streams were cut, in milliseconds. */
-const CUT_MS = 5000;
+/** How long commands may take to end after their streams were cut, in milliseconds: they are killed after 5 s. */
+const CUT_MS = 6000;
 
 /** Minimum interval between two checks for obstacles, in milliseconds. */
 const LOOK_MS = 20;

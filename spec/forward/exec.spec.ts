@@ -83,6 +83,23 @@ test('a process that goes on alone is an obstacle, which an upgrade by force end
   await eventually(() => b.proxy.obstacles().length === 0);
 });
 
+test('an upgrade by force asks a command to end once, and gives it 5 s', async (t) => {
+  const clock = new ManualClock();
+  const file = join(temporaryFolder(t), 'asked');
+  const script = `trap "echo asked >> ${file}" TERM; echo ready; while :; do sleep 0.01; done`;
+  const { connect, b } = await running(t, script, { clock });
+  await once(connect(), 'data');
+  const asked = () => (existsSync(file) ? readFileSync(file, 'utf8') : '');
+  b.proxy.cutObstacles(true);
+  await eventually(() => asked() !== '');
+  b.proxy.cutObstacles(true);
+  clock.advance(4999);
+  t.is(b.proxy.obstacles().length, 1);
+  clock.advance(1);
+  await eventually(() => b.proxy.obstacles().length === 0);
+  t.is(asked(), 'asked\n');
+});
+
 test('processes leak no descriptors', async (t) => {
   const { connect, a } = await running(t, 'cat; exec sleep 0');
   const exchange = async (): Promise<void> => {

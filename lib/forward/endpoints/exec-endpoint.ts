@@ -44,8 +44,6 @@ export class ExecTarget implements Target {
   readonly #children = new Set<ChildSink>();
   /** What is left of the group of a process that was told to end; killed after a while. */
   readonly #left = new Set<ChildSink>();
-  /** Those that `cut` has told to end. */
-  readonly #cut = new WeakSet<ChildSink>();
 
   constructor(command: string, context: TargetContext, shell = '/bin/sh') {
     this.#command = command;
@@ -132,13 +130,9 @@ export class ExecTarget implements Target {
   }
 
   cut(): string[] {
-    const over = [...this.#children].filter((child) => child.isStreamOver && !this.#cut.has(child));
-    for (const child of over) {
-      this.#cut.add(child);
-      void child.stop();
-    }
-    // The others are reported as streams.
-    const alone = over.filter(({ isAlone }) => isAlone);
+    // The others end with their streams.
+    const alone = [...this.#children].filter(({ isAlone, isToEnd }) => isAlone && !isToEnd);
+    for (const child of alone) child.end();
     return alone.map(({ streamId }) => `the command of stream ${streamId} to ${this.#context.name}`);
   }
 
@@ -199,6 +193,8 @@ class ChildSink implements LocalEnd {
   /** Null if the process is not, or could not be, started. */
   #ender: GroupEnder | null = null;
   #cancelTimer: CancelTimer | null = null;
+  /** When it is killed, by the clock. */
+  #killAtMs = Number.POSITIVE_INFINITY;
   /** Resets the stream; set if the process failed while its last output still waits. */
   #failLater: (() => void) | null = null;
 
@@ -250,6 +246,16 @@ class ChildSink implements LocalEnd {
     return this.isStreamOver && this.#endReason === null && this.#process?.stdout.readableEnded === true;
   }
 
+  /** Whether the process was told to end. */
+  get isToEnd(): boolean {
+    return this.#killAtMs < Number.POSITIVE_INFINITY;
+  }
+
+  /** Ends the process and its group. */
+  end(): void {
+    this.#kill(KILL_AFTER_MS);
+  }
+
   /** Kills the process and its group soon; resolves once the process has exited. */
   async stop(): Promise<void> {
     if (this.#process === null) this.#stream.refuse('connect-failed', this.#options.describe('is no longer offered'));
@@ -295,7 +301,7 @@ class ChildSink implements LocalEnd {
     this.isStreamOver = true;
     this.#endReason = reason;
     this.#isGone ||= this.#process === null;
-    if (!this.#isGone && !this.isAlone) this.#kill(KILL_AFTER_MS);
+    if (!this.#isGone && !this.isAlone) this.end();
     this.#finishIfDone();
   }
 
@@ -328,7 +334,11 @@ class ChildSink implements LocalEnd {
     this.#finishIfDone();
   }
 
+  /** Does nothing if it is killed earlier. */
   #kill(killAfterMs: number): void {
+    const killAtMs = this.#options.clock.now() + killAfterMs;
+    if (killAtMs >= this.#killAtMs) return;
+    this.#killAtMs = killAtMs;
     this.#cancelTimer?.();
     this.#ender?.end(['SIGTERM'], killAfterMs);
     // Unread output must not hide that the process has exited. Its input stays open: what came is not the whole.
