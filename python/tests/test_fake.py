@@ -271,7 +271,7 @@ class Copies(unittest.IsolatedAsyncioTestCase):
             connection.sendall(STARTED + record(5, b"\1"))
             leaves.wait(20)
             told = {"status": None, "signal": "TERM", "timedOut": True, "durationMs": 1, "error": None}
-            connection.sendall(record(5, b"\2") + record(20, told))
+            connection.sendall(record(18, bytes(1 << 16)) * 16 + record(5, b"\2") + record(20, told))
 
         with Fake(answer) as fake, mock.patch("vproxy._core.END_S", 0):
             with self.assertRaises(subprocess.TimeoutExpired):

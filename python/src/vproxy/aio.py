@@ -193,6 +193,7 @@ class _Output(asyncio.ReadTransport):
         super().__init__()
         self.reader = asyncio.StreamReader(limit=_HELD_BYTES)
         self.reader.set_transport(self)
+        self.is_discarded = False
         self._may_feed = asyncio.Event()
         self._may_feed.set()
 
@@ -203,8 +204,9 @@ class _Output(asyncio.ReadTransport):
         self._may_feed.set()
 
     async def feed(self, data: bytes) -> None:
-        self.reader.feed_data(data)
-        await self._may_feed.wait()
+        if not self.is_discarded:
+            self.reader.feed_data(data)
+            await self._may_feed.wait()
 
 
 class Process(_calls.Running):
@@ -229,7 +231,8 @@ class Process(_calls.Running):
         task, hears = self._work.task, False
         try:
             if kind is None and self._work.is_ending:
-                # Its result follows the end of its output, for sure if that came with its timeout.
+                self._work.discard()
+                # Its result follows the end of its output; if its timeout is over, even a late one is waited for.
                 is_due = self._due is not None and self._due - core.END_S < asyncio.get_running_loop().time()
                 await asyncio.wait({task}, timeout=core.GRACE_S if is_due else core.END_S)
         finally:
@@ -292,6 +295,12 @@ class _Work:
     def abandon(self) -> None:
         self.task.cancel()
         self.call.connection.close()
+
+    def discard(self) -> None:
+        """Reads on to the end, though nobody reads the output."""
+        for each in self.outputs.values():
+            each.is_discarded = True
+            each.resume_reading()
 
     def send(self, record: bytes) -> None:
         if not self.task.done():
