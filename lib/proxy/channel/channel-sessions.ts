@@ -252,7 +252,7 @@ function suspensionOf({ streams }: Session, link: string, reason: VproxyError | 
 /** Advice for two sides that reject each other; null where the reason of the `auth-failed` already says it. */
 function adviceFor({ self, peer }: Agreement, { tls }: ChannelTraits): string | null {
   if (self.tls !== peer.tls) return null;
-  if (tls === 'cert') return 'check tls=, ca=, cert=, key= and peer= on both sides';
+  if (tls === 'cert') return 'check tls=, ca=, cert=, key=, peer= and --key on both sides';
   if (self.auth === null) return "give this side the peer's key with --key FILE";
   if (peer.auth === null)
     return tls === null ? "give the peer this side's key with --key FILE" : 'set the same tls= on both sides';
