@@ -46,9 +46,11 @@ export async function spawnWithScript(
     if (child.stdin.writable) child.stdin.write(bytes, () => done());
     else done();
   });
+  let cancelLook = (): void => undefined;
   /** Ends script if its command is dead and it does not wait for who reads the output. */
   const endLater = (leader: number | null): void => {
-    systemClock.schedule(MISSED_MS, () => {
+    cancelLook();
+    cancelLook = systemClock.schedule(MISSED_MS, () => {
       if (isOver) return;
       if (child.stdout.readableLength > 0) endLater(leader);
       else if (statOf(String(leader))[0] === 'Z') signalGroup(pid, 'SIGKILL');
