@@ -96,8 +96,8 @@ export class ProxyChannel {
     this.#recordings = new Recordings({ label, clock, log });
     this.#recordings.adopt(options);
     this.programs = this.#makePrograms();
-    const { registry } = this;
-    this.#permitted = new PermittedServices({ registry, findRecorder: this.#recordings.find, clock, log });
+    const findRecorder = this.#recordings.find;
+    this.#permitted = new PermittedServices({ registry: this.registry, findRecorder, clock, log });
     this.#putGates(Object.keys(options.policies ?? {}));
     this.#permitted.prepare(options)();
     this.#peerClock = new PeerClock(address, clock);
@@ -112,14 +112,13 @@ export class ProxyChannel {
   };
 
   #makeRegistry(): ServiceRegistry {
-    const registry = new ServiceRegistry({
+    return new ServiceRegistry({
       onChange: () => {
         const { current } = this.#source;
-        if (current?.isDraining === false) current.setServices(registry.list(), this.ports.announced);
+        if (current?.isDraining === false) current.setServices(this.registry.list(), this.ports.announced);
       },
       ...logRefusals(this.#channelLog.log, (service, code) => this.#countRefused(service, code)),
     });
-    return registry;
   }
 
   #makeEgresses(state: EgressChanges | undefined): RunningEgresses {
@@ -349,19 +348,16 @@ export class ProxyChannel {
   }
 
   /**
-   * Stops opening streams, in either direction, and closes the channel when the open ones have ended; resolves when the work
-   * that outlives them has ended, too, each after 30 s at the latest. Call `stop` afterwards.
+   * Stops opening streams, and closes the channel when the open ones have ended, so that no other session begins; resolves when
+   * what outlives them has ended, too. Each takes 30 s at most. Call `stop` afterwards.
    */
   async drain(message: string): Promise<void> {
     const session = this.#source.current;
     this.ports.stop();
     for (const { forward } of this.forwards.active) forward.pause();
-    if (session !== null) {
-      const ended = new Promise((resolve) => session.once('end', resolve));
-      session.drain(message);
-      if (!session.isOver) await ended;
-    }
-    // What outlives the streams needs no session, and a new one would be cut.
+    const ended = session?.isOver === false ? new Promise((resolve) => session.once('end', resolve)) : null;
+    session?.drain(message);
+    await ended;
     await this.supervisor.stop(new VproxyError('shutdown', message));
     await this.#permitted.finish(this.#stopping.signal, () => this.forwards.isServing);
   }
@@ -471,8 +467,7 @@ export class ProxyChannel {
     }
     session.on('services', (services) => {
       const list = escapeText([...services].join(', '), MAX_LIST_LENGTH);
-      const message = `the peer offers: ${list || 'nothing'}`;
-      this.#log(makeEvent('services', message, { services: list }));
+      this.#log(makeEvent('services', `the peer offers: ${list || 'nothing'}`, { services: list }));
       // Warn only about the first list: later changes are intentional.
       const isFirst = !this.#listed.has(session);
       this.#listed.add(session);
