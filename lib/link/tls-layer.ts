@@ -143,6 +143,7 @@ class TlsLayer implements SecureLayer {
 
   receive(chunk: Buffer, isTurnOver: () => boolean): Buffer {
     let unread = chunk;
+    let failure: VproxyError | null = null;
     if (!this.#isOver) this.#reader?.gather();
     try {
       while (unread.length > 0 && !this.#isOver) {
@@ -151,10 +152,14 @@ class TlsLayer implements SecureLayer {
         if (isTurnOver()) break;
       }
     } catch (error) {
-      this.#fail(toVproxyError(error), this.#records.takeRest());
+      failure = toVproxyError(error);
+      unread = this.#records.takeRest();
     }
+    // First what came before it: it may end the session in order, and the rest is for the next one.
     this.#reader?.deliver();
-    return this.#isOver ? NOTHING : unread;
+    if (failure === null || this.#isOver) return unread;
+    this.#fail(failure, unread);
+    return NOTHING;
   }
 
   handleDrain(): void {

@@ -34,6 +34,8 @@ function isShortRecord(bytes: Buffer): boolean {
   return isShort && bytes.readUIntBE(0, 3) === DATA_RECORD && bytes.readUInt16BE(3) === bodyBytes;
 }
 
+type Judged = { readonly isClear: boolean; readonly end: number } | 'incomplete';
+
 /** Passes TLS records on and rejects everything else. */
 export class TlsRecords {
   /** The nonce of the clear HELLO that the peer may repeat before its first record. */
@@ -56,9 +58,9 @@ export class TlsRecords {
   }
 
   /**
-   * The record bytes in `chunk`, with what an earlier one left; may be views of `chunk`. After `maxRecords` it leaves the
-   * rest to `takeUnread`. Throws `peer-restarted` if the peer restarted, and `desync` for other bytes that are not a record or
-   * if the current record lost bytes; `takeRest` returns the bytes from there on.
+   * The record bytes in `chunk`, with what an earlier one left; may be views of `chunk`. After `maxRecords`, and where it will throw,
+   * it leaves the rest to `takeUnread`. Throws `peer-restarted` if the peer restarted, and `desync` for other bytes that are not a
+   * record or if the current record lost bytes; `takeRest` returns the bytes from there on.
    */
   push(chunk: Buffer, maxRecords = Number.POSITIVE_INFINITY): Buffer[] {
     if (this.#left > chunk.length && isShortRecord(chunk)) {
@@ -86,7 +88,15 @@ export class TlsRecords {
         this.#unread = bytes.subarray(at);
         break;
       }
-      const next = this.#judge(bytes, at);
+      let next: Judged;
+      try {
+        next = this.#judge(bytes, at);
+      } catch (error) {
+        if (at === 0) throw error;
+        // First the records before it.
+        this.#unread = bytes.subarray(at);
+        break;
+      }
       if (next === 'incomplete') {
         const start = at;
         take(bytes.length);
@@ -118,7 +128,7 @@ export class TlsRecords {
   }
 
   /** Identifies what begins at `at`, a record or a repeated clear HELLO, and where it ends. */
-  #judge(bytes: Buffer, at: number): { readonly isClear: boolean; readonly end: number } | 'incomplete' {
+  #judge(bytes: Buffer, at: number): Judged {
     const type = bytes[at] as number;
     if (type === 0) throw this.#failure(bytes, at, 'peer-restarted', 'the peer restarted: it sent a flush');
     if (type === 0xff) return this.#judgeHello(bytes, at);
@@ -130,7 +140,7 @@ export class TlsRecords {
     return { isClear: false, end: at + RECORD_HEADER_BYTES + length };
   }
 
-  #judgeHello(bytes: Buffer, at: number): { readonly isClear: true; readonly end: number } | 'incomplete' {
+  #judgeHello(bytes: Buffer, at: number): Judged {
     const head = bytes.subarray(at, at + MAGIC.length);
     if (!head.equals(MAGIC.subarray(0, head.length))) {
       throw this.#failure(bytes, at, 'desync', 'FF without a magic where a TLS record should begin');

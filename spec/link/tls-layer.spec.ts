@@ -244,6 +244,17 @@ test('a layer that ends hands over everything it was given', async (t) => {
   t.is(b.failure?.code, 'peer-restarted');
 });
 
+test('what a peer sent before it restarted arrives, also in one read with the restart', async (t) => {
+  const { a, b, there, until } = await establish(t);
+  const pieces = randomFrames(5);
+  for (const piece of pieces) a.sink?.write(Buffer.from(piece));
+  await new Promise<void>((resolve) => a.layer.close(resolve));
+  there.write(Buffer.alloc(64));
+  await until(() => b.failure !== null);
+  t.true(b.received.equals(Buffer.concat(pieces)));
+  t.is(b.failure?.code, 'peer-restarted');
+});
+
 test('an unusable private key leaves no limit of time behind, which would end a later session', (t) => {
   const clock = new ManualClock();
   const makeLayer = tlsWithCertificates(() => ({ ca: '', cert: '', key: '\n', peerName: null }), clock);
