@@ -280,6 +280,19 @@ class Copies(unittest.IsolatedAsyncioTestCase):
                     await asyncio.sleep(0.002)  # its timeout is over
                     asyncio.get_running_loop().call_soon(leaves.set)
 
+    async def test_output_that_is_read_beside_the_end_of_the_block_is_whole_or_lost(self):
+        def answer(connection):
+            connection.sendall(STARTED + record(5, b"\2"))
+            connection.sendall(record(17, bytes(1 << 16)) * 16 + record(5, b"\1") + exit_of(0))
+
+        with Fake(answer) as fake:
+            async with await aio.Vproxy(fake.path).channel("vm1").popen(["x"]) as process:
+                reading = asyncio.create_task(process.communicate())
+                await process.stderr.read()
+            with self.assertRaises(Lost):
+                self.assertEqual(len((await reading)[0]), 1 << 20)
+                raise Lost("exec-unavailable", "it is whole")
+
     async def test_a_failure_beside_unread_output(self):
         """asyncio notices the end of a process only behind its output, of which it reads no more than twice 64 KiB ahead."""
         create = asyncio.create_subprocess_exec

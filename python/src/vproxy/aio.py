@@ -159,6 +159,10 @@ class JobOutput(_calls.JobOutput):
         return self.pieces()
 
 
+def _ended() -> Lost:
+    return Lost("exec-unavailable", "the command was ended with its block")
+
+
 class Input:
     """The standard input of a command."""
 
@@ -204,7 +208,9 @@ class _Output(asyncio.ReadTransport):
         self._may_feed.set()
 
     async def feed(self, data: bytes) -> None:
-        if not self.is_discarded:
+        if self.is_discarded:
+            self.reader.set_exception(_ended())
+        else:
             self.reader.feed_data(data)
             await self._may_feed.wait()
 
@@ -312,7 +318,7 @@ class _Work:
     def error(self) -> BaseException | None:
         """Why its result is not known; None if it is, or may be later."""
         if self.task.done() and self.task.cancelled():
-            return Lost("exec-unavailable", "the command was ended with its block")
+            return _ended()
         return self.task.exception() if self.task.done() else None
 
     async def _receive(self) -> None:
@@ -334,6 +340,8 @@ class _Work:
         """Readers and writers see the end of the task when they see that of their stream."""
         self.error()  # or the loop would log what nobody asked for
         for each in self.outputs.values():
+            if task.cancelled():
+                each.reader.set_exception(_ended())
             each.reader.feed_eof()
         self.outputs.clear()
         self.call.connection.close()
