@@ -67,6 +67,10 @@ export class IncomingForward implements Forward {
     return this.#target.openCount;
   }
 
+  get isServing(): boolean {
+    return this.openCount > 0;
+  }
+
   /** Offers the service. Rejects with `bad-argument` if already offered, `address-unavailable` if the target cannot serve. */
   async start(): Promise<void> {
     const preparing = this.#target.prepare?.();

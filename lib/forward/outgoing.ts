@@ -73,6 +73,10 @@ export class OutgoingForward implements Forward {
     return this.#connections.size;
   }
 
+  get isServing(): boolean {
+    return this.#connections.size > this.#connections.early.length;
+  }
+
   /** Listens. Rejects with `address-…` codes, and `bad-argument` for an unknown user or group. */
   async start(): Promise<void> {
     const address = await resolveAddress(this.#address);

@@ -181,6 +181,8 @@ export interface Forward {
   readonly bound?: Endpoint;
   /** Connections open now, including waiting and closing ones. */
   readonly openCount: number;
+  /** Whether bytes of a stream, or what outlives it, are still on this side. Connections that wait for a stream do not count. */
+  readonly isServing: boolean;
   /** All streams so far. */
   readonly streamCount: number;
   /** What its datagram flows carried; null if it has streams only. Default null. */

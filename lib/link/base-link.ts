@@ -77,10 +77,16 @@ export abstract class BaseLink implements Link {
   }
 
   close(timeoutMs = 500): void {
-    if (this.phase !== 'open') return;
-    this.#endFor(this.#shutdown());
-    this.#cancelClose = this.clock.schedule(timeoutMs, () => this.dropTransport());
-    this.endTransport();
+    const isFirst = this.phase === 'open';
+    if (isFirst) this.#endFor(this.#shutdown());
+    else if (this.phase !== 'closing') return;
+    const cancelEarlier = this.#cancelClose;
+    const cancel = this.clock.schedule(timeoutMs, () => this.dropTransport());
+    this.#cancelClose = () => {
+      cancelEarlier?.();
+      cancel();
+    };
+    if (isFirst) this.endTransport();
   }
 
   destroy(): void {

@@ -35,6 +35,8 @@ export class LinkRunner {
   readonly #closed = deferred<VproxyError>();
   /** Resolves with the reason when the link has closed. */
   readonly closed = this.#closed.promise;
+  /** Whether a session that was established has ended on the link. */
+  #wasUsed = false;
   /** Why this side abandoned the link; null if it did not. */
   #abandoned: VproxyError | null = null;
   /** Received bytes left to another turn, while the link is paused; empty if the loop has all of them. Null: none left. */
@@ -47,6 +49,9 @@ export class LinkRunner {
     this.link = link;
     this.#writes = new GatheredWrites(link, () => this.loop.handleDrain());
     this.loop = new SessionLoop(this.#writes, clock, settings, (unread) => this.#leaveToNextTurn(unread));
+    this.loop.on('ended', ({ wasEstablished }) => {
+      this.#wasUsed ||= wasEstablished;
+    });
   }
 
   start(): void {
@@ -142,12 +147,15 @@ export class LinkRunner {
     this.link.destroy();
   }
 
-  /** Ends the session, telling the peer `reason` if its code may go on the wire; then closes the link. */
-  stop(reason: VproxyError): Promise<VproxyError> {
+  /**
+   * Ends the session, telling the peer `reason` if its code may go on the wire; then closes the link, as `Link.close`. Who has had no
+   * session does not get `closeMs`.
+   */
+  stop(reason: VproxyError, closeMs?: number): Promise<VproxyError> {
     this.loop.stop(reason);
     this.loop.afterFlush(() => {
       this.#writes.flush();
-      this.link.close();
+      this.link.close(this.#wasUsed ? closeMs : undefined);
     });
     return this.closed;
   }

@@ -82,7 +82,7 @@ export interface Link extends ByteSink {
    */
   wantBuffer?(bytes: number): void;
 
-  /** Writes what is queued, for at most `timeoutMs` (default 500), then closes. */
+  /** Writes what is queued, for at most `timeoutMs` (default 500), then closes. A later call may shorten the time. */
   close(timeoutMs?: number): void;
 
   /** Closes at once and drops what is queued. */

@@ -187,11 +187,9 @@ export class ForwardTable {
     return [...this.#entries.values()].flatMap(({ forward }) => forward.cut?.() ?? []);
   }
 
-  /** Whether a target still serves a stream, or what outlives it. */
+  /** See `Forward.isServing`. */
   get isServing(): boolean {
-    return [...this.#entries.values()].some(
-      ({ forward: { spec, openCount } }) => spec.direction === 'incoming' && openCount > 0,
-    );
+    return [...this.#entries.values()].some(({ forward }) => forward.isServing);
   }
 
   /** Captures the forwards for a successor. `indexOf` numbers the streams of the session. */

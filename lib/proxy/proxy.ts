@@ -206,7 +206,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     await this.#groups.start();
   }
 
-  /** Opens no more streams; resolves when the open ones have ended, or after 30 s. Call `stop` afterwards. */
+  /** See `ProxyChannel.drain`. */
   async drain(): Promise<void> {
     await Promise.all([...this.#channels.values()].map((channel) => channel.drain('shutting down')));
   }

@@ -275,6 +275,12 @@ export class Scheduler {
     if (isWaiting) this.#state.stalledAtMs ??= this.#clock.now();
   }
 
+  /** Gives the channel all control frames now; returns whether it has written everything: then it may be closed. */
+  flushControl(): boolean {
+    this.#queue.flush(Number.POSITIVE_INFINITY);
+    return this.#sink.unwrittenBytes === 0;
+  }
+
   /** The channel has written everything it was given: the buffers are free. Call `flush` next. */
   handleDrain(): void {
     if (this.#phase === 'stopped') this.#phase = 'written';
@@ -301,7 +307,8 @@ export class Scheduler {
 
   /** Writes the last frame of the session, after all queued control frames, or after those that the channel has room for. */
   writeLast(type: ControlType, payload: Buffer, isBehindAll: boolean): void {
-    this.#queue.flush(isBehindAll ? Number.POSITIVE_INFINITY : undefined);
+    if (isBehindAll) this.flushControl();
+    else this.#queue.flush();
     const frame = Buffer.allocUnsafe(HEADER_BYTES + payload.length);
     this.#writer.put(frame, 0, type, 0, payload);
     this.#sink.write(frame);

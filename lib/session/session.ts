@@ -297,6 +297,7 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#ownServices.retry();
     this.#scheduler.flush();
     this.streams.openQueued();
+    this.#endIfDrained();
   }
 
   /** After the end: the channel has closed, and its unwritten bytes are lost. */
@@ -450,8 +451,8 @@ export class Session extends EventEmitter<SessionEvents> {
   // ---- the end ----------------------------------------------------------------------------------------------------
 
   /**
-   * Drains: no more streams either way, and the end once the open ones have ended. Without a link the peer
-   * cannot be informed, and the session ends at once; if it loses its link later, it drains on with the next, within its timeout.
+   * Drains: no more streams either way, and the end once the open ones have ended and all is written. Without a link the peer cannot
+   * be informed, and the session ends at once; if it loses its link later, it drains on with the next, within its timeout.
    */
   drain(message: string): void {
     if (this.isOver) return;
@@ -505,8 +506,9 @@ export class Session extends EventEmitter<SessionEvents> {
   #endIfDrained(): void {
     if (this.isOver || this.streams.size > 0) return;
     const { drainReason } = this.#leaving;
-    if (drainReason !== null) this.#end(drainReason, false);
-    else if (this.streams.isExhausted) this.end(new VproxyError('shutdown', 'out of stream ids'));
+    if (drainReason === null) {
+      if (this.streams.isExhausted) this.end(new VproxyError('shutdown', 'out of stream ids'));
+    } else if (this.#scheduler.flushControl()) this.#end(drainReason, false);
   }
 
   #goaway(code: string, message: string): Buffer {

@@ -254,7 +254,7 @@ for (const [name, open, end] of KINDS) {
     const nearHandler = record(near);
     const filled = fill(near);
     near.close(MAX_TIMER_MS);
-    near.close();
+    near.close(MAX_TIMER_MS);
     t.true(near.write(Buffer.from('too late')));
     const farHandler = record(far);
     await farHandler.received(filled);
@@ -264,7 +264,7 @@ for (const [name, open, end] of KINDS) {
   });
 
   for (const [what, endLink] of [
-    ['close drops unread data at its timeout', (link: Link) => link.close(20)],
+    ['close drops unread data at its timeout', (link: Link) => [MAX_TIMER_MS, 20].forEach((ms) => link.close(ms))],
     ['destroy ends it at once', (link: Link) => link.destroy()],
   ] as const) {
     test(`${name}: ${what}, and nothing is called afterwards but onClosed`, async (t) => {

@@ -95,6 +95,9 @@ export function joinBySlowLine(
 /** Carries up to `budget` bytes. The rest waits with the sender, except for the line's buffer. */
 function carry(from: Socket, to: Socket): (budget: number) => void {
   let buffer = Buffer.alloc(0);
+  let isEnded = false;
+  // Without an end, if its peer left bytes unread.
+  for (const event of ['end', 'close']) from.on(event, () => (isEnded = true));
   from.on('data', (bytes: Buffer) => {
     buffer = Buffer.concat([buffer, bytes]);
     if (buffer.length >= BUFFER_BYTES) from.pause();
@@ -103,11 +106,12 @@ function carry(from: Socket, to: Socket): (budget: number) => void {
     to.write(buffer.subarray(0, budget));
     buffer = buffer.subarray(budget);
     if (buffer.length < BUFFER_BYTES) from.resume();
+    if (isEnded && buffer.length === 0) to.end();
   };
 }
 
 function open(t: Pick<ExecutionContext, 'teardown'>, path: string): Socket {
-  const socket = net.connect(path).on('error', () => undefined);
+  const socket = net.connect({ path, allowHalfOpen: true }).on('error', () => undefined);
   t.teardown(() => socket.destroy());
   return socket;
 }

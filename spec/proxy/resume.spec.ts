@@ -21,7 +21,7 @@ import {
 } from '../helpers/proxies.js';
 import { CuttingRelay, TcpRelay } from '../helpers/relays.js';
 import { stayingChannel } from '../helpers/staying-channel.js';
-import { eventually, ManualClock } from '../helpers/time.js';
+import { advanceUntil, eventually, ManualClock } from '../helpers/time.js';
 
 const next = (sides: readonly TestProxy[], event: LogEventName) =>
   Promise.all(sides.map((side) => side.event(event, side.events.length)));
@@ -166,7 +166,7 @@ const ENDS: readonly [
   ['no other link comes in time', 'resume-expired', (_t, _pair, clock) => clock.advance(60_000)],
   ['another process takes the place of the peer', 'peer-restarted', (t, { address }) => startProxy(t, address)],
   ['its side is stopped', 'shutdown', (_t, { a }) => a.proxy.stop()],
-  ['its side is drained', 'shutdown', (_t, { a }) => a.proxy.drain()],
+  ['its side is drained', 'shutdown', (_t, { a }, clock) => advanceUntil(clock, a.proxy.drain())],
 ];
 
 for (const [what, code, end] of ENDS) {

@@ -1,5 +1,7 @@
 /** What goes on when its stream has closed: a successor and a drain wait for it, or it is ended, and its end is logged. */
+import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { FreezeCall } from '../../lib/services/freeze/freeze-call.js';
@@ -8,9 +10,106 @@ import { resettingPair } from '../helpers/channel-pair.js';
 import { ExecCaller } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { freezableMachine } from '../helpers/freezable-machine.js';
-import { proxyPair } from '../helpers/proxies.js';
+import { localSocket, proxyPair, readToEnd, startProxy, type TestProxy } from '../helpers/proxies.js';
+import { joinBySlowLine } from '../helpers/relays.js';
+import { SocketPeer } from '../helpers/socket-peer.js';
 import { advanceUntil, eventually, ManualClock } from '../helpers/time.js';
 import { isRunning } from '../helpers/vproxy-process.js';
+
+const BYTES = 600_000;
+
+/** Resolves with how many bytes came, once they have ended; rejects if they are cut off. */
+async function countToEnd(socket: net.Socket): Promise<number> {
+  return (await readToEnd(socket)).length;
+}
+
+for (const whose of ['host', 'guest'] as const)
+  test(`a drain of the ${whose} delivers the last bytes of a stream, and its end, over a slow line`, async (t) => {
+    const folder = temporaryFolder(t);
+    const [one, other] = [join(folder, 'host'), join(folder, 'guest')];
+    const host = await startProxy(t, `unix-listen:${one}`, { outgoing: ['data:0'] });
+    const guest = await startProxy(t, `unix-listen:${other}`, { incoming: [`data:exec:head -c ${BYTES} /dev/zero`] });
+    joinBySlowLine(t, one, other, BYTES);
+    await Promise.all([host, guest].map((side) => side.event('session-established')));
+    const socket = localSocket(t, host.port('data'));
+    socket.end();
+    await once(socket, 'readable');
+    const { proxy } = { host, guest }[whose];
+    const stopped = proxy.drain().then(() => proxy.stop());
+    t.is(await countToEnd(socket), BYTES);
+    await stopped;
+  });
+
+test('a drain waits for a client that reads slowly, also when the session has ended', async (t) => {
+  const { a, b, connect } = await proxyPair(t, { targets: `data:exec:head -c ${20 * BYTES} /dev/zero` });
+  const socket = connect();
+  socket.end();
+  await once(socket, 'readable');
+  const stopped = a.proxy.drain().then(() => a.proxy.stop());
+  t.is(await countToEnd(socket), 20 * BYTES);
+  await Promise.all([stopped, b.event('session-ended')]);
+});
+
+/** A side that listens, and whose peer neither reads nor closes. */
+async function besideDeafPeer(t: ExecutionContext): Promise<TestProxy> {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const side = await startProxy(t, `unix-listen:${path}`, { outgoing: ['data:0'] });
+  const peer = await SocketPeer.established(path);
+  await side.event('session-established');
+  peer.socket.pause();
+  return side;
+}
+
+/** Takes twice as long as a stop may. */
+async function twoStops(t: ExecutionContext): Promise<void> {
+  const sides = [await besideDeafPeer(t), await besideDeafPeer(t)];
+  for (const { proxy } of sides) await proxy.stop();
+}
+
+for (const isDialled of [true, false])
+  test(`a drained channel waits for a peer that has not closed, but a stop does not: ${isDialled ? 'dialled' : 'listening'}`, async (t) => {
+    const folder = temporaryFolder(t);
+    const [near, far] = [join(folder, 'host'), join(folder, 'guest')];
+    await startProxy(t, `unix-listen:${far}`, { incoming: ['data:exec:cat'] });
+    /** Passes on all but the end of the guest. */
+    const carry = (socket: net.Socket): void => {
+      const other = localSocket(t, far);
+      socket.on('error', () => undefined).pipe(other);
+      other.pipe(socket, { end: false });
+      t.teardown(() => socket.destroy());
+    };
+    const server = net.createServer({ allowHalfOpen: true }, carry);
+    t.teardown(() => server.close());
+    if (isDialled) await once(server.listen(near), 'listening');
+    const host = await startProxy(t, `unix-${isDialled ? 'connect' : 'listen'}:${near}`, { outgoing: ['data:0'] });
+    if (!isDialled) carry(localSocket(t, near));
+    await host.event('services');
+    const socket = localSocket(t, host.port('data'));
+    socket.write('x');
+    await once(socket.resume(), 'data');
+    let isDrained = false;
+    void host.proxy.drain().then(() => (isDrained = true));
+    socket.end();
+    await host.event('session-ended');
+    await twoStops(t);
+    t.false(isDrained);
+    const stopped = host.proxy.stop();
+    await twoStops(t);
+    t.true(isDrained);
+    await stopped;
+  });
+
+test('a stop while a channel drains takes no longer than any other', async (t) => {
+  const side = await besideDeafPeer(t);
+  localSocket(t, side.port('data'));
+  await eventually(() => side.proxy.listStreams().length === 1);
+  let isDrained = false;
+  const drained = side.proxy.drain().then(() => (isDrained = true));
+  const stopped = side.proxy.stop();
+  await twoStops(t);
+  t.true(isDrained);
+  await Promise.all([drained, stopped]);
+});
 
 /** Ignores HUP and TERM. */
 const STUBBORN = 'trap "" TERM HUP; echo ready; while :; do sleep 1000; done';

@@ -61,6 +61,11 @@ export class OutgoingDatagrams implements Forward {
     return this.messages.openCount;
   }
 
+  /** Its messages are sent at once, or lost. */
+  get isServing(): boolean {
+    return false;
+  }
+
   /** Binds the socket. Rejects with `address-…` codes. */
   async start(): Promise<void> {
     await this.#listen(this.#entrance.bind(this.#events));

@@ -58,9 +58,9 @@ export class DialSupervisor extends ChannelSupervisor {
     restored.goOn();
   }
 
-  override async stop(reason: VproxyError): Promise<void> {
+  override async stop(reason: VproxyError, closeMs?: number): Promise<void> {
     this.#stopping.abort();
-    await super.stop(reason);
+    await super.stop(reason, closeMs);
     await this.#dialling;
   }
 

@@ -69,10 +69,10 @@ export class ListenSupervisor extends ChannelSupervisor {
     return this.#listener?.capture?.(keep) ?? null;
   }
 
-  override async stop(reason: VproxyError): Promise<void> {
+  override async stop(reason: VproxyError, closeMs?: number): Promise<void> {
     this.keeper.stop();
     await this.#listener?.close();
-    await super.stop(reason);
+    await super.stop(reason, closeMs);
   }
 
   async #listen(isPatient: boolean): Promise<void> {

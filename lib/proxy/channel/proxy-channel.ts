@@ -337,11 +337,10 @@ export class ProxyChannel {
 
   /** Notifies the peer and closes everything, within a second. */
   async stop(message = 'the peer was stopped'): Promise<void> {
-    const reason = new VproxyError('shutdown', message);
     this.#stopping.abort();
     this.ports.stop();
     this.egresses.stop();
-    const streamsReset = this.supervisor.stop(reason);
+    const streamsReset = this.supervisor.stop(new VproxyError('shutdown', message));
     await Promise.all([streamsReset, this.storage?.stop(), this.#permitted.stop(), this.forwards.stop()]);
     await this.#recordings.stop();
     this.#channelLog.stop();
@@ -358,8 +357,11 @@ export class ProxyChannel {
     const ended = session?.isOver === false ? new Promise((resolve) => session.once('end', resolve)) : null;
     session?.drain(message);
     await ended;
-    await this.supervisor.stop(new VproxyError('shutdown', message));
-    await this.#permitted.finish(this.#stopping.signal, () => this.forwards.isServing);
+    if (this.#stopping.signal.aborted) return;
+    const closed = this.supervisor.close(new VproxyError('shutdown', message));
+    this.sessions.record.enter('draining', message);
+    const isServing = () => this.forwards.isServing || this.programs.isServing;
+    await Promise.all([closed, this.#permitted.finish(this.#stopping.signal, isServing)]);
   }
 
   /** Rereads the key files, for future sessions. Throws `bad-file`, and then keeps the current keys. */

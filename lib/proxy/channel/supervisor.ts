@@ -30,6 +30,9 @@ export interface SupervisorOptions {
   readonly record?: SupervisorState['keeper'] | undefined;
 }
 
+/** How long peers may take to read the last bytes of a channel that has drained, in milliseconds. */
+const CLOSE_MS = 30_000;
+
 /** State of a channel for a successor process. */
 export interface SupervisorState {
   readonly keeper: KeeperRecord | ListenRecord;
@@ -77,11 +80,16 @@ export abstract class ChannelSupervisor {
   /** As `start`, but keeps retrying if it cannot listen. */
   abstract startPatiently(): void;
 
-  /** Ends sessions and links; the peers receive `reason`. */
-  async stop(reason: VproxyError): Promise<void> {
+  /** As `stop`, but patiently: the peers have 30 s to read what they were sent. */
+  close(reason: VproxyError): Promise<void> {
+    return this.stop(reason, CLOSE_MS);
+  }
+
+  /** Ends sessions and links; the peers receive `reason`. For `closeMs`, see `Link.close`. */
+  async stop(reason: VproxyError, closeMs?: number): Promise<void> {
     this.keeper.stop();
     this.options.settings.resume?.kept.stop(reason);
-    await Promise.all([...this.runners].map((runner) => runner.stop(reason)));
+    await Promise.all([...this.runners].map((runner) => runner.stop(reason, closeMs)));
   }
 
   /** Makes a pending attempt now. */

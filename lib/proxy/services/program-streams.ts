@@ -52,9 +52,15 @@ export class ProgramStreams {
   readonly #options: ProgramStreamsOptions;
   /** Streams that programs open again when they are lost. */
   readonly reopened = new WeakSet<SessionStream>();
+  readonly #joined = new Set<JoinedSocket>();
 
   constructor(options: ProgramStreamsOptions) {
     this.#options = options;
+  }
+
+  /** Whether bytes of a stream for the socket of a program are still here. */
+  get isServing(): boolean {
+    return this.#joined.size > 0;
   }
 
   /** Opens a stream as soon as there is a session, without waiting for the peer's answer. Rejects with `no-session` after `waitMs`. */
@@ -78,12 +84,14 @@ export class ProgramStreams {
     const { session, observer } = await this.#prepare(service);
     const answer = deferred();
     let isOpen = false;
-    const { stream } = new JoinedSocket((end) => session.open(service, null, end), {
+    const joined = new JoinedSocket((end) => session.open(service, null, end), {
       ...program,
+      onDone: () => this.#joined.delete(joined),
       clock: this.#options.clock,
       observer,
       onAccept: (stream) => {
         isOpen = true;
+        this.#joined.add(joined);
         this.#logOpened(stream);
         program.onAccept(stream);
         answer.resolve();
@@ -94,6 +102,7 @@ export class ProgramStreams {
         else if (reason !== null) answer.reject(reason);
       },
     });
+    const { stream } = joined;
     if (program.isReopened) this.reopened.add(stream);
     const { signal } = program;
     const onGone = (): void => stream.reset('cancelled', 'the program that requested the stream has disconnected');
@@ -140,6 +149,8 @@ export class ProgramStreams {
 
 interface JoinedOptions extends ProgramSocket {
   readonly clock: Clock;
+  /** Both the stream and the socket have ended. */
+  readonly onDone: () => void;
   readonly observer: StreamObserver | null;
 }
 
@@ -149,7 +160,7 @@ class JoinedSocket extends Splice {
   readonly #options: JoinedOptions;
 
   constructor(open: (end: Splice) => SessionStream, options: JoinedOptions) {
-    super({ clock: options.clock, onDone: () => undefined });
+    super({ clock: options.clock, onDone: options.onDone });
     this.#options = options;
     this.stream = open(this);
   }
