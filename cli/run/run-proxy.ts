@@ -1,9 +1,8 @@
 /** The run command, `vproxy -c CHANNEL …`, once its words are parsed: runs one side of channels until stopped. */
 
-import type { ControlPlace } from '../../lib/control/socket-paths.js';
-import { type Log, type LogEvent, makeEvent } from '../../lib/events.js';
+import { type Log, makeEvent } from '../../lib/events.js';
 import { findObstacles, requireAccess } from '../../lib/proxy/channel/check-channel.js';
-import type { FindRival } from '../../lib/proxy/channel/rival.js';
+import type { ProxyOptions } from '../../lib/proxy/proxy-options.js';
 import { machineHistory } from '../../lib/services/machine-history.js';
 import type { Configuration, ProcessConfiguration } from '../../lib/settings/configuration.js';
 import { BadFileError } from '../../lib/settings/problem.js';
@@ -60,32 +59,56 @@ function print(text: string): Promise<void> {
   return new Promise((resolve) => process.stdout.write(text, () => resolve()));
 }
 
-/** Runs a proxy until SIGINT, SIGTERM, the end of an inherited channel, or a permanent failure; resolves with the exit status. */
-async function runProxy({ channels: declared, ...configuration }: Configuration, start: ProcessStart): Promise<number> {
+/** Loads what a process is assembled from, whether it starts or takes over. */
+async function loadParts(start: ProcessStart, log: Log) {
   nameProcess(process.argv.slice(2));
   keepHeapSmall();
-  const output = makeOutput(configuration, await openDebugLog(process.env['DEBUG']));
-  const runtimeDirectory = process.env['XDG_RUNTIME_DIR'] ?? null;
-  const isRoot = process.getuid?.() === 0;
   const service = takeServiceEnvironment(process.env, process.pid);
-  machineHistory.refusedOptions = service.refusedOptions;
-  const store = await openStore(service, (event) => output.log(event));
-  const place = { isRoot, runtimeDirectory };
-  const socket = chooseControlSocket(configuration, place, process.pid, service.controlDescriptor);
+  const place = { isRoot: process.getuid?.() === 0, runtimeDirectory: process.env['XDG_RUNTIME_DIR'] ?? null };
+  const store = await openStore(service, log);
   const { Proxy } = await import('../../lib/proxy/proxy.js');
   const manager = service.notifySocket === null ? null : await import('../service/service-manager.js');
+  return { ...start, Proxy, place, service, manager, store };
+}
+
+/** Makes the process, not started. Throws what is wrong with its channels, or `cannot-create` for its audit log. */
+function assemble(
+  { Proxy, place, ...parts }: Awaited<ReturnType<typeof loadParts>>,
+  configuration: ProcessConfiguration,
+  output: Output,
+  content: Pick<ProxyOptions, 'channels' | 'restored'>,
+): ProxyProcess {
+  const proxy = new Proxy({
+    ...content,
+    agent: describeAgent(),
+    lineBytes: (event) => output.lineBytes(event),
+    // Loaded on first use.
+    findRival: async (query) =>
+      (await import('./find-rival.js')).findRival({ ...place, own: made.control.paths }, query),
+  });
+  const made: ProxyProcess = new ProxyProcess({
+    ...parts,
+    configuration,
+    output,
+    proxy,
+    runtimeDirectory: place.runtimeDirectory,
+  });
+  return made;
+}
+
+/** Runs a proxy until SIGINT, SIGTERM, the end of an inherited channel, or a permanent failure; resolves with the exit status. */
+async function runProxy({ channels: declared, ...configuration }: Configuration, start: ProcessStart): Promise<number> {
+  const output = makeOutput(configuration, await openDebugLog(process.env['DEBUG']));
+  const parts = await loadParts(start, (event) => output.log(event));
+  const { place, service } = parts;
+  machineHistory.refusedOptions = service.refusedOptions;
+  const socket = chooseControlSocket(configuration, place, process.pid, service.controlDescriptor);
   let made: ProxyProcess;
   try {
     if (socket !== null) await requireUnclaimed(socket);
-    const channels = withRuntimeDirectory(declared, runtimeDirectory);
+    const channels = withRuntimeDirectory(declared, place.runtimeDirectory);
     for (const channel of channels) await requireAccess(channel);
-    const proxy = new Proxy({
-      channels,
-      agent: describeAgent(),
-      lineBytes: (event) => output.lineBytes(event),
-      findRival: rivalFinder(place, () => made.control.paths),
-    });
-    made = new ProxyProcess({ ...start, configuration, output, proxy, service, manager, store, runtimeDirectory });
+    made = assemble(parts, configuration, output, { channels });
   } catch (error) {
     // Nothing has run yet: report it like a wrong argument.
     output.options = { ...output.options, hasTimes: false };
@@ -107,34 +130,15 @@ async function runProxy({ channels: declared, ...configuration }: Configuration,
 async function succeed(fd: number, start: ProcessStart): Promise<number> {
   // Some versions of Node install a handler only in a later turn, which is too late once everything is taken over in one.
   process.on('SIGHUP', () => undefined);
-  nameProcess(process.argv.slice(2));
-  keepHeapSmall();
-  const [{ Proxy }, manager, { takeOver }, debugLog] = await Promise.all([
-    import('../../lib/proxy/proxy.js'),
-    import('../service/service-manager.js'),
+  let log: Log = () => undefined;
+  const [parts, { takeOver }, debugLog] = await Promise.all([
+    loadParts(start, (event) => log(event)),
     import('../upgrade/successor.js'),
     openDebugLog(process.env['DEBUG']),
   ]);
-  const runtimeDirectory = process.env['XDG_RUNTIME_DIR'] ?? null;
-  const service = takeServiceEnvironment(process.env, process.pid);
-  let log: Log = () => undefined;
-  const store = await openStore(service, (event) => log(event));
   const restored = await takeOver(fd, ({ configuration, proxy: state, ...document }, take) => {
-    const output = makeOutput(configuration, debugLog);
-    const lineBytes = (event: LogEvent) => output.lineBytes(event);
-    const place = { isRoot: process.getuid?.() === 0, runtimeDirectory };
-    const findRival = rivalFinder(place, () => made.control.paths);
-    const proxy = new Proxy({ channels: [], restored: { state, take }, agent: describeAgent(), lineBytes, findRival });
-    const made = new ProxyProcess({
-      ...start,
-      configuration,
-      output,
-      proxy,
-      service,
-      manager,
-      store,
-      runtimeDirectory,
-    });
+    const content = { channels: [], restored: { state, take } };
+    const made = assemble(parts, configuration, makeOutput(configuration, debugLog), content);
     log = made.running.log;
     Object.assign(machineHistory, document.machine);
     return { made, document, take };
@@ -146,11 +150,6 @@ async function succeed(fd: number, start: ProcessStart): Promise<number> {
     made.running.log(describeHandover(document));
     await Promise.all([made.proxy.goOn(), made.control.restore(document.listeners, take)]);
   });
-}
-
-/** Returns a finder of rivals, which loads its code on first use. `own` are the control sockets of this process. */
-function rivalFinder(place: ControlPlace, own: () => readonly string[]): FindRival {
-  return async (query) => (await import('./find-rival.js')).findRival({ ...place, own: own() }, query);
 }
 
 /** Opens the store that keeps listening sockets while the service restarts; null if the service manager has none. */
