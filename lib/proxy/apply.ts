@@ -58,8 +58,8 @@ export async function applyChannels(wanted: readonly CheckedChannel[], holder: C
     throw describeRollback(error, await preparation.rollBack());
   }
   commit(plan, adoptions, holder);
-  await Promise.all(plan.goingChannels.map((channel) => holder.end(channel)));
-  for (const channel of plan.comingChannels) if (isReplacement(channel, plan)) channel.supervisor.startPatiently();
+  await Promise.all([...plan.going.values()].map((channel) => holder.end(channel)));
+  for (const { label, supervisor } of plan.comingChannels) if (plan.going.has(label)) supervisor.startPatiently();
   return describe(plan);
 }
 
@@ -75,10 +75,10 @@ class Preparation {
   }
 
   async run(holder: ChannelHolder): Promise<void> {
-    const { wanted, removedForwards, goingChannels, addedForwards, comingChannels } = this.#plan;
+    const { wanted, removedForwards, going, addedForwards, comingChannels } = this.#plan;
     for (const { options } of wanted) this.#folders.push(holder.makeFolders(options));
     for (const change of removedForwards) this.#pause(change);
-    for (const channel of goingChannels) {
+    for (const channel of going.values()) {
       for (const entry of channel.forwards.active) this.#pause({ channel, entry });
       const { storage } = channel;
       if (storage === null) continue;
@@ -95,7 +95,7 @@ class Preparation {
       await channel.listen();
       requireRunning(holder);
     }
-    for (const channel of comingChannels) if (!isReplacement(channel, this.#plan)) await channel.open();
+    for (const channel of comingChannels) if (!going.has(channel.label)) await channel.open();
   }
 
   #pause({ channel, entry }: ForwardChange): void {
@@ -142,7 +142,8 @@ interface Adoption {
 interface Plan {
   readonly wanted: readonly CheckedChannel[];
   readonly adoptions: readonly Adoption[];
-  readonly goingChannels: readonly ProxyChannel[];
+  /** The channels to drop or replace, by label. */
+  readonly going: ReadonlyMap<string, ProxyChannel>;
   readonly comingChannels: readonly ProxyChannel[];
   readonly addedForwards: readonly ForwardChange[];
   readonly removedForwards: readonly ForwardChange[];
@@ -183,14 +184,14 @@ function makePlan(wanted: readonly CheckedChannel[], holder: ChannelHolder): Pla
     for (const entry of left) if (entry.isDeclared) removedForwards.push({ channel, entry });
   }
   const coming = new Set(comingChannels.map(({ label }) => label));
-  const goingChannels = [...holder.channels.values()].filter(
-    (channel) => !kept.has(channel) && (channel.isDeclared || coming.has(channel.label)),
+  const going = new Map(
+    [...holder.channels].filter(([label, channel]) => !kept.has(channel) && (channel.isDeclared || coming.has(label))),
   );
-  const staying = [...holder.channels.values()].filter((channel) => !goingChannels.includes(channel));
+  const staying = [...holder.channels.values()].filter(({ label }) => !going.has(label));
   const taken = staying.find(({ label }) => holder.groupLabels.includes(label));
   if (taken !== undefined) throw labelTaken(taken.label);
   requireFreePlaces(comingChannels, staying);
-  return { wanted, adoptions, goingChannels, comingChannels, addedForwards, removedForwards };
+  return { wanted, adoptions, going, comingChannels, addedForwards, removedForwards };
 }
 
 /** Removes the first forward of this spec: usually the first of all, as a file keeps its order. */
@@ -212,9 +213,8 @@ export function requireFreePlaces(coming: readonly ProxyChannel[], staying: Iter
 /** Commits a prepared plan: nothing here waits or can fail. */
 function commit(plan: Plan, adoptions: readonly (() => void)[], holder: ChannelHolder): void {
   for (const adopt of adoptions) adopt();
-  const going = new Map(plan.goingChannels.map((channel) => [channel.label, channel]));
   for (const { label, egresses } of plan.comingChannels) {
-    const replaced = going.get(label);
+    const replaced = plan.going.get(label);
     if (replaced !== undefined) egresses.inherit(replaced.egresses);
   }
   for (const { channel, forwards } of plan.adoptions) {
@@ -222,11 +222,8 @@ function commit(plan: Plan, adoptions: readonly (() => void)[], holder: ChannelH
     for (const entry of forwards) entry.isDeclared = true;
   }
   for (const { channel, entry } of plan.removedForwards) void channel.forwards.remove(entry, true);
-  holder.commit(plan.goingChannels, plan.comingChannels);
+  holder.commit([...plan.going.values()], plan.comingChannels);
 }
-
-const isReplacement = (channel: ProxyChannel, { goingChannels }: Plan): boolean =>
-  goingChannels.some(({ label }) => label === channel.label);
 
 /** Also true if a new forward takes the name of a built-in service that the channel serves. */
 function mustBeReplaced(options: ParsedOptions, wanted: ParsedOptions): boolean {
@@ -258,17 +255,16 @@ function changedSettings(channel: ProxyChannel, { keys, options }: CheckedChanne
 }
 
 function describe(plan: Plan): ChannelChanges {
-  const labels = (channels: readonly ProxyChannel[]): string[] => channels.map(({ label }) => label);
   const texts = (changes: readonly ForwardChange[]): string[] =>
     changes.map(({ channel, entry: { text, forward } }) => {
       return `${forward.spec.direction === 'outgoing' ? '-o' : '-i'} ${channel.label}/${text}`;
     });
-  const going = labels(plan.goingChannels);
-  const coming = labels(plan.comingChannels);
+  const { going } = plan;
+  const coming = plan.comingChannels.map(({ label }) => label);
   return {
-    addedChannels: coming.filter((label) => !going.includes(label)),
-    removedChannels: going.filter((label) => !coming.includes(label)),
-    replacedChannels: coming.filter((label) => going.includes(label)),
+    addedChannels: coming.filter((label) => !going.has(label)),
+    removedChannels: [...going.keys()].filter((label) => !coming.includes(label)),
+    replacedChannels: coming.filter((label) => going.has(label)),
     addedForwards: texts(plan.addedForwards),
     removedForwards: texts(plan.removedForwards),
     changedPolicies: plan.adoptions.flatMap(({ channel, services }) =>
