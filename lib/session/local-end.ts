@@ -4,8 +4,8 @@ import type { CancelTimer, Clock } from '../util/clock.js';
 
 /** The callbacks of a stream. None of these methods may throw. */
 export interface LocalEnd {
-  /** The peer accepted the stream. Called on the opener's side only. */
-  handleAccept(): void;
+  /** The peer accepted the stream. Only for streams that this side opens. */
+  handleAccept?(): void;
 
   /**
    * Bytes came from the peer. They are lent for the duration of the call, unless true is returned. Report bytes that have

@@ -50,8 +50,8 @@ export class MuxStream extends Duplex {
   #views = 0;
   /** The size of a read by the program that could not be satisfied. */
   #missedBytes = 0;
-  #takenBytes = 0;
-  #releasedBytes = 0;
+  /** Received bytes whose credit was not returned. */
+  #unreleasedBytes = 0;
   #observer: StreamObserver | null = null;
   /**
    * Called with what a listener of the program throws; the stream is destroyed with it then. Null: only `error` reports it.
@@ -253,7 +253,7 @@ export class MuxStream extends Duplex {
 
   /** Takes received bytes, lent for the call unless it returns true. */
   #handleData(bytes: Buffer): boolean {
-    this.#takenBytes += bytes.length;
+    this.#unreleasedBytes += bytes.length;
     this.#observer?.handleReceived(bytes);
     const isView = keepView(bytes);
     if (isView) {
@@ -300,9 +300,9 @@ export class MuxStream extends Duplex {
     }
     // A read larger than the window needs credit for what is buffered here already, or it would wait for ever.
     const heldBytes = this.#missedBytes > 0 ? 0 : this.readableLength + this.#gathered.byteCount;
-    const bytes = this.#takenBytes - heldBytes - this.#releasedBytes;
+    const bytes = this.#unreleasedBytes - heldBytes;
     if (bytes <= 0) return;
-    this.#releasedBytes += bytes;
+    this.#unreleasedBytes -= bytes;
     this.#stream.release(bytes);
   }
 

@@ -185,7 +185,7 @@ export class PacedEnd implements LocalEnd {
   }
 
   handleAccept(): void {
-    this.#sink.handleAccept();
+    this.#sink.handleAccept?.();
   }
 
   handleStop(reason: VproxyError): void {

@@ -435,7 +435,7 @@ export class SessionStream implements Scheduled {
     this.#requireUnanswered('ACCEPT');
     this.#handleAnswer();
     this.#offerIfSendable();
-    this.#localEnd?.handleAccept();
+    this.#localEnd?.handleAccept?.();
   }
 
   handleRefuse(reason: VproxyError): void {

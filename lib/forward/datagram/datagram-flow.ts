@@ -38,9 +38,8 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
   readonly #queue: MessageQueue;
   readonly #reader: MessageReader;
   stream!: SessionStream;
-  /** Whether the stream still has to send part of a message, and the message's share of the budget. */
-  #isInStream = false;
-  #inStreamBytes = 0;
+  /** The budget's share of a message that the stream still has to send; null: none. */
+  #inStreamBytes: number | null = null;
   #isEnding = false;
   #hasPeerEnded = false;
   #isClosed = false;
@@ -171,7 +170,7 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
 
   handleEnd(reason: VproxyError | null): void {
     this.#isClosed = true;
-    if (this.#isInStream) {
+    if (this.#inStreamBytes !== null) {
       this.sent -= 1;
       this.#countDropped(1);
     }
@@ -191,16 +190,14 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
       this.sent += 1;
       const sent = this.stream.send(frame, HEADER_BYTES, frame.length - TRAILER_BYTES, true);
       if (sent !== SENT.WAITING) continue;
-      this.#isInStream = true;
       // Usually succeeds: the queue has just released the same amount.
       this.#inStreamBytes = this.#budget.reserve(frame.length) ? frame.length : 0;
     }
   }
 
   #releaseSent(): void {
-    this.#budget.release(this.#inStreamBytes);
-    this.#inStreamBytes = 0;
-    this.#isInStream = false;
+    this.#budget.release(this.#inStreamBytes ?? 0);
+    this.#inStreamBytes = null;
   }
 
   #dropQueue(): void {

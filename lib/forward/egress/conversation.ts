@@ -5,7 +5,7 @@ import { SENT } from '../../session/send-buffer.js';
 import type { SessionStream } from '../../session/stream.js';
 import { ByteQueue, dropView } from '../../util/bytes/byte-queue.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
-import { Change, type LoopTurns } from '../../util/concurrency.js';
+import { Change, deferred, type LoopTurns } from '../../util/concurrency.js';
 import type { Splice } from '../splice.js';
 import type { Destination } from './admission.js';
 import type { Reached } from './dial.js';
@@ -45,8 +45,6 @@ export interface Tunnel extends TunnelOffer {
  */
 export class Conversation implements LocalEnd, ByteSource {
   readonly stream: SessionStream;
-  /** Resolves when the stream has ended; null if both directions ended in order. Never resolves after a splice took over. */
-  readonly over: Promise<VproxyError | null>;
   /** Whether the conversation has nothing in progress: a program that continues may as well reconnect. */
   isIdle = false;
   readonly #clock: Clock;
@@ -65,16 +63,15 @@ export class Conversation implements LocalEnd, ByteSource {
   /** Written bytes have been sent, or the program has gone away. */
   readonly #sent = new Change();
   #splice: Splice | null = null;
-  #resolveOver!: (reason: VproxyError | null) => void;
+  readonly #over = deferred<VproxyError | null>();
+  /** Resolves when the stream has ended; null if both directions ended in order. Never resolves after a splice took over. */
+  readonly over = this.#over.promise;
 
   /** `turns` are shared by all conversations of a target. */
   constructor(stream: SessionStream, clock: Clock, turns: LoopTurns) {
     this.stream = stream;
     this.#clock = clock;
     this.#turns = turns;
-    this.over = new Promise((resolve) => {
-      this.#resolveOver = resolve;
-    });
   }
 
   /** Aborted with the reason once the stream has ended, or its program takes nothing more. */
@@ -185,10 +182,6 @@ export class Conversation implements LocalEnd, ByteSource {
 
   // ---- for the stream -------------------------------------------------------------------------------------------
 
-  handleAccept(): void {
-    // This side never opens one.
-  }
-
   handleData(bytes: Buffer): boolean {
     if (this.#splice !== null) return this.#splice.handleData(bytes);
     if (this.#readFailure !== null) {
@@ -226,6 +219,6 @@ export class Conversation implements LocalEnd, ByteSource {
       return;
     }
     this.#leave(reason ?? new VproxyError('cancelled', 'the stream has ended'));
-    this.#resolveOver(reason);
+    this.#over.resolve(reason);
   }
 }

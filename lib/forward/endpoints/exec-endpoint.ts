@@ -185,7 +185,6 @@ class ChildSink implements LocalEnd {
   /** What the stream brought before. */
   readonly #early: (() => void)[] = [];
   readonly #gone = deferred();
-  #group: ProcessGroup | null = null;
   #endReason: VproxyError | null = null;
   isStreamOver = false;
   #isGone = false;
@@ -215,7 +214,6 @@ class ChildSink implements LocalEnd {
         stdin.destroy();
         this.#options.onGone();
       });
-      this.#group = group;
       whenGone(group, process, (end) => this.#closed(end));
     }
     this.#writer = new LocalWriter(stdin, (bytes) => stream.release(bytes), filter);
@@ -264,11 +262,7 @@ class ChildSink implements LocalEnd {
       await this.#gone.promise;
     }
     // What it has left behind was told to end, too.
-    if (this.isEnding) this.#group?.signal('SIGKILL');
-  }
-
-  handleAccept(): void {
-    // This side never opens one.
+    if (this.isEnding) this.#ender?.end(['SIGKILL'], 0);
   }
 
   handleData(bytes: Buffer): boolean {

@@ -205,10 +205,6 @@ class FileSink implements LocalEnd {
     });
   }
 
-  handleAccept(): void {
-    // This side never opens one.
-  }
-
   handleStop(): void {
     // Nothing is ever sent.
   }

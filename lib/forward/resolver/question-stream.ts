@@ -49,7 +49,6 @@ export class QuestionStream implements LocalEnd {
   #isAsking = false;
   #hasPeerEnded = false;
   #isEnding = false;
-  #isOver = false;
   #cancelIdle: CancelTimer | null = null;
   #cancelPace: CancelTimer | null = null;
 
@@ -84,17 +83,12 @@ export class QuestionStream implements LocalEnd {
   }
 
   handleEnd(reason: VproxyError | null): void {
-    this.#isOver = true;
     this.#cancelIdle?.();
     this.#cancelPace?.();
     this.#answers.length = 0;
     this.#sendingBytes = 0;
     this.#countUnread();
     this.#options.onDone(reason);
-  }
-
-  handleAccept(): void {
-    // This side never opens one.
   }
 
   /** Starts answering received questions, as far as the limits allow. */
@@ -108,7 +102,7 @@ export class QuestionStream implements LocalEnd {
   /** Takes a question; false if there is none or a limit is reached. */
   #askOne(): boolean {
     this.#isAsking = false;
-    if (this.#isOver || this.#isEnding || this.#stream.isWaiting) return false;
+    if (this.#stream.isOver || this.#isEnding || this.#stream.isWaiting) return false;
     if (this.#inFlight + this.#answers.length >= MAX_AT_ONCE) return false;
     if (!this.#options.bucket.has(this.#options.clock.now(), 1)) {
       this.#askLater();
@@ -144,7 +138,7 @@ export class QuestionStream implements LocalEnd {
 
   #answered(answer: Buffer | null): void {
     this.#inFlight -= 1;
-    if (this.#isOver) return;
+    if (this.#stream.isOver) return;
     if (answer !== null) this.#answers.push(frameMessage(answer));
     this.#sendOn();
     if (this.#countUnread()) this.#ask();
@@ -158,7 +152,7 @@ export class QuestionStream implements LocalEnd {
   }
 
   #sendOn(): void {
-    while (!this.#isOver && !this.#stream.isWaiting) {
+    while (!this.#stream.isOver && !this.#stream.isWaiting) {
       const answer = this.#answers.shift();
       if (answer === undefined) return;
       const sent = this.#stream.send(answer, 0, answer.length, false);
@@ -168,7 +162,7 @@ export class QuestionStream implements LocalEnd {
 
   /** Called if no whole question is held: ends the stream once the peer has ended it and got all answers. */
   #endIfDone(): void {
-    if (this.#hasPeerEnded && !this.#isOver && this.#inFlight === 0 && !this.#stream.isWaiting) this.#end();
+    if (this.#hasPeerEnded && !this.#stream.isOver && this.#inFlight === 0 && !this.#stream.isWaiting) this.#end();
   }
 
   #end(): void {
