@@ -8,7 +8,6 @@ import { dirname, join } from 'node:path';
 import { getRawAsset } from 'node:sea';
 import type { Koffi } from '../lib/system/libc.js';
 
-/** Where to load it from. */
 export interface KoffiPlaces {
   /** The file installed by a package, for users who cannot create executable files. */
   readonly installed: string;

@@ -257,7 +257,6 @@ export const LOG_EVENTS = {
 /** The stable name of an event: a row of the table in docs/errors.md. */
 export type LogEventName = keyof typeof LOG_EVENTS;
 
-/** The names of all events. */
 export const LOG_EVENT_NAMES = Object.keys(LOG_EVENTS) as readonly LogEventName[];
 
 type FieldsOf<Fields extends FieldTable> = {
@@ -266,7 +265,6 @@ type FieldsOf<Fields extends FieldTable> = {
   readonly [Key in keyof Fields as Key extends `${infer Name}?` ? Name : never]?: FieldTypes[Fields[Key]];
 };
 
-/** The fields of an event. */
 export type EventFields<Name extends LogEventName> = FieldsOf<(typeof LOG_EVENTS)[Name]['fields']>;
 
 type LevelOf<Name extends LogEventName> = (typeof LOG_EVENTS)[Name]['level'];
@@ -288,7 +286,6 @@ export interface LogEvent {
   readonly fields: Readonly<Record<string, FieldTypes[keyof FieldTypes]>>;
 }
 
-/** Takes log events. */
 export type Log = (event: LogEvent) => void;
 
 /** Creates an event of the table; the last argument is its level where the table has several. */

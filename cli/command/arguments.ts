@@ -23,7 +23,6 @@ export class Arguments {
     this.separatorAt = separatorAt;
   }
 
-  /** Whether an option was given. */
   has(option: string): boolean {
     return this.#values.has(option);
   }

@@ -9,7 +9,6 @@ import { closestWord } from '../../lib/util/closest-word.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { badArgument } from './arguments.js';
 
-/** How the user chose it. */
 interface SocketChoice {
   /** `--socket`. */
   readonly socket?: string | undefined;

@@ -22,7 +22,6 @@ interface ListCommand<T> extends Omit<CommandDescription, 'options'> {
   readonly lines: (list: T, view: ListView, args: Arguments) => readonly string[];
 }
 
-/** How a list is shown. */
 export interface ListView {
   /** Whether it has additional columns. */
   readonly isWide: boolean;

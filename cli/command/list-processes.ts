@@ -28,7 +28,6 @@ export interface ListedProcess {
   readonly since: string | null;
 }
 
-/** Where to look for processes. */
 interface ProcessPlace extends ControlPlace {
   /** A control socket besides those in the usual folders, such as `$VPROXY_SOCKET`; null: none. */
   readonly socket: string | null;

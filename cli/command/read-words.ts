@@ -22,7 +22,6 @@ export interface ReadWords {
 /** Reads options that are all written as `--long-name=VALUE`, then `--` and the operands. */
 export type WordReader = (words: readonly string[], options: readonly NamedOption[]) => ReadWords;
 
-/** An option of a command line. */
 interface FoundOption {
   readonly index: number;
   readonly spelling: string;

@@ -70,7 +70,6 @@ export const command: Command = {
   },
 };
 
-/** The status if a check fails. */
 const EXIT_FAILS = 1;
 
 const MIN_TIMEOUT_S = 0.1;

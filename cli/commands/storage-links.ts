@@ -62,7 +62,6 @@ function utilityPath(name: string, folder: string): string {
   return join(resolve(folder), name);
 }
 
-/** Where to look for the wrapper. */
 interface WrapperPlaces {
   /** `$PATH`. */
   readonly searchPath: string;

@@ -91,7 +91,6 @@ type Valued = Pick<NamedOption, 'name' | 'offers'> & { readonly takes: { readonl
 
 const NO_OPTION: Valued = { name: '', takes: null };
 
-/** Options that exclude each other. */
 const EXCLUSIVE: readonly (readonly string[])[] = [
   ['socket', 'name'],
   ['tty', 'no-tty'],
@@ -109,7 +108,6 @@ const isUsed = (name: string, values: Walked['values']): boolean =>
 interface Walked {
   /** The option whose value comes next. */
   readonly pending: NamedOption | null;
-  /** The values of each given option. */
   readonly values: ReadonlyMap<string, readonly string[]>;
   readonly operands: readonly string[];
   /** Whether no more options can follow. */

@@ -42,7 +42,6 @@ const LIVE = {
     ),
 } as const satisfies Readonly<Record<string, AskNames>>;
 
-/** A list of names. */
 export type LiveName = keyof typeof LIVE;
 
 export const LIVE_NAMES = Object.keys(LIVE) as LiveName[];
@@ -100,7 +99,6 @@ export function offer(typed: string, words: readonly (NamedThing | string)[], fr
 /** Offers paths, which the shell adds after `before`. */
 export const offerPaths = (before: string, typed: string): Completion => ({ adds: 'files', before, typed, words: [] });
 
-/** A word and its summary. */
 export interface NamedThing {
   readonly name: string;
   readonly summary: string;

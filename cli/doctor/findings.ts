@@ -136,7 +136,6 @@ export const FINDINGS = {
 
 export type FindingId = keyof typeof FINDINGS;
 
-/** A result of a check. */
 export interface Finding extends FindingRow {
   readonly id: FindingId | VproxyError['code'];
   /** One human-readable line; foreign text in it is escaped. */

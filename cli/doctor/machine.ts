@@ -26,7 +26,6 @@ export interface MachineOptions {
   /** Logs with the kernel's denials; devices are read without blocking. */
   readonly logs: readonly string[];
   readonly userId: number;
-  /** The version of this program. */
   readonly version: string;
   /** How long a check may take, in whole milliseconds. */
   readonly timeoutMs: number;
@@ -50,7 +49,6 @@ export interface MachineOptions {
   readonly lookUpHost: (host: string, signal: AbortSignal) => Promise<readonly string[]>;
   /** Resolves with the buffer granted to a unix socket that asks for `bytes`; null if refused. Rejects without koffi. */
   readonly grantedBuffer: (bytes: number) => Promise<number | null>;
-  /** Whether koffi can be loaded. */
   readonly hasKoffi: () => Promise<boolean>;
 }
 
@@ -192,7 +190,6 @@ async function readCid(): Promise<number | null> {
   }
 }
 
-/** The kernel of this machine. */
 export const kernelOf = (): string => `${os.type()} ${os.release()} ${os.arch()}`;
 
 const MAX_BYTES = 2 ** 22;

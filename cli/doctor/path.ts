@@ -80,7 +80,6 @@ export function formatAccess({ mode, uid, gid }: Stats): string {
   return `mode ${(mode & 0o7777).toString(8).padStart(4, '0')}, user ${uid}, group ${gid}`;
 }
 
-/** Names the type of a file, human-readable. */
 export function describeKind(stats: Stats): string {
   if (stats.isFile()) return 'a file';
   if (stats.isDirectory()) return 'a folder';

@@ -91,7 +91,6 @@ export function readExecArguments(
     isHelp: args.has('help'),
     socket: args.text('socket'),
     name: args.text('name'),
-    /** The label of the channel. */
     channel: channelOf(args, label),
     /** Empty: the login shell. */
     argv: args.operands,

@@ -5,7 +5,6 @@ import type { ExecCall } from '../../lib/services/exec/exec-call.js';
 import type { TerminalRequest } from '../../lib/services/exec/exec-messages.js';
 import { LocalTerminal } from '../ui/local-terminal.js';
 
-/** Whether standard input and output are both terminals. */
 export const isAtTerminal = (): boolean => isatty(0) && isatty(1);
 
 /** The terminal to request for the command, and its connection to the local one. */

@@ -232,7 +232,6 @@ const TIMED_OUT = 124;
 const INTERRUPTED = 128 + 2;
 const TERMINATED = 128 + 15;
 
-/** The status for how a command ended. */
 export function statusOfEnd({ status, signal, timedOut, error }: ExecResult): number {
   if (error !== null) return statusOfCode(error.code);
   if (timedOut) return TIMED_OUT;

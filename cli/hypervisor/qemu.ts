@@ -67,7 +67,6 @@ export interface QemuVersion {
   readonly minor: number;
 }
 
-/** Whether `version` is at least `major.minor`. */
 export const isSince = (version: QemuVersion, major: number, minor: number): boolean =>
   version.major > major || (version.major === major && version.minor >= minor);
 

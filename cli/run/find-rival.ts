@@ -8,10 +8,8 @@ import { findOpener, isOpenIn, processExists, programOf } from '../../lib/system
 import { orElse } from '../../lib/util/or-else.js';
 import { controlFolders, listControlSockets } from '../control-folders.js';
 
-/** Maximum number of control sockets to query. */
 const MAX_SOCKETS = 256;
 
-/** Where to look for rivals. */
 interface RivalPlace extends ControlPlace {
   /** The control sockets of this process, to skip: until queried, it has not even loaded the code that answers. Default: none. */
   readonly own?: readonly string[];
@@ -31,7 +29,6 @@ export async function findRival(
   return findSession(place, sockets.filter((path) => !own.includes(path)).slice(0, MAX_SOCKETS), answerMs);
 }
 
-/** Finds a process that has a device open. */
 async function findHolder(device: string): Promise<Rival | null> {
   const pid = await findOpener(device);
   if (pid === null) return null;

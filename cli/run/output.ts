@@ -47,7 +47,6 @@ export class Output {
   readonly #hasPriorities = isJournal(process.env['JOURNAL_STREAM'], 2);
   readonly #paint = paintFor(process.stderr);
   #isGone = false;
-  /** The number of all lines that were lost. */
   lostTotal = 0;
   #lostCount = 0;
   /** Number of lines lost to a full disk. */

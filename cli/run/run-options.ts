@@ -21,7 +21,6 @@ export interface RunFlags extends FlagLayer {
   readonly file: string | null;
   /** Whether to only print the resulting configuration. */
   readonly isPrinted: boolean;
-  /** Whether to print it as JSON. */
   readonly asJson: boolean;
 }
 

@@ -134,7 +134,6 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     return done;
   }
 
-  /** Whether a reload is in progress. */
   get isReloading(): boolean {
     return this.#reloadCount > 0;
   }
@@ -175,7 +174,6 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     }
   }
 
-  /** Shuts the process down. */
   stop(): void {
     this.#isEnding = true;
     this.#endUpgrade();

@@ -32,7 +32,6 @@ const VARIABLES = [
 
 const FIRST_DESCRIPTOR = 3;
 
-/** The prefix of the names of stored sockets. */
 export const STORED_NAME_START = 'listener-';
 
 /** The name of the control socket (`FileDescriptorName=`) among several. */

@@ -32,7 +32,6 @@ interface StoredListenersOptions {
   readonly clock?: Clock;
 }
 
-/** A message that is yet to be sent. */
 interface Message {
   readonly name: string;
   readonly text: string;

@@ -2,12 +2,10 @@
 import { writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** What to show, and how often. */
 export interface LiveView<T> {
   readonly intervalMs: number;
   /** The number of updates after which it ends. Default: none. */
   readonly count?: number;
-  /** Reads what to show. */
   readonly look: (signal: AbortSignal) => Promise<T>;
   /**
    * Renders at most `height` lines of at most `width` columns, those below the first `scroll`; also returns `scroll`, clamped to

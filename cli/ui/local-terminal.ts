@@ -7,7 +7,6 @@ import { runToolNow } from '../../lib/system/processes/run-tool.js';
 /** Their default is to end the process; SIGKILL cannot be handled. */
 const ENDING_SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const;
 
-/** The size if it is not known. */
 const DEFAULT_SIZE: TerminalSize = { columns: 80, rows: 24 };
 
 /**

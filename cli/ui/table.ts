@@ -3,10 +3,8 @@ import { eastAsianWidth } from 'get-east-asian-width';
 import { escapeText } from '../../lib/util/escape.js';
 import { type Paint, paintNothing, type Tone } from './color.js';
 
-/** A column of a table of items of type `T`. */
 export interface Column<T> {
   readonly title: string;
-  /** Its text for an item. */
   readonly cell: (item: T) => string;
   /** Default `left`. */
   readonly align?: 'left' | 'right';

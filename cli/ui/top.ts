@@ -8,7 +8,6 @@ import { formatAge, formatBytes, formatDuration, formatRate } from './print.js';
 import { describePeer, describeWait, formatRoundTrip, formatTimeInState, shownState } from './status.js';
 import { type Column, fitText, formatTable, truncateText } from './table.js';
 
-/** The contents of a frame. */
 export interface TopView {
   readonly status: ControlStatus;
   readonly streams: readonly StreamWithRates[];
@@ -179,7 +178,6 @@ interface Rates {
 
 /** The rates of all channels together. */
 interface TrafficSample extends Rates {
-  /** The rates of each channel, by label. */
   readonly channels: ReadonlyMap<string, Rates>;
 }
 

@@ -17,7 +17,6 @@ export interface HandoverDocument {
   readonly listeners: readonly ListenerCapture[];
   /** What was done to the machine, which its limits take into account. */
   readonly machine: MachineHistory;
-  /** The number of sessions, streams and listening sockets. */
   readonly counts: HandoverCounts;
   /** When it was written, in milliseconds since 1970. */
   readonly writtenAtMs: number;
@@ -47,7 +46,6 @@ export interface HandoverCounts {
   readonly listeners: number;
 }
 
-/** Counts the sessions, streams and listeners of these states. */
 export function countHandover({ channels }: ProxyState, control: readonly ListenerCapture[]): HandoverCounts {
   const sessions = channels.flatMap(({ supervisor: { session } }) => session?.state ?? []);
   const listening = channels.flatMap(({ forwards, storage, supervisor }) => [

@@ -39,7 +39,6 @@ const MAX_PAUSE_MS = 1000;
 const OBJECTS_FACTOR = 8;
 const BLOCKS_FACTOR = 9 / 8;
 
-/** A process that can hand over. */
 export interface Predecessor {
   /** Returns what cannot be handed over now, as human-readable lines. */
   obstacles(): string[];
@@ -180,7 +179,6 @@ async function obstaclesEnd(
   }
 }
 
-/** A process that is to become the successor. */
 class Successor {
   readonly #process: StartedProcess;
   readonly #file: string;

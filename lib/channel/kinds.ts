@@ -15,7 +15,6 @@ interface KindRow {
   readonly kind: ChannelKind;
   /** What follows its colon. */
   readonly form: string;
-  /** What it is, in a human-readable line. */
   readonly about: string;
 }
 

@@ -23,7 +23,6 @@ import { escapeText } from '../util/escape.js';
 import { orElse } from '../util/or-else.js';
 import { type DialKind, type OptionFor, VM_TRAITS } from './kind.js';
 
-/** A serial line. */
 export interface TtyAddress {
   readonly path: string;
   /** Bits per second; null leaves the speed of the line unchanged. */

@@ -17,7 +17,6 @@ interface VirtioPort {
   readonly name: string;
 }
 
-/** Lists all ports of this machine. */
 export function listVirtioPorts(sys: string): VirtioPort[] {
   const folder = path.join(sys, 'class/virtio-ports');
   const devices = (listFolder(folder) ?? []).sort();

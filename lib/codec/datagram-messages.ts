@@ -56,7 +56,6 @@ export class MessageReader {
     this.#options = options;
   }
 
-  /** Whether a message is incomplete. */
   get isMidMessage(): boolean {
     return this.#highByte !== null || this.#missingBytes > 0;
   }

@@ -144,7 +144,6 @@ export class FrameReader {
     return this.#state.wholeBytes;
   }
 
-  /** Whether a frame has begun and is not complete. */
   get isMidFrame(): boolean {
     return this.#state.phase !== PHASE.HEADER || this.#state.headerFill > 0;
   }

@@ -9,7 +9,6 @@ export const MAX_CONTROL_BYTES = 4096;
 /** The default largest payload of DATA, in bytes. */
 export const DEFAULT_FRAME_BYTES = 131_072;
 
-/** The protocol version that this code speaks. */
 export const PROTOCOL_VERSION = 1;
 
 /** The limits of a side, announced in its HELLO (R-OPEN-4). */

@@ -14,7 +14,6 @@ export interface OpenRequest {
   readonly isDatagram?: boolean;
 }
 
-/** The content of GOAWAY. */
 export interface Goaway extends Reason {
   /** The highest stream id of the receiver that will still be served. */
   readonly last: number;

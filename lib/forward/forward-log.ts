@@ -14,7 +14,6 @@ interface ForwardName {
   readonly service: string;
 }
 
-/** Options of every forward. */
 export interface ForwardOptions {
   /** The id that its streams are reported under. Default null. */
   readonly id?: string | null;
@@ -168,7 +167,6 @@ export interface StreamEnding {
 /** For events without a stream. */
 export const NO_STREAM = { stream: null } as const;
 
-/** The stream's number and origin. */
 export const streamFields = ({ id, from }: KnownStream) => ({ stream: id, from });
 
 /** The same, with its byte counts, its age at `nowMs`, and its code or null. */

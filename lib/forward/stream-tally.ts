@@ -9,7 +9,6 @@ export class StreamTally {
   readonly resets = new Tally();
   /** From the request for a stream to the answer of its target. */
   readonly connecting = new Histogram(LATENCY_SECONDS);
-  /** Questions to a resolver. */
   readonly questions = new CallTally();
   opened = 0;
   readonly #closed = { sentBytes: 0, receivedBytes: 0 };

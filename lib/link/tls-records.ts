@@ -52,7 +52,6 @@ export class TlsRecords {
     this.#peerNonce = peerNonce;
   }
 
-  /** Whether a record is incomplete. */
   get isMidRecord(): boolean {
     return this.#left > 0 || this.#carry.length > 0;
   }

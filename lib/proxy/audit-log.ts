@@ -33,7 +33,6 @@ export class AuditLog {
   readonly #log: Log;
   #waitingBytes = 0;
   #lostCount = 0;
-  /** The number of all lines that were dropped. */
   lostTotal = 0;
 
   constructor({ path, rotation, clock, log }: AuditLogOptions) {

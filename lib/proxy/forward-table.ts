@@ -58,7 +58,6 @@ interface ForwardTableOptions {
   readonly nextId: () => string;
   /** The addresses of all forwards of the process. */
   readonly addresses: ForwardAddresses;
-  /** Called when an outgoing forward is listening. */
   readonly onListening: (forward: ForwardStatus) => void;
 }
 

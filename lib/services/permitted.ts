@@ -59,7 +59,6 @@ interface ChannelParts {
   readonly findRecorder: () => Promise<TerminalRecorders | null>;
 }
 
-/** The commands of a channel. */
 interface Commands {
   /** Null before `exec` was permitted. */
   runner: ExecRunner | null;

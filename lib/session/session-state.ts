@@ -91,7 +91,6 @@ export const SESSION_STATES = {
   suspended: ['open', 'draining', 'ended'],
   /** Over before it was established. */
   refused: [],
-  /** Over. */
   ended: [],
 } as const;
 export type SessionPhase = keyof typeof SESSION_STATES;

@@ -103,7 +103,6 @@ export interface StreamState {
   waiting: WaitingState | null;
 }
 
-/** The initial state of a stream. */
 export const newStream = (
   { service, from, isDatagram = false }: OpenRequest,
   start: Pick<StreamState, 'isIncoming' | 'openedAtMs' | 'window'> & {
@@ -280,7 +279,6 @@ export class SessionStream implements Scheduled {
     return this.#localEnd !== null;
   }
 
-  /** Accepts an incoming stream. */
   accept(): void {
     if (!this.#isUnanswered()) return;
     this.#handleAnswer();

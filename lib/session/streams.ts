@@ -34,7 +34,6 @@ const BURST = 300;
 /** How often the peer is asked for a sign of life while slots are kept: nothing else may come from it. */
 const ASK_MS = 100;
 
-/** Settings of the streams of a session. */
 export interface StreamSettings {
   /** Time limit for the answer to an open. */
   readonly openTimeoutMs: number;

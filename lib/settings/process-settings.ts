@@ -14,7 +14,6 @@ import { oneOf, parsed, type ValueType, yesOrNo } from './value-type.js';
 
 export type LogFormat = 'text' | 'json';
 
-/** Where the audit log is. */
 export interface AuditPlace {
   readonly path: string;
   /** Null: it is never rotated. */

@@ -37,10 +37,8 @@ export interface Setting<T = unknown> {
   readonly reload: Reload;
 }
 
-/** The name of an environment variable. */
 type Variable = `VPROXY_${string}`;
 
-/** Environment variables by name. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** `now`: takes effect at once. `channel`: restarts the channel. `start`: takes effect at the next start. */
@@ -81,7 +79,6 @@ export interface Option {
 /** An option in a row. Without a name it has the key of the row. */
 type RowOption = Omit<Option, 'name'> & Partial<Pick<Option, 'name'>>;
 
-/** The options of a row. */
 export function listOptions({ key, options = [] }: Pick<Setting, 'key' | 'options'>): Option[] {
   return [options].flat().map((option) => ({ name: key, ...option }));
 }

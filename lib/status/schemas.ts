@@ -11,10 +11,8 @@ import { MACHINE_TYPES, machineHistorySchema } from './machine-schemas.js';
 import { CHANNEL_TOTALS } from './totals.js';
 import * as z from './zod.js';
 
-/** A non-negative integer. */
 const amount = () => z.int().min(0);
 
-/** A non-negative number. */
 const measure = () => z.number().min(0);
 
 /** Creates an amount for each of these descriptions. */

@@ -18,7 +18,6 @@ interface CallRow {
   /** The counter, and the histogram of durations, without `vproxy_` in front. */
   readonly total: string;
   readonly seconds: string;
-  /** What is counted. */
   readonly what: string;
 }
 

@@ -53,7 +53,6 @@ export class EmulatorLink {
     if (stream.destroyed) process.nextTick(() => this.lose(stream.errored ?? closed()));
   }
 
-  /** Whether a request is in flight. */
   get isBusy(): boolean {
     return this.#request !== undefined;
   }

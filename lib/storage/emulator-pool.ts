@@ -36,7 +36,6 @@ export class EmulatorPool {
     this.#lingering = new LingeringStreams(options.clock);
   }
 
-  /** The number of attached emulators. */
   get attachedCount(): number {
     return this.#attached.size;
   }

@@ -22,7 +22,6 @@ const GROUP_FILE = '/etc/group';
 const DEFAULT_SHELL = '/bin/sh';
 const DEFAULT_HOME = '/';
 
-/** Where accounts are looked up. */
 interface AccountSources {
   /** Default `/etc/passwd`. */
   readonly passwdFile?: string;

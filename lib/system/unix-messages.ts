@@ -164,7 +164,6 @@ function millisecondsUntil(deadline: number): number {
   return Math.min(Math.max(0, Math.ceil(deadline - performance.now())), MAX_TIMER_MS);
 }
 
-/** Closes unwanted descriptors. */
 export function closeAll(descriptors: readonly number[]): void {
   for (const fd of descriptors) closeSync(fd);
 }

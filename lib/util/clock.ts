@@ -70,7 +70,6 @@ export async function settledWithin(clock: Clock, delayMs: number, work: Promise
   await sleep(clock, delayMs, settled.signal);
 }
 
-/** Options for growing delays. */
 export interface BackoffOptions {
   readonly firstMs: number;
   readonly maxMs: number;

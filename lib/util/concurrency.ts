@@ -7,7 +7,6 @@ export interface Deferred<T> {
   reject(error: Error): void;
 }
 
-/** A new unsettled promise. */
 export function deferred<T = void>(): Deferred<T> {
   let resolve!: (value: T) => void;
   let reject!: (error: Error) => void;

@@ -11,7 +11,6 @@ const MAX_RECORDS = 10_000;
 /** Older denials are ignored, in milliseconds. */
 const MAX_AGE_MS = 86_400_000;
 
-/** Maximum number of denials to show. */
 const MAX_SHOWN = 5;
 
 /**

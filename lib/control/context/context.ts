@@ -9,7 +9,6 @@ import type { EventRing } from './event-ring.js';
 import type { StreamEnds } from './stream-ends.js';
 import type { StreamRates } from './stream-rates.js';
 
-/** The context of a request's handler. */
 export interface ControlContext {
   readonly proxy: Proxy;
   readonly process: ProcessControl;

@@ -5,7 +5,6 @@ import { type LogEvent, makeEvent } from '../../events.js';
 import type { ControlEvent } from '../../status/types.js';
 import { formatCount } from '../../util/units.js';
 
-/** The number of events kept. */
 export const RING_EVENTS = 500;
 
 /** Keeps the last events. Calls followers for each new event; they read from the ring. */

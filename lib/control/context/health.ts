@@ -7,7 +7,6 @@ import { answerError } from '../routes/request-error.js';
 import { parseQueryText } from '../server/read-input.js';
 import type { ControlContext } from './context.js';
 
-/** The source of the answers. */
 interface HealthContext {
   readonly proxy: Pick<ControlContext['proxy'], 'listReady'>;
   readonly process: Pick<ControlContext['process'], 'ready' | 'isDraining'>;

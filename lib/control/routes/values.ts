@@ -34,7 +34,6 @@ export const yesOrNoText = () =>
     .transform((text) => text === 'true')
     .meta({ type: 'boolean', enum: undefined });
 
-/** How a channel or a forward is removed. */
 export const removalQuery = z.strictObject({
   mode: z
     .enum(['drain', 'now'], 'must be drain or now')

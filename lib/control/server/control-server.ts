@@ -28,7 +28,6 @@ export interface ListenerCapture {
   readonly serves: 'control' | 'metrics';
   /** Null if the process inherited the socket. */
   readonly address: ListenAddress | null;
-  /** The index of the descriptor. */
   readonly descriptor: number;
 }
 

@@ -52,7 +52,6 @@ export class FlowBook implements MessageCounts {
     return this.#sum('receiveDropped');
   }
 
-  /** The open flows. */
   list(): DatagramFlow[] {
     return this.#open.list();
   }

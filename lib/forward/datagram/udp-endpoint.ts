@@ -10,7 +10,6 @@ export interface UdpEndpoint extends HostPort {
   readonly kind: 'udp';
 }
 
-/** The kind `udp`. */
 export const udpEndpoint: EndpointKind<UdpEndpoint> = {
   form: { outgoing: 'udp:ADDR:PORT', incoming: 'udp:ADDR:PORT' },
   parse: (text, direction, sampleOf) => ({ kind: 'udp', ...parseAddress(text, direction, sampleOf) }),

@@ -11,7 +11,6 @@ export interface UnixgramEndpoint extends SocketFile {
   readonly kind: 'unixgram';
 }
 
-/** The kind `unixgram`. */
 export const unixgramEndpoint: EndpointKind<UnixgramEndpoint> = {
   form: { outgoing: `unixgram:${PATH_FORM}`, incoming: 'unixgram:/path' },
   parse: (text, direction) => ({ kind: 'unixgram', ...parseSocketFile(text, direction) }),

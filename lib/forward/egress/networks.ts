@@ -29,7 +29,6 @@ export function networkAround(bytes: Uint8Array, prefix: number): Network {
   return { address: formatAddress(first), family: bytes.length === 4 ? 4 : 6, prefix };
 }
 
-/** Whether an address is in a network. */
 export function contains(network: Network, bytes: Uint8Array): boolean {
   if (bytes.length !== (network.family === 4 ? 4 : 16)) return false;
   const first = firstOf(network);

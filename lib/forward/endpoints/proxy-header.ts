@@ -20,7 +20,6 @@ const PREFIX = Buffer.from('fd7670726f787900', 'hex');
 /** The origin of a connection. The peer controls none of it. */
 interface ProxiedStream {
   readonly label: string;
-  /** The number of the stream in its session. */
   readonly streamId: number;
 }
 

@@ -37,7 +37,6 @@ export interface TcpEndpoint extends HostPort {
 
 const LOOPBACK = '127.0.0.1';
 
-/** The kind `tcp`. */
 export const tcpEndpoint: EndpointKind<TcpEndpoint> = {
   form: { outgoing: 'tcp:ADDR:PORT', incoming: 'tcp:ADDR:PORT' },
   parse: (text, direction, sampleOf) => ({ kind: 'tcp', ...parseAddress(text, direction, sampleOf) }),
@@ -91,7 +90,6 @@ export function formatSocketFile({ path, access = {} }: SocketFile): string {
   return joinWithCommas([formatPath(path), ...formatSocketAccess(access)]);
 }
 
-/** The kind `unix`. */
 export const unixEndpoint: EndpointKind<UnixEndpoint> = {
   form: { outgoing: `unix:${PATH_FORM}`, incoming: 'unix:/path' },
   recognizes: (text) => text.startsWith('/'),

@@ -42,7 +42,6 @@ export class QuestionStream implements LocalEnd {
   /** Answers that wait until the previous one is sent. */
   readonly #answers: Buffer[] = [];
   readonly #unread: Budget;
-  /** The size of the answer being sent. */
   #sendingBytes = 0;
   #inFlight = 0;
   /** Whether the next question waits for its turn. */

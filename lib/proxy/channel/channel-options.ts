@@ -241,7 +241,6 @@ export interface ProcessIdentity {
   readonly keptBudget: FairBudget;
 }
 
-/** The settings of the sessions on a channel. */
 export function settingsFor(
   { address: { traits }, name = null, deadAfterMs = traits.deadAfterMs }: ParsedOptions,
   keys: () => readonly SecretKey[],

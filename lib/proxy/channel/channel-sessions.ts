@@ -32,7 +32,6 @@ interface ChannelSessionsOptions {
   readonly onEnded: (reason: VproxyError) => void;
 }
 
-/** Where a session is. */
 export interface Whereabouts {
   /** Its link, or the last one that it had. */
   readonly link: string;

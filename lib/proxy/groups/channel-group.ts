@@ -215,7 +215,6 @@ export class ChannelGroup {
     this.#log(makeEvent('group-removed', message, { channel: label }));
   }
 
-  /** Finds a channel of this group by label. */
   #find(label: string): ChannelStatus | null {
     const channel = this.#host.find(label);
     return channel?.group === this.label ? channel : null;

@@ -56,7 +56,6 @@ export class GroupPattern {
     return part === '' || isHidden || name.length < this.#prefix.length + this.#suffix.length ? null : part;
   }
 
-  /** The path of the socket of a label. */
   pathOf(label: string): string {
     return `${this.#folderPrefix}${this.#prefix}${label}${this.#suffix}`;
   }

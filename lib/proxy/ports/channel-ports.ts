@@ -51,7 +51,6 @@ export class ChannelPorts {
     return this.#announcer.announced;
   }
 
-  /** Applies these options. */
   adopt({ announcePorts = null, forwardPorts = null }: ChannelOptions): void {
     this.#announcer.setRanges(announcePorts);
     this.#forwarder.setRule(forwardPorts);

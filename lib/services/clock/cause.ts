@@ -1,7 +1,6 @@
 /** Why the clock of a machine differs from its host's: what two measurements show (R-CLOCK-4). */
 import type { ClockAnswer } from './clock-messages.js';
 
-/** One measurement. */
 export interface ClockSample extends Pick<ClockAnswer, 'host' | 'seen'> {
   /** The number of the request. */
   readonly seq: number;

@@ -7,7 +7,6 @@ export const CLOCK_SERVICE = 'clock';
 /** The version of requests and answers. Increases when the meaning of a field changes, not when fields are added. */
 export const CLOCK_VERSION = 1;
 
-/** The kinds of records. */
 export const CLOCK_KIND = {
   /** The machine that offers the service: a request for the time, `{"version": 1, "run": "…", "seq": N, "entropy": false}`. */
   ASK: 1,

@@ -21,7 +21,6 @@ import { type CopyFiles, SYSTEM_FILES } from './system-files.js';
 /** How long the caller may take to end its stream after the outcome. */
 const END_MS = 10_000;
 
-/** How many copies may run at once. */
 const MAX_COPIES = 64;
 
 /** The files that the peer may read and write. */

@@ -33,7 +33,6 @@ const PIPE_BYTES = 262_144;
 
 interface OutputSenderOptions {
   readonly source: Readable;
-  /** Standard output or error. */
   readonly fd: 1 | 2;
   readonly stream: Writable;
   /** Called with the bytes just before they are sent; or null. */

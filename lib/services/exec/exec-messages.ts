@@ -6,10 +6,8 @@ import { decodeJsonRecord, decodeJsonRequest, encodeRecord, isUnicode } from '..
 import { MAX_TIMER_MS } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
 
-/** The name of the service. */
 export const EXEC_SERVICE = 'exec';
 
-/** The kinds of records. */
 export const EXEC_KIND = {
   /** Caller, first record: what to run, an {@link ExecRequest} as JSON. */
   START: 1,

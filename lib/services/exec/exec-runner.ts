@@ -16,7 +16,6 @@ import { spawnWithPipes } from './spawn-with-pipes.js';
 
 export type { ExecRules } from './decide-command.js';
 
-/** Runs a command in a terminal. */
 export type SpawnInTerminal = (options: CommandOptions, terminal: TerminalRequest) => Promise<RunningCommand>;
 
 export interface ExecRunnerOptions {

@@ -33,7 +33,6 @@ import type { RecordingRule, TerminalRecorder } from './recording/terminal-recor
 import type { TerminalRecording } from './recording/terminal-recording.js';
 import type { CommandOptions, RunningCommand } from './running-command.js';
 
-/** A terminal recorder and the rule to record by. */
 export interface TerminalRecorders {
   readonly recorder: TerminalRecorder;
   readonly rule: RecordingRule;

@@ -25,7 +25,6 @@ export class StdinSender extends Writable {
     this.#stream = stream;
   }
 
-  /** Adds credit. */
   grant(bytes: number): void {
     this.#creditBytes += bytes;
     this.#pump();

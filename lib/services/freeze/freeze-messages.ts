@@ -7,7 +7,6 @@ export const FREEZE_SERVICE = 'freeze';
 /** The version of the records. Increases when the meaning of a field changes, not when fields are added. */
 export const FREEZE_VERSION = 1;
 
-/** The kinds of records. */
 export const FREEZE_KIND = {
   /** The host: `{"version": 1, "paths": […], "forMs": N}`. */
   FREEZE: 1,
@@ -38,7 +37,6 @@ export interface FreezeRequest {
   readonly forMs: number;
 }
 
-/** Why it thawed. */
 export type ThawCause = 'asked' | 'time';
 
 export interface Thawed {

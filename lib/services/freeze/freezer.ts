@@ -25,11 +25,9 @@ export interface ThawEnd {
   readonly failure: string | null;
 }
 
-/** Frozen file systems. */
 export interface Frozen {
   /** Resolves when they are thawed, or cannot be; never rejects. */
   readonly thawed: Promise<ThawEnd>;
-  /** Thaws them. */
   thaw(): void;
 }
 

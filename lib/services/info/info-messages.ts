@@ -7,7 +7,6 @@ export const INFO_SERVICE = 'info';
 /** The version of requests and answers. Increases when the meaning of a field changes, not when fields are added. */
 export const INFO_VERSION = 1;
 
-/** The kinds of records. */
 export const INFO_KIND = {
   /** Client: a request, `{"version": 1, "about": "machine"}`, or `"boot"`. */
   ASK: 1,

@@ -9,7 +9,6 @@ import { describeHistory } from '../machine-history.js';
 import { readBoot } from './boot.js';
 import type { FileSystemSize, MachineSources } from './this-machine.js';
 
-/** Reads the facts about this machine. */
 export class MachineReader {
   readonly #sources: MachineSources;
   readonly #clock: Clock;

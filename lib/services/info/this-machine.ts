@@ -29,7 +29,6 @@ export interface MachineSources {
   >;
   /** Reads a text file, at most its first MiB; null if it cannot be read. */
   readText(path: string): Promise<string | null>;
-  /** Whether a file or a folder exists. */
   exists(path: string): Promise<boolean>;
   /** Rejects with a system error, or never settles. */
   statfs(path: string): Promise<FileSystemSize>;

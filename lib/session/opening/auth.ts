@@ -132,7 +132,6 @@ const failed = (message: string): VproxyError => new VproxyError('auth-failed', 
 
 /** Protects bytes on their way through a channel, if both sides have agreed to it (R-AUTH-3). */
 export interface SecureLayer {
-  /** Whether a record is incomplete. */
   readonly isMidRecord: boolean;
   /** Whether the peer may refuse this side without a word: its certificate. */
   readonly canBeRefused: boolean;

@@ -96,7 +96,6 @@ export class Backlog implements ByteSink {
     }
   }
 
-  /** Bytes taken so far. */
   get totalBytes(): number {
     return this.#totalBytes;
   }

@@ -16,7 +16,6 @@ interface DatagramEvents {
   readonly onDropped?: (count: number) => void;
 }
 
-/** Events of a bound socket. */
 export interface BoundDatagramsEvents extends DatagramEvents {
   /** A message, valid until the callee returns. One longer than any that is forwarded is cut, but still too long. */
   readonly onMessage: (message: Buffer, source: DatagramSource) => void;
@@ -47,7 +46,6 @@ export interface DatagramConnection extends DatagramSocket {
   send(message: Buffer, onLost: () => void): void;
 }
 
-/** Events of a connection. */
 export interface DatagramConnectionEvents extends DatagramEvents {
   /** A message, valid until the callee returns. */
   readonly onMessage: (message: Buffer) => void;

@@ -23,7 +23,6 @@ const MAX_UNSENT_BYTES = 262_144;
 /** The receive buffer requested from the system, which has a maximum of its own (net.core.rmem_max). */
 const RECEIVE_BUFFER_BYTES = 2 ** 20;
 
-/** The sender of a message. */
 interface UdpSource {
   readonly address: string;
   readonly port: number;
@@ -144,7 +143,6 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
     return this.#socket.address().port;
   }
 
-  /** The family of its addresses. */
   get family(): 4 | 6 {
     return this.#socket.address().family === 'IPv6' ? 6 : 4;
   }

@@ -6,7 +6,6 @@ import { systemCode } from '../../errors.js';
 import { type CancelTimer, type Clock, settledWithin } from '../../util/clock.js';
 import { deferred, LoopTurns } from '../../util/concurrency.js';
 
-/** How a process ended. */
 export interface ProcessEnd {
   readonly status: number | null;
   /** `SIGTERM`, or `SIG35` for one without a name. */

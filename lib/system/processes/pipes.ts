@@ -17,7 +17,6 @@ export interface PipeEnds {
   readonly writeFd: number;
 }
 
-/** A user, by numbers. */
 interface PipeOwner {
   readonly uid: number;
   readonly gid: number;

@@ -68,7 +68,6 @@ export function copyIntoBuffers<Source extends Readable>(socket: Source, onread:
   return socket.resume();
 }
 
-/** The internals used here. */
 interface Internals {
   _handle?: unknown;
 }

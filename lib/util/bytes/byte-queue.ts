@@ -48,7 +48,6 @@ export function copyAlone(bytes: Buffer): Buffer {
 /** Whether bytes keep nothing else alive. */
 export const isAlone = ({ buffer, length }: Buffer): boolean => buffer.byteLength === length;
 
-/** A piece of the queue. */
 export interface QueuedBlock {
   readonly bytes: Buffer;
   /** Whether it holds a place from {@link keepView}, which the caller must now return. */
@@ -108,7 +107,6 @@ export class ByteQueue {
     }
   }
 
-  /** Appends a copy. */
   pushCopy(bytes: Buffer): void {
     for (let at = 0; at < bytes.length; ) {
       this.#open ??= this.#newBlock(bytes.length);
@@ -150,7 +148,6 @@ export class ByteQueue {
     return bytes;
   }
 
-  /** Drops everything. */
   clear(): void {
     for (const { isView } of this.#blocks) if (isView) dropView();
     this.#blocks.length = 0;

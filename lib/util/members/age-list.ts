@@ -29,7 +29,6 @@ export class AgeList<T extends Aged> {
     this.#size += 1;
   }
 
-  /** Removes a member of this list. */
   remove(member: T): void {
     const { older, younger } = member;
     if (older === null) this.#oldest = younger as T | null;

@@ -7,7 +7,6 @@ import type { CopyEntry } from '../tar/entry.js';
 import { canResume } from './held-folder.js';
 import { removeTree } from './remove.js';
 
-/** Where an entry is written. */
 export interface Place {
   readonly staged: string;
   /** Its final path, for messages. */

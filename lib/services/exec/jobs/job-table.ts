@@ -45,7 +45,6 @@ export class JobTable {
     for (const oldest of this.#ended.keys()) if (isFull(this.#all)) this.forget(oldest, 'others needed its room');
   }
 
-  /** The number of readers of all jobs. */
   get readerCount(): number {
     return this.#all.reduce((sum, { readerCount }) => sum + readerCount, 0);
   }

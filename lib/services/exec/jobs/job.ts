@@ -11,7 +11,6 @@ import { KeptOutput } from './kept-output.js';
 const MAX_WORDS = 8;
 const MAX_WORDS_BYTES = 2048;
 
-/** What can end a command. */
 type Ender = Pick<Execution, 'terminate' | 'stop'>;
 
 export class Job {
@@ -54,7 +53,6 @@ export class Job {
     return this.#forgotten;
   }
 
-  /** The number of its readers. */
   get readerCount(): number {
     return this.#watchers.size;
   }

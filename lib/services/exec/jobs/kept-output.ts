@@ -23,7 +23,6 @@ export class KeptOutput {
     return this.#ring.length;
   }
 
-  /** Releases the memory. */
   free(): void {
     this.#ring = Buffer.alloc(0);
   }

@@ -6,7 +6,6 @@ import { existsSync } from 'node:fs';
 import { Writable } from 'node:stream';
 import { systemClock } from '../../../util/clock.js';
 
-/** A program and its arguments. */
 interface ProgramCall {
   readonly file: string;
   readonly args: readonly string[];

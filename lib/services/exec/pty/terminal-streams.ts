@@ -5,7 +5,6 @@ import { openPipeHandle, pipeSocket } from '../../../system/handles.js';
 import { typedInput } from './calling-shell.js';
 import type { PseudoTerminal } from './pseudo-terminal.js';
 
-/** The two streams of a terminal. */
 export interface TerminalStreams {
   /** Whether the descriptors are still in use. */
   readonly isOpen: boolean;

@@ -4,7 +4,6 @@ import { VproxyError } from '../../../errors.js';
 import { formatJsonLine } from '../../../util/escape.js';
 import type { TerminalSize } from '../exec-messages.js';
 
-/** The file name extension. */
 export const CAST_ENDING = '.cast';
 
 const VERSION = 2;

@@ -41,7 +41,6 @@ const LEAST_BYTES = 4096;
 /** The caller's `TERM` is truncated to this many characters. */
 const MAX_TERM_LENGTH = 64;
 
-/** Makes the recordings of a channel. */
 export class TerminalRecorder {
   readonly #options: Required<TerminalRecorderOptions>;
   readonly #folders = new Map<string, FolderSize>();

@@ -67,12 +67,10 @@ export class TerminalRecording {
     this.#add(CAST_CODE.OUTPUT, () => this.#output.write(bytes));
   }
 
-  /** Records typed input. */
   input(bytes: Buffer): void {
     if (this.#options.hasInput) this.#add(CAST_CODE.INPUT, () => this.#input.write(bytes));
   }
 
-  /** Records a new size of the terminal. */
   resize(size: TerminalSize): void {
     this.#add(CAST_CODE.RESIZE, () => formatCastSize(size));
   }
