@@ -21,16 +21,12 @@ export const ADDITION_OPTIONS: CommandOptions = Object.fromEntries(
     listOptions(setting).flatMap((option) => {
       const name = option.ofAddition?.name ?? option.name;
       const describe = `Without --${name}, even if the process has it for all channels`;
-      const isRefusable = setting.type.none !== undefined && isForAll(setting.field) && !name.startsWith('no-');
+      const isForAll = DEFAULT_SETTINGS.some(({ field }) => field === setting.field);
+      const isRefusable = setting.type.none !== undefined && isForAll && !name.startsWith('no-');
       return [[name, additionOption(option)], ...(isRefusable ? [[`no-${name}`, { describe }] as const] : [])];
     }),
   ),
 );
-
-/** Whether it can be set for all channels. */
-function isForAll(wanted: string): boolean {
-  return DEFAULT_SETTINGS.some(({ field }) => field === wanted);
-}
 
 function additionOption(option: Option): CommandOption {
   const { help, ofAddition = {} } = option;

@@ -102,7 +102,7 @@ class Player {
         beforeS = part.event.timeS;
         dueMs += (pauseS / this.#speed) * 1000;
         const leftMs = startedAtMs + dueMs - systemClock.now();
-        if (leftMs > 0) await wait(leftMs, this.#stopping.signal);
+        if (leftMs > 0) await sleep(systemClock, Math.min(leftMs, MAX_TIMER_MS), this.#stopping.signal);
         if (this.#stopping.signal.aborted) return;
       }
       yield part;
@@ -141,10 +141,6 @@ class Player {
     this.#terminal.stop();
     process.stdin.pause();
   }
-}
-
-async function wait(durationMs: number, signal: AbortSignal): Promise<void> {
-  await sleep(systemClock, Math.min(durationMs, MAX_TIMER_MS), signal);
 }
 
 /** A line of a recording: the header (the first line), or an event. */

@@ -127,16 +127,10 @@ function parseReconnect(args: Arguments, end: HostEnd): number {
 const bad = (option: string, value: string, what: string): VproxyError =>
   badArgument(`--${option}: "${escapeText(value, 64)}" ${what}`);
 
-// The channels of vproxy that belong to a port: on the host, and in the guest.
-
 /** The channel of the host's vproxy: it connects if QEMU listens, and vice versa. */
 function hostChannel({ name, end }: HypervisorPort): string {
   const [kind, address] = describeEnd(end, name);
   return `${kind}:${joinWithCommas([address])}`;
-}
-
-function guestChannel({ name }: HypervisorPort): string {
-  return `virtserial-open:${name}`;
 }
 
 function describeEnd(end: HostEnd, name: string): [kind: string, address: string] {
@@ -152,7 +146,7 @@ function describeEnd(end: HostEnd, name: string): [kind: string, address: string
 export function printPort(port: HypervisorPort, text: string): void {
   print(text);
   if (!process.stdout.isTTY) return;
-  const channels = `on the host: -c ${quote(hostChannel(port))}; in the guest: -c ${quote(guestChannel(port))}`;
+  const channels = `on the host: -c ${quote(hostChannel(port))}; in the guest: -c ${quote(`virtserial-open:${port.name}`)}`;
   process.stderr.write(`vproxy: ${channels}\n`);
 }
 

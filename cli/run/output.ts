@@ -7,7 +7,7 @@ import type { AuditPlace, LogFormat } from '../../lib/settings/process-settings.
 import { systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText, formatJsonLine as formatLine } from '../../lib/util/escape.js';
 import { formatCount } from '../../lib/util/units.js';
-import { isJournal, journalPriority } from '../service/service-manager.js';
+import { isJournal, PRIORITIES } from '../service/service-manager.js';
 import { type Paint, paintFor, paintNothing, type Tone } from '../ui/color.js';
 import { formatLocalTime } from '../ui/print.js';
 import { sourceTrace } from './trace.js';
@@ -128,7 +128,7 @@ export class Output {
   }
 
   #priority(level: LogLevel): string {
-    return this.#hasPriorities ? journalPriority(level) : '';
+    return this.#hasPriorities ? PRIORITIES[level] : '';
   }
 
   /** Whether a line may be written; counts one that may not, to report it as soon as there is room. */

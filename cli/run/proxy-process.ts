@@ -8,14 +8,13 @@ import { machineHistory } from '../../lib/services/machine-history.js';
 import type { Configuration, ProcessConfiguration } from '../../lib/settings/configuration.js';
 import type { KeepDescriptor } from '../../lib/system/descriptors.js';
 import { hostFiles } from '../../lib/system/dns/host-files.js';
-import type { ListenerStore } from '../../lib/system/sockets/listener-store.js';
 import type { MessageCalls } from '../../lib/system/unix-messages.js';
 import { optimizeWhenUsed } from '../engine.js';
 import { type ServiceEnvironment, successorEnvironment } from '../service/environment.js';
 import type { ServiceManager } from '../service/service-manager.js';
 import { countHandover, type HandoverDocument } from '../upgrade/document.js';
-import { type Output, openAuditLog } from './output.js';
-import { RunningProcess, warnOfOpenPort } from './running-process.js';
+import { openAuditLog } from './output.js';
+import { RunningProcess, type RunningProcessOptions, warnOfOpenPort } from './running-process.js';
 
 /** Maximum duration of a shutdown by a signal, in milliseconds: a second including the time to get here. */
 const STOP_MS = 900;
@@ -36,18 +35,10 @@ export interface ProcessStart {
   readonly keepsCapabilities: boolean;
 }
 
-interface ProxyProcessOptions extends ProcessStart {
-  readonly configuration: ProcessConfiguration;
-  readonly output: Output;
-  /** Not started. */
-  readonly proxy: Proxy;
+interface ProxyProcessOptions extends ProcessStart, Omit<RunningProcessOptions, 'load' | 'audit' | 'upgrade'> {
   readonly service: Pick<ServiceEnvironment, 'notifySocket' | 'watchdogMs' | 'storeSize'>;
   /** The module that notifies the service manager; null without one. */
   readonly manager: typeof import('../service/service-manager.js') | null;
-  /** Keeps listening sockets for the next process; null without one. */
-  readonly store: ListenerStore | null;
-  /** `$XDG_RUNTIME_DIR`, for the storage broker. */
-  readonly runtimeDirectory: string | null;
 }
 
 /** Everything that runs in the process. Call `run` once. */

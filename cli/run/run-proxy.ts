@@ -47,16 +47,13 @@ export async function runFlags(flags: RunFlags, variables: ProcessStart['variabl
   }
   if (flags.isPrinted) {
     const { formatConfiguration } = await import('../../lib/settings/configuration.js');
-    await print(formatConfiguration(configuration, flags.asJson ? 'json' : 'toml'));
+    const text = formatConfiguration(configuration, flags.asJson ? 'json' : 'toml');
+    await new Promise((resolve) => process.stdout.write(text, resolve));
     const [refusal] = (await findObstacles(configuration.channels)).values();
     if (refusal !== undefined) throw refusal;
     return EXIT_OK;
   }
   return runProxy(configuration, start);
-}
-
-function print(text: string): Promise<void> {
-  return new Promise((resolve) => process.stdout.write(text, () => resolve()));
 }
 
 /** Loads what a process is assembled from, whether it starts or takes over. */

@@ -28,7 +28,7 @@ import { EXIT_OK, exitStatusOf } from '../exit.js';
 import { describeAgent } from '../package-info.js';
 import type { Output } from './output.js';
 
-interface RunningProcessOptions {
+export interface RunningProcessOptions {
   readonly proxy: Proxy;
   readonly output: Output;
   /** The initial configuration. */

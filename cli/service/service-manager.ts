@@ -127,12 +127,8 @@ function describe({ state, detail, session }: ChannelStatus): string {
 
 // Whether a log goes to the journal, and its priorities there: sd-daemon(3).
 
-const PRIORITIES: Readonly<Record<LogLevel, string>> = { error: '<3>', warn: '<4>', info: '<6>', debug: '<7>' };
-
-/** The prefix of a line of this level, which the journal strips. */
-export function journalPriority(level: LogLevel): string {
-  return PRIORITIES[level];
-}
+/** The prefixes of lines, which the journal strips. */
+export const PRIORITIES: Readonly<Record<LogLevel, string>> = { error: '<3>', warn: '<4>', info: '<6>', debug: '<7>' };
 
 /** Whether a descriptor is the stream that `$JOURNAL_STREAM` (device and inode) names. */
 export function isJournal(stream: string | undefined, fd: number): boolean {

@@ -1,8 +1,10 @@
 /** Handing over: a running process starts its successor and passes it all its state (docs/decisions/0026-handing-over.md). */
+
 import { once } from 'node:events';
 import { closeSync } from 'node:fs';
 import type net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { UpgradeRequest } from '../../lib/control/context/context.js';
 import { systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
 import type { UpgradeAnswer } from '../../lib/status/types.js';
 import type { KeepDescriptor } from '../../lib/system/descriptors.js';
@@ -54,13 +56,7 @@ export interface Predecessor {
   announce(pid: number, calls: MessageCalls): void;
 }
 
-export interface HandOverOptions {
-  /** The path of the program; null: the same as this one. */
-  readonly program: string | null;
-  /** How long to wait for obstacles to end, in milliseconds. */
-  readonly waitMs: number;
-  /** Whether streams that only a guest can end are cut after that. */
-  readonly isForced: boolean;
+export interface HandOverOptions extends UpgradeRequest {
   /** Aborted, with the reason, when this process shuts down. */
   readonly signal: AbortSignal;
 }

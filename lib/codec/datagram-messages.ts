@@ -21,11 +21,6 @@ export const ALL_WAITING_BYTES = 16 * 2 ** 20;
 /** The length before each message, a u16. */
 export const MESSAGE_HEADER_BYTES = 2;
 
-/** Writes the length of a message in front of it. */
-export function writeMessageLength(buffer: Buffer, offset: number, bytes: number): void {
-  buffer.writeUInt16BE(bytes, offset);
-}
-
 /** Messages handed on per piece at most: each costs more than its bytes, and a peer could fill a DATA frame with empty ones. */
 const MAX_AT_ONCE = 256;
 

@@ -49,8 +49,6 @@ export interface FrameReaderOptions {
   readonly isTurnOver?: () => boolean;
 }
 
-const never = (): boolean => false;
-
 export interface FrameReaderState {
   phase: Phase;
   /** Of the next header. */
@@ -112,7 +110,7 @@ export class FrameReader {
   #behind: Buffer | null = null;
 
   /** With the `state` of another reader of the same direction, continues where that one stopped. */
-  constructor({ handler, check, maxDataBytes, isTurnOver = never }: FrameReaderOptions, state = newState()) {
+  constructor({ handler, check, maxDataBytes, isTurnOver = () => false }: FrameReaderOptions, state = newState()) {
     this.#handler = handler;
     this.#check = check;
     this.#maxDataBytes = maxDataBytes;

@@ -60,7 +60,7 @@ export interface EgressReached {
   /** The requested name in lower case, or address. */
   readonly host: string;
   readonly port: number;
-  /** The address of the connection, as `ADDRESS:PORT`. */
+  /** The address connected to, as `ADDRESS:PORT`: the destination, or the upstream proxy. */
   readonly address: string;
   /** The entry that allowed it. */
   readonly rule: string;

@@ -82,7 +82,7 @@ export interface Target {
   serve(stream: SessionStream): void;
   /** Local ends that have not closed. */
   readonly openCount: number;
-  /** See `Forward.revoke`. Default: none. */
+  /** Resets the connections that these rules of an egress allowed (null: all); returns their number. Default: none. */
   revoke?(egress: string, rules: ReadonlySet<string> | null): number;
   /** Ends everything that is open. Resolves when done. */
   stop(): Promise<void> | void;

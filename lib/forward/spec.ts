@@ -1,14 +1,13 @@
 /** A forward: its interface, and its text `SERVICE:ENDPOINT`, such as `ADDR:PORT`, `/path` or `KIND:…` (docs/forwards.md). */
 import { SERVICE_NAME } from '../codec/limits.js';
 import { badArgument, toVproxyError, type VproxyError } from '../errors.js';
-import type { MessageCounts } from '../session/stream.js';
 import type { KeepDescriptor } from '../system/descriptors.js';
 import { type FileAccess, resolveSocketAccess } from '../system/sockets/listen-address.js';
 import { isIP } from '../util/addresses/host-port.js';
 import { closestWord } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import type { ConnectionState, IndexOfStream, Inheritance } from './connection.js';
-import type { Direction } from './endpoint-kind.js';
+import type { Direction, Target } from './endpoint-kind.js';
 import {
   datagramEntranceOf,
   ENDPOINT_KINDS,
@@ -173,7 +172,7 @@ export async function checkAccess({ endpoint }: ForwardSpec): Promise<void> {
  * {@link Predecessor} replaces a forward of the same spec in the previous process: it neither reads, writes nor reports anything
  * before `goOn`. The constructor throws if something is missing.
  */
-export interface Forward {
+export interface Forward extends Pick<Target, 'messages' | 'revoke' | 'endedByPeer' | 'cut'> {
   readonly spec: ForwardSpec;
   /** The current address, with the port that the system picked for port 0. */
   readonly endpointText: string;
@@ -185,8 +184,6 @@ export interface Forward {
   readonly isServing: boolean;
   /** All streams so far. */
   readonly streamCount: number;
-  /** What its datagram flows carried; null if it has streams only. Default null. */
-  readonly messages?: MessageCounts | null;
 
   /** Starts taking new streams. Rejects with `address-…` codes, or `bad-argument` if the service is already offered. */
   start(): Promise<void>;
@@ -197,17 +194,8 @@ export interface Forward {
   /** Stops taking new streams for good, and resets the open ones. */
   stop(): Promise<void>;
 
-  /** Resets the connections that these rules of an egress allowed (null: all); returns their number. Default: none. */
-  revoke?(egress: string, rules: ReadonlySet<string> | null): number;
-
   /** What cannot be handed over to a successor now, each as a human-readable text. Usually goes away by itself, soon. */
   obstacles(): string[];
-
-  /** Ids of streams that cannot be handed over and that only the peer can end. Default: empty. */
-  endedByPeer?(): number[];
-
-  /** Ends what outlives its stream without a limit, and returns a line for each. Default: none. */
-  cut?(): string[];
 
   /**
    * The state that a successor needs to continue; changes nothing. Throws `upgrade-failed` if there is an obstacle. Call it from

@@ -1,8 +1,7 @@
 /** The audit log: who opened what, whether it was allowed, and what was called, as lines of JSON in a file. */
 
 import { type EventRate, type Log, type LogEvent, makeEvent, rateOf } from '../events.js';
-import { LogFile, type Rotation } from '../system/files/log-file.js';
-import type { Clock } from '../util/clock.js';
+import { LogFile, type LogFileOptions } from '../system/files/log-file.js';
 import { formatJsonLine } from '../util/escape.js';
 import { formatCount } from '../util/units.js';
 
@@ -19,10 +18,7 @@ const MAX_WAITING_BYTES: Readonly<Record<EventRate, number>> = {
 
 const LINE_OVERHEAD_BYTES = 256;
 
-export interface AuditLogOptions {
-  readonly path: string;
-  readonly rotation: Rotation | null;
-  readonly clock: Clock;
+export interface AuditLogOptions extends Pick<LogFileOptions, 'path' | 'rotation' | 'clock'> {
   /** Receives events when writing fails, recovers, or has lost lines. */
   readonly log: Log;
 }

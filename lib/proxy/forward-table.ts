@@ -3,8 +3,7 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import { type Log, makeEvent } from '../events.js';
 import { OpenedFlows } from '../forward/datagram/opened-flows.js';
 import { OutgoingDatagrams } from '../forward/datagram/outgoing-datagrams.js';
-import type { EgressRules } from '../forward/egress/rules.js';
-import type { Direction } from '../forward/endpoint-kind.js';
+import type { Direction, TargetContext } from '../forward/endpoint-kind.js';
 import { takesDatagrams } from '../forward/endpoint-kinds.js';
 import { IncomingForward } from '../forward/incoming.js';
 import type { InputFilters } from '../forward/input-filter.js';
@@ -34,7 +33,7 @@ import { DEFAULT_LABEL } from './channel/channel-options.js';
 /** Back-off between attempts to resume a forward. */
 const RESUMING = { firstMs: 100, maxMs: 5000 } as const;
 
-interface ForwardTableOptions {
+interface ForwardTableOptions extends Pick<TargetContext, 'preamble' | 'egress'> {
   /** The label of the channel. */
   readonly channel: string;
   readonly source: SessionSource;
@@ -45,10 +44,6 @@ interface ForwardTableOptions {
   readonly waitMs: number;
   /** Limit on the streams of each incoming forward. */
   readonly maxStreams: number;
-  /** Returns what socket targets receive before a stream's first byte; null for nothing. */
-  readonly preamble: ((stream: SessionStream) => Buffer) | null;
-  /** Returns the current rules of an egress by name; null if it is not defined. */
-  readonly egress: (name: string) => EgressRules | null;
   /** Filters between the peer and the local ends. */
   readonly filters: InputFilters;
   /** Returns the services that the peer offers; null while not known. */

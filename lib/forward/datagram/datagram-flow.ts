@@ -1,11 +1,6 @@
 /** A datagram flow: messages over a stream in both directions, dropped rather than waited for (R-DGRAM-3 to R-DGRAM-6). */
 
-import {
-  MAX_DATAGRAM_BYTES,
-  MESSAGE_HEADER_BYTES,
-  MessageReader,
-  writeMessageLength,
-} from '../../codec/datagram-messages.js';
+import { MAX_DATAGRAM_BYTES, MESSAGE_HEADER_BYTES, MessageReader } from '../../codec/datagram-messages.js';
 import { TRAILER_BYTES } from '../../codec/header.js';
 import { HEADER_BYTES } from '../../codec/limits.js';
 import { toVproxyError, type VproxyError } from '../../errors.js';
@@ -214,7 +209,7 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
 /** A message with its length, in a buffer with room for a frame header in front and a trailer behind. */
 function frameOf(message: Uint8Array): Buffer {
   const frame = Buffer.allocUnsafeSlow(HEADER_BYTES + MESSAGE_HEADER_BYTES + message.length + TRAILER_BYTES);
-  writeMessageLength(frame, HEADER_BYTES, message.length);
+  frame.writeUInt16BE(message.length, HEADER_BYTES);
   frame.set(message, HEADER_BYTES + MESSAGE_HEADER_BYTES);
   return frame;
 }

@@ -9,21 +9,16 @@ import { formatAddress, formatHostPort, type HostPort, parseAddress } from '../.
 import type { Clock } from '../../util/clock.js';
 import { deferred, Turns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
+import type { EgressReached } from '../connection.js';
 import { type Destination, judgeAddress, judgeDestination } from './admission.js';
 import { OwnAddresses } from './networks.js';
 import { Refusal, type RefusalOptions, type RefusalReason } from './refusal.js';
 import type { EgressRules, Verdict } from './rules.js';
 import { askForTunnel } from './upstream.js';
 
-export interface EgressConnection {
+export interface EgressConnection extends Pick<EgressReached, 'address' | 'rule' | 'isAdded'> {
   /** Paused, with `allowHalfOpen` and `noDelay`; bytes that it holds are from the destination. */
   readonly socket: net.Socket;
-  /** The address connected to, as `ADDRESS:PORT`: the destination, or the upstream proxy. */
-  readonly address: string;
-  /** The entry that allowed it. */
-  readonly rule: string;
-  /** Whether that was added at run time. */
-  readonly isAdded: boolean;
 }
 
 /** A connection to a destination for a conversation. */

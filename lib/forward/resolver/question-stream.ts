@@ -104,7 +104,8 @@ export class QuestionStream implements LocalEnd {
     if (this.#stream.isOver || this.#isEnding || this.#stream.isWaiting) return false;
     if (this.#inFlight + this.#answers.length >= MAX_AT_ONCE) return false;
     if (!this.#options.bucket.has(this.#options.clock.now(), 1)) {
-      this.#askLater();
+      this.#cancelPace?.();
+      this.#cancelPace = this.#options.clock.schedule(PACE_MS, () => this.#ask());
       return false;
     }
     const question = this.#next();
@@ -128,11 +129,6 @@ export class QuestionStream implements LocalEnd {
       this.#stream.reset(code, message);
       return null;
     }
-  }
-
-  #askLater(): void {
-    this.#cancelPace?.();
-    this.#cancelPace = this.#options.clock.schedule(PACE_MS, () => this.#ask());
   }
 
   #answered(answer: Buffer | null): void {

@@ -104,11 +104,7 @@ interface LogLimitOptions {
  * must already be bounded (`boundLogEvent`).
  */
 export class LogLimit {
-  readonly #log: Log;
-  readonly #clock: Clock;
-  readonly #partOf: PartOf;
-  readonly #bytesOf: LineBytes;
-  readonly #named: (event: LogEvent) => LogEvent;
+  readonly #options: Required<LogLimitOptions>;
   readonly #shared = new Map<LogRate, TokenBucket>();
   /** By level and name, so bounded by the table of events. */
   readonly #flows = new Map<string, Flow>();
@@ -117,24 +113,20 @@ export class LogLimit {
   /** One timer for all flows. */
   #cancelTelling: CancelTimer | null = null;
 
-  constructor({ log, clock, partOf = logPart, bytesOf = jsonLineBytes, named = asItIs }: LogLimitOptions) {
-    this.#log = log;
-    this.#clock = clock;
-    this.#partOf = partOf;
-    this.#bytesOf = bytesOf;
-    this.#named = named;
+  constructor(options: LogLimitOptions) {
+    this.#options = { partOf: logPart, bytesOf: jsonLineBytes, named: (event) => event, ...options };
   }
 
   /** Logs an event, or counts it as suppressed. */
   log(given: LogEvent): void {
-    const event = this.#named(given);
+    const event = this.#options.named(given);
     const flow = this.#flowOf(event);
-    const bytes = this.#bytesOf(event);
-    const nowMs = this.#clock.now();
+    const bytes = this.#options.bytesOf(event);
+    const nowMs = this.#options.clock.now();
     if (this.#hasRoom(flow, bytes, nowMs)) {
       flow.bucket.take(nowMs, bytes);
       flow.shared?.take(nowMs, bytes);
-      this.#log(event);
+      this.#options.log(event);
       return;
     }
     flow.leftOutCount += 1;
@@ -157,7 +149,7 @@ export class LogLimit {
     const key = `${level} ${event}`;
     const known = this.#flows.get(key);
     if (known !== undefined) return known;
-    const { rate, shared } = this.#partOf(cause);
+    const { rate, shared } = this.#options.partOf(cause);
     const flow = {
       ...{ event, level, bucket: this.#bucketOf(rate), shared: shared === null ? null : this.#sharedOf(shared) },
       ...{ leftOutCount: 0, leftOutSinceMs: 0, toldAtMs: Number.NEGATIVE_INFINITY, tellAfterMs: 0 },
@@ -180,8 +172,8 @@ export class LogLimit {
     this.#cancelTelling = null;
     const nextMs = Math.min(...this.#leavingOut().map(dueMs));
     if (nextMs === Number.POSITIVE_INFINITY) return;
-    const delayMs = Math.max(0, nextMs - this.#clock.now());
-    this.#cancelTelling = this.#clock.schedule(delayMs, () => this.#tellDue(this.#clock.now()));
+    const delayMs = Math.max(0, nextMs - this.#options.clock.now());
+    this.#cancelTelling = this.#options.clock.schedule(delayMs, () => this.#tellDue(this.#options.clock.now()));
   }
 
   #leavingOut(): Flow[] {
@@ -196,11 +188,11 @@ export class LogLimit {
   #tell(flow: Flow): void {
     const { event: kind, level, leftOutCount: count } = flow;
     flow.leftOutCount = 0;
-    flow.toldAtMs = this.#clock.now();
+    flow.toldAtMs = this.#options.clock.now();
     const durationMs = Math.round(flow.toldAtMs - flow.leftOutSinceMs);
     const span = `within ${(durationMs / 1000).toFixed(1)} s`;
     const message = `${formatCount(count, `more ${kind} line`)} suppressed ${span}: too many`;
-    this.#log(this.#named(makeEvent('log-limited', message, { kind, count, durationMs }, level)));
+    this.#options.log(this.#options.named(makeEvent('log-limited', message, { kind, count, durationMs }, level)));
   }
 
   #sharedOf(rate: LogRate): TokenBucket {
@@ -210,11 +202,9 @@ export class LogLimit {
   }
 
   #bucketOf({ burstBytes, bytesPerSecond }: LogRate): TokenBucket {
-    return new TokenBucket(bytesPerSecond, burstBytes, this.#clock.now());
+    return new TokenBucket(bytesPerSecond, burstBytes, this.#options.clock.now());
   }
 }
-
-const asItIs = (event: LogEvent): LogEvent => event;
 
 /** When the suppressed lines of a flow are due to be reported. */
 const dueMs = ({ leftOutSinceMs, tellAfterMs }: Flow): number => leftOutSinceMs + tellAfterMs;

@@ -133,14 +133,11 @@ export class ProxyChannel {
 
   #makeForwards(): ForwardTable {
     const { label, options } = this.checked;
-    const { clock, addresses, nextForwardId, onListening } = this.#context;
+    const { addresses, nextForwardId, onListening } = this.#context;
     return new ForwardTable({
+      ...this.#shared,
       channel: label,
-      source: this.#source,
       registry: this.registry,
-      log: this.#log,
-      clock,
-      waitMs: this.#waitMs,
       maxStreams: this.address.traits.streams,
       preamble: options.peerAddress === true ? ({ id }) => encodeProxyHeader({ label, streamId: id }) : null,
       egress: (name) => this.egresses.egresses.get(name) ?? null,
@@ -163,16 +160,13 @@ export class ProxyChannel {
   }
 
   #makePorts(state: ChannelPortsState | undefined): ChannelPorts {
-    const { clock, addresses, makeFolders } = this.#context;
+    const { addresses, makeFolders } = this.#context;
     const options = {
+      ...this.#shared,
       label: this.label,
       forwards: this.forwards,
       addresses,
       registry: this.registry,
-      source: this.#source,
-      clock,
-      log: this.#log,
-      waitMs: this.#waitMs,
       makeFolder: (spec: ForwardSpec) => makeFolders(this.label, [spec]),
     };
     return new ChannelPorts(options, state);
@@ -180,11 +174,8 @@ export class ProxyChannel {
 
   #makePrograms(): ProgramStreams {
     return new ProgramStreams({
-      source: this.#source,
+      ...this.#shared,
       recordings: this.#recordings,
-      clock: this.#context.clock,
-      log: this.#log,
-      waitMs: this.#waitMs,
       signal: this.#stopping.signal,
       whyDown: () => this.whyDown,
     });
@@ -225,9 +216,10 @@ export class ProxyChannel {
     });
   }
 
-  /** How long a local connection waits for a session, in milliseconds. */
-  get #waitMs(): number {
-    return this.options.waitMs ?? DEFAULT_WAIT_MS;
+  /** What its parts that wait for a session need. */
+  get #shared() {
+    const { waitMs = DEFAULT_WAIT_MS } = this.options;
+    return { source: this.#source, clock: this.#context.clock, log: this.#log, waitMs };
   }
 
   #restore({ state, take }: Restored<ProxyChannelState>): void {

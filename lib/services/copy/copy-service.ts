@@ -110,7 +110,8 @@ export class CopyService {
     let request = named;
     let hasBegun = false;
     const begin = (): void => {
-      if (!hasBegun) this.#logStart(request);
+      if (!hasBegun)
+        this.#options.log(makeEvent('copy-started', `${describeCopy(request)}: started`, copyFields(request)));
       hasBegun = true;
     };
     try {
@@ -149,10 +150,6 @@ export class CopyService {
     const cancel = this.#options.clock.schedule(END_MS, () => stream.destroy());
     stream.once('close', cancel);
     if (stream.destroyed) cancel();
-  }
-
-  #logStart(request: CopyRequest): void {
-    this.#options.log(makeEvent('copy-started', `${describeCopy(request)}: started`, copyFields(request)));
   }
 
   #logEnd(request: CopyRequest, progress: CopyProgress, durationMs: number, error: VproxyError | null): void {

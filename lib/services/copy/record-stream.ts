@@ -50,7 +50,10 @@ export class RecordStream {
       onError: (error: unknown) => this.fail(toVproxyError(error)),
     };
     this.#flow = new RecordFlow(stream, handler, new LoopTurns());
-    stream.on('drain', () => this.#handleDrain());
+    stream.on('drain', () => {
+      this.#drained?.resolve();
+      this.#drained = null;
+    });
     stream.on('error', (error) => this.#lose(lostError(error)));
     stream.on('close', () => {
       if (!stream.readableEnded) lost();
@@ -175,11 +178,6 @@ export class RecordStream {
       this.#waitingBytes += record.payload.length;
       if (this.#isHeld) this.#flow.pause();
     }
-  }
-
-  #handleDrain(): void {
-    this.#drained?.resolve();
-    this.#drained = null;
   }
 
   #goOn(): void {

@@ -131,7 +131,7 @@ export class OutputSender {
     this.#waitingPieces += 1;
     this.#waitingBytes += slab.length;
     stream.write(slab.subarray(HEADER_BYTES - RECORD_HEADER_BYTES, HEADER_BYTES + byteCount), this.#onWritten);
-    this.#isHeldUp = this.#isFull();
+    this.#isHeldUp = this.#waitingPieces >= MAX_WAITING_PIECES || this.#waitingBytes >= MAX_WAITING_BYTES;
     this.#wasHeldUp ||= this.#isHeldUp;
     if (this.#isHeldUp) return false;
     if (this.#quickReads >= QUICK_READS && byteCount < GATHERED_BYTES && !this.#slab.wasFull) {
@@ -147,10 +147,6 @@ export class OutputSender {
     const { source } = this.#options;
     const fd = source instanceof net.Socket ? descriptorOf(source) : null;
     if (fd !== null) void enlargePipe(fd, PIPE_BYTES);
-  }
-
-  #isFull(): boolean {
-    return this.#waitingPieces >= MAX_WAITING_PIECES || this.#waitingBytes >= MAX_WAITING_BYTES;
   }
 }
 

@@ -98,7 +98,8 @@ export class ExecCall {
       onRecord: (kind: number, payload: Buffer) => this.#handleRecord(kind, payload),
       onPiece: (kind: number, bytes: Buffer) =>
         this.#push(kind === EXEC_KIND.STDOUT ? this.stdout : this.stderr, bytes),
-      onEnd: () => this.#handleEnd(),
+      // After EXIT, let the peer close first: simultaneous closes look like a reset.
+      onEnd: () => (this.#isOver ? void this.#stream.end() : this.#stop(null)),
       onError: (error: unknown) => this.#stop(error as Error),
     };
     this.#flow = new RecordFlow(stream, handler, new LoopTurns());
@@ -170,12 +171,6 @@ export class ExecCall {
       if (error?.code !== 'too-many-streams') this.#result.resolve({ ...exit, pid: this.#pid });
       else this.#result.reject(new VproxyError(error.code, escapeText(error.message, 1000)));
     });
-  }
-
-  /** After EXIT, let the peer close first: simultaneous closes look like a reset. */
-  #handleEnd(): void {
-    if (this.#isOver) this.#stream.end();
-    else this.#stop(null);
   }
 
   #push(output: Readable, bytes: Buffer): void {

@@ -76,7 +76,7 @@ export class ExecRunner {
       },
       spawn: (command, { terminal }) =>
         terminal === undefined ? spawnWithPipes(command, openPipes) : this.#spawnInTerminal(command, terminal),
-      findRecorder: options.findRecorder ?? noRecorder,
+      findRecorder: options.findRecorder ?? (() => Promise.resolve(null)),
       turns: new LoopTurns(),
       onOver: (call) => {
         this.#calls.delete(call);
@@ -191,8 +191,6 @@ export class ExecRunner {
     return spawnInTerminal(options, terminal);
   }
 }
-
-const noRecorder = (): Promise<null> => Promise.resolve(null);
 
 const notAllowed = (): VproxyError => new VproxyError('command-denied', 'commands are no longer allowed');
 

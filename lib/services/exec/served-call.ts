@@ -6,7 +6,6 @@ import type { Log } from '../../events.js';
 import type { Budget } from '../../util/bounds.js';
 import { encodeRecord } from '../../util/bytes/records.js';
 import { type CancelTimer, type Clock, settledWithin } from '../../util/clock.js';
-import type { LoopTurns } from '../../util/concurrency.js';
 import { RecordFlow } from '../record-flow.js';
 import { type CommandFacts, commandFacts, logEnded, logRefused, logStarted } from './command-log.js';
 import { StdinReceiver } from './command-streams.js';
@@ -26,9 +25,8 @@ import {
   type TerminalSize,
 } from './exec-messages.js';
 import { type Controls, EarlyRequests, Execution } from './execution.js';
-import { answerJobRequest } from './jobs/answer-job-request.js';
+import { answerJobRequest, type JobHost } from './jobs/answer-job-request.js';
 import type { Job } from './jobs/job.js';
-import type { JobTable } from './jobs/job-table.js';
 import type { RecordingRule, TerminalRecorder } from './recording/terminal-recorder.js';
 import type { TerminalRecording } from './recording/terminal-recording.js';
 import type { CommandOptions, RunningCommand } from './running-command.js';
@@ -47,14 +45,11 @@ export interface Decided extends CommandDecision {
 }
 
 /** What all calls on a channel share. */
-export interface CallHost {
+export interface CallHost extends JobHost {
   readonly clock: Clock;
   readonly log: Log;
   /** Counts the bytes of each START from its header until its command has started or failed to. */
   readonly startBudget: Budget;
-  readonly jobs: JobTable;
-  /** Counts the bytes of lists of jobs that their callers have not read. */
-  readonly listBudget: Budget;
   /** Reserves a slot for the command of a call, and may wait for one; resolves with null, or the reason for a refusal. */
   readonly admit: (call: ServedCall, waits: boolean) => Promise<VproxyError | null>;
   /** Ends the wait of a call that is no longer wanted. */
@@ -67,8 +62,6 @@ export interface CallHost {
   readonly spawn: (command: CommandOptions, request: ExecRequest) => Promise<RunningCommand>;
   /** Finds the recorder for the terminal of a starting command; null: not recorded. */
   readonly findRecorder: () => Promise<TerminalRecorders | null>;
-  /** Limits the work per turn of the event loop. */
-  readonly turns: LoopTurns;
   /** The command is over, or was not run: frees its slot. */
   readonly onOver: (call: ServedCall) => void;
 }

@@ -15,8 +15,9 @@ const READERS_BYTES = 8_388_608;
 const CHUNK_BYTES = { min: 4096, max: 65_536 };
 
 /** What the requests on a channel share. */
-interface JobHost {
+export interface JobHost {
   readonly jobs: JobTable;
+  /** Limits the work per turn of the event loop. */
   readonly turns: LoopTurns;
   /** Counts the bytes of lists that their callers have not read. */
   readonly listBudget: Budget;
