@@ -3,9 +3,8 @@ import { setFlagsFromString } from 'node:v8';
 import type { Proxy } from '../lib/proxy/proxy.js';
 
 /** Sets a flag if this version of Node is known to have it: others would print a warning to stderr. */
-function setFlag(flag: string, firstMajor: number, lastMajor: number): void {
-  const major = Number.parseInt(process.versions.node, 10);
-  if (major >= firstMajor && major <= lastMajor) setFlagsFromString(flag);
+function setFlag(flag: string, lastMajor: number): void {
+  if (Number.parseInt(process.versions.node, 10) <= lastMajor) setFlagsFromString(flag);
 }
 
 /**
@@ -13,8 +12,8 @@ function setFlag(flag: string, firstMajor: number, lastMajor: number): void {
  * what it holds, not at four times (docs/decisions/0007-small-heap.md). Call it once, at the start.
  */
 export function keepHeapSmall(): void {
-  setFlag('--semi-space-growth-factor=1', 20, 26);
-  setFlag('--heap-growing-percent=100', 20, 26);
+  setFlag('--semi-space-growth-factor=1', 26);
+  setFlag('--heap-growing-percent=100', 26);
 }
 
 /** A process that opened this many streams will open more. */
@@ -32,7 +31,7 @@ export function optimizeWhenUsed(proxy: Pick<Proxy, 'on' | 'off'>): void {
     left -= 1;
     if (left > 0) return;
     proxy.off('log', count);
-    setFlag('--interrupt-budget=16384', 20, 20);
+    setFlag('--interrupt-budget=16384', 20);
   };
   proxy.on('log', count);
 }

@@ -122,7 +122,6 @@ export const QUICK_COMMANDS: readonly string[] = [
 /** All commands with a name, in the order of the help. */
 export const NAMED_COMMANDS: Readonly<Record<string, CommandEntry>> = { ...LOCAL_COMMANDS, ...CONTROL_COMMANDS };
 
-/** A loaded command, with its name and its line in the list of commands. */
 export type LoadedCommand = Command & { readonly name: string; readonly summary: string };
 
 /** All commands: first the one without a name, then the others in the order of the help. For the manual and specs. */

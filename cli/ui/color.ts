@@ -44,7 +44,6 @@ export function hasColors(stream: Output, environment: NodeJS.ProcessEnv = proce
 
 export const paintFor = (stream: Output): Paint => painter(hasColors(stream));
 
-/** The tones of the states of channels and of forwards. */
 const STATES: Readonly<Record<ChannelState | ForwardStatus['state'] | 'not offered' | 'silent', Tone>> = {
   active: 'good',
   established: 'good',

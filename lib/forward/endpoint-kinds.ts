@@ -52,7 +52,6 @@ export function entranceKindOf(endpoint: Endpoint, service: string): KindWith<'l
   return kind as KindWith<'listenAddress' | 'createEntrance'>;
 }
 
-/** Whether an `-o` with this endpoint takes datagrams. */
 export const takesDatagrams = ({ kind }: Endpoint): boolean => findEndpointKind(kind)?.datagramEntrance !== undefined;
 
 /** The source of datagrams for an `-o`. Throws `bad-argument` for an endpoint without datagrams. */

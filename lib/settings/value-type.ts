@@ -269,7 +269,6 @@ export function list<T>(of: ValueType<T>, expected: string, max: number = MAX_RE
 }
 
 export interface ListType<T> extends ValueType<readonly T[]> {
-  /** The type of each value. */
   readonly of: ValueType<T>;
 }
 

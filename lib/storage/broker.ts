@@ -78,7 +78,6 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     });
   }
 
-  /** The number of calls waiting for an emulator. */
   get waitingCalls(): number {
     return this.#waiting.size;
   }
@@ -88,7 +87,6 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     return this.#calls.size - this.#waiting.size;
   }
 
-  /** The number of connected wrappers. */
   get connectedWrappers(): number {
     return this.#wrappers.size;
   }
@@ -264,7 +262,6 @@ export interface StorageCallRecord {
   readonly error?: VproxyError | undefined;
 }
 
-/** The events of a `StorageBroker`. */
 interface StorageBrokerEvents {
   call: [StorageCallRecord];
   emulator: [StorageEmulatorChange];

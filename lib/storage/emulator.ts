@@ -135,7 +135,6 @@ function failureAt(address: ListenAddress, cause: unknown): VproxyError {
 /** Answers a storage utility's call. If it throws, the call fails; there are no retries. */
 export type StorageHandler = (request: StorageRequest) => StorageResult | Promise<StorageResult>;
 
-/** Events of a connection, for its emulator. */
 interface EmulatorConnectionEvents {
   readonly onRequest: (request: StorageRequest) => void;
   /** A request could not be answered, or the connection was lost. */

@@ -58,7 +58,6 @@ export class Accounts {
     this.#timeoutMs = sources.timeoutMs ?? TIMEOUT_MS;
   }
 
-  /** The account with that name, or null. */
   async findUser(name: string): Promise<UserAccount | null> {
     const line = await this.#ask('passwd', name);
     if (line === undefined) return findIn(this.#passwdFile, toAccounts, (account) => account.name === name);

@@ -82,8 +82,8 @@ const open = promisify(fs.open);
 const close = promisify(fs.close);
 
 /** Like `fs.open`, for files opened on behalf of peers. Also rejects if the descriptor is a reserved one. */
-export async function openOrdinary(path: string | Buffer, flags: number, mode?: number): Promise<number> {
-  const fd = await open(path, flags, mode);
+export async function openOrdinary(path: string | Buffer, flags: number): Promise<number> {
+  const fd = await open(path, flags);
   const shortage = shortageAt(fd);
   if (shortage === null) return fd;
   await close(fd);

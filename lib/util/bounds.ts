@@ -23,7 +23,6 @@ export class Budget {
     return true;
   }
 
-  /** Releases reserved bytes. */
   release(bytes: number): void {
     this.#usedBytes -= bytes;
     this.#parent?.release(bytes);

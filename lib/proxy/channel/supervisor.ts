@@ -97,7 +97,6 @@ export abstract class ChannelSupervisor {
     this.keeper.retryNow();
   }
 
-  /** Captures the state for a successor. */
   capture(session: Session | null, keep: KeepDescriptor): SupervisorState {
     const endAtMs = session === null ? null : (this.options.settings.resume?.kept.endAtMs(session) ?? null);
     return {

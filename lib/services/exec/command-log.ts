@@ -33,7 +33,6 @@ export interface StartedFacts extends CommandFacts {
   readonly pid: number;
   /** The path of its terminal's recording. */
   readonly recording?: string;
-  /** The id of a job. */
   readonly job?: string;
 }
 

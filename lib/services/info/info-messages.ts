@@ -49,7 +49,6 @@ export function decodeTold(payload: Buffer, about: InfoSubject): unknown {
   throw protocolError(what);
 }
 
-/** Encodes the answer to a TIME. */
 export const encodeTime = (timeMs: number): Buffer =>
   encodeRecord(INFO_KIND.TIME_TOLD, JSON.stringify({ timeMs: Math.round(timeMs) }));
 

@@ -31,7 +31,6 @@ interface ContinuityOptions extends KeptBounds {
   readonly isOdd: boolean;
   /** Received bytes of the session, of frames of every type. */
   readonly receivedBytes: () => number;
-  /** Sends an ACK of this total. */
   readonly sendAck: (totalBytes: number) => void;
 }
 

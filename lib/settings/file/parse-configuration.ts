@@ -17,7 +17,6 @@ import { joinDocuments } from './join-documents.js';
 export interface ParsedConfiguration {
   readonly layer: FileLayer;
   readonly problems: readonly FileProblem[];
-  /** The file that defines a key. */
   readonly fileOf: (where: KeyPath) => string;
 }
 

@@ -26,18 +26,14 @@ const HOLDERS_MS = 1000;
 
 /** The listeners of other processes. */
 export class ListeningPorts {
-  readonly #procPath: string;
-  readonly #pid: number;
-  readonly #hasLoopback6: () => boolean;
+  readonly #options: Required<ListeningPortsOptions>;
   /** Known holders by inode, from the last look, so that nothing is looked up twice. */
   #holders = new Map<string, Holder>();
   /** As last listed. */
   #listed: readonly ListeningPort[] = [];
 
-  constructor({ procPath = '/proc', pid = process.pid, hasLoopback6 = findLoopback6 }: ListeningPortsOptions = {}) {
-    this.#procPath = procPath;
-    this.#pid = pid;
-    this.#hasLoopback6 = hasLoopback6;
+  constructor(options: ListeningPortsOptions = {}) {
+    this.#options = { procPath: '/proc', pid: process.pid, hasLoopback6: findLoopback6, ...options };
   }
 
   /**
@@ -45,7 +41,7 @@ export class ListeningPorts {
    * a search. Never rejects: empty if nothing can be seen.
    */
   async look(isWanted: (port: number) => boolean, onlyKnown = false): Promise<readonly ListeningPort[]> {
-    const listeners = await findTcpListeners(this.#procPath, isWanted);
+    const listeners = await findTcpListeners(this.#options.procPath, isWanted);
     if (onlyKnown) {
       const open = new Set(listeners.map(({ address }) => address.port));
       return this.#listed.filter(({ port }) => open.has(port));
@@ -78,7 +74,7 @@ export class ListeningPorts {
   /** A listener on every IPv6 address usually accepts IPv4, too, and without ::1 there is no other choice. */
   #dialled(host: string): string {
     if (!isEveryAddress(host)) return host;
-    return host.includes(':') && this.#hasLoopback6() ? '::1' : '127.0.0.1';
+    return host.includes(':') && this.#options.hasLoopback6() ? '::1' : '127.0.0.1';
   }
 
   /** Finds the holders of sockets: this process, then others, newest first; `NOBODY` if no visible process holds one. */
@@ -86,20 +82,20 @@ export class ListeningPorts {
     const found = new Map<string, Holder>();
     const search = async (pid: number, isOver: () => boolean): Promise<void> => {
       let holder: Holder | null = null;
-      for await (const name of openFiles(this.#procPath, pid, isOver)) {
+      for await (const name of openFiles(this.#options.procPath, pid, isOver)) {
         const inode = name.startsWith('socket:[') ? name.slice(8, -1) : '';
         if (!missing.delete(inode)) continue;
-        holder ??= { isOwn: pid === this.#pid, program: programOf(this.#procPath, pid) || null };
+        holder ??= { isOwn: pid === this.#options.pid, program: programOf(this.#options.procPath, pid) || null };
         found.set(inode, holder);
       }
     };
     // Without a time limit: our own sockets must not be taken for another's.
-    await search(this.#pid, () => missing.size === 0);
+    await search(this.#options.pid, () => missing.size === 0);
     const isLate = processorLimit(HOLDERS_MS);
     const isOver = (): boolean => missing.size === 0 || isLate();
-    for (const pid of missing.size === 0 ? [] : listPids(this.#procPath).reverse()) {
+    for (const pid of missing.size === 0 ? [] : listPids(this.#options.procPath).reverse()) {
       if (isOver()) break;
-      if (pid !== this.#pid) await search(pid, isOver);
+      if (pid !== this.#options.pid) await search(pid, isOver);
     }
     if (!isLate()) for (const inode of missing) found.set(inode, NOBODY);
     return found;

@@ -79,8 +79,8 @@ export async function findOpener(path: string): Promise<number | null> {
 }
 
 /** Whether a process has the file at `path` open. Never rejects. */
-export async function isOpenIn(pid: number, path: string, proc = '/proc'): Promise<boolean> {
-  return (await findHolder(proc, [pid], await namesOf(path), () => false)) !== null;
+export async function isOpenIn(pid: number, path: string): Promise<boolean> {
+  return (await findHolder('/proc', [pid], await namesOf(path), () => false)) !== null;
 }
 
 async function namesOf(path: string): Promise<ReadonlySet<string>> {
