@@ -43,12 +43,9 @@ const removal = (name: string): Message => ({ name, text: `FDSTOREREMOVE=1\nFDNA
 
 /** The store of the service manager that runs this process. */
 export class StoredListeners implements ListenerStore {
-  readonly #socket: string;
-  readonly #size: number;
+  readonly #options: StoredListenersOptions;
   /** Null if nothing can be stored. */
   #calls: MessageCalls | null;
-  readonly #log: Log;
-  readonly #clock: Clock;
   /** Descriptors passed by the service manager that were not taken yet. */
   readonly #inherited: Map<string, number>;
   /** Descriptors in the store, or on their way there. */
@@ -58,16 +55,10 @@ export class StoredListeners implements ListenerStore {
   #isEnding = false;
   #hasFailed = false;
 
-  private constructor(
-    calls: MessageCalls | null,
-    { socket, size, inherited, log, clock = systemClock }: StoredListenersOptions,
-  ) {
+  private constructor(calls: MessageCalls | null, options: StoredListenersOptions) {
     this.#calls = calls;
-    this.#socket = socket;
-    this.#size = size;
-    this.#inherited = new Map(inherited);
-    this.#log = log;
-    this.#clock = clock;
+    this.#options = options;
+    this.#inherited = new Map(options.inherited);
   }
 
   /** Never rejects: without koffi, passed sockets can be taken, but nothing is stored. */
@@ -135,13 +126,13 @@ export class StoredListeners implements ListenerStore {
 
   /** Whether the store is full; sockets that were not taken yet count. */
   #isFull(): boolean {
-    const isFull = this.#stored.size + this.#inherited.size >= this.#size;
-    if (isFull) this.#tell(`the service manager keeps at most ${this.#size} (FileDescriptorStoreMax=)`);
+    const isFull = this.#stored.size + this.#inherited.size >= this.#options.size;
+    if (isFull) this.#tell(`the service manager keeps at most ${this.#options.size} (FileDescriptorStoreMax=)`);
     return isFull;
   }
 
   #tell(reason: string): void {
-    if (!this.#hasFailed) this.#log(notKept(reason));
+    if (!this.#hasFailed) this.#options.log(notKept(reason));
     this.#hasFailed = true;
   }
 
@@ -164,7 +155,7 @@ export class StoredListeners implements ListenerStore {
     const calls = this.#calls;
     if (calls === null || this.#waiting.length === 0) return;
     try {
-      const fd = calls.openDatagrams(this.#socket);
+      const fd = calls.openDatagrams(this.#options.socket);
       try {
         for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
           if (calls.send(fd, Buffer.from(next.text), next.descriptors) === null) break;
@@ -178,7 +169,8 @@ export class StoredListeners implements ListenerStore {
       this.#calls = null;
       this.#waiting = [];
     }
-    if (this.#waiting.length > 0) this.#cancelRetry = this.#clock.schedule(RETRY_MS, () => this.#flush());
+    const { clock = systemClock } = this.#options;
+    if (this.#waiting.length > 0) this.#cancelRetry = clock.schedule(RETRY_MS, () => this.#flush());
   }
 }
 

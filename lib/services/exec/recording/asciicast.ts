@@ -80,13 +80,7 @@ export function parseCastEvent(line: string): CastEvent {
   return { timeS, code, data };
 }
 
-/** The size in an event `r`; null if invalid. */
-export function parseCastSize(data: string): TerminalSize | null {
-  const [, columns, rows] = /^(\d{1,5})x(\d{1,5})$/.exec(data) ?? [];
-  const size = { columns: Number(columns), rows: Number(rows) };
-  return isLength(size.columns) && isLength(size.rows) ? size : null;
-}
-
+/** The data of an event `r`. */
 export const formatCastSize = ({ columns, rows }: TerminalSize): string => `${columns}x${rows}`;
 
 function parseJson(line: string): unknown {
