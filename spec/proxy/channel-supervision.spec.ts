@@ -4,7 +4,6 @@ import { existsSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { chooseCrowded } from '../../lib/proxy/channel/listen-keeper.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { hangingPort } from '../helpers/ports.js';
 import {
@@ -252,22 +251,4 @@ test('it stops in time with many unread streams both ways and unresponsive targe
   await stopsInTime(b, clocks[1]);
   t.regex((await a.event('session-ended')).message, /\(shutdown\)|\(channel-closed\)/);
   await stopsInTime(a, clocks[0]);
-});
-
-test('R-CHANNEL-2: the dropped connection is a silent one of the machine with the most; otherwise a random one', (t) => {
-  // Each waits for `name` and comes from a machine in capitals; `!` means answered. The last part lists the candidates.
-  for (const [waiting, newcomer, mayGo] of [
-    ['a-A b-B c-B', 'B', 'bc'],
-    ['a-A b-B c-B', 'C', 'bc'],
-    ['a-A b-B', 'B', 'b'],
-    ['a! b c!', null, 'b'],
-    ['a-A b-B! c-B!', 'B', 'bc'],
-    ['a-A b-A c-A d-A', 'A', 'abcd'],
-  ] as const) {
-    const connections = waiting.split(' ').map((text) => {
-      return { name: text.charAt(0), origin: /-(.)/.exec(text)?.[1] ?? null, isAnswered: text.endsWith('!') };
-    });
-    const chosen = [0, 0.25, 0.5, 0.999].map((random) => chooseCrowded(connections, newcomer, () => random).name);
-    t.is([...new Set(chosen)].sort().join(''), mayGo, waiting);
-  }
 });

@@ -23,14 +23,14 @@ class Bench {
         this.told.push(`look:${why}:${known === null ? '' : 'known:'}${reason?.code ?? 'silence'}`),
       show: ({ state, event, detail, nextTryMs }) => {
         const parts = [state, detail ?? event?.message ?? '', nextTryMs ?? ''];
-        if (state !== 'opening') this.told.push(parts.filter((part) => part !== '').join(':'));
+        this.told.push(parts.filter((part) => part !== '').join(':'));
         if (this.#stopsAt === state) this.keeper.stop();
       },
       tellQuiet: () => {
         this.told.push('quiet');
         if (this.#stopsAt === 'quiet') this.keeper.stop();
       },
-      giveUp: ({ code }) => this.told.push(`give-up:${code}`),
+      giveUp: ({ code }) => this.told.push(`${this.keeper.state}:${code}`),
     };
     this.keeper = new Keeper('unix-connect:/s', this.clock, hands, record, () => 0.5);
   }
@@ -45,7 +45,7 @@ class Bench {
       succeed: () => keeper.succeed(),
       inherit: () => keeper.succeed(),
       restore: () => keeper.restore({ description: 'l' }),
-      open: () => keeper.opened({ description: 'l', mayBeStuck: value === 'stuck' }),
+      open: () => keeper.opened({ description: 'l', ...(value === 'stuck' && { mayBeStuck: true }) }),
       begin: () => keeper.begun(),
       last: () => clock.advance(Number(value)),
       end: () => keeper.over(reason),
@@ -74,14 +74,22 @@ const ROWS: readonly (readonly [what: string, steps: string, ...told: string[]])
     'and so may who hears that it yields',
     'start open begin end:channel-displaced close last:300 stop-at:backing-off found last:100',
   ],
-  ['or that it opens', 'stop-at:opening start'],
+  ['or that it opens', 'stop-at:opening start', 'opening'],
   ['or that nobody answers', 'start open:stuck stop-at:quiet quiet', 'quiet'],
-  ['it dials at once', 'start', 'dial'],
+  ['it dials at once', 'start', 'opening', 'dial'],
   ['a failed attempt is repeated', 'start close:channel-missing', 'backing-off:why:10'],
   ['and again, less often', 'start close:channel-missing last:10 close:channel-missing', 'backing-off:why:20'],
-  ['after the delay', 'start close:channel-missing last:10', 'dial'],
+  ['after the delay', 'start close:channel-missing last:10', 'opening', 'dial'],
   ['not before it', 'start close:channel-missing last:9'],
-  ['a hopeless one is not', 'start close:channel-unusable', 'give-up:channel-unusable'],
+  [
+    'but every 5 s at least',
+    `start ${'close:channel-missing last:5000 '.repeat(9)}close:channel-missing`,
+    'backing-off:why:5000',
+  ],
+  ['a hopeless one is not', 'start close:channel-unusable', 'failed:channel-unusable'],
+  ['nor is a link that cannot work', 'start open close:channel-unusable', 'failed:channel-unusable'],
+  ['nor one that its session has left', 'start open begin suspend close:channel-unusable', 'failed:channel-unusable'],
+  ['it may be stopped then, and twice', 'start close:channel-unusable stop stop'],
   [
     'a session begins the delays anew',
     `start ${'close:channel-missing last:5000 '.repeat(4)}open begin last:10000 end close`,
@@ -106,11 +114,16 @@ const ROWS: readonly (readonly [what: string, steps: string, ...told: string[]])
     'start open begin end close:channel-failed last:100 open begin last:9999 end close:channel-failed',
     'backing-off:why:200',
   ],
+  [
+    'up to 5 s',
+    `start ${'open begin end close:channel-failed last:5000 '.repeat(6)}open begin end close:channel-failed`,
+    'backing-off:why:5000',
+  ],
   ['a refused session is short', 'start open end:auth-failed close:channel-failed', 'backing-off:why:100'],
   ['a busy device is looked at', 'start close:channel-busy', 'look:next-step:channel-busy'],
   [
     'but not within 10 s of a search in vain',
-    'start close:channel-busy nobody last:10 close:channel-busy',
+    'start last:20000 close:channel-busy nobody last:10 last:9989 close:channel-busy',
     'backing-off:why:20',
   ],
   ['then again', 'start close:channel-busy nobody last:10 last:9990 close:channel-busy', 'look:next-step:channel-busy'],
@@ -156,7 +169,17 @@ const ROWS: readonly (readonly [what: string, steps: string, ...told: string[]])
     'start open begin end:channel-displaced close last:300 found last:100 found',
     'backing-off:process 7 (host2) took the channel unix-connect:/s; waiting until it releases it:200',
   ],
-  ['and dials when it has left', 'start open begin end:channel-displaced close last:300 found last:100 nobody', 'dial'],
+  [
+    'up to every 5 s',
+    `start open begin end:channel-displaced close last:300 ${'found last:5000 '.repeat(6)}found`,
+    'backing-off:process 7 (host2) took the channel unix-connect:/s; waiting until it releases it:5000',
+  ],
+  [
+    'and dials when it has left',
+    'start open begin end:channel-displaced close last:300 found last:100 nobody',
+    'opening',
+    'dial',
+  ],
   [
     'the next one is asked as often at first',
     'start open begin end:channel-displaced close last:300 found last:100 found last:200 nobody open begin end:channel-displaced close last:300 found',
@@ -172,7 +195,7 @@ const ROWS: readonly (readonly [what: string, steps: string, ...told: string[]])
     'start open begin end:channel-displaced close last:300 nobody last:1000',
     'look:next-step:channel-displaced',
   ],
-  ['in vain', 'start open begin end:channel-displaced close last:300 nobody last:1000 nobody', 'dial'],
+  ['in vain', 'start open begin end:channel-displaced close last:300 nobody last:1000 nobody', 'opening', 'dial'],
   [
     'or not',
     'start open begin end:channel-displaced close last:300 nobody last:1000 found',
@@ -201,6 +224,7 @@ const ROWS: readonly (readonly [what: string, steps: string, ...told: string[]])
   ['silence is told, and the process behind it searched', 'start open quiet', 'quiet', 'look:silence:silence'],
   ['and named', 'start open quiet named', 'waiting:no answer on l: process 7 (host2) has the channel'],
   ['unless it is over', 'start open quiet begin named'],
+  ['or its session is out of step', 'start open quiet begin suspend named'],
   ['or nobody is found', 'start open quiet nameless'],
   ['which is told once', 'start open quiet named quiet', 'look:silence:known:silence'],
   [
@@ -211,8 +235,8 @@ const ROWS: readonly (readonly [what: string, steps: string, ...told: string[]])
     'channel-redialled',
     'close',
   ],
-  ['and opened again at once', 'start open:stuck quiet close:shutdown', 'dial'],
-  ['even if the link says that it cannot be', 'start open:stuck quiet close:channel-unusable', 'dial'],
+  ['and opened again at once', 'start open:stuck quiet close:shutdown', 'opening', 'dial'],
+  ['even if the link says that it cannot be', 'start open:stuck quiet close:channel-unusable', 'opening', 'dial'],
   ['a stranger is not stuck', 'start open:stuck quiet:sshd', 'quiet', 'look:silence:silence'],
   [
     'only the first silence tells',
@@ -235,8 +259,9 @@ const ROWS: readonly (readonly [what: string, steps: string, ...told: string[]])
     'channel-redialled',
     'close',
   ],
-  ['an operator does not wait', 'start close:channel-missing retry', 'dial'],
-  ['nor once the search is over', 'start close:channel-busy retry nobody', 'dial'],
+  ['an operator does not wait', 'start close:channel-missing retry', 'opening', 'dial'],
+  ['nor once the search is over', 'start close:channel-busy retry nobody', 'opening', 'dial'],
+  ['whoever has it', 'start close:channel-busy retry found', 'opening', 'dial'],
   [
     'with the delays anew',
     'start close:channel-missing last:10 close:channel-missing retry close:channel-missing',
@@ -266,14 +291,21 @@ const ROWS: readonly (readonly [what: string, steps: string, ...told: string[]])
   ['a session needs no retry', 'start open begin retry'],
   ['a stopped keeper does nothing', 'start close:channel-missing stop last:5000'],
   ['whatever comes', 'start stop open begin end quiet close found retry'],
+  ['nor says that nobody answers', 'start open stop quiet'],
+  ['even if an operator wants an attempt', 'start close:channel-missing stop retry'],
   ['a successor without a link looks first', 'succeed', 'look:next-step:silence'],
-  ['and dials', 'succeed nobody', 'dial'],
+  ['and dials', 'succeed nobody', 'opening', 'dial'],
   [
     'without the session of its predecessor',
     'inherit nobody last:20000 open end:auth-failed close:channel-failed',
     'backing-off:why:100',
   ],
-  ['one with a link has its session', 'restore last:10000 end close', 'backing-off:why:10'],
+  [
+    'one with a link knows its name',
+    'restore end quiet named',
+    'waiting:no answer on l: process 7 (host2) has the channel',
+  ],
+  ['and has its session', 'restore last:10000 end close', 'backing-off:why:10'],
 ];
 
 for (const [what, steps, ...told] of ROWS) {
@@ -315,7 +347,7 @@ test('a successor continues with the delays and the redialled link', (t) => {
   for (const step of 'start open:stuck quiet nameless close:shutdown close:channel-missing'.split(' ')) first.do(step);
   const next = new Bench(structuredClone(first.keeper.record));
   for (const step of ['succeed', 'nobody', 'open:stuck', 'quiet']) next.do(step);
-  t.deepEqual(next.told, ['look:next-step:silence', 'dial', 'quiet']);
+  t.deepEqual(next.told, ['look:next-step:silence', 'opening', 'dial', 'quiet']);
   next.told = [];
   next.do('close:channel-missing');
   t.deepEqual(next.told, ['backing-off:why:20']);

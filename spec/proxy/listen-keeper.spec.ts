@@ -1,7 +1,7 @@
 /** What the keeper of a listening channel does after each thing that happens: rows of steps and the effects of the last. */
 import test from 'ava';
 import { VproxyError } from '../../lib/errors.js';
-import { ListenKeeper, type ListenRecord } from '../../lib/proxy/channel/listen-keeper.js';
+import { chooseCrowded, ListenKeeper, type ListenRecord } from '../../lib/proxy/channel/listen-keeper.js';
 import { ManualClock } from '../helpers/time.js';
 
 /** A keeper of links that are letters, with delays that have no random part. */
@@ -102,6 +102,7 @@ const ROWS: readonly (readonly [what: string, steps: string, ...told: string[]])
   ['a failure is repeated', 'start failed', 'backing-off:why:100'],
   ['after the delay', 'start failed last:100', 'listen'],
   ['not before it', 'start failed last:99'],
+  ['but every 5 s at least', `start failed ${'last:5000 failed '.repeat(6)}`.trim(), 'backing-off:why:5000'],
   ['and less often', 'start failed last:100 failed', 'backing-off:why:200'],
   [
     'until a session begins',
@@ -110,9 +111,13 @@ const ROWS: readonly (readonly [what: string, steps: string, ...told: string[]])
   ],
   ['an operator does not wait', 'start failed retry', 'listen'],
   ['nor twice', 'start failed retry retry'],
+  ['nor again after the delay', 'start failed retry last:100'],
   ['with the delays anew', 'start failed last:100 failed retry failed', 'backing-off:why:100'],
   ['a stopped one does nothing', 'start failed stop last:5000'],
   ['whatever comes', 'start stop listening failed retry'],
+  ['even if an operator wants it', 'start failed stop retry'],
+  ['it may be stopped before it listens, and twice', 'start stop stop'],
+  ['and while it does', 'start listening stop'],
   ['a connection is shown', 'start listening accept:a', 'opening::'],
   ['and its end', 'start listening accept:a close:a', WAITS],
   ['but not while another one is open', 'start listening accept:a accept:b close:a'],
@@ -171,6 +176,11 @@ const CLAIMS: readonly (readonly [what: string, steps: string, answer: 'taken' |
     'start listening accept:a begin:a:x last:70000 end:a last:1 end:a:early last:59999 asks:b:y',
     'free',
   ],
+  [
+    'another link that closes changes nothing',
+    'start listening accept:a begin:a:x accept:b close:b accept:c asks:c:y',
+    'taken',
+  ],
   ['another link does not count', 'start listening accept:a begin:a:x end:a last:60000 end:b asks:b:y', 'free'],
 ];
 
@@ -211,4 +221,22 @@ test('a successor continues with the delay, and with the peer', (t) => {
   next.do('asks:b:x');
   next.do('asks:b:y');
   t.deepEqual(next.told.slice(2), ['free', 'taken']);
+});
+
+test('R-CHANNEL-2: the dropped connection is a silent one of the machine with the most; otherwise a random one', (t) => {
+  // Each waits for `name` and comes from a machine in capitals; `!` means answered. The last part lists the candidates.
+  for (const [waiting, newcomer, mayGo] of [
+    ['a-A b-B c-B', 'B', 'bc'],
+    ['a-A b-B c-B', 'C', 'bc'],
+    ['a-A b-B', 'B', 'b'],
+    ['a! b c!', null, 'b'],
+    ['a-A b-B! c-B!', 'B', 'bc'],
+    ['a-A b-A c-A d-A', 'A', 'abcd'],
+  ] as const) {
+    const connections = waiting.split(' ').map((text) => {
+      return { name: text.charAt(0), origin: /-(.)/.exec(text)?.[1] ?? null, isAnswered: text.endsWith('!') };
+    });
+    const chosen = [0, 0.25, 0.5, 0.999].map((random) => chooseCrowded(connections, newcomer, () => random).name);
+    t.is([...new Set(chosen)].sort().join(''), mayGo, waiting);
+  }
 });

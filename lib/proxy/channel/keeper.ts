@@ -128,8 +128,8 @@ export class Keeper {
   #end: VproxyError | null = null;
   #mayBeStuck = false;
   #rival: Rival | null = null;
-  /** When a search found no rival, by the clock; null if none did since the last session. */
-  #foundNobodyAtMs: number | null = null;
+  /** When the last search ended, by the clock; null if none did since the last session. */
+  #searchedAtMs: number | null = null;
   #step: Step = RETURN;
   /** Null if it does not wait. */
   #cancelWait: CancelTimer | null = null;
@@ -174,7 +174,6 @@ export class Keeper {
 
   /** Instead of `start`: a predecessor handed over its link with an established session. */
   restore({ description }: Pick<Link, 'description'>): void {
-    this.record.state = 'established';
     this.#description = description;
   }
 
@@ -206,7 +205,7 @@ export class Keeper {
     this.#enter('established');
     this.record.begunAtMs = this.#clock.now();
     this.record.hasRedialled = false;
-    this.#foundNobodyAtMs = null;
+    this.#searchedAtMs = null;
     this.#rival = null;
     this.#backoff('lost').reset();
   }
@@ -305,14 +304,14 @@ export class Keeper {
 
   /** Displacement proves that there is a rival, even if a search has not seen it yet. */
   #isWorthALook(reason: VproxyError | null): boolean {
-    const isTooSoon = this.#foundNobodyAtMs !== null && this.#clock.now() - this.#foundNobodyAtMs < SEARCH_MS;
+    const isTooSoon = this.#searchedAtMs !== null && this.#clock.now() - this.#searchedAtMs < SEARCH_MS;
     return this.#rival !== null || !isTooSoon || reason?.code === 'channel-displaced';
   }
 
   looked(why: SearchReason, rival: Rival | null): void {
     if (this.state === 'stopped') return;
     this.#rival = rival;
-    if (rival === null) this.#foundNobodyAtMs = this.#clock.now();
+    this.#searchedAtMs = this.#clock.now();
     if (why === 'next-step') this.#decide(rival);
     else if (rival !== null && this.state === 'linked') this.#nameRival(rival);
   }
