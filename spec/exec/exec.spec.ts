@@ -1,5 +1,6 @@
 /** Parts of exec that need no process: messages, decisions, the calling side, and recordings. */
 import './call.js';
+import './caller-errors.js';
 import './decide-command.js';
 import './messages.js';
 import './recording/asciicast.js';

@@ -8,5 +8,6 @@ import './clock.js';
 import './concurrency.js';
 import './json-line.js';
 import './members/id-table.js';
+import './record-flow.js';
 import './words.js';
 import './xml.js';
