@@ -1,4 +1,7 @@
-/** The state of a control server, and what its answers and its document say. */
+/** The control server: its state, its answers and their description, streams over it, and its typed client. */
+import './client.js';
+import './connect.js';
 import './docs.js';
 import './health.js';
+import './server.js';
 import './state.js';

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import test from 'ava';
 import { fixtureRows } from '../helpers/files.js';
 import { specFault } from './threats.js';
+import './sources.js';
 
 const THREATS = fixtureRows('threats.txt').map(([place, ...titles]) => {
   const [id = '', file = ''] = place.split(' ');
