@@ -148,8 +148,8 @@ export class LinkRunner {
   }
 
   /**
-   * Ends the session, telling the peer `reason` if its code may go on the wire; then closes the link, as `Link.close`. Who has had no
-   * session does not get `closeMs`.
+   * Ends the session, telling the peer `reason` if its code may go on the wire; then closes the link, as `Link.close`: without
+   * `closeMs` if no session was established on it.
    */
   stop(reason: VproxyError, closeMs?: number): Promise<VproxyError> {
     this.loop.stop(reason);

@@ -206,7 +206,10 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     await this.#groups.start();
   }
 
-  /** See `ProxyChannel.drain`. */
+  /**
+   * Opens no more streams; resolves when the open ones have ended, at the latest after 30 s, and then what outlives them, after 30 s
+   * more. Call `stop` afterwards.
+   */
   async drain(): Promise<void> {
     await Promise.all([...this.#channels.values()].map((channel) => channel.drain('shutting down')));
   }
