@@ -21,7 +21,7 @@ import { ReceiveDrops } from './receive-drops.js';
 const MAX_UNSENT_BYTES = 262_144;
 
 /** The receive buffer requested from the system, which has a maximum of its own (net.core.rmem_max). */
-const RECEIVE_BUFFER_BYTES = 2 ** 20;
+const RECEIVE_BUFFER_BYTES = 4 * 2 ** 20;
 
 interface UdpSource {
   readonly address: string;

@@ -88,7 +88,7 @@ test('a closed socket that still sends does not report that a message of its was
   t.pass();
 });
 
-test('messages are lost while 1 MiB waits for later turns, and after the close', async (t) => {
+test('messages are lost while 4 MiB wait for later turns, and after the close', async (t) => {
   const target = await UdpProgram.open(t);
   const events = { onMessage: () => undefined, onError: () => t.fail() };
   const socket = await UdpSocket.connect({ host: '127.0.0.1', port: target.port }, events, new SendTurns());
@@ -96,7 +96,7 @@ test('messages are lost while 1 MiB waits for later turns, and after the close',
   const send = (bytes: number): void => socket.send(Buffer.alloc(bytes), () => void (lostCount += 1));
   send(1);
   useTurn();
-  for (let sent = 0; sent < 20; sent += 1) send(60_000);
+  for (let sent = 0; sent < 72; sent += 1) send(60_000);
   t.is(lostCount, 3);
   socket.close();
   send(1);
@@ -269,7 +269,7 @@ test('messages without a session, or for a service that is not offered, are drop
 });
 
 test('messages that the system drops, as the buffer of a socket is full, are counted and logged on both sides', async (t) => {
-  const BURST = 3000;
+  const BURST = 6000;
   const clock = new ManualClock();
   const target = await UdpProgram.open(t);
   const { a, b, port } = await setUp(t, target.port, { clock }, { clock });

@@ -165,7 +165,7 @@ testWith('python')('a receiver that does not read holds up nothing, and lost mes
   const { a, b, log, target } = await setUp(t);
   const server = await UnixgramProgram.open(t, { at: target, isReading: false });
   const client = await UnixgramProgram.open(t);
-  const COUNT = 3000;
+  const COUNT = 5000;
   t.is(await client.send(Buffer.alloc(1000), log, COUNT), '');
   const { sent, sendDropped } = await eventually(
     () => {
