@@ -68,10 +68,6 @@ async function labels({ socket, name }: ExecArguments): Promise<string[]> {
 }
 
 async function isProgramHere(name: string): Promise<boolean> {
-  const { findProgram } = await import('../../lib/system/processes/find-program.js');
-  const found = findProgram(name, { cwd: process.cwd(), path: process.env['PATH'] ?? '' });
-  return found.then(
-    () => true,
-    () => false,
-  );
+  const { locateProgram } = await import('../../lib/system/processes/find-program.js');
+  return locateProgram(name, process.env['PATH']) !== name;
 }
