@@ -7,8 +7,11 @@ export interface Clock {
   now(): number;
   /** The machine's uptime, which includes time suspended. Default: `now`. */
   upMs?(): number;
-  /** Calls back once after `delayMs`; the returned function cancels it. */
-  schedule(delayMs: number, callback: () => void): CancelTimer;
+  /**
+   * Calls back once after `delayMs`; the returned function cancels it. With `slackMs` it may be half of that earlier or later, so
+   * that those of many callers take one turn of the event loop.
+   */
+  schedule(delayMs: number, callback: () => void, slackMs?: number): CancelTimer;
 }
 
 /** Cancels a scheduled call; harmless if it was already made. */
@@ -34,13 +37,15 @@ const ORIGIN_MS = ((): number => {
 export const systemClock: Clock = {
   now: () => ORIGIN_MS + performance.now(),
   upMs: () => uptime() * 1000,
-  schedule(delayMs, callback) {
-    const dueMs = performance.now() + delayMs;
+  schedule(delayMs, callback, slackMs = 0) {
+    const exactMs = performance.now() + delayMs;
+    const shiftMs = slackMs > 0 ? Math.round(exactMs / slackMs) * slackMs - exactMs : 0;
+    const dueMs = exactMs + shiftMs;
     let behindInput: NodeJS.Immediate | undefined;
     const timer = setTimeout(() => {
       if (performance.now() - dueMs < LATE_MS) callback();
       else behindInput = setImmediate(callback);
-    }, delayMs);
+    }, delayMs + shiftMs);
     return () => {
       clearTimeout(timer);
       clearImmediate(behindInput);

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import net from 'node:net';
 import test from 'ava';
 
-import { systemClock } from '../../lib/util/clock.js';
+import { MAX_TIMER_MS, systemClock } from '../../lib/util/clock.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
 
 /** Blocks this process meanwhile. */
@@ -35,4 +35,42 @@ test.serial('a timer that is late can be cancelled until it calls back', async (
   await cancelled;
   await new Promise((resolve) => setImmediate(resolve));
   t.is(calls, 0);
+});
+
+test.serial('the longest delay does not overflow', async (t) => {
+  const warnings: Error[] = [];
+  const warn = (warning: Error): void => void warnings.push(warning);
+  process.on('warning', warn);
+  const cancels = Array.from({ length: 1000 }, () => systemClock.schedule(MAX_TIMER_MS, () => t.fail()));
+  // One that overflows is due after 1 ms.
+  await new Promise<void>((resolve) => systemClock.schedule(2, resolve));
+  for (const cancel of cancels) cancel();
+  process.off('warning', warn);
+  t.deepEqual(warnings, []);
+});
+
+test.serial('timers with slack call back together, within half of it', async (t) => {
+  const startedAtMs = systemClock.now();
+  const turns = new Set<number>();
+  let turn = 0;
+  const count = (): void => void (turn += 1);
+  const spans = Array.from({ length: 80 }, (_, index) => {
+    const delayMs = 40 + index;
+    const called = new Promise<number>((resolve) => {
+      systemClock.schedule(
+        delayMs,
+        () => {
+          turns.add(turn);
+          setImmediate(count);
+          resolve(systemClock.now() - startedAtMs - delayMs);
+        },
+        40,
+      );
+    });
+    return called;
+  });
+  const early = await Promise.all(spans);
+  // One for each 40 ms, of which Node may split one at the border of a millisecond.
+  t.true(turns.size <= 6, `${turns.size} turns`);
+  t.true(Math.min(...early) > -22, `${Math.min(...early)} ms`);
 });
