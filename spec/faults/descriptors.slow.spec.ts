@@ -79,6 +79,19 @@ for (const kind of ['unix', 'tcp'] as const) {
   });
 }
 
+test('an exec channel starts again although local connections have used up the descriptors', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const target = await localServer(t, echo);
+  const args = ['-c', `exec:exec socat - UNIX-CONNECT:${path}`, '-o', 'echo:0', '--wait', '60'];
+  const host = spawnVproxy(t, args, { descriptorLimit: LIMIT });
+  const all = openTooMany(t, await host.listeningPort('echo'));
+  await eventually(() => all.open.size + refusedCount(host) === TOO_MANY && refusedCount(host) > 0);
+  spawnVproxy(t, ['-c', `unix-listen:${path}`, '-i', `echo:${target.port}`]);
+  await host.waitForLine(ESTABLISHED);
+  await eventually(() => all.answered === all.open.size && all.answered > 10, { what: 'all that waited served' });
+  t.is(all.answered + refusedCount(host), TOO_MANY);
+});
+
 test('a side without descriptors logs the storage calls that it refuses, and accepts others once some are free', async (t) => {
   const path = join(temporaryFolder(t), 'storage.sock');
   const args = ['-c', `unix-listen:${join(temporaryFolder(t), 'channel.sock')}`, '--storage-socket', path];

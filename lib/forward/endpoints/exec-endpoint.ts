@@ -1,13 +1,13 @@
 /** `exec:COMMAND`: a process for each stream, with the stream as its standard input and output. */
 
-import { spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { badArgument, type VproxyError } from '../../errors.js';
 import { makeEvent } from '../../events.js';
 import type { LocalEnd } from '../../session/local-end.js';
 import type { SessionStream } from '../../session/stream.js';
 import { GroupEnder, type ProcessEnd, ProcessGroup, startTurns } from '../../system/processes/children.js';
-import { loadSystemPipes, openLoadedPipes, type PipedChild, spawnPiped } from '../../system/processes/pipes.js';
+import { loadSystemPipes, openLoadedPipes, type PipedProcess, spawnPiped } from '../../system/processes/pipes.js';
+import { type ProcessSpec, startProcess } from '../../system/processes/start-process.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { deferred } from '../../util/concurrency.js';
 import { describeError, escapeText } from '../../util/escape.js';
@@ -77,25 +77,31 @@ export class ExecTarget implements Target {
     this.#children.add(sink);
     stream.attach(sink);
     void startTurns.queue(() => {
-      if (!stream.isOver) this.#start(stream, sink);
+      if (!stream.isOver) void this.#start(stream, sink);
     });
   }
 
-  #start(stream: SessionStream, sink: ChildSink): void {
+  async #start(stream: SessionStream, sink: ChildSink): Promise<void> {
     const { log, name } = this.#context;
-    const piped = this.#spawn(stream);
-    if (piped === null) return;
-    const { child, stdin, stdout, stderr } = piped;
-    child.once('error', (error) => stream.refuse('connect-failed', `${name}: ${describeError(error)}`));
-    if (stdin === null || stdout === null || stderr === null) {
-      stream.refuse('connect-failed', `${name}: too many open files`);
+    const argv = [this.#shell, '-c', this.#command];
+    let piped: WholeProcess;
+    try {
+      // Its own group: processes started by the shell are killed with it.
+      const start = (stdio: ProcessSpec['stdio']) => startProcess({ file: this.#shell, argv, stdio });
+      piped = (await spawnPiped(openLoadedPipes(3), true, start)) as WholeProcess;
+    } catch (error) {
+      stream.refuse('connect-failed', `${name}: ${describeError(error)}`);
       return;
     }
-    sink.begin({ ...piped, stdin, stdout, stderr }, this.#context.filters?.(stream.service) ?? null);
-    child.once('spawn', () => {
-      stream.accept();
-      log.opened(stream);
-    });
+    if (stream.isOver) {
+      new ProcessGroup(piped).signal('SIGKILL');
+      piped.release();
+      return;
+    }
+    sink.begin(piped, this.#context.filters?.(stream.service) ?? null);
+    stream.accept();
+    log.opened(stream);
+    const { stderr } = piped;
     stderr.setEncoding('utf8').on('data', (text: string) => {
       for (const line of text.split('\n')) {
         if (line === '') continue;
@@ -104,19 +110,6 @@ export class ExecTarget implements Target {
       }
     });
     stderr.on('error', () => undefined);
-  }
-
-  /** Returns null after refusing the stream: spawn throws if the command is too long or no process may be started. */
-  #spawn(stream: SessionStream): PipedChild | null {
-    try {
-      // Its own group: processes started by the shell are killed with it.
-      return spawnPiped(openLoadedPipes(3), true, (stdio) =>
-        spawn(this.#shell, ['-c', this.#command], { detached: true, stdio }),
-      );
-    } catch (error) {
-      stream.refuse('connect-failed', `${this.#context.name}: ${describeError(error)}`);
-      return null;
-    }
   }
 
   get obstacles(): string[] {
@@ -142,12 +135,8 @@ export class ExecTarget implements Target {
   }
 }
 
-/** A process with its input and its outputs. */
-interface PipedProcess extends PipedChild {
-  readonly stdin: Writable;
-  readonly stdout: Readable;
-  readonly stderr: Readable;
-}
+/** A process with an input and both outputs. */
+type WholeProcess = PipedProcess & { readonly stdin: Writable; readonly stderr: Readable };
 
 /** From SIGTERM to SIGKILL for a process whose stream has ended. */
 const KILL_AFTER_MS = 5000;
@@ -159,7 +148,7 @@ const KILL_AT_STOP_MS = 400;
 const EXIT_GRACE_MS = 200;
 
 /** Calls back once the process has exited and its outputs are closed: like a child's `close` for streams made by Node. */
-function whenGone({ ended }: ProcessGroup, process: PipedProcess, callback: (end: ProcessEnd) => void): void {
+function whenGone({ ended }: ProcessGroup, process: WholeProcess, callback: (end: ProcessEnd) => void): void {
   const { stdout, stderr } = process;
   const closed = [stdout, stderr].map((output) => new Promise((resolve) => output.once('close', resolve)));
   void Promise.all([ended, ...closed]).then(([end]) => callback(end));
@@ -180,7 +169,7 @@ class ChildSink implements LocalEnd {
   readonly #stream: SessionStream;
   readonly #options: ChildSinkOptions;
   /** Null before the process is started. */
-  #process: PipedProcess | null = null;
+  #process: WholeProcess | null = null;
   #writer: LocalWriter | null = null;
   /** What the stream brought before. */
   readonly #early: (() => void)[] = [];
@@ -189,7 +178,7 @@ class ChildSink implements LocalEnd {
   isStreamOver = false;
   #isGone = false;
   #isDone = false;
-  /** Null if the process is not, or could not be, started. */
+  /** Null before the process is started. */
   #ender: GroupEnder | null = null;
   #cancelTimer: CancelTimer | null = null;
   /** When it is killed, by the clock. */
@@ -203,19 +192,17 @@ class ChildSink implements LocalEnd {
   }
 
   /** Joins the process to the stream, whose bytes pass through the filter. */
-  begin(process: PipedProcess, filter: InputFilter | null): void {
+  begin(process: WholeProcess, filter: InputFilter | null): void {
     const { clock } = this.#options;
     const stream = this.#stream;
-    const { child, stdin, stdout } = process;
+    const { stdin, stdout } = process;
     this.#process = process;
-    if (child.pid !== undefined) {
-      const group = new ProcessGroup(child);
-      this.#ender = new GroupEnder(group, clock, () => {
-        stdin.destroy();
-        this.#options.onGone();
-      });
-      whenGone(group, process, (end) => this.#closed(end));
-    }
+    const group = new ProcessGroup(process);
+    this.#ender = new GroupEnder(group, clock, () => {
+      stdin.destroy();
+      this.#options.onGone();
+    });
+    whenGone(group, process, (end) => this.#closed(end));
     this.#writer = new LocalWriter(stdin, (bytes) => stream.release(bytes), filter);
     // Not `data`: Node makes the output of an exited process flow, paused or not.
     stdout.on('readable', () => this.#pump());
@@ -225,8 +212,6 @@ class ChildSink implements LocalEnd {
     // A process need not read; its input is dropped then.
     stdin.on('error', () => undefined);
     stdout.on('error', () => undefined);
-    // Not started: no exit follows.
-    child.once('error', () => this.#closed({ status: null, signal: null }));
     for (const hand of this.#early) hand();
   }
 

@@ -6,17 +6,41 @@ import { systemCode } from '../../errors.js';
 import { type CancelTimer, type Clock, settledWithin } from '../../util/clock.js';
 import { deferred, LoopTurns } from '../../util/concurrency.js';
 
+/** How a process ended. */
 export interface ProcessEnd {
   readonly status: number | null;
   /** `SIGTERM`, or `SIG35` for one without a name. */
   readonly signal: string | null;
 }
 
-/** Every start of a process goes through these turns: it takes the event loop a millisecond or more. */
+export interface StartedProcess {
+  readonly pid: number;
+  /** Resolves when it has exited; never rejects. */
+  readonly ended: Promise<ProcessEnd>;
+  /** With the streams of what is `pipe`; null if Node did not start it. */
+  readonly child: ChildProcess | null;
+}
+
+/** Every start of a process goes through these turns: it may take the event loop a millisecond or more. */
 export const startTurns = new LoopTurns();
 
 /** Watches a started child, and names the signal without a name that ended it; `real-time-signals.ts` sets it. */
 export const signalWatch: { begin: (pid: number) => () => string | null } = { begin: () => () => null };
+
+/** A running child of Node. */
+export function followChild(child: ChildProcess): StartedProcess {
+  const pid = child.pid as number;
+  child.on('error', () => undefined);
+  const realTimeSignal = signalWatch.begin(pid);
+  const ended = new Promise<ProcessEnd>((resolve) => {
+    child.once('exit', (code, name) => {
+      const unnamed = realTimeSignal();
+      const signal = name ?? unnamed;
+      resolve({ status: signal === null ? code : null, signal });
+    });
+  });
+  return { pid, ended, child };
+}
 
 /** Returns the running child. Rejects with the system error if it could not be started. */
 export async function spawned<C extends ChildProcess>(child: C): Promise<C> {
@@ -26,25 +50,19 @@ export async function spawned<C extends ChildProcess>(child: C): Promise<C> {
   return child;
 }
 
-/** The process group of a child that was spawned with `detached` and is running. */
+/** The process group of a process that leads one. */
 export class ProcessGroup {
   readonly pid: number;
-  /** Resolves when the child has exited; never rejects. Other processes of its group may still run. */
+  /** Resolves when the leader has exited; never rejects. Other processes of its group may still run. */
   readonly ended: Promise<ProcessEnd>;
   /** Guards against signalling a group number that was reused. */
   #isGone = false;
 
-  constructor(child: ChildProcess) {
-    this.pid = child.pid as number;
-    child.on('error', () => undefined);
-    const realTimeSignal = signalWatch.begin(this.pid);
-    this.ended = new Promise((resolve) => {
-      child.once('exit', (code, name) => {
-        this.#isGone = !signalGroup(this.pid, 0);
-        const unnamed = realTimeSignal();
-        const signal = name ?? unnamed;
-        resolve({ status: signal === null ? code : null, signal });
-      });
+  constructor({ pid, ended }: Pick<StartedProcess, 'pid' | 'ended'>) {
+    this.pid = pid;
+    this.ended = ended.then((end) => {
+      this.#isGone = !signalGroup(pid, 0);
+      return end;
     });
   }
 
@@ -155,7 +173,7 @@ export async function startChild(command: string, clock: Clock): Promise<Child> 
       spawn('/bin/sh', ['-c', command], { stdio: ['pipe', 'pipe', 'inherit'], detached: true }),
     ),
   );
-  const group = new ProcessGroup(child);
+  const group = new ProcessGroup(followChild(child));
   const gone = deferred();
   const ender = new GroupEnder(group, clock, () => gone.resolve());
   const cancelAtExit = atExit(() => group.signal('SIGKILL'));

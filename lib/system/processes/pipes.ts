@@ -3,13 +3,14 @@
  * `cat /dev/stdin` and `echo x > /dev/stdout` fail in them. FIFOs do not help: opening one waits for the other end, so
  * `cat /dev/stdin` would hang forever after the end of its input.
  */
-import type { ChildProcess, StdioOptions } from 'node:child_process';
+import type { ChildProcessByStdio } from 'node:child_process';
 import { closeSync, fchownSync } from 'node:fs';
 import net, { type SocketConstructorOpts } from 'node:net';
 import type { Readable, ReadableOptions, Writable } from 'node:stream';
 import { shortageAt, shortageOfNext } from '../descriptors.js';
 import { loadLibc, type NativeCall } from '../libc.js';
-import { loadRealTimeSignals } from './real-time-signals.js';
+import type { StartedProcess } from './children.js';
+import { loadPosixSpawn, type ProcessSpec } from './start-process.js';
 
 /** The two ends of a pipe, as descriptors that children do not inherit by default. */
 export interface PipeEnds {
@@ -64,44 +65,47 @@ export function openLoadedPipes(count: number, owner?: PipeOwner): PipeEnds[] | 
 /** Creates a pipe, and writes its two descriptors to a buffer. Returns zero, or a negative number on failure. */
 async function load(): Promise<NativeCall> {
   const libc = await loadLibc();
+  const { loadRealTimeSignals } = await import('./real-time-signals.js');
   loadRealTimeSignals(libc);
+  loadPosixSpawn(libc);
   return libc.declare('int pipe2(void *fds, int flags)');
 }
 
-/** A child with its own input and outputs. */
-export interface PipedChild {
-  readonly child: ChildProcess;
+/** A process with its own input and outputs. */
+export interface PipedProcess extends Omit<StartedProcess, 'child'> {
   /** Null without an input. */
   readonly stdin: Writable | null;
-  /** Null, like stderr, if the child could not be started. */
-  readonly stdout: Readable | null;
+  readonly stdout: Readable;
+  /** Null if it is `stdout`. */
   readonly stderr: Readable | null;
   /** Closes the descriptors: no more reads or writes. */
   readonly release: () => void;
 }
 
 /**
- * Starts a child with `pipes` for its outputs, and its input if it has one; with unix sockets if `pipes` is null. The same pipe
- * twice is both outputs, as `stdout`. Throws what `start` throws, and if a descriptor is a reserved one.
+ * Starts a process with `pipes` for its outputs, and its input if it has one; with unix sockets if `pipes` is null. The same pipe
+ * twice is both outputs, as `stdout`. Rejects as `start` does, and if a descriptor is a reserved one.
  */
-export function spawnPiped(
+export async function spawnPiped(
   pipes: readonly PipeEnds[] | null,
   hasInput: boolean,
-  start: (stdio: StdioOptions) => ChildProcess,
-): PipedChild {
+  start: (stdio: ProcessSpec['stdio']) => Promise<StartedProcess>,
+): Promise<PipedProcess> {
   if (pipes === null) {
     requireNone(shortageOfNext(hasInput ? 3 : 2));
-    const child = start([hasInput ? 'pipe' : 'ignore', 'pipe', 'pipe']);
-    const { stdin, stdout, stderr } = child;
-    // Node would end it when the child exits, and show that to what the child has left.
-    child.stdin = null;
-    return withRelease(child, stdin, stdout, stderr);
+    const stdio = [hasInput ? 'pipe' : 'ignore', 'pipe', 'pipe'] as const;
+    const { child, ...started } = await start(stdio);
+    const { stdin, stdout, stderr } = child as ChildProcessByStdio<Writable | null, Readable, Readable>;
+    // Node would end it when the process exits, and show that to what the process has left.
+    if (child !== null) child.stdin = null;
+    return withRelease(started, stdin, stdout, stderr);
   }
   const [output, error, input] = pipes as [PipeEnds, PipeEnds, PipeEnds | undefined];
-  let child: ChildProcess;
+  let started: StartedProcess;
   try {
     requireNone(shortageAt(Math.max(output.readFd, error.readFd, input?.writeFd ?? -1)));
-    child = start([input?.readFd ?? 'ignore', output.writeFd, error.writeFd]);
+    const stdio = [input?.readFd ?? 'ignore', output.writeFd, error.writeFd] as const;
+    started = await start(stdio);
   } catch (failure) {
     closeAll(output.readFd, error.readFd, input?.writeFd);
     throw failure;
@@ -109,7 +113,8 @@ export function spawnPiped(
     closeAll(output.writeFd, error.writeFd, input?.readFd);
   }
   const stdin = input === undefined ? null : new net.Socket({ fd: input.writeFd, readable: false, writable: true });
-  return withRelease(child, stdin, openOutput(output.readFd), error === output ? null : openOutput(error.readFd));
+  const stderr = error === output ? null : openOutput(error.readFd);
+  return withRelease(started, stdin, openOutput(output.readFd), stderr);
 }
 
 function closeAll(...fds: readonly (number | undefined)[]): void {
@@ -120,19 +125,16 @@ function requireNone(shortage: string | null): void {
   if (shortage !== null) throw new Error(shortage);
 }
 
-type Nullable<Value> = Value | null | undefined;
-
-/** Without descriptors Node makes no streams, contrary to its types. */
 function withRelease(
-  child: ChildProcess,
-  stdin: Nullable<Writable>,
-  stdout: Nullable<Readable>,
-  stderr: Nullable<Readable>,
-): PipedChild {
+  { pid, ended }: Omit<StartedProcess, 'child'>,
+  stdin: Writable | null,
+  stdout: Readable,
+  stderr: Readable | null,
+): PipedProcess {
   const release = (): void => {
     for (const stream of [stdin, stdout, stderr]) stream?.destroy();
   };
-  return { child, stdin: stdin ?? null, stdout: stdout ?? null, stderr: stderr ?? null, release };
+  return { pid, ended, stdin, stdout, stderr, release };
 }
 
 /** With no reader it buffers a single chunk: the command may write single bytes, and a chunk costs more than those. */

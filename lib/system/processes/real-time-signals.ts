@@ -1,4 +1,4 @@
-/** Children that a real-time signal ends: Node has no name for it, and reports an exit with status 0. */
+/** Children of Node that a real-time signal ends: Node has no name for it, and reports an exit with status 0. */
 import { closeSync } from 'node:fs';
 import { readText } from '../files/optional-files.js';
 import { openPipeHandle, ReadableHandle } from '../handles.js';

@@ -2,7 +2,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import { spawn, spawnSync } from 'node:child_process';
 import { type Clock, systemClock } from '../../util/clock.js';
-import { atExit, ProcessGroup, startTurns } from './children.js';
+import { atExit, followChild, ProcessGroup, startTurns } from './children.js';
 
 export interface ToolLimits {
   readonly timeoutMs: number;
@@ -61,7 +61,7 @@ export function runTool(words: readonly string[], limits: ToolLimits): Promise<T
     let stdoutBytes = 0;
     let stderrBytes = 0;
     // A process that it left in another group may keep its output open, even after its number was reused.
-    const group = hasOwnSession && child.pid !== undefined ? new ProcessGroup(child) : null;
+    const group = hasOwnSession && child.pid !== undefined ? new ProcessGroup(followChild(child)) : null;
     const kill = () => {
       if (group === null) child.kill('SIGKILL');
       else group.signal('SIGKILL');

@@ -1,9 +1,9 @@
 /** Runs a command in a pseudo-terminal of its own. */
-import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import { VproxyError } from '../../../errors.js';
 import { shortageAt } from '../../../system/descriptors.js';
-import { ProcessGroup, spawned, startTurns } from '../../../system/processes/children.js';
+import { ProcessGroup, type StartedProcess, startTurns } from '../../../system/processes/children.js';
+import { startProcess } from '../../../system/processes/start-process.js';
 import { describeError, escapeText } from '../../../util/escape.js';
 import type { TerminalRequest, TerminalSize } from '../exec-messages.js';
 import type { CommandOptions, RunningCommand } from '../running-command.js';
@@ -68,11 +68,11 @@ function open(calls: TerminalCalls, { file, owner, uid }: CommandOptions, size: 
 
 async function run(options: CommandOptions, calls: TerminalCalls, opened: Opened): Promise<RunningCommand> {
   const { masterFd, streams } = opened;
-  const child = await start(options, opened).catch((error: unknown) => {
+  const started = await start(options, opened).catch((error: unknown) => {
     streams.close();
     throw error;
   });
-  const group = new ProcessGroup(child);
+  const group = new ProcessGroup(started);
   void group.ended.then(() => streams.finish());
   return {
     pid: group.pid,
@@ -91,16 +91,15 @@ async function run(options: CommandOptions, calls: TerminalCalls, opened: Opened
   };
 }
 
-async function start(options: CommandOptions, { slaveFd, path }: PseudoTerminal): Promise<ChildProcess> {
+async function start(options: CommandOptions, { slaveFd, path }: PseudoTerminal): Promise<StartedProcess> {
   const { cwd, env, uid, gid } = options;
   const { file, args } = callProgram(options.file, options.argv, { path });
-  const ids = { ...(uid !== undefined && { uid }), ...(gid !== undefined && { gid }) };
   try {
-    // Detached: leads a new session, which has no terminal yet.
-    const stdio: StdioOptions = [slaveFd, slaveFd, 'ignore'];
+    // It leads a new session, which has no terminal yet.
+    const stdio = [slaveFd, slaveFd, 'ignore'] as const;
     return await startTurns.queue(() => {
       options.requireWanted?.();
-      return spawned(spawn(file, args, { cwd, env, ...ids, stdio, detached: true }));
+      return startProcess({ file, argv: [file, ...args], cwd, env, uid, gid, stdio });
     });
   } catch (error) {
     throw spawnFailure(error, options);

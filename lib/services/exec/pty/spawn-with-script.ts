@@ -1,11 +1,12 @@
 /** Runs a command in a terminal made by script(1) of util-linux, where this process cannot make one. */
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import type { ChildProcessByStdio } from 'node:child_process';
 import { readFileSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { VproxyError } from '../../../errors.js';
-import { ProcessGroup, signalGroup, spawned, startTurns } from '../../../system/processes/children.js';
+import { ProcessGroup, type StartedProcess, signalGroup, startTurns } from '../../../system/processes/children.js';
 import { runTool } from '../../../system/processes/run-tool.js';
+import { startProcess } from '../../../system/processes/start-process.js';
 import { systemClock } from '../../../util/clock.js';
 import { escapeText, quoteWord } from '../../../util/escape.js';
 import type { TerminalRequest } from '../exec-messages.js';
@@ -35,8 +36,9 @@ export async function spawnWithScript(
     const needed = 'the optional package koffi (npm install koffi) or script(1) of util-linux';
     throw new VproxyError('command-failed', `${escapeText(options.file, 200)}: a terminal needs ${needed}`);
   }
-  const child = await start(script, options, terminal);
-  const { pid, ended } = new ProcessGroup(child);
+  const started = await start(script, options, terminal);
+  const child = started.child as ChildProcessByStdio<Writable, Readable, null>;
+  const { pid, ended } = new ProcessGroup(started);
   let isOver = false;
   void ended.then(() => {
     isOver = true;
@@ -86,13 +88,11 @@ export async function spawnWithScript(
   };
 }
 
-type ScriptProcess = ChildProcessByStdio<Writable, Readable, null>;
-
 async function start(
   script: string,
   options: CommandOptions,
   { columns, rows }: TerminalRequest,
-): Promise<ScriptProcess> {
+): Promise<StartedProcess> {
   const { file, argv, cwd, env, uid, gid, owner } = options;
   const { SHELL: shell } = env;
   const preparation = [
@@ -102,15 +102,13 @@ async function start(
   ].join('\n');
   const call = callProgram(file, argv, { script: preparation });
   const line = ['exec', ...[call.file, ...call.args].map(quoteWord)].join(' ');
-  const ids = { ...(uid !== undefined && { uid }), ...(gid !== undefined && { gid }) };
   try {
     // script would run the user's shell, which may not be one.
-    const own = { cwd, env: { ...env, SHELL: '/bin/sh' }, ...ids, detached: true };
+    const own = { cwd, env: { ...env, SHELL: '/bin/sh' }, uid, gid };
+    const argv = [script, '-qefc', line, '/dev/null'];
     return await startTurns.queue(() => {
       options.requireWanted?.();
-      return spawned<ScriptProcess>(
-        spawn(script, ['-qefc', line, '/dev/null'], { ...own, stdio: ['pipe', 'pipe', 'ignore'] }),
-      );
+      return startProcess({ file: script, argv, ...own, stdio: ['pipe', 'pipe', 'ignore'] });
     });
   } catch (error) {
     throw spawnFailure(error, options);
