@@ -9,6 +9,7 @@ import { COMMAND, COMMANDS, CommandTimes, REMOTE_COMMAND, REMOTE_COMMANDS } from
 import { DATAGRAM_CONTENDERS, DATAGRAM_TOOLS, measureDatagramTools } from './work/datagram-tools.js';
 import { DATAGRAM_LOADS, DATAGRAMS, DatagramLoad } from './work/datagrams.js';
 import { EGRESS, EgressTimes, WAYS_OUT } from './work/egress.js';
+import { measureProcessStarts, PROCESS_STARTS, STARTERS } from './work/process-starts.js';
 import { STORAGE_CALL, STORAGE_CALLERS, StorageCalls } from './work/storage-call.js';
 import { TOOL_CONTENDERS, TOOLS_WORK, ToolRuns } from './work/tools.js';
 import { NOT_TRIED, type Work } from './work/work.js';
@@ -53,6 +54,17 @@ const remoteCommands: SideTable = {
       }
     } finally {
       await times.stop();
+    }
+  },
+};
+
+const processStarts: SideTable = {
+  work: PROCESS_STARTS,
+  columns: STARTERS,
+  async measure({ rounds }, { progress }, results) {
+    for (let round = 0; round < rounds; round += 1) {
+      progress(`round ${round + 1} of ${rounds}: ${PROCESS_STARTS.id}`);
+      for (const { id } of STARTERS) results.add(PROCESS_STARTS.id, id, await measureProcessStarts(id));
     }
   },
 };
@@ -175,6 +187,7 @@ const tools: SideTable = {
 export const SIDE_TABLES: readonly SideTable[] = [
   commands,
   remoteCommands,
+  processStarts,
   storageCalls,
   manyChannels,
   waysOut,
