@@ -47,12 +47,11 @@ export async function stageFiles(root, { executable, zshFolder, version, date })
   for (const name of readdirSync(source('packaging/systemd'))) {
     if (/\.(service|socket)$/.test(name)) copy(`packaging/systemd/${name}`, `/usr/lib/systemd/system/${name}`);
   }
-  for (const name of ['guest-options', 'restart-services'])
+  for (const name of ['guest-options', 'rename-unit', 'restart-services'])
     copy(`packaging/systemd/${name}`, `/usr/lib/vproxy/${name}`, 0o755);
   copy('packaging/systemd/sysusers.conf', '/usr/lib/sysusers.d/vproxy.conf');
   copy('packaging/systemd/tmpfiles.conf', '/usr/lib/tmpfiles.d/vproxy.conf');
   copy('packaging/udev/60-vproxy.rules', '/usr/lib/udev/rules.d/60-vproxy.rules');
-  copy('packaging/etc/vproxy-guest', '/etc/default/vproxy-guest');
   copy('packaging/ssh_config.d/30-vproxy.conf', '/etc/ssh/ssh_config.d/30-vproxy.conf');
   mkdirSync(join(root, 'etc/vproxy'), { recursive: true });
 

@@ -118,7 +118,7 @@ export const FINDINGS = {
   'session-up': ok,
   'session-suspended': warn('see the other findings about this channel'),
   'session-waiting': warn(
-    "see the other findings about this channel; without any, wait until the guest has booted, and then run systemctl status 'vproxy-guest@*' there",
+    "see the other findings about this channel; without any, wait until the guest has booted, and then run systemctl status 'vproxy-*' there",
   ),
   'session-unanswered': warn('start vproxy at the other end, and check that nothing else has the channel open there'),
   'session-failed': fail('see the other findings about this channel'),
@@ -129,7 +129,7 @@ export const FINDINGS = {
   'peer-version': note('upgrade the older side when convenient'),
   'peer-clock': warn('start vproxy in the guest with --follow-clock, or keep both clocks in sync (chrony)'),
   'options-refused': warn(
-    "mend VPROXY_OPTIONS in the guest, in /etc/default/vproxy-guest (vproxy-port), and systemctl reload 'vproxy-guest@*' ('vproxy-port@*')",
+    "mend VPROXY_OPTIONS in the guest, in its file /etc/default/vproxy-*, and systemctl reload 'vproxy-*@*' there",
   ),
   'service-missing': warn('give the peer -i SERVICE:…'),
 } as const satisfies Readonly<Record<string, FindingRow>> & Readonly<Partial<Record<ErrorCode, never>>>;

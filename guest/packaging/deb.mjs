@@ -36,24 +36,28 @@ Priority: optional
 Description: guest's side of vproxy in one small static program
  Forwards, commands, storage calls and facts about the machine for the host
  of a virtual machine, over a virtio-serial port: a udev rule starts
- vproxy-port@.service for each port named org.vproxy.something.
+ vproxy-guest-port@.service for each port named org.vproxy.something.
 `;
 
 const POSTINST = `#!/bin/sh
 set -e
+if [ "$1" = configure ]; then "\${DPKG_ROOT:-}/usr/lib/vproxy-guest/rename-unit" vproxy-port vproxy-guest-port || true; fi
 if [ "$1" = configure ] && [ -d /run/systemd/system ]; then
   systemd-sysusers vproxy-port.conf
   systemctl --system daemon-reload || true
   udevadm control --reload || true
   udevadm trigger --action=change --subsystem-match=virtio-ports || true
-  systemctl try-restart 'vproxy-port@*.service' || true
+  systemctl try-restart 'vproxy-guest-port@*.service' || true
+  # Last, and all at once: the start stops those by the former name, in a command of which this may run.
+  systemctl list-units --plain --no-legend --full 'vproxy-port@*.service' | sed -n 's/^vproxy-port\\(@[^ ]*\\).*/vproxy-guest-port\\1/p' | xargs -r -d '\\n' systemctl start || true
+  systemctl stop 'vproxy-port@*.service' || true
 fi
 `;
 
 const PRERM = `#!/bin/sh
 set -e
 if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
-  systemctl stop 'vproxy-port@*.service' || true
+  systemctl stop 'vproxy-guest-port@*.service' 'vproxy-port@*.service' || true
 fi
 `;
 

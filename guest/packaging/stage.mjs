@@ -10,7 +10,7 @@ const GUEST = join(import.meta.dirname, '..');
 
 /** The files besides the program: where a package has them, and their sources. */
 const FILES = {
-  'usr/lib/systemd/system/vproxy-port@.service': ['packaging/vproxy-port@.service'],
+  'usr/lib/systemd/system/vproxy-guest-port@.service': ['packaging/vproxy-guest-port@.service'],
   'usr/lib/udev/rules.d/61-vproxy-port.rules': ['packaging/61-vproxy-port.rules'],
   'usr/lib/sysusers.d/vproxy-port.conf': ['packaging/sysusers.conf'],
   'usr/share/doc/vproxy-guest/copyright': ['../LICENSE', 'packaging/go-licence'],
@@ -30,12 +30,8 @@ export function stageGuest(root, processor) {
   mkdirSync(dirname(program), { recursive: true });
   buildProgram(processor, program);
   chmodSync(program, 0o755);
-  put(
-    root,
-    'usr/lib/vproxy-guest/guest-options',
-    readFileSync(join(GUEST, '../packaging/systemd/guest-options')),
-    0o755,
-  );
+  for (const name of ['guest-options', 'rename-unit'])
+    put(root, `usr/lib/vproxy-guest/${name}`, readFileSync(join(GUEST, '../packaging/systemd', name)), 0o755);
   for (const [path, sources] of Object.entries(FILES))
     put(root, path, sources.map((source) => readFileSync(join(GUEST, source), 'utf8')).join('\n---\n\n'));
 }

@@ -53,7 +53,6 @@ withDpkg(
       '/usr/lib/udev/rules.d/60-vproxy.rules',
       '/usr/lib/sysusers.d/vproxy.conf',
       '/usr/lib/tmpfiles.d/vproxy.conf',
-      '/etc/default/vproxy-guest',
       '/etc/ssh/ssh_config.d/30-vproxy.conf',
       '/usr/share/man/man1/vproxy.1.gz',
       '/usr/share/man/man1/vproxy-exec.1.gz',
@@ -87,10 +86,10 @@ withDpkg('what is said of it is right, and its scripts are ones of any shell', a
   t.notRegex(control, /@[A-Z]+@/);
   t.regex(control, /^Version: 1\.2\.3-4$/m);
   t.regex(control, /^Installed-Size: \d+$/m);
-  for (const script of ['postinst', 'prerm', 'postrm']) execFileSync('sh', ['-n', join(folder, script)]);
+  for (const script of ['preinst', 'postinst', 'prerm', 'postrm']) execFileSync('sh', ['-n', join(folder, script)]);
   execFileSync('sh', ['-n', join(PROJECT_ROOT, 'packaging/systemd/restart-services')]);
   const conffiles = readFileSync(join(folder, 'conffiles'), 'utf8');
-  t.is(conffiles, '/etc/default/vproxy-guest\n/etc/ssh/ssh_config.d/30-vproxy.conf\n');
+  t.is(conffiles, '/etc/ssh/ssh_config.d/30-vproxy.conf\n');
 });
 
 /** Builds the package of the Python package, and returns its path. */

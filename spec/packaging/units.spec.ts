@@ -14,7 +14,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { CONTROL_COMMANDS } from '../../cli/command/table.js';
 import { RUN_OPTIONS } from '../../cli/run/options.js';
@@ -72,7 +72,7 @@ for (const unit of UNITS) {
 }
 
 withSystemd('the drop-in for a guest that is restored and frozen is valid, and is the one in the document', (t) => {
-  const unit = 'vproxy-guest@.service';
+  const unit = 'vproxy-virtserial@.service';
   const text = read('drop-ins/guest-restore.conf');
   const folder = installUnits(t, { [unit]: text });
   t.deepEqual(analyze(folder, 'verify', '--man=no', join(folder, instanceOf(unit))), { status: 0, text: '' });
@@ -81,7 +81,7 @@ withSystemd('the drop-in for a guest that is restored and frozen is valid, and i
 });
 
 withSystemd('the drop-in for commands in a guest is valid, and opens what commands need', (t) => {
-  const unit = 'vproxy-guest@.service';
+  const unit = 'vproxy-virtserial@.service';
   const folder = installUnits(t, { [unit]: read('drop-ins/guest-exec.conf') });
   const path = join(folder, instanceOf(unit));
   t.deepEqual(analyze(folder, 'verify', '--man=no', path), { status: 0, text: '' });
@@ -135,6 +135,10 @@ function guestService(t: ExecutionContext, unit: string) {
   chmodSync(folder, 0o755);
   const program = join(folder, 'program');
   const state = join(folder, 'state');
+  // Its folder has the name of its package.
+  const lib = join(folder, /\/lib\/(\S+)\/guest-options/.exec(unit)?.[1] ?? '');
+  mkdirSync(lib);
+  symlinkSync(join(FOLDER, 'guest-options'), join(lib, 'guest-options'));
   const [, umask = ''] = /^UMask=(\d+)$/m.exec(unit) ?? [];
   const isRoot = process.geteuid?.() === 0;
   const told = 'echo "$VPROXY_OPTIONS_REFUSED" >&2';
@@ -156,9 +160,10 @@ function guestService(t: ExecutionContext, unit: string) {
       .split(' ')
       .map((word) => (word.startsWith('/usr/bin/') ? program : word))
       .flatMap((word) => (word === '$VPROXY_OPTIONS' ? options : [word.replace(/%i|%I/, 'org.vproxy.0')]));
-    const all = { ...process.env, PATH, VPROXY_STATE: state, VPROXY_RUN: join(folder, 'run'), ...env };
+    const places = { VPROXY_STATE: state, VPROXY_RUN: join(folder, 'run'), VPROXY_ETC: join(folder, 'etc') };
+    const all = { ...process.env, PATH, ...places, ...env };
     const user = isRoot && (key === 'ExecStart' || verb === 'check') ? { uid: 65_534, gid: 65_534 } : {};
-    const script = [`umask ${umask}; exec "$@"`, 'sh', join(FOLDER, 'guest-options'), ...words];
+    const script = [`umask ${umask}; exec "$@"`, 'sh', join(lib, 'guest-options'), ...words];
     return spawnSync('sh', ['-c', ...script], { encoding: 'utf8', env: all, ...user });
   };
   /** A start that fails, with its status; a service manager that does not wait for it to become ready calls `ready` in vain. */
@@ -171,7 +176,9 @@ function guestService(t: ExecutionContext, unit: string) {
   const startIn = (env: Readonly<Record<string, string>>, ...options: string[]): [effective: string, log: string] => {
     let log = '';
     for (let attempt = 0; attempt < 40; attempt += 1) {
-      t.is(run('ExecStartPre', options, env).status, 0);
+      const before = run('ExecStartPre', options, env);
+      t.is(before.status, 0);
+      log += before.stderr;
       const { status, stdout, stderr } = run('ExecStart', options, env);
       log += stderr;
       if (status === 0) {
@@ -189,7 +196,10 @@ function guestService(t: ExecutionContext, unit: string) {
   return { start, startIn, run, fail, folder, state, lastTold };
 }
 
-const OF_GUESTS = ['packaging/systemd/vproxy-guest@.service', 'guest/packaging/vproxy-port@.service'] as const;
+const OF_GUESTS = [
+  'packaging/systemd/vproxy-virtserial@.service',
+  'guest/packaging/vproxy-guest-port@.service',
+] as const;
 
 test('the units of a guest call the script for its options alike', (t) => {
   const names = /\/usr\/(?:bin|lib)\/[a-z-]+| --control \S+/g;
@@ -227,6 +237,32 @@ for (const path of OF_GUESTS) {
     run('ExecStopPost', [], { EXIT_STATUS: '1' });
     t.deepEqual(start(), ['', '\n']);
     t.is(start('--bad')[0], '');
+  });
+
+  test(`${path}: files by the unit’s former name are not read, with a warning; without others, the last ones are in effect`, (t) => {
+    const { start, folder } = guestService(t, projectText(path));
+    const etc = join(folder, 'etc');
+    const name = basename(path, '@.service');
+    const before = name === 'vproxy-virtserial' ? 'vproxy-guest' : 'vproxy-port';
+    const [old, now] = [join(etc, 'default', before), join(etc, 'default', name)];
+    const dropIns = join(etc, 'systemd/system', `${before}@.service.d`);
+    mkdirSync(dirname(old), { recursive: true });
+    writeFileSync(old, 'VPROXY_OPTIONS=--allow-exec');
+    const warning = `<4>vproxy: ${old} is not read: its content belongs in ${now}\n`;
+    const none = start();
+    t.is(none[0], '');
+    t.true(none[1].startsWith(warning));
+    t.regex(none[1], /only the channel is served/);
+    t.deepEqual(start('-i', 'x:1'), ['[-i][x:1]', `${warning}\n`]);
+    const last = start();
+    t.is(last[0], '[-i][x:1]');
+    t.regex(last[1], /is not read.*\n.*the last options that worked are in effect/);
+    writeFileSync(now, '');
+    t.deepEqual(start(), ['', `${warning}\n`]);
+    rmSync(old);
+    mkdirSync(dropIns, { recursive: true });
+    const belongs = dropIns.replace(before, name);
+    t.deepEqual(start(), ['', `<4>vproxy: ${dropIns} is not read: its content belongs in ${belongs}\n\n`]);
   });
 
   // The rest is of the script, which both units call alike; this one calls it also after a start that failed.
@@ -408,7 +444,9 @@ const handsOver = (name: string) => `vproxy upgrade --socket /run/vproxy/${name}
 const restarts = (unit: string) => `systemctl try-restart ${unit}`;
 const hasHandedOver = (unit: string) => `${unit}: upgraded without losing connections.\n`;
 const [VM1, VM2, VM3] = ['vproxy@vm1.service', 'vproxy@vm2.service', 'vproxy@vm3.service'] as const;
-const GUEST = 'vproxy-guest@org.vproxy.0.service';
+const GUEST = 'vproxy-virtserial@org.vproxy.0.service';
+/** The name of its unit in older packages. */
+const OLD_GUEST = 'vproxy-guest@org.vproxy.0.service';
 const { pid: ENDED } = spawnSync('true');
 
 for (const [title, machine, args, outputs, calls] of [
@@ -431,6 +469,18 @@ for (const [title, machine, args, outputs, calls] of [
       `${VM1}: restarting: vproxy: error: a command of exec runs\n${VM3}: restarting: it did not hand over within 180 s\n`,
     ],
     [handsOver('vm1'), restarts(VM1), handsOver('vm2'), handsOver('vm3'), restarts(VM3)],
+  ],
+  [
+    'the successor of a service by its unit’s former name is started, which stops that',
+    { units: [VM1, OLD_GUEST] },
+    [],
+    [`${hasHandedOver(VM1)}${OLD_GUEST}: stopped; ${GUEST} runs in its place.\n`, ''],
+    [
+      handsOver('vm1'),
+      `systemctl start ${GUEST}`,
+      `systemctl stop ${OLD_GUEST}`,
+      `systemctl reset-failed ${OLD_GUEST}`,
+    ],
   ],
   // try-restart has no effect on it, unless it is starting.
   ['a stopped service is not asked to hand over', { units: [VM1], inactive: [VM1] }, [], ['', ''], [restarts(VM1)]],

@@ -1,4 +1,5 @@
 /** The Debian package in a guest with systemd: installed, used, unplugged, upgraded, and purged without a trace. */
+import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { basename, dirname, join } from 'node:path';
@@ -20,8 +21,10 @@ import { buildPackages } from './rig/make-package.js';
 import { DEBIAN_KEY, DEBIAN_SYSTEM, RIG_FOLDER, RIG_PROGRAMS } from './rig/systemd-initramfs.js';
 import { useGuest } from './rig/use-guest.js';
 
-const UNIT = `vproxy-guest@${PORT_NAME}.service`;
-const DROP_IN = '/etc/systemd/system/vproxy-guest@.service.d/exec.conf';
+const UNIT = `vproxy-virtserial@${PORT_NAME}.service`;
+/** Its name in older packages. */
+const OLD_UNIT = `vproxy-guest@${PORT_NAME}.service`;
+const DROP_IN = '/etc/systemd/system/vproxy-virtserial@.service.d/exec.conf';
 const DROP_INS = '/run/systemd/system';
 const UTILITY = '/usr/sbin/storcli64';
 const INSTALL_MS = 500_000;
@@ -40,7 +43,8 @@ let host: VproxyProcess;
 
 const guest = useGuest(test, {
   plan: (folder) => {
-    packages = buildPackages(folder, ['0.0.1-1', '0.0.1-2', '0.0.1-3']);
+    packages = buildPackages(folder, ['0.0.1-1', '0.0.1-2', '0.0.1-3', '0.0.1-0']);
+    withOldNames(packages[3] ?? '');
     writeFileSync(join(folder, 'host.key'), `${DEBIAN_KEY}\n`, { mode: 0o600 });
     return { system: DEBIAN_SYSTEM };
   },
@@ -50,13 +54,24 @@ const guest = useGuest(test, {
   },
 });
 
+/** Packs a package again as an older one, with the old names. */
+function withOldNames(path: string): void {
+  const script = `cd "$(mktemp -d)"; dpkg-deb -R "$1" .; mkdir etc/default; echo VPROXY_OPTIONS= > etc/default/vproxy-guest
+mv usr/lib/systemd/system/vproxy-virtserial@.service usr/lib/systemd/system/vproxy-guest@.service
+echo /etc/default/vproxy-guest >> DEBIAN/conffiles; sed -i /rename-unit/d DEBIAN/postinst; rm DEBIAN/preinst
+sed -i '/^Conflicts=/d; /^After=vproxy-/d' usr/lib/systemd/system/vproxy-guest@.service
+sed -i s/vproxy-virtserial/vproxy-guest/g DEBIAN/p* usr/lib/systemd/system/* usr/lib/udev/rules.d/* usr/lib/vproxy/*-*
+dpkg-deb -Znone -b . "$1"; rm -r "$PWD"`;
+  execFileSync('sh', ['-euc', script, 'sh', path], { stdio: 'pipe' });
+}
+
 const inFolder = (name: string) => join(guest().folder, name);
 const hostArguments = () => ['--key', inFolder('host.key'), '--control', inFolder('host.sock')];
 
 test.serial.before('the host has a vproxy with a key', async () => {
   await guest().addFiles(...packages);
   // On a busy machine, an emulated guest exceeds the watchdog and stop timeouts of the units.
-  for (const name of ['vproxy', 'vproxy@', 'vproxy-guest@']) {
+  for (const name of ['vproxy', 'vproxy@', 'vproxy-guest@', 'vproxy-virtserial@']) {
     await write(`${DROP_INS}/${name}.service.d/patience.conf`, '[Service]\nWatchdogSec=15min\nTimeoutStopSec=5min\n');
   }
   const more = [...hostArguments(), '-o', 'distant:127.0.0.1:0'];
@@ -109,6 +124,46 @@ async function checkStorage(t: ExecutionContext): Promise<void> {
   t.deepEqual(await guest().agent.run(argv.join(' ')), emulatedReply('listening', argv));
 }
 
+test.serial('a package that renames the unit replaces the service, with its options and drop-ins', async (t) => {
+  const want = `/etc/systemd/system/multi-user.target.wants/${OLD_UNIT}`;
+  await withNewSession(() => install(3));
+  await write('/etc/default/vproxy-guest', 'VPROXY_OPTIONS=--allow-exec\n');
+  await write(DROP_IN.replace('virtserial', 'guest'), projectText('packaging/systemd/drop-ins/guest-exec.conf'));
+  await run(`mkdir -p ${dirname(want)}; ln -s /usr/lib/systemd/system/vproxy-guest@.service ${want}`);
+  await withNewSession(() => run(`systemctl daemon-reload; systemctl restart ${OLD_UNIT}`));
+  const before = await show('MainPID', OLD_UNIT);
+  const running = "systemctl list-units --plain --no-legend --full 'vproxy-*@*' | cut -d ' ' -f 1";
+  await run(`dpkg --unpack ${SHARED_FOLDER}/${basename(packages[0] ?? '')}; systemctl daemon-reload`, INSTALL_MS);
+  t.is(await run(running), OLD_UNIT);
+  // Without notifications, its watchdog would kill it.
+  t.deepEqual([await show('MainPID', OLD_UNIT), await show('NotifyAccess', OLD_UNIT)], [before, 'all']);
+  await withNewSession(async () => {
+    const look = `systemctl show --value --property=DevicePolicy ${OLD_UNIT}`;
+    const output = await succeedOnHost(
+      `vproxy exec -n -- sh -c 'dpkg --configure vproxy 2>&1; ${look}; echo behind it'`,
+    );
+    t.regex(output, /^vproxy: \/etc\/default\/vproxy-guest is \/etc\/default\/vproxy-virtserial now$/m);
+    t.regex(output, /^vproxy-guest@org\.vproxy\.0\.service: will be upgraded when the command/m);
+    // The drop-in holds for the rest of the command.
+    t.regex(output, /^auto\nbehind it$/m);
+  });
+  await becomes('ActiveState', /^active$/);
+  t.is(await run(running), UNIT);
+  t.is(await succeedOnHost('vproxy exec -n id -un'), 'root\n');
+  t.regex(await show('WantedBy'), /multi-user\.target/);
+  t.regex((await guest().agent.run(`systemctl restart ${OLD_UNIT}`)).stderr, /not found/);
+  await run(
+    `dpkg --purge vproxy; rm -r /etc/systemd/system/vproxy-*.d ${want.replace('guest', 'virtserial')}`,
+    INSTALL_MS,
+  );
+  t.is(
+    await run(
+      'ls -d /etc/default/vproxy* /etc/systemd/system/vproxy* /run/systemd/system/vproxy-guest* 2>/dev/null || true',
+    ),
+    '',
+  );
+});
+
 test.serial('the package installs: the port’s service has a session, the key of SMBIOS, and storage', async (t) => {
   t.is(await run('systemctl is-system-running'), 'running');
   await withNewSession(() => install(0));
@@ -140,8 +195,8 @@ test.serial('the guest reports its facts to the host', async (t) => {
 test.serial(
   'with the drop-in for restores, the clock follows the host’s, and a file system can be frozen',
   async (t) => {
-    const dropIn = '/etc/systemd/system/vproxy-guest@.service.d/restore.conf';
-    await write('/etc/default/vproxy-guest', 'VPROXY_OPTIONS=--follow-clock --allow-freeze\n');
+    const dropIn = '/etc/systemd/system/vproxy-virtserial@.service.d/restore.conf';
+    await write('/etc/default/vproxy-virtserial', 'VPROXY_OPTIONS=--follow-clock --allow-freeze\n');
     await write(dropIn, projectText('packaging/systemd/drop-ins/guest-restore.conf'));
     await run(mountExt4('/srv/data'));
     await withNewSession(() => run(`systemctl daemon-reload; systemctl restart ${UNIT}`));
@@ -156,7 +211,7 @@ test.serial(
     // It is up to the threshold ahead when it is set back.
     t.regex(log, /set the clock (?:3599|36\d\d)\.\d s forward [^]*freezing \/srv\/data for at most 1m/);
     t.notRegex(log, /cannot set|cannot freeze/);
-    await run(`rm ${dropIn} /etc/default/vproxy-guest; systemctl daemon-reload`);
+    await run(`rm ${dropIn} /etc/default/vproxy-virtserial; systemctl daemon-reload`);
     await withNewSession(() => run(`systemctl restart ${UNIT}`));
   },
 );
@@ -185,7 +240,7 @@ async function startDistantServices(): Promise<void> {
   await eventuallyInGuest(async () => (await services.log()).includes('ready'), { what: 'the echo' });
   await run('systemctl start vproxy@near vproxy@far');
   await becomes('StatusText', /^session with /, 'vproxy@near.service');
-  await write('/etc/default/vproxy-guest', `VPROXY_OPTIONS=--incoming=distant:127.0.0.1:${DISTANT_PORT}\n`);
+  await write('/etc/default/vproxy-virtserial', `VPROXY_OPTIONS=--incoming=distant:127.0.0.1:${DISTANT_PORT}\n`);
   await withNewSession(() => run(`systemctl restart ${UNIT}`));
 }
 
@@ -330,7 +385,7 @@ test.serial('with a host as in a recipe, which may run commands as root, the gue
   t.is(program, 'vproxy');
   host = new VproxyProcess([...args, ...hostArguments()]);
   await host.waitForLine(ESTABLISHED, { timeoutMs: START_MS });
-  await write('/etc/default/vproxy-guest', 'VPROXY_OPTIONS=--allow-exec\n');
+  await write('/etc/default/vproxy-virtserial', 'VPROXY_OPTIONS=--allow-exec\n');
   // The guest does not have the files of packages in /usr/share/doc.
   await write(DROP_IN, projectText('packaging/systemd/drop-ins/guest-exec.conf'));
   await withNewSession(() => run(`systemctl daemon-reload; systemctl restart ${UNIT}`));
@@ -353,7 +408,7 @@ test.serial('an upgrade by vproxy exec completes, and the new program runs after
   const restarts = 'systemctl list-units --plain --no-legend "vproxy-restart-*"';
   const script = `${upgrade} && ${restarts} | grep vproxy-restart && echo behind it`;
   const output = await succeedOnHost(`vproxy exec -n --cwd ${SHARED_FOLDER} -- sh -c '${script}'`);
-  t.regex(output, /^vproxy-guest@org\.vproxy\.0\.service: will be upgraded when the command/m);
+  t.regex(output, /^vproxy-virtserial@org\.vproxy\.0\.service: will be upgraded when the command/m);
   t.regex(output, /^behind it$/m);
   t.is(await installed(), '0.0.1-3 installed');
   t.is(await run('dpkg --audit'), '');
@@ -371,7 +426,7 @@ test.serial('an upgrade by vproxy exec completes, and the new program runs after
 test.serial(
   'wrong options do not shut the door, which is mended through it: the last ones are in effect until then',
   async (t) => {
-    const edit = (options: string) => `echo VPROXY_OPTIONS=${options} > /etc/default/vproxy-guest`;
+    const edit = (options: string) => `echo VPROXY_OPTIONS=${options} > /etc/default/vproxy-virtserial`;
     const inGuest = (command: string) => onHost(`vproxy exec -n -- sh -c '${command}'`);
     // It ends the command, too.
     await withNewSession(() => inGuest(`${edit('--allow-exce')}; systemctl restart ${UNIT}`));

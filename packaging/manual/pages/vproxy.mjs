@@ -106,8 +106,8 @@ function files() {
     ['/etc/vproxy/host.toml', 'The configuration of vproxy.service, which distribution packages install.'],
     ['/etc/vproxy/NAME.toml', 'The configuration of vproxy@NAME.service.'],
     [
-      '/etc/default/vproxy-guest',
-      'The options of vproxy-guest@.service: what a guest offers to its host besides storage calls.',
+      '/etc/default/vproxy-virtserial',
+      'The options of vproxy-virtserial@.service: what a guest offers to its host besides storage calls.',
     ],
   ].flatMap(([path, text]) =>
     formatTagged(
