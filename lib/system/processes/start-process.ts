@@ -165,8 +165,8 @@ function startNatively(calls: Native, { file, argv, cwd, env = ownEnv, stdio }: 
 const running = new Map<number, (end: ProcessEnd) => void>();
 
 /**
- * Runs while a process does, and keeps the event loop alive, as Node's children do. It also looks for ends of which SIGCHLD did not
- * tell: a program that uses the library may have removed its listeners, and Jest's `process` is a copy that hears no signals.
+ * Keeps the event loop alive while a process runs, as Node's children do, and polls for ends that SIGCHLD did not report: a program
+ * may have removed the listeners of the library, and in Jest `process` is a copy that receives no signals.
  */
 let looks: NodeJS.Timeout | null = null;
 
