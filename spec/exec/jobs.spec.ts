@@ -25,6 +25,7 @@ import {
 } from '../../lib/services/exec/jobs/job-messages.js';
 import { JobTable } from '../../lib/services/exec/jobs/job-table.js';
 import { KeptOutput } from '../../lib/services/exec/jobs/kept-output.js';
+import { Accounts, type UserAccount } from '../../lib/system/accounts.js';
 import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { duplexPair, resettingPair } from '../helpers/channel-pair.js';
@@ -678,10 +679,16 @@ test('a peer that does not list its jobs is given 10 s', async (t) => {
 });
 
 test('a caller that is gone before its job has started does not run it', async (t) => {
-  const runner = new TestRunner(t);
+  // It goes once its START has been read, which may take more than a turn of the event loop: without it there is no event.
+  class AskedAccounts extends Accounts {
+    override describeUser(uid: number, gid: number): Promise<UserAccount> {
+      near.destroy();
+      return super.describeUser(uid, gid);
+    }
+  }
+  const runner = new TestRunner(t, { system: { accounts: new AskedAccounts() } });
   const near = open(runner);
   near.on('error', () => undefined).write(encodeStart(request('exec sleep 1000')));
-  near.destroy();
   await eventually(() => runner.eventNames().length > 0);
   t.deepEqual([runner.eventNames(), await list(runner)], [['exec-refused'], []]);
 });
