@@ -160,5 +160,7 @@ test('nothing else in the library is loaded late', (t) => {
     'services/permitted.js',
     // Loaded with its user: the service exec, or an AF_VSOCK channel, which waits or fails without it.
     'system/libc.js',
+    // Loaded with libc.js.
+    'system/processes/pipes.js',
   ]);
 });
