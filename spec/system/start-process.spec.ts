@@ -124,8 +124,17 @@ const REPORT = `Promise.all([import(${PIPES}), import(${START})])
   })
   .catch(({ code }) => console.log(code));`;
 
+/** Where {@link REPORT} may be changed: the support is loaded. */
+const LOADED = 'await loadSystemPipes();';
+
+/** A process that waits for ever is ended after this time. */
+const REPORT_MS = 60_000;
+
+/** What the process prints until it ends by itself. */
 function report(words: readonly string[], script = REPORT): string {
-  return spawnSync(process.execPath, [...words, '-e', script], { encoding: 'utf8' }).stdout;
+  const options = { encoding: 'utf8', timeout: REPORT_MS } as const;
+  const { stdout, status } = spawnSync(process.execPath, [...words, '-e', script], options);
+  return status === 0 ? stdout : `${stdout}without an end`;
 }
 
 test('posix_spawn is used by the main thread; in a worker, which hears no signals, Node starts processes', (t) => {
@@ -135,8 +144,28 @@ test('posix_spawn is used by the main thread; in a worker, which hears no signal
 });
 
 test('an end is noticed although the program removed the listeners of SIGCHLD', (t) => {
+  t.is(report([], REPORT.replace(LOADED, "$& process.removeAllListeners('SIGCHLD');")), 'false 7\n');
+});
+
+test('SIGCHLD tells of an end before a timer does', (t) => {
+  const noTimers = `const timers = require('node:timers');
+    const { setInterval } = timers;
+    timers.setInterval = () => setInterval(() => {}, ${2 * REPORT_MS});
+    require('node:module').syncBuiltinESMExports();`;
+  t.is(report([], `${noTimers} ${REPORT}`), 'false 7\n');
+});
+
+test('signals that this process blocks are not blocked in those that it starts', (t) => {
+  const blocked = `$& const set = Buffer.alloc(128); set[1] = 2;
+    const block = require('koffi').load(null).func('int pthread_sigmask(int how, const void *set, void *old)');
+    if (block(0, set, null) !== 0) throw new Error('not blocked');`;
+  const look = 'while read -r name set; do test $name != SigBlk: || exit $((0x$set ? 1 : 7)); done < /proc/$$/status';
+  // A function: the shell's $$ is no pattern.
   t.is(
-    report([], REPORT.replace('await loadSystemPipes();', "$& process.removeAllListeners('SIGCHLD');")),
+    report(
+      [],
+      REPORT.replace(LOADED, blocked).replace('exit 7', () => look),
+    ),
     'false 7\n',
   );
 });
@@ -149,6 +178,6 @@ const HAS_PERMISSIONS = Number(process.versions.node.split('.')[0]) >= 24;
   const mayStart = [...may, '--allow-child-process'];
   t.is(report(mayStart), 'false 7\n');
   const told = "$& process.permission.drop?.('child'); console.log(process.permission.has('child'));";
-  const dropped = report(mayStart, REPORT.replace('await loadSystemPipes();', told));
+  const dropped = report(mayStart, REPORT.replace(LOADED, told));
   t.true(['true\nfalse 7\n', 'false\nERR_ACCESS_DENIED\n'].includes(dropped), dropped);
 });
