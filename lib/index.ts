@@ -15,13 +15,7 @@ export type {
   WaitRequest,
 } from './control/client/client.js';
 export { type ControlClient, connectControl } from './control/client/client.js';
-export type {
-  AttachRequest,
-  CommandRequest,
-  JobOfChannel,
-  JobRequest,
-  StopRequest,
-} from './control/client/command-requests.js';
+export type { AttachRequest, CommandRequest, JobRequest, StopRequest } from './control/client/command-requests.js';
 export type { ServiceStream } from './control/client/connect-service.js';
 export type {
   BrokerRequest,
@@ -57,15 +51,9 @@ export type { ClockFollowing } from './services/clock/permission.js';
 export type { CopyPermission } from './services/copy/copy-service.js';
 export type { ExecRules } from './services/exec/decide-command.js';
 export { type CommandEnd, type CommandOutput, collectOutput, ExecCall, runCommand } from './services/exec/exec-call.js';
-export type {
-  Detachment,
-  ExecRequest,
-  ExecResult,
-  TerminalRequest,
-  TerminalSize,
-} from './services/exec/exec-messages.js';
+export type { Detachment, ExecRequest, TerminalRequest, TerminalSize } from './services/exec/exec-messages.js';
 export type { JobEnd, JobGap, JobOutput, JobPiece } from './services/exec/jobs/job-calls.js';
-export type { JobPlace, JobStatus, StartedJob } from './services/exec/jobs/job-messages.js';
+export type { JobPlace, StartedJob } from './services/exec/jobs/job-messages.js';
 export type { Permissions } from './services/permitted.js';
 export type { StreamWait } from './session/local-end.js';
 export { MuxStream } from './session/mux-stream.js';

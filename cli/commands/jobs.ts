@@ -1,5 +1,5 @@
 /** `vproxy jobs` and `vproxy jobs stop`: commands of a peer that outlive their caller. */
-import type { JobOfChannel } from '../../lib/control/client/command-requests.js';
+import type { JobOfChannel } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';

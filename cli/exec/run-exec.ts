@@ -2,6 +2,7 @@
  * `vproxy exec` and `vproxy shell`, from their words to the end of the process. Loads as little as possible, as late as
  * possible.
  */
+
 import { fstatSync, read, writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { Readable } from 'node:stream';
@@ -15,12 +16,8 @@ import {
   openError,
   runCommand,
 } from '../../lib/services/exec/exec-call.js';
-import {
-  DEFAULT_KILL_AFTER_MS,
-  EXEC_SERVICE,
-  type ExecRequest,
-  type ExecResult,
-} from '../../lib/services/exec/exec-messages.js';
+import { DEFAULT_KILL_AFTER_MS, EXEC_SERVICE, type ExecRequest } from '../../lib/services/exec/exec-messages.js';
+import type { ExecResult } from '../../lib/status/types.js';
 import { readBuffered } from '../../lib/system/sockets/node-sockets.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { openServiceSocket } from '../command/open-service.js';

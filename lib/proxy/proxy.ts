@@ -325,10 +325,11 @@ export class Proxy extends EventEmitter<ProxyEvents> {
    * Opens a stream to a service of the peer; resolves when the peer accepts it, a round trip after there is a session.
    * `label` is optional if there is only one channel. Rejects with the peer's reason, such as `unknown-service`, `denied` or
    * `connect-refused`; with `open-timeout` if the peer does not answer within 30 s; with `no-session` after the `waitMs` of
-   * the channel; and with `not-found`. An `error` of the stream without a listener is harmless.
+   * the channel; and with `not-found`. An `error` of the stream without a listener is harmless. With `isReopened`, an upgrade
+   * resets the stream instead of waiting for its end (default false).
    */
-  async connect(service: string, label?: string): Promise<MuxStream> {
-    return acceptedStream(await this.openStream(service, label));
+  async connect(service: string, label?: string, isReopened = false): Promise<MuxStream> {
+    return acceptedStream(await this.openStream(service, label, isReopened));
   }
 
   /**
@@ -336,8 +337,8 @@ export class Proxy extends EventEmitter<ProxyEvents> {
    *
    * @internal
    */
-  async openStream(service: string, label?: string): Promise<MuxStream> {
-    return this.#find(label).programs.open(service);
+  async openStream(service: string, label?: string, isReopened = false): Promise<MuxStream> {
+    return this.#find(label).programs.open(service, isReopened);
   }
 
   /**

@@ -6,6 +6,7 @@
 import { INTEGRITY_LEVELS } from '../codec/header.js';
 import { LOG_LEVELS } from '../events.js';
 import { STREAM_WAITS } from '../session/local-end.js';
+import { COMMAND_TYPES } from './command-schemas.js';
 import { CHANNEL_STATES } from './describe.js';
 import { MACHINE_TYPES, machineHistorySchema } from './machine-schemas.js';
 import { CHANNEL_TOTALS } from './totals.js';
@@ -371,6 +372,7 @@ export const STATUS_TYPES: Readonly<Record<string, z.ZodType>> = {
   ControlEvent: controlEventSchema,
   PingAnswer: pingAnswerSchema,
   ...MACHINE_TYPES,
+  ...COMMAND_TYPES,
   UpgradeAnswer: upgradeAnswerSchema,
   ErrorBody: errorSchema,
 };

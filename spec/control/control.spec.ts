@@ -1,5 +1,6 @@
 /** The control server: its state, its answers and their description, streams over it, and its typed client. */
 import './client.js';
+import './commands.js';
 import './connect.js';
 import './docs.js';
 import './health.js';

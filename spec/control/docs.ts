@@ -1,5 +1,6 @@
 /** docs/control.md compared with the server: its routes, statuses, limits and figures. A scene plays its examples. */
 import test from 'ava';
+import { MAX_LONG_REQUESTS } from '../../lib/control/routes/commands.js';
 import { ROUTES } from '../../lib/control/routes/table.js';
 import { MAX_CONNECTIONS, REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
 import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
@@ -50,6 +51,7 @@ test('the table of statuses matches the codes of errors.md, and an unknown code 
 
 test('the limits are those of the server', (t) => {
   t.true(text.includes(`- ${MAX_CONNECTIONS} connections`));
+  t.true(text.includes(`- ${MAX_LONG_REQUESTS} requests`));
   t.true(text.includes(`within ${REQUEST_TIMEOUT_MS / 1000} seconds`));
 });
 

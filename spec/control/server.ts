@@ -309,14 +309,15 @@ test('every route answers as the description says', async (t) => {
   const egress = { internet: { allow: ['127.0.0.0/8:443'], upstream: 'http://[::1]:1' } };
   const { here, peer, control } = await steeredPair(t, {
     here: { outgoing: ['echo:0'], egress },
-    peer: { incoming: [`echo:${target.port}`], info: true },
+    peer: { incoming: [`echo:${target.port}`], info: true, exec: { commands: 'any' } },
   });
   const { service } = freezableMachine(t);
   peer.proxy.serve('freeze', (stream) => service.serve(stream));
   // One of the routes resets its stream.
   (await openEcho(t, here.port('echo'))).on('error', () => undefined);
   const [stream] = here.proxy.listStreams();
-  const trials = routeRequests(stream?.id ?? 0);
+  const { id } = await new ControlClient(control.path).startJob(['echo', 'x']);
+  const trials = routeRequests(stream?.id ?? 0, id);
   const operations = Object.entries(description.paths).flatMap(([path, methods]) =>
     Object.keys(methods).map((method) => `${method} ${path}`),
   );

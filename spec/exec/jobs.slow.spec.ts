@@ -1,9 +1,10 @@
 /** `vproxy exec --detach`, `jobs`, `attach` and `jobs stop`, with both programs in the guest. */
+
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import type { JobOfChannel } from '../../lib/control/client/command-requests.js';
+import type { JobOfChannel } from '../../lib/status/types.js';
 import { AS_GUEST, buildGuest } from '../guest-program/build.js';
 import { type ProcessPair, processPair } from '../helpers/process-pair.js';
 import { serialTestWith } from '../helpers/test-with.js';

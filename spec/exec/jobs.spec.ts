@@ -1,4 +1,5 @@
 /** Jobs: commands that outlive their caller, their kept output, and their readers (R-JOBS-1 to 7). */
+
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import os from 'node:os';
@@ -16,15 +17,10 @@ import {
 } from '../../lib/services/exec/exec-messages.js';
 import type { Job } from '../../lib/services/exec/jobs/job.js';
 import { type JobPiece, listJobs, readJob, startJob, stopJob } from '../../lib/services/exec/jobs/job-calls.js';
-import {
-  decodeJobRequest,
-  decodeJobs,
-  encodeJson,
-  type JobPlace,
-  type JobStatus,
-} from '../../lib/services/exec/jobs/job-messages.js';
+import { decodeJobRequest, decodeJobs, encodeJson, type JobPlace } from '../../lib/services/exec/jobs/job-messages.js';
 import { JobTable } from '../../lib/services/exec/jobs/job-table.js';
 import { KeptOutput } from '../../lib/services/exec/jobs/kept-output.js';
+import type { JobStatus } from '../../lib/status/types.js';
 import { Accounts, type UserAccount } from '../../lib/system/accounts.js';
 import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
 import { systemClock } from '../../lib/util/clock.js';

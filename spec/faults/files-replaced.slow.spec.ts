@@ -57,6 +57,12 @@ const STATUSES: Readonly<Record<string, number>> = {
   'get /v1/connect': 426,
   'delete /v1/streams/{channel}/{id}': 404,
   'post /v1/upgrade': 409,
+  // The peer does not allow commands.
+  'post /v1/exec': 403,
+  'post /v1/jobs': 403,
+  'get /v1/jobs': 403,
+  'get /v1/jobs/{id}/output': 403,
+  'delete /v1/jobs/{id}': 403,
 };
 
 test('every request is answered, including the first', async (t) => {
@@ -64,7 +70,7 @@ test('every request is answered, including the first', async (t) => {
   const stream = await openStream(t, control, 'service=echo');
   t.true(await endsInOrder(stream));
   t.is((await fetch(metricsUrl)).status, 200);
-  for (const [route, url, body] of routeRequests(77)) {
+  for (const [route, url, body] of routeRequests(77, '0123abcd')) {
     if (route === 'post /v1/stop') continue;
     const [method = ''] = route.split(' ');
     const { status, text } = await ask({ socketPath: control }, method.toUpperCase(), url, { body });

@@ -83,6 +83,8 @@ export async function ask(
 ): Promise<Answer> {
   const type = text === '' ? {} : { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(text) };
   const request = http.request({ ...address, method, path, agent: false, headers: { ...type, ...headers } });
+  // After a long body libuv writes nothing once more, although the server has answered and closed.
+  request.on('error', () => undefined);
   const [response] = (await once(request.end(text), 'response')) as [http.IncomingMessage];
   const answer = await textOf(response);
   const isJson = response.headers['content-type'] === 'application/json';
@@ -137,7 +139,10 @@ export async function openStream(t: ExecutionContext, path: string, query: strin
 }
 
 /** Requests that try every route, in an order that works: `METHOD PATH` as in the description, and the request. */
-export const routeRequests = (streamId: number): readonly (readonly [route: string, url: string, body?: unknown])[] => [
+export const routeRequests = (
+  streamId: number,
+  job: string,
+): readonly (readonly [route: string, url: string, body?: unknown])[] => [
   ['get /v1/status', '/v1/status'],
   ['get /v1/channels', '/v1/channels'],
   ['post /v1/channels', '/v1/channels', { address: 'tcp-connect:127.0.0.1:1', label: 'vm1' }],
@@ -162,6 +167,11 @@ export const routeRequests = (streamId: number): readonly (readonly [route: stri
   ['get /v1/boot', '/v1/boot?channel=default'],
   ['post /v1/freeze', '/v1/freeze', { paths: ['/srv'], forS: 5 }],
   ['post /v1/thaw', '/v1/thaw', {}],
+  ['post /v1/exec', '/v1/exec?stream=false', { argv: ['true'], input: '', encoding: 'base64' }],
+  ['post /v1/jobs', '/v1/jobs', { argv: ['true'], tag: 'one', keepBytes: 0 }],
+  ['get /v1/jobs', '/v1/jobs'],
+  ['get /v1/jobs/{id}/output', `/v1/jobs/${job}/output?from=0`],
+  ['delete /v1/jobs/{id}', `/v1/jobs/${job}?killAfter=1`],
   ['put /v1/log-level', '/v1/log-level', { level: 'debug' }],
   ['get /v1/config', '/v1/config'],
   ['post /v1/reload', '/v1/reload'],

@@ -1,4 +1,5 @@
 /** The caller's side of a command, record by record: it can also send what no caller should. */
+
 import { readFileSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import type { ExecutionContext } from 'ava';
@@ -10,13 +11,13 @@ import {
   decodeStarted,
   EXEC_KIND,
   type ExecRequest,
-  type ExecResult,
   encodeCredit,
   encodeEof,
   encodeExit,
   encodeStart,
 } from '../../lib/services/exec/exec-messages.js';
 import { ExecRunner, type ExecRunnerOptions } from '../../lib/services/exec/exec-runner.js';
+import type { ExecResult } from '../../lib/status/types.js';
 import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
 import { encodeRecord, RecordReader } from '../../lib/util/bytes/records.js';
 import { systemClock } from '../../lib/util/clock.js';

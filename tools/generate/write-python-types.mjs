@@ -18,37 +18,8 @@ from __future__ import annotations
 from typing import Any, Dict, List, Literal, Optional, TypedDict, Union
 `;
 
-/** Not of the control socket: the list of the service \`exec\`. */
-const JOB = `
-
-class Job(TypedDict):
-    """A command that outlives its caller."""
-
-    #: 8 hexadecimal digits, unique in the channel.
-    id: str
-    #: The name that it was given.
-    tag: Optional[str]
-    #: The first 8 words; long ones are shortened.
-    argv: List[str]
-    #: The user that it runs as.
-    user: Optional[str]
-    #: Its process id there.
-    pid: int
-    #: By the clock of the peer.
-    startedAt: str
-    #: None while it runs.
-    endedAt: Optional[str]
-    #: Its exit status; None while it runs, and if it did not exit.
-    status: Optional[int]
-    #: The signal that ended it.
-    signal: Optional[str]
-    #: Whether its timeout ended it.
-    timedOut: bool
-    #: Bytes of output written so far.
-    bytes: int
-    #: The number of the first byte that is kept.
-    keptFrom: int
-`;
+/** The name of the package for a job of the service `exec`. */
+const JOB = '\n\nJob = JobStatus\n';
 
 const imported = Object.entries(IMPORTED_TYPES).map(([name, { schema }]) => [schema, name]);
 const names = new Map([...Object.entries(STATUS_TYPES).map(([name, schema]) => [schema, name]), ...imported]);

@@ -1,9 +1,10 @@
 /** Controls a running vproxy through its control socket. Loads nothing of the proxy. */
+
 import type http from 'node:http';
 import { type ErrorCode, toVproxyError, VproxyError } from '../../errors.js';
 import type { LogLevel } from '../../events.js';
 import { type ExecCall, openError, runCommand } from '../../services/exec/exec-call.js';
-import { type Detachment, EXEC_SERVICE, type ExecResult, encodeStart } from '../../services/exec/exec-messages.js';
+import { type Detachment, EXEC_SERVICE, encodeStart } from '../../services/exec/exec-messages.js';
 import type { JobPiece } from '../../services/exec/jobs/job-calls.js';
 import type { StartedJob } from '../../services/exec/jobs/job-messages.js';
 import type {
@@ -13,8 +14,10 @@ import type {
   ControlStatus,
   EgressStatus,
   EgressTest,
+  ExecResult,
   ForwardStatus,
   FrozenAnswer,
+  JobOfChannel,
   MachineInfo,
   PingAnswer,
   PortStatus,
@@ -25,7 +28,7 @@ import type {
   UpgradeAnswer,
 } from '../../status/types.js';
 import { sleep, systemClock } from '../../util/clock.js';
-import type { AttachRequest, CommandRequest, JobOfChannel, JobRequest, StopRequest } from './command-requests.js';
+import type { AttachRequest, CommandRequest, JobRequest, StopRequest } from './command-requests.js';
 import { connectService, ServiceStream } from './connect-service.js';
 import { openAnswer, requestText, requestValue } from './control-request.js';
 import { isCutOff, requestError } from './plain-http.js';

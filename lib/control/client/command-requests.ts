@@ -1,7 +1,7 @@
-/** Requests to a client about commands and jobs, and a job as it lists it. */
+/** Requests to a client about commands and jobs. */
 import type { VproxyError } from '../../errors.js';
 import type { ExecRequest } from '../../services/exec/exec-messages.js';
-import type { JobPlace, JobStatus } from '../../services/exec/jobs/job-messages.js';
+import type { JobPlace } from '../../services/exec/jobs/job-messages.js';
 
 /** Options for running a command. */
 export interface CommandRequest extends Omit<ExecRequest, 'argv'> {
@@ -25,10 +25,4 @@ export interface StopRequest extends JobRequest {
 export interface AttachRequest extends JobRequest, JobPlace {
   /** Called each time the job cannot be reached, before the next attempt. */
   readonly onLost?: (reason: VproxyError) => void;
-}
-
-/** A job, with its channel. */
-export interface JobOfChannel extends JobStatus {
-  /** The label of its channel. */
-  readonly channel: string;
 }

@@ -1,7 +1,7 @@
 /** The OpenAPI 3.1 description of all routes, generated from the table and its schemas. */
 import { errorSchema } from '../../status/schemas.js';
 import * as z from '../../status/zod.js';
-import { type Route, TAGS } from './route.js';
+import { LINES_TYPE, type Route, TAGS } from './route.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -93,7 +93,9 @@ function describeAnswer(route: Route, schemas: Record<string, unknown>): Json {
   if (route.kind === 'json' && route.answer === null) return { [status]: { description } };
   const schema = route.answer === null ? { type: 'string' } : toJson(route.answer, 'output', schemas);
   const type = route.kind === 'text' ? route.contentType : 'application/json';
-  return { [status]: { description, content: { [type]: { schema } } } };
+  const lines = route.kind === 'text' &&
+    route.lines && { [LINES_TYPE]: { schema: toJson(route.lines, 'output', schemas) } };
+  return { [status]: { description, content: { [type]: { schema }, ...lines } } };
 }
 
 function describeParameters(route: Route, place: 'path' | 'query', schemas: Record<string, unknown>): Json[] {

@@ -17,7 +17,7 @@ import { followEvents, RING_EVENTS } from '../context/event-ring.js';
 import { describeMetrics } from '../context/metrics.js';
 import { METRICS_TYPE } from '../context/metrics-text.js';
 import { RequestError } from './request-error.js';
-import { jsonRoute, textRoute } from './route.js';
+import { jsonRoute, LINES_TYPE, textRoute } from './route.js';
 import { numberText, onlyChannel, secondsText, yesOrNoText } from './values.js';
 
 /** The default timeout of `GET /v1/wait`, in seconds. */
@@ -178,7 +178,7 @@ export const eventRoutes = [
   textRoute('GET /v1/events', 'listEvents', {
     summary: 'Past and new events, one JSON object a line',
     query,
-    contentType: 'application/x-ndjson',
+    contentType: LINES_TYPE,
     answer: controlEventSchema,
     send: ({ ring }, { query: { replay = RING_EVENTS, follow = true } }, response) =>
       followEvents(ring, response, { replay, isFollowing: follow }),

@@ -11,11 +11,15 @@ export const TAGS = {
   egress: 'What the peers may reach from here',
   streams: 'Streams: open, list, reset',
   machines: 'The machines of the peers',
+  commands: 'Commands and jobs in the machines of the peers',
   monitoring: 'Status, events and metrics',
   process: 'The process: configuration, log level, upgrade, end',
 } as const;
 
 export type Tag = keyof typeof TAGS;
+
+/** The type of lines of JSON. */
+export const LINES_TYPE = 'application/x-ndjson';
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
 
@@ -46,6 +50,8 @@ interface RouteBase {
   readonly query: z.ZodObject | null;
   /** Schema of the body, a JSON object; null if the route takes no body. */
   readonly body: z.ZodObject | null;
+  /** The longest body, in bytes. Default 64 KiB. */
+  readonly maxBodyBytes?: number;
   /** The statuses of errors specific to the route. */
   readonly errors: readonly number[];
 }
@@ -62,8 +68,10 @@ export interface JsonRoute extends RouteBase {
 export interface TextRoute extends RouteBase {
   readonly kind: 'text';
   readonly contentType: string;
-  /** Schema of a line, for lines of JSON. */
+  /** Schema of the answer or, for lines of JSON, of a line; null for text. */
   readonly answer: z.ZodType | null;
+  /** Schema of a line, if the answer to some requests is lines of JSON. */
+  readonly lines?: z.ZodType;
   send(context: ControlContext, input: RouteInput<never, never, never>, response: ServerResponse): void | Promise<void>;
 }
 
@@ -103,6 +111,7 @@ interface RouteOptions<P extends Schema, Q extends Schema, B extends Schema> {
   readonly params?: P;
   readonly query?: Q;
   readonly body?: B;
+  readonly maxBodyBytes?: number;
   readonly errors?: readonly number[];
 }
 
@@ -132,19 +141,25 @@ export function jsonRoute<
 }
 
 /** A row that writes its answer itself. */
-export function textRoute<Name extends RouteName, Q extends Schema = null>(
+export function textRoute<
+  Name extends RouteName,
+  P extends Schema = null,
+  Q extends Schema = null,
+  B extends Schema = null,
+>(
   request: Name,
   operation: string,
-  options: RouteOptions<null, Q, null> & {
+  options: RouteOptions<P, Q, B> & {
     readonly contentType: string;
     readonly answer: z.ZodType | null;
+    readonly lines?: z.ZodType;
     send(
       context: ControlContext,
-      input: RouteInput<unknown, Output<Q>, unknown>,
+      input: RouteInput<Output<P>, Output<Q>, Output<B>>,
       response: ServerResponse,
     ): void | Promise<void>;
   },
-): TextRoute & Contract<Name, null, Q, null, string> {
+): TextRoute & Contract<Name, P, Q, B, string> {
   return { ...NOTHING_GIVEN, ...options, ...splitName(request), operation, kind: 'text' };
 }
 

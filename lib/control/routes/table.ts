@@ -1,6 +1,7 @@
 /** The table of routes: all requests that a control server answers. */
 import * as z from '../../status/zod.js';
 import { channelRoutes, newChannelSchema } from './channels.js';
+import { commandRoutes } from './commands.js';
 import { connectRoutes } from './connect.js';
 import {
   egressRoutes,
@@ -21,6 +22,7 @@ const GROUPS = {
   egress: egressRoutes,
   streams: [...streamRoutes, ...connectRoutes],
   machines: machineRoutes,
+  commands: commandRoutes,
   monitoring: [...statusRoutes, ...eventRoutes, ...metricsRoutes],
   process: processRoutes,
 } satisfies Record<Tag, readonly unknown[]>;

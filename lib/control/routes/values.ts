@@ -21,7 +21,7 @@ const digits = (form: RegExp, what: string, type: 'integer' | 'number', maximum:
     .meta({ type, minimum: 0, maximum, pattern: undefined });
 
 /** A whole number in a query or a path. */
-export const numberText = (maximum: number) => digits(/^\d{1,10}$/, 'a whole number', 'integer', maximum);
+export const numberText = (maximum: number) => digits(/^\d{1,16}$/, 'a whole number', 'integer', maximum);
 
 /** A number of seconds in a query. */
 export const secondsText = (maximum: number) =>

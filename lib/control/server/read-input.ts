@@ -6,7 +6,11 @@ import type * as z from '../../status/zod.js';
 import { escapeText } from '../../util/escape.js';
 import { RequestError } from '../routes/request-error.js';
 
+/** The longest body by default. */
 const MAX_BODY_BYTES = 65_536;
+
+/** The longest body of any route. */
+export const MAX_LONG_BODY_BYTES = 2_097_152;
 
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
@@ -14,9 +18,9 @@ const utf8 = new TextDecoder('utf-8', { fatal: true });
  * Reads the JSON object in the body; an empty body counts as `{}`. Rejects with `bad-argument` and the status 413, 415 or
  * 400, and with `cancelled` if the client disconnects first.
  */
-export async function readBody(request: IncomingMessage): Promise<unknown> {
-  if (isBodyTooLong(request)) throw tooLong();
-  const bytes = await readBytes(request);
+export async function readBody(request: IncomingMessage, maxBytes = MAX_BODY_BYTES): Promise<unknown> {
+  if (lengthOf(request) > maxBytes) throw tooLong(maxBytes);
+  const bytes = await readBytes(request, maxBytes);
   if (bytes.length === 0) return {};
   const type = request.headers['content-type'] ?? '';
   if (!/^application\/json *(;|$)/i.test(type)) {
@@ -27,12 +31,12 @@ export async function readBody(request: IncomingMessage): Promise<unknown> {
   return parseObject(bytes);
 }
 
-/** Whether the body is longer than `MAX_BODY_BYTES` according to its header. */
-export function isBodyTooLong({ headers }: IncomingMessage): boolean {
-  return Number(headers['content-length'] ?? 0) > MAX_BODY_BYTES;
-}
+/** Whether the body is too long for any route, according to its header. */
+export const isBodyTooLong = (request: IncomingMessage): boolean => lengthOf(request) > MAX_LONG_BODY_BYTES;
 
-function readBytes(request: IncomingMessage): Promise<Buffer> {
+const lengthOf = ({ headers }: IncomingMessage): number => Number(headers['content-length'] ?? 0);
+
+function readBytes(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const giveUp = () => reject(new VproxyError('cancelled', 'the client disconnected during a request'));
     if (request.destroyed) giveUp();
@@ -40,8 +44,8 @@ function readBytes(request: IncomingMessage): Promise<Buffer> {
     let length = 0;
     request.on('data', (chunk: Buffer) => {
       length += chunk.length;
-      if (length <= MAX_BODY_BYTES) chunks.push(chunk);
-      else reject(tooLong());
+      if (length <= maxBytes) chunks.push(chunk);
+      else reject(tooLong(maxBytes));
     });
     request.once('end', () => resolve(Buffer.concat(chunks)));
     request.once('error', giveUp).once('close', giveUp);
@@ -59,8 +63,8 @@ function parseObject(bytes: Buffer): object {
   throw new RequestError('bad-argument', 'body: not a JSON object');
 }
 
-const tooLong = (): RequestError =>
-  new RequestError('bad-argument', `body too long (max ${MAX_BODY_BYTES} bytes)`, { status: 413 });
+const tooLong = (maxBytes: number): RequestError =>
+  new RequestError('bad-argument', `body too long (max ${maxBytes} bytes)`, { status: 413 });
 
 /** Parses `value` with a schema. Throws `bad-argument` with the path of the first invalid field. */
 export function parseInput(schema: z.ZodObject | null, value: unknown): unknown {

@@ -63,14 +63,19 @@ export class ProgramStreams {
     return this.#joined.size > 0;
   }
 
-  /** Opens a stream as soon as there is a session, without waiting for the peer's answer. Rejects with `no-session` after `waitMs`. */
-  async open(service: string): Promise<MuxStream> {
+  /**
+   * Opens a stream as soon as there is a session, without waiting for the peer's answer. Rejects with `no-session` after `waitMs`.
+   * `isReopened`: the program opens it again when it is lost.
+   */
+  async open(service: string, isReopened = false): Promise<MuxStream> {
     const { session, observer } = await this.#prepare(service);
     const stream = MuxStream.open(session, service);
     if (observer !== null) stream.observe(observer);
     let isOpen = false;
     stream.once('connect', () => {
       isOpen = true;
+      const opened = session.streams.findAny(stream.id);
+      if (isReopened && opened !== null) this.reopened.add(opened);
       this.#logOpened(stream);
     });
     stream.once('close', () =>

@@ -1,8 +1,9 @@
 /** Log events for commands: started, ended, refused, recorded. */
+
 import { VproxyError } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
+import type { ExecResult } from '../../status/types.js';
 import { escapeText } from '../../util/escape.js';
-import { type ExecResult } from './exec-messages.js';
 
 /** A command as the log shows it; truncated, since it is kept as long as the command runs. */
 export interface CommandFacts {

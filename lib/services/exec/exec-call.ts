@@ -1,6 +1,8 @@
 /** The caller's end of a command on the peer: its input and outputs as streams, and its result. */
+
 import { type Duplex, Readable, type Writable } from 'node:stream';
 import { toVproxyError, VproxyError } from '../../errors.js';
+import type { ExecResult } from '../../status/types.js';
 import { encodeRecord } from '../../util/bytes/records.js';
 import { deferred, LoopTurns } from '../../util/concurrency.js';
 import { escapeText } from '../../util/escape.js';
@@ -12,7 +14,6 @@ import {
   decodeStarted,
   EXEC_KIND,
   type ExecRequest,
-  type ExecResult,
   encodeEof,
   encodeResize,
   encodeStart,

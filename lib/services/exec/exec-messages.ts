@@ -1,6 +1,7 @@
 /** The records in a stream of the service `exec` (docs/exec.md). */
 import { isObject } from '../../codec/json.js';
 import { badArgument, naming, VproxyError } from '../../errors.js';
+import type { ExecResult } from '../../status/types.js';
 import { MAX_SIGNS } from '../../util/bytes/json-scanner.js';
 import { decodeJsonRecord, decodeJsonRequest, encodeRecord, isUnicode } from '../../util/bytes/records.js';
 import { MAX_TIMER_MS } from '../../util/clock.js';
@@ -125,25 +126,6 @@ export interface Detachment {
   readonly tag?: string | null | undefined;
   /** How much of its output is kept, in bytes, up to 16 MiB. Default 1 MiB. */
   readonly keepBytes?: number | undefined;
-}
-
-/** How a command ended: by itself, by a signal, or before it began. */
-export interface ExecResult {
-  /** Its exit status; null if it did not exit by itself. */
-  readonly status: number | null;
-  /** The signal that ended it, `SIGKILL`, or `SIG35` for one without a name; else null. */
-  readonly signal: string | null;
-  /** Whether it timed out. */
-  readonly timedOut: boolean;
-  /** From the start to the end, in milliseconds. */
-  readonly durationMs: number;
-  /** Why it was not run; else null. */
-  readonly error: {
-    /** `command-not-found`, `command-denied` or `command-failed`. */
-    readonly code: string;
-    /** One line. */
-    readonly message: string;
-  } | null;
 }
 
 /** The most arguments and variables together: the limit of the reader of a START, less a few values of other fields. */

@@ -1,10 +1,12 @@
 /** A command that runs for a caller: its outputs, its end, and what may end it early. */
+
 import type { Writable } from 'node:stream';
+import type { ExecResult } from '../../status/types.js';
 import { GroupEnder, type ProcessEnd } from '../../system/processes/children.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { deferred } from '../../util/concurrency.js';
 import { OutputSender } from './command-streams.js';
-import type { ExecResult, TerminalSize } from './exec-messages.js';
+import type { TerminalSize } from './exec-messages.js';
 import type { RunningCommand } from './running-command.js';
 
 /** Limit on it once the caller has disconnected: the caller must not choose how long the command outlives it. */

@@ -1,8 +1,10 @@
 /** The runner's end of a call: reads the request, starts the command and reports its result. */
+
 import { constants } from 'node:os';
 import type { Duplex } from 'node:stream';
 import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
 import type { Log } from '../../events.js';
+import type { ExecResult } from '../../status/types.js';
 import type { Budget } from '../../util/bounds.js';
 import { encodeRecord } from '../../util/bytes/records.js';
 import { type CancelTimer, type Clock, settledWithin } from '../../util/clock.js';
@@ -19,7 +21,6 @@ import {
   decodeStart,
   EXEC_KIND,
   type ExecRequest,
-  type ExecResult,
   encodeCredit,
   encodeExit,
   type TerminalSize,

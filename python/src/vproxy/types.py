@@ -595,6 +595,150 @@ class ThawedAnswer(TypedDict):
     cause: Literal["asked", "time"]
 
 
+class ExecResult(TypedDict):
+    """How a command ended: by itself, by a signal, or before it began."""
+
+    #: Its exit status; None if it did not exit by itself.
+    status: Optional[int]
+    #: The signal that ended it, ``SIGKILL``, or ``SIG35`` for one without a name; else None.
+    signal: Optional[str]
+    #: Whether it timed out.
+    timedOut: bool
+    #: From the start to the end, in milliseconds.
+    durationMs: float
+    #: Why it was not run: ``command-not-found``, ``command-denied`` or ``command-failed``; else None.
+    error: Optional[ExecResultError]
+
+
+class CommandAnswer(TypedDict):
+    """The result of a command and its outputs."""
+
+    #: Its exit status; None if it did not exit by itself.
+    status: Optional[int]
+    #: The signal that ended it, ``SIGKILL``, or ``SIG35`` for one without a name; else None.
+    signal: Optional[str]
+    #: Whether it timed out.
+    timedOut: bool
+    #: From the start to the end, in milliseconds.
+    durationMs: float
+    #: Why it was not run: ``command-not-found``, ``command-denied`` or ``command-failed``; else None.
+    error: Optional[ExecResultError]
+    #: The label of the channel.
+    channel: str
+    #: Its process id there; None if it was not run.
+    pid: Optional[int]
+    #: Its standard output, in the ``encoding`` of the request.
+    stdout: str
+    #: Its standard error, likewise.
+    stderr: str
+    #: Whether ``stdout`` is incomplete.
+    stdoutTruncated: bool
+    #: Whether ``stderr`` is incomplete.
+    stderrTruncated: bool
+
+
+class _CommandLine(TypedDict):
+    """A line about a running command: one of these fields."""
+
+    pass
+
+
+class CommandLine(_CommandLine, total=False):
+    """A line about a running command: one of these fields."""
+
+    #: Standard output, in the ``encoding`` of the request.
+    stdout: str
+    #: Standard error, likewise.
+    stderr: str
+    #: The last line: how it ended.
+    end: CommandLineEnd
+    #: The last line, if its end is not known: why.
+    error: ExecResultError
+
+
+class JobStatus(TypedDict):
+    """A command that outlives its caller, as the runner lists it."""
+
+    #: 8 hexadecimal digits, unique in the channel.
+    id: str
+    #: The name that it was given.
+    tag: Optional[str]
+    #: The first 8 words; long ones are shortened.
+    argv: List[str]
+    #: The user that it runs as.
+    user: Optional[str]
+    #: Its process id there.
+    pid: int
+    #: ISO 8601, by the clock of the peer.
+    startedAt: str
+    #: Null while it runs.
+    endedAt: Optional[str]
+    #: Its exit status; None while it runs, and if it did not exit.
+    status: Optional[int]
+    #: The signal that ended it; otherwise None.
+    signal: Optional[str]
+    #: Whether its timeout ended it.
+    timedOut: bool
+    #: Bytes of output written so far.
+    bytes: int
+    #: The number of the first byte that is kept.
+    keptFrom: int
+
+
+class JobOfChannel(TypedDict):
+    """A job, with its channel."""
+
+    #: 8 hexadecimal digits, unique in the channel.
+    id: str
+    #: The name that it was given.
+    tag: Optional[str]
+    #: The first 8 words; long ones are shortened.
+    argv: List[str]
+    #: The user that it runs as.
+    user: Optional[str]
+    #: Its process id there.
+    pid: int
+    #: ISO 8601, by the clock of the peer.
+    startedAt: str
+    #: Null while it runs.
+    endedAt: Optional[str]
+    #: Its exit status; None while it runs, and if it did not exit.
+    status: Optional[int]
+    #: The signal that ended it; otherwise None.
+    signal: Optional[str]
+    #: Whether its timeout ended it.
+    timedOut: bool
+    #: Bytes of output written so far.
+    bytes: int
+    #: The number of the first byte that is kept.
+    keptFrom: int
+    #: The label of its channel.
+    channel: str
+
+
+class _JobLine(TypedDict):
+    """A line about the output of a job: ``at``, ``next`` and another field, or the last line."""
+
+    pass
+
+
+class JobLine(_JobLine, total=False):
+    """A line about the output of a job: ``at``, ``next`` and another field, or the last line."""
+
+    #: The number of the first byte.
+    at: int
+    #: The number of the byte after the last one: continue there.
+    next: int
+    #: What the job wrote, to either of its outputs, in the ``encoding`` of the request.
+    output: str
+    #: How many bytes from there on are no longer kept.
+    droppedBytes: int
+    #: The last line: how it ended.
+    end: ExecResult
+    #: The last line, if its end is not known: why.
+    error: ExecResultError
+
+
 class UpgradeAnswer(TypedDict):
     """The answer of ``POST /v1/upgrade``."""
 
@@ -753,6 +897,32 @@ class MachineInfoClock(TypedDict):
     roundTripMs: float
 
 
+class ExecResultError(TypedDict):
+    """An entry."""
+
+    #: A code of docs/errors.md.
+    code: str
+    #: One line.
+    message: str
+
+
+class CommandLineEnd(TypedDict):
+    """An entry."""
+
+    #: Its exit status; None if it did not exit by itself.
+    status: Optional[int]
+    #: The signal that ended it, ``SIGKILL``, or ``SIG35`` for one without a name; else None.
+    signal: Optional[str]
+    #: Whether it timed out.
+    timedOut: bool
+    #: From the start to the end, in milliseconds.
+    durationMs: float
+    #: Why it was not run: ``command-not-found``, ``command-denied`` or ``command-failed``; else None.
+    error: Optional[ExecResultError]
+    #: Its process id there; None if it was not run.
+    pid: Optional[int]
+
+
 class _ErrorBodyError(TypedDict):
     """The error."""
 
@@ -769,30 +939,4 @@ class ErrorBodyError(_ErrorBodyError, total=False):
     field: str
 
 
-class Job(TypedDict):
-    """A command that outlives its caller."""
-
-    #: 8 hexadecimal digits, unique in the channel.
-    id: str
-    #: The name that it was given.
-    tag: Optional[str]
-    #: The first 8 words; long ones are shortened.
-    argv: List[str]
-    #: The user that it runs as.
-    user: Optional[str]
-    #: Its process id there.
-    pid: int
-    #: By the clock of the peer.
-    startedAt: str
-    #: None while it runs.
-    endedAt: Optional[str]
-    #: Its exit status; None while it runs, and if it did not exit.
-    status: Optional[int]
-    #: The signal that ended it.
-    signal: Optional[str]
-    #: Whether its timeout ended it.
-    timedOut: bool
-    #: Bytes of output written so far.
-    bytes: int
-    #: The number of the first byte that is kept.
-    keptFrom: int
+Job = JobStatus

@@ -9,8 +9,9 @@ export const control: Scene = {
   needs: ['curl', 'socat'],
   async prepare(stage) {
     await stage.start('exec socat TCP-LISTEN:7,fork,bind=127.0.0.1 EXEC:cat', () => true);
-    await stage.startPeer(`-c unix-listen:${CHANNEL} --info -i echo:127.0.0.1:7 -o back:127.0.0.1:7008`, (output) =>
-      output.includes(CHANNEL),
+    await stage.startPeer(
+      `-c unix-listen:${CHANNEL} --info --allow-exec -i echo:127.0.0.1:7 -o back:127.0.0.1:7008`,
+      (output) => output.includes(CHANNEL),
     );
     stage.write(
       '/etc/vproxy/host1.toml',

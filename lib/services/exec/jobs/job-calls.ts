@@ -1,18 +1,19 @@
 /** The caller's end of the streams that start, list, read and end jobs. Loads nothing of the runner. */
+
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../../../errors.js';
+import type { ExecResult, JobStatus } from '../../../status/types.js';
 import { encodeRecord, MAX_RECORD_BYTES } from '../../../util/bytes/records.js';
 import { type Clock, systemClock } from '../../../util/clock.js';
 import { escapeText } from '../../../util/escape.js';
 import { readRecords } from '../../read-records.js';
-import { decodeExit, EXEC_KIND, type ExecRequest, type ExecResult, encodeStart } from '../exec-messages.js';
+import { decodeExit, EXEC_KIND, type ExecRequest, encodeStart } from '../exec-messages.js';
 import {
   decodeFrom,
   decodeJobs,
   decodeStartedJob,
   encodeJobRequest,
   type JobPlace,
-  type JobStatus,
   type StartedJob,
 } from './job-messages.js';
 

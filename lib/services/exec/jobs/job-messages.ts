@@ -1,6 +1,7 @@
 /** The records about jobs (R-JOBS-1 to 7); those that all commands have are in exec-messages.ts. */
 import { isObject } from '../../../codec/json.js';
 import { naming } from '../../../errors.js';
+import type { JobStatus } from '../../../status/types.js';
 import { encodeRecord } from '../../../util/bytes/records.js';
 import {
   decode,
@@ -14,34 +15,6 @@ import {
   requireWhole,
   wrong,
 } from '../exec-messages.js';
-
-/** A job, as the runner lists it. */
-export interface JobStatus {
-  /** 8 hexadecimal digits, unique in the channel. */
-  readonly id: string;
-  /** The name that it was given. */
-  readonly tag: string | null;
-  /** The first 8 words; long ones are shortened. */
-  readonly argv: readonly string[];
-  /** The user that it runs as. */
-  readonly user: string | null;
-  /** Its process id there. */
-  readonly pid: number;
-  /** ISO 8601, by the clock of the peer. */
-  readonly startedAt: string;
-  /** Null while it runs. */
-  readonly endedAt: string | null;
-  /** Its exit status; null while it runs, and if it did not exit. */
-  readonly status: number | null;
-  /** The signal that ended it; otherwise null. */
-  readonly signal: string | null;
-  /** Whether its timeout ended it. */
-  readonly timedOut: boolean;
-  /** Bytes of output written so far. */
-  readonly bytes: number;
-  /** The number of the first byte that is kept. */
-  readonly keptFrom: number;
-}
 
 /** Where a reader of a job begins: at most one of them. Default: the first kept byte. */
 export interface JobPlace {

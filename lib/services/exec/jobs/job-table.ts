@@ -1,10 +1,11 @@
 /** The jobs of a channel: those that run, and for an hour those that have ended, unless new ones need their room. */
+
 import { randomBytes } from 'node:crypto';
 import { VproxyError } from '../../../errors.js';
+import type { ExecResult, JobStatus } from '../../../status/types.js';
 import type { CancelTimer, Clock } from '../../../util/clock.js';
-import { DEFAULT_KEEP_BYTES, type Detachment, type ExecResult, MAX_JOBS, MAX_KEPT_BYTES } from '../exec-messages.js';
+import { DEFAULT_KEEP_BYTES, type Detachment, MAX_JOBS, MAX_KEPT_BYTES } from '../exec-messages.js';
 import { Job } from './job.js';
-import type { JobStatus } from './job-messages.js';
 
 /** How long an ended job is kept. */
 const ENDED_MS = 3_600_000;

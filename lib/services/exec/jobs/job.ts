@@ -1,10 +1,10 @@
 /** A command that outlives its caller, with its output, its result and its readers. */
+
 import { Writable } from 'node:stream';
 import type { VproxyError } from '../../../errors.js';
+import type { ExecResult, JobStatus } from '../../../status/types.js';
 import type { StartedFacts } from '../command-log.js';
-import type { ExecResult } from '../exec-messages.js';
 import type { Execution } from '../execution.js';
-import type { JobStatus } from './job-messages.js';
 import { KeptOutput } from './kept-output.js';
 
 /** Limits on a command in a list: its words, and their bytes together with the user's name, as JSON. */

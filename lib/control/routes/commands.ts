@@ -1,0 +1,338 @@
+/** Routes that run commands on the peer, and start, list, read and end its jobs: for programs that speak only HTTP. */
+import type { ServerResponse } from 'node:http';
+import type { Readable } from 'node:stream';
+import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
+import type { Proxy } from '../../proxy/proxy.js';
+import { collectOutput, type ExecCall, openError, runCommand } from '../../services/exec/exec-call.js';
+import {
+  DEFAULT_KEEP_BYTES,
+  EXEC_KIND,
+  EXEC_SERVICE,
+  type ExecRequest,
+  encodeStart,
+  MAX_KEEP_BYTES,
+  MAX_TAG_BYTES,
+} from '../../services/exec/exec-messages.js';
+import { type JobPiece, listJobs, readJob, startJob, stopJob } from '../../services/exec/jobs/job-calls.js';
+import { encodeJobRequest } from '../../services/exec/jobs/job-messages.js';
+import type { MuxStream } from '../../session/mux-stream.js';
+import {
+  commandAnswerSchema,
+  commandLineSchema,
+  execResultSchema,
+  jobLineSchema,
+  jobOfChannelSchema,
+  startedJobSchema,
+} from '../../status/command-schemas.js';
+import type { CommandLine, JobLine, JobStatus } from '../../status/types.js';
+import * as z from '../../status/zod.js';
+import { MAX_TIMER_MS } from '../../util/clock.js';
+import { escapeText } from '../../util/escape.js';
+import { labelOf } from '../context/context.js';
+import { MAX_LONG_BODY_BYTES } from '../server/read-input.js';
+import { inField } from './request-error.js';
+import { jsonRoute, LINES_TYPE, textRoute } from './route.js';
+import { numberText, onlyChannel, secondsText, yesOrNoText } from './values.js';
+
+/** The longest input of a command, in bytes. */
+export const MAX_INPUT_BYTES = 1_048_576;
+
+/** How much of each output of a command is kept, in bytes: by default, and at most. */
+export const DEFAULT_OUTPUT_BYTES = 1_048_576;
+export const MAX_OUTPUT_BYTES = 16_777_216;
+
+/** The most requests at a time that run a command or read a job: the rest of the connections is for others. */
+export const MAX_LONG_REQUESTS = 128;
+
+const ENCODINGS = ['utf8', 'base64'] as const;
+
+type Encoding = (typeof ENCODINGS)[number];
+
+const MAX_S = MAX_TIMER_MS / 1000;
+
+const seconds = () => z.number().min(0).max(MAX_S).optional();
+
+const command = {
+  channel: onlyChannel(),
+  argv: z.array(z.string()).describe('The command and its arguments; empty: the login shell of the user'),
+  cwd: z.string().optional().describe("The folder to run it in; default: the user's home"),
+  env: z.record(z.string(), z.string()).optional().describe('Variables added to its environment'),
+  user: z.string().optional().describe('The user to run it as; default: the user that runs the proxy'),
+  timeoutS: seconds().describe('Ends the command (TERM, later KILL) after this time; default, and 0: never'),
+  killAfterS: seconds().describe('From TERM to KILL; default 5'),
+};
+
+const encoding = (what: string) =>
+  z
+    .enum(ENCODINGS, 'must be utf8 or base64')
+    .default('utf8')
+    .describe(`Of ${what}; in utf8, other bytes become U+FFFD`);
+
+const execBody = z.strictObject({
+  ...command,
+  input: z.string().optional().describe('Its standard input; default: none'),
+  encoding: encoding('`input` and the outputs'),
+  maxOutputBytes: z
+    .int()
+    .min(0)
+    .max(MAX_OUTPUT_BYTES)
+    .default(DEFAULT_OUTPUT_BYTES)
+    .describe('How much of each output the answer contains; no limit with `stream`'),
+  wait: z.boolean().optional().describe('Whether to wait for room while too many commands run, within `timeoutS`'),
+});
+
+const jobBody = z.strictObject({
+  ...command,
+  tag: z.string().optional().describe(`A name to recognize it by, at most ${MAX_TAG_BYTES} bytes`),
+  keepBytes: z
+    .int()
+    .min(0)
+    .max(MAX_KEEP_BYTES)
+    .optional()
+    .describe(`How much of its output is kept; default ${DEFAULT_KEEP_BYTES}`),
+});
+
+const jobParams = z.strictObject({ id: z.string() });
+
+const position = () => numberText(Number.MAX_SAFE_INTEGER).optional();
+
+export const commandRoutes = [
+  textRoute('POST /v1/exec', 'exec', {
+    summary:
+      'Runs a command; answers when it has ended or, with `stream`, with its outputs as they come, as lines of JSON',
+    query: z.strictObject({ stream: yesOrNoText().optional().describe('Default false') }),
+    body: execBody,
+    maxBodyBytes: MAX_LONG_BODY_BYTES,
+    contentType: 'application/json',
+    answer: commandAnswerSchema,
+    lines: commandLineSchema,
+    errors: [403, 404, 503],
+    send: ({ proxy }, { query, body, signal }, response) =>
+      withPlace(proxy, async () => {
+        const { channel, input, encoding, maxOutputBytes } = body;
+        const bytes = input === undefined ? null : decodeInput(input, encoding);
+        const request = { ...requestOf(body), hasInput: bytes !== null };
+        encodeStart(request); // throws before a stream is opened
+        const stream = await openExec(proxy, channel);
+        const call = runCommand(stream, request);
+        if (bytes !== null) call.stdin.end(bytes);
+        onAbort(signal, () => call.cancel());
+        if (query.stream === true) {
+          await sendLines(response, () => sendOutputs(call, encoding, response));
+          return;
+        }
+        const { stdout, stderr, ...end } = await collectOutput(call, { maxBytes: maxOutputBytes });
+        const texts = { stdout: stdout.toString(encoding), stderr: stderr.toString(encoding) };
+        response.end(`${JSON.stringify({ channel: labelOf(proxy, channel), ...end, ...texts })}\n`);
+      }),
+  }),
+  jsonRoute('POST /v1/jobs', 'startJob', {
+    summary: 'Starts a command that outlives its caller; answers when it runs',
+    body: jobBody,
+    maxBodyBytes: MAX_LONG_BODY_BYTES,
+    status: 201,
+    answer: startedJobSchema,
+    errors: [403, 404, 503],
+    handle: async ({ proxy }, { body }) => {
+      const { channel, tag, keepBytes } = body;
+      const job = await startJob(() => openExec(proxy, channel), { ...requestOf(body), detach: { tag, keepBytes } });
+      return { channel: labelOf(proxy, channel), ...job };
+    },
+  }),
+  jsonRoute('GET /v1/jobs', 'listJobs', {
+    summary: 'The jobs of a channel: those that run, and for an hour those that have ended',
+    query: z.strictObject({ channel: onlyChannel() }),
+    answer: z.array(jobOfChannelSchema),
+    errors: [403, 404, 503],
+    handle: async ({ proxy }, { query: { channel } }) => {
+      const jobs = await listJobs(await openExec(proxy, channel));
+      return jobs.map((job) => ({ channel: labelOf(proxy, channel), ...job }));
+    },
+  }),
+  textRoute('GET /v1/jobs/{id}/output', 'attachJob', {
+    summary: 'The output of a job, as lines of JSON; the last line says how it ended',
+    params: jobParams,
+    query: z.strictObject({
+      channel: onlyChannel(),
+      from: position().describe('The number of the first byte; default: the first that is kept'),
+      tail: position().describe('Bytes before the end, in place of `from`'),
+      encoding: encoding('the output'),
+      follow: yesOrNoText()
+        .optional()
+        .describe('Whether to continue with what the job writes from now on; default true'),
+    }),
+    contentType: LINES_TYPE,
+    answer: jobLineSchema,
+    errors: [403, 404, 503],
+    send: ({ proxy }, { params: { id }, query, signal }, response) =>
+      withPlace(proxy, async () => {
+        const { channel, from, tail, encoding, follow = true } = query;
+        encodeJobRequest(EXEC_KIND.ATTACH, { id, from, tail }); // throws before a stream is opened
+        const { bytes, endedAt } = await findJob(proxy, channel, id);
+        const open = async () => {
+          const stream = await openExec(proxy, channel, true);
+          onAbort(signal, () => stream.destroy());
+          return stream;
+        };
+        await sendLines(response, async () => {
+          const until = follow || endedAt !== null ? Number.POSITIVE_INFINITY : bytes;
+          if ((from ?? bytes - (tail ?? bytes)) >= until) return;
+          for await (const line of linesOf(readJob(open, id, { from, tail }), encoding, until))
+            await sendLine(response, line);
+        });
+      }),
+  }),
+  jsonRoute('DELETE /v1/jobs/{id}', 'stopJob', {
+    summary: 'Ends a job; answers when it has ended',
+    params: jobParams,
+    query: z.strictObject({
+      channel: onlyChannel(),
+      killAfter: secondsText(MAX_S).optional().describe('Seconds from TERM to KILL; default 5'),
+    }),
+    answer: execResultSchema,
+    errors: [403, 404, 503],
+    handle: ({ proxy }, { params: { id }, query: { channel, killAfter } }) =>
+      stopJob(() => openExec(proxy, channel), id, killAfter && Math.round(killAfter * 1000)),
+  }),
+];
+
+// Requests
+
+/** Opens a stream to the service; see {@link openError}. */
+async function openExec(proxy: Proxy, channel: string | undefined, isReopened = false): Promise<MuxStream> {
+  return proxy.connect(EXEC_SERVICE, channel, isReopened).catch((error: unknown) => {
+    throw openError(error);
+  });
+}
+
+type Command = z.output<z.ZodObject<typeof command>> & { readonly wait?: boolean | undefined };
+
+function requestOf({ argv, cwd, env, user, timeoutS, killAfterS, wait }: Command): ExecRequest {
+  return {
+    argv,
+    ...(cwd !== undefined && { cwd }),
+    ...(env !== undefined && { env }),
+    ...(user !== undefined && { user }),
+    ...(timeoutS !== undefined && { timeoutMs: Math.round(timeoutS * 1000) }),
+    ...(killAfterS !== undefined && { killAfterMs: Math.round(killAfterS * 1000) }),
+    ...(wait !== undefined && { wait }),
+  };
+}
+
+function decodeInput(input: string, encoding: Encoding): Buffer {
+  const bytes = Buffer.from(input, encoding);
+  return inField('input', () => {
+    if (bytes.length > MAX_INPUT_BYTES) throw badArgument(`input: ${bytes.length} bytes (max ${MAX_INPUT_BYTES})`);
+    // Node's decoder takes anything.
+    if (bytes.toString(encoding) !== input) throw badArgument(`input: not ${encoding}`);
+    return bytes;
+  });
+}
+
+async function findJob(proxy: Proxy, channel: string | undefined, id: string): Promise<JobStatus> {
+  const jobs = await listJobs(await openExec(proxy, channel));
+  const found = jobs.find((job) => job.id === id);
+  if (found === undefined) throw new VproxyError('not-found', `no job "${escapeText(id, 64)}"`);
+  return found;
+}
+
+const longRequests = new WeakMap<Proxy, number>();
+
+/** Does the work of a request that may take long. Rejects with `too-many-streams` if there are too many. */
+async function withPlace(proxy: Proxy, work: () => Promise<void>): Promise<void> {
+  const count = longRequests.get(proxy) ?? 0;
+  if (count >= MAX_LONG_REQUESTS)
+    throw new VproxyError(
+      'too-many-streams',
+      `too many requests run a command or read a job (max ${MAX_LONG_REQUESTS})`,
+    );
+  longRequests.set(proxy, count + 1);
+  await work().finally(() => longRequests.set(proxy, (longRequests.get(proxy) ?? 1) - 1));
+}
+
+function onAbort(signal: AbortSignal, action: () => void): void {
+  if (signal.aborted) action();
+  else signal.addEventListener('abort', action);
+}
+
+// Answers
+
+/** Sends lines; a failure is the last one. */
+async function sendLines(response: ServerResponse, work: () => Promise<void>): Promise<void> {
+  response.setHeader('Content-Type', LINES_TYPE).flushHeaders();
+  try {
+    await work();
+  } catch (error) {
+    const { code, message } = toVproxyError(error);
+    response.write(lineOf({ error: { code, message } }));
+  }
+  response.end();
+}
+
+const lineOf = (line: CommandLine | JobLine): string => `${JSON.stringify(line)}\n`;
+
+/** Sends the outputs at the client's pace, and then the end. */
+async function sendOutputs(call: ExecCall, encoding: Encoding, response: ServerResponse): Promise<void> {
+  const outputs = [call.stdout, call.stderr];
+  const send = (output: Readable, name: 'stdout' | 'stderr') =>
+    output.setEncoding(encoding).on('data', (text: string) => {
+      if (!response.write(lineOf({ [name]: text }))) for (const each of outputs) each.pause();
+    });
+  send(call.stdout, 'stdout');
+  send(call.stderr, 'stderr');
+  response.on('drain', () => {
+    for (const output of outputs) output.resume();
+  });
+  response.write(lineOf({ end: await call.result }));
+}
+
+/** Resolves when the client has room for more, or has disconnected. */
+function sendLine(response: ServerResponse, line: JobLine): Promise<void> {
+  return new Promise((resolve) => {
+    if (response.write(lineOf(line)) || response.destroyed) resolve();
+    else response.once('drain', resolve).once('close', resolve);
+  });
+}
+
+/** The lines about a job, to its end or to the byte `until`. */
+async function* linesOf(
+  pieces: AsyncIterable<JobPiece>,
+  encoding: Encoding,
+  until: number,
+): AsyncGenerator<JobLine, void> {
+  let rest = Buffer.alloc(0);
+  let next = 0;
+  for await (const piece of pieces) {
+    if (piece.kind !== 'output' && rest.length > 0) {
+      yield { at: next - rest.length, next, output: rest.toString(encoding) };
+      rest = Buffer.alloc(0);
+    }
+    if (piece.kind === 'end') {
+      yield { end: piece.result };
+      return;
+    }
+    if (piece.kind === 'gap') {
+      const { at, droppedBytes } = piece;
+      next = at + droppedBytes;
+      yield { at, next, droppedBytes };
+    } else {
+      const bytes = Buffer.concat([rest, piece.bytes]);
+      next = piece.at + piece.bytes.length;
+      const begun = encoding === 'utf8' && next < until ? begunBytes(bytes) : 0;
+      rest = bytes.subarray(bytes.length - begun);
+      const output = bytes.toString(encoding, 0, bytes.length - begun);
+      if (output !== '') yield { at: next - bytes.length, next: next - begun, output };
+    }
+    if (next >= until) return;
+  }
+}
+
+/** How many bytes at the end are the beginning of a character in UTF-8. */
+function begunBytes(bytes: Buffer): number {
+  for (let count = 1; count <= Math.min(3, bytes.length); count += 1) {
+    const byte = bytes[bytes.length - count] ?? 0;
+    if (byte < 0x80) return 0;
+    if (byte >= 0xc0) return count < (byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2) ? count : 0;
+  }
+  return 0;
+}
