@@ -14,7 +14,7 @@ import time
 import unittest
 from unittest import mock
 
-from vproxy import Lost, TimedOut, Vproxy, VproxyError, aio
+from vproxy import Lost, Refused, TimedOut, Vproxy, VproxyError, aio
 
 UPGRADED = b"101 Upgrade\r\nVproxy-End: /v1/connect/1\r\n\r\n"
 ENDED = b'200 OK\r\n\r\n{"error": null}'
@@ -80,6 +80,57 @@ class Fake:
             connection.shutdown(socket.SHUT_WR)
             while connection.recv(4096):
                 pass
+
+
+def answer_of(value, status="200 OK"):
+    return f"{status}\r\n\r\n{json.dumps(value)}".encode()
+
+
+class Machine(unittest.IsolatedAsyncioTestCase):
+    """What no machine of a test can do: freeze, and boot slowly."""
+
+    FROZEN = answer_of({"channel": "vm1", "paths": ["/srv"], "forS": 10})
+
+    async def test_a_freeze_ends_with_its_block(self):
+        for cause, raised in (("asked", None), ("time", VproxyError)):
+            thawed = answer_of({"channel": "vm1", "heldMs": 5, "cause": cause})
+            with Fake(self.FROZEN, thawed) as fake, contextlib.ExitStack() as block:
+                if raised:
+                    block.enter_context(self.assertRaises(raised))
+                with Vproxy(fake.path).channel("vm1").freeze("/srv") as frozen:
+                    self.assertEqual(frozen.paths, ["/srv"])
+            with Fake(self.FROZEN, thawed) as fake, contextlib.ExitStack() as block:
+                if raised:
+                    block.enter_context(self.assertRaises(raised))
+                async with await aio.Vproxy(fake.path).channel("vm1").freeze("/srv"):
+                    self.assertEqual(fake.served, 1)
+            self.assertEqual(fake.served, 2)
+
+    def test_a_block_that_fails_or_thaws(self):
+        unknown = answer_of({"error": {"code": "not-found", "message": "no"}}, "404 No")
+        with Fake(self.FROZEN, unknown) as fake, self.assertRaises(KeyError):
+            with Vproxy(fake.path).channel("vm1").freeze():
+                raise KeyError
+        self.assertEqual(fake.served, 2)
+        with Fake(self.FROZEN, answer_of({"channel": "vm1", "heldMs": 5, "cause": "time"})) as fake:
+            with Vproxy(fake.path).channel("vm1").freeze() as frozen:
+                self.assertEqual(frozen.thaw()["cause"], "time")
+        self.assertEqual(fake.served, 2)
+
+    async def test_booting_takes_as_long_as_it_takes(self):
+        there, booting = answer_of({}), answer_of({"verdict": "booting", "remarks": ["cloud-init runs"]})
+        lost = answer_of({"error": {"code": "no-session", "message": "no"}}, "503 No")
+        booted = answer_of({"verdict": "booted", "remarks": []})
+        with mock.patch("vproxy._calls._AGAIN_S", 0.01):
+            with Fake(there, booting, there, lost, lost, there, booted) as fake:
+                self.assertEqual(Vproxy(fake.path).channel("vm1").wait_booted()["verdict"], "booted")
+            with Fake(there, booting, there, booted) as fake:
+                self.assertEqual((await aio.Vproxy(fake.path).channel("vm1").wait_booted())["verdict"], "booted")
+            with Fake(*[there, booting] * 1000) as fake, self.assertRaisesRegex(TimedOut, "0.1 s: cloud-init runs"):
+                Vproxy(fake.path).channel("vm1").wait_booted(timeout=0.1)
+            with Fake(there, answer_of({"error": {"code": "unknown-service", "message": "no"}}, "503 No")) as fake:
+                with self.assertRaises(Refused):
+                    Vproxy(fake.path).channel("vm1").wait_booted()
 
 
 class Room(unittest.IsolatedAsyncioTestCase):

@@ -512,8 +512,25 @@ class Machines(unittest.TestCase):
         self.assertTrue(self.vm.egress_block("internet")["isBlocked"])
         told = self.vm.egress_reset("internet")
         self.assertEqual((told["isBlocked"], told["added"]), (False, []))
+        self.assertEqual(self.vm.egress_rules("internet")["rules"]["allow"], ["192.0.2.1:80"])
+        self.assertTrue(self.vm.egress_test("internet", "192.0.2.1:80")["isAllowed"])
+        self.assertFalse(self.vm.egress_test("internet", "192.0.2.1:81")["isAllowed"])
+        for call in (self.vm.egress_block, self.vm.egress_rules):
+            with self.assertRaises(Refused):
+                call("nowhere")
+
+    def test_forwards(self):
+        added = self.vm.add_forward("outgoing", "echo:127.0.0.1:0")
+        with socket.create_connection(("127.0.0.1", int(added["endpoint"].rsplit(":", 1)[1]))) as stream:
+            stream.sendall(b"words")
+            self.assertEqual(stream.recv(5), b"words")
+            self.vm.remove_forward(added["id"], drain=False)
         with self.assertRaises(Refused):
-            self.vm.egress_block("nowhere")
+            self.vm.remove_forward(added["id"])
+
+    def test_a_machine(self):
+        self.assertGreater(self.vm.ping(), 0)
+        self.assertIn(self.vm.wait_booted(timeout=None)["verdict"], ("booted", "failed"))
 
     def test_connect(self):
         with self.vm.connect("echo") as stream:

@@ -11,7 +11,7 @@ that guests make.
 
 from ._errors import CommandNotFound, Lost, OutputLimitExceeded, Refused, TimedOut, VproxyError
 from ._places import control_folder, control_sockets
-from ._sync import Channel, JobOutput, Popen, Vproxy
+from ._sync import Channel, Frozen, JobOutput, Popen, Vproxy
 
-__all__ = ["Channel", "CommandNotFound", "JobOutput", "Lost", "OutputLimitExceeded", "Popen", "Refused", "TimedOut"]
+__all__ = ["Channel", "CommandNotFound", "Frozen", "JobOutput", "Lost", "OutputLimitExceeded", "Popen", "Refused", "TimedOut"]
 __all__ += ["Vproxy", "VproxyError", "control_folder", "control_sockets"]

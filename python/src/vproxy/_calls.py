@@ -13,6 +13,7 @@ import tempfile
 import time
 from contextlib import closing, contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, AsyncContextManager, AsyncIterator, Callable, Iterator, Sequence
+from urllib.parse import quote
 
 from . import _core as core
 from ._errors import Lost, OutputLimitExceeded, Refused, TimedOut, VproxyError
@@ -348,6 +349,19 @@ class Channel:
         """Restores the rules of the configuration."""
         return await self._change_egress("reset", name)
 
+    async def egress_rules(self, name: str) -> types.EgressStatus:
+        """The rules in effect, and what was changed."""
+        for egress in await self._own("/v1/egress"):
+            if egress["name"] == name:
+                return egress  # type: ignore[no-any-return]
+        raise Refused("not-found", f"no egress {name!r}")
+
+    async def egress_test(self, name: str, destination: str) -> types.EgressTest:
+        """Whether the peer may reach a destination, such as "pypi.org:443", and why; connects to nothing."""
+        body = {"name": name, "channel": self.label, "destination": destination}
+        test: types.EgressTest = await self.process.ask("POST", "/v1/egress/test", body=body)
+        return test
+
     async def _change_egress(self, change: str, name: str, **more: Any) -> types.EgressStatus:
         body = {"name": name, "channel": self.label, **more}
         status: types.EgressStatus = await self.process.ask("POST", f"/v1/egress/{change}", body=body)
@@ -422,6 +436,51 @@ class Channel:
                     raise TimedOut(error.code, f"timed out after {timeout:g} s: {error}") from error
             await self.process._pause(min(left, _AGAIN_S))
 
+    async def wait_booted(self, *, timeout: float | None = 60) -> types.BootStatus:
+        """
+        Waits until the peer's machine has booted, or failed to: see the ``verdict``. Raises TimedOut after ``timeout`` seconds, and
+        Refused if the peer does not tell.
+        """
+        end = core.deadline(timeout)
+        why = "no answer"
+        while True:
+            await self.wait(timeout=core.left(end))
+            try:
+                query, patience = {"channel": self.label}, max(core.left(end) or 0, _AGAIN_S) if end is not None else None
+                status: types.BootStatus = await self.process.ask("GET", "/v1/boot", query=query, timeout=patience)
+                if status["verdict"] != "booting":
+                    return status
+                why = "; ".join(status["remarks"])
+            except (Lost, TimedOut) as error:
+                why = str(error)
+            if core.left(end) == 0:
+                raise TimedOut("not-booted", f"not booted after {timeout:g} s: {why}")
+            await self.process._pause(_AGAIN_S if end is None else min(core.left(end) or 0, _AGAIN_S))
+
+    async def ping(self) -> float:
+        """Measures the round trip to the peer, in seconds."""
+        answer: types.PingAnswer = await self.process.ask("POST", "/v1/ping", body={"channel": self.label})
+        return answer["roundTripMs"] / 1000
+
+    async def freeze(self, *paths: str, seconds: int = 10) -> Frozen:
+        """
+        Freezes the file systems at these mount points, or all that can be frozen. They thaw with the block of ``with``, by
+        ``thaw``, or by themselves after ``seconds``, 1 to 60.
+        """
+        body = {"channel": self.label, "paths": list(paths), "forS": seconds}
+        return Frozen(self, await self.process.ask("POST", "/v1/freeze", body=body))
+
+    async def add_forward(self, direction: types.Direction, spec: str) -> types.ForwardStatus:
+        """Adds a forward, "outgoing" as ``-o`` or "incoming" as ``-i``; its ``endpoint`` has the port that the system chose."""
+        body = {"channel": self.label, "direction": direction, "spec": spec}
+        added: types.ForwardStatus = await self.process.ask("POST", "/v1/forwards", body=body)
+        return added
+
+    async def remove_forward(self, id: str, *, drain: bool = True) -> None:
+        """Removes a forward; waits for its streams to end, or resets them."""
+        query = {"mode": "drain" if drain else "now"}
+        await self.process.ask("DELETE", f"/v1/forwards/{quote(id, safe='')}", query=query)
+
     async def info(self) -> types.MachineInfo:
         """Information that the peer's machine reports about itself, and its clock offset."""
         info: types.MachineInfo = await self.process.ask("GET", "/v1/info", query={"channel": self.label})
@@ -438,6 +497,37 @@ class Channel:
     async def _own(self, path: str) -> list[Any]:
         label = await self._known_label()
         return [row for row in await self.process.ask("GET", path) if row["channel"] == label]
+
+
+class Frozen:
+    """Frozen file systems of a machine; ``paths`` are their mount points."""
+
+    def __init__(self, channel: Channel, told: types.FrozenAnswer) -> None:
+        self._channel = channel
+        self.paths = told["paths"]
+        self._is_thawed = False
+
+    async def thaw(self) -> types.ThawedAnswer:
+        """Thaws them now; the answer says whether they were still frozen."""
+        self._is_thawed = True
+        body = {"channel": self._channel.label}
+        thawed: types.ThawedAnswer = await self._channel.process.ask("POST", "/v1/thaw", body=body)
+        return thawed
+
+    async def __aenter__(self) -> Frozen:
+        return self
+
+    async def __aexit__(self, kind: type | None, *_rest: object) -> None:
+        if self._is_thawed:
+            return
+        try:
+            thawed = await self.thaw()
+        except VproxyError:
+            if kind is None:
+                raise
+        else:
+            if kind is None and thawed["cause"] == "time":
+                raise VproxyError("freeze-failed", f"{', '.join(self.paths)}: thawed by itself before the block ended")
 
 
 class Call:

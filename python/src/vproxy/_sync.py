@@ -98,6 +98,16 @@ class Channel:
     egress_allow = _blocking(_calls.Channel.egress_allow)
     egress_block = _blocking(_calls.Channel.egress_block)
     egress_reset = _blocking(_calls.Channel.egress_reset)
+    egress_rules = _blocking(_calls.Channel.egress_rules)
+    egress_test = _blocking(_calls.Channel.egress_test)
+    wait_booted = _blocking(_calls.Channel.wait_booted)
+    ping = _blocking(_calls.Channel.ping)
+    add_forward = _blocking(_calls.Channel.add_forward)
+    remove_forward = _blocking(_calls.Channel.remove_forward)
+
+    @wraps(_calls.Channel.freeze)
+    def freeze(self, *paths: str, seconds: int = 10) -> Frozen:
+        return Frozen(_done(self._calls.freeze(*paths, seconds=seconds)))
 
     def attach(
         self, job: str, start: int = 0, *, tail: int | None = None,
@@ -128,6 +138,22 @@ class Channel:
         """Connects to a service of the peer; returns a socket, whose shutdown half-closes."""
         connection: _Connection = _done(self._calls.stream(service, timeout))
         return connection.socket
+
+
+class Frozen:
+    """Frozen file systems of a machine; ``paths`` are their mount points."""
+
+    def __init__(self, calls: _calls.Frozen) -> None:
+        self._calls = calls
+        self.paths = calls.paths
+
+    thaw = _blocking(_calls.Frozen.thaw)
+
+    def __enter__(self) -> Frozen:
+        return self
+
+    def __exit__(self, kind: Optional[type], *_rest: object) -> None:
+        _done(self._calls.__aexit__(kind))
 
 
 class Popen(_calls.Running):
