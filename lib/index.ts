@@ -15,7 +15,13 @@ export type {
   WaitRequest,
 } from './control/client/client.js';
 export { type ControlClient, connectControl } from './control/client/client.js';
-export type { AttachRequest, CommandRequest, JobRequest, StopRequest } from './control/client/command-requests.js';
+export type {
+  AttachRequest,
+  CommandRequest,
+  JobRequest,
+  StopRequest,
+  StreamRequest,
+} from './control/client/command-requests.js';
 export type { ServiceStream } from './control/client/connect-service.js';
 export type {
   BrokerRequest,

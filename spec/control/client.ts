@@ -163,3 +163,25 @@ for (const hasEnded of [false, true]) {
     t.regex(error.message, /ECONNRESET/);
   });
 }
+
+test('an abort resets the stream of a call, and ends the reading of a job', async (t) => {
+  const { client, peer } = await steeredPair(t, { peer: { exec: { commands: 'any' } } });
+  const abort = new AbortController();
+  const { signal } = abort;
+  const job = await client.startJob(['sh', '-c', 'echo one; exec sleep 60'], { signal });
+  const call = await client.exec(['sleep', '60'], { signal, hasInput: false });
+  const stream = await client.connect('exec', { signal });
+  const pieces = client.attachJob(job.id, { signal });
+  t.like((await pieces.next()).value, { kind: 'output', at: 0 });
+  const [rest, failure] = [pieces.next(), once(stream, 'error')];
+  abort.abort();
+  await t.throwsAsync(call.result, { code: 'exec-unavailable', message: /the caller has cancelled it/ });
+  t.like(await failure, [{ code: 'cancelled' }]);
+  t.true((await rest).done);
+  await t.throwsAsync(client.connect('exec', { signal }), { code: 'cancelled' });
+  for (const late of [client.exec(['true'], { signal }), client.jobs({ signal }), client.stopJob(job.id, { signal })])
+    await t.throwsAsync(late, { code: 'exec-unavailable' });
+  t.like(await client.jobs(), [{ id: job.id, endedAt: null }]);
+  await client.stopJob(job.id);
+  await eventually(() => peer.proxy.listStreams().length === 0, { what: 'the end of all streams' });
+});

@@ -28,8 +28,8 @@ import type {
   UpgradeAnswer,
 } from '../../status/types.js';
 import { sleep, systemClock } from '../../util/clock.js';
-import type { AttachRequest, CommandRequest, JobRequest, StopRequest } from './command-requests.js';
-import { connectService, ServiceStream } from './connect-service.js';
+import type { AttachRequest, CommandRequest, JobRequest, StopRequest, StreamRequest } from './command-requests.js';
+import { abortable, connectService, ServiceStream } from './connect-service.js';
 import { openAnswer, requestText, requestValue } from './control-request.js';
 import { isCutOff, requestError } from './plain-http.js';
 import type { ChannelRequest, EgressEntriesRequest, EgressTestRequest, ForwardRequest } from './requests.js';
@@ -276,8 +276,8 @@ export class ControlClient {
    * Opens a stream to a service of the peer, as a `Duplex` with `allowHalfOpen`: ending it half-closes, destroying it
    * resets the stream. Rejects with the code of the failure, such as `unknown-service` or `no-session`.
    */
-  async connect(service: string, { channel }: { readonly channel?: string | undefined } = {}): Promise<ServiceStream> {
-    return new ServiceStream(await connectService(this.path, service, channel));
+  async connect(service: string, { channel, signal }: StreamRequest = {}): Promise<ServiceStream> {
+    return abortable(new ServiceStream(await connectService(this.path, service, channel, { signal })), signal);
   }
 
   /**
@@ -288,10 +288,10 @@ export class ControlClient {
    *     const call = await connectControl(path).exec(['uname', '-r'], { hasInput: false });
    *     const { status, stdout } = await collectOutput(call);
    */
-  async exec(argv: readonly string[], { channel, ...request }: CommandRequest = {}): Promise<ExecCall> {
+  async exec(argv: readonly string[], { channel, signal, ...request }: CommandRequest = {}): Promise<ExecCall> {
     const start = { argv, ...request };
     encodeStart(start); // throws before a stream is opened
-    return runCommand(await this.#openExec(channel), start);
+    return runCommand(await this.#openExec({ channel, signal }), start);
   }
 
   /**
@@ -300,23 +300,23 @@ export class ControlClient {
    */
   async startJob(
     argv: readonly string[],
-    { channel, tag, keepBytes, ...request }: CommandRequest & Detachment = {},
+    { channel, signal, tag, keepBytes, ...request }: CommandRequest & Detachment = {},
   ): Promise<StartedJob> {
     const { startJob } = await jobCalls();
-    return startJob(() => this.#openExec(channel), { argv, ...request, detach: { tag, keepBytes } });
+    return startJob(() => this.#openExec({ channel, signal }), { argv, ...request, detach: { tag, keepBytes } });
   }
 
   /**
    * The jobs of a channel, by default of all channels whose peer allows commands: the running ones, and for an hour those
    * that have ended. Rejects as `exec` does, and with `stalled`; for all channels only if it fails on each.
    */
-  async jobs({ channel }: JobRequest = {}): Promise<JobOfChannel[]> {
+  async jobs({ channel, signal }: JobRequest = {}): Promise<JobOfChannel[]> {
     if (channel !== undefined) {
       const { listJobs } = await jobCalls();
-      return (await listJobs(await this.#openExec(channel))).map((job) => ({ channel, ...job }));
+      return (await listJobs(await this.#openExec({ channel, signal }))).map((job) => ({ channel, ...job }));
     }
     const offers = (await this.services()).filter((one) => one.service === EXEC_SERVICE && one.offeredBy === 'peer');
-    const lists = await Promise.allSettled(offers.map((offer) => this.jobs({ channel: offer.channel })));
+    const lists = await Promise.allSettled(offers.map((offer) => this.jobs({ channel: offer.channel, signal })));
     const failed = lists.find((list) => list.status === 'rejected');
     if (failed !== undefined && lists.every((list) => list.status === 'rejected')) throw failed.reason;
     return lists.flatMap((list) => (list.status === 'fulfilled' ? list.value : []));
@@ -324,39 +324,50 @@ export class ControlClient {
 
   /**
    * Yields the output of a job, by default all that is kept, and then as it is written; the last piece says how the job ended.
-   * When the channel or the process is lost, it continues where it was once they are back. Rejects with `not-found`.
+   * When the channel or the process is lost, it continues where it was once they are back. Ends when `signal` is aborted. Rejects
+   * with `not-found`.
    */
-  async *attachJob(id: string, { channel, onLost, ...place }: AttachRequest = {}): AsyncGenerator<JobPiece, void> {
+  async *attachJob(
+    id: string,
+    { channel, signal, onLost, ...place }: AttachRequest = {},
+  ): AsyncGenerator<JobPiece, void> {
     const { readJob } = await jobCalls();
     let wasThere = false;
     const open = async (): Promise<ServiceStream> => {
-      const stream = await this.#attach(channel, true);
+      const stream = await this.#attach({ channel, signal }, true);
       wasThere = true;
       return stream;
     };
-    yield* readJob(open, id, place, async (error) => {
+    const retry = async (error: VproxyError): Promise<void> => {
       wasThere ||= isCutOff(error);
       if (!wasThere) throw openError(error);
       if (!isSessionLost(error) && error.code !== 'control-unavailable') throw error;
+      if (signal?.aborted === true) throw error;
       onLost?.(error);
-      await sleep(systemClock, AGAIN_MS);
-    });
+      await sleep(systemClock, AGAIN_MS, signal);
+    };
+    try {
+      yield* readJob(open, id, place, retry);
+    } catch (error) {
+      if (signal?.aborted !== true) throw error;
+    }
   }
 
   /** Ends a job with `SIGTERM`, then `SIGKILL`; resolves when it has ended. Rejects with `not-found`. */
-  async stopJob(id: string, { channel, killAfterMs }: StopRequest = {}): Promise<ExecResult> {
+  async stopJob(id: string, { channel, signal, killAfterMs }: StopRequest = {}): Promise<ExecResult> {
     const { stopJob } = await jobCalls();
-    return stopJob(() => this.#openExec(channel), id, killAfterMs);
+    return stopJob(() => this.#openExec({ channel, signal }), id, killAfterMs);
   }
 
-  async #openExec(channel: string | undefined): Promise<ServiceStream> {
-    return this.#attach(channel).catch((error: unknown) => {
+  async #openExec(request: StreamRequest): Promise<ServiceStream> {
+    return this.#attach(request).catch((error: unknown) => {
       throw openError(error);
     });
   }
 
-  async #attach(channel: string | undefined, isReopened = false): Promise<ServiceStream> {
-    return new ServiceStream(await connectService(this.path, EXEC_SERVICE, channel, { isAttached: true, isReopened }));
+  async #attach({ channel, signal }: StreamRequest, isReopened = false): Promise<ServiceStream> {
+    const options = { isAttached: true, isReopened, signal };
+    return abortable(new ServiceStream(await connectService(this.path, EXEC_SERVICE, channel, options)), signal);
   }
 }
 

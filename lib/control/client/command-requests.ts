@@ -3,14 +3,19 @@ import type { VproxyError } from '../../errors.js';
 import type { ExecRequest } from '../../services/exec/exec-messages.js';
 import type { JobPlace } from '../../services/exec/jobs/job-messages.js';
 
-/** Options for running a command. */
-export interface CommandRequest extends Omit<ExecRequest, 'argv'> {
+/** Options for a stream. */
+export interface StreamRequest {
   /** The label of the channel. Default: the only one. */
   readonly channel?: string | undefined;
+  /** Resets the stream: a command ends, a request rejects with `cancelled` or `exec-unavailable`. */
+  readonly signal?: AbortSignal | undefined;
 }
 
+/** Options for running a command. */
+export interface CommandRequest extends StreamRequest, Omit<ExecRequest, 'argv'> {}
+
 /** Options for a request about jobs. */
-export interface JobRequest {
+export interface JobRequest extends StreamRequest {
   /** The label of the channel. Default: the only one; for `jobs` all. */
   readonly channel?: string | undefined;
 }

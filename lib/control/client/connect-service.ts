@@ -14,20 +14,21 @@ const PROTOCOL: typeof STREAM_PROTOCOL = 'vproxy-stream';
 /**
  * Opens a stream to a service of a channel's peer; `channel` may be omitted if there is only one. Resolves when the peer
  * has accepted it. `isAttached`: reset the stream when this program exits or destroys it, instead of half-closing.
- * `isReopened`: this program opens it again when it is lost. Rejects with the code of the answer, with `control-unavailable`
- * or with `denied`.
+ * `isReopened`: this program opens it again when it is lost. Rejects with the code of the answer, with `control-unavailable`,
+ * with `denied`, or with `cancelled` when `signal` is aborted before the answer.
  */
 export async function connectService(
   socketPath: string,
   service: string,
   channel?: string,
-  { isAttached = false, isReopened = false }: { readonly isAttached?: boolean; readonly isReopened?: boolean } = {},
+  { isAttached = false, isReopened = false, signal }: ConnectOptions = {},
 ): Promise<ServiceSocket> {
   const options = { ...(isAttached && { attached: true }), ...(isReopened && { reopened: true }) };
   const query: Given<'GET /v1/connect'>['query'] = { service, channel, ...options };
   const headers = ['Connection: Upgrade', `Upgrade: ${PROTOCOL}`];
   const target = formatTarget('/v1/connect', {}, query);
   const socket = sendRequest(socketPath, { target, version: '1.1' }, headers);
+  const forget = onAbort(signal, () => socket.destroy(cancelled()));
   try {
     const head = await readHead(socket);
     const { status, headers, rest } = head;
@@ -37,7 +38,32 @@ export async function connectService(
   } catch (error) {
     socket.destroy();
     throw requestError(socketPath, error);
+  } finally {
+    forget();
   }
+}
+
+interface ConnectOptions {
+  readonly isAttached?: boolean;
+  readonly isReopened?: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const cancelled = (): VproxyError => new VproxyError('cancelled', 'the caller has cancelled it');
+
+/** Resets a stream when `signal` is aborted. */
+export function abortable(stream: ServiceStream, signal: AbortSignal | undefined): ServiceStream {
+  return stream.once(
+    'close',
+    onAbort(signal, () => stream.destroy(cancelled())),
+  );
+}
+
+/** Does `action` once `signal` is aborted; the returned function forgets it. */
+function onAbort(signal: AbortSignal | undefined, action: () => void): () => void {
+  if (signal?.aborted === true) action();
+  signal?.addEventListener('abort', action);
+  return () => signal?.removeEventListener('abort', action);
 }
 
 /**
