@@ -98,9 +98,14 @@ export const ERROR_CODES = {
   'storage-timeout': passing('stream', 125, 'A storage call was not answered within its deadline.'),
   'storage-bad-reply': lasting('stream', 126, 'An emulator sent an invalid reply to a storage call.'),
   'storage-bad-request': lasting('stream', 126, 'A wrapper sent an invalid storage request to the broker.'),
-  'command-not-found': lasting('stream', 127, 'The command was not found on the machine that was to run it.'),
+  'command-not-found': lasting('stream', 127, 'The command was not found on the machine that was to run it.', 422),
   'command-denied': lasting('stream', 126, 'The other side does not allow this command.', 403),
-  'command-failed': lasting('stream', 126, 'A command could not be run: it is not a program, or the system refused.'),
+  'command-failed': lasting(
+    'stream',
+    126,
+    'A command could not be run: it is not a program, or the system refused.',
+    422,
+  ),
   'exec-unavailable': passing(
     'stream',
     125,

@@ -111,6 +111,14 @@ test('what cannot be run is refused before a stream is opened, or with the reaso
   t.is((await control.ask('POST', '/v1/jobs', { body: { argv: [] } })).status, 400);
   t.is((await control.ask('GET', '/v1/jobs/0123abcd/output')).status, 404);
   t.is((await control.ask('DELETE', '/v1/jobs/0123abcd')).status, 404);
+  t.is((await control.ask('POST', '/v1/jobs', { body: { argv: ['/no/such'] } })).status, 422);
+  const another = { address: 'unix-connect:/nowhere', label: 'vm2' };
+  t.is((await control.ask('POST', '/v1/channels', { body: another })).status, 201);
+  for (const [method, url, body] of [
+    ['POST', '/v1/exec', { argv: ['true'] }],
+    ['GET', '/v1/jobs', undefined],
+  ] as const)
+    t.is((await control.ask(method, url, { body })).status, 400, url);
   const { control: unable } = await steeredPair(t);
   const refused = await unable.ask('POST', '/v1/exec?stream=true', { body: { argv: ['true'] } });
   t.deepEqual([refused.status, (refused.body as ErrorBody).error.code], [403, 'command-denied']);
@@ -145,6 +153,16 @@ test('a client that does not read holds its command back; one that disconnects e
   t.true(isRunning(pid));
   request.destroy();
   await eventually(() => !isRunning(pid), { what: 'the end of the command' });
+});
+
+test('in base64, each line is decoded by itself, and bytes come when they are written', async (t) => {
+  const control = await setUp(t);
+  const goOn = join(control.folder, 'go-on');
+  const body = { argv: sh('printf a; until test -e "$1"; do sleep 0.02; done; printf bc', goOn), encoding: 'base64' };
+  const { next } = await openLines<CommandLine>(t, control, 'POST', '/v1/exec?stream=true', body);
+  t.deepEqual(await next(), { stdout: 'YQ==' });
+  writeFileSync(goOn, '');
+  t.deepEqual(await next(), { stdout: 'YmM=' });
 });
 
 test('a command whose channel is lost ends its answer with the reason', async (t) => {
@@ -186,6 +204,11 @@ test('jobs are started, listed, read from any byte, and ended', async (t) => {
   t.is((await next())?.error?.code, 'shutdown');
   t.like((await ask('DELETE', `/v1/jobs/${id}?killAfter=0`)).body, { signal: 'SIGTERM', error: null });
 
+  const none = await start('printf 0123456789; exec sleep 60', { keepBytes: 0 });
+  await eventually(async () => ((await ask('GET', '/v1/jobs')).body as JobOfChannel[]).some((job) => job.bytes === 10));
+  t.deepEqual(await allLines(t, control, `/v1/jobs/${none}/output?follow=false&tail=3`), []);
+  await ask('DELETE', `/v1/jobs/${none}?killAfter=0`);
+
   const full = await start('printf 0123456789', { keepBytes: 4 });
   await eventually(async () => ((await ask('GET', '/v1/jobs')).body as JobOfChannel[]).every((job) => job.endedAt));
   const [gap, ...rest] = await allLines<JobLine>(t, control, `/v1/jobs/${full}/output?from=2&follow=false`);
@@ -193,6 +216,22 @@ test('jobs are started, listed, read from any byte, and ended', async (t) => {
   t.is(rest.map(({ output = '' }) => output).join(''), '6789');
   t.is(rest.at(-2)?.next, 10);
   t.like(rest.at(-1)?.end, { status: 0 });
+});
+
+test('a client that leaves keeps no stream', async (t) => {
+  const control = await setUp(t);
+  const { ask, here } = control;
+  const { id } = (
+    await ask('POST', '/v1/jobs', { body: { argv: sh('trap "" TERM; echo ready; while :; do sleep 1; done') } })
+  ).body as JobOfChannel;
+  const { next } = await openLines<JobLine>(t, control, 'GET', `/v1/jobs/${id}/output`);
+  await next();
+  const request = http.request({ socketPath: control.path, method: 'DELETE', path: `/v1/jobs/${id}?killAfter=600` });
+  request.on('error', () => undefined).end();
+  await eventually(() => here.proxy.listStreams().length === 2, { what: 'the request to end the job' });
+  request.destroy();
+  await eventually(() => here.proxy.listStreams().length === 1, { what: 'its end' });
+  await ask('DELETE', `/v1/jobs/${id}?killAfter=0`);
 });
 
 test('many that run commands or read jobs leave connections to others', async (t) => {

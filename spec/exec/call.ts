@@ -181,6 +181,27 @@ test('a command that could not be run is a result', async (t) => {
   t.deepEqual(await command.result, { ...SUCCESS, status: null, error, pid: null });
 });
 
+test('a call that is cancelled after EXIT has its result, although its outputs are not read', async (t) => {
+  const { call: command, peer } = call();
+  command.stdout.once('data', () => command.stdout.pause());
+  peer.say('STDOUT', 'x');
+  await eventually(() => command.stdout.readableFlowing === false);
+  peer.say('STDOUT', 'y');
+  peer.exit({ status: 3 });
+  await eventually(() => command.stdout.readableLength === 1);
+  command.cancel();
+  t.like(await within(10_000, 'its result', command.result), { status: 3 });
+});
+
+test('outputs of single bytes are kept whole', async (t) => {
+  const { call: command, peer } = call();
+  const output = collectOutput(command, { maxBytes: 700 });
+  const sent = randomBytes(1000);
+  for (const [at] of sent.entries()) peer.say('STDOUT', sent.subarray(at, at + 1));
+  peer.exit();
+  t.like(await output, { stdout: sent.subarray(0, 700), stdoutTruncated: true });
+});
+
 test('a stream that ends without EXIT fails the result and the outputs', async (t) => {
   const { call: command, peer } = call();
   const output = buffer(command.stdout);

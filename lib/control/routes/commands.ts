@@ -1,9 +1,16 @@
 /** Routes that run commands on the peer, and start, list, read and end its jobs: for programs that speak only HTTP. */
 import type { ServerResponse } from 'node:http';
 import type { Readable } from 'node:stream';
+import { StringDecoder } from 'node:string_decoder';
 import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
 import type { Proxy } from '../../proxy/proxy.js';
-import { collectOutput, type ExecCall, openError, runCommand } from '../../services/exec/exec-call.js';
+import {
+  type CommandOutput,
+  collectOutput,
+  type ExecCall,
+  openError,
+  runCommand,
+} from '../../services/exec/exec-call.js';
 import {
   DEFAULT_KEEP_BYTES,
   EXEC_KIND,
@@ -27,6 +34,7 @@ import {
 import type { CommandLine, JobLine, JobStatus } from '../../status/types.js';
 import * as z from '../../status/zod.js';
 import { MAX_TIMER_MS } from '../../util/clock.js';
+import { LoopTurns } from '../../util/concurrency.js';
 import { escapeText } from '../../util/escape.js';
 import { labelOf } from '../context/context.js';
 import { MAX_LONG_BODY_BYTES } from '../server/read-input.js';
@@ -39,9 +47,9 @@ export const MAX_INPUT_BYTES = 1_048_576;
 
 /** How much of each output of a command is kept, in bytes: by default, and at most. */
 export const DEFAULT_OUTPUT_BYTES = 1_048_576;
-export const MAX_OUTPUT_BYTES = 16_777_216;
+export const MAX_OUTPUT_BYTES = 4_194_304;
 
-/** The most requests at a time that run a command or read a job: the rest of the connections is for others. */
+/** The most requests at a time about commands and jobs: the rest of the connections is for others. */
 export const MAX_LONG_REQUESTS = 128;
 
 const ENCODINGS = ['utf8', 'base64'] as const;
@@ -113,17 +121,16 @@ export const commandRoutes = [
         const bytes = input === undefined ? null : decodeInput(input, encoding);
         const request = { ...requestOf(body), hasInput: bytes !== null };
         encodeStart(request); // throws before a stream is opened
-        const stream = await openExec(proxy, channel);
+        const stream = await openExec(proxy, { channel, signal });
         const call = runCommand(stream, request);
         if (bytes !== null) call.stdin.end(bytes);
         onAbort(signal, () => call.cancel());
-        if (query.stream === true) {
-          await sendLines(response, () => sendOutputs(call, encoding, response));
-          return;
+        if (query.stream === true) await sendLines(response, () => sendOutputs(call, encoding, response));
+        else {
+          const output = await collectOutput(call, { maxBytes: maxOutputBytes });
+          await sendWhole(response, { channel: labelOf(proxy, channel), ...output }, encoding);
         }
-        const { stdout, stderr, ...end } = await collectOutput(call, { maxBytes: maxOutputBytes });
-        const texts = { stdout: stdout.toString(encoding), stderr: stderr.toString(encoding) };
-        response.end(`${JSON.stringify({ channel: labelOf(proxy, channel), ...end, ...texts })}\n`);
+        await isSent(response);
       }),
   }),
   jsonRoute('POST /v1/jobs', 'startJob', {
@@ -132,22 +139,25 @@ export const commandRoutes = [
     maxBodyBytes: MAX_LONG_BODY_BYTES,
     status: 201,
     answer: startedJobSchema,
-    errors: [403, 404, 503],
-    handle: async ({ proxy }, { body }) => {
-      const { channel, tag, keepBytes } = body;
-      const job = await startJob(() => openExec(proxy, channel), { ...requestOf(body), detach: { tag, keepBytes } });
-      return { channel: labelOf(proxy, channel), ...job };
-    },
+    errors: [403, 404, 422, 503],
+    handle: ({ proxy }, { body, signal }) =>
+      withPlace(proxy, async () => {
+        const { channel, tag, keepBytes } = body;
+        const open = () => openExec(proxy, { channel, signal });
+        const job = await startJob(open, { ...requestOf(body), detach: { tag, keepBytes } });
+        return { channel: labelOf(proxy, channel), ...job };
+      }),
   }),
   jsonRoute('GET /v1/jobs', 'listJobs', {
     summary: 'The jobs of a channel: those that run, and for an hour those that have ended',
     query: z.strictObject({ channel: onlyChannel() }),
     answer: z.array(jobOfChannelSchema),
     errors: [403, 404, 503],
-    handle: async ({ proxy }, { query: { channel } }) => {
-      const jobs = await listJobs(await openExec(proxy, channel));
-      return jobs.map((job) => ({ channel: labelOf(proxy, channel), ...job }));
-    },
+    handle: ({ proxy }, { query: { channel }, signal }) =>
+      withPlace(proxy, async () => {
+        const jobs = await listJobs(await openExec(proxy, { channel, signal }));
+        return jobs.map((job) => ({ channel: labelOf(proxy, channel), ...job }));
+      }),
   }),
   textRoute('GET /v1/jobs/{id}/output', 'attachJob', {
     summary: 'The output of a job, as lines of JSON; the last line says how it ended',
@@ -168,18 +178,15 @@ export const commandRoutes = [
       withPlace(proxy, async () => {
         const { channel, from, tail, encoding, follow = true } = query;
         encodeJobRequest(EXEC_KIND.ATTACH, { id, from, tail }); // throws before a stream is opened
-        const { bytes, endedAt } = await findJob(proxy, channel, id);
-        const open = async () => {
-          const stream = await openExec(proxy, channel, true);
-          onAbort(signal, () => stream.destroy());
-          return stream;
-        };
+        const { bytes, endedAt, keptFrom } = await findJob(proxy, { channel, signal }, id);
+        const open = () => openExec(proxy, { channel, signal, isReopened: true });
         await sendLines(response, async () => {
           const until = follow || endedAt !== null ? Number.POSITIVE_INFINITY : bytes;
-          if ((from ?? bytes - (tail ?? bytes)) >= until) return;
+          if (Math.max(from ?? bytes - (tail ?? bytes), tail === undefined ? 0 : keptFrom) >= until) return;
           for await (const line of linesOf(readJob(open, id, { from, tail }), encoding, until))
-            await sendLine(response, line);
+            await write(response, lineOf(line));
         });
+        await isSent(response);
       }),
   }),
   jsonRoute('DELETE /v1/jobs/{id}', 'stopJob', {
@@ -191,18 +198,26 @@ export const commandRoutes = [
     }),
     answer: execResultSchema,
     errors: [403, 404, 503],
-    handle: ({ proxy }, { params: { id }, query: { channel, killAfter } }) =>
-      stopJob(() => openExec(proxy, channel), id, killAfter && Math.round(killAfter * 1000)),
+    handle: ({ proxy }, { params: { id }, query: { channel, killAfter }, signal }) =>
+      withPlace(proxy, () => stopJob(() => openExec(proxy, { channel, signal }), id, toMs(killAfter))),
   }),
 ];
 
 // Requests
 
-/** Opens a stream to the service; see {@link openError}. */
-async function openExec(proxy: Proxy, channel: string | undefined, isReopened = false): Promise<MuxStream> {
-  return proxy.connect(EXEC_SERVICE, channel, isReopened).catch((error: unknown) => {
-    throw openError(error);
+interface Caller {
+  readonly channel: string | undefined;
+  readonly signal: AbortSignal;
+  readonly isReopened?: boolean;
+}
+
+/** Opens a stream to the service, which is reset if the client disconnects. Rejects as {@link openError} says. */
+async function openExec(proxy: Proxy, { channel, signal, isReopened = false }: Caller): Promise<MuxStream> {
+  const stream = await proxy.connect(EXEC_SERVICE, channel, isReopened).catch((error: unknown) => {
+    throw error instanceof VproxyError && error.code === 'bad-argument' ? error : openError(error);
   });
+  onAbort(signal, () => stream.destroy());
+  return stream;
 }
 
 type Command = z.output<z.ZodObject<typeof command>> & { readonly wait?: boolean | undefined };
@@ -213,24 +228,28 @@ function requestOf({ argv, cwd, env, user, timeoutS, killAfterS, wait }: Command
     ...(cwd !== undefined && { cwd }),
     ...(env !== undefined && { env }),
     ...(user !== undefined && { user }),
-    ...(timeoutS !== undefined && { timeoutMs: Math.round(timeoutS * 1000) }),
-    ...(killAfterS !== undefined && { killAfterMs: Math.round(killAfterS * 1000) }),
+    ...(timeoutS !== undefined && { timeoutMs: toMs(timeoutS) }),
+    ...(killAfterS !== undefined && { killAfterMs: toMs(killAfterS) }),
     ...(wait !== undefined && { wait }),
   };
 }
+
+/** A short time must not become none, which means for ever. */
+const toMs = <S extends number | undefined>(seconds: S): S => (seconds && Math.ceil(seconds * 1000)) as S;
 
 function decodeInput(input: string, encoding: Encoding): Buffer {
   const bytes = Buffer.from(input, encoding);
   return inField('input', () => {
     if (bytes.length > MAX_INPUT_BYTES) throw badArgument(`input: ${bytes.length} bytes (max ${MAX_INPUT_BYTES})`);
     // Node's decoder takes anything.
-    if (bytes.toString(encoding) !== input) throw badArgument(`input: not ${encoding}`);
+    if (bytes.toString(encoding) !== input)
+      throw badArgument(`input: not ${encoding}${encoding === 'base64' ? ' in one line, padded' : ''}`);
     return bytes;
   });
 }
 
-async function findJob(proxy: Proxy, channel: string | undefined, id: string): Promise<JobStatus> {
-  const jobs = await listJobs(await openExec(proxy, channel));
+async function findJob(proxy: Proxy, caller: Caller, id: string): Promise<JobStatus> {
+  const jobs = await listJobs(await openExec(proxy, caller));
   const found = jobs.find((job) => job.id === id);
   if (found === undefined) throw new VproxyError('not-found', `no job "${escapeText(id, 64)}"`);
   return found;
@@ -239,15 +258,12 @@ async function findJob(proxy: Proxy, channel: string | undefined, id: string): P
 const longRequests = new WeakMap<Proxy, number>();
 
 /** Does the work of a request that may take long. Rejects with `too-many-streams` if there are too many. */
-async function withPlace(proxy: Proxy, work: () => Promise<void>): Promise<void> {
+async function withPlace<T>(proxy: Proxy, work: () => Promise<T>): Promise<T> {
   const count = longRequests.get(proxy) ?? 0;
   if (count >= MAX_LONG_REQUESTS)
-    throw new VproxyError(
-      'too-many-streams',
-      `too many requests run a command or read a job (max ${MAX_LONG_REQUESTS})`,
-    );
+    throw new VproxyError('too-many-streams', `too many requests about commands and jobs (max ${MAX_LONG_REQUESTS})`);
   longRequests.set(proxy, count + 1);
-  await work().finally(() => longRequests.set(proxy, (longRequests.get(proxy) ?? 1) - 1));
+  return work().finally(() => longRequests.set(proxy, (longRequests.get(proxy) ?? 1) - 1));
 }
 
 function onAbort(signal: AbortSignal, action: () => void): void {
@@ -269,15 +285,54 @@ async function sendLines(response: ServerResponse, work: () => Promise<void>): P
   response.end();
 }
 
+/** How much of an output is encoded at once, in bytes: it takes a fraction of a millisecond. */
+const PIECE_BYTES = 65_536;
+
+/** Sends an answer in pieces, at the client's pace: its outputs may be long. */
+async function sendWhole(
+  response: ServerResponse,
+  { stdout, stderr, ...end }: CommandOutput & { readonly channel: string },
+  encoding: Encoding,
+): Promise<void> {
+  response.setHeader('Content-Type', 'application/json');
+  await write(response, JSON.stringify(end).slice(0, -1));
+  for (const [name, bytes] of Object.entries({ stdout, stderr })) {
+    const decoder = new StringDecoder(encoding);
+    await write(response, `,"${name}":"`);
+    for (let at = 0; at < bytes.length && !response.destroyed; at += PIECE_BYTES) {
+      await turns.next();
+      await write(response, inside(decoder.write(bytes.subarray(at, at + PIECE_BYTES))));
+    }
+    await write(response, `${inside(decoder.end())}"`);
+  }
+  response.end('}\n');
+}
+
+const turns = new LoopTurns();
+
+/** A text as inside of a string of JSON. */
+const inside = (text: string): string => JSON.stringify(text).slice(1, -1);
+
+/** Resolves when the system has taken the whole answer, or the client has disconnected. */
+function isSent(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    if (response.writableFinished || response.destroyed) resolve();
+    else response.once('close', resolve);
+  });
+}
+
 const lineOf = (line: CommandLine | JobLine): string => `${JSON.stringify(line)}\n`;
 
 /** Sends the outputs at the client's pace, and then the end. */
 async function sendOutputs(call: ExecCall, encoding: Encoding, response: ServerResponse): Promise<void> {
   const outputs = [call.stdout, call.stderr];
-  const send = (output: Readable, name: 'stdout' | 'stderr') =>
-    output.setEncoding(encoding).on('data', (text: string) => {
-      if (!response.write(lineOf({ [name]: text }))) for (const each of outputs) each.pause();
+  const send = (output: Readable, name: 'stdout' | 'stderr') => {
+    // A decoder of base64 would hold bytes back.
+    if (encoding === 'utf8') output.setEncoding(encoding);
+    output.on('data', (piece: Buffer | string) => {
+      if (!response.write(lineOf({ [name]: piece.toString(encoding) }))) for (const each of outputs) each.pause();
     });
+  };
   send(call.stdout, 'stdout');
   send(call.stderr, 'stderr');
   response.on('drain', () => {
@@ -287,10 +342,16 @@ async function sendOutputs(call: ExecCall, encoding: Encoding, response: ServerR
 }
 
 /** Resolves when the client has room for more, or has disconnected. */
-function sendLine(response: ServerResponse, line: JobLine): Promise<void> {
+function write(response: ServerResponse, text: string): Promise<void> {
   return new Promise((resolve) => {
-    if (response.write(lineOf(line)) || response.destroyed) resolve();
-    else response.once('drain', resolve).once('close', resolve);
+    if (text === '' || response.write(text) || response.destroyed) resolve();
+    else {
+      const done = (): void => {
+        response.off('drain', done).off('close', done);
+        resolve();
+      };
+      response.on('drain', done).on('close', done);
+    }
   });
 }
 

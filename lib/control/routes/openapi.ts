@@ -32,7 +32,7 @@ const ERRORS: Readonly<Record<number | 'default', readonly [name: string, descri
   403: ['Forbidden', 'Permission denied'],
   404: ['NotFound', 'Not found'],
   409: ['Conflict', 'The address is in use or not available'],
-  422: ['InvalidConfiguration', 'The configuration is not valid; nothing was changed'],
+  422: ['Unprocessable', 'The configuration is not valid, and nothing was changed; or the command cannot be run'],
   426: ['UpgradeRequired', 'The request does not ask for an upgrade'],
   503: ['Unavailable', 'No session, no such service, or the service cannot be reached now'],
   504: ['TimedOut', 'Timed out'],

@@ -128,9 +128,14 @@ export class ExecCall {
     if (!this.#isOver && size.columns >= 1 && size.rows >= 1) this.#stream.write(encodeResize(size));
   }
 
-  /** Cancels the command: the peer sends SIGHUP and SIGTERM, later SIGKILL. `result` rejects with `exec-unavailable`. */
+  /**
+   * Cancels the command: the peer sends SIGHUP and SIGTERM, later SIGKILL. `result` rejects with `exec-unavailable`, or resolves if
+   * the command had ended, although its outputs were not read.
+   */
   cancel(): void {
     this.#stop(new VproxyError('cancelled', 'the call was cancelled'));
+    this.stdout.destroy();
+    this.stderr.destroy();
   }
 
   #output(fd: 1 | 2): Readable {
@@ -286,6 +291,9 @@ export async function collectOutput(
   };
 }
 
+/** So many chunks become one: a peer may send a byte at a time, and each is an object. */
+const GATHERED_CHUNKS = 256;
+
 interface Kept {
   readonly chunks: Buffer[];
   isTruncated: boolean;
@@ -294,10 +302,14 @@ interface Kept {
 function keep(output: Readable, maxBytes: number): Kept {
   const kept: Kept = { chunks: [], isTruncated: false };
   let leftBytes = maxBytes;
+  let gathered = 0;
   output.on('data', (chunk: Buffer) => {
     kept.isTruncated ||= chunk.length > leftBytes;
     if (leftBytes > 0) kept.chunks.push(chunk.subarray(0, leftBytes));
     leftBytes -= Math.min(leftBytes, chunk.length);
+    if (kept.chunks.length - gathered < GATHERED_CHUNKS) return;
+    kept.chunks.push(Buffer.concat(kept.chunks.splice(gathered)));
+    gathered += 1;
   });
   return kept;
 }
