@@ -4,7 +4,7 @@
 //
 // `--quick` skips compression. The build is reproducible (SOURCE_DATE_EPOCH; default: the last commit).
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -48,16 +48,13 @@ if [ "$1" = configure ] && [ -d /run/systemd/system ]; then
   udevadm control --reload || true
   udevadm trigger --action=change --subsystem-match=virtio-ports || true
   systemctl try-restart 'vproxy-guest-port@*.service' || true
-  # Last, and all at once: the start stops those by the former name, in a command of which this may run.
-  systemctl list-units --plain --no-legend --full 'vproxy-port@*.service' | sed -n 's/^vproxy-port\\(@[^ ]*\\).*/vproxy-guest-port\\1/p' | xargs -r -d '\\n' systemctl start || true
-  systemctl stop 'vproxy-port@*.service' || true
 fi
 `;
 
 const PRERM = `#!/bin/sh
 set -e
 if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
-  systemctl stop 'vproxy-guest-port@*.service' 'vproxy-port@*.service' || true
+  systemctl stop 'vproxy-guest-port@*.service' || true
 fi
 `;
 
@@ -75,6 +72,7 @@ try {
   const entry = `vproxy-guest (${version}-1) unstable; urgency=medium\n\n  * Version ${version}.\n\n -- ${DEBFULLNAME} <${DEBEMAIL}>  ${day}\n`;
   put(root, 'usr/share/doc/vproxy-guest/changelog.Debian.gz', gzipSync(entry, { level: 9 }));
   put(root, 'DEBIAN/control', CONTROL);
+  put(root, 'DEBIAN/preinst', readFileSync(join(PROJECT, 'packaging/deb/preinst')), 0o755);
   put(root, 'DEBIAN/postinst', POSTINST, 0o755);
   put(root, 'DEBIAN/prerm', PRERM, 0o755);
   put(root, 'DEBIAN/postrm', POSTRM, 0o755);

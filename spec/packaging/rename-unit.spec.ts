@@ -1,68 +1,49 @@
-/** The script with which a package renames an operator's files: the result, also if it is killed at any step. */
+/** How packages rename a unit: not while a service of the former name runs, and with the operator's files. */
 import { spawnSync } from 'node:child_process';
-import {
-  chmodSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, projectText, temporaryFolder } from '../helpers/files.js';
 import { testWith } from '../helpers/test-with.js';
 
-const SCRIPT = join(PROJECT_ROOT, 'packaging/systemd/rename-unit');
+const REFUSE = join(PROJECT_ROOT, 'packaging/deb/preinst');
+const RENAME = join(PROJECT_ROOT, 'packaging/systemd/rename-unit');
 const [OLD, NEW] = ['vproxy-port', 'vproxy-guest-port'];
 const UNITS = 'etc/systemd/system';
 
-/** A machine's files by their paths: mode and text, or where a link leads. */
-type Files = Readonly<Record<string, string>>;
+test('a package is refused while a service by a former name runs, and says how to go on', (t) => {
+  const folder = temporaryFolder(t);
+  const refuse = (units: string, ...args: string[]) => {
+    writeFileSync(join(folder, 'systemctl'), `#!/bin/sh\nprintf '${units}'\n`, { mode: 0o755 });
+    const env = { PATH: `${folder}:${process.env['PATH'] ?? ''}` };
+    return spawnSync('sh', [REFUSE, ...args], { encoding: 'utf8', env });
+  };
+  const units = ['vproxy-guest@my\\x2dport.service', 'vproxy-port@b.service'];
+  const listed = units.map((unit) => `${unit.replace('\\', '\\\\')} loaded active running x\\n`).join('');
+  const { status, stderr } = refuse(listed, 'upgrade', '0.0.1-1');
+  t.is(status, 1);
+  const names = units.map((unit) => `'${unit}'`).join(' ');
+  t.true(stderr.includes(`systemctl stop ${names}; dpkg -i /PATH/FILE || systemctl start ${names};`), stderr);
+  t.is(stderr.split('\n').length, 2);
+  t.is(refuse(listed, 'abort-upgrade').status, 0);
+  t.is(refuse('', 'install').status, 0);
+});
 
-/** The files of an operator, by their new names. */
-const FILES: Files = {
-  [`etc/default/${NEW}`]: '600 VPROXY_OPTIONS="-i a:1"',
-  [`${UNITS}/${NEW}@.service`]: '-> ../../../srv/my unit',
-  [`${UNITS}/${NEW}@.service.d/it's $(mine).conf`]: '640 [Service]',
-  [`${UNITS}/${NEW}@${OLD}.service`]: '-> /dev/null',
-  [`${UNITS}/${NEW}@b.service`]: `600 EnvironmentFile=-/etc/default/${NEW}\n# not /etc/default/${OLD}al`,
-  [`${UNITS}/my.target.requires/${NEW}@a.service`]: '-> /usr/lib/x',
-  [`${UNITS}/my.target.wants/${NEW}@a.service`]: '-> /usr/lib/x',
-  [`${UNITS}.control/${NEW}@a.service.d/50-x.conf`]: '644 [Service]',
-};
-const RENAMED = Object.keys(FILES).map((path) => (path.endsWith('.conf') ? dirname(path) : path));
-const withOldName = (text: string): string => text.replaceAll(NEW, OLD);
-const REPORT = [
-  ...RENAMED.map((path) => `vproxy: /${withOldName(path)} is /${path} now`),
-  ...['systemd/system/my.service', `udev/rules.d/99-${OLD}.rules`].map(
-    (path) => `vproxy: /etc/${path} names ${OLD}, which is ${NEW} now: change it there`,
-  ),
-].sort();
-/** These stay as they are. */
-const OTHERS: Files = {
-  'srv/my unit': `644 EnvironmentFile=/etc/default/${OLD}`,
-  [`etc/default/${OLD}al`]: '644 x',
-  [`etc/udev/rules.d/99-${OLD}.rules`]: `644 template=${OLD}@.service`,
-  [`${UNITS}/my.service`]: `644 [Service]\nEnvironmentFile=/etc/default/${OLD}`,
-  [`${UNITS}/other.service`]: `644 # ${OLD}@.service\nAfter=${NEW}@.service\nEnvironmentFile=/etc/default/${OLD}al`,
-  [`${UNITS}/vproxy@.service`]: '-> /dev/null',
-  [`${UNITS}/vproxy@.service.d/${OLD}@a.service`]: '644 x',
-};
+test('all packages refuse', (t) => {
+  for (const path of ['packaging/rpm/vproxy.spec', 'packaging/rpm/vproxy-guest.spec', 'guest/packaging/deb.mjs'])
+    t.regex(projectText(path), /packaging\/deb\/preinst/, path);
+});
+
+/** A machine's files by their paths: text, or where a link leads. */
+type Files = Readonly<Record<string, string>>;
 
 function machineWith(t: ExecutionContext, files: Files): string {
   const root = temporaryFolder(t);
   for (const [name, value] of Object.entries(files)) {
     const path = join(root, name);
-    const [mode = '', ...words] = value.split(' ');
     mkdirSync(dirname(path), { recursive: true });
-    if (mode === '->') symlinkSync(words.join(' '), path);
-    else {
-      writeFileSync(path, words.join(' '));
-      chmodSync(path, Number.parseInt(mode, 8));
-    }
+    if (value.startsWith('-> ')) symlinkSync(value.slice(3), path);
+    else writeFileSync(path, value);
   }
   return root;
 }
@@ -70,73 +51,76 @@ function machineWith(t: ExecutionContext, files: Files): string {
 function filesOf(root: string): Files {
   const entries = readdirSync(root, { recursive: true, withFileTypes: true }).filter((one) => !one.isDirectory());
   const valueOf = (path: string): string =>
-    lstatSync(path).isSymbolicLink()
-      ? `-> ${readlinkSync(path)}`
-      : `${(lstatSync(path).mode & 0o777).toString(8)} ${readFileSync(path, 'utf8')}`;
+    lstatSync(path).isSymbolicLink() ? `-> ${readlinkSync(path)}` : readFileSync(path, 'utf8');
   const paths = entries.map(({ parentPath, name }) => join(parentPath, name));
   return Object.fromEntries(paths.map((path) => [relative(root, path), valueOf(path)]));
 }
 
-/** Runs the script, killed after so many changes; returns its sorted output, or null if it was killed. */
-function rename(t: ExecutionContext, root: string, changes = 99): readonly string[] | null {
-  const folder = temporaryFolder(t);
-  for (const name of ['sed', 'mv']) {
-    // find runs sed: its parent is not the script.
-    const text = `#!/bin/sh\n/bin/${name} "$@" || exit\necho >> ${folder}/changes
-[ "$(wc -l < ${folder}/changes)" != ${changes} ] || kill -KILL "$(cat ${folder}/script)" $PPID 2> /dev/null\n`;
-    writeFileSync(join(folder, name), text, { mode: 0o755 });
-  }
-  const env = { PATH: `${folder}:${process.env['PATH'] ?? ''}`, DPKG_ROOT: root };
-  const script = `echo $$ > ${folder}/script; exec sh ${SCRIPT} ${OLD} ${NEW}`;
-  const { signal, stdout, stderr } = spawnSync('sh', ['-c', script], { encoding: 'utf8', env });
+/** Runs the script; returns whether it moved anything, and its sorted output. */
+function rename(t: ExecutionContext, root: string): [hasMoved: boolean, notes: readonly string[]] {
+  const { status, stdout, stderr } = spawnSync('sh', [RENAME, OLD, NEW], {
+    encoding: 'utf8',
+    env: { ...process.env, DPKG_ROOT: root },
+  });
   t.is(stderr, '');
-  return signal === null ? stdout.split('\n').filter(Boolean).sort() : null;
+  return [status === 0, stdout.split('\n').filter(Boolean).sort()];
 }
 
-const operatorsMachine = (t: ExecutionContext): string =>
-  machineWith(t, {
-    ...OTHERS,
-    ...Object.fromEntries(Object.entries(FILES).map(([path, value]) => [withOldName(path), withOldName(value)])),
-  });
-const AFTER = { ...FILES, ...OTHERS };
-
 test('an operator’s files get the new name, once; what else has the old one in it is reported', (t) => {
-  const root = operatorsMachine(t);
-  t.deepEqual(rename(t, root), REPORT);
-  t.deepEqual(filesOf(root), AFTER);
-  t.deepEqual(
-    rename(t, root),
-    REPORT.filter((line) => / names /.test(line)),
-  );
-  t.deepEqual(filesOf(root), AFTER);
-});
-
-test('killed after any change, the next call completes it', (t) => {
-  for (let changes = 1; changes <= RENAMED.length + 1; changes += 1) {
-    const root = operatorsMachine(t);
-    t.is(rename(t, root, changes), null);
-    t.not(rename(t, root), null);
-    t.deepEqual(filesOf(root), AFTER, `killed after ${changes} changes`);
-  }
-});
-
-test('a file that an operator has at the new name is kept, and so is the old one, with a note', (t) => {
-  const files = {
-    [`etc/default/${NEW}`]: '644 new',
-    [`etc/default/${OLD}`]: '644 old',
-    [`${UNITS}/${NEW}@.service`]: '-> nowhere',
-    [`${UNITS}/${OLD}@.service`]: '644 old',
-    [`${UNITS}/${NEW}@.service.d/a.conf`]: '644 new',
-    [`${UNITS}/${OLD}@.service.d/b.conf`]: '644 old',
+  const moved: Files = {
+    [`etc/default/${NEW}`]: `# ${NEW}@.service\nVPROXY_OPTIONS="-i a:${OLD}@b"`,
+    [`${UNITS}/${NEW}@.service`]: '-> ../../../srv/my-unit',
+    [`${UNITS}/${NEW}@.service.d/it's $(mine).conf`]: '[Service]',
+    [`${UNITS}/${NEW}@${OLD}.service`]: '-> /dev/null',
+    [`${UNITS}/${NEW}@b.service`]: `EnvironmentFile=-/etc/default/${NEW}\n# not /etc/default/${OLD}al`,
+    [`${UNITS}/my.target.wants/${NEW}@a.service`]: '-> /usr/lib/x',
+    [`${UNITS}.control/${NEW}@a.service.d/50-x.conf`]: '[Service]',
   };
-  const root = machineWith(t, files);
-  const paths = [`etc/default/${NEW}`, `${UNITS}/${NEW}@.service`, `${UNITS}/${NEW}@.service.d`];
-  const notes = paths.map((path) => `vproxy: /${withOldName(path)} is not read: its content belongs in /${path}`);
-  t.deepEqual(rename(t, root), notes);
-  t.deepEqual(filesOf(root), files);
+  const others: Files = {
+    'srv/my-unit': `EnvironmentFile=/etc/default/${OLD}`,
+    [`etc/udev/rules.d/99-${OLD}.rules`]: `template=${OLD}@.service`,
+    [`${UNITS}/other.service`]: `# ${OLD}@.service\nAfter=${NEW}@.service\nEnvironmentFile=/etc/default/${OLD}al`,
+  };
+  const before = Object.entries(moved).map(([path, value]): [string, string] => [
+    path.replace(NEW, OLD),
+    value.replace(`${NEW}@.service`, `${OLD}@.service`).replace(`/default/${NEW}`, `/default/${OLD}`),
+  ]);
+  const root = machineWith(t, { ...others, ...Object.fromEntries(before) });
+  const names = [`systemd/system/${NEW}@.service`, `udev/rules.d/99-${OLD}.rules`].map(
+    (path) => `vproxy: /etc/${path} names ${OLD}, which is ${NEW} now: change it there`,
+  );
+  const paths = Object.keys(moved).map((path) => (path.endsWith('.conf') ? dirname(path) : path));
+  const notes = paths.map((path) => `vproxy: /${path.replace(NEW, OLD)} is /${path} now`);
+  t.deepEqual(rename(t, root), [true, [...notes, ...names].sort()]);
+  t.deepEqual(filesOf(root), { ...moved, ...others });
+  t.deepEqual(rename(t, root), [false, names]);
 });
 
-testWith('shellcheck')('shellcheck finds no problems in it', (t) => {
-  const { status, stdout } = spawnSync('shellcheck', [SCRIPT], { encoding: 'utf8' });
+test('a file that an operator has at the new name is kept, and so is the old one, unless it is the same', (t) => {
+  const files = {
+    [`etc/default/${NEW}`]: 'new',
+    [`${UNITS}/${NEW}@.service`]: '-> nowhere',
+    [`${UNITS}/${NEW}@a.service.d/a.conf`]: 'new',
+    [`${UNITS}/${NEW}@b.service.d`]: `-> ${OLD}@b.service.d`,
+  };
+  const old = {
+    [`etc/default/${OLD}`]: 'old',
+    [`${UNITS}/${OLD}@.service`]: 'old',
+    [`${UNITS}/${OLD}@a.service.d/b.conf`]: 'old',
+    [`${UNITS}/${OLD}@b.service.d/c.conf`]: 'old',
+  };
+  const same = { [`${UNITS}/${NEW}@c.service.d/a.conf`]: 'same' };
+  const root = machineWith(t, { ...files, ...old, ...same, [`${UNITS}/${OLD}@c.service.d/a.conf`]: 'same' });
+  const stays = Object.keys(files).map((path) => {
+    const to = path.replace('/a.conf', '');
+    return `vproxy: /${to.replace(NEW, OLD)} stays, since /${to} exists: move its content there, and remove it`;
+  });
+  const removed = `vproxy: /${UNITS}/${OLD}@c.service.d is /${UNITS}/${NEW}@c.service.d now`;
+  t.deepEqual(rename(t, root), [false, [...stays, removed].sort()]);
+  t.deepEqual(filesOf(root), { ...files, ...old, ...same });
+});
+
+testWith('shellcheck')('shellcheck finds no problems in them', (t) => {
+  const { status, stdout } = spawnSync('shellcheck', [RENAME, REFUSE], { encoding: 'utf8' });
   t.is(status, 0, stdout);
 });

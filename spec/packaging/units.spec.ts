@@ -14,7 +14,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { basename, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { CONTROL_COMMANDS } from '../../cli/command/table.js';
 import { RUN_OPTIONS } from '../../cli/run/options.js';
@@ -138,7 +138,7 @@ function guestService(t: ExecutionContext, unit: string) {
   // Its folder has the name of its package.
   const lib = join(folder, /\/lib\/(\S+)\/guest-options/.exec(unit)?.[1] ?? '');
   mkdirSync(lib);
-  symlinkSync(join(FOLDER, 'guest-options'), join(lib, 'guest-options'));
+  for (const name of ['guest-options', 'rename-unit']) symlinkSync(join(FOLDER, name), join(lib, name));
   const [, umask = ''] = /^UMask=(\d+)$/m.exec(unit) ?? [];
   const isRoot = process.geteuid?.() === 0;
   const told = 'echo "$VPROXY_OPTIONS_REFUSED" >&2';
@@ -160,7 +160,7 @@ function guestService(t: ExecutionContext, unit: string) {
       .split(' ')
       .map((word) => (word.startsWith('/usr/bin/') ? program : word))
       .flatMap((word) => (word === '$VPROXY_OPTIONS' ? options : [word.replace(/%i|%I/, 'org.vproxy.0')]));
-    const places = { VPROXY_STATE: state, VPROXY_RUN: join(folder, 'run'), VPROXY_ETC: join(folder, 'etc') };
+    const places = { VPROXY_STATE: state, VPROXY_RUN: join(folder, 'run'), DPKG_ROOT: folder };
     const all = { ...process.env, PATH, ...places, ...env };
     const user = isRoot && (key === 'ExecStart' || verb === 'check') ? { uid: 65_534, gid: 65_534 } : {};
     const script = [`umask ${umask}; exec "$@"`, 'sh', join(lib, 'guest-options'), ...words];
@@ -176,9 +176,7 @@ function guestService(t: ExecutionContext, unit: string) {
   const startIn = (env: Readonly<Record<string, string>>, ...options: string[]): [effective: string, log: string] => {
     let log = '';
     for (let attempt = 0; attempt < 40; attempt += 1) {
-      const before = run('ExecStartPre', options, env);
-      t.is(before.status, 0);
-      log += before.stderr;
+      t.is(run('ExecStartPre', options, env).status, 0);
       const { status, stdout, stderr } = run('ExecStart', options, env);
       log += stderr;
       if (status === 0) {
@@ -239,30 +237,18 @@ for (const path of OF_GUESTS) {
     t.is(start('--bad')[0], '');
   });
 
-  test(`${path}: files by the unit’s former name are not read, with a warning; without others, the last ones are in effect`, (t) => {
-    const { start, folder } = guestService(t, projectText(path));
-    const etc = join(folder, 'etc');
+  test(`${path}: files that a reset kept the package from renaming are renamed, and in effect`, (t) => {
+    const { start, run, folder, lastTold } = guestService(t, projectText(path));
     const name = basename(path, '@.service');
-    const before = name === 'vproxy-virtserial' ? 'vproxy-guest' : 'vproxy-port';
-    const [old, now] = [join(etc, 'default', before), join(etc, 'default', name)];
-    const dropIns = join(etc, 'systemd/system', `${before}@.service.d`);
-    mkdirSync(dirname(old), { recursive: true });
-    writeFileSync(old, 'VPROXY_OPTIONS=--allow-exec');
-    const warning = `<4>vproxy: ${old} is not read: its content belongs in ${now}\n`;
-    const none = start();
-    t.is(none[0], '');
-    t.true(none[1].startsWith(warning));
-    t.regex(none[1], /only the channel is served/);
-    t.deepEqual(start('-i', 'x:1'), ['[-i][x:1]', `${warning}\n`]);
-    const last = start();
-    t.is(last[0], '[-i][x:1]');
-    t.regex(last[1], /is not read.*\n.*the last options that worked are in effect/);
-    writeFileSync(now, '');
-    t.deepEqual(start(), ['', `${warning}\n`]);
-    rmSync(old);
-    mkdirSync(dropIns, { recursive: true });
-    const belongs = dropIns.replace(before, name);
-    t.deepEqual(start(), ['', `<4>vproxy: ${dropIns} is not read: its content belongs in ${belongs}\n\n`]);
+    const former = name === 'vproxy-virtserial' ? 'vproxy-guest' : 'vproxy-port';
+    mkdirSync(join(folder, 'etc/default'), { recursive: true });
+    writeFileSync(join(folder, 'etc/default', former), 'VPROXY_OPTIONS=');
+    run('ExecStartPre', []);
+    t.is(lastTold(), 'systemctl daemon-reload');
+    t.deepEqual(readdirSync(join(folder, 'etc/default')), [name]);
+    // The file is read again before each process.
+    run('ExecStartPost', ['-i', 'x:1'], { MAINPID: String(process.pid) }, 'ready');
+    t.is(start('--bad')[0], '[-i][x:1]');
   });
 
   // The rest is of the script, which both units call alike; this one calls it also after a start that failed.
@@ -445,8 +431,6 @@ const restarts = (unit: string) => `systemctl try-restart ${unit}`;
 const hasHandedOver = (unit: string) => `${unit}: upgraded without losing connections.\n`;
 const [VM1, VM2, VM3] = ['vproxy@vm1.service', 'vproxy@vm2.service', 'vproxy@vm3.service'] as const;
 const GUEST = 'vproxy-virtserial@org.vproxy.0.service';
-/** The name of its unit in older packages. */
-const OLD_GUEST = 'vproxy-guest@org.vproxy.0.service';
 const { pid: ENDED } = spawnSync('true');
 
 for (const [title, machine, args, outputs, calls] of [
@@ -469,18 +453,6 @@ for (const [title, machine, args, outputs, calls] of [
       `${VM1}: restarting: vproxy: error: a command of exec runs\n${VM3}: restarting: it did not hand over within 180 s\n`,
     ],
     [handsOver('vm1'), restarts(VM1), handsOver('vm2'), handsOver('vm3'), restarts(VM3)],
-  ],
-  [
-    'the successor of a service by its unit’s former name is started, which stops that',
-    { units: [VM1, OLD_GUEST] },
-    [],
-    [`${hasHandedOver(VM1)}${OLD_GUEST}: stopped; ${GUEST} runs in its place.\n`, ''],
-    [
-      handsOver('vm1'),
-      `systemctl start ${GUEST}`,
-      `systemctl stop ${OLD_GUEST}`,
-      `systemctl reset-failed ${OLD_GUEST}`,
-    ],
   ],
   // try-restart has no effect on it, unless it is starting.
   ['a stopped service is not asked to hand over', { units: [VM1], inactive: [VM1] }, [], ['', ''], [restarts(VM1)]],

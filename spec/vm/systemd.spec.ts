@@ -58,9 +58,8 @@ const guest = useGuest(test, {
 function withOldNames(path: string): void {
   const script = `cd "$(mktemp -d)"; dpkg-deb -R "$1" .; mkdir etc/default; echo VPROXY_OPTIONS= > etc/default/vproxy-guest
 mv usr/lib/systemd/system/vproxy-virtserial@.service usr/lib/systemd/system/vproxy-guest@.service
-echo /etc/default/vproxy-guest >> DEBIAN/conffiles; sed -i /rename-unit/d DEBIAN/postinst; rm DEBIAN/preinst
-sed -i '/^Conflicts=/d; /^After=vproxy-/d' usr/lib/systemd/system/vproxy-guest@.service
-sed -i s/vproxy-virtserial/vproxy-guest/g DEBIAN/p* usr/lib/systemd/system/* usr/lib/udev/rules.d/* usr/lib/vproxy/*-*
+echo /etc/default/vproxy-guest >> DEBIAN/conffiles; sed -i /rename-unit/d DEBIAN/postinst; rm DEBIAN/preinst usr/lib/vproxy/rename-unit
+sed -i s/-virtserial/-guest/g DEBIAN/p* usr/lib/systemd/system/* usr/lib/udev/rules.d/* usr/lib/vproxy/*-*
 dpkg-deb -Znone -b . "$1"; rm -r "$PWD"`;
   execFileSync('sh', ['-euc', script, 'sh', path], { stdio: 'pipe' });
 }
@@ -124,45 +123,31 @@ async function checkStorage(t: ExecutionContext): Promise<void> {
   t.deepEqual(await guest().agent.run(argv.join(' ')), emulatedReply('listening', argv));
 }
 
-test.serial('a package that renames the unit replaces the service, with its options and drop-ins', async (t) => {
-  const want = `/etc/systemd/system/multi-user.target.wants/${OLD_UNIT}`;
-  await withNewSession(() => install(3));
-  await write('/etc/default/vproxy-guest', 'VPROXY_OPTIONS=--allow-exec\n');
-  await write(DROP_IN.replace('virtserial', 'guest'), projectText('packaging/systemd/drop-ins/guest-exec.conf'));
-  await run(`mkdir -p ${dirname(want)}; ln -s /usr/lib/systemd/system/vproxy-guest@.service ${want}`);
-  await withNewSession(() => run(`systemctl daemon-reload; systemctl restart ${OLD_UNIT}`));
-  const before = await show('MainPID', OLD_UNIT);
-  const running = "systemctl list-units --plain --no-legend --full 'vproxy-*@*' | cut -d ' ' -f 1";
-  await run(`dpkg --unpack ${SHARED_FOLDER}/${basename(packages[0] ?? '')}; systemctl daemon-reload`, INSTALL_MS);
-  t.is(await run(running), OLD_UNIT);
-  // Without notifications, its watchdog would kill it.
-  t.deepEqual([await show('MainPID', OLD_UNIT), await show('NotifyAccess', OLD_UNIT)], [before, 'all']);
-  await withNewSession(async () => {
-    const look = `systemctl show --value --property=DevicePolicy ${OLD_UNIT}`;
-    const output = await succeedOnHost(
-      `vproxy exec -n -- sh -c 'dpkg --configure vproxy 2>&1; ${look}; echo behind it'`,
-    );
-    t.regex(output, /^vproxy: \/etc\/default\/vproxy-guest is \/etc\/default\/vproxy-virtserial now$/m);
-    t.regex(output, /^vproxy-guest@org\.vproxy\.0\.service: will be upgraded when the command/m);
-    // The drop-in holds for the rest of the command.
-    t.regex(output, /^auto\nbehind it$/m);
-  });
-  await becomes('ActiveState', /^active$/);
-  t.is(await run(running), UNIT);
-  t.is(await succeedOnHost('vproxy exec -n id -un'), 'root\n');
-  t.regex(await show('WantedBy'), /multi-user\.target/);
-  t.regex((await guest().agent.run(`systemctl restart ${OLD_UNIT}`)).stderr, /not found/);
-  await run(
-    `dpkg --purge vproxy; rm -r /etc/systemd/system/vproxy-*.d ${want.replace('guest', 'virtserial')}`,
-    INSTALL_MS,
-  );
-  t.is(
-    await run(
-      'ls -d /etc/default/vproxy* /etc/systemd/system/vproxy* /run/systemd/system/vproxy-guest* 2>/dev/null || true',
-    ),
-    '',
-  );
-});
+test.serial(
+  'a package that renames the unit is refused while it runs; its advice is right, also in exec',
+  async (t) => {
+    await withNewSession(() => install(3));
+    await write('/etc/default/vproxy-guest', 'VPROXY_OPTIONS=--allow-exec\n');
+    await write(DROP_IN.replace('virtserial', 'guest'), projectText('packaging/systemd/drop-ins/guest-exec.conf'));
+    await withNewSession(() => run(`systemctl daemon-reload; systemctl restart ${OLD_UNIT}`));
+    const running = "systemctl list-units --plain --no-legend --full 'vproxy-*@*' | cut -d ' ' -f 1";
+    const file = `${SHARED_FOLDER}/${basename(packages[0] ?? '')}`;
+    const { code, stderr } = await onHost(`vproxy exec -n -- dpkg -i ${file}`);
+    t.deepEqual([code, await installed()], [1, '0.0.1-0 installed']);
+    const [advice = ''] = /systemd-run .*/.exec(stderr) ?? [];
+    for (const [path, unit] of [
+      ['/none.deb', OLD_UNIT],
+      [file, UNIT],
+    ] as const) {
+      await withNewSession(() => succeedOnHost(`vproxy exec -n -- ${advice.replace('/PATH/FILE', path)}`));
+      await becomes('ActiveState', /^active$/, unit);
+      t.is(await run(running), unit);
+      t.is(await succeedOnHost('vproxy exec -n id -un'), 'root\n');
+    }
+    await run('dpkg --purge vproxy; rm -r /etc/systemd/system/vproxy-*.d', INSTALL_MS);
+    t.is(await run('ls -d /etc/default/vproxy* /etc/systemd/system/vproxy* 2>/dev/null || true'), '');
+  },
+);
 
 test.serial('the package installs: the port’s service has a session, the key of SMBIOS, and storage', async (t) => {
   t.is(await run('systemctl is-system-running'), 'running');
