@@ -325,15 +325,15 @@ export class Proxy extends EventEmitter<ProxyEvents> {
    * Opens a stream to a service of the peer; resolves when the peer accepts it, a round trip after there is a session.
    * `label` is optional if there is only one channel. Rejects with the peer's reason, such as `unknown-service`, `denied` or
    * `connect-refused`; with `open-timeout` if the peer does not answer within 30 s; with `no-session` after the `waitMs` of
-   * the channel; and with `not-found`. An `error` of the stream without a listener is harmless. With `isReopened`, an upgrade
-   * resets the stream instead of waiting for its end (default false).
+   * the channel; and with `not-found`. An `error` of the stream without a listener is harmless.
    */
-  async connect(service: string, label?: string, isReopened = false): Promise<MuxStream> {
-    return acceptedStream(await this.openStream(service, label, isReopened));
+  async connect(service: string, label?: string): Promise<MuxStream> {
+    return acceptedStream(await this.openStream(service, label));
   }
 
   /**
    * As `connect`, but resolves as soon as there is a session. The stream emits `connect` when accepted, `error` when refused.
+   * With `isReopened`, an upgrade resets the stream instead of waiting for its end.
    *
    * @internal
    */

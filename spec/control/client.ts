@@ -8,7 +8,7 @@ import { EXEC_KIND, encodeExit } from '../../lib/services/exec/exec-messages.js'
 import { encodeRecord } from '../../lib/util/bytes/records.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { echo, failureOf, localServer, openEcho, portOf, steeredPair } from '../helpers/proxies.js';
-import { eventually } from '../helpers/time.js';
+import { eventually, within } from '../helpers/time.js';
 
 test('a reader of a job waits for a process that went before its first answer, but not for one that was never there', async (t) => {
   const path = join(temporaryFolder(t), 'control');
@@ -175,13 +175,20 @@ test('an abort resets the stream of a call, and ends the reading of a job', asyn
   t.like((await pieces.next()).value, { kind: 'output', at: 0 });
   const [rest, failure] = [pieces.next(), once(stream, 'error')];
   abort.abort();
-  await t.throwsAsync(call.result, { code: 'exec-unavailable', message: /the caller has cancelled it/ });
+  await t.throwsAsync(call.result, { code: 'exec-unavailable', message: /the call was cancelled/ });
   t.like(await failure, [{ code: 'cancelled' }]);
   t.true((await rest).done);
   await t.throwsAsync(client.connect('exec', { signal }), { code: 'cancelled' });
   for (const late of [client.exec(['true'], { signal }), client.jobs({ signal }), client.stopJob(job.id, { signal })])
-    await t.throwsAsync(late, { code: 'exec-unavailable' });
+    await t.throwsAsync(late, { code: 'cancelled' });
   t.like(await client.jobs(), [{ id: job.id, endedAt: null }]);
   await client.stopJob(job.id);
+  // Also while the outputs of an ended command are read.
+  const later = new AbortController();
+  const ended = await client.exec(['echo', 'x'], { signal: later.signal, hasInput: false });
+  ended.stdout.on('data', () => ended.stdout.pause());
+  await ended.streamEnd;
+  later.abort();
+  await t.notThrowsAsync(within(10_000, 'its result', ended.result));
   await eventually(() => peer.proxy.listStreams().length === 0, { what: 'the end of all streams' });
 });

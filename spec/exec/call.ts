@@ -1,6 +1,8 @@
 /** The calling side of exec, with a simulated runner. */
 import { randomBytes } from 'node:crypto';
+import { Writable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
+import { pipeline } from 'node:stream/promises';
 import test from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import { collectOutput, type ExecCall, runCommand } from '../../lib/services/exec/exec-call.js';
@@ -189,8 +191,18 @@ test('a call that is cancelled after EXIT has its result, although its outputs a
   peer.say('STDOUT', 'y');
   peer.exit({ status: 3 });
   await eventually(() => command.stdout.readableLength === 1);
+  const piped = pipeline(command.stdout, new Writable({ write: () => undefined }));
   command.cancel();
   t.like(await within(10_000, 'its result', command.result), { status: 3 });
+  await t.throwsAsync(within(10_000, 'the end of the pipe', piped), { code: 'cancelled' });
+});
+
+test('outputs are collected although the command has ended long before', async (t) => {
+  const { call: command, peer } = call();
+  peer.say('STDOUT', 'out');
+  peer.exit({ status: 3 });
+  await command.result;
+  t.like(await collectOutput(command), { status: 3, stdout: Buffer.from('out') });
 });
 
 test('outputs of single bytes are kept whole', async (t) => {

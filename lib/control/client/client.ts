@@ -29,7 +29,7 @@ import type {
 } from '../../status/types.js';
 import { sleep, systemClock } from '../../util/clock.js';
 import type { AttachRequest, CommandRequest, JobRequest, StopRequest, StreamRequest } from './command-requests.js';
-import { abortable, connectService, ServiceStream } from './connect-service.js';
+import { abortable, connectService, onAbort, ServiceStream } from './connect-service.js';
 import { openAnswer, requestText, requestValue } from './control-request.js';
 import { isCutOff, requestError } from './plain-http.js';
 import type { ChannelRequest, EgressEntriesRequest, EgressTestRequest, ForwardRequest } from './requests.js';
@@ -291,7 +291,11 @@ export class ControlClient {
   async exec(argv: readonly string[], { channel, signal, ...request }: CommandRequest = {}): Promise<ExecCall> {
     const start = { argv, ...request };
     encodeStart(start); // throws before a stream is opened
-    return runCommand(await this.#openExec({ channel, signal }), start);
+    const call = runCommand(await this.#openExec({ channel, signal }), start);
+    // Also once the command has ended, while its outputs are being read.
+    const forget = onAbort(signal, () => call.cancel());
+    void call.result.then(forget, forget);
+    return call;
   }
 
   /**
@@ -318,7 +322,8 @@ export class ControlClient {
     const offers = (await this.services()).filter((one) => one.service === EXEC_SERVICE && one.offeredBy === 'peer');
     const lists = await Promise.allSettled(offers.map((offer) => this.jobs({ channel: offer.channel, signal })));
     const failed = lists.find((list) => list.status === 'rejected');
-    if (failed !== undefined && lists.every((list) => list.status === 'rejected')) throw failed.reason;
+    const isCancelled = signal?.aborted === true;
+    if (failed !== undefined && (isCancelled || lists.every((list) => list.status === 'rejected'))) throw failed.reason;
     return lists.flatMap((list) => (list.status === 'fulfilled' ? list.value : []));
   }
 

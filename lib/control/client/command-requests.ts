@@ -7,7 +7,7 @@ import type { JobPlace } from '../../services/exec/jobs/job-messages.js';
 export interface StreamRequest {
   /** The label of the channel. Default: the only one. */
   readonly channel?: string | undefined;
-  /** Resets the stream: a command ends, a request rejects with `cancelled` or `exec-unavailable`. */
+  /** Resets the stream: a command ends, a request rejects with `cancelled`, or `exec-unavailable` once it was sent. */
   readonly signal?: AbortSignal | undefined;
 }
 

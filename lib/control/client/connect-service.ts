@@ -60,7 +60,7 @@ export function abortable(stream: ServiceStream, signal: AbortSignal | undefined
 }
 
 /** Does `action` once `signal` is aborted; the returned function forgets it. */
-function onAbort(signal: AbortSignal | undefined, action: () => void): () => void {
+export function onAbort(signal: AbortSignal | undefined, action: () => void): () => void {
   if (signal?.aborted === true) action();
   signal?.addEventListener('abort', action);
   return () => signal?.removeEventListener('abort', action);

@@ -3,6 +3,7 @@ import type { ServerResponse } from 'node:http';
 import type { Readable } from 'node:stream';
 import { StringDecoder } from 'node:string_decoder';
 import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
+import { acceptedStream } from '../../peer.js';
 import type { Proxy } from '../../proxy/proxy.js';
 import {
   type CommandOutput,
@@ -213,11 +214,18 @@ interface Caller {
 
 /** Opens a stream to the service, which is reset if the client disconnects. Rejects as {@link openError} says. */
 async function openExec(proxy: Proxy, { channel, signal, isReopened = false }: Caller): Promise<MuxStream> {
-  const stream = await proxy.connect(EXEC_SERVICE, channel, isReopened).catch((error: unknown) => {
+  const open = async (): Promise<MuxStream> => {
+    const stream = await proxy.openStream(EXEC_SERVICE, channel, isReopened);
+    onAbort(signal, () => stream.destroy());
+    return acceptedStream(stream);
+  };
+  // A client that has left waits neither for a session nor for an answer.
+  const left = new Promise<never>((_resolve, reject) => {
+    onAbort(signal, () => reject(new VproxyError('cancelled', 'the client has disconnected')));
+  });
+  return Promise.race([open(), left]).catch((error: unknown) => {
     throw error instanceof VproxyError && error.code === 'bad-argument' ? error : openError(error);
   });
-  onAbort(signal, () => stream.destroy());
-  return stream;
 }
 
 type Command = z.output<z.ZodObject<typeof command>> & { readonly wait?: boolean | undefined };

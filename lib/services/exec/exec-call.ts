@@ -129,13 +129,14 @@ export class ExecCall {
   }
 
   /**
-   * Cancels the command: the peer sends SIGHUP and SIGTERM, later SIGKILL. `result` rejects with `exec-unavailable`, or resolves if
-   * the command had ended, although its outputs were not read.
+   * Cancels the command: the peer sends SIGHUP and SIGTERM, later SIGKILL. `result` rejects with `exec-unavailable`. If the command
+   * had ended, `result` resolves, and outputs that were not read to their end fail with `cancelled`.
    */
   cancel(): void {
-    this.#stop(new VproxyError('cancelled', 'the call was cancelled'));
-    this.stdout.destroy();
-    this.stderr.destroy();
+    const reason = new VproxyError('cancelled', 'the call was cancelled');
+    this.#stop(reason);
+    this.stdout.destroy(reason);
+    this.stderr.destroy(reason);
   }
 
   #output(fd: 1 | 2): Readable {
@@ -227,10 +228,12 @@ const NOT_ALLOWED = 'the peer does not allow commands; start vproxy there with -
 
 /**
  * The error for a stream to `exec` that could not be opened: `command-denied` if the peer does not offer or denies it,
- * `too-many-streams` if there are too many, `not-found` if the channel does not exist, otherwise `exec-unavailable` with the message of `error`.
+ * `too-many-streams` if there are too many, `not-found` if the channel does not exist, `cancelled` by the caller, otherwise
+ * `exec-unavailable` with the message of `error`.
  */
 export function openError(error: unknown): VproxyError {
-  if (isFull(error) || (error instanceof VproxyError && error.code === 'not-found')) return error;
+  if (isFull(error) || (error instanceof VproxyError && (error.code === 'not-found' || error.code === 'cancelled')))
+    return error;
   return isRefusal(error) ? denied(error) : unavailable(toVproxyError(error).message, error);
 }
 
@@ -281,15 +284,21 @@ export async function collectOutput(
 ): Promise<CommandOutput> {
   const stdout = keep(call.stdout, maxBytes);
   const stderr = keep(call.stderr, maxBytes);
+  const read = Promise.all([delivered(call.stdout), delivered(call.stderr)]);
   const end = await call.result;
+  // The result does not wait for outputs that nothing read when it came.
+  await read;
   return {
     ...end,
-    stdout: Buffer.concat(stdout.chunks),
-    stderr: Buffer.concat(stderr.chunks),
+    stdout: Buffer.concat(stdout.chunks.splice(0)),
+    stderr: Buffer.concat(stderr.chunks.splice(0)),
     stdoutTruncated: stdout.isTruncated,
     stderrTruncated: stderr.isTruncated,
   };
 }
+
+/** A short chunk would keep alive all that came with it. */
+const alone = (chunk: Buffer): Buffer => (chunk.length * 4 < chunk.buffer.byteLength ? Buffer.from(chunk) : chunk);
 
 /** So many chunks become one: a peer may send a byte at a time, and each is an object. */
 const GATHERED_CHUNKS = 256;
@@ -305,7 +314,7 @@ function keep(output: Readable, maxBytes: number): Kept {
   let gathered = 0;
   output.on('data', (chunk: Buffer) => {
     kept.isTruncated ||= chunk.length > leftBytes;
-    if (leftBytes > 0) kept.chunks.push(chunk.subarray(0, leftBytes));
+    if (leftBytes > 0) kept.chunks.push(alone(chunk.subarray(0, leftBytes)));
     leftBytes -= Math.min(leftBytes, chunk.length);
     if (kept.chunks.length - gathered < GATHERED_CHUNKS) return;
     kept.chunks.push(Buffer.concat(kept.chunks.splice(gathered)));
