@@ -51,9 +51,14 @@ test('100 Continue is sent only if the body will be read', async (t) => {
   t.is(await answerTo(small, request), 'HTTP/1.1 100 Continue\r\n\r\n');
   small.write('{}');
   t.regex(await readUntilClosed(small), /^HTTP\/1.1 202 /);
-  const large = await openConnection(t, path);
-  large.write(post('/v1/drain', 'Content-Length: 2000000\r\nExpect: 100-continue'));
-  t.regex(await readUntilClosed(large), /^HTTP\/1.1 413 /);
+  for (const [url, length] of [
+    ['/v1/drain', 2_000_000],
+    ['/v1/exec', 3_000_000],
+  ] as const) {
+    const large = await openConnection(t, path);
+    large.write(post(url, `Content-Length: ${length}\r\nExpect: 100-continue`));
+    t.regex(await readUntilClosed(large), /^HTTP\/1.1 413 /);
+  }
 });
 
 test('a client that is too slow with the header, the body, or anything is disconnected', async (t) => {

@@ -15,7 +15,6 @@ import { descriptorOf } from '../../system/sockets/node-sockets.js';
 import { type CancelTimer, type Clock, MAX_TIMER_MS } from '../../util/clock.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { answerError } from '../routes/request-error.js';
-import { isBodyTooLong } from './read-input.js';
 
 /** Limit on concurrent HTTP connections, not counting upgraded ones. */
 export const MAX_CONNECTIONS = 256;
@@ -185,8 +184,9 @@ export class HttpService {
       keepAliveTimeout: 5000,
       maxHeaderSize: 16_384,
     });
-    server.on('request', (request, response) => this.#handle(handlers, request, response, false));
-    server.on('checkContinue', (request, response) => this.#handle(handlers, request, response, true));
+    const onRequest = (request: IncomingMessage, response: ServerResponse) => this.#handle(handlers, request, response);
+    // The handler knows whether it wants the body.
+    server.on('request', onRequest).on('checkContinue', onRequest);
     const { onUpgrade } = handlers;
     if (onUpgrade !== undefined) {
       server.on('upgrade', (request, _socket, head) => {
@@ -220,12 +220,7 @@ export class HttpService {
     connection.cancelTimeout = this.#options.clock.schedule(REQUEST_TIMEOUT_MS, () => socket.destroy());
   }
 
-  #handle(
-    { onRequest }: HttpHandlers,
-    request: IncomingMessage,
-    response: ServerResponse,
-    isContinueExpected: boolean,
-  ): void {
+  #handle({ onRequest }: HttpHandlers, request: IncomingMessage, response: ServerResponse): void {
     const { socket } = request;
     const connection = this.#connections.get(socket);
     // Pipelining is not supported: it would allow unlimited pending requests.
@@ -250,7 +245,6 @@ export class HttpService {
       }
       this.#admit();
     });
-    if (isContinueExpected && !isBodyTooLong(request)) response.writeContinue();
     onRequest(request, response);
   }
 

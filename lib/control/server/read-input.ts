@@ -1,5 +1,5 @@
 /** Reads untrusted input: the body and query of a request, checked against the schemas of its route. */
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isObject } from '../../codec/json.js';
 import { VproxyError } from '../../errors.js';
 import type * as z from '../../status/zod.js';
@@ -9,7 +9,7 @@ import { RequestError } from '../routes/request-error.js';
 /** The longest body by default. */
 const MAX_BODY_BYTES = 65_536;
 
-/** The longest body of any route. */
+/** The longest body of routes whose bodies may be long. */
 export const MAX_LONG_BODY_BYTES = 2_097_152;
 
 const utf8 = new TextDecoder('utf-8', { fatal: true });
@@ -18,8 +18,13 @@ const utf8 = new TextDecoder('utf-8', { fatal: true });
  * Reads the JSON object in the body; an empty body counts as `{}`. Rejects with `bad-argument` and the status 413, 415 or
  * 400, and with `cancelled` if the client disconnects first.
  */
-export async function readBody(request: IncomingMessage, maxBytes = MAX_BODY_BYTES): Promise<unknown> {
-  if (lengthOf(request) > maxBytes) throw tooLong(maxBytes);
+export async function readBody(
+  request: IncomingMessage,
+  response: ServerResponse,
+  maxBytes = MAX_BODY_BYTES,
+): Promise<unknown> {
+  if (Number(request.headers['content-length'] ?? 0) > maxBytes) throw tooLong(maxBytes);
+  if (request.headers.expect !== undefined && request.httpVersion !== '1.0') response.writeContinue();
   const bytes = await readBytes(request, maxBytes);
   if (bytes.length === 0) return {};
   const type = request.headers['content-type'] ?? '';
@@ -30,11 +35,6 @@ export async function readBody(request: IncomingMessage, maxBytes = MAX_BODY_BYT
   }
   return parseObject(bytes);
 }
-
-/** Whether the body is too long for any route, according to its header. */
-export const isBodyTooLong = (request: IncomingMessage): boolean => lengthOf(request) > MAX_LONG_BODY_BYTES;
-
-const lengthOf = ({ headers }: IncomingMessage): number => Number(headers['content-length'] ?? 0);
 
 function readBytes(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {

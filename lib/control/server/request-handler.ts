@@ -71,7 +71,7 @@ export class RequestHandler {
   async #answer(request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<void> {
     await this.#turns.next();
     const { route, params, query } = this.#match(request);
-    const body = await readBody(request, route.maxBodyBytes);
+    const body = await readBody(request, response, route.maxBodyBytes);
     await this.#turns.next();
     const afterAnswer = (action: () => void) => {
       if (signal.aborted) action();
