@@ -49,9 +49,12 @@ function machineWith(t: ExecutionContext, files: Files): string {
 }
 
 function filesOf(root: string): Files {
-  const entries = readdirSync(root, { recursive: true, withFileTypes: true }).filter((one) => !one.isDirectory());
-  const valueOf = (path: string): string =>
-    lstatSync(path).isSymbolicLink() ? `-> ${readlinkSync(path)}` : readFileSync(path, 'utf8');
+  // Some versions of Node follow links to folders.
+  const isLink = (path: string): boolean => lstatSync(path).isSymbolicLink();
+  const entries = readdirSync(root, { recursive: true, withFileTypes: true }).filter(
+    (one) => !one.isDirectory() && !isLink(one.parentPath),
+  );
+  const valueOf = (path: string): string => (isLink(path) ? `-> ${readlinkSync(path)}` : readFileSync(path, 'utf8'));
   const paths = entries.map(({ parentPath, name }) => join(parentPath, name));
   return Object.fromEntries(paths.map((path) => [relative(root, path), valueOf(path)]));
 }
