@@ -7,6 +7,7 @@ import { basename, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { findRival } from '../../cli/run/find-rival.js';
 import { parseChannel } from '../../lib/channel/address/address.js';
+import { connectControl } from '../../lib/control/client/client.js';
 import { ControlServer } from '../../lib/control/server/control-server.js';
 import { MAX_TIMER_MS } from '../../lib/util/clock.js';
 import { TestProcess } from '../helpers/control.js';
@@ -83,6 +84,8 @@ test('a vproxy whose session is suspended does not have the channel, but keeps i
   const find = () => findRival(here, { channel: parseChannel(`unix-connect:${path}`), device: null });
   const rival = await find();
   t.like(rival, { pid: other.pid });
+  // An answer comes after the peer's part of the secret, without which nothing can resume.
+  await connectControl(join(here.runtimeDirectory, 'vproxy', 'host2.sock')).ping();
   peer.kill('SIGKILL');
   await other.waitForLine(/waiting to resume/);
   t.false(await rival?.hasLeft());
