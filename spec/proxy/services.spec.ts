@@ -55,9 +55,11 @@ async function refusal(proxy: TestProxy, ...argv: string[]): Promise<string | nu
 
 /** A command that runs until it is terminated; a stubborn one, until it is killed. */
 async function sleeper(t: ExecutionContext, proxy: TestProxy, { isStubborn = false } = {}) {
-  const stubborn = ['sh', '-c', "trap '' TERM HUP; while :; do sleep 1000; done"];
+  const stubborn = ['sh', '-c', "trap '' TERM HUP; echo ready; while :; do sleep 1000; done"];
   const caller = await call(proxy, ...(isStubborn ? stubborn : ['sleep', '1000']));
   const pid = await caller.started;
+  // Before, a signal would end it.
+  if (isStubborn) await eventually(() => caller.stdout === 'ready\n');
   t.teardown(() => isRunning(pid) && process.kill(-pid, 'SIGKILL'));
   return { pid, caller };
 }
