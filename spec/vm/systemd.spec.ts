@@ -139,8 +139,12 @@ test.serial(
       ['/none.deb', OLD_UNIT],
       [file, UNIT],
     ] as const) {
-      await withNewSession(() => succeedOnHost(`vproxy exec -n -- ${advice.replace('/PATH/FILE', path)}`));
+      // On a slow machine, the service may stop before the status has come.
+      await withNewSession(() => onHost(`vproxy exec -n -- ${advice.replace('/PATH/FILE', path)}`));
       await becomes('ActiveState', /^active$/, unit);
+      // dpkg goes on after the start.
+      const goesOn = "systemctl list-units --plain --no-legend 'run-*.service'";
+      await eventuallyInGuest(async () => (await run(goesOn)) === '', { what: 'the end of dpkg' });
       t.is(await run(running), unit);
       t.is(await succeedOnHost('vproxy exec -n id -un'), 'root\n');
     }
