@@ -2,7 +2,6 @@
  * `vproxy exec` and `vproxy shell`, from their words to the end of the process. Loads as little as possible, as late as
  * possible.
  */
-
 import { fstatSync, read, writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { Readable } from 'node:stream';

@@ -1,5 +1,4 @@
 /** `vproxy exec --detach`, `jobs`, `attach` and `jobs stop`, with both programs in the guest. */
-
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

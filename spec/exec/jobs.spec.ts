@@ -1,5 +1,4 @@
 /** Jobs: commands that outlive their caller, their kept output, and their readers (R-JOBS-1 to 7). */
-
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import os from 'node:os';

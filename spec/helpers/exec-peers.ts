@@ -1,5 +1,4 @@
 /** The caller's side of a command, record by record: it can also send what no caller should. */
-
 import { readFileSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import type { ExecutionContext } from 'ava';

@@ -1,5 +1,4 @@
 /** Controls a running vproxy through its control socket. Loads nothing of the proxy. */
-
 import type http from 'node:http';
 import { type ErrorCode, toVproxyError, VproxyError } from '../../errors.js';
 import type { LogLevel } from '../../events.js';

@@ -1,5 +1,4 @@
 /** Log events for commands: started, ended, refused, recorded. */
-
 import { VproxyError } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
 import type { ExecResult } from '../../status/types.js';

@@ -1,5 +1,4 @@
 /** The caller's end of a command on the peer: its input and outputs as streams, and its result. */
-
 import { type Duplex, Readable, type Writable } from 'node:stream';
 import { toVproxyError, VproxyError } from '../../errors.js';
 import type { ExecResult } from '../../status/types.js';
@@ -300,7 +299,7 @@ export async function collectOutput(
 /** A short chunk would keep alive all that came with it. */
 const alone = (chunk: Buffer): Buffer => (chunk.length * 4 < chunk.buffer.byteLength ? Buffer.from(chunk) : chunk);
 
-/** So many chunks become one: a peer may send a byte at a time, and each is an object. */
+/** Chunks are merged in groups of this size: a peer may send one byte at a time. */
 const GATHERED_CHUNKS = 256;
 
 interface Kept {

@@ -1,5 +1,4 @@
 /** A command that runs for a caller: its outputs, its end, and what may end it early. */
-
 import type { Writable } from 'node:stream';
 import type { ExecResult } from '../../status/types.js';
 import { GroupEnder, type ProcessEnd } from '../../system/processes/children.js';

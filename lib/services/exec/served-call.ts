@@ -1,5 +1,4 @@
 /** The runner's end of a call: reads the request, starts the command and reports its result. */
-
 import { constants } from 'node:os';
 import type { Duplex } from 'node:stream';
 import { badArgument, toVproxyError, VproxyError } from '../../errors.js';

@@ -1,5 +1,4 @@
 /** The caller's end of the streams that start, list, read and end jobs. Loads nothing of the runner. */
-
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../../../errors.js';
 import type { ExecResult, JobStatus } from '../../../status/types.js';

@@ -1,5 +1,4 @@
 /** The jobs of a channel: those that run, and for an hour those that have ended, unless new ones need their room. */
-
 import { randomBytes } from 'node:crypto';
 import { VproxyError } from '../../../errors.js';
 import type { ExecResult, JobStatus } from '../../../status/types.js';

@@ -1,5 +1,4 @@
 /** A command that outlives its caller, with its output, its result and its readers. */
-
 import { Writable } from 'node:stream';
 import type { VproxyError } from '../../../errors.js';
 import type { ExecResult, JobStatus } from '../../../status/types.js';
