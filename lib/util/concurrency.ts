@@ -192,3 +192,10 @@ export class LoopTurns {
     this.#endsAtMs = null;
   };
 }
+
+/** Does `action` once `signal` is aborted; the returned function forgets it. */
+export function onAbort(signal: AbortSignal | undefined, action: () => void): () => void {
+  if (signal?.aborted === true) action();
+  signal?.addEventListener('abort', action);
+  return () => signal?.removeEventListener('abort', action);
+}

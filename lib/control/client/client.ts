@@ -27,8 +27,9 @@ import type {
   UpgradeAnswer,
 } from '../../status/types.js';
 import { sleep, systemClock } from '../../util/clock.js';
+import { onAbort } from '../../util/concurrency.js';
 import type { AttachRequest, CommandRequest, JobRequest, StopRequest, StreamRequest } from './command-requests.js';
-import { abortable, connectService, onAbort, ServiceStream } from './connect-service.js';
+import { abortable, connectService, ServiceStream } from './connect-service.js';
 import { openAnswer, requestText, requestValue } from './control-request.js';
 import { isCutOff, requestError } from './plain-http.js';
 import type { ChannelRequest, EgressEntriesRequest, EgressTestRequest, ForwardRequest } from './requests.js';

@@ -4,6 +4,7 @@ import { Duplex } from 'node:stream';
 import { VproxyError } from '../../errors.js';
 import type { StreamEnd } from '../../status/types.js';
 import { isHungUp, readBuffered } from '../../system/sockets/node-sockets.js';
+import { onAbort } from '../../util/concurrency.js';
 import type { STREAM_PROTOCOL } from '../routes/connect.js';
 import type { Given } from './control-request.js';
 import { answeredError, formatTarget, getValue, readHead, readRest, requestError, sendRequest } from './plain-http.js';
@@ -57,13 +58,6 @@ export function abortable(stream: ServiceStream, signal: AbortSignal | undefined
     'close',
     onAbort(signal, () => stream.destroy(cancelled())),
   );
-}
-
-/** Does `action` once `signal` is aborted; the returned function forgets it. */
-export function onAbort(signal: AbortSignal | undefined, action: () => void): () => void {
-  if (signal?.aborted === true) action();
-  signal?.addEventListener('abort', action);
-  return () => signal?.removeEventListener('abort', action);
 }
 
 /**

@@ -35,7 +35,7 @@ import {
 import type { CommandLine, JobLine, JobStatus } from '../../status/types.js';
 import * as z from '../../status/zod.js';
 import { MAX_TIMER_MS } from '../../util/clock.js';
-import { LoopTurns } from '../../util/concurrency.js';
+import { LoopTurns, onAbort } from '../../util/concurrency.js';
 import { escapeText } from '../../util/escape.js';
 import { labelOf } from '../context/context.js';
 import { MAX_LONG_BODY_BYTES } from '../server/read-input.js';
@@ -272,11 +272,6 @@ async function withPlace<T>(proxy: Proxy, work: () => Promise<T>): Promise<T> {
     throw new VproxyError('too-many-streams', `too many requests about commands and jobs (max ${MAX_LONG_REQUESTS})`);
   longRequests.set(proxy, count + 1);
   return work().finally(() => longRequests.set(proxy, (longRequests.get(proxy) ?? 1) - 1));
-}
-
-function onAbort(signal: AbortSignal, action: () => void): void {
-  if (signal.aborted) action();
-  else signal.addEventListener('abort', action);
 }
 
 // Answers
