@@ -26,7 +26,9 @@ func (f folder) path(name string) string {
 }
 
 // self is the path of the folder itself, which needs no permission to search it.
-func (f folder) self() string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
+func (f folder) self() string { return descriptorPath(int(f.Fd())) }
+
+func descriptorPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 // enter opens the folder that the names lead to from here, following no link.
 func (f folder) enter(names ...string) (folder, error) {

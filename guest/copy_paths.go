@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
+	"sort"
 	"strings"
 	"syscall"
 )
@@ -31,35 +33,57 @@ func (s *copyService) findHome(path string) (string, error) {
 var errDenied = failf("denied", "path not allowed")
 
 // allow returns the path to use for one that the peer named. If copies are confined to a folder, it contains no links:
-// what is checked is what is used.
+// what is checked is what is used. It fails with errDenied for what leads out of the folder, and with the error of the system for
+// what leads nowhere inside: through a file, or by a link.
 func (s *copyService) allow(path string) (string, error) {
 	if s.root == "" {
 		return path, nil
 	}
 	root, err := filepath.EvalSymlinks(s.root)
-	real, missing := filepath.Clean(path), ""
-	for err == nil {
-		found, failed := filepath.EvalSymlinks(real)
-		if failed == nil {
-			real = filepath.Join(found, missing)
-			break
+	isInside := func(real string) bool {
+		return err == nil && (real == root || strings.HasPrefix(real, strings.TrimSuffix(root, "/")+"/"))
+	}
+	names := strings.Split(filepath.Clean(path), "/")
+	first := func(count int) string { return either(count < 2, "/", strings.Join(names[:count], "/")) }
+	for end, links := len(names), 0; ; {
+		absent := error(syscall.ENOENT)
+		// In few steps, as each takes longer the more names there are.
+		there := 1 + sort.Search(end-1, func(count int) bool {
+			err := syscall.Lstat(first(count+2), new(syscall.Stat_t))
+			absent = either(err == nil, absent, err)
+			return err != nil
+		})
+		real, failed := filepath.EvalSymlinks(first(there))
+		switch {
+		case failed == nil && !isInside(real):
+			return "", errDenied
+		case failed == nil && (absent != syscall.ENOENT || links > 0 && there < len(names)):
+			return "", absent
+		case failed == nil:
+			real = filepath.Join(append([]string{real}, names[there:]...)...)
+			return real + either(strings.HasSuffix(path, "/"), "/", ""), nil
 		}
-		// The target of a dangling link, or anything below an unreadable folder, is unknown.
-		if err = syscall.Lstat(real, new(syscall.Stat_t)); err == nil {
-			err = errDenied
-		} else if err == syscall.ENOENT {
-			err = nil
+		// A link that leads nowhere, perhaps outside. Or it is gone by now, with all that was below it.
+		above, failed := filepath.EvalSymlinks(first(there - 1))
+		target, gone := os.Readlink(first(there))
+		end = there - 1
+		if failed != nil || gone != nil {
+			continue
 		}
-		real, missing = filepath.Dir(real), filepath.Join(filepath.Base(real), missing)
+		if !isInside(above) {
+			return "", errDenied
+		}
+		links++
+		if links > maxLinks {
+			return "", syscall.ELOOP
+		}
+		target = either(filepath.IsAbs(target), "", above+"/") + target
+		names = append(strings.Split(target, "/"), names[there:]...)
+		end = len(names)
 	}
-	if err != nil || real != root && !strings.HasPrefix(real, strings.TrimSuffix(root, "/")+"/") {
-		return "", errDenied
-	}
-	if strings.HasSuffix(path, "/") {
-		real += "/"
-	}
-	return real, nil
 }
+
+const maxLinks = 40 // of a path, as Linux has it
 
 // isFileName reports whether a text is the name of a single file in a folder.
 func isFileName(text string) bool {

@@ -59,10 +59,10 @@ func (c *copyCall) receiveFiles(path string) error {
 		}
 	}
 	place, err := c.service.allow(path)
-	if err == nil {
-		err = c.findTargets(place, targets)
-	}
 	if err != nil {
+		return errDenied
+	}
+	if err = c.findTargets(place, targets); err != nil {
 		return copyFailed(path, err)
 	}
 	defer targets[0].Close()

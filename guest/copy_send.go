@@ -87,7 +87,7 @@ func (c *copyCall) sendFiles() error {
 func (c *copyCall) findSources() (found []source, err error) {
 	for index, path := range c.paths {
 		if path, err = c.service.allow(path); err != nil {
-			return nil, err
+			return nil, errDenied
 		}
 		var is os.FileInfo
 		if c.service.root == "" { // otherwise it was checked to have no links

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -119,6 +120,12 @@ func TestConfined(t *testing.T) {
 	os.MkdirAll(path+"/out/sub", 0o700)
 	os.Symlink(path+"/out", path+"/in")
 	c := &copyCall{service: &copyService{root: path, parts: map[string]bool{}}}
+	// However many names there are, few are looked at.
+	deep := path + "/out" + strings.Repeat("/a", 400)
+	os.MkdirAll(deep, 0o700)
+	if steps := testing.AllocsPerRun(1, func() { c.service.allow(deep + strings.Repeat("/b", 400)) }); steps > 20000 {
+		t.Error(steps)
+	}
 	for _, place := range []string{path + "/in/", path + "/in/sub", path + "/in/new"} {
 		if err := c.findTargets(place, []*target{{name: "file"}}); err == nil {
 			t.Error(place)

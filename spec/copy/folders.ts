@@ -1,12 +1,22 @@
 /** How copies read and remove folders: in parts, whatever their size. */
-import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  Dir,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
-import { type FolderItem, FolderStack, readAny, readSorted } from '../../lib/services/copy/folders.js';
+import { type FolderItem, FolderStack, readAny, readItems, readSorted } from '../../lib/services/copy/folders.js';
 import { removeTree } from '../../lib/services/copy/staging/remove.js';
 import { compareNames } from '../../lib/services/copy/tar/names.js';
-import { temporaryFolder } from '../helpers/files.js';
+import { temporaryFolder, withoutKinds } from '../helpers/files.js';
 
 async function namesOf(folders: FolderStack): Promise<string[]> {
   const names: string[] = [];
@@ -27,6 +37,35 @@ test('names read in parts are sorted, and each comes once', async (t) => {
   const one = new FolderStack((path, after) => readSorted(path, after, 0));
   one.push(folder);
   t.is((await one.next())?.name, names.toSorted(compareNames)[0]);
+});
+
+test.serial('the event loop never waits for a folder', async (t) => {
+  const folder = temporaryFolder(t);
+  writeFileSync(join(folder, 'a'), '');
+  const before = Object.getOwnPropertyDescriptor(Dir.prototype, 'readSync');
+  Dir.prototype.readSync = () => t.fail();
+  t.teardown(() => Object.defineProperty(Dir.prototype, 'readSync', before ?? {}));
+  const names: string[] = [];
+  await readItems(folder, ({ name }) => names.push(name));
+  t.deepEqual(names, ['a']);
+});
+
+test.serial('names are right where the file system does not tell kinds, and one that is gone hides none', async (t) => {
+  const folder = temporaryFolder(t);
+  const make = (name: string): void => writeFileSync(Buffer.from(`${folder}/${name}`, 'latin1'), '');
+  withoutKinds(t);
+  const names = async (): Promise<string[]> => {
+    const folders = new FolderStack(readSorted);
+    folders.push(folder);
+    return namesOf(folders);
+  };
+  for (const name of ['a', 'caf\xc3\xa9']) make(name);
+  t.deepEqual(await names(), ['a', 'caf\u00e9']);
+  make('\xff');
+  await t.throwsAsync(names(), { code: 'copy-refused', message: /name is not UTF-8/ });
+  rmSync(Buffer.from(`${folder}/\xff`, 'latin1'));
+  make('gone');
+  await t.throwsAsync(names(), { code: 'ENOENT' });
 });
 
 test('items before a name are returned, later additions are not', async (t) => {

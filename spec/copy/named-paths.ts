@@ -1,12 +1,14 @@
 /** Remote paths relative to a home directory, on either side of a copy, and with older peers. */
-import { chmodSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs';
+import promises from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import { putFiles } from '../../lib/services/copy/copy-call.js';
 import { COPY_KIND, encodeError, encodeMessage } from '../../lib/services/copy/copy-messages.js';
 import { CopyProgress } from '../../lib/services/copy/copy-progress.js';
-import { Homes, nameRemoteSource } from '../../lib/services/copy/named-paths.js';
+import { Homes, nameRemoteSource, resolveAllowed } from '../../lib/services/copy/named-paths.js';
 import { RecordStream } from '../../lib/services/copy/record-stream.js';
 import { walkSources } from '../../lib/services/copy/sources.js';
 import { Accounts } from '../../lib/system/accounts.js';
@@ -89,6 +91,42 @@ test('with copies confined to a folder, homes outside are denied without reveali
     await t.throwsAsync(pair.get([source], path('here')), refusal, source);
   }
   t.deepEqual(readdirSync(path('me')).sort(), ['in', 'notes.txt']);
+});
+
+test.serial('a path of hundreds of names is resolved in a few steps', async (t) => {
+  const root = realpathSync(temporaryFolder(t));
+  const deep = 'a/'.repeat(200);
+  mkdirSync(join(root, deep), { recursive: true });
+  symlinkSync('a', join(root, 'link'));
+  symlinkSync('no', join(root, 'dangling'));
+  let count = 0;
+  const { realpath, lstat } = promises;
+  const counted =
+    <T extends unknown[], R>(call: (...args: T) => R) =>
+    (...args: T) => {
+      count += 1;
+      return call(...args);
+    };
+  Object.assign(promises, { realpath: counted(realpath), lstat: counted(lstat) });
+  syncBuiltinESMExports();
+  t.teardown(() => {
+    Object.assign(promises, { realpath, lstat });
+    syncBuiltinESMExports();
+  });
+  for (const [path, found] of [
+    [`${deep}b`, `${deep}b`],
+    [`link/${deep}${deep}b`, `a/${deep}${deep}b`],
+    [`${'b/'.repeat(1000)}b`, `${'b/'.repeat(1000)}b`],
+    ['link/', 'a'],
+    [`dangling/${deep}b`, null],
+    ['dangling', null],
+  ] as const) {
+    count = 0;
+    const done = resolveAllowed(join(root, path), root);
+    if (found === null) await t.throwsAsync(done, { code: 'ENOENT' }, path);
+    else t.is(await done, join(root, found));
+    t.true(count <= 32, `${count} for ${path}`);
+  }
 });
 
 test('a path without a name of its own is not a source', (t) => {

@@ -15,7 +15,7 @@ export async function startCopies(t: ExecutionContext, root: string | null) {
   const allowed = root === null ? '--allow-copy' : `--allow-copy=${root}`;
   const guest = spawnVproxy(t, ['-c', `unix-connect:${path}`, allowed], AS_GUEST);
   await host.event('session-established');
-  return { guest, open: () => host.proxy.connect('copy') };
+  return { guest, open: (service = 'copy') => host.proxy.connect(service) };
 }
 
 farSide.start = async (t, root) => (await startCopies(t, root)).open;

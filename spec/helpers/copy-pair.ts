@@ -34,8 +34,8 @@ interface CopyOutcome {
   readonly warnings: readonly string[];
 }
 
-/** Starts another program with the service, and returns how a stream to it is opened. */
-export type StartFar = (t: ExecutionContext, root: string | null) => Promise<() => Promise<Duplex>>;
+/** Starts another program with the service, and returns how a stream to it, or to `sftp`, is opened. */
+export type StartFar = (t: ExecutionContext, root: string | null) => Promise<(service?: string) => Promise<Duplex>>;
 
 /** The program whose service the tests of a spec file are about: vproxy, whose service runs in this process, if null. */
 export const farSide = {

@@ -1,7 +1,7 @@
 /** The files of specs: the project's folder, a test's own folders and keys, and what a compiled module loads. */
 
 import { createHash } from 'node:crypto';
-import { chmodSync, lstatSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, Dir, type Dirent, lstatSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -76,4 +76,24 @@ export function staticImports(files: readonly string[], found = new Set<string>(
     }
   }
   return found;
+}
+
+/**
+ * Until the test ends, has Node look at each entry that it reads, as it does if the file system does not tell its kind. One named
+ * "gone" is removed before.
+ */
+export function withoutKinds(t: ExecutionContext): void {
+  const { value, ...others } = Object.getOwnPropertyDescriptor(Dir.prototype, 'read') as TypedPropertyDescriptor<
+    (this: Dir) => Promise<Dirent<string | Buffer> | null>
+  >;
+  async function read(this: Dir): ReturnType<NonNullable<typeof value>> {
+    const entry = (await value?.call(this)) ?? null;
+    const name = entry?.name ?? '';
+    if (name.toString() === 'gone') rmSync(`${this.path}/gone`);
+    // Joined as by Node: a name of text is one of UTF-8.
+    lstatSync(typeof name === 'string' ? `${this.path}/${name}` : Buffer.concat([Buffer.from(`${this.path}/`), name]));
+    return entry;
+  }
+  Object.defineProperty(Dir.prototype, 'read', { ...others, value: read });
+  t.teardown(() => Object.defineProperty(Dir.prototype, 'read', { ...others, value }));
 }

@@ -1,6 +1,6 @@
 /** Reads folders for a copy in parts, so that neither a large folder nor a deep tree is ever held as a whole. */
 import { isUtf8 } from 'node:buffer';
-import type { Dir, Dirent } from 'node:fs';
+import type { Dirent } from 'node:fs';
 import { opendir } from 'node:fs/promises';
 import { systemCode } from '../../errors.js';
 import { Turns } from '../../util/concurrency.js';
@@ -76,34 +76,33 @@ export async function readAny(path: string, _after: string, maxBytes: number): P
 /** The character that invalid bytes are decoded to; a valid name may have it, too. */
 export const REPLACEMENT = '\ufffd';
 
+/** A folder whose entries have names of bytes. */
+export interface ByteFolder {
+  read(): Promise<Dirent<Buffer> | null>;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a folder. Node itself looks at an entry whose kind the file system does not tell, by the name that it gives: by bytes, it
+ * finds each.
+ */
+export async function openByteFolder(path: string | Buffer, bufferSize: number): Promise<ByteFolder> {
+  // Missing in the types of Node.
+  const encoding = 'buffer' as BufferEncoding;
+  return (await opendir(path, { bufferSize, encoding })) as unknown as ByteFolder;
+}
+
+/** Whether an error is that of a look at an entry, also if Node looked at it. */
+export const isOfEntry = (error: unknown): boolean =>
+  error instanceof Error && 'syscall' in error && error.syscall === 'lstat';
+
 /** Calls `take` for every item; returns false if `isEnough` stopped it early. */
 export async function readItems(
   path: string,
   take: (item: FolderItem) => void,
-  isEnough?: () => boolean,
-): Promise<boolean> {
-  const doubt = { isInDoubt: false };
-  const takeText = (entry: Dirent): void => {
-    if (entry.name.includes(REPLACEMENT)) doubt.isInDoubt = true;
-    else take({ name: entry.name, kind: kindOf(entry) });
-  };
-  const takeBytes = (entry: Dirent): void => {
-    const bytes = Buffer.from(entry.name, 'latin1');
-    const item = { name: bytes.toString(), kind: kindOf(entry) };
-    if (item.name.includes(REPLACEMENT)) take(isUtf8(bytes) ? item : { ...item, bytes });
-  };
-  const hasAll = await readEntries(path, 'utf8', takeText, isEnough);
-  return hasAll && doubt.isInDoubt ? readEntries(path, 'latin1', takeBytes, isEnough) : hasAll;
-}
-
-/** Calls `take` for every entry; returns false if `isEnough` stopped it early. */
-async function readEntries(
-  path: string,
-  encoding: 'utf8' | 'latin1',
-  take: (entry: Dirent) => void,
   isEnough = () => false,
 ): Promise<boolean> {
-  const folder = await opendir(path, { bufferSize: AT_ONCE, encoding });
+  const folder = await openByteFolder(path, AT_ONCE);
   try {
     for (;;) {
       const count = await reads.run(null, () => readSome(folder, take));
@@ -115,15 +114,15 @@ async function readEntries(
   }
 }
 
-/** Handles one batch: after the first entry, the rest of the batch is already in memory. */
-async function readSome(folder: Dir, take: (entry: Dirent) => void): Promise<number> {
-  let count = 0;
-  for (let entry = await folder.read(); entry !== null; entry = folder.readSync()) {
-    take(entry);
-    count += 1;
-    if (count === AT_ONCE) break;
+/** Handles the next items, up to a limit; returns their number. Asynchronous, because a read can block on a slow file system. */
+async function readSome(folder: ByteFolder, take: (item: FolderItem) => void): Promise<number> {
+  for (let count = 0; count < AT_ONCE; count += 1) {
+    const entry = await folder.read();
+    if (entry === null) return count;
+    const item = { name: entry.name.toString(), kind: kindOf(entry) };
+    take(!item.name.includes(REPLACEMENT) || isUtf8(entry.name) ? item : { ...item, bytes: entry.name });
   }
-  return count;
+  return AT_ONCE;
 }
 
 /** Nested folders; the innermost is read. Above the bound, names of outer folders are dropped and read again later. */
@@ -218,11 +217,11 @@ function drop(folder: OpenFolder): void {
 }
 
 function emptyIfMissing(error: unknown): Part {
-  if (systemCode(error) === 'ENOENT') return { items: NOTHING, isLast: true };
+  if (systemCode(error) === 'ENOENT' && !isOfEntry(error)) return { items: NOTHING, isLast: true };
   throw error;
 }
 
-function kindOf(entry: Dirent): FolderItem['kind'] {
+function kindOf(entry: Dirent<Buffer>): FolderItem['kind'] {
   if (entry.isFile()) return 'file';
   if (entry.isDirectory()) return 'folder';
   return entry.isSymbolicLink() ? 'link' : 'other';

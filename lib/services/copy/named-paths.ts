@@ -6,8 +6,8 @@
  * as there. `notes.txt` and `~/notes.txt` are the same, `~alice/notes.txt` is in another user's home directory, and the empty
  * path is the home directory itself. The caller sends them unchanged; the side that has the files resolves them.
  */
-import { lstat, realpath } from 'node:fs/promises';
-import { basename, dirname, join, resolve, sep } from 'node:path';
+import { lstat, readlink, realpath } from 'node:fs/promises';
+import { basename, isAbsolute, join, resolve, sep } from 'node:path';
 import { badArgument, systemCode, toVproxyError, VproxyError } from '../../errors.js';
 import type { Accounts, UserAccount } from '../../system/accounts.js';
 import { withoutFinalSlashes } from '../../util/addresses/paths.js';
@@ -46,6 +46,9 @@ export function nameRemoteSource(path: string): CopySource {
   if (!isPlainName(name)) throw badArgument(`"${showPath(path)}": no name to copy it under`);
   return { path: plain, name };
 }
+
+/** Of a path, as Linux has it. */
+const MAX_LINKS = 40;
 
 /** Limit on the users whose home directories a request may name: each may be a question to a directory service. */
 const MAX_USERS = 32;
@@ -93,32 +96,62 @@ export class Homes {
   }
 }
 
-/** Throws `denied`, without details, for a path outside `root` or that leads out of it by a link; null allows any path. */
+/** Throws `denied`, without details, for a path outside `root`, or that leads out of it or nowhere by a link; null allows any path. */
 export async function requireAllowed(path: string, root: string | null): Promise<void> {
   if (root === null) return;
-  const folder = await realpath(root).catch(() => null);
-  if (folder === null || !isWithin(await resolveFully(path), folder)) throw denied();
+  await resolveAllowed(path, root).catch(() => {
+    throw denied();
+  });
+}
+
+/**
+ * Resolves with the path without its links; components that do not exist are kept. Throws `denied` for what leads out of `root`, and
+ * the error of the system for what leads nowhere inside: through a file, or by a link. `path` may be one of bytes.
+ */
+export async function resolveAllowed(path: string, root: string, encoding: BufferEncoding = 'utf8'): Promise<string> {
+  const folder = await realpath(root, encoding).catch(() => null);
+  let names = resolve(path).split(sep);
+  const first = (count: number): Buffer => Buffer.from(names.slice(0, count).join(sep) || sep, encoding);
+  const real = (count: number): Promise<string | null> => realpath(first(count), encoding).catch(() => null);
+  /** Resolves with a path that was found, if it is inside. */
+  const inside = (found: string | null): string => {
+    if (found === null || folder === null || !isWithin(found, folder)) throw denied();
+    return found;
+  };
+  const whole = await real(names.length);
+  if (whole !== null) return inside(whole);
+  for (let [end, linkCount] = [names.length, 0]; ; ) {
+    // How many names are there; in few steps, as each takes longer the more there are. Usually only the last is missing.
+    let [there, missing, why] = [1, end + 1, 'ENOENT'];
+    for (let step = 1; missing - there > 1; step *= 2) {
+      const count = Math.max((there + missing) >> 1, missing - step);
+      const code = await lstat(first(count)).then(() => '', systemCode);
+      if (code === '') there = count;
+      else [missing, why] = [count, code];
+    }
+    const found = await real(there);
+    if (found !== null) {
+      inside(found);
+      if (why !== 'ENOENT' || (linkCount > 0 && there < names.length)) throw systemError(why);
+      return join(found, ...names.slice(there));
+    }
+    // A link that leads nowhere, perhaps outside. Or it is gone by now, with all that was below it.
+    const above = await real(there - 1);
+    const target = await readlink(first(there), encoding).catch(() => null);
+    end = there - 1;
+    if (above === null || target === null) continue;
+    inside(above);
+    linkCount += 1;
+    if (linkCount > MAX_LINKS) throw systemError('ELOOP');
+    names = [...(isAbsolute(target) ? '' : above).split(sep), ...target.split(sep), ...names.slice(there)];
+    end = names.length;
+  }
 }
 
 export const denied = (): VproxyError => new VproxyError('denied', 'path not allowed');
 
-/** The path with links resolved; components that do not exist are kept. */
-async function resolveFully(path: string): Promise<string> {
-  const absolute = resolve(path);
-  const missing: string[] = [];
-  for (let existing = absolute; ; existing = dirname(existing)) {
-    try {
-      return join(await realpath(existing), ...missing);
-    } catch (error) {
-      // The target of a dangling link, or anything below an unreadable folder, is unknown.
-      if (systemCode(error) !== 'ENOENT' || (await isLink(existing)) || existing === dirname(existing)) throw denied();
-      missing.unshift(basename(existing));
-    }
-  }
-}
-
-const isLink = async (path: string): Promise<boolean> =>
-  (await lstat(path).catch(() => null))?.isSymbolicLink() === true;
+/** An error of the system that it would have reported. */
+export const systemError = (code: string): Error => Object.assign(new Error(code), { code });
 
 export const isWithin = (path: string, folder: string): boolean =>
   path === folder || path.startsWith(folder.endsWith(sep) ? folder : folder + sep);

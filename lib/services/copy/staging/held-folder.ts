@@ -29,11 +29,11 @@ export class HeldFolder {
     return new HeldFolder(await openOrdinary(path, FOLDER | flags));
   }
 
-  /** Opens a folder by a path that contained no links earlier. Rejects if it does now. */
-  static async openAt(path: string): Promise<HeldFolder> {
-    const folder = await HeldFolder.open(path);
+  /** Opens a folder by a path that contained no links earlier, and may be one of bytes. Rejects if it does now. */
+  static async openAt(path: string, encoding: BufferEncoding = 'utf8'): Promise<HeldFolder> {
+    const folder = await HeldFolder.open(Buffer.from(path, encoding));
     try {
-      if (await folder.#isAt(path.replace(/^\/+/, '/'))) return folder;
+      if (await folder.#isAt(path.replace(/^\/+/, '/'), encoding)) return folder;
       throw new VproxyError('copy-failed', `${showPath(path)}: a folder of the path was replaced during the copy`);
     } catch (error) {
       await folder.close();
@@ -103,17 +103,17 @@ export class HeldFolder {
     await close(before);
   }
 
-  async #isAt(path: string): Promise<boolean> {
+  async #isAt(path: string, encoding: BufferEncoding): Promise<boolean> {
     try {
       // Synchronous: it never waits for a disk.
-      if (fs.readlinkSync(this.path) === path) return true;
+      if (fs.readlinkSync(this.path, encoding) === path) return true;
     } catch (error) {
       if (systemCode(error) === 'ENOENT') throw new VproxyError('copy-failed', 'copies need /proc');
     }
     // On a file system that ignores case, the kernel may know it by another name.
     const found = await HeldFolder.open('/');
     try {
-      for (const name of path.split('/')) if (name !== '') await found.down(name);
+      for (const name of path.split('/')) if (name !== '') await found.down(Buffer.from(name, encoding));
       return identityOf(await found.stats()) === identityOf(await this.stats());
     } finally {
       await found.close();
