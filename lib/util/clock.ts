@@ -42,10 +42,14 @@ export const systemClock: Clock = {
     const shiftMs = slackMs > 0 ? Math.round(exactMs / slackMs) * slackMs - exactMs : 0;
     const dueMs = exactMs + shiftMs;
     let behindInput: NodeJS.Immediate | undefined;
-    const timer = setTimeout(() => {
-      if (performance.now() - dueMs < LATE_MS) callback();
-      else behindInput = setImmediate(callback);
-    }, delayMs + shiftMs);
+    // Of a time that has passed, Node 24 warns on stderr.
+    const timer = setTimeout(
+      () => {
+        if (performance.now() - dueMs < LATE_MS) callback();
+        else behindInput = setImmediate(callback);
+      },
+      Math.max(0, delayMs + shiftMs),
+    );
     return () => {
       clearTimeout(timer);
       clearImmediate(behindInput);

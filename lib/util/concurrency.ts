@@ -1,5 +1,7 @@
 /** Concurrency: promises settled from outside, limits on concurrent work, look-ahead, and work in slices per event loop turn. */
 
+import { setMaxListeners } from 'node:events';
+
 /** A promise together with the functions that settle it. */
 export interface Deferred<T> {
   readonly promise: Promise<T>;
@@ -196,6 +198,8 @@ export class LoopTurns {
 /** Does `action` once `signal` is aborted; the returned function forgets it. */
 export function onAbort(signal: AbortSignal | undefined, action: () => void): () => void {
   if (signal?.aborted === true) action();
+  // Many calls may share one: without this, Node warns of a leak.
+  if (signal !== undefined) setMaxListeners(0, signal);
   signal?.addEventListener('abort', action);
   return () => signal?.removeEventListener('abort', action);
 }

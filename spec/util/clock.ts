@@ -74,3 +74,15 @@ test.serial('timers with slack call back together, within half of it', async (t)
   t.true(turns.size <= 6, `${turns.size} turns`);
   t.true(Math.min(...early) > -22, `${Math.min(...early)} ms`);
 });
+
+test.serial('a timer whose time has passed, also by its slack, calls back without a warning of Node', async (t) => {
+  const warnings: string[] = [];
+  const note = ({ message }: Error): void => void warnings.push(message);
+  process.on('warning', note);
+  const calls = Array.from({ length: 41 }, (_, index) => [index - 20, index % 2 === 0 ? 80 : 0] as const);
+  await Promise.all(
+    calls.map(([delayMs, slackMs]) => new Promise<void>((resolve) => systemClock.schedule(delayMs, resolve, slackMs))),
+  );
+  process.off('warning', note);
+  t.deepEqual(warnings, []);
+});
