@@ -14,6 +14,7 @@ import {
   type ExecCall,
   openError,
   runCommand,
+  streamOver,
 } from '../../lib/services/exec/exec-call.js';
 import { DEFAULT_KILL_AFTER_MS, EXEC_SERVICE, type ExecRequest } from '../../lib/services/exec/exec-messages.js';
 import type { ExecResult } from '../../lib/status/types.js';
@@ -75,7 +76,7 @@ async function run(args: ExecArguments): Promise<number> {
       }, reject);
     });
     if (end.error !== null) complain(`${escapeText(end.error.message, 1000)}${await hintFor(end.error.code, args)}`);
-    await untilEnded(call);
+    await streamOver(call, STREAM_END_MS);
     return statusOfEnd(end);
   } finally {
     terminal?.stop();
@@ -107,7 +108,7 @@ async function runForJson(args: ExecArguments): Promise<number> {
       collectOutput(call),
       new Promise<never>((_resolve, reject) => relayAll(call, args, reject)),
     ]);
-    await untilEnded(call);
+    await streamOver(call, STREAM_END_MS);
     return output;
   }
 }
@@ -187,14 +188,6 @@ function relayAll(call: ExecCall, { hasInput, killAfterMs }: ExecArguments, onFa
 
 /** The most that is read of standard input at once. */
 const INPUT_BYTES = 262_144;
-
-/** Resolves when this process can exit without being taken for lost, or has waited long enough. */
-function untilEnded({ streamEnd }: ExecCall): Promise<void> {
-  return new Promise((resolve) => {
-    void streamEnd.then(resolve);
-    setTimeout(resolve, STREAM_END_MS);
-  });
-}
 
 async function showHelp(name: string | undefined): Promise<number> {
   const { formatHelp, helpWidth } = await import('../command/help.js');

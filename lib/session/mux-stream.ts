@@ -19,6 +19,8 @@ const BLOCK_BYTES = 4096;
 
 /** Observes the bytes of a stream without taking them. Bytes are valid during the call; must not throw. */
 export interface StreamObserver {
+  /** Whether it still needs the bytes. */
+  readonly isWatching: boolean;
   handleSent(bytes: Buffer): void;
   handleReceived(bytes: Buffer): void;
   /** No more bytes follow. */

@@ -1,5 +1,6 @@
 /** The calling side of exec, with a simulated runner. */
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { Writable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
@@ -189,8 +190,11 @@ test('a call that is cancelled after EXIT has its result, although its outputs a
   peer.say('STDOUT', 'x');
   await eventually(() => command.stdout.readableFlowing === false);
   peer.say('STDOUT', 'y');
+  // Its end is that of EXIT, which may come in another piece than the output.
+  const isOver = once(command.stderr.resume(), 'end');
   peer.exit({ status: 3 });
-  await eventually(() => command.stdout.readableLength === 1);
+  await isOver;
+  t.is(command.stdout.readableLength, 1);
   const piped = pipeline(command.stdout, new Writable({ write: () => undefined }));
   command.cancel();
   t.like(await within(10_000, 'its result', command.result), { status: 3 });
@@ -203,6 +207,15 @@ test('outputs are collected although the command has ended long before', async (
   peer.exit({ status: 3 });
   await command.result;
   t.like(await collectOutput(command), { status: 3, stdout: Buffer.from('out') });
+});
+
+test('output that a cancelled call had not read counts as cut, although the command has ended', async (t) => {
+  const { call: command, peer } = call();
+  peer.say('STDOUT', 'out');
+  peer.exit({ status: 3 });
+  await command.result;
+  command.cancel();
+  t.like(await collectOutput(command), { status: 3, stdout: Buffer.alloc(0), stdoutTruncated: true });
 });
 
 test('outputs of single bytes are kept whole', async (t) => {

@@ -14,6 +14,7 @@ import {
   MAX_JOBS,
   MAX_KEEP_BYTES,
 } from '../../lib/services/exec/exec-messages.js';
+import { answerJobRequest } from '../../lib/services/exec/jobs/answer-job-request.js';
 import type { Job } from '../../lib/services/exec/jobs/job.js';
 import { type JobPiece, listJobs, readJob, startJob, stopJob } from '../../lib/services/exec/jobs/job-calls.js';
 import { decodeJobRequest, decodeJobs, encodeJson, type JobPlace } from '../../lib/services/exec/jobs/job-messages.js';
@@ -21,8 +22,10 @@ import { JobTable } from '../../lib/services/exec/jobs/job-table.js';
 import { KeptOutput } from '../../lib/services/exec/jobs/kept-output.js';
 import type { JobStatus } from '../../lib/status/types.js';
 import { Accounts, type UserAccount } from '../../lib/system/accounts.js';
+import { Budget } from '../../lib/util/bounds.js';
 import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
 import { systemClock } from '../../lib/util/clock.js';
+import { LoopTurns } from '../../lib/util/concurrency.js';
 import { duplexPair, resettingPair } from '../helpers/channel-pair.js';
 import { TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
@@ -238,6 +241,10 @@ test('R-JOBS-3: the list of the most jobs with the longest words fits a record',
   const record = encodeJson(EXEC_KIND.JOBS, { jobs });
   t.true(record.length < 200_000, `${record.length}`);
   t.deepEqual(decodeJobs(record.subarray(5)), jobs);
+  for (const startedAt of ['2026', '2026-02-30T25:00:00Z', '2026-01-31 12:00:00Z', '2026-01-31T12:00:00']) {
+    const wrong = encodeJson(EXEC_KIND.JOBS, { jobs: jobs.map((job) => ({ ...job, startedAt })) }).subarray(5);
+    t.throws(() => decodeJobs(wrong), { code: 'protocol-error' }, startedAt);
+  }
   t.is(jobs[0]?.argv.length, 8);
 });
 
@@ -513,6 +520,21 @@ test('R-JOBS-5: a reader that ends its direction is detached, and a job goes on 
   const reading = read(runner, id);
   writeFileSync(release, '');
   t.is((await reading).output.toString(), 'begun\nend\n');
+});
+
+test('R-JOBS-5: a reader that has ended its direction before its request has its turn is detached, too', async (t) => {
+  const jobs = new JobTable(systemClock);
+  const { id } = await start(new TestRunner(t, { jobs }), 'exec sleep 1000');
+  const host = { jobs, turns: new LoopTurns(), listBudget: new Budget(0) };
+  for (const kind of [EXEC_KIND.ATTACH, EXEC_KIND.STOP]) {
+    const [near, far] = duplexPair();
+    near.resume().end();
+    await once(far.resume(), 'end');
+    const ended = once(near, 'end');
+    answerJobRequest(far, host, kind, Buffer.from(JSON.stringify({ id })));
+    await ended;
+    t.true(far.writableEnded);
+  }
 });
 
 test('R-JOBS-5: readers of a silent job leave nothing behind', async (t) => {

@@ -3,6 +3,7 @@ import { type Duplex, Readable, type Writable } from 'node:stream';
 import { toVproxyError, VproxyError } from '../../errors.js';
 import type { ExecResult } from '../../status/types.js';
 import { encodeRecord } from '../../util/bytes/records.js';
+import { systemClock } from '../../util/clock.js';
 import { deferred, LoopTurns } from '../../util/concurrency.js';
 import { escapeText } from '../../util/escape.js';
 import { RecordFlow } from '../record-flow.js';
@@ -258,6 +259,14 @@ const denied = (cause: unknown): VproxyError => new VproxyError('command-denied'
 const unavailable = (message: string, cause: unknown): VproxyError =>
   new VproxyError('exec-unavailable', escapeText(message, 1000), { cause });
 
+/** Resolves when the caller can leave without being taken for lost, or has waited long enough for the end of the stream. */
+export function streamOver({ streamEnd }: ExecCall, maxMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    const cancel = systemClock.schedule(maxMs, resolve);
+    void streamEnd.then(cancel).then(resolve);
+  });
+}
+
 /** Bytes kept of each output by default. */
 export const MAX_COLLECTED_BYTES = 67_108_864;
 
@@ -291,8 +300,9 @@ export async function collectOutput(
     ...end,
     stdout: Buffer.concat(stdout.chunks.splice(0)),
     stderr: Buffer.concat(stderr.chunks.splice(0)),
-    stdoutTruncated: stdout.isTruncated,
-    stderrTruncated: stderr.isTruncated,
+    // A call that was cancelled after its end has dropped what nobody had read.
+    stdoutTruncated: stdout.isTruncated || !call.stdout.readableEnded,
+    stderrTruncated: stderr.isTruncated || !call.stderr.readableEnded,
   };
 }
 

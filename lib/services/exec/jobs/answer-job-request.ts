@@ -32,8 +32,6 @@ export function answerJobRequest(stream: Duplex, host: JobHost, kind: number, pa
   }
   const { id, from = 0, tail, killAfterMs } = decodeJobRequest(payload, kind === EXEC_KIND.STOP ? 'STOP' : 'ATTACH');
   const job = jobs.find(id);
-  // The caller's end detaches it.
-  stream.once('end', () => stream.end());
   if (job === undefined) {
     stream.end(encodeFailure(new VproxyError('not-found', `no job "${escapeText(id, 64)}"`)));
   } else if (kind === EXEC_KIND.STOP) {
@@ -45,6 +43,9 @@ export function answerJobRequest(stream: Duplex, host: JobHost, kind: number, pa
     stream.write(encodeJson(EXEC_KIND.FROM, { from: first }));
     sendOutput(stream, job, first, host);
   }
+  // The caller's end detaches it. It may have come before the request had its turn.
+  if (stream.readableEnded) stream.end();
+  else stream.once('end', () => stream.end());
 }
 
 function sendList(stream: Duplex, { jobs, listBudget }: JobHost): void {

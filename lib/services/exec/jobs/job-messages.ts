@@ -100,7 +100,8 @@ const orNull =
 const isJobId = (value: unknown): value is string => typeof value === 'string' && /^[0-9a-f]{8}$/.test(value);
 const isPid = (value: unknown): value is number => isCount(value, 2 ** 31);
 const isPosition = (value: unknown): value is number => isCount(value, Number.MAX_SAFE_INTEGER);
-const isTime: Check = (value) => isText(value) && !Number.isNaN(Date.parse(value));
+const isTime: Check = (value) =>
+  isText(value) && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/.test(value) && !Number.isNaN(Date.parse(value));
 
 const FIELDS: Readonly<Record<keyof JobStatus, Check>> = {
   id: isJobId,

@@ -51,6 +51,10 @@ export class RecordedCall implements StreamObserver {
     });
   }
 
+  get isWatching(): boolean {
+    return !this.#isOver;
+  }
+
   handleSent(bytes: Buffer): void {
     this.#read(this.#sent, bytes);
   }
@@ -94,7 +98,7 @@ export class RecordedCall implements StreamObserver {
       this.#size = size;
       this.#record();
       this.#recording?.resize(size);
-    }
+    } else if (this.#request === null) this.#isOver = true; // a question about jobs
   }
 
   #handleReceived(kind: number, payload: Buffer): void {
