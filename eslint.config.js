@@ -81,6 +81,12 @@ export default defineConfig(
           selector: `${place}[name=/^isIP(v6)?$/]`,
           message: 'Use that of lib/util/addresses/host-port.ts.',
         })),
+        {
+          // It may have come from an earlier process, with what its type leaves out.
+          selector:
+            "SpreadElement:not(:first-child)[argument.property.type='PrivateIdentifier'][argument.property.name='state']",
+          message: 'Put it first: what follows is newer.',
+        },
       ],
     },
   },

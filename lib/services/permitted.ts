@@ -168,8 +168,9 @@ export class PermittedServices {
     this.#offers = OWN_SERVICES.map((row) => ({
       row,
       service: new BuiltInService({
-        ...{ ...options, name: row.name },
+        name: row.name,
         load: (permission) => row.load(permission, options, this.#commands),
+        ...options,
       }),
     }));
   }

@@ -398,7 +398,6 @@ export class Session extends EventEmitter<SessionEvents> {
     if (!this.wasEstablished || this.isOver)
       throw new VproxyError('upgrade-failed', 'the session is still being opened, or is over');
     return {
-      ...this.#facts,
       reader: this.#reader.state,
       frameTimer: this.#liveness.timerState,
       scheduler: this.#scheduler.state,
@@ -410,6 +409,7 @@ export class Session extends EventEmitter<SessionEvents> {
       continuity: this.#continuity?.state ?? null,
       table: this.streams.state,
       streams: this.streams.listAll().map((stream) => stream.state),
+      ...this.#facts,
     };
   }
 

@@ -195,6 +195,8 @@ test('a stream that nothing takes over is torn down, or refused if unanswered', 
 test('control frames that wait for the channel are sent in order, with the services and the newest credit, PONG and ACK', (t) => {
   const pair = new ResumePair({ capacityBytes: 10 });
   const { a, b, clock, traffic } = pair;
+  // What waits later, not what waited now, goes with the next one.
+  a.handOver();
   const ends = Array.from({ length: 6 }, () => traffic.open(a));
   pair.settle();
   for (const end of ends) end?.send(60_000);

@@ -36,10 +36,10 @@ export class ChannelPorts {
     this.#source = options.source;
     this.#announcer = new PortAnnouncer(
       {
-        ...options,
         look: (isWanted, onlyKnown) => listening.look(isWanted, onlyKnown),
         processorMs,
         hasPeer: () => options.source.session !== null,
+        ...options,
       },
       state?.own,
     );
