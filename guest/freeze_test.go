@@ -321,7 +321,7 @@ func TestFreeze(t *testing.T) {
 	defer closeMounts(others)
 	others[0].control(freezeRequest)
 	busy := freezeStream(t, host, freezeOf(1000, other, outer))
-	if text := expect(t, busy, freezeFailed, "message"); text != other+": device or resource busy" {
+	if text := expect(t, busy, freezeFailed, "message"); text != other+": resource busy or locked (EBUSY)" {
 		t.Error(text)
 	}
 	writer = startWriter(t, other)

@@ -54,6 +54,12 @@ var errorTexts = map[syscall.Errno]string{
 	syscall.EMFILE: "too many open files (EMFILE)", syscall.ENOENT: "no such file or directory (ENOENT)",
 	syscall.ENOTDIR: "not a directory (ENOTDIR)", syscall.EPERM: "operation not permitted (EPERM)",
 	syscall.EPIPE: "broken pipe (EPIPE)", syscall.ENOSPC: "no space left on device (ENOSPC)",
+	syscall.EEXIST: "file already exists (EEXIST)", syscall.ENOTEMPTY: "directory not empty (ENOTEMPTY)",
+	syscall.EROFS: "read-only file system (EROFS)", syscall.EXDEV: "cross-device link not permitted (EXDEV)",
+	syscall.EINVAL: "invalid argument (EINVAL)", syscall.EBUSY: "resource busy or locked (EBUSY)",
+	syscall.ENAMETOOLONG: "name too long (ENAMETOOLONG)", syscall.ELOOP: "too many symbolic links encountered (ELOOP)",
+	syscall.EFBIG: "file too large (EFBIG)", syscall.ETXTBSY: "text file is busy (ETXTBSY)",
+	syscall.EDQUOT: "disk quota exceeded (EDQUOT)", syscall.EIO: "i/o error (EIO)",
 }
 
 // describe formats an error in one line, a system error as `permission denied (EACCES)`.

@@ -190,7 +190,7 @@ func offer(o *options, c *channel, commands *execService, freezes *freezeService
 		c.services["exec"] = commands.serve
 	}
 	if o.copies != nil {
-		c.services["copy"] = o.copies.serve
+		c.services["copy"], c.services["sftp"] = o.copies.serve, (&sftpService{copies: o.copies}).serve
 	}
 	if o.clock != nil {
 		c.services["clock"] = o.clock.serve

@@ -181,6 +181,12 @@ func room(bytes int) []byte {
 	return make([]byte, bytes)
 }
 
+// isEmpty reports whether a Read would wait.
+func (st *stream) isEmpty() bool {
+	defer st.lock()()
+	return len(st.in) == 0
+}
+
 // writeTo copies received bytes to a writer until the end. An idle stream holds no buffer.
 func (st *stream) writeTo(to io.Writer) error {
 	defer st.lock()()

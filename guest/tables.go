@@ -31,6 +31,14 @@ const (
 	maxKeptBytes        = 67108864
 	maxJobTagBytes      = 64
 	maxJobs             = 64
+	sftpProtocol        = 3
+	maxSftpPacket       = 262144 // as announced
+	sftpSpareBytes      = 1024   // that are accepted beyond it
+	maxSftpData         = 261120
+	maxSftpExtended     = 256 // attributes of a request
+	maxSftpHandles      = 64
+	maxSftpStreams      = 64
+	sftpEntries         = 64 // of a folder in one answer
 	storageRequestBytes = 1048576
 	storageReplyBytes   = 67108864
 
@@ -88,6 +96,26 @@ const (
 	copyStart, copyPlan, copyStaged, copyReady, copyData, copyChecks = 1, 2, 3, 4, 5, 6
 	copyWarning, copyEnd, copyDone, copyError, copyCompared          = 7, 8, 9, 10, 11
 )
+
+// The types of packets of the service sftp, and its codes of STATUS.
+const (
+	sftpInit, sftpVersion, sftpOpen, sftpClose, sftpRead, sftpWrite           = 1, 2, 3, 4, 5, 6
+	sftpLstat, sftpFstat, sftpSetstat, sftpFsetstat, sftpOpendir, sftpReaddir = 7, 8, 9, 10, 11, 12
+	sftpRemove, sftpMkdir, sftpRmdir, sftpRealpath, sftpStat, sftpRename      = 13, 14, 15, 16, 17, 18
+	sftpReadlink, sftpSymlink, sftpStatus, sftpHandle, sftpData, sftpName     = 19, 20, 101, 102, 103, 104
+	sftpAttrs, sftpExtended, sftpExtendedReply                                = 105, 200, 201
+)
+
+const (
+	statusOk, statusEof, statusNoSuchFile, statusPermissionDenied, statusFailure, statusBadMessage = 0, 1, 2, 3, 4, 5
+	statusOpUnsupported                                                                            = 8
+)
+
+// sftpExtensions are names and versions.
+var sftpExtensions = []string{
+	"posix-rename@openssh.com", "1", "statvfs@openssh.com", "2", "fstatvfs@openssh.com", "2",
+	"hardlink@openssh.com", "1", "fsync@openssh.com", "1", "limits@openssh.com", "1",
+}
 
 // The kinds of records of the service clock.
 const (

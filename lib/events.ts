@@ -231,6 +231,16 @@ export const LOG_EVENTS = {
     streams: 'number',
   }),
   'session-suspended': sessionEnd('info', { link: 'string', streams: 'number' }),
+  'sftp-ended': letHappen(['info', 'warn'], {
+    paths: 'string[]',
+    opened: 'number',
+    refused: 'number',
+    readBytes: 'number',
+    writtenBytes: 'number',
+    durationMs: 'number',
+    code: 'string | null',
+  }),
+  'sftp-started': letHappen('info', { root: 'string | null' }),
   'storage-call': letHappenUnlessWarned(['info', 'warn'], {
     command: 'string',
     argv: 'string[]',

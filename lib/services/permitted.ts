@@ -72,6 +72,8 @@ interface OwnService<P> {
   readonly fields: readonly (keyof Permissions)[];
   /** The option of the command line. */
   readonly flag: string;
+  /** Whether a forward of its name replaces it. Default false. */
+  readonly yields?: boolean;
   /** What the options permit the peer; null: the service is not offered. */
   permit(options: PermittingOptions): P | null;
   /** Loads the code. The modules of services are not imported otherwise. */
@@ -82,6 +84,9 @@ const EXEC_NAME = 'exec' satisfies typeof import('./exec/exec-messages.js').EXEC
 
 /** Further streams of `exec`, to list, read and stop jobs. */
 const MORE_STREAMS = 64;
+
+const isTaken = (name: string, forwards: readonly ForwardSpec[]): boolean =>
+  forwards.some(({ direction, service }) => direction === 'incoming' && service === name);
 
 const row = <P>(service: OwnService<P>): OwnService<unknown> => service;
 
@@ -111,14 +116,24 @@ const OWN_SERVICES: readonly OwnService<unknown>[] = [
       return new CopyService({ root, clock, log });
     },
   }),
+  row<CopyPermission>({
+    name: 'sftp' satisfies typeof import('./sftp/sftp-numbers.js').SFTP_SERVICE,
+    fields: ['copy'],
+    flag: '--allow-copy',
+    yields: true,
+    permit: ({ copy = null, forwards = [] }) => (isTaken('sftp', forwards) ? null : copy),
+    async load({ root }, { clock, log }) {
+      const { SftpService } = await import('./sftp/sftp-service.js');
+      return new SftpService({ root, clock, log });
+    },
+  }),
   row<true>({
     name: 'info' satisfies typeof import('./info/info-messages.js').INFO_SERVICE,
     fields: ['info'],
     flag: '--info',
     /** By default if the peer is a host, unless a forward has the name of the service. */
     permit({ info, forwards = [], address: { kind, address } }) {
-      const isTaken = forwards.some(({ direction, service }) => direction === 'incoming' && service === 'info');
-      return (info ?? kind.leadsToHost?.(address)) && !isTaken ? true : null;
+      return (info ?? kind.leadsToHost?.(address)) && !isTaken('info', forwards) ? true : null;
     },
     async load(_permission, { clock }) {
       const { InfoService } = await import('./info/info-service.js');
@@ -252,7 +267,7 @@ export function requireAllowable(options: PermittingOptions): void {
 
 const isFolder = (path: string): boolean => orElse(false, () => statSync(path).isDirectory());
 
-function requireAllowed({ flag, name }: OwnService<unknown>, options: PermittingOptions): void {
+function requireAllowed({ flag, name, yields = false }: OwnService<unknown>, options: PermittingOptions): void {
   const { address: channel, forwards = [], keyFiles = [], insecure = false } = options;
   const { kind, address, text, traits } = channel;
   const isKnown = traits.tls !== null || keyFiles.length > 0 || insecure;
@@ -261,7 +276,7 @@ function requireAllowed({ flag, name }: OwnService<unknown>, options: Permitting
     const what = `the peer could be ${strangers}; give both sides a --key FILE, or this one --insecure`;
     throw badArgument(`channel "${escapeText(text)}": ${flag}: ${what}`);
   }
-  if (forwards.some((spec) => spec.direction === 'incoming' && spec.service === name)) {
+  if (!yields && isTaken(name, forwards)) {
     const what = `service ${name} is offered twice; ${flag} offers it, and so does an -i`;
     throw badArgument(`channel "${escapeText(text)}": ${what}`);
   }

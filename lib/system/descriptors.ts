@@ -13,7 +13,7 @@ import { descriptorOf } from './sockets/node-sockets.js';
 /** Passes a duplicate of a descriptor to the successor; returns the index under which the successor finds it, from 0. */
 export type KeepDescriptor = (fd: number) => number;
 
-/** In the successor: takes the descriptor kept under an index, closed on exec; the caller owns it. Call once for each. */
+/** In the successor: takes the descriptor kept under an index, closed on exec; the caller owns it. Again only to close it. */
 export type TakeDescriptor = (index: number) => number;
 
 // The last descriptors: a log file, a look-up or a child may need some briefly, and so may the channel and the operator.
@@ -81,12 +81,18 @@ export function shortageOfNext(count: number): string | null {
 const open = promisify(fs.open);
 const close = promisify(fs.close);
 
+const { O_CREAT, O_TRUNC } = fs.constants;
+
 /** Like `fs.open`, for files opened on behalf of peers. Also rejects if the descriptor is a reserved one. */
-export async function openOrdinary(path: string | Buffer, flags: number): Promise<number> {
-  const fd = await open(path, flags);
-  const shortage = shortageAt(fd);
-  if (shortage === null) return fd;
-  await close(fd);
+export async function openOrdinary(path: string | Buffer, flags: number, mode?: number): Promise<number> {
+  // Before anything is made or emptied.
+  let shortage = (flags & (O_CREAT | O_TRUNC)) === 0 ? null : shortageOfNext(1);
+  if (shortage === null) {
+    const fd = await open(path, flags, mode);
+    shortage = shortageAt(fd);
+    if (shortage === null) return fd;
+    await close(fd);
+  }
   throw Object.assign(new Error(shortage), { code: 'EMFILE' });
 }
 

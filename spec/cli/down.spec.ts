@@ -97,7 +97,7 @@ test.serial('a wait for a service shows what the peer offers instead, and names 
   await comeUp();
   const script = `${VPROXY} wait --socket ${path} vm1/ehco --timeout 3s`;
   const terminal = await runInTerminal(t, script);
-  const offers = 'copy, echo, exec; did you mean echo?';
+  const offers = 'copy, echo, exec, sftp; did you mean echo?';
   await terminal.shows(/waiting for ehco[^\r]*\?\r/);
   await terminal.shows(/timed out after/);
   t.true(terminal.text().includes(`waiting for ehco; vm1 offers: ${offers}\r`), terminal.text());

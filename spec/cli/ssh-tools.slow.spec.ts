@@ -1,4 +1,4 @@
-/** `vproxy-ssh`: rsync, scp, sftp, sshfs and git by `vproxy exec`, with both programs in the guest. */
+/** `vproxy-ssh`: rsync, scp, sftp, sshfs and git by `vproxy exec` and the service `sftp`, with both programs in the guest. */
 import { spawnSync } from 'node:child_process';
 import test, { type ExecutionContext } from 'ava';
 import { AS_GUEST, buildGuest } from '../guest-program/build.js';
@@ -13,8 +13,8 @@ buildGuest();
 type Script = (text: string) => Promise<RunResult>;
 
 /** A pair with the channel `vm1`, and a bash at the host with `$WORK` as its folder, and a fresh home. */
-async function start(t: ExecutionContext, guestOptions: object): Promise<Script> {
-  const pair = await execPair(t, ['--allow-exec'], { guestOptions });
+async function start(t: ExecutionContext, guestOptions: object, permission = '--allow-exec'): Promise<Script> {
+  const pair = await execPair(t, [permission], { guestOptions });
   const path = withVproxySsh(t, `exec ${VPROXY} "$@"`);
   const env = { ...process.env, ...pair.env, PATH: path, HOME: temporaryFolder(t) };
   return (text) => runProgram(['bash', '-euc', `cd "$WORK"\n${text}`], { env });
@@ -24,6 +24,38 @@ async function succeeds(t: ExecutionContext, script: Script, text: string): Prom
   const { code, stdout, stderr } = await script(text);
   t.is(code, 0, `${text}\n${stdout}${stderr}`);
   return stdout;
+}
+
+async function checkCopies(t: ExecutionContext, guestOptions: object, permission: string): Promise<void> {
+  const script = await start(t, guestOptions, permission);
+  await succeeds(
+    t,
+    script,
+    `
+      mkdir -p tree/inner there && head -c 3000000 /dev/urandom > 'tree/inner/a file' && echo text > tree/text
+      scp -q -r -S vproxy-ssh tree "default:$WORK/there"
+      diff -r tree there/tree
+      scp -q -r ${permission === '--allow-exec' ? '-O' : ''} -S vproxy-ssh "default:$WORK/there/tree" back
+      diff -r tree back
+      printf '%s\\n' "put tree/text $WORK/put" "get '$WORK/there/tree/inner/a file' got" | sftp -q -b - -S vproxy-ssh default
+      cmp put tree/text
+      cmp got 'tree/inner/a file'`,
+  );
+}
+
+async function checkMount(t: ExecutionContext, guestOptions: object, permission: string): Promise<void> {
+  const script = await start(t, guestOptions, permission);
+  await succeeds(
+    t,
+    script,
+    `
+      mkdir mnt there && head -c 3000000 /dev/urandom > there/bytes
+      sshfs -o ssh_command=vproxy-ssh "default:$WORK/there" mnt
+      trap 'fusermount3 -u mnt' EXIT
+      cmp mnt/bytes there/bytes
+      echo written > mnt/new
+      grep written there/new`,
+  );
 }
 
 const GUESTS = [
@@ -78,42 +110,18 @@ for (const [name, needs, guestOptions] of GUESTS) {
     t.is(code, 23);
   });
 
-  serialTestWith('sshd', ...needs)(`${name}: scp and sftp`, async (t) => {
-    const script = await start(t, guestOptions);
-    await succeeds(
-      t,
-      script,
-      `
-      mkdir -p tree/inner there && head -c 3000000 /dev/urandom > 'tree/inner/a file' && echo text > tree/text
-      scp -q -r -S vproxy-ssh tree "default:$WORK/there"
-      diff -r tree there/tree
-      scp -q -r -O -S vproxy-ssh "default:$WORK/there/tree" back
-      diff -r tree back
-      printf '%s\\n' "put tree/text $WORK/put" "get '$WORK/there/tree/inner/a file' got" | sftp -q -b - -S vproxy-ssh default
-      cmp put tree/text
-      cmp got 'tree/inner/a file'`,
+  for (const permission of ['--allow-exec', '--allow-copy'])
+    serialTestWith('sshd', ...needs)(`${name} ${permission}: scp and sftp`, (t) =>
+      checkCopies(t, guestOptions, permission),
     );
-  });
 
-  serialTestWith(
-    'root',
-    'sshd',
-    'sshfs',
-    ...needs,
-  )(`${name}: sshfs`, async (t) => {
-    const script = await start(t, guestOptions);
-    await succeeds(
-      t,
-      script,
-      `
-      mkdir mnt there && head -c 3000000 /dev/urandom > there/bytes
-      sshfs -o ssh_command=vproxy-ssh "default:$WORK/there" mnt
-      trap 'fusermount3 -u mnt' EXIT
-      cmp mnt/bytes there/bytes
-      echo written > mnt/new
-      grep written there/new`,
-    );
-  });
+  for (const permission of ['--allow-exec', '--allow-copy'])
+    serialTestWith(
+      'root',
+      'sshd',
+      'sshfs',
+      ...needs,
+    )(`${name} ${permission}: sshfs`, (t) => checkMount(t, guestOptions, permission));
 
   serialTestWith('git', ...needs)(`${name}: git clones and pushes`, async (t) => {
     const script = await start(t, guestOptions);
@@ -149,10 +157,8 @@ test('words of ssh become words of vproxy exec', (t) => {
     call('-AaCxXYq4', '-iKEY', '-i', 'key', '-F/dev/null', '-Bx', '-P', 'tag', 'vm1', 'ls', '-l', '*'),
     /<ls -l \*>$/,
   );
-  t.regex(
-    call('-x', '-a', '-oClearAllForwardings=yes', '-2', 'vm1', '-s', 'sftp'),
-    /^<vm1><--><sh><-c><[^<>]*sftp-server/,
-  );
+  t.is(call('-x', '-a', '-oClearAllForwardings=yes', '-2', 'vm1', '-s', 'sftp'), '<connect><--channel><vm1><sftp>');
+  t.regex(call('-l', 'a', 'vm1', '-s', 'sftp'), /^<vm1><--user=a><--><sh><-c><[^<>]*sftp-server/);
   t.is(call('-G', 'vm1'), '');
   for (const [words, message] of [
     [[], 'usage: vproxy-ssh [-nTt] [-l USER] [-s] [USER@]LABEL [COMMAND [ARG…]]'],

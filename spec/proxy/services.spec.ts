@@ -86,6 +86,7 @@ test('the side that allows it runs commands for the other, which runs none in re
   const both = [
     ['exec', null],
     ['copy', null],
+    ['sftp', null],
   ];
   t.deepEqual([offeredBy(guest.proxy), offeredBy(host.proxy)], [both, []]);
   const { output, result } = await run(host, 'sh', '-c', 'echo out; exit 7');
@@ -109,10 +110,10 @@ test('service rules apply to each of them', async (t) => {
     policies: { exec: { channels: ['vm2'] }, copy: { channels: [] }, info: { isAllowed: false } },
   });
   t.is(await refusal(host, 'true'), 'denied');
-  await t.throwsAsync(host.proxy.connect('copy'), { code: 'denied' });
+  for (const service of ['copy', 'sftp']) await t.throwsAsync(host.proxy.connect(service), { code: 'denied' });
   t.is(await askInfo(host), 'denied: not allowed');
   const denied = guest.all('stream-denied').map(({ fields }) => [fields['channel'], fields['service']].join('/'));
-  t.deepEqual(denied, ['vm1/exec', 'vm1/copy', 'vm1/info']);
+  t.deepEqual(denied, ['vm1/exec', 'vm1/copy', 'vm1/sftp', 'vm1/info']);
 });
 
 test('a rule counts a command until it has ended, even if its caller is gone', async (t) => {
@@ -197,10 +198,13 @@ test('new permissions apply to later calls, and end neither a session nor a comm
   t.deepEqual(await changedBy({ exec: few }), ['vm1/exec']);
   t.deepEqual([await refusal(host, 'true'), await refusal(host, 'uname')], ['command-denied', null]);
   t.deepEqual(await changedBy({ exec: few }), []);
-  t.deepEqual(await changedBy({ copy: { root: null } }), ['vm1/exec', 'vm1/copy']);
-  t.deepEqual(offeredBy(guest.proxy), [['copy', null]]);
+  t.deepEqual(await changedBy({ copy: { root: null } }), ['vm1/exec', 'vm1/copy', 'vm1/sftp']);
+  t.deepEqual(offeredBy(guest.proxy), [
+    ['copy', null],
+    ['sftp', null],
+  ]);
   t.is(await refusal(host, 'uname'), 'unknown-service');
-  t.deepEqual(await changedBy({ exec: ANY }), ['vm1/exec', 'vm1/copy']);
+  t.deepEqual(await changedBy({ exec: ANY }), ['vm1/exec', 'vm1/copy', 'vm1/sftp']);
   t.is(await refusal(host, 'true'), null);
   t.true(isRunning(running.pid));
   t.is(guest.proxy.channel('vm1').history.sessions, 1);
@@ -263,7 +267,7 @@ for (const [what, end] of [
 
 test('a proxy loads nothing of commands and copies before a channel allows them', (t) => {
   const loaded = [...staticImports([join(PROJECT_ROOT, 'dist/lib/proxy/proxy.js')])];
-  const found = loaded.filter((path) => /\/services\/(permitted\.js$|(exec|copy|info)\/)/.test(path));
+  const found = loaded.filter((path) => /\/services\/(permitted\.js$|(exec|copy|sftp|info)\/)/.test(path));
   t.is(found.map((path) => path.replace(/.*\/lib\//, '')).join(), 'services/permitted.js');
 });
 
@@ -288,7 +292,7 @@ test('the side that allows it accepts files, only into its folder, and under its
   t.is(readFileSync(join(inside, 'file'), 'utf8'), 'hello');
   await t.throwsAsync(put(host, file, join(folder, 'outside')), { message: /path not allowed/ });
   await t.throwsAsync(put(guest, file, `${inside}/`), { code: 'unknown-service' });
-  t.deepEqual(await changedBy({ copy: { root: null } }), ['vm1/copy']);
+  t.deepEqual(await changedBy({ copy: { root: null } }), ['vm1/copy', 'vm1/sftp']);
   await put(host, file, join(folder, 'outside'));
   t.is(readFileSync(join(folder, 'outside'), 'utf8'), 'hello');
 });

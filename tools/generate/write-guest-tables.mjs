@@ -20,6 +20,7 @@ import { MAX_HEADER_BYTES, MAX_PAX_KEYS } from '../../dist/lib/services/copy/tar
 import * as exec from '../../dist/lib/services/exec/exec-messages.js';
 import { FREEZABLE_TYPES } from '../../dist/lib/services/freeze/file-systems.js';
 import * as freeze from '../../dist/lib/services/freeze/freeze-messages.js';
+import * as sftp from '../../dist/lib/services/sftp/sftp-numbers.js';
 import { PROOF_MS } from '../../dist/lib/session/opening/auth.js';
 import { SHORT_SESSION_MS } from '../../dist/lib/session/opening/opening-pause.js';
 import { MAX_SERVICES } from '../../dist/lib/session/services.js';
@@ -111,6 +112,14 @@ const (
 	maxKeptBytes        = ${exec.MAX_KEPT_BYTES}
 	maxJobTagBytes      = ${exec.MAX_TAG_BYTES}
 	maxJobs             = ${exec.MAX_JOBS}
+	sftpProtocol        = ${sftp.SFTP_VERSION}
+	maxSftpPacket       = ${sftp.MAX_PACKET_BYTES} // as announced
+	sftpSpareBytes      = ${sftp.SPARE_BYTES}   // that are accepted beyond it
+	maxSftpData         = ${sftp.MAX_DATA_BYTES}
+	maxSftpExtended     = ${sftp.MAX_EXTENDED}    // attributes of a request
+	maxSftpHandles      = ${sftp.MAX_HANDLES}
+	maxSftpStreams      = ${sftp.MAX_SFTP_STREAMS}
+	sftpEntries         = ${sftp.ENTRIES_AT_ONCE} // of a folder in one answer
 	storageRequestBytes = ${MAX_REQUEST_BYTES}
 	storageReplyBytes   = ${MAX_REPLY_BYTES}
 
@@ -154,6 +163,20 @@ ${constants('exec', exec.EXEC_KIND)}
 const (
 ${constants('copy', COPY_KIND)}
 )
+
+// The types of packets of the service sftp, and its codes of STATUS.
+const (
+${constants('sftp', sftp.SFTP_KIND)}
+)
+
+const (
+${constants('status', sftp.SFTP_STATUS)}
+)
+
+// sftpExtensions are names and versions.
+var sftpExtensions = []string{
+	${wrapped(Object.entries(sftp.SFTP_EXTENSIONS).map((pair) => pair.map((text) => `"${text}"`).join(', ')))}
+}
 
 // The kinds of records of the service clock.
 const (

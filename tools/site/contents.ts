@@ -26,6 +26,7 @@ export const SECTIONS: readonly Section[] = [
     documents: [
       'docs/exec.md',
       'docs/copy.md',
+      'docs/sftp.md',
       'docs/info.md',
       'docs/storage.md',
       'docs/forwards.md',

@@ -1,0 +1,4 @@
+/** The service `sftp` of vproxy: its requests, its folder, and clients that break rules. */
+import './hostile.js';
+import './requests.js';
+import './service.js';
