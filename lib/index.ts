@@ -61,6 +61,19 @@ export type { Detachment, ExecRequest, TerminalRequest, TerminalSize } from './s
 export type { JobEnd, JobGap, JobOutput, JobPiece } from './services/exec/jobs/job-calls.js';
 export type { JobPlace, StartedJob } from './services/exec/jobs/job-messages.js';
 export type { Permissions } from './services/permitted.js';
+export {
+  type CreateFolderRequest,
+  type CreateRequest,
+  type FileData,
+  type FileEntry,
+  type FilePath,
+  type FileRequest,
+  type FileStatus,
+  Files,
+  type ReadFileRequest,
+  type RemoveFileRequest,
+} from './services/sftp/files.js';
+export { FileError } from './services/sftp/sftp-client.js';
 export type { StreamWait } from './session/local-end.js';
 export { MuxStream } from './session/mux-stream.js';
 export type * from './status/types.js';

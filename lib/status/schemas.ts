@@ -271,7 +271,9 @@ export const streamEndSchema = named('StreamEnd', 'How a stream opened by a conn
     .describe('`open`: at least one direction is open; `ended`: both have ended cleanly; `reset`: it failed'),
   error: z
     .strictObject({
-      code: text('A code of docs/errors.md, or a newer one that the peer sent'),
+      code: text(
+        'A code of docs/errors.md, or a newer one that the peer sent; about a file, its name in the system there: `ENOENT`',
+      ),
       message: text('One human-readable line'),
     })
     .nullable()

@@ -20,6 +20,8 @@ const WIDE_FOLDERS: readonly string[] = ['cli/commands'];
 const LONG_FILES: Readonly<Record<string, string>> = {
   'lib/proxy/proxy.ts': 'the public API of a process: what it can be asked, one member each, with their errors',
   'lib/session/session.ts': 'what each frame means, in one switch over the state that all of them change',
+  'lib/services/sftp/files.ts':
+    'the calls about files, with their options and answers, and how each is made of requests',
   'lib/session/session-loop.ts': 'the seven states of a link, in one switch, and what leads from one to another',
   'lib/session/stream.ts': 'the two halves of a stream, whose states end each other',
   'lib/status/types.ts': 'written by the build',

@@ -34,7 +34,8 @@ async function setUp(
   symlinkSync(join(PROJECT_ROOT, 'node_modules'), join(program, 'node_modules'));
 
   const target = await localServer(t, echo);
-  const peer = await startProxy(t, `unix-connect:${at('channel')}`, { incoming: [`echo:${target.port}`], info: true });
+  const offered = { incoming: [`echo:${target.port}`], info: true, copy: { root: temporaryFolder(t) } };
+  const peer = await startProxy(t, `unix-connect:${at('channel')}`, offered);
   const { service } = freezableMachine(t);
   peer.proxy.serve('freeze', (stream) => service.serve(stream));
   const configure = (...lines: readonly string[]) => {
