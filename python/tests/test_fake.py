@@ -116,6 +116,11 @@ class Machine(unittest.IsolatedAsyncioTestCase):
             with Vproxy(fake.path).channel("vm1").freeze() as frozen:
                 self.assertEqual(frozen.thaw()["cause"], "time")
         self.assertEqual(fake.served, 2)
+        failed = answer_of({"error": {"code": "internal", "message": "no"}}, "500 No")
+        with Fake(self.FROZEN, failed, answer_of({"channel": "vm1", "heldMs": 5, "cause": "asked"})) as fake:
+            with Vproxy(fake.path).channel("vm1").freeze() as frozen:
+                self.assertRaises(VproxyError, frozen.thaw)
+        self.assertEqual(fake.served, 3)
 
     async def test_booting_takes_as_long_as_it_takes(self):
         there, booting = answer_of({}), answer_of({"verdict": "booting", "remarks": ["cloud-init runs"]})
@@ -127,6 +132,8 @@ class Machine(unittest.IsolatedAsyncioTestCase):
             with Fake(there, booting, there, booted) as fake:
                 self.assertEqual((await aio.Vproxy(fake.path).channel("vm1").wait_booted())["verdict"], "booted")
             with Fake(*[there, booting] * 1000) as fake, self.assertRaisesRegex(TimedOut, "0.1 s: cloud-init runs"):
+                Vproxy(fake.path).channel("vm1").wait_booted(timeout=0.1)
+            with Fake(there, booting, *[lost] * 1000) as fake, self.assertRaisesRegex(TimedOut, "^not booted after 0.1 s: no$"):
                 Vproxy(fake.path).channel("vm1").wait_booted(timeout=0.1)
             with Fake(there, answer_of({"error": {"code": "unknown-service", "message": "no"}}, "503 No")) as fake:
                 with self.assertRaises(Refused):

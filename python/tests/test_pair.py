@@ -705,29 +705,25 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
 class Disturbed(unittest.TestCase):
     """Each test has a pair of its own."""
 
-    def test_an_upgrade_waits_for_commands(self):
+    def test_a_command_continues_in_a_successor(self):
         process = Vproxy()
         vm = process.channel()
-        with vm.popen(["sh", "-c", "echo begun; read line; echo $line"]) as command:
+        with vm.popen(["sh", "-c", "echo begun; read line; echo $line; exit 3"]) as command:
             self.assertEqual(command.stdout.readline(), b"begun\n")
-            answers = queue.Queue()
-            body = {"waitS": 60}
-            asking = threading.Thread(target=lambda: answers.put(process.ask("POST", "/v1/upgrade", body=body)))
-            asking.start()
-            command.stdin.write(b"ended\n")
-            self.assertEqual((command.stdout.read(), command.wait()), (b"ended\n", 0))
-        pid = answers.get(timeout=60)["pid"]
-        try:
-            self.assertEqual(vm.run(["echo", "after"]).stdout, b"after\n")
-            self.assertEqual(process.status()["process"]["pid"], pid)
-        finally:
-            os.kill(pid, 15)
+            pid = process.ask("POST", "/v1/upgrade", body={"waitS": 60})["pid"]
+            try:
+                command.stdin.write(b"ended\n")
+                self.assertEqual((command.stdout.read(), command.wait()), (b"ended\n", 3))
+                self.assertEqual(vm.run(["echo", "after"]).stdout, b"after\n")
+                self.assertEqual(process.status()["process"]["pid"], pid)
+            finally:
+                os.kill(pid, 15)
 
     def test_a_job_is_read_through_an_upgrade(self):
         process = Vproxy()
         vm = process.channel()
         with tempfile.TemporaryDirectory() as folder:
-            # Its end waits for that of the upgrade, which must not wait for the reader.
+            # Its end waits for that of the upgrade.
             job = vm.start(["sh", "-c", f"echo begun; until [ -e {folder}/go ]; do sleep 0.05; done; echo over"])
             output = vm.attach(job)
             pieces = iter(output)

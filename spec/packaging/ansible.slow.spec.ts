@@ -69,7 +69,9 @@ ansibleTest('the collection has all that it needs, the version of the package, a
   const plugins = [
     'connection/vproxy.py',
     'inventory/vproxy.py',
-    ...['__init__', '_calls', '_core', '_errors', '_places', '_sync'].map((name) => `plugin_utils/vproxy/${name}.py`),
+    ...['__init__', '_calls', '_core', '_errors', '_files', '_places', '_sync'].map(
+      (name) => `plugin_utils/vproxy/${name}.py`,
+    ),
   ];
   t.deepEqual(list.filter((name) => !name.endsWith('/')).sort(), [
     ...['FILES.json', 'MANIFEST.json', 'README.md', 'changelogs/changelog.yaml', 'meta/runtime.yml'],

@@ -76,7 +76,7 @@ async function runTests(
 
 /** Tests that each need a pair of their own. */
 const DISTURBED = {
-  'an upgrade waits for a command': 'test_an_upgrade_waits_for_commands',
+  'a command continues in a successor': 'test_a_command_continues_in_a_successor',
   'a job is read through an upgrade': 'test_a_job_is_read_through_an_upgrade',
   'a command whose channel is lost has an error of its own': 'test_a_lost_channel',
   'a block of asyncio raises that its channel or its process is lost': 'test_a_lost_channel_of_asyncio',
@@ -91,6 +91,7 @@ for (const [name, guestOptions] of [
   withPython(`commands, jobs, copies, connections and asyncio, with ${name}`, (t) =>
     runTests(t, guestOptions, ['test_pair', 'Commands', 'Jobs', 'Machines', 'Asyncio']),
   );
+  withPython(`files, with ${name}`, (t) => runTests(t, guestOptions, ['test_files', 'Paired', 'Asynchronous']));
   for (const python of [WITH_WHEEL, ...OTHERS]) {
     withPython(`a cancellation leaves nothing, with ${name} and ${python.replace(FOLDER, '')}`, (t) =>
       runTests(t, guestOptions, ['test_cancel'], python),
@@ -111,14 +112,19 @@ for (const python of [WITH_WHEEL, ...OTHERS]) {
   withPython(`a peer without room, and a process that goes, with ${version}`, (t) =>
     runFile(t, ['test_fake'], {}, python),
   );
+  withPython(`files of a peer that breaks the protocol, with ${version}`, (t) =>
+    runFile(t, ['test_files', 'Hostile'], {}, python),
+  );
 }
 
 serialTestWith('python-build')('storage calls are answered as bytes', (t) => runFile(t, ['test_pair', 'Storage']));
 
 serialTestWith('mypy')('its types are complete', async (t) => {
   const words = ['mypy', '--strict', '--python-version', '3.9', '--cache-dir', join(FOLDER, 'mypy')];
-  const { code, stdout } = await runProgram([...words, join(PROJECT_ROOT, 'python/src/vproxy')], {
+  const checked = [join(PROJECT_ROOT, 'python/src/vproxy'), join(PROJECT_ROOT, 'examples/sandbox.py')];
+  const { code, stdout } = await runProgram([...words, ...checked], {
     timeoutMs: 120_000,
+    env: { ...process.env, MYPYPATH: join(PROJECT_ROOT, 'python/src') },
   });
   t.is(code, 0, stdout);
 });

@@ -12,7 +12,7 @@ export const GENERATED = {
 
 /** The files that it copies, each with its source: the synchronous part of the Python package, for the Ansible collection. */
 export const COPIED = new Map(
-  ['__init__.py', '_calls.py', '_core.py', '_errors.py', '_places.py', '_sync.py'].map((name) => [
+  ['__init__.py', '_calls.py', '_core.py', '_errors.py', '_files.py', '_places.py', '_sync.py'].map((name) => [
     join('packaging/ansible/plugins/plugin_utils/vproxy', name),
     join('python/src/vproxy', name),
   ]),

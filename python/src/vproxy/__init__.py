@@ -1,5 +1,5 @@
 """
-vproxy from Python: commands, copies and connections over the channels of a vproxy process of this machine.
+vproxy from Python: commands, files, copies and connections over the channels of a vproxy process of this machine.
 
     from vproxy import Vproxy
     vm = Vproxy().channel("vm1")
@@ -9,9 +9,10 @@ vproxy from Python: commands, copies and connections over the channels of a vpro
 that guests make.
 """
 
-from ._errors import CommandNotFound, Lost, OutputLimitExceeded, Refused, TimedOut, VproxyError
+from ._errors import CommandNotFound, FileError, Lost, OutputLimitExceeded, Refused, TimedOut, VproxyError
+from ._files import Entry
 from ._places import control_folder, control_sockets
-from ._sync import Channel, Frozen, JobOutput, Popen, Vproxy
+from ._sync import Channel, Files, Frozen, JobOutput, Popen, Vproxy
 
-__all__ = ["Channel", "CommandNotFound", "Frozen", "JobOutput", "Lost", "OutputLimitExceeded", "Popen", "Refused", "TimedOut"]
-__all__ += ["Vproxy", "VproxyError", "control_folder", "control_sockets"]
+__all__ = ["Channel", "CommandNotFound", "Entry", "FileError", "Files", "Frozen", "JobOutput", "Lost", "OutputLimitExceeded"]
+__all__ += ["Popen", "Refused", "TimedOut", "Vproxy", "VproxyError", "control_folder", "control_sockets"]

@@ -66,6 +66,10 @@ class Connection:
         """Writes, and waits until most of it has been sent."""
         raise NotImplementedError
 
+    def end_input(self) -> None:
+        """Ends what is sent, after all of it."""
+        raise NotImplementedError
+
     async def head(self) -> bytes:
         """Reads up to an empty line, and no more."""
         raise NotImplementedError
@@ -88,8 +92,8 @@ class Vproxy:
         """Takes a socket over."""
         raise NotImplementedError
 
-    def _turn(self, label: str | None, seconds: float | None) -> AsyncContextManager[object]:
-        """Is entered while ``run`` runs a command at a channel. Raises TimeoutError if it is not its turn in time."""
+    def _turn(self, label: str | None, seconds: float | None, service: str = "exec") -> AsyncContextManager[object]:
+        """Is entered while a call uses a service of a channel. Raises TimeoutError if it is not its turn in time."""
         raise NotImplementedError
 
     async def _pause(self, seconds: float) -> None:
@@ -280,15 +284,17 @@ class Channel:
         return await self._exec(core.ExecCall.start(asked), timeout)
 
     async def _exec(self, first: bytes, timeout: float | None = None, reopened: bool = False) -> Call:
-        connect = core.connect_request("exec", self.label, attached=True, reopened=reopened)
+        return Call(self.process, *await self._open("exec", timeout, attached=True, reopened=reopened), first)
+
+    async def _open(self, service: str, timeout: float | None, **how: bool) -> tuple[Any, dict[str, str]]:
         try:
-            opened = await self.process.open(connect, timeout)
+            return await self.process.open(core.connect_request(service, self.label, **how), timeout)
         except VproxyError as error:
             if error.code not in ("unknown-service", "denied"):
                 raise
-            message = "the peer does not allow commands; start vproxy there with --allow-exec"
+            what, option = ("commands", "exec") if service == "exec" else ("copies", "copy")
+            message = f"the peer does not allow {what}; start vproxy there with --allow-{option}"
             raise Refused(error.code, message) from error
-        return Call(self.process, *opened, first)
 
     async def start(
         self, argv: Sequence[core.Word], *, tag: str | None = None, keep: int | None = None, timeout: float | None = None,
@@ -444,15 +450,15 @@ class Channel:
         end = core.deadline(timeout)
         why = "no answer"
         while True:
-            await self.wait(timeout=core.left(end))
             try:
+                await self.wait(timeout=core.left(end))
                 query, patience = {"channel": self.label}, max(core.left(end) or 0, _AGAIN_S) if end is not None else None
                 status: types.BootStatus = await self.process.ask("GET", "/v1/boot", query=query, timeout=patience)
                 if status["verdict"] != "booting":
                     return status
                 why = "; ".join(status["remarks"])
             except (Lost, TimedOut) as error:
-                why = str(error)
+                why = str(error.__cause__ if isinstance(error.__cause__, VproxyError) else error)
             if core.left(end) == 0:
                 raise TimedOut("not-booted", f"not booted after {timeout:g} s: {why}")
             await self.process._pause(_AGAIN_S if end is None else min(core.left(end) or 0, _AGAIN_S))
@@ -509,9 +515,9 @@ class Frozen:
 
     async def thaw(self) -> types.ThawedAnswer:
         """Thaws them now; the answer says whether they were still frozen."""
-        self._is_thawed = True
         body = {"channel": self._channel.label}
         thawed: types.ThawedAnswer = await self._channel.process.ask("POST", "/v1/thaw", body=body)
+        self._is_thawed = True
         return thawed
 
     async def __aenter__(self) -> Frozen:
@@ -546,6 +552,10 @@ class Call:
         connection.set_timeout(None)
         self.write(first)
 
+    def lost(self, reason: VproxyError | None) -> VproxyError:
+        """The error for a stream that ended too early."""
+        return self.state.lost(reason)
+
     async def outputs(self) -> AsyncIterator[tuple[int, bytes]]:
         """Yields the output as pairs of 1 or 2 and bytes, to the end of the command. Raises as Channel.run."""
         while self.state.end is None:
@@ -570,17 +580,18 @@ class Call:
         with suppress(OSError):
             self.connection.write(record)
 
-    async def send(self, record: bytes) -> None:
-        """Likewise, and waits until most of it has been sent. Raises TimedOut."""
+    async def send(self, *pieces: bytes) -> None:
+        """Likewise, in pieces, and waits until most of each has been sent. Raises TimedOut."""
         try:
-            await self.connection.send(record)
+            for piece in pieces:
+                await self.connection.send(piece)
         except TimeoutError as error:
             raise TimedOut("stalled", "the peer takes nothing") from error
         except OSError:
             pass
 
     async def receive(self) -> bytes:
-        """Waits for more, for ``state.receive``. Raises TimedOut, and Lost at the end of the stream."""
+        """Waits for more. Raises TimedOut, and Lost at the end of the stream."""
         data = b""
         try:
             if self.deadline is not None:
@@ -592,7 +603,7 @@ class Call:
             pass
         if not data:
             reason = await self._end_reason()
-            raise self.state.lost(reason) from reason
+            raise self.lost(reason) from reason
         return data
 
     async def _end_reason(self) -> VproxyError | None:

@@ -45,6 +45,9 @@ GRACE_S = 10.0
 #: How long a request for the reason of an end may take, in seconds.
 REASON_S = 2.0
 
+#: How much of a file is sent at a time: who takes less within a timeout is silent.
+TAKEN_BYTES = 1 << 14
+
 #: A longer timeout is none: poll(2) counts its milliseconds in 31 bits.
 FOREVER_S = 2_147_483
 

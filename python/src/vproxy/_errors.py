@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 from typing import Sequence
 
@@ -26,6 +27,28 @@ class CommandNotFound(Refused, FileNotFoundError):
     """The peer has no such command."""
 
     errno = errno.ENOENT
+
+
+class FileError(VproxyError, OSError):
+    """About a path of the peer; also FileNotFoundError, PermissionError and so on, by ``errno``. Its code is that name: ENOENT."""
+
+    def __init__(self, code: str, message: str, filename: str) -> None:
+        super().__init__(code, message)
+        self.errno, self.strerror, self.filename = getattr(errno, code), message, filename
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return file_error, (self.code, self.strerror, os.fsencode(self.filename))
+
+
+_SYSTEM_ERRORS = FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError
+_FILE_ERRORS = {each: type(each.__name__, (FileError, each), {}) for each in _SYSTEM_ERRORS}
+
+
+def file_error(code: str, message: str, path: bytes) -> FileError:
+    """Returns the error about a path; EIO for an error that this system does not have."""
+    code = code if code in errno.errorcode.values() else "EIO"
+    kind: type[FileError] = _FILE_ERRORS.get(type(OSError(getattr(errno, code), "")), FileError)
+    return kind(code, message, os.fsdecode(path))
 
 
 class Lost(VproxyError, ConnectionError):

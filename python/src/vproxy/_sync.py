@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import wraps
 from typing import IO, TYPE_CHECKING, Any, AsyncIterator, Awaitable, Callable, Iterator, Optional, Sequence, TypeVar
 
-from . import _calls
+from . import _calls, _files
 from . import _core as core
 from ._errors import VproxyError
 
@@ -80,6 +80,7 @@ class Channel:
         self.process = process
         self.label = label
         self._calls = _calls.Channel(process._calls, label)
+        self.files = Files(self)
 
     def __repr__(self) -> str:
         return repr(self._calls)
@@ -138,6 +139,31 @@ class Channel:
         """Connects to a service of the peer; returns a socket, whose shutdown half-closes."""
         connection: _Connection = _done(self._calls.stream(service, timeout))
         return connection.socket
+
+
+class Files:
+    __doc__ = _files.Files.__doc__
+
+    def __init__(self, channel: Channel) -> None:
+        self._calls = _files.Files(channel._calls)
+
+    read = _blocking(_files.Files.read)
+    read_text = _blocking(_files.Files.read_text)
+    write = _blocking(_files.Files.write)
+    append = _blocking(_files.Files.append)
+    list = _blocking(_files.Files.list)
+    stat = _blocking(_files.Files.stat)
+    exists = _blocking(_files.Files.exists)
+    mkdir = _blocking(_files.Files.mkdir)
+    remove = _blocking(_files.Files.remove)
+    rename = _blocking(_files.Files.rename)
+    chmod = _blocking(_files.Files.chmod)
+
+    @wraps(_files.Files.pieces)
+    def pieces(
+        self, path: core.Word, offset: int = 0, length: int | None = None, *, timeout: float | None = None
+    ) -> Iterator[bytes]:
+        return each(self._calls.pieces(path, offset, length, timeout=timeout))
 
 
 class Frozen:
@@ -420,7 +446,7 @@ class _Blocking(_calls.Vproxy):
         return _Connection(connected)
 
     @asynccontextmanager
-    async def _turn(self, label: str | None, seconds: float | None) -> AsyncIterator[None]:
+    async def _turn(self, label: str | None, seconds: float | None, service: str = "exec") -> AsyncIterator[None]:
         yield
 
     async def _program(self, words: list[str], env: dict[str, str], errors: IO[bytes], hear: Callable[[bytes], None]) -> int:
@@ -453,6 +479,9 @@ class _Connection(_calls.Connection):
 
     async def send(self, data: bytes) -> None:
         self.write(data)
+
+    def end_input(self) -> None:
+        self.socket.shutdown(socket.SHUT_WR)
 
     async def head(self) -> bytes:
         data = b""

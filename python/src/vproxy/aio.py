@@ -17,17 +17,19 @@ from typing import IO, AsyncIterator, Awaitable, Callable, Sequence, TypeVar
 
 from . import _calls
 from . import _core as core
-from ._errors import Lost, VproxyError
+from ._errors import Lost, TimedOut, VproxyError
+from ._files import Files
 
-__all__ = ["Channel", "JobOutput", "Process", "Vproxy"]
+__all__ = ["Channel", "Files", "JobOutput", "Process", "Vproxy"]
 
 _READ_BYTES = 1 << 16
 
 #: The most unread output of a stream, in bytes: the command waits beyond twice that. Also that of a line.
 _HELD_BYTES = 1 << 17
 
-#: How many commands ``run`` runs on a machine at a time: their runner refuses more than 256 of all callers.
-_AT_A_TIME = 128
+#: How many commands ``run`` runs on a machine at a time, and how many calls use its files: it refuses more than 256 and 64 of
+#: all callers.
+_AT_A_TIME = {"exec": 128, "sftp": 32}
 
 T = TypeVar("T")
 
@@ -35,25 +37,25 @@ T = TypeVar("T")
 class Vproxy(_calls.Vproxy):
     """A vproxy process of this machine; see vproxy.Vproxy."""
 
-    _turns: tuple[asyncio.AbstractEventLoop, dict[str | None, _Turns]] | None = None
+    _turns: tuple[asyncio.AbstractEventLoop, dict[tuple[str | None, str], _Turns]] | None = None
 
     def channel(self, label: str | None = None) -> Channel:
         return Channel(self, label)
 
     @asynccontextmanager
-    async def _turn(self, label: str | None, seconds: float | None) -> AsyncIterator[None]:
+    async def _turn(self, label: str | None, seconds: float | None, service: str = "exec") -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         if self._turns is None or self._turns[0] is not loop:
             self._turns = loop, {}
         machines = self._turns[1]
-        turns = machines.setdefault(label, _Turns())
+        turns = machines.setdefault((label, service), _Turns(_AT_A_TIME[service]))
         await turns.take(seconds)
         try:
             yield
         finally:
             turns.leave()
-            if turns.free == _AT_A_TIME:
-                machines.pop(label, None)
+            if turns.free == _AT_A_TIME[service]:
+                machines.pop((label, service), None)
 
     async def _joined(self, connected: socket.socket) -> _calls.Connection:
         return _Connection(connected, *await asyncio.open_unix_connection(sock=connected, limit=_HELD_BYTES))
@@ -87,8 +89,8 @@ class Vproxy(_calls.Vproxy):
 class _Turns:
     """Limits how many run at a time. asyncio.Semaphore loses turns with those that are cancelled, before Python 3.11."""
 
-    def __init__(self) -> None:
-        self.free = _AT_A_TIME
+    def __init__(self, free: int) -> None:
+        self.free = free
         self._waiting: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
 
     async def take(self, seconds: float | None) -> None:
@@ -101,7 +103,7 @@ class _Turns:
         timer = None if seconds is None else loop.call_later(seconds, self._end, turn, False)
         try:
             if not await turn:
-                raise TimeoutError("it was not its turn in time")
+                raise TimedOut("too-many-streams", "it was not its turn in time")
         except asyncio.CancelledError:
             self._waiting.pop(turn, None)
             if not turn.cancelled() and turn.result():
@@ -127,6 +129,10 @@ class _Turns:
 
 class Channel(_calls.Channel):
     """A channel, and the machine at its other end; see vproxy.Channel."""
+
+    def __init__(self, process: _calls.Vproxy, label: str | None) -> None:
+        super().__init__(process, label)
+        self.files = Files(self)
 
     async def popen(
         self, argv: Sequence[core.Word], *, tty: core.Terminal = False, timeout: float | None = None,
@@ -353,6 +359,7 @@ class _Connection(_calls.Connection):
         super().__init__(connected)
         self.reader = reader
         self.writer = writer
+        writer.transport.set_write_buffer_limits(core.TAKEN_BYTES)
         self._timeout: float | None = None
         self._is_late = False
 
@@ -365,6 +372,9 @@ class _Connection(_calls.Connection):
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
         await self._timed(self.writer.drain())
+
+    def end_input(self) -> None:
+        self.writer.write_eof()
 
     async def head(self) -> bytes:
         try:

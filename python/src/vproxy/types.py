@@ -834,7 +834,7 @@ class EgressTestAddresses(TypedDict):
 class StreamEndError(TypedDict):
     """An entry."""
 
-    #: A code of docs/errors.md, or a newer one that the peer sent.
+    #: A code of docs/errors.md, or a newer one that the peer sent; about a file, its name in the system there: ``ENOENT``.
     code: str
     #: One human-readable line.
     message: str
