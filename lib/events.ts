@@ -262,6 +262,7 @@ export const LOG_EVENTS = {
   'target-stderr': row('debug', OPEN_STREAM),
   thawed: letHappen(['info', 'warn'], { paths: 'string[]', heldMs: 'number', cause: 'string' }),
   'upgrade-failed': row('error', { code: 'string' }),
+  'upgrade-waits': row('info', {}),
 } as const satisfies Record<string, EventRow>;
 
 /** The stable name of an event: a row of the table in docs/errors.md. */

@@ -1,9 +1,11 @@
 /** A process that runs a proxy: its parts, its signals, its exit, and its hand-over to a successor. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { ControlServer } from '../../lib/control/server/control-server.js';
-import { makeEvent } from '../../lib/events.js';
+import { type Log, makeEvent } from '../../lib/events.js';
 import type { AuditLog } from '../../lib/proxy/audit-log.js';
+import type { WrittenOptions } from '../../lib/proxy/channel/channel-options.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
+import type { Legacy } from '../../lib/proxy/proxy-options.js';
 import { machineHistory } from '../../lib/services/machine-history.js';
 import type { Configuration, ProcessConfiguration } from '../../lib/settings/configuration.js';
 import type { KeepDescriptor } from '../../lib/system/descriptors.js';
@@ -12,12 +14,21 @@ import type { MessageCalls } from '../../lib/system/unix-messages.js';
 import { optimizeWhenUsed } from '../engine.js';
 import { type ServiceEnvironment, successorEnvironment } from '../service/environment.js';
 import type { ServiceManager } from '../service/service-manager.js';
-import { countHandover, type HandoverDocument } from '../upgrade/document.js';
+import {
+  countHandover,
+  describeHandover,
+  encodeDocument,
+  encodeIdle,
+  type HandoverDocument,
+} from '../upgrade/document.js';
 import { openAuditLog } from './output.js';
 import { RunningProcess, type RunningProcessOptions, warnOfOpenPort } from './running-process.js';
 
 /** Maximum duration of a shutdown by a signal, in milliseconds: a second including the time to get here. */
 const STOP_MS = 900;
+
+/** How much longer it may take to write waiting lines of the audit log, in milliseconds. */
+const AUDIT_MS = 500;
 
 const INHERITED =
   'commands and hooks inherit the capabilities of this process; withholding them needs the optional package koffi';
@@ -89,8 +100,10 @@ export class ProxyProcess {
   /** Starts everything, and stops it when the process is to exit; resolves with the exit status. */
   async run(begin: () => Promise<void>): Promise<number> {
     const { control, proxy, running } = this;
+    let isEnding = false;
     const start = async () => {
       await begin();
+      if (isEnding) return;
       this.#options.store?.settle();
       this.#manager?.ready();
     };
@@ -98,19 +111,30 @@ export class ProxyProcess {
     // Without channels nothing else may keep the process running, and a reload can add some.
     const alive = setInterval(() => undefined, LONGEST_MS);
     const status = await running.ended;
+    isEnding = true;
     clearInterval(alive);
+    // At once if possible: until it stops, a channel that has lost its session opens again.
+    if (proxy.whole !== null) await proxy.whole;
     this.#options.store?.end();
-    const closed = Promise.all([proxy.stop(), control.close(), this.#manager?.stopping()]).then(() =>
-      this.#audit?.close(),
-    );
+    const closed = Promise.all([proxy.stop(), control.close(), this.#manager?.stopping()]);
     await Promise.race([closed, delay(STOP_MS)]);
+    // However long the rest takes: what has ended is on record.
+    if (this.#audit !== null) await Promise.race([this.#audit.close(), delay(AUDIT_MS)]);
     return status;
+  }
+
+  /** Like `run`, for a process that has taken over. */
+  runOn(document: Pick<HandoverDocument, 'counts' | 'writtenAtMs' | 'listeners'>, legacy: Legacy): Promise<number> {
+    return this.run(async () => {
+      this.running.log(describeHandover(document));
+      await Promise.all([this.control.restore(document.listeners, legacy.take), this.proxy.goOn(legacy)]);
+    });
   }
 
   /** Called before this process is announced: without a handler, a reload that the service manager has queued would kill it. */
   #handleSignals(): void {
     const { running } = this;
-    process.on('SIGHUP', () => running.hangUp());
+    process.on('SIGHUP', () => void running.hangUp());
     const end = () => {
       // Without a listener, a second signal kills the process at once.
       process.off('SIGINT', end).off('SIGTERM', end);
@@ -121,29 +145,56 @@ export class ProxyProcess {
 
   // ---- for a successor --------------------------------------------------------------------------------------------
 
+  get log(): Log {
+    return this.running.log;
+  }
+
   obstacles(): string[] {
-    const own = [
-      ...(this.#audit?.isWriting === true ? ['unwritten lines of the audit log'] : []),
-      ...(this.running.isReloading ? ['a reload in progress'] : []),
-      ...(this.control.isChanging ? ['a control request in progress'] : []),
-    ];
-    return [...own, ...this.proxy.obstacles()];
+    const { others, isPassing } = this.#look();
+    const { isChanging } = this.control;
+    // Only then: otherwise, new requests would wait as long as everything else.
+    if (isPassing && (isChanging || others.length > 0)) this.control.letWait();
+    return [...(isChanging ? ['a control request in progress'] : []), ...others];
   }
 
   cutObstacles(isForced: boolean): string[] {
-    return this.proxy.cutObstacles(isForced);
+    // Only then: nothing is reset for an upgrade that waits for something else, perhaps in vain.
+    const isLast = this.#look().isPassing && !this.control.isChanging;
+    return isForced || isLast ? this.proxy.cutObstacles(isForced) : [];
+  }
+
+  /** `isPassing`: they may all be gone in a moment, or are cut. */
+  #look() {
+    const others = [
+      ...(this.#audit?.isWriting === true ? ['unwritten lines of the audit log'] : []),
+      ...(this.running.isReloading ? ['a reload in progress'] : []),
+      ...this.proxy.obstacles(),
+    ];
+    return { others, isPassing: others.length === this.proxy.passingCount };
+  }
+
+  prepare(): WrittenOptions[] {
+    return this.proxy.prepare();
+  }
+
+  *rehearse(): Generator<void> {
+    // Twice: by then, V8 has compiled most of it.
+    for (let pass = 0; pass < 2; pass += 1)
+      for (const state of this.proxy.captureIdle()) yield void encodeDocument([state]).bytes.fill(0);
   }
 
   capture(keep: KeepDescriptor): HandoverDocument {
-    const proxy = this.proxy.capture(keep);
+    const writtenAtMs = Date.now();
+    const { idle, ...proxy } = this.proxy.capture(keep);
     const listeners = this.control.capture(keep);
     return {
       configuration: this.running.configuration,
       proxy,
+      idle: encodeIdle(idle),
       listeners,
       machine: machineHistory,
-      counts: countHandover(proxy, listeners),
-      writtenAtMs: Date.now(),
+      counts: countHandover({ ...proxy, channels: [...proxy.channels, ...idle] }, listeners),
+      writtenAtMs,
     };
   }
 

@@ -13,7 +13,7 @@ import { keepHeapSmall } from '../engine.js';
 import { EXIT_OK, exitOnDefect, exitStatusOf } from '../exit.js';
 import { describeAgent } from '../package-info.js';
 import { type ServiceEnvironment, takeServiceEnvironment } from '../service/environment.js';
-import { describeHandover } from '../upgrade/document.js';
+import { decodeIdle } from '../upgrade/document.js';
 import { takeHandoverDescriptor } from '../upgrade/starting.js';
 import { chooseControlSocket, listenForControl, listenForMetrics, requireUnclaimed } from './control-socket.js';
 import { loadConfiguration } from './load-configuration.js';
@@ -133,20 +133,17 @@ async function succeed(fd: number, start: ProcessStart): Promise<number> {
     import('../upgrade/successor.js'),
     openDebugLog(process.env['DEBUG']),
   ]);
-  const restored = await takeOver(fd, ({ configuration, proxy: state, ...document }, take) => {
-    const content = { channels: [], restored: { state, take } };
+  const restored = await takeOver(fd, ({ configuration, proxy: state, idle, ...document }, take, checked) => {
+    const legacy = { state, take, checked, idle: decodeIdle(idle) };
+    const content = { channels: [], restored: legacy };
     const made = assemble(parts, configuration, makeOutput(configuration, debugLog), content);
     log = made.running.log;
     Object.assign(machineHistory, document.machine);
-    return { made, document, take };
+    return { made, document, legacy };
   });
   // The restored state must neither read nor write: the predecessor continues.
   if (restored === null) return process.exit(EXIT_OK);
-  const { made, document, take } = restored;
-  return made.run(async () => {
-    made.running.log(describeHandover(document));
-    await Promise.all([made.proxy.goOn(), made.control.restore(document.listeners, take)]);
-  });
+  return restored.made.runOn(restored.document, restored.legacy);
 }
 
 /** Opens the store that keeps listening sockets while the service restarts; null if the service manager has none. */

@@ -181,9 +181,10 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
   }
 
   /** Handles SIGHUP: reloads and reopens files, and retries waiting channels at once. Failures are logged. */
-  hangUp(): void {
+  async hangUp(): Promise<void> {
     const { load, proxy, audit } = this.#options;
     audit?.reopen();
+    await proxy.whole;
     if (load !== null) {
       this.reload().catch(() => undefined);
       return;

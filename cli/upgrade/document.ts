@@ -4,6 +4,7 @@ import { DefaultDeserializer, DefaultSerializer } from 'node:v8';
 import type { ListenerCapture } from '../../lib/control/server/control-server.js';
 import { VproxyError } from '../../lib/errors.js';
 import { type LogEvent, makeEvent } from '../../lib/events.js';
+import type { ProxyChannelState } from '../../lib/proxy/channel/channel-context.js';
 import type { ProxyState } from '../../lib/proxy/proxy-options.js';
 import type { MachineHistory } from '../../lib/services/machine-history.js';
 import type { ProcessConfiguration } from '../../lib/settings/configuration.js';
@@ -14,6 +15,8 @@ import { formatCount } from '../../lib/util/units.js';
 export interface HandoverDocument {
   readonly configuration: ProcessConfiguration;
   readonly proxy: ProxyState;
+  /** Idle channels, encoded in parts: the successor restores them after those of `proxy`. */
+  readonly idle: readonly EncodedDocument[];
   readonly listeners: readonly ListenerCapture[];
   /** What was done to the machine, which its limits take into account. */
   readonly machine: MachineHistory;
@@ -70,7 +73,7 @@ export interface EncodedDocument {
 }
 
 /** Throws `upgrade-failed` for values that are not plain data: a defect. */
-export function encodeDocument(document: HandoverDocument): EncodedDocument {
+export function encodeDocument(document: HandoverDocument | readonly ProxyChannelState[]): EncodedDocument {
   try {
     const serializer = new DocumentSerializer();
     serializer.writeHeader();
@@ -82,15 +85,33 @@ export function encodeDocument(document: HandoverDocument): EncodedDocument {
 }
 
 /** Decodes `bytes`, whose form the two processes have verified. `receive` returns the next piece. Throws `upgrade-failed`. */
-export function decodeDocument(bytes: Buffer, receive: (byteCount: number) => Buffer): HandoverDocument {
+export function decodeDocument(bytes: Buffer, receive: (byteCount: number) => Buffer): unknown {
   try {
     const deserializer = new DocumentDeserializer(bytes, receive);
     deserializer.readHeader();
-    return deserializer.readValue() as HandoverDocument;
+    return deserializer.readValue() as unknown;
   } catch (cause) {
     throw new VproxyError('upgrade-failed', `cannot read the state of the other process: ${String(cause)}`, {
       cause,
     });
+  }
+}
+
+/** A part is decoded in about a millisecond. */
+const PART_CHANNELS = 16;
+
+export function encodeIdle(idle: readonly ProxyChannelState[]): EncodedDocument[] {
+  const starts = [...idle.keys()].filter((index) => index % PART_CHANNELS === 0);
+  return starts.map((start) => encodeDocument(idle.slice(start, start + PART_CHANNELS)));
+}
+
+/** Decodes the parts one by one, and erases the secrets in each. */
+export function* decodeIdle(idle: HandoverDocument['idle']): Generator<ProxyChannelState> {
+  for (const { bytes, pieces } of idle) {
+    const rest = pieces.values();
+    const part = decodeDocument(bytes, () => rest.next().value as Buffer) as readonly ProxyChannelState[];
+    bytes.fill(0);
+    yield* part;
   }
 }
 

@@ -4,15 +4,19 @@ import { once } from 'node:events';
 import { closeSync } from 'node:fs';
 import type net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import { serialize } from 'node:v8';
 import type { UpgradeRequest } from '../../lib/control/context/context.js';
 import { systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
+import { type Log, makeEvent } from '../../lib/events.js';
+import type { WrittenOptions } from '../../lib/proxy/channel/channel-options.js';
 import type { UpgradeAnswer } from '../../lib/status/types.js';
 import type { KeepDescriptor } from '../../lib/system/descriptors.js';
-import { HandoverPipe, loadHandoverCalls, receiveFirstMessage } from '../../lib/system/handover-pipe.js';
+import { encodeParcel, HandoverPipe, loadHandoverCalls, receiveNextMessage } from '../../lib/system/handover-pipe.js';
 import { loadLibc } from '../../lib/system/libc.js';
 import { availableMemory } from '../../lib/system/proc/available-memory.js';
 import { PendingSignals } from '../../lib/system/processes/pending-signals.js';
 import type { MessageCalls } from '../../lib/system/unix-messages.js';
+import { LoopTurns } from '../../lib/util/concurrency.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { formatBytes } from '../ui/print.js';
 import { type EncodedDocument, encodeDocument, type HandoverCounts, type HandoverDocument } from './document.js';
@@ -42,10 +46,15 @@ const OBJECTS_FACTOR = 8;
 const BLOCKS_FACTOR = 9 / 8;
 
 export interface Predecessor {
+  readonly log: Log;
   /** Returns what cannot be handed over now, as human-readable lines. */
   obstacles(): string[];
   /** Ends those that begin again by themselves, and if it `isForced` those that only a guest can end; returns a line for each. */
   cutObstacles(isForced: boolean): string[];
+  /** The options of its channels, which the successor checks before the hand-over. */
+  prepare(): readonly WrittenOptions[];
+  /** Captures idle channels, one a step, so that the hand-over does not run cold code. */
+  rehearse(): Iterator<void>;
   /** Captures the whole state for a successor, without changing anything. */
   capture(keep: KeepDescriptor): HandoverDocument;
   /** Environment variables of the successor besides those of this process. */
@@ -81,10 +90,10 @@ export async function handOver(
     successor = new Successor(await successorCommand(program), predecessor);
     const ended = AbortSignal.any([signal, successor.ended]);
     const version = await Promise.race([successor.loaded(), aborted(ended)]);
+    const checked = Promise.race([successor.check(predecessor.prepare()), aborted(ended)]);
+    await Promise.all([checked, rehearse(predecessor.rehearse(), ended)]);
     const cut = await obstaclesEnd(predecessor, options, ended);
-    // A stop may have come since the last look.
-    ended.throwIfAborted();
-    // From here on, everything happens in one turn.
+    // The rest happens in the same turn as the last look, which found no obstacle.
     const startedMs = performance.now();
     const counts = giveAll(predecessor, calls, successor);
     answer = { pid: successor.pid, version, ...counts, cut, durationMs: Math.round(performance.now() - startedMs) };
@@ -112,10 +121,14 @@ function aborted(signal: AbortSignal): Promise<never> {
   });
 }
 
+/** Takes the steps in slices of turns, in between which this process works on, until `signal` is aborted. */
+async function rehearse(steps: Iterator<void>, signal: AbortSignal): Promise<void> {
+  const turns = new LoopTurns();
+  while (!signal.aborted && steps.next().done !== true) await turns.next();
+}
+
 /** Sends everything to the successor and waits until it has taken over. When this returns, the successor is in charge. */
 function giveAll(predecessor: Predecessor, calls: MessageCalls, successor: Successor): HandoverCounts {
-  const [obstacle] = predecessor.obstacles();
-  if (obstacle !== undefined) throw new VproxyError('upgrade-failed', `cannot be handed over: ${obstacle}`);
   const pipe = HandoverPipe.ofStream(calls, successor.pipe);
   const descriptors: number[] = [];
   const document = predecessor.capture((fd) => descriptors.push(fd) - 1);
@@ -123,8 +136,7 @@ function giveAll(predecessor: Predecessor, calls: MessageCalls, successor: Succe
   requireMemory(encoded);
   pipe.sendAll(encoded.bytes, descriptors, TAKE_UP_MS);
   pipe.sendPieces(encoded.pieces, TAKE_UP_MS);
-  const { failure } = pipe.receiveMessage(TAKE_UP_MS);
-  if (typeof failure === 'string') throw successor.failure(`cannot take over: ${escapeText(failure, 1024)}`);
+  successor.requireNoFailure(pipe.receiveMessage(TAKE_UP_MS));
   predecessor.announce(successor.pid, calls);
   try {
     pipe.sendMessage({ go: true }, TAKE_UP_MS);
@@ -146,8 +158,8 @@ export function requireMemory({ bytes, pieces }: EncodedDocument, available = av
 }
 
 /**
- * Waits until everything can be handed over; resolves with what was cut for that. Rejects with the remaining obstacles after
- * `waitMs`, and when `signal` is aborted.
+ * Waits until everything can be handed over; resolves in that turn with what was cut for that. Rejects with the remaining
+ * obstacles after `waitMs`, and when `signal` is aborted.
  */
 async function obstaclesEnd(
   predecessor: Predecessor,
@@ -157,6 +169,7 @@ async function obstaclesEnd(
   const untilMs = performance.now() + waitMs;
   const cut = new Set<string>();
   let lookMs = 0;
+  let isTold = false;
   for (;;) {
     // After a timer, all earlier `close` events have been delivered.
     const pauseMs = Math.min(lookMs / LOOK_SHARE, MAX_PAUSE_MS, untilMs - performance.now());
@@ -168,9 +181,12 @@ async function obstaclesEnd(
     await delay(0);
     const [first, ...others] = predecessor.obstacles();
     lookMs = performance.now() - startedMs;
+    signal.throwIfAborted();
     if (first === undefined) return [...cut];
-    if (performance.now() < untilMs + (isForced ? CUT_MS : 0)) continue;
     const more = others.length === 0 ? '' : `, and ${others.length} more`;
+    if (!isTold) predecessor.log(makeEvent('upgrade-waits', `the upgrade waits for: ${first}${more}`, {}));
+    isTold = true;
+    if (performance.now() < untilMs + (isForced ? CUT_MS : 0)) continue;
     throw new VproxyError('upgrade-failed', `still cannot be handed over after ${waitMs / 1000} s: ${first}${more}`);
   }
 }
@@ -208,22 +224,36 @@ class Successor {
 
   /** Resolves with its version when it is ready to take over. Rejects with `upgrade-failed`. */
   async loaded(): Promise<string> {
-    const timeout = AbortSignal.timeout(LOAD_MS);
-    const failed = Promise.race([
-      this.#process.ended.then((how) => this.failure(how)),
-      once(timeout, 'abort').then(() => this.failure(`did not answer within ${LOAD_MS / 1000} s`)),
-    ]);
-    const answer = receiveFirstMessage(this.pipe, timeout).catch(async (error: unknown) => {
-      // How the process exited tells more than that it closed its end of the pipe.
-      const isSilent = ['EPIPE', 'ETIMEDOUT'].includes(systemCode((error as Error).cause));
-      throw isSilent ? await failed : this.failure(toVproxyError(error).message);
-    });
-    const { form, version } = await answer;
+    const { form, version } = await this.#answer();
     this.#pid = (await this.#process.pid) ?? 0;
     const program = escapeText(String(version), 80);
     if (form === HANDOVER_FORM) return program;
     const forms = `${escapeText(String(form), 16)} (here ${HANDOVER_FORM})`;
     throw this.failure(`is ${program}, which has another state format: ${forms}`);
+  }
+
+  /** Has it check the options of all channels while this process works on. Rejects with `upgrade-failed`. */
+  async check(channels: readonly WrittenOptions[]): Promise<void> {
+    this.pipe.write(encodeParcel(serialize(channels)));
+    this.requireNoFailure(await this.#answer());
+  }
+
+  /** Throws the failure that it answered, if any. */
+  requireNoFailure({ failure }: { readonly failure?: unknown }): void {
+    if (typeof failure === 'string') throw this.failure(`cannot take over: ${escapeText(failure, 1024)}`);
+  }
+
+  #answer(): ReturnType<typeof receiveNextMessage> {
+    const timeout = AbortSignal.timeout(LOAD_MS);
+    const failed = Promise.race([
+      this.#process.ended.then((how) => this.failure(how)),
+      once(timeout, 'abort').then(() => this.failure(`did not answer within ${LOAD_MS / 1000} s`)),
+    ]);
+    return receiveNextMessage(this.pipe, timeout).catch(async (error: unknown) => {
+      // How the process exited tells more than that it closed its end of the pipe.
+      const isSilent = ['EPIPE', 'ETIMEDOUT'].includes(systemCode((error as Error).cause));
+      throw isSilent ? await failed : this.failure(toVproxyError(error).message);
+    });
   }
 
   /** Makes an error about it. */

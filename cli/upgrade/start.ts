@@ -2,6 +2,7 @@
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import type net from 'node:net';
 import { text } from 'node:stream/consumers';
+import { VproxyError } from '../../lib/errors.js';
 import { withCapabilities } from '../../lib/system/capabilities.js';
 import { describeError } from '../../lib/util/escape.js';
 import type { SuccessorCommand } from './program.js';
@@ -69,4 +70,10 @@ export function startOrphan({ file, args, descriptor }: SuccessorCommand, env: N
   return { pid: Promise.resolve(pid), ended, pipe, kill };
 }
 
-const pipeOf = (child: ChildProcess): net.Socket => child.stdio[3] as net.Socket;
+/** Throws `upgrade-failed` if there was no descriptor for it: then Node makes none, and reports that later. */
+function pipeOf(child: ChildProcess): net.Socket {
+  const stdio = child.stdio as typeof child.stdio | undefined;
+  if (stdio !== undefined) return stdio[3] as net.Socket;
+  child.on('error', () => undefined);
+  throw new VproxyError('upgrade-failed', 'a successor cannot be started: too many open files (EMFILE)');
+}

@@ -1,6 +1,9 @@
 /** Taking over: the successor's side of a hand-over. */
 import { closeSync, fstatSync, statSync } from 'node:fs';
+import { deserialize } from 'node:v8';
 import { toVproxyError } from '../../lib/errors.js';
+import type { WrittenOptions } from '../../lib/proxy/channel/channel-options.js';
+import { type CheckedChannel, checkChannel } from '../../lib/proxy/channel/check-channel.js';
 import type { TakeDescriptor } from '../../lib/system/descriptors.js';
 import { HandoverPipe, loadHandoverCalls } from '../../lib/system/handover-pipe.js';
 import { describeAgent } from '../package-info.js';
@@ -15,31 +18,33 @@ const SEND_MS = 10_000;
 const RECEIVE_MS = 10_000;
 
 /**
- * Takes over, once everything needed is loaded: `restore` receives the predecessor's state, in one turn of the event loop and
- * without reading or writing. Resolves with its result when this process is the active one; with null if the predecessor has
- * exited or continues itself, after reporting an error of `restore` to it. This process must then exit at once.
+ * Takes over, once everything needed is loaded: checks the predecessor's channels while that works on; `restore` then receives its
+ * state, in one turn of the event loop and without reading or writing. Resolves with its result when this process is the active
+ * one; with null if the predecessor has exited or continues itself, after reporting an error of either to it. This process must
+ * then exit at once.
  */
 export async function takeOver<Restored>(
   fd: number,
-  restore: (document: HandoverDocument, take: TakeDescriptor) => Restored,
+  restore: (document: HandoverDocument, take: TakeDescriptor, checked: readonly CheckedChannel[]) => Restored,
 ): Promise<Restored | null> {
   closeProgram();
   const pipe = new HandoverPipe(await loadHandoverCalls(), fd);
   pipe.sendMessage({ form: HANDOVER_FORM, version: describeAgent() }, SEND_MS);
+  let restored: Restored;
   let parcel: ReturnType<HandoverPipe['receiveAll']>;
   try {
+    const written = deserialize(pipe.receiveAll(Number.POSITIVE_INFINITY).document) as WrittenOptions[];
+    const checked = written.map(checkChannel);
+    pipe.sendMessage({ checked: true }, SEND_MS);
     parcel = pipe.receiveAll(Number.POSITIVE_INFINITY);
-  } catch {
-    return null;
-  }
-  let restored: Restored;
-  try {
-    const document = decodeDocument(parcel.document, (byteCount) => pipe.receivePiece(byteCount, RECEIVE_MS));
-    restored = restore(document, (index) => {
+    const receive = (byteCount: number) => pipe.receivePiece(byteCount, RECEIVE_MS);
+    const document = decodeDocument(parcel.document, receive) as HandoverDocument;
+    const take = (index: number) => {
       const descriptor = parcel.descriptors[index];
       if (descriptor === undefined) throw new Error(`no descriptor ${index}`);
       return descriptor;
-    });
+    };
+    restored = restore(document, take, checked);
   } catch (error) {
     tellFailure(pipe, error);
     return null;

@@ -72,12 +72,15 @@ export interface EgressReached {
   readonly receivedBefore: number;
 }
 
-/** State of a {@link Connection} that is handed over. */
-export interface ConnectionState extends Pick<Connection, 'isOpen' | 'egress'> {
-  /** The index of its stream among those handed over; a plain record if it has ended and its session no longer has it. */
+/** State of a stream and its splice that are handed over. */
+export interface SplicedState {
+  /** The index of the stream among those handed over; a plain record if it has ended and its session no longer has it. */
   readonly stream: number | KnownStream;
   readonly splice: SpliceState;
 }
+
+/** State of a {@link Connection} that is handed over. */
+export interface ConnectionState extends Pick<Connection, 'isOpen' | 'egress'>, SplicedState {}
 
 /** The index of a stream among those handed over; -1 if it is not one of them. */
 export type IndexOfStream = (stream: SessionStream) => number;
@@ -187,11 +190,7 @@ export class Connections {
   /** Throws `upgrade-failed` if a stream that has not ended is not handed over, or one is an obstacle. */
   capture(keep: KeepDescriptor, indexOf: IndexOfStream): ConnectionState[] {
     return this.#answered.map(({ egress, isOpen, splice, stream }) => {
-      const state = splice.capture(keep);
-      const known = isHeld(stream) ? indexOf(stream) : plain(stream);
-      if (state === null || known === -1)
-        throw new VproxyError('upgrade-failed', `stream ${stream.id} to ${stream.service} cannot be handed over`);
-      return { stream: known, splice: state, isOpen, egress };
+      return { ...captureSpliced(stream, splice, keep, indexOf), isOpen, egress };
     });
   }
 
@@ -202,8 +201,7 @@ export class Connections {
   restore(states: readonly ConnectionState[], { streams, take }: Inheritance): [Connection, net.Socket][] {
     const opening: [Connection, net.Socket][] = [];
     for (const { stream: known, splice: state, isOpen, egress } of states) {
-      const stream = typeof known === 'number' ? streams[known] : known;
-      if (stream === undefined) throw new VproxyError('upgrade-failed', 'a stream of a forward was not handed over');
+      const stream = findHandedOver(known, streams);
       const connection = this.connect(() => stream, { isOpen, egress }, state);
       const socket = connection.splice.joinAgain(isHeld(stream) ? stream : null, take);
       if (socket === null) continue;
@@ -220,8 +218,29 @@ export class Connections {
   }
 }
 
+/** Throws `upgrade-failed` if a stream that has not ended is not handed over, or its splice cannot be. */
+export function captureSpliced(
+  stream: KnownStream,
+  splice: Splice,
+  keep: KeepDescriptor,
+  indexOf: IndexOfStream,
+): SplicedState {
+  const state = splice.capture(keep);
+  const known = isHeld(stream) ? indexOf(stream) : plain(stream);
+  if (state === null || known === -1)
+    throw new VproxyError('upgrade-failed', `stream ${stream.id} to ${stream.service} cannot be handed over`);
+  return { stream: known, splice: state };
+}
+
+/** Throws `upgrade-failed` if it was not handed over. */
+export function findHandedOver(known: SplicedState['stream'], streams: readonly SessionStream[]): KnownStream {
+  const stream = typeof known === 'number' ? streams[known] : known;
+  if (stream === undefined) throw new VproxyError('upgrade-failed', 'a stream was not handed over');
+  return stream;
+}
+
 /** Whether its session still has the stream. */
-const isHeld = (stream: KnownStream): stream is SessionStream =>
+export const isHeld = (stream: KnownStream): stream is SessionStream =>
   stream instanceof SessionStream && (!stream.isOver || stream.isDraining);
 
 const plain = ({ id, service, from, sentBytes, receivedBytes, openedAtMs }: KnownStream): KnownStream => {
@@ -230,7 +249,12 @@ const plain = ({ id, service, from, sentBytes, receivedBytes, openedAtMs }: Know
 
 /** Why a connection cannot be handed over now, human-readable; null if it can. */
 function obstacleOf({ caller, isOpen, splice, stream }: Connection, name: string): string | null {
-  const what = `stream ${stream.id} to ${name}`;
-  if (!isOpen && caller?.isUntouched === false) return `${what}, not yet answered by the peer`;
-  return splice.capture(() => 0) === null ? `${what}, whose unwritten bytes cannot be determined` : null;
+  if (!isOpen && caller?.isUntouched === false) return `stream ${stream.id} to ${name}, not yet answered by the peer`;
+  return unwrittenObstacle(splice, stream.id, name);
+}
+
+/** Why a splice cannot be handed over now; null if it can. */
+export function unwrittenObstacle(splice: Splice, id: number, name: string): string | null {
+  if (splice.capture(() => 0) !== null) return null;
+  return `stream ${id} to ${name}, whose unwritten bytes cannot be determined`;
 }

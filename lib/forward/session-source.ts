@@ -3,7 +3,7 @@ import { setMaxListeners } from 'node:events';
 import { VproxyError } from '../errors.js';
 import type { Session } from '../session/session.js';
 import type { Clock } from '../util/clock.js';
-import { deferred } from '../util/concurrency.js';
+import { deferred, onAbort } from '../util/concurrency.js';
 
 /** Default time that a local connection waits for a session, in milliseconds. */
 export const DEFAULT_WAIT_MS = 10_000;
@@ -52,8 +52,11 @@ export class SessionSource {
     if (this.#session === session) this.#session = null;
   }
 
-  /** Resolves with the session once there is one. Rejects with `no-session` after `timeoutMs`, on abort, or if 1,024 wait. */
-  async wait(timeoutMs: number, signal: AbortSignal): Promise<Session> {
+  /**
+   * Resolves with the session once there is one. Rejects with `no-session` after `timeoutMs`, when `signal` is aborted, or if
+   * 1,024 wait; with `cancelled` when `gone` is aborted: the caller has disconnected.
+   */
+  async wait(timeoutMs: number, signal: AbortSignal, gone?: AbortSignal): Promise<Session> {
     if (this.session !== null) return this.session;
     if (this.#waiters.size >= MAX_WAITERS) {
       const message = `no session with the peer; ${MAX_WAITERS} connections are already waiting for one`;
@@ -61,7 +64,6 @@ export class SessionSource {
     }
     const found = deferred<Session>();
     const giveUp = (message: string): void => found.reject(new VproxyError('no-session', message));
-    const onAbort = (): void => giveUp('shutting down');
     const cancel = this.#clock.schedule(timeoutMs, () =>
       giveUp(`no session with the peer within ${timeoutMs / 1000} s`),
     );
@@ -69,14 +71,16 @@ export class SessionSource {
     this.#waiters.add(waiter);
     // Not a leak: keep Node from warning about it on stderr.
     setMaxListeners(MAX_WAITERS, signal);
-    signal.addEventListener('abort', onAbort);
-    if (signal.aborted) onAbort();
+    const forget = [
+      onAbort(signal, () => giveUp('shutting down')),
+      onAbort(gone, () => found.reject(new VproxyError('cancelled', 'the caller has disconnected'))),
+    ];
     try {
       return await found.promise;
     } finally {
       cancel();
       this.#waiters.delete(waiter);
-      signal.removeEventListener('abort', onAbort);
+      for (const each of forget) each();
     }
   }
 }

@@ -7,9 +7,11 @@ import type { Clock } from '../util/clock.js';
 import type { ProxyChannelState, Restored } from './channel/channel-context.js';
 import type { ChannelOptions } from './channel/channel-options.js';
 import type { ChannelSessions } from './channel/channel-sessions.js';
+import type { CheckedChannel } from './channel/check-channel.js';
 import type { FindRival } from './channel/rival.js';
 import type { ForwardTable } from './forward-table.js';
 import type { GroupState } from './groups/channel-group.js';
+import type { StreamEndsState } from './services/stream-ends.js';
 
 /** Options for a `Proxy`. */
 export interface ProxyOptions {
@@ -33,15 +35,26 @@ export interface ProxyOptions {
    *
    * @internal
    */
-  readonly restored?: Restored<ProxyState>;
+  readonly restored?: Legacy;
+}
+
+/** What a predecessor leaves. */
+export interface Legacy extends Restored<ProxyState> {
+  /** The channels that were checked before, by number. */
+  readonly checked: readonly CheckedChannel[];
+  /** Further channels, all checked, which `goOn` restores in turns once the others continue. */
+  readonly idle: Iterable<ProxyChannelState>;
 }
 
 /** State of a proxy for a successor process: plain data that only the same version understands. */
 export interface ProxyState {
   readonly instance: string;
   readonly forwardCount: number;
+  /** The labels of all channels, in their order. */
+  readonly labels: readonly string[];
   readonly channels: readonly ProxyChannelState[];
   readonly groups: readonly GroupState[];
+  readonly streamEnds: StreamEndsState;
   /** The folders that were created for channels, by label. */
   readonly folders: Map<string, Set<string>>;
 }

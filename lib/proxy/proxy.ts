@@ -2,6 +2,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
+import { closeSync } from 'node:fs';
 import { EventEmitter } from 'eventemitter3';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { makeEvent } from '../events.js';
@@ -23,12 +24,12 @@ import type {
 import type { KeepDescriptor } from '../system/descriptors.js';
 import { Budget, FairBudget } from '../util/bounds.js';
 import { systemClock } from '../util/clock.js';
-import { deferred } from '../util/concurrency.js';
+import { deferred, LoopTurns } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
 import { chooseChannel } from '../util/labels.js';
 import { applyChannels, requireFreePlaces } from './apply.js';
 import { ChangeQueue } from './change-queue.js';
-import type { ProxyChannelContext, Restored } from './channel/channel-context.js';
+import type { ProxyChannelContext, ProxyChannelState } from './channel/channel-context.js';
 import {
   type ChannelOptions,
   labelTaken,
@@ -46,14 +47,24 @@ import { ForwardAddresses } from './forward-table.js';
 import { type ChannelGroup, OwnFolders } from './groups/channel-group.js';
 import { isGroup } from './groups/group-pattern.js';
 import { GroupTable } from './groups/group-table.js';
-import type { MeasuredChannel, ProxyEvents, ProxyOptions, ProxyState, RemoveOptions } from './proxy-options.js';
-import type { ProgramSocket } from './services/program-streams.js';
+import type { Legacy, MeasuredChannel, ProxyEvents, ProxyOptions, ProxyState, RemoveOptions } from './proxy-options.js';
+import type { OpenOptions, ProgramSocket } from './services/program-streams.js';
+import { StreamEnds } from './services/stream-ends.js';
 
 /** Default timeout of a ping, in milliseconds. */
 const PING_TIMEOUT_MS = 5000;
 
+/** How many idle channels are restored with the others, so that a defect of all of them refuses the upgrade. */
+const SAMPLE = 4;
+
 /** Composes and runs all layers. Call `start` once, then `stop` once; channels and forwards may change in between. */
 export class Proxy extends EventEmitter<ProxyEvents> {
+  /**
+   * How the streams that {@link joinStream} opened have ended.
+   *
+   * @internal
+   */
+  readonly streamEnds: StreamEnds;
   readonly #channels = new Map<string, ProxyChannel>();
   readonly #groups: GroupTable;
   readonly #folders: OwnFolders;
@@ -61,6 +72,9 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   readonly #stopping = new AbortController();
   readonly #changes = new ChangeQueue(this.#stopping.signal);
   #forwardCount: number;
+  /** The numbers of the channels whose options a successor has checked. */
+  #checked: ReadonlyMap<CheckedChannel, number> = new Map();
+  #whole: Promise<unknown> | null = null;
 
   /** Throws `bad-argument` for a channel or a forward that is invalid or not allowed. */
   constructor({
@@ -74,6 +88,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     super();
     const state = restored?.state;
     this.#forwardCount = state?.forwardCount ?? 0;
+    this.streamEnds = new StreamEnds(state?.streamEnds);
     // One listener per waiter for a session: not a leak, so Node must not warn about it on stderr.
     setMaxListeners(0, this.#stopping.signal);
     this.#context = {
@@ -87,6 +102,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
       nextForwardId: () => `f${(this.#forwardCount += 1)}`,
       addresses: new ForwardAddresses(),
       findRival,
+      streamEnds: this.streamEnds,
       makeFolders: (label, forwards) => void this.#folders.make(label, forwards),
       lineBytes,
       log: (event) => this.emit('log', event),
@@ -98,7 +114,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
         this.emit('changed');
       },
       onListening: (forward) => this.emit('listening', forward),
-      onFatal: (channel, reason) => this.#fail(channel, reason),
+      onFatal: (channel, reason) => void this.#fail(channel, reason),
     };
     this.#groups = new GroupTable(
       {
@@ -126,10 +142,17 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     }
   }
 
-  #restore({ state, take }: Restored<ProxyState>): void {
-    for (const group of state.groups) this.#groups.register(group);
-    for (const channel of state.channels)
-      this.#register(new ProxyChannel(checkChannel(channel.options), this.#context, { state: channel, take }));
+  #restore(restored: Legacy): void {
+    for (const group of restored.state.groups) this.#groups.register(group);
+    for (const state of restored.state.channels) this.#restoreChannel(state, restored);
+  }
+
+  #restoreChannel(state: ProxyChannelState, { checked, take }: Legacy): ProxyChannel {
+    const { options } = state;
+    const own = typeof options === 'number' ? (checked[options] as CheckedChannel) : checkChannel(options);
+    const channel = new ProxyChannel(own, this.#context, { state, take });
+    this.#channels.set(channel.label, channel);
+    return channel;
   }
 
   /**
@@ -171,6 +194,15 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   /**
+   * How many of the obstacles may be gone in a moment, or are cut.
+   *
+   * @internal
+   */
+  get passingCount(): number {
+    return [...this.#channels.values()].reduce((sum, { programs }) => sum + programs.passingCount, 0);
+  }
+
+  /**
    * Resets streams that their programs open again, and if it `isForced` what only a peer can end; returns a human-readable line
    * for each.
    *
@@ -180,30 +212,90 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     return [...this.#channels.values()].flatMap((channel) => channel.cutObstacles(isForced));
   }
 
+  /** @internal */
+  prepare(): WrittenOptions[] {
+    const channels = [...this.#channels.values()];
+    this.#checked = new Map(channels.map(({ checked }, index) => [checked, index]));
+    return channels.map(({ options }) => writeOptions(options));
+  }
+
+  /** @internal */
+  *captureIdle(): Generator<ProxyChannelState> {
+    for (const channel of [...this.#channels.values()])
+      if (channel.isIdle && channel.obstacles().length === 0) yield channel.capture(() => 0, 0);
+  }
+
   /**
    * Captures the state for a successor. Changes nothing; nothing else may change in the same turn. `keep` numbers the descriptors.
    *
    * @internal
    */
-  capture(keep: KeepDescriptor): ProxyState {
+  capture(keep: KeepDescriptor): ProxyState & { readonly idle: readonly ProxyChannelState[] } {
+    const channels = [...this.#channels.values()];
+    const idle = new Set(channels.filter((one) => one.isIdle && this.#checked.has(one.checked)).slice(SAMPLE));
+    const capture = (one: ProxyChannel) => one.capture(keep, this.#checked.get(one.checked) ?? null);
     return {
       instance: this.#context.identity.instance,
       forwardCount: this.#forwardCount,
-      channels: [...this.#channels.values()].map((channel) => channel.capture(keep)),
+      labels: channels.map(({ label }) => label),
+      channels: channels.filter((one) => !idle.has(one)).map(capture),
+      idle: [...idle].map(capture),
       groups: this.#groups.states,
+      streamEnds: this.streamEnds.state,
       folders: this.#folders.state,
     };
   }
 
   /**
-   * Starts a restored proxy, instead of `start`: before this nothing is read or written. Resolves when groups have scanned
-   * their folders.
+   * Starts a restored proxy, instead of `start`: before this nothing is read or written. Resolves when the idle channels have
+   * followed, and groups have scanned their folders.
    *
    * @internal
    */
-  async goOn(): Promise<void> {
+  async goOn(restored: Legacy): Promise<void> {
     for (const channel of this.#channels.values()) channel.goOn();
+    const whole = this.#goOnWithIdle(restored);
+    const over = () => (this.#whole = null);
+    this.#whole = whole.then(over, over);
+    await whole;
     await this.#groups.start();
+  }
+
+  /**
+   * Resolves when `goOn` has restored all channels: until then, call nothing else that concerns all. Never rejects; null if
+   * there is nothing to wait for.
+   *
+   * @internal
+   */
+  get whole(): Promise<unknown> | null {
+    return this.#whole;
+  }
+
+  async #goOnWithIdle(restored: Legacy): Promise<void> {
+    const { checked, take } = restored;
+    const turns = new LoopTurns();
+    for (const state of restored.idle) {
+      await turns.next();
+      let channel: ProxyChannel;
+      try {
+        channel = this.#restoreChannel(state, restored);
+      } catch (error) {
+        for (const index of state.descriptors) closeSync(take(index));
+        this.#beginAnew(checked[Number(state.options)] as CheckedChannel, error);
+        continue;
+      }
+      channel.goOn();
+    }
+    const channels = restored.state.labels.flatMap((label) => this.#channels.get(label) ?? []);
+    this.#channels.clear();
+    for (const channel of channels) this.#channels.set(channel.label, channel);
+  }
+
+  /** Begins a channel whose state cannot be restored, a defect, without it: its peer connects again. */
+  #beginAnew(checked: CheckedChannel, error: unknown): void {
+    const fail = (reason: unknown) => this.#logFailure(checked, toVproxyError(reason));
+    fail(error);
+    this.#changes.run(() => this.#begin(this.#create(checked))).catch(fail);
   }
 
   /**
@@ -333,12 +425,11 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 
   /**
    * As `connect`, but resolves as soon as there is a session. The stream emits `connect` when accepted, `error` when refused.
-   * With `isReopened`, an upgrade resets the stream instead of waiting for its end.
    *
    * @internal
    */
-  async openStream(service: string, label?: string, isReopened = false): Promise<MuxStream> {
-    return this.#find(label).programs.open(service, isReopened);
+  async openStream(service: string, label?: string, options?: OpenOptions): Promise<MuxStream> {
+    return this.#find(label).programs.open(service, options);
   }
 
   /**
@@ -508,7 +599,8 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     return new ProxyChannel(channel, this.#context);
   }
 
-  #fail(channel: Pick<ProxyChannel, 'label'>, reason: VproxyError): void {
+  async #fail(channel: Pick<ProxyChannel, 'label'>, reason: VproxyError): Promise<void> {
+    await this.#whole;
     const channels = [...this.#channels.values()];
     // A group may find a socket that works.
     if (this.#groups.isEmpty && channels.every(({ sessions }) => sessions.record.state.name === 'failed'))

@@ -1,6 +1,6 @@
 /**
  * The pipe between a process and its successor: a pair of unix sockets over which one hands everything to the other, including
- * descriptors, without returning to the event loop. Every call except `receiveFirstMessage` blocks this process, for a bounded
+ * descriptors, without returning to the event loop. Every call except `receiveNextMessage` blocks this process, for a bounded
  * time.
  *
  * The unit is a parcel: a header of 12 bytes (`VPHO`, the length of the document, the number of descriptors, both 32 bits
@@ -180,16 +180,16 @@ export class HandoverPipe {
 }
 
 /**
- * The first message on the pipe to a child, read by Node while the event loop runs. After it, the child must be silent until it
+ * The next message on the pipe to a child, read by Node while the event loop runs. After it, the child must be silent until it
  * is sent something. Rejects with `upgrade-failed` if the child exits or sends something else, or when `signal` is aborted.
  */
-export function receiveFirstMessage(stream: net.Socket, signal: AbortSignal): Promise<HandoverMessage> {
+export function receiveNextMessage(stream: net.Socket, signal: AbortSignal): Promise<HandoverMessage> {
   return new Promise((resolve, reject) => {
     const pieces: Buffer[] = [];
     const onData = (piece: Buffer): void => {
       pieces.push(piece);
       try {
-        const message = firstMessageOf(Buffer.concat(pieces));
+        const message = messageOf(Buffer.concat(pieces));
         if (message === null) return;
         resolve(message);
       } catch (error) {
@@ -214,7 +214,8 @@ export function receiveFirstMessage(stream: net.Socket, signal: AbortSignal): Pr
       .on('error', () => undefined)
       .on('end', onEnd)
       .on('close', onEnd)
-      .on('data', onData);
+      .on('data', onData)
+      .resume();
     signal.addEventListener('abort', onAbort);
     if (signal.aborted) onAbort();
     else if (stream.destroyed) onEnd();
@@ -240,6 +241,9 @@ function decodeHead(head: Buffer): { byteCount: number; descriptorCount: number 
   return { byteCount: head.readUInt32LE(4), descriptorCount: head.readUInt32LE(8) };
 }
 
+/** A parcel without descriptors, to be written to the stream of a child between two of its messages. */
+export const encodeParcel = (document: Uint8Array): Buffer => Buffer.concat([encodeHead(document.length, 0), document]);
+
 /** Splits descriptors into messages. */
 function groupsOf(descriptors: readonly number[]): number[][] {
   const groups: number[][] = [];
@@ -263,10 +267,10 @@ function decodeMessage(document: Buffer): HandoverMessage {
 }
 
 /** The message received so far; null if incomplete. */
-function firstMessageOf(bytes: Buffer): HandoverMessage | null {
+function messageOf(bytes: Buffer): HandoverMessage | null {
   if (bytes.length < HEAD_BYTES) return null;
   const { byteCount, descriptorCount } = decodeHead(bytes.subarray(0, HEAD_BYTES));
-  if (byteCount > MAX_MESSAGE_BYTES || descriptorCount > 0) throw nonsense('an invalid first message');
+  if (byteCount > MAX_MESSAGE_BYTES || descriptorCount > 0) throw nonsense('an invalid message');
   const length = HEAD_BYTES + byteCount;
   return bytes.length < length ? null : decodeMessage(bytes.subarray(HEAD_BYTES));
 }

@@ -58,10 +58,13 @@ buildGuest();
 serialTestWith('go')('vproxy-guest announces a port while a program listens on it', async (t) => {
   const { port, client, guest } = await setUp(t, String, { control: 'host', guestOptions: AS_GUEST });
   for (const text of ['one', 'two']) {
+    const read = guest.lines.length;
     const program = await startProgram(t, port);
     t.is(await ask(t, numberOf(await appeared(client)), text), text);
     program.kill('SIGKILL');
     await gone(client);
+    // The host may know before the line was read.
+    await guest.waitForLine(/no longer announcing/, { from: read });
   }
   const lines = [
     `announcing port ${port} (echo-program) to the peer`,
@@ -102,6 +105,7 @@ test.serial('a port with a listener on the peer is served here, and vproxy ports
   await end;
   await gone(client);
   await eventually(async () => (await refusal(t, here)) === 'ECONNREFUSED');
+  await Promise.all([host, guest].map((side) => side.waitForLine(/no longer (announcing|listening)/)));
   const said = (lines: readonly string[]) => lines.filter((line) => / port \d+ \(/.test(line));
   t.deepEqual(said(host.lines), [
     `vproxy: listening on ${endpoint} (${port} is already in use) for port ${port} (echo-program) of the peer`,

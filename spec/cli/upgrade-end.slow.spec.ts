@@ -1,6 +1,6 @@
 /** `vproxy upgrade` during the end of a process, during a reload, and in a service: afterwards one process serves, or none. */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import net from 'node:net';
+import http from 'node:http';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { connectControl } from '../../lib/control/client/client.js';
@@ -18,7 +18,7 @@ type Scene = Awaited<ReturnType<typeof makeScene>>;
 async function makeScene(t: ExecutionContext, env: Readonly<Record<string, string>> = {}) {
   const folder = temporaryFolder(t);
   const config = join(folder, 'vproxy.toml');
-  writeFileSync(config, `[channels.vm1]\naddress = "unix-listen:${folder}/channel.sock"\n`);
+  writeFileSync(config, `[channels.vm1]\naddress = "unix-listen:${folder}/channel.sock"\nwait = "1h"\n`);
   const processes = () => marked(`SCENE=${folder}`);
   const { vproxy, socket } = await spawnControlled(t, ['--config', config], { env: { ...env, SCENE: folder } });
   // Called before the end of `vproxy` is awaited: a successor holds its log open.
@@ -63,34 +63,16 @@ async function loading(scene: Scene): Promise<Moment> {
   return { result, release: () => rmSync(gate) };
 }
 
-/** Connects, and reconnects whenever that is closed; returns a function that ends it. */
-function keepConnected(path: string): () => void {
-  let socket: net.Socket;
-  let isOver = false;
-  const connect = (): void => {
-    socket = net.connect(path).on('error', () => (isOver = true));
-    socket.once('close', () => isOver || connect());
-  };
-  connect();
-  return () => {
-    isOver = true;
-    socket.destroy();
-  };
-}
-
-/** Something cannot be handed over: silent connections to the control socket, each until it times out. */
+/** Something cannot be handed over: a request whose body waits, as it does, for a session. */
 async function waiting(scene: Scene): Promise<Moment> {
-  const obstacles = [keepConnected(scene.socket)];
-  // Each is an obstacle for a second.
-  const again = setInterval(() => obstacles.push(keepConnected(scene.socket)), 500);
+  const target = { socketPath: scene.socket, method: 'PUT', path: '/v1/files?path=x' };
+  const obstacle = http.request({ ...target, agent: false }).on('error', () => undefined);
+  obstacle.write('some of it');
   const result = runUpgrade(scene.socket, ['--wait', '60']);
-  // It has reported that it is loaded, and waits for the hand-over.
+  // It has checked the options, and waits for the hand-over.
+  await scene.vproxy.waitForLine(/the upgrade waits for: /);
   await eventually(() => isBlocked(scene.successor()), { what: 'a successor' });
-  const release = () => {
-    clearInterval(again);
-    for (const end of obstacles) end();
-  };
-  return { result, release };
+  return { result, release: () => obstacle.destroy() };
 }
 
 /** The predecessor has handed over everything, and does nothing else. */

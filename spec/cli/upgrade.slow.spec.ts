@@ -1,6 +1,6 @@
 /** `vproxy upgrade`: successors of the real command line take over everything from their predecessors. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -15,7 +15,7 @@ import { Exchanges } from '../helpers/exchanges.js';
 import { PROJECT_ROOT, temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { peakBytes, residentBytes } from '../helpers/measures.js';
 import { ONE_SESSION, processPair } from '../helpers/process-pair.js';
-import { ask, echo, failureOf, localServer, localSocket, openEcho, readToEnd } from '../helpers/proxies.js';
+import { answerTo, ask, echo, failureOf, localServer, localSocket, openEcho, readToEnd } from '../helpers/proxies.js';
 import { CuttingRelay } from '../helpers/relays.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { type Behaviour, FieldEmulator } from '../helpers/storage.js';
@@ -123,6 +123,90 @@ test.serial('the successor has the group with its folders, manual changes, and w
   await eventually(() => !isRunning(pid), { what: 'the end of the successor' });
   t.false(existsSync(at('own')), 'a folder that the predecessor made');
 });
+
+/** A host with these channels, some with TLS, whose guests offer an echo and are in one further process. */
+async function fleetOf(t: ExecutionContext, labels: readonly string[]) {
+  const [folder, target] = [temporaryFolder(t), await localServer(t, echo)];
+  const key = writeKeyFile(folder, 'key', '5a');
+  const at = (label: string, name: string) => join(folder, `${label}.${name}`);
+  const configure = (name: string, kind: string, more: (label: string) => object): string[] => {
+    const channel = (label: string) => {
+      const address = `${kind}:${at(label, 'channel')}`;
+      return label.endsWith('0') ? { address: `${address},tls=psk,resume=60s`, keys: [key] } : { address };
+    };
+    const channels = Object.fromEntries(labels.map((label) => [label, { ...channel(label), ...more(label) }]));
+    writeFileSync(join(folder, name), JSON.stringify({ channels }));
+    return ['--config', join(folder, name)];
+  };
+  const host = configure('host.json', 'unix-listen', (label) => ({ outgoing: [`echo:${at(label, 'echo')}`] }));
+  const { vproxy, socket } = await spawnControlled(t, host);
+  const incoming = [`echo:${target.port}`];
+  const guests = spawnVproxy(
+    t,
+    configure('guests.json', 'unix-connect', () => ({ incoming })),
+  );
+  const client = connectControl(socket);
+  const isReady = async () => (await client.status()).channels.every(({ session }) => session !== null);
+  await eventually(isReady, { what: 'the sessions', timeoutMs: 60_000 });
+  return { vproxy, guests, client, at };
+}
+
+test.serial(
+  'idle channels follow the busy ones: none is missed by a reload, a request, a client or the end',
+  async (t) => {
+    const labels = Array.from({ length: 100 }, (_, index) => `vm${(index * 37) % 100}`);
+    const { vproxy, guests, client, at } = await fleetOf(t, labels);
+    const busy = await openEcho(t, at('vm50', 'echo'));
+    for (let round = 0; round < 2; round += 1) {
+      const { pid, sessions } = await client.upgrade();
+      t.teardown(() => isRunning(pid) && process.kill(pid, 'SIGKILL'));
+      t.is(sessions, 100);
+      const reloaded = vproxy.waitForLine(/reloaded: .*/, { from: vproxy.lines.length });
+      process.kill(pid, 'SIGHUP');
+      const calls = labels.map((label) => ask(t, at(label, 'echo'), label));
+      const { channels } = await client.status();
+      t.deepEqual(
+        channels.map(({ label, history }) => `${label} ${history.sessions}`),
+        labels.map((label) => `${label} 1`),
+      );
+      t.deepEqual(await Promise.all(calls), labels);
+      t.regex((await reloaded)[0], /reloaded: no changes/);
+      t.is(await answerTo(busy, 'still'), 'still');
+    }
+    const { pid } = await client.upgrade();
+    process.kill(pid, 'SIGTERM');
+    await eventually(() => !isRunning(pid), { what: 'the end of the successor' });
+    // Those with TLS have no link yet.
+    const isTold = (label: string) => guests.lines.some((line) => line.includes(` ${label}: `) && /stopped/.test(line));
+    const untold = () => labels.filter((label) => !label.endsWith('0') && !isTold(label));
+    await eventually(() => untold().length === 0, { what: 'the end in the log of each guest' });
+    t.deepEqual(
+      labels.filter((label) => existsSync(at(label, 'channel')) || existsSync(at(label, 'echo'))),
+      [],
+    );
+  },
+);
+
+test.serial(
+  'an upgrade is refused while a key file of a channel is invalid, and the process keeps its keys',
+  async (t) => {
+    const key = writeKeyFile(temporaryFolder(t), 'key', '5a');
+    const { host, sockets, clients, sessions } = await processPair(t, {
+      control: 'both',
+      host: ['--key', key],
+      guest: ['--key', key],
+    });
+    const text = readFileSync(key);
+    writeFileSync(key, 'no key');
+    const { code, stderr } = await runUpgrade(sockets[0]);
+    t.is(code, 1);
+    t.regex(stderr, /cannot take over: .*key/);
+    t.is((await clients[0].status()).process.pid, host.pid);
+    writeFileSync(key, text);
+    await upgrade(t, sockets[0]);
+    t.deepEqual(sessions(), ONE_SESSION);
+  },
+);
 
 test.serial('storage calls and metrics are answered at the same address; upgrades wait for a call', async (t) => {
   const storage = join(temporaryFolder(t), 'storage.sock');

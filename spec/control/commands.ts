@@ -2,13 +2,19 @@
 import { once } from 'node:events';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
+import type net from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import test, { type ExecutionContext } from 'ava';
-import { MAX_INPUT_BYTES, MAX_LONG_REQUESTS } from '../../lib/control/routes/commands.js';
+import { MAX_INPUT_BYTES } from '../../lib/control/routes/commands.js';
+import { MAX_LONG_REQUESTS } from '../../lib/control/routes/long-requests.js';
+import { encodeExit } from '../../lib/services/exec/exec-messages.js';
 import type { CommandAnswer, CommandLine, ErrorBody, JobLine, JobOfChannel } from '../../lib/status/types.js';
+import { deferred } from '../../lib/util/concurrency.js';
+import { startControl } from '../helpers/control.js';
+import { SUCCESS } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { steeredPair } from '../helpers/proxies.js';
+import { localServer, startProxy, steeredPair } from '../helpers/proxies.js';
 import { eventually, untilStill } from '../helpers/time.js';
 import { isRunning } from '../helpers/vproxy-process.js';
 
@@ -144,7 +150,10 @@ test('a client that does not read holds its command back; one that disconnects e
   const { here, folder } = control;
   const file = join(folder, 'pid');
   const argv = sh('echo $$ > "$1"; exec yes', file);
-  const { request } = await openLines<CommandLine>(t, control, 'POST', '/v1/exec?stream=true', { argv });
+  const headers = { 'Content-Type': 'application/json' };
+  const target = { socketPath: control.path, method: 'POST', path: '/v1/exec?stream=true', headers };
+  const request = http.request({ ...target, agent: false }).on('error', () => undefined);
+  await once(request.end(JSON.stringify({ argv })), 'response');
   const received = () => here.proxy.listStreams()[0]?.receivedBytes ?? 0;
   await untilStill(received);
   t.true(received() < 4_000_000, `${received()} bytes`);
@@ -234,6 +243,33 @@ test('a client that leaves keeps no stream', async (t) => {
   await ask('DELETE', `/v1/jobs/${id}?killAfter=0`);
 });
 
+test('an answer waits for the end of the stream, which its own end would reset', async (t) => {
+  for (const url of ['/v1/exec', '/v1/exec?stream=true']) {
+    const ending = deferred<net.Socket>();
+    const target = await localServer(t, (socket) => {
+      socket.once('data', () => socket.write(encodeExit(SUCCESS), () => ending.resolve(socket)));
+    });
+    const { here, control, client } = await steeredPair(t, {
+      peer: { incoming: [`exec:tcp:127.0.0.1:${target.port}`] },
+    });
+    let isAnswered = false;
+    const answer = control.ask('POST', url, { body: { argv: ['true'] } }).finally(() => {
+      isAnswered = true;
+    });
+    const socket = await ending.promise;
+    // By then the end of the command has come.
+    for (let time = 0; time < 3; time += 1) await client.ping();
+    t.false(isAnswered);
+    socket.end();
+    t.is((await answer).status, 200);
+    await eventually(() => here.proxy.listStreams().length === 0);
+    t.deepEqual(
+      here.events.filter(({ event }) => event === 'stream-reset'),
+      [],
+    );
+  }
+});
+
 test('many that run commands or read jobs leave connections to others', async (t) => {
   const control = await setUp(t);
   const { ask } = control;
@@ -247,4 +283,26 @@ test('many that run commands or read jobs leave connections to others', async (t
   readers[0]?.request.destroy();
   await eventually(async () => (await ask('POST', '/v1/exec', { body: { argv: ['true'] } })).status === 200);
   t.is((await ask('DELETE', `/v1/jobs/${id}`)).status, 200);
+});
+
+test('a client that leaves while its stream is being opened frees its place', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const here = await startProxy(t, `unix-listen:${path}`, { waitMs: 600_000 });
+  const control = await startControl(t, here.proxy);
+  const body = { argv: ['true'] };
+  const begun = Array.from({ length: MAX_LONG_REQUESTS + 1 }, () => {
+    const headers = { 'Content-Type': 'application/json' };
+    const request = http.request({ socketPath: control.path, method: 'POST', path: '/v1/exec', agent: false, headers });
+    t.teardown(() => request.destroy());
+    return request.on('error', () => undefined).end(JSON.stringify(body));
+  });
+  // The one that is refused shows that the others have all places.
+  const [refused] = (await Promise.race(begun.map((request) => once(request, 'response')))) as [http.IncomingMessage];
+  t.is(refused.statusCode, 503);
+  for (const request of begun) request.destroy();
+  await eventually(() => !control.server.isChanging, { what: 'the end of all requests' });
+  const answer = control.ask('POST', '/v1/exec', { body });
+  await Promise.race([answer, eventually(() => control.server.isChanging, { what: 'another request' })]);
+  await startProxy(t, `unix-connect:${path}`, { exec: { commands: 'any' } });
+  t.is((await answer).status, 200);
 });

@@ -1,6 +1,6 @@
 /** docs/control.md compared with the server: its routes, statuses, limits and figures. A scene plays its examples. */
 import test from 'ava';
-import { MAX_LONG_REQUESTS } from '../../lib/control/routes/commands.js';
+import { MAX_LONG_REQUESTS } from '../../lib/control/routes/long-requests.js';
 import { ROUTES } from '../../lib/control/routes/table.js';
 import { MAX_CONNECTIONS, REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
 import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
@@ -21,7 +21,7 @@ const requests = [...text.matchAll(/^```sh\n(.*?)^```$/gms)].flatMap(([, code = 
     .split('\n')
     .map((line) => {
       const [, method, path = ''] = /(?:http:\/\/vproxy|'(GET) )([^' ?]+)/.exec(line) ?? [];
-      return `${method ?? /-X (\w+)/.exec(line)?.[1] ?? (line.includes('--json') ? 'POST' : 'GET')} ${path}`;
+      return `${method ?? /-X (\w+)/.exec(line)?.[1] ?? (line.includes('--json') ? 'POST' : line.includes(' -T ') ? 'PUT' : 'GET')} ${path}`;
     }),
 );
 

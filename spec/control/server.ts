@@ -8,10 +8,16 @@ import * as z from 'zod';
 import { ControlClient } from '../../lib/control/client/client.js';
 import { describeRoutes } from '../../lib/control/routes/openapi.js';
 import { ROUTES } from '../../lib/control/routes/table.js';
-import { ARRIVING_MS, HttpService, REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
+import {
+  ARRIVING_MS,
+  HttpService,
+  type HttpServiceOptions,
+  REQUEST_TIMEOUT_MS,
+} from '../../lib/control/server/http-service.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { LogEvent } from '../../lib/events.js';
 import type { ErrorBody } from '../../lib/status/types.js';
+import { loadLibc } from '../../lib/system/libc.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import {
   type Answer,
@@ -24,7 +30,7 @@ import {
 } from '../helpers/control.js';
 import { PROJECT_ROOT, projectText, staticImports, temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { freezableMachine } from '../helpers/freezable-machine.js';
-import { echo, localServer, openEcho, steeredPair, TestProxy } from '../helpers/proxies.js';
+import { answerTo, echo, localServer, openEcho, steeredPair, TestProxy } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
 /** A control server of a proxy whose channel has no peer. */
@@ -195,7 +201,7 @@ test('a port in use is 409, a failed reload always 422, a defect 500', async (t)
 
 const HANDLERS = { onRequest: (_request: unknown, response: { end(text: string): void }) => response.end('answer') };
 
-async function serve(t: ExecutionContext, load: () => Promise<typeof HANDLERS>) {
+async function serve(t: ExecutionContext, load: HttpServiceOptions['load']) {
   const clock = new ManualClock();
   const logged: LogEvent[] = [];
   const service = new HttpService({ clock, load, log: (event) => void logged.push(event) });
@@ -264,6 +270,72 @@ test('a request that may change something counts once it is complete; one that d
   }
 });
 
+test('a request whose client left before its turn holds nothing up', async (t) => {
+  const held = deferred();
+  const { clock, service, socketPath } = await serve(t, () =>
+    Promise.resolve({
+      onRequest: (_request, response, hold) =>
+        void response.once('close', () => {
+          hold();
+          held.resolve();
+        }),
+    }),
+  );
+  const socket = await openConnection(t, socketPath);
+  socket.write('PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n');
+  await eventually(() => clock.pending === 1, { what: 'its timeout' });
+  socket.destroy();
+  await held.promise;
+  await eventually(() => clock.pending === 0, { what: 'the end of its timeout' });
+  t.false(service.isChanging);
+});
+
+test('connections that are let wait are unread: a successor serves them, or this one after a second', async (t) => {
+  const answer = deferred();
+  const { clock, service, socketPath } = await serve(t, () =>
+    Promise.resolve({
+      async onRequest(request, response) {
+        if (request.resume().method === 'POST') await answer.promise;
+        response.end('answer');
+      },
+    }),
+  );
+  const get = () => ask({ socketPath }, 'GET', '/');
+  const changing = ask({ socketPath }, 'POST', '/', { text: '{}' });
+  await eventually(() => clock.pending === 0 && service.isChanging, { what: 'a whole request' });
+  clock.advance(ARRIVING_MS);
+  service.letWait();
+  t.is((await get()).headers.connection, 'close', 'served: a request takes long');
+  answer.resolve();
+  await changing;
+  const kept = await openConnection(t, socketPath);
+  const head = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
+  t.regex(await answerTo(kept, head), /Connection: keep-alive/);
+  service.letWait();
+  t.regex(await answerTo(kept, head), /Connection: close/, 'the next request comes on another connection');
+  const [first, second] = [get(), get()];
+  await eventually(() => service.unread.length === 2, { what: 'both' });
+  t.false(service.isChanging);
+  const [fd = -1] = service.unread;
+  const successor = await serve(t, () => Promise.resolve(HANDLERS));
+  successor.service.serveAccepted((await loadLibc()).declare('int dup(int fd)')(fd));
+  t.is((await Promise.race([first, second])).text, 'answer');
+  t.is(service.unread.length, 2);
+  clock.advance(ARRIVING_MS);
+  t.deepEqual(
+    (await Promise.all([first, second])).map(({ text }) => text),
+    ['answer', 'answer'],
+  );
+  service.letWait();
+  t.is((await get()).text, 'answer', 'others are served in between, however long an upgrade waits');
+  clock.advance(ARRIVING_MS);
+  service.letWait();
+  const third = get();
+  await eventually(() => service.unread.length === 1, { what: 'it' });
+  clock.advance(ARRIVING_MS);
+  t.is((await third).text, 'answer');
+});
+
 // docs/openapi.json matches the table of routes, and every route answers accordingly.
 
 interface Description {
@@ -287,7 +359,9 @@ test('each operation has the name of a method of ControlClient, and its own', (t
   const names = ROUTES.map(({ operation }) => operation);
   t.is(new Set(names).size, names.length);
   const methods = names.map((name) => name.replace(/^(?:get|list|set)(.)/, (_, first: string) => first.toLowerCase()));
-  t.deepEqual(methods.filter((name) => !(name in ControlClient.prototype)).sort(), ['openapi', 'streamEnd']);
+  // Those about files are methods of `Files`.
+  const others = ['folder', 'openapi', 'readFile', 'removeFile', 'streamEnd', 'writeFile'];
+  t.deepEqual(methods.filter((name) => !(name in ControlClient.prototype)).sort(), others);
 });
 
 test('every component that the description refers to exists', (t) => {
@@ -309,7 +383,10 @@ test('every route answers as the description says', async (t) => {
   const egress = { internet: { allow: ['127.0.0.0/8:443'], upstream: 'http://[::1]:1' } };
   const { here, peer, control } = await steeredPair(t, {
     here: { outgoing: ['echo:0'], egress },
-    peer: { incoming: [`echo:${target.port}`], info: true, exec: { commands: 'any' } },
+    peer: {
+      ...{ incoming: [`echo:${target.port}`], info: true, exec: { commands: 'any' } },
+      copy: { root: temporaryFolder(t) },
+    },
   });
   const { service } = freezableMachine(t);
   peer.proxy.serve('freeze', (stream) => service.serve(stream));
@@ -347,7 +424,7 @@ function checkContent(answer: Answer, content: Content | undefined, fail: (what:
   }
   const lines = type === 'application/x-ndjson' ? answer.text.trimEnd().split('\n') : [answer.text];
   for (const line of lines) {
-    const { error } = schemaOf(wanted.schema).safeParse(type.startsWith('text/') ? line : JSON.parse(line));
+    const { error } = schemaOf(wanted.schema).safeParse(/^text|octet/.test(type) ? line : JSON.parse(line));
     if (error !== undefined) fail(z.prettifyError(error));
   }
 }

@@ -7,6 +7,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { FreezeCall } from '../../lib/services/freeze/freeze-call.js';
 import { Hooks } from '../../lib/services/run-hooks.js';
+import type { MuxStream } from '../../lib/session/mux-stream.js';
 import { resettingPair } from '../helpers/channel-pair.js';
 import { ExecCaller } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
@@ -276,4 +277,35 @@ test.serial('a thaw and its hooks are unfinished until they have ended, also if 
   writeFileSync(gate, '');
   await eventually(() => vm.service.unfinished.length === 0);
   t.is(vm.messages().at(-1), `hook: ${vm.hooks}/10-database: done`);
+});
+
+test('streams that programs opened just now, or open again, may be gone in a moment', async (t) => {
+  const clock = new ManualClock();
+  const exec = { exec: { commands: 'any' } } as const;
+  const { a: host, b: guest } = await proxyPair(t, { a: { clock }, b: exec });
+  guest.proxy.serve('silent', () => undefined);
+  const stream = await host.proxy.connect('silent');
+  const counts = () => [host.proxy.obstacles().length, host.proxy.passingCount];
+  t.deepEqual(counts(), [1, 1]);
+  clock.advance(2000);
+  t.deepEqual(counts(), [1, 0]);
+  t.deepEqual(host.proxy.cutObstacles(false), []);
+  const reopened = await host.proxy.openStream('silent', undefined, { isReopened: true });
+  await once(reopened, 'connect');
+  clock.advance(2000);
+  t.deepEqual(counts(), [2, 1]);
+  const isCut = async (cut: MuxStream): Promise<void> => {
+    const failure = once(cut, 'error');
+    t.is(host.proxy.cutObstacles(false).length, 1);
+    t.like(await failure, [{ code: 'shutdown' }]);
+    t.deepEqual(counts(), [1, 0]);
+  };
+  await isCut(reopened);
+  const unanswered = await host.proxy.openStream('silent');
+  t.regex(host.proxy.obstacles().join(), /: stream \d+ to silent, which the peer has not accepted yet$/);
+  t.deepEqual([counts(), host.proxy.cutObstacles(false)], [[2, 1], []]);
+  clock.advance(2000);
+  t.deepEqual(counts(), [2, 1]);
+  await isCut(unanswered);
+  stream.destroy();
 });

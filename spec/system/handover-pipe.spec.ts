@@ -6,7 +6,7 @@ import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { systemCode, VproxyError } from '../../lib/errors.js';
-import { HandoverPipe, loadHandoverCalls, receiveFirstMessage } from '../../lib/system/handover-pipe.js';
+import { HandoverPipe, loadHandoverCalls, receiveNextMessage } from '../../lib/system/handover-pipe.js';
 import { loadLibc } from '../../lib/system/libc.js';
 import { descriptorOf } from '../../lib/system/sockets/node-sockets.js';
 import { closeAll } from '../../lib/system/unix-messages.js';
@@ -134,7 +134,7 @@ test.serial('a thousand descriptors of all kinds arrive in order, and work', asy
   const opened = Array.from({ length: count }, (_, index) => groups.flatMap((group) => group[index] ?? [])).flat();
   const before = openCount();
   const { child, stream, pipe } = startSuccessor(t, 'use');
-  const first = await receiveFirstMessage(stream, NEVER);
+  const first = await receiveNextMessage(stream, NEVER);
   t.like(first, { kind: 'warm', pid: child.pid });
   const fds = opened.map(({ fd }) => fd);
   const document = Buffer.from(JSON.stringify(opened.map(({ kind }) => kind)));
@@ -159,7 +159,7 @@ const statusOf = (pid = 0): string => readFileSync(`/proc/${pid}/status`, 'utf8'
 
 test.serial('100 MB arrive unchanged, even if a signal comes meanwhile', async (t) => {
   const { child, stream, pipe } = startSuccessor(t, 'use');
-  await receiveFirstMessage(stream, NEVER);
+  await receiveNextMessage(stream, NEVER);
   const waits = () => eventually(() => /^State:\s+S[^]*^ShdPnd:\s+0+$/m.test(statusOf(child.pid)), { what: 'a pause' });
   await waits();
   t.true(child.kill('SIGUSR2'));
@@ -179,7 +179,7 @@ for (const [what, does, code, timeoutMs] of [
 ] as const) {
   test.serial(what, async (t) => {
     const { stream, pipe } = startSuccessor(t, does);
-    await receiveFirstMessage(stream, NEVER);
+    await receiveNextMessage(stream, NEVER);
     const before = openCount();
     const sent = codeOf(t, () => pipe().sendAll(Buffer.alloc(10_000_000), [0, 1, 2], timeoutMs));
     t.is(sent, code);
@@ -192,7 +192,7 @@ for (const [what, does, code, timeoutMs] of [
 test.serial('a successor with a lower descriptor limit reports it, and keeps none', async (t) => {
   const limited = ['sh', '-c', 'ulimit -n 60; exec "$@"', 'sh'];
   const { stream, pipe } = startSuccessor(t, 'decline', limited);
-  await receiveFirstMessage(stream, NEVER);
+  await receiveNextMessage(stream, NEVER);
   const fds = openDevices(t, 300).map(({ fd }) => fd);
   pipe().sendAll(Buffer.from('document'), fds, TIMEOUT_MS);
   const answer = pipe().receiveMessage(TIMEOUT_MS);
@@ -203,7 +203,7 @@ test.serial('a successor with a lower descriptor limit reports it, and keeps non
 test('an invalid first message, and a successor that exits before it, are told apart', async (t) => {
   const first = async (what: string) => {
     const { stream } = startSuccessor(t, what);
-    const error = await t.throwsAsync(receiveFirstMessage(stream, NEVER), { code: 'upgrade-failed' });
+    const error = await t.throwsAsync(receiveNextMessage(stream, NEVER), { code: 'upgrade-failed' });
     return [systemCode(error.cause), error.message];
   };
   t.deepEqual(await first('rubbish'), ['EPROTO', 'cannot hand over: the other process sent an unknown format']);
@@ -213,14 +213,14 @@ test('an invalid first message, and a successor that exits before it, are told a
 test('waiting for the first message can be aborted, and fails if the pipe is closed', async (t) => {
   const { near: stream, far } = await unixPair(t);
   const giveUp = new AbortController();
-  const waiting = receiveFirstMessage(stream, giveUp.signal);
+  const waiting = receiveNextMessage(stream, giveUp.signal);
   giveUp.abort();
   const error = await t.throwsAsync(waiting, { code: 'upgrade-failed' });
   t.is(systemCode(error.cause), 'ETIMEDOUT');
-  await t.throwsAsync(receiveFirstMessage(stream, giveUp.signal), { message: /did not answer in time/ });
+  await t.throwsAsync(receiveNextMessage(stream, giveUp.signal), { message: /did not answer in time/ });
   far.destroy();
   stream.destroy();
-  await t.throwsAsync(receiveFirstMessage(stream, NEVER), { message: /the other process ended/ });
+  await t.throwsAsync(receiveNextMessage(stream, NEVER), { message: /the other process ended/ });
   const refused = codeOf(t, () => HandoverPipe.ofStream(calls, stream));
   t.is(refused, 'EPIPE');
 });
@@ -229,7 +229,7 @@ test('a first message may come in pieces, with nothing after it', async (t) => {
   const text = Buffer.from('{"kind":"warm"}');
   const bytes = Buffer.concat([head(text.length, 0), text]);
   const { near, far } = await unixPair(t);
-  const waiting = receiveFirstMessage(near, NEVER);
+  const waiting = receiveNextMessage(near, NEVER);
   for (const byte of bytes) {
     const read = near.bytesRead;
     far.write(Buffer.of(byte));
@@ -238,7 +238,7 @@ test('a first message may come in pieces, with nothing after it', async (t) => {
   t.deepEqual(await waiting, { kind: 'warm' });
   const { near: other, far: talkative } = await unixPair(t);
   talkative.write(Buffer.concat([bytes, bytes]));
-  const error = await t.throwsAsync(receiveFirstMessage(other, NEVER), { code: 'upgrade-failed' });
+  const error = await t.throwsAsync(receiveNextMessage(other, NEVER), { code: 'upgrade-failed' });
   t.is(systemCode(error.cause), 'EPROTO');
 });
 

@@ -1,5 +1,6 @@
 /** The additional tables: each measures something specific, in its own columns. */
 import { CHANNEL_LOADS, CHANNELS, measureChannels } from './many/channels.js';
+import { FLEETS, HAND_OVER, measureHandOver } from './many/hand-over.js';
 import type { BenchOptions } from './options.js';
 import type { Column } from './report/figures-table.js';
 import type { Results } from './results.js';
@@ -100,6 +101,21 @@ const manyChannels: SideTable = {
   },
 };
 
+const handOver: SideTable = {
+  work: HAND_OVER,
+  columns: FLEETS,
+  /** Starting a thousand guests takes a minute: not with `--quick`. */
+  async measure({ rounds, quick }, { setting, progress }, results) {
+    if (quick) throw new Error(`${NOT_TRIED}: not with --quick`);
+    for (let round = 0; round < rounds; round += 1) {
+      for (const { id, guests } of FLEETS) {
+        progress(`round ${round + 1} of ${rounds}: ${HAND_OVER.id}, ${id}`);
+        results.add(HAND_OVER.id, id, await measureHandOver(setting.programs, setting.folder, guests));
+      }
+    }
+  },
+};
+
 const waysOut: SideTable = {
   work: EGRESS,
   columns: WAYS_OUT,
@@ -190,6 +206,7 @@ export const SIDE_TABLES: readonly SideTable[] = [
   processStarts,
   storageCalls,
   manyChannels,
+  handOver,
   waysOut,
   datagrams,
   datagramTools,

@@ -93,7 +93,7 @@ export class ServiceSocket {
       const { error } = await getValue<StreamEnd>(this.#socketPath, this.#endPath);
       return error && new VproxyError(error.code, error.message);
     } catch (error) {
-      // It can no longer be known whether the stream ended in order; a successor of the process does not know, either.
+      // It can no longer be known whether the stream ended in order.
       const { message } = requestError(this.#socketPath, error);
       return new VproxyError('control-unavailable', message, { cause: error });
     }

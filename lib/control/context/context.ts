@@ -6,7 +6,6 @@ import type { LostLines } from '../../status/channel-tally.js';
 import type { ReloadAnswer, UpgradeAnswer } from '../../status/types.js';
 import type { EventLoopDelay } from './event-loop-delay.js';
 import type { EventRing } from './event-ring.js';
-import type { StreamEnds } from './stream-ends.js';
 import type { StreamRates } from './stream-rates.js';
 
 export interface ControlContext {
@@ -14,7 +13,6 @@ export interface ControlContext {
   readonly process: ProcessControl;
   readonly ring: EventRing;
   readonly rates: StreamRates;
-  readonly ends: StreamEnds;
   readonly eventLoopDelay: EventLoopDelay;
 }
 

@@ -16,7 +16,7 @@ export async function freezePeer(
   request: FreezeRequest,
   signal: AbortSignal,
 ): Promise<FreezeCall> {
-  const stream = await proxy.openStream(FREEZE_SERVICE, channel);
+  const stream = await proxy.openStream(FREEZE_SERVICE, channel, { signal });
   const call = await FreezeCall.begin(stream, request, { clock: systemClock, signal });
   const calls = CALLS.get(proxy) ?? new Map<string, FreezeCall>();
   CALLS.set(proxy, calls.set(channel, call));

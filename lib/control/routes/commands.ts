@@ -5,12 +5,14 @@ import { StringDecoder } from 'node:string_decoder';
 import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
 import { acceptedStream } from '../../peer.js';
 import type { Proxy } from '../../proxy/proxy.js';
+import type { OpenOptions } from '../../proxy/services/program-streams.js';
 import {
   type CommandOutput,
   collectOutput,
   type ExecCall,
   openError,
   runCommand,
+  streamOver,
 } from '../../services/exec/exec-call.js';
 import {
   DEFAULT_KEEP_BYTES,
@@ -39,6 +41,7 @@ import { LoopTurns, onAbort } from '../../util/concurrency.js';
 import { escapeText } from '../../util/escape.js';
 import { labelOf } from '../context/context.js';
 import { MAX_LONG_BODY_BYTES } from '../server/read-input.js';
+import { isSent, withPlace, write } from './long-requests.js';
 import { inField } from './request-error.js';
 import { jsonRoute, LINES_TYPE, textRoute } from './route.js';
 import { numberText, onlyChannel, secondsText, yesOrNoText } from './values.js';
@@ -50,12 +53,12 @@ export const MAX_INPUT_BYTES = 1_048_576;
 export const DEFAULT_OUTPUT_BYTES = 1_048_576;
 export const MAX_OUTPUT_BYTES = 4_194_304;
 
-/** The most requests at a time about commands and jobs: the rest of the connections is for others. */
-export const MAX_LONG_REQUESTS = 128;
-
 const ENCODINGS = ['utf8', 'base64'] as const;
 
 type Encoding = (typeof ENCODINGS)[number];
+
+/** How long an answer waits for the end of the stream after that of its command, in milliseconds: with a fast peer, less than one. */
+const STREAM_END_MS = 5000;
 
 const MAX_S = MAX_TIMER_MS / 1000;
 
@@ -129,6 +132,7 @@ export const commandRoutes = [
         if (query.stream === true) await sendLines(response, () => sendOutputs(call, encoding, response));
         else {
           const output = await collectOutput(call, { maxBytes: maxOutputBytes });
+          await streamOver(call, STREAM_END_MS);
           await sendWhole(response, { channel: labelOf(proxy, channel), ...output }, encoding);
         }
         await isSent(response);
@@ -206,26 +210,20 @@ export const commandRoutes = [
 
 // Requests
 
-interface Caller {
+interface Caller extends OpenOptions {
   readonly channel: string | undefined;
   readonly signal: AbortSignal;
-  readonly isReopened?: boolean;
 }
 
 /** Opens a stream to the service, which is reset if the client disconnects. Rejects as {@link openError} says. */
-async function openExec(proxy: Proxy, { channel, signal, isReopened = false }: Caller): Promise<MuxStream> {
-  const open = async (): Promise<MuxStream> => {
-    const stream = await proxy.openStream(EXEC_SERVICE, channel, isReopened);
-    onAbort(signal, () => stream.destroy());
-    return acceptedStream(stream);
-  };
-  // A client that has left waits neither for a session nor for an answer.
-  const left = new Promise<never>((_resolve, reject) => {
-    onAbort(signal, () => reject(new VproxyError('cancelled', 'the client has disconnected')));
-  });
-  return Promise.race([open(), left]).catch((error: unknown) => {
+async function openExec(proxy: Proxy, { channel, ...options }: Caller): Promise<MuxStream> {
+  try {
+    const stream = await proxy.openStream(EXEC_SERVICE, channel, options);
+    onAbort(options.signal, () => stream.destroy());
+    return await acceptedStream(stream);
+  } catch (error) {
     throw error instanceof VproxyError && error.code === 'bad-argument' ? error : openError(error);
-  });
+  }
 }
 
 type Command = z.output<z.ZodObject<typeof command>> & { readonly wait?: boolean | undefined };
@@ -261,17 +259,6 @@ async function findJob(proxy: Proxy, caller: Caller, id: string): Promise<JobSta
   const found = jobs.find((job) => job.id === id);
   if (found === undefined) throw new VproxyError('not-found', `no job "${escapeText(id, 64)}"`);
   return found;
-}
-
-const longRequests = new WeakMap<Proxy, number>();
-
-/** Does the work of a request that may take long. Rejects with `too-many-streams` if there are too many. */
-async function withPlace<T>(proxy: Proxy, work: () => Promise<T>): Promise<T> {
-  const count = longRequests.get(proxy) ?? 0;
-  if (count >= MAX_LONG_REQUESTS)
-    throw new VproxyError('too-many-streams', `too many requests about commands and jobs (max ${MAX_LONG_REQUESTS})`);
-  longRequests.set(proxy, count + 1);
-  return work().finally(() => longRequests.set(proxy, (longRequests.get(proxy) ?? 1) - 1));
 }
 
 // Answers
@@ -316,14 +303,6 @@ const turns = new LoopTurns();
 /** A text as inside of a string of JSON. */
 const inside = (text: string): string => JSON.stringify(text).slice(1, -1);
 
-/** Resolves when the system has taken the whole answer, or the client has disconnected. */
-function isSent(response: ServerResponse): Promise<void> {
-  return new Promise((resolve) => {
-    if (response.writableFinished || response.destroyed) resolve();
-    else response.once('close', resolve);
-  });
-}
-
 const lineOf = (line: CommandLine | JobLine): string => `${JSON.stringify(line)}\n`;
 
 /** Sends the outputs at the client's pace, and then the end. */
@@ -341,21 +320,9 @@ async function sendOutputs(call: ExecCall, encoding: Encoding, response: ServerR
   response.on('drain', () => {
     for (const output of outputs) output.resume();
   });
-  response.write(lineOf({ end: await call.result }));
-}
-
-/** Resolves when the client has room for more, or has disconnected. */
-function write(response: ServerResponse, text: string): Promise<void> {
-  return new Promise((resolve) => {
-    if (text === '' || response.write(text) || response.destroyed) resolve();
-    else {
-      const done = (): void => {
-        response.off('drain', done).off('close', done);
-        resolve();
-      };
-      response.on('drain', done).on('close', done);
-    }
-  });
+  const end = await call.result;
+  await streamOver(call, STREAM_END_MS);
+  response.write(lineOf({ end }));
 }
 
 /** The lines about a job, to its end or to the byte `until`. */

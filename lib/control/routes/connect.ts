@@ -1,6 +1,4 @@
 /** Routes that open a stream to a service of the peer on their connection, and that report how it ended. */
-import { VproxyError } from '../../errors.js';
-import type { KnownStream } from '../../forward/connection.js';
 import { streamEndSchema } from '../../status/schemas.js';
 import * as z from '../../status/zod.js';
 import { labelOf } from '../context/context.js';
@@ -36,24 +34,14 @@ export const connectRoutes = [
     }),
     protocol: STREAM_PROTOCOL,
     errors: [403, 404, 426, 503, 504],
-    upgrade: async (
-      { proxy, ends },
-      { query: { service, channel, attached = false, reopened = false }, signal },
-      socket,
-    ) => {
+    upgrade: async ({ proxy }, { query: { service, channel, attached = false, reopened = false }, signal }, socket) => {
       const label = labelOf(proxy, channel);
-      let end = 0;
       await proxy.joinStream(service, channel, {
         socket,
         isAttached: attached,
         isReopened: reopened,
         signal,
-        onAccept: ({ id }) => {
-          end = ends.add();
-          socket.write(switching(`${label}/${id}`, end));
-        },
-        // Recorded before the connection closes: a client that sees it close may ask at once.
-        onEnd: (stream, reason) => ends.end(end, reason && describeReset(stream, reason)),
+        onAccept: ({ id }, end) => void socket.write(switching(`${label}/${id}`, end)),
       });
     },
   }),
@@ -62,10 +50,6 @@ export const connectRoutes = [
     params: z.strictObject({ id: numberText(9_999_999_999) }),
     answer: streamEndSchema,
     errors: [404],
-    handle: ({ ends }, { params: { id } }) => ends.find(id),
+    handle: ({ proxy }, { params: { id } }) => proxy.streamEnds.find(id),
   }),
 ];
-
-function describeReset({ id, service }: KnownStream, { code, message }: VproxyError): VproxyError {
-  return new VproxyError(code, `stream ${id} to ${service} was reset: ${message} (${code})`);
-}

@@ -89,7 +89,7 @@ async function ask<T>(
   signal: AbortSignal,
   question: (stream: MuxStream, options: InfoCallOptions) => Promise<T>,
 ): Promise<{ readonly label: string; readonly value: T }> {
-  const stream = await proxy.openStream(INFO_SERVICE, channel);
+  const stream = await proxy.openStream(INFO_SERVICE, channel, { signal });
   const value = await question(stream, { clock: systemClock, signal });
   return { label: labelOf(proxy, channel), value };
 }

@@ -18,7 +18,7 @@ export class RequestError extends VproxyError {
   readonly status: number | null;
   readonly headers: Readonly<Record<string, string>>;
 
-  constructor(code: ErrorCode, message: string, options: RequestErrorOptions = {}) {
+  constructor(code: ErrorCode | (string & {}), message: string, options: RequestErrorOptions = {}) {
     super(code, message, options);
     this.field = options.field ?? null;
     this.status = options.status ?? null;

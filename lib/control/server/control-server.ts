@@ -9,9 +9,8 @@ import { type Clock, systemClock } from '../../util/clock.js';
 import type { ControlContext, ProcessControl } from '../context/context.js';
 import { EventLoopDelay } from '../context/event-loop-delay.js';
 import { EventRing } from '../context/event-ring.js';
-import { StreamEnds } from '../context/stream-ends.js';
 import { StreamRates } from '../context/stream-rates.js';
-import { HttpService } from './http-service.js';
+import { type HttpHandlers, HttpService } from './http-service.js';
 
 /** Options of a control server. */
 export interface ControlServerOptions {
@@ -29,6 +28,14 @@ export interface ListenerCapture {
   /** Null if the process inherited the socket. */
   readonly address: ListenAddress | null;
   readonly descriptor: number;
+  /** The descriptors of accepted connections that were not read. */
+  readonly unread: readonly number[];
+}
+
+/** What a successor takes over with an address. */
+interface TakenOver {
+  readonly fd: number;
+  readonly unread: readonly number[];
 }
 
 /** Serves control requests for a proxy and its process. */
@@ -47,7 +54,6 @@ export class ControlServer {
       process,
       ring: new EventRing(),
       rates: new StreamRates(() => proxy.listStreams(), clock),
-      ends: new StreamEnds(),
       eventLoopDelay: new EventLoopDelay(clock),
     };
     proxy.on('log', this.#onLog);
@@ -61,43 +67,18 @@ export class ControlServer {
   /**
    * Listens for requests. A unix socket has mode 0600; a missing folder is created, and an existing file is replaced only
    * if no process answers on it. An inherited socket is used as is. Rejects with `address-in-use`, `address-denied` or
-   * `address-unavailable`. `fd`: a descriptor that already listens there. Default: none.
+   * `address-unavailable`.
    */
-  async listen(address: ListenAddress | InheritedSocket, fd?: number): Promise<void> {
-    const http = new HttpService({
-      clock: this.#clock,
-      log: this.#log,
-      isOperators: true,
-      load: async () => {
-        const [{ RequestHandler }, { ROUTES }] = await Promise.all([
-          import('./request-handler.js'),
-          import('../routes/table.js'),
-        ]);
-        const handler = new RequestHandler(ROUTES, this.#context);
-        return {
-          onRequest: (request, response) => void handler.handle(request, response),
-          onUpgrade: (request, socket) => void handler.upgrade(request, socket),
-        };
-      },
-    });
-    await this.#begin({ serves: 'control', http }, address, fd);
+  async listen(address: ListenAddress | InheritedSocket): Promise<void> {
+    await this.#begin('control', address);
   }
 
   /**
    * Serves only `/metrics`, at most a second old, and `/healthz` and `/readyz` for probes, to anyone who can connect; resolves
-   * with the actual address. Rejects as `listen` does. `fd`: see `listen`.
+   * with the actual address. Rejects as `listen` does.
    */
-  async listenForMetrics(address: HostPort, fd?: number): Promise<HostPort> {
-    const http = new HttpService({
-      clock: this.#clock,
-      log: this.#log,
-      load: async () => {
-        const { servePages } = await import('./public-pages.js');
-        const serve = servePages(this.#context, this.#clock);
-        return { onRequest: (request, response) => void serve(request, response) };
-      },
-    });
-    const got = await this.#begin({ serves: 'metrics', http }, address, fd);
+  async listenForMetrics(address: HostPort): Promise<HostPort> {
+    const got = await this.#begin('metrics', address);
     return 'port' in got ? got : address;
   }
 
@@ -117,6 +98,15 @@ export class ControlServer {
     return this.#services.some(({ serves, http }) => serves === 'control' && http.isChanging);
   }
 
+  /**
+   * Lets new connections wait for a second, unread: a successor takes them over.
+   *
+   * @internal
+   */
+  letWait(): void {
+    for (const { http } of this.#services) http.letWait();
+  }
+
   /** Stops listening, and closes every connection. */
   async close(): Promise<void> {
     const { proxy, ring, eventLoopDelay } = this.#context;
@@ -133,8 +123,8 @@ export class ControlServer {
    */
   capture(keep: KeepDescriptor): ListenerCapture[] {
     return this.#services.flatMap(({ serves, http }) => {
-      const { address, descriptor } = http;
-      return descriptor === null ? [] : [{ serves, address, descriptor: keep(descriptor) }];
+      const { address, descriptor, unread } = http;
+      return descriptor === null ? [] : [{ serves, address, descriptor: keep(descriptor), unread: unread.map(keep) }];
     });
   }
 
@@ -145,22 +135,50 @@ export class ControlServer {
    */
   async restore(captured: readonly ListenerCapture[], take: TakeDescriptor): Promise<void> {
     await Promise.all(
-      captured.map(({ serves, address, descriptor }) => {
-        const fd = take(descriptor);
-        if (address === null) return this.listen({ fd });
-        return serves === 'control' ? this.listen(address, fd) : this.listenForMetrics(address as HostPort, fd);
+      captured.map(({ serves, address, descriptor, unread }) => {
+        const taken = { fd: take(descriptor), unread: unread.map(take) };
+        return this.#begin(serves, address ?? taken, taken);
       }),
     );
   }
 
+  /** `taken`: what already listens there. */
   async #begin(
-    service: { readonly serves: ListenerCapture['serves']; readonly http: HttpService },
+    serves: ListenerCapture['serves'],
     address: ListenAddress | InheritedSocket,
-    fd: number | undefined,
+    { fd, unread }: Partial<TakenOver> = {},
   ): Promise<ListenAddress | InheritedSocket> {
-    const got = await service.http.listen(address, fd);
-    this.#services.push(service);
+    const http = new HttpService({
+      clock: this.#clock,
+      log: this.#log,
+      isOperators: serves === 'control',
+      load: async () => {
+        await this.#context.proxy.whole;
+        return serves === 'control' ? this.#loadRoutes() : this.#loadPages();
+      },
+    });
+    const got = await http.listen(address, fd);
+    this.#services.push({ serves, http });
+    for (const each of unread ?? []) http.serveAccepted(each);
     if (this.#context.ring.isClosed) await this.close();
     return got;
+  }
+
+  async #loadRoutes(): Promise<HttpHandlers> {
+    const [{ RequestHandler }, { ROUTES }] = await Promise.all([
+      import('./request-handler.js'),
+      import('../routes/table.js'),
+    ]);
+    const handler = new RequestHandler(ROUTES, this.#context);
+    return {
+      onRequest: (request, response) => void handler.handle(request, response),
+      onUpgrade: (request, socket) => void handler.upgrade(request, socket),
+    };
+  }
+
+  async #loadPages(): Promise<HttpHandlers> {
+    const { servePages } = await import('./public-pages.js');
+    const serve = servePages(this.#context, this.#clock);
+    return { onRequest: (request, response) => void serve(request, response) };
   }
 }

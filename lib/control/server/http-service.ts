@@ -11,7 +11,7 @@ import { descriptorShortage } from '../../system/descriptors.js';
 import type { ListenAddress } from '../../system/sockets/listen-address.js';
 import { listenAt } from '../../system/sockets/listen-at.js';
 import { type InheritedSocket, listenInherited } from '../../system/sockets/listening.js';
-import { descriptorOf } from '../../system/sockets/node-sockets.js';
+import { adoptSocket, descriptorOf } from '../../system/sockets/node-sockets.js';
 import { type CancelTimer, type Clock, MAX_TIMER_MS } from '../../util/clock.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { answerError } from '../routes/request-error.js';
@@ -25,10 +25,13 @@ const MAX_WAITING = 1024;
 /** A new connection is not idle for this long: its request may be on the way. */
 export const YOUNG_MS = 5000;
 
-/** An upgrade waits this long for a request that may be on the way: one that is not complete has changed nothing. */
+/** An upgrade waits this long for a request that may be on the way, or that asks how a stream ended. */
 export const ARRIVING_MS = 1000;
 
-/** Interval of looking for room. */
+/** Where a program asks how its stream ended: without an answer, the whole call fails. */
+const END_PATH = '/v1/connect/';
+
+/** Interval of looking whether connections that wait can be served. */
 const LOOK_MS = 100;
 
 /** Timeout for a whole request, from when it can be read or from the previous answer. */
@@ -44,7 +47,11 @@ export interface HttpServiceOptions {
 }
 
 export interface HttpHandlers {
-  readonly onRequest: (request: IncomingMessage, response: ServerResponse) => void;
+  /**
+   * Calls `hold` if an upgrade waits for all of the answer, and if the body is of any length: the client may take its time, as long
+   * as more comes.
+   */
+  readonly onRequest: (request: IncomingMessage, response: ServerResponse, hold: () => void) => void;
   /** Takes the socket over. Without it, an upgrade request is answered like any other. */
   readonly onUpgrade?: (request: IncomingMessage, socket: Socket) => void;
 }
@@ -52,7 +59,7 @@ export interface HttpHandlers {
 interface Connection {
   /** The current answer, or the last one. */
   response: ServerResponse | null;
-  /** Whether its first request, or the body of one, is still to come. */
+  /** Whether its first request, or the body of one, is still to come, or one about the end of a stream is being answered. */
   isArriving: boolean;
   /** When it, or the last request on it, could begin to be read. */
   sinceMs: number;
@@ -67,13 +74,15 @@ export class HttpService {
   /** HTTP connections, oldest first. */
   readonly #connections = new Map<Socket, Connection>();
   readonly #upgraded = new Set<Socket>();
-  /** Connections for which there is no room yet, oldest first. */
+  /** Connections that are not read yet, oldest first. */
   readonly #waiting = new Map<Socket, Connection>();
   #cancelLook: CancelTimer = ignore;
+  /** Until when connections wait although there is room. */
+  #waitsUntilMs = Number.NEGATIVE_INFINITY;
   /** Spreads connections that come in one turn. */
   readonly #turns = new LoopTurns();
-  /** Answers to requests that may change something. */
-  readonly #changing = new Set<ServerResponse>();
+  /** Answers to requests that may change something, and since when. */
+  readonly #changing = new Map<ServerResponse, number>();
   #address: ListenAddress | null = null;
   /** The HTTP server; null before the first connection. */
   #server: Promise<HttpServer> | null = null;
@@ -103,10 +112,34 @@ export class HttpService {
     return descriptorOf(this.#listener);
   }
 
-  /** Whether a request that may change something is in progress, or may be arriving. */
+  /** Whether a request that may change something is in progress, or may be arriving on a connection that is read. */
   get isChanging(): boolean {
-    const all = [...this.#connections.values(), ...this.#waiting.values()];
+    const all = [...this.#connections.values()];
     return this.#changing.size > 0 || all.some((connection) => this.#isArriving(connection, ARRIVING_MS));
+  }
+
+  /**
+   * Leaves new connections unread for a second, unless a request takes longer than that. Then others are served for a second: an
+   * upgrade may wait for long.
+   */
+  letWait(): void {
+    const nowMs = this.#options.clock.now();
+    const isLong = [...this.#changing.values()].some((sinceMs) => nowMs - sinceMs >= ARRIVING_MS);
+    if (!isLong && nowMs >= this.#waitsUntilMs + ARRIVING_MS) this.#waitsUntilMs = nowMs + ARRIVING_MS;
+  }
+
+  get #isWaiting(): boolean {
+    return this.#options.clock.now() < this.#waitsUntilMs;
+  }
+
+  /** The descriptors of unread connections, for a successor. */
+  get unread(): number[] {
+    return [...this.#waiting.keys()].flatMap((socket) => descriptorOf(socket) ?? []);
+  }
+
+  /** Serves a connection that a predecessor accepted, but did not read. */
+  serveAccepted(fd: number): void {
+    this.#accept(adoptSocket(fd));
   }
 
   /** Closes the listener and every connection, even those with a request in progress. */
@@ -137,14 +170,15 @@ export class HttpService {
 
   /** Serves connections that wait, as far as there is room. */
   #admit(): void {
+    const isWaiting = this.#isWaiting;
     for (const [socket, connection] of this.#waiting) {
-      if (this.#turns.isOver || (this.#connections.size >= MAX_CONNECTIONS && !this.#closeIdle())) break;
+      if (isWaiting || this.#turns.isOver || (this.#connections.size >= MAX_CONNECTIONS && !this.#closeIdle())) break;
       this.#waiting.delete(socket);
       this.#serve(socket, connection);
     }
     this.#cancelLook();
     if (this.#waiting.size === 0) return;
-    if (this.#connections.size < MAX_CONNECTIONS) this.#turns.later(() => this.#admit());
+    if (!isWaiting && this.#connections.size < MAX_CONNECTIONS) this.#turns.later(() => this.#admit());
     else this.#cancelLook = this.#options.clock.schedule(LOOK_MS, () => this.#admit());
   }
 
@@ -220,6 +254,18 @@ export class HttpService {
     connection.cancelTimeout = this.#options.clock.schedule(REQUEST_TIMEOUT_MS, () => socket.destroy());
   }
 
+  /** Ends the connection of a client that sends nothing for the time of a request, unless what it sent was not read yet. */
+  #awaitBytes(connection: Connection, request: IncomingMessage): void {
+    if (request.complete) return;
+    const { socket } = request;
+    const { bytesRead } = socket;
+    connection.cancelTimeout();
+    connection.cancelTimeout = this.#options.clock.schedule(REQUEST_TIMEOUT_MS, () => {
+      if (socket.bytesRead > bytesRead || request.readableLength > 0) this.#awaitBytes(connection, request);
+      else socket.destroy();
+    });
+  }
+
   #handle({ onRequest }: HttpHandlers, request: IncomingMessage, response: ServerResponse): void {
     const { socket } = request;
     const connection = this.#connections.get(socket);
@@ -231,13 +277,17 @@ export class HttpService {
     connection.response = response;
     connection.isArriving = true;
     connection.sinceMs = this.#options.clock.now();
+    // The client's next request comes on a connection that waits.
+    if (this.#isWaiting) response.setHeader('Connection', 'close');
+    let isOver = false;
     request.once('end', () => {
       connection.cancelTimeout();
-      connection.isArriving = false;
-      // Not before: a request that is not complete changes nothing.
-      if (!isPassive(request)) this.#changing.add(response);
+      connection.isArriving = request.url?.startsWith(END_PATH) === true;
+      // Not before: a request that is not complete changes nothing. One that was refused may be complete later.
+      if (!isPassive(request) && !isOver) this.#changing.set(response, connection.sinceMs);
     });
     response.once('close', () => {
+      isOver = true;
       connection.isArriving = false;
       this.#changing.delete(response);
       if (!socket.destroyed && this.#connections.get(socket) === connection && !isBusy(connection)) {
@@ -245,7 +295,12 @@ export class HttpService {
       }
       this.#admit();
     });
-    onRequest(request, response);
+    onRequest(request, response, () => {
+      // The client may have left before the request had its turn.
+      if (isOver) return;
+      this.#changing.set(response, connection.sinceMs);
+      this.#awaitBytes(connection, request);
+    });
   }
 
   /** Releases a connection for an upgrade; false if it is already closed. */

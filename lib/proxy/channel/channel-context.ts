@@ -8,7 +8,9 @@ import type { Clock } from '../../util/clock.js';
 import type { EgressChanges } from '../egress/grants.js';
 import type { ForwardAddresses, ForwardEntryState } from '../forward-table.js';
 import type { ChannelPortsState } from '../ports/channel-ports.js';
+import type { ProgramSocketState } from '../services/program-streams.js';
 import type { StorageState } from '../services/storage.js';
+import type { StreamEnds } from '../services/stream-ends.js';
 import type { ProcessIdentity, WrittenOptions } from './channel-options.js';
 import type { ChannelRecordState, Whereabouts } from './channel-sessions.js';
 import type { CheckedChannel } from './check-channel.js';
@@ -25,6 +27,8 @@ export interface ProxyChannelContext {
   readonly nextForwardId: () => string;
   readonly addresses: ForwardAddresses;
   readonly findRival: FindRival;
+  /** How the streams of programs ended. */
+  readonly streamEnds: StreamEnds;
   /** Creates the missing folders of a channel's unix sockets; they are removed with it. Throws `address-…` codes. */
   readonly makeFolders: (label: string, forwards: readonly ForwardSpec[]) => void;
   /** Returns the bytes that an event takes in the log. */
@@ -44,14 +48,19 @@ export interface ProxyChannelContext {
 }
 
 export interface ProxyChannelState {
-  readonly options: WrittenOptions;
+  /** Or the number under which the successor has checked them before. */
+  readonly options: WrittenOptions | number;
   readonly isDeclared: boolean;
+  /** The indexes of all its descriptors. */
+  readonly descriptors: readonly number[];
   readonly record: ChannelRecordState;
   /** The whereabouts of its session; null if it has none. */
   readonly whereabouts: Whereabouts | null;
   readonly forwards: readonly ForwardEntryState[];
   readonly ports: ChannelPortsState;
   readonly storage: StorageState;
+  /** The sockets of programs with streams to the peer. */
+  readonly programs: readonly ProgramSocketState[];
   readonly egresses: EgressChanges;
   readonly supervisor: SupervisorState;
 }

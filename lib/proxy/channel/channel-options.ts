@@ -10,7 +10,7 @@ import type { Direction } from '../../forward/endpoint-kind.js';
 import type { ServicePolicy } from '../../forward/service-registry.js';
 import type { ForwardSpec } from '../../forward/spec.js';
 import { readCertificates, tlsWithCertificates, tlsWithKeys } from '../../link/tls-layer.js';
-import { PERMISSION_CHECKS, type Permissions } from '../../services/permitted.js';
+import { PERMISSION_CHECKS, type Permissions, permittedNames } from '../../services/permitted.js';
 import { SecretKey, type SecureLayerFactory } from '../../session/opening/auth.js';
 import { KeptSessions } from '../../session/resume/kept-sessions.js';
 import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../../session/settings.js';
@@ -304,14 +304,23 @@ const bad = (channel: string, what: string): VproxyError => badArgument(`channel
 
 // The service rules of a channel.
 
-/** Resolves the rule for the channel `label` of the group `group`. */
+/** Resolves the rule for the channel `label` of the group `group`; null for none. */
 export function resolvePolicy(
-  { channels, ...policy }: ChannelPolicy,
+  rule: ChannelPolicy | undefined,
   label: string,
   group: string | null,
-): ServicePolicy {
+): ServicePolicy | null {
+  if (rule === undefined) return null;
+  const { channels, ...policy } = rule;
   if (channels === undefined || channels.some((name) => name === label || name === group)) return policy;
   return { ...policy, isAllowed: false };
+}
+
+/** The rules of all services. `sftp` has that of `copy` unless it has its own: neither may do what the other must not. */
+export function policiesOf(options: ParsedOptions): ChannelPolicies {
+  const { policies = {} } = options;
+  const { copy, sftp = copy } = policies;
+  return sftp === undefined || !permittedNames(options).includes('sftp') ? policies : { ...policies, sftp };
 }
 
 /** The names of the services whose rules differ. */

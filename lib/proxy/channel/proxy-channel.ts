@@ -20,13 +20,14 @@ import { type EgressChanges, RunningEgresses } from '../egress/grants.js';
 import { type ForwardEntry, ForwardTable } from '../forward-table.js';
 import { ChannelPorts, type ChannelPortsState } from '../ports/channel-ports.js';
 import { PeerClock } from '../services/peer-clock.js';
-import { ProgramStreams } from '../services/program-streams.js';
+import { isOfProgram, ProgramStreams } from '../services/program-streams.js';
 import { Recordings } from '../services/recordings.js';
-import { hasBroker, requestFilters, STORAGE_SERVICE, StorageService } from '../services/storage.js';
+import { hasBroker, requestFilters, StorageService } from '../services/storage.js';
 import type { ProxyChannelContext, ProxyChannelState, Restored } from './channel-context.js';
 import {
   changedPolicies,
   type ParsedOptions,
+  policiesOf,
   readKeys,
   resolvePolicy,
   settingsFor,
@@ -98,7 +99,7 @@ export class ProxyChannel {
     this.programs = this.#makePrograms();
     const findRecorder = this.#recordings.find;
     this.#permitted = new PermittedServices({ registry: this.registry, findRecorder, clock, log });
-    this.#putGates(Object.keys(options.policies ?? {}));
+    this.#putGates(Object.keys(policiesOf(options)));
     this.#permitted.prepare(options)();
     this.#peerClock = new PeerClock(address, clock);
     this.sessions = this.#makeSessions(state?.record);
@@ -135,7 +136,6 @@ export class ProxyChannel {
     const { label, options } = this.checked;
     const { addresses, nextForwardId, onListening } = this.#context;
     return new ForwardTable({
-      ...this.#shared,
       channel: label,
       registry: this.registry,
       maxStreams: this.address.traits.streams,
@@ -150,6 +150,7 @@ export class ProxyChannel {
       nextId: nextForwardId,
       addresses,
       onListening,
+      ...this.#shared,
     });
   }
 
@@ -162,22 +163,23 @@ export class ProxyChannel {
   #makePorts(state: ChannelPortsState | undefined): ChannelPorts {
     const { addresses, makeFolders } = this.#context;
     const options = {
-      ...this.#shared,
       label: this.label,
       forwards: this.forwards,
       addresses,
       registry: this.registry,
       makeFolder: (spec: ForwardSpec) => makeFolders(this.label, [spec]),
+      ...this.#shared,
     };
     return new ChannelPorts(options, state);
   }
 
   #makePrograms(): ProgramStreams {
     return new ProgramStreams({
-      ...this.#shared,
       recordings: this.#recordings,
+      ends: this.#context.streamEnds,
       signal: this.#stopping.signal,
       whyDown: () => this.whyDown,
+      ...this.#shared,
     });
   }
 
@@ -223,11 +225,12 @@ export class ProxyChannel {
   }
 
   #restore({ state, take }: Restored<ProxyChannelState>): void {
-    const { supervisor, whereabouts, forwards, storage } = state;
+    const { supervisor, whereabouts, forwards, programs, storage } = state;
     const session = this.supervisor.restore(supervisor, take);
     const streams = session?.streams.listAll() ?? [];
     for (const stream of streams) if (stream.isIncoming && stream.isAnswered) this.registry.readmit(stream);
     this.forwards.restore(forwards, take, streams);
+    this.programs.restore(programs, { take, streams });
     this.storage?.restore(storage, take);
     // Only after all services are offered again, so that the peer receives just the differences.
     if (session !== null && whereabouts !== null) this.sessions.restore(session, whereabouts);
@@ -269,13 +272,12 @@ export class ProxyChannel {
   /** What cannot be handed over now, as human-readable lines. */
   obstacles(): string[] {
     const session = this.#source.current;
-    const others = (session?.streams.list() ?? []).filter(isOfProgram);
     const found = [
       ...this.forwards.obstacles(),
       ...this.ports.obstacles(),
+      ...this.programs.obstacles(),
       ...(this.storage?.obstacles() ?? []),
       ...[...this.#permitted.jobs, ...this.#permitted.unfinished, ...this.#recordings.obstacles],
-      ...others.map(({ id, service }) => `stream ${id} to ${service}, which belongs to no forward`),
     ];
     // A session with a secret can resume on another link.
     const endsWithLink = session !== null && session.secret === null && !session.isSuspended;
@@ -289,7 +291,7 @@ export class ProxyChannel {
     const ids = new Set(this.forwards.endedByPeer());
     const isPeers = (stream: SessionStream) => ids.has(stream.id) || (stream.isIncoming && isOfProgram(stream));
     const streams = (this.#source.current?.streams.list() ?? []).filter(
-      (stream) => this.programs.reopened.has(stream) || (isForced && isPeers(stream)),
+      (stream) => this.programs.isCut(stream) || (isForced && isPeers(stream)),
     );
     for (const stream of streams) stream.reset('shutdown', 'vproxy is being upgraded and cannot hand over the stream');
     const work = isForced ? [...this.#permitted.cut(), ...this.forwards.cut()] : [];
@@ -297,18 +299,29 @@ export class ProxyChannel {
     return cut.map((what) => `${this.label}: ${what}`);
   }
 
-  /** Captures the state for a successor. Changes nothing. */
-  capture(keep: KeepDescriptor): ProxyChannelState {
+  /** Whether it has neither streams nor connections. */
+  get isIdle(): boolean {
+    const { forwards, programs } = this;
+    return (this.#source.current?.streams.listAll().length ?? 0) === 0 && !forwards.isServing && !programs.isServing;
+  }
+
+  /** Captures the state for a successor, with `options` if that has them. Changes nothing. */
+  capture(keepOne: KeepDescriptor, options: number | null): ProxyChannelState {
     const session = this.#source.current;
+    const descriptors: number[] = [];
+    const keep = (fd: number) => descriptors[descriptors.push(keepOne(fd)) - 1] as number;
     const indexes = new Map(session?.streams.listAll().map((stream, index) => [stream, index]));
+    const indexOf = (stream: SessionStream) => indexes.get(stream) ?? -1;
     return {
-      options: writeOptions(this.options),
+      options: options ?? writeOptions(this.options),
       isDeclared: this.isDeclared,
+      descriptors,
       record: this.sessions.record.state,
       whereabouts: session === null ? null : this.sessions.whereaboutsOf(session),
-      forwards: this.forwards.capture(keep, (stream) => indexes.get(stream) ?? -1),
+      forwards: this.forwards.capture(keep, indexOf),
       ports: this.ports.state,
       storage: this.storage?.capture(keep) ?? [],
+      programs: this.programs.capture(keep, indexOf),
       egresses: this.egresses.changes,
       supervisor: this.supervisor.capture(session, keep),
     };
@@ -323,6 +336,7 @@ export class ProxyChannel {
     this.#permitted.start();
     this.supervisor.goOn();
     this.forwards.goOn();
+    this.programs.goOn();
     this.egresses.goOn();
     this.#tellChange();
   }
@@ -370,7 +384,7 @@ export class ProxyChannel {
     const { options } = wanted;
     const allow = this.#permitted.prepare(options);
     return () => {
-      const changed = changedPolicies(this.options.policies, options.policies);
+      const changed = changedPolicies(policiesOf(this.options), policiesOf(options));
       this.checked = wanted;
       this.egresses.adopt(wanted.egress);
       this.#putGates(changed);
@@ -382,10 +396,9 @@ export class ProxyChannel {
 
   /** Applies the rules of these services. */
   #putGates(services: readonly string[]): void {
-    const { policies = {}, group = null } = this.options;
+    const policies = policiesOf(this.options);
     for (const service of services) {
-      const rule = policies[service];
-      const own = rule === undefined ? null : resolvePolicy(rule, this.label, group);
+      const own = resolvePolicy(policies[service], this.label, this.options.group ?? null);
       const policy = this.#permitted.applyRule(service, own);
       this.registry.setGate(service, policy === null ? null : new ServiceGate(policy, this.#context.clock));
     }
@@ -485,10 +498,3 @@ export class ProxyChannel {
     this.#context.onChanged(this);
   }
 }
-
-/**
- * Whether the local end of a stream is a program, such as a command. Excludes unanswered streams, which are offered to their
- * services again, and those of emulators, which open them again.
- */
-const isOfProgram = ({ owner, service, isIncoming, isAnswered, isOver }: SessionStream): boolean =>
-  owner === null && service !== STORAGE_SERVICE && !isOver && !(isIncoming && !isAnswered);

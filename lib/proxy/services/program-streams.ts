@@ -2,23 +2,40 @@
 import type net from 'node:net';
 import { toVproxyError, VproxyError } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
-import type { KnownStream } from '../../forward/connection.js';
+import {
+  captureSpliced,
+  findHandedOver,
+  type IndexOfStream,
+  type Inheritance,
+  isHeld,
+  type KnownStream,
+  type SplicedState,
+  unwrittenObstacle,
+} from '../../forward/connection.js';
 import { endedStreamFields, streamFields } from '../../forward/forward-log.js';
 import type { SessionSource } from '../../forward/session-source.js';
-import { Splice } from '../../forward/splice.js';
+import { Splice, type SpliceState } from '../../forward/splice.js';
 import { MuxStream, type StreamObserver } from '../../session/mux-stream.js';
 import { SENT } from '../../session/send-buffer.js';
 import type { Session } from '../../session/session.js';
-import type { SessionStream } from '../../session/stream.js';
+import { SessionStream } from '../../session/stream.js';
+import type { KeepDescriptor, TakeDescriptor } from '../../system/descriptors.js';
 import { isHungUp, type OnRead, readBuffered } from '../../system/sockets/node-sockets.js';
 import type { Clock } from '../../util/clock.js';
-import { deferred } from '../../util/concurrency.js';
+import { deferred, onAbort } from '../../util/concurrency.js';
 import { escapeText } from '../../util/escape.js';
 import { EXEC_SERVICE, type Recordings } from './recordings.js';
+import { STORAGE_SERVICE } from './storage.js';
+import type { StreamEnds } from './stream-ends.js';
+
+/** An upgrade waits this long for the session or the answer that a program waits for, in milliseconds; then that gets an error. */
+const OPENING_MS = 2000;
 
 interface ProgramStreamsOptions {
   readonly source: SessionSource;
   readonly recordings: Recordings;
+  /** Those of the whole process. */
+  readonly ends: StreamEnds;
   readonly clock: Clock;
   readonly log: Log;
   /** How long a stream waits for a session, in milliseconds. */
@@ -27,6 +44,14 @@ interface ProgramStreamsOptions {
   readonly signal: AbortSignal;
   /** What the channel waits for, as the end of a message; or empty. */
   readonly whyDown: () => string;
+}
+
+/** How a program opens a stream. */
+export interface OpenOptions {
+  /** Whether the program opens it again when it is lost: an upgrade resets it instead of waiting for its end. Default false. */
+  readonly isReopened?: boolean;
+  /** Aborted when the program no longer waits for a session. */
+  readonly signal?: AbortSignal;
 }
 
 /** The socket of a program that asked for a stream. */
@@ -42,17 +67,24 @@ export interface ProgramSocket {
   readonly isReopened: boolean;
   /** Aborted when the program no longer waits for the answer. */
   readonly signal: AbortSignal;
-  /** The peer has accepted; nothing else was written to the socket yet. */
-  readonly onAccept: (stream: KnownStream) => void;
-  /** The stream has ended after that: in order if `reason` is null. The socket is still open. */
-  readonly onEnd: (stream: KnownStream, reason: VproxyError | null) => void;
+  /** The peer has accepted; nothing else was written to the socket yet. `end`: see {@link StreamEnds}. */
+  readonly onAccept: (stream: KnownStream, end: number) => void;
+}
+
+/** State of a program's socket that is handed over, with its stream. */
+export interface ProgramSocketState extends SplicedState, Pick<ProgramSocket, 'isAttached' | 'isReopened'> {
+  /** See {@link StreamEnds}. */
+  readonly end: number;
 }
 
 export class ProgramStreams {
   readonly #options: ProgramStreamsOptions;
   /** Streams that programs open again when they are lost. */
-  readonly reopened = new WeakSet<SessionStream>();
-  readonly #joined = new Set<JoinedSocket>();
+  readonly #reopened = new WeakSet<SessionStream>();
+  /** The sockets of programs whose streams the peer has accepted. */
+  readonly #joined = new Map<KnownStream, JoinedSocket>();
+  /** The services that programs wait for a session to reach, and since when. */
+  readonly #waiting = new Set<{ readonly service: string; readonly sinceMs: number }>();
 
   constructor(options: ProgramStreamsOptions) {
     this.#options = options;
@@ -65,17 +97,16 @@ export class ProgramStreams {
 
   /**
    * Opens a stream as soon as there is a session, without waiting for the peer's answer. Rejects with `no-session` after `waitMs`.
-   * `isReopened`: the program opens it again when it is lost.
    */
-  async open(service: string, isReopened = false): Promise<MuxStream> {
-    const { session, observer } = await this.#prepare(service);
+  async open(service: string, { isReopened = false, signal }: OpenOptions = {}): Promise<MuxStream> {
+    const { session, observer } = await this.#prepare(service, signal);
     const stream = MuxStream.open(session, service);
     if (observer !== null) stream.observe(observer);
     let isOpen = false;
     stream.once('connect', () => {
       isOpen = true;
       const opened = session.streams.findAny(stream.id);
-      if (isReopened && opened !== null) this.reopened.add(opened);
+      if (isReopened && opened !== null) this.#reopened.add(opened);
       this.#logOpened(stream);
     });
     stream.once('close', () =>
@@ -86,50 +117,144 @@ export class ProgramStreams {
 
   /** Opens a stream as `open` does; resolves when the peer has accepted it and it owns the socket. Else rejects with the reason. */
   async join(service: string, program: ProgramSocket): Promise<void> {
-    const { session, observer } = await this.#prepare(service);
+    const { isReopened, signal, socket } = program;
+    const { session, observer } = await this.#prepare(service, signal);
     const answer = deferred();
-    let isOpen = false;
-    const joined = new JoinedSocket((end) => session.open(service, null, end), {
-      ...program,
-      onDone: () => this.#joined.delete(joined),
-      clock: this.#options.clock,
-      observer,
-      onAccept: (stream) => {
-        isOpen = true;
-        this.#joined.add(joined);
+    const joined = new JoinedSocket({
+      ...this.#joinedHooks(program, observer),
+      streamOf: (splice) => session.open(service, null, splice),
+      onAccept: () => {
+        const end = this.#options.ends.add();
+        joined.end = end;
+        this.#joined.set(stream, joined);
+        if (isReopened) this.#reopened.add(stream);
         this.#logOpened(stream);
-        program.onAccept(stream);
+        program.onAccept(stream, end);
         answer.resolve();
+        joined.begin(stream, socket);
       },
-      onEnd: (stream, reason) => {
-        this.#logEnded(stream, reason, isOpen);
-        if (isOpen) program.onEnd(stream, reason);
-        else if (reason !== null) answer.reject(reason);
-      },
+      onRefused: (reason) => answer.reject(reason),
     });
     const { stream } = joined;
-    if (program.isReopened) this.reopened.add(stream);
-    const { signal } = program;
-    const onGone = (): void => stream.reset('cancelled', 'the program that requested the stream has disconnected');
-    signal.addEventListener('abort', onGone);
-    if (signal.aborted) onGone();
+    const forget = onAbort(signal, () =>
+      stream.reset('cancelled', 'the program that requested the stream has disconnected'),
+    );
     try {
       await answer.promise;
     } finally {
-      signal.removeEventListener('abort', onGone);
+      forget();
     }
   }
 
+  #joinedHooks({ isAttached }: Pick<ProgramSocket, 'isAttached'>, observer: StreamObserver | null) {
+    return {
+      clock: this.#options.clock,
+      isAttached,
+      observer,
+      onEnd: ({ end, stream }: JoinedSocket, reason: VproxyError | null) => {
+        this.#logEnded(stream, reason, end !== null);
+        // Recorded before the connection closes: a program that sees it close may ask at once.
+        if (end !== null) this.#options.ends.end(end, reason && describeReset(stream, reason));
+      },
+      onDone: ({ stream }: JoinedSocket) => void this.#joined.delete(stream),
+    };
+  }
+
   /** Waits for a session, and for what records a stream to the service; null: nothing. */
-  async #prepare(service: string): Promise<{ readonly session: Session; readonly observer: StreamObserver | null }> {
-    const { recordings, signal, source, waitMs, whyDown } = this.#options;
-    const observer = service === EXEC_SERVICE ? await recordings.observer() : null;
-    const session = await source.wait(waitMs, signal).catch((error: unknown) => {
+  async #prepare(
+    service: string,
+    gone: AbortSignal | undefined,
+  ): Promise<{ readonly session: Session; readonly observer: StreamObserver | null }> {
+    const { clock, recordings, signal, source, waitMs, whyDown } = this.#options;
+    const waiting = { service, sinceMs: clock.now() };
+    this.#waiting.add(waiting);
+    try {
+      const observer = service === EXEC_SERVICE ? await recordings.observer() : null;
+      return { session: await source.wait(waitMs, signal, gone), observer };
+    } catch (error) {
       const { code, message } = toVproxyError(error);
       throw new VproxyError(code, `${message}${whyDown()}`, { cause: error });
-    });
-    return { session, observer };
+    } finally {
+      this.#waiting.delete(waiting);
+    }
   }
+
+  // ---- hand-over ------------------------------------------------------------------------------------------------
+
+  /**
+   * Whether an upgrade resets the stream instead of waiting for its end: its program opens it again, or the peer has not accepted
+   * it for too long.
+   */
+  isCut(stream: SessionStream): boolean {
+    if (!stream.isIncoming && !stream.isAnswered) return isOfProgram(stream) && !this.#isRecent(stream.openedAtMs);
+    return this.#reopened.has(stream) && this.#joined.get(stream)?.isRecorded !== false;
+  }
+
+  /** How many of the obstacles may be gone in a moment, or are cut. */
+  get passingCount(): number {
+    const recorded = [...this.#joined].filter(([stream, { isRecorded }]) => isRecorded && isHeld(stream));
+    const cut = recorded.filter(([stream]) => this.isCut(stream as SessionStream));
+    const others = this.#others.filter((one) => this.#isRecent(one.openedAtMs) || this.isCut(one));
+    return this.#early.length + cut.length + others.length;
+  }
+
+  /** What cannot be handed over now, each as a human-readable line. */
+  obstacles(): string[] {
+    const joined = [...this.#joined].map(([{ id, service }, socket]) =>
+      socket.isRecorded ? `stream ${id} to ${service}, which is recorded` : unwrittenObstacle(socket, id, service),
+    );
+    const why = (stream: SessionStream) =>
+      stream.isAnswered ? 'which belongs to no forward' : 'which the peer has not accepted yet';
+    return [
+      ...this.#early.map(({ service }) => `a program that waits for a stream to ${service}`),
+      ...joined.filter((text) => text !== null),
+      ...this.#others.map((stream) => `stream ${stream.id} to ${stream.service}, ${why(stream)}`),
+    ];
+  }
+
+  /** Streams of programs that have no socket here. */
+  get #others(): SessionStream[] {
+    const streams = this.#options.source.current?.streams.list() ?? [];
+    return streams.filter((stream) => isOfProgram(stream) && !this.#joined.has(stream));
+  }
+
+  get #early() {
+    return [...this.#waiting].filter(({ sinceMs }) => this.#isRecent(sinceMs));
+  }
+
+  #isRecent(sinceMs: number): boolean {
+    return this.#options.clock.now() - sinceMs < OPENING_MS;
+  }
+
+  /** Throws `upgrade-failed` if one of them cannot be handed over. */
+  capture(keep: KeepDescriptor, indexOf: IndexOfStream): ProgramSocketState[] {
+    return [...this.#joined].map(([stream, socket]) => ({
+      ...captureSpliced(stream, socket, keep, indexOf),
+      isAttached: socket.isAttached,
+      isReopened: stream instanceof SessionStream && this.#reopened.has(stream),
+      end: socket.end ?? 0,
+    }));
+  }
+
+  /** Restores the sockets that a predecessor handed over; call `goOn` afterwards. Throws `upgrade-failed`. */
+  restore(states: readonly ProgramSocketState[], { take, streams }: Inheritance): void {
+    for (const { stream: known, splice: state, end, isReopened, ...program } of states) {
+      const stream = findHandedOver(known, streams);
+      const joined = new JoinedSocket({ ...this.#joinedHooks(program, null), streamOf: () => stream }, state);
+      joined.end = end;
+      if (!state.isStreamOver) this.#options.ends.addAgain(end);
+      this.#joined.set(stream, joined);
+      if (isReopened && stream instanceof SessionStream) this.#reopened.add(stream);
+      joined.joinAgain(isHeld(stream) ? stream : null, take);
+    }
+  }
+
+  /** Starts to read, write and report, after `restore`. */
+  goOn(): void {
+    for (const joined of this.#joined.values()) joined.goOn(false);
+  }
+
+  // ---- log ------------------------------------------------------------------------------------------------------
 
   #logOpened(stream: KnownStream): void {
     const { id, service } = stream;
@@ -152,41 +277,79 @@ export class ProgramStreams {
   }
 }
 
-interface JoinedOptions extends ProgramSocket {
+/**
+ * Whether the local end of a stream is a program, such as a command. Excludes unanswered streams, which are offered to their
+ * services again, and those of emulators, which open them again.
+ */
+export const isOfProgram = ({ owner, service, isIncoming, isAnswered, isOver }: SessionStream): boolean =>
+  owner === null && service !== STORAGE_SERVICE && !isOver && !(isIncoming && !isAnswered);
+
+function describeReset({ id, service }: KnownStream, { code, message }: VproxyError): VproxyError {
+  return new VproxyError(code, `stream ${id} to ${service} was reset: ${message} (${code})`);
+}
+
+interface JoinedOptions<Stream> extends Pick<ProgramSocket, 'isAttached'> {
   readonly clock: Clock;
-  /** Both the stream and the socket have ended. */
-  readonly onDone: () => void;
   readonly observer: StreamObserver | null;
+  readonly streamOf: (splice: Splice) => Stream;
+  /** The peer has accepted: call `begin`. Default: it has accepted already. */
+  readonly onAccept?: () => void;
+  /** The peer has refused. */
+  readonly onRefused?: (reason: VproxyError) => void;
+  /** The stream has ended: in order if `reason` is null. The socket is still open. */
+  readonly onEnd: (joined: JoinedSocket, reason: VproxyError | null) => void;
+  /** Both the stream and the socket have ended. */
+  readonly onDone: (joined: JoinedSocket) => void;
 }
 
 /** The local end of a stream on the socket of a program: joined to it when the peer accepts. */
-class JoinedSocket extends Splice {
-  readonly stream: SessionStream;
-  readonly #options: JoinedOptions;
+class JoinedSocket<Stream extends KnownStream = KnownStream> extends Splice {
+  readonly stream: Stream;
+  /** See {@link StreamEnds}; null before the peer has accepted. */
+  end: number | null = null;
+  readonly #options: JoinedOptions<Stream>;
 
-  constructor(open: (end: Splice) => SessionStream, options: JoinedOptions) {
-    super({ clock: options.clock, onDone: options.onDone });
+  constructor(options: JoinedOptions<Stream>, state?: SpliceState) {
+    const { clock, onAccept } = options;
+    super({ clock, ...(onAccept && { onAccept }), onDone: () => options.onDone(this) }, state);
     this.#options = options;
-    this.stream = open(this);
+    this.stream = options.streamOf(this);
   }
 
-  override handleAccept(): void {
-    const { stream } = this;
-    const { isAttached, observer, onAccept, socket } = this.#options;
-    onAccept(stream);
-    if (isAttached) {
-      socket.on('end', () => {
-        // Disconnecting after the other end has ended is in order.
-        if (!socket.writableEnded && isHungUp(socket))
-          stream.reset('cancelled', 'the program on the control socket has disconnected');
-      });
-    }
+  get isAttached(): boolean {
+    return this.#options.isAttached;
+  }
+
+  get isRecorded(): boolean {
+    return this.#options.observer?.isWatching === true;
+  }
+
+  /** Joins the two once the peer has accepted. */
+  begin(stream: SessionStream, socket: net.Socket): void {
+    const { observer } = this.#options;
+    this.#watch(stream, socket);
     // What came with the request.
     const early = socket.read() as Buffer | null;
     this.join(stream, readBuffered(socket, this.#observed));
     if (early === null) return;
     observer?.handleSent(early);
     if (stream.send(early, 0, early.length, false) === SENT.WAITING) socket.pause();
+  }
+
+  override joinAgain(stream: SessionStream | null, take: TakeDescriptor): net.Socket | null {
+    const socket = super.joinAgain(stream, take);
+    if (stream !== null && socket !== null) this.#watch(stream, socket);
+    return socket;
+  }
+
+  #watch(stream: SessionStream, socket: net.Socket): void {
+    if (!this.isAttached) return;
+    // Before the splice, which ends the stream in order.
+    socket.prependListener('end', () => {
+      // Disconnecting after the other end has ended is in order.
+      if (!socket.writableEnded && isHungUp(socket))
+        stream.reset('cancelled', 'the program on the control socket has disconnected');
+    });
   }
 
   get #observed(): OnRead {
@@ -208,8 +371,10 @@ class JoinedSocket extends Splice {
   }
 
   override handleEnd(reason: VproxyError | null): void {
-    this.#options.observer?.handleClose();
-    this.#options.onEnd(this.stream, reason);
+    const { observer, onEnd, onRefused } = this.#options;
+    observer?.handleClose();
+    onEnd(this, reason);
+    if (this.end === null && reason !== null) onRefused?.(reason);
     super.handleEnd(reason);
   }
 }

@@ -44,7 +44,14 @@ const LEAD_ROWS: readonly LeadRow[] = [
 ];
 
 /** The additional tables of the notebook; it has a sentence about each of the others. */
-const NOTED: ReadonlySet<string> = new Set(['remote-command', 'channels', 'egress', 'datagram-tools', 'tools']);
+const NOTED: ReadonlySet<string> = new Set([
+  'remote-command',
+  'channels',
+  'hand-over',
+  'egress',
+  'datagram-tools',
+  'tools',
+]);
 
 /** vproxy with its default settings, which is in both tables. */
 const DEFAULTS = 'vproxy';

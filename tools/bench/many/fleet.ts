@@ -2,6 +2,7 @@
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
+import { connectControl } from '../../../lib/control/client/client.js';
 import { eventually } from '../../../spec/helpers/time.js';
 import { VPROXY_SCRIPT } from '../contenders/vproxy.js';
 import type { Programs, RunningProgram } from '../process/programs.js';
@@ -11,21 +12,23 @@ const START_TIMEOUT_MS = 60_000;
 /** A host with its channels, each over a unix socket of its own, each with a forward to an echo in the guest. */
 export class Fleet {
   /** The process with many channels that is measured. */
-  readonly host: RunningProgram;
+  host: RunningProgram;
   /** The process that has all the guests' ends. */
   readonly guests: RunningProgram;
   readonly #count: number;
+  readonly #programs: Programs;
   readonly #path: (name: string) => string;
 
   private constructor(count: number, programs: Programs, path: (name: string) => string) {
     this.#count = count;
+    this.#programs = programs;
     this.#path = path;
     const echo = `echo:${path('echo.sock')}`;
-    this.host = this.#start(programs, 'host', (label) => ({
+    this.host = this.#start('host', (label) => ({
       address: `unix-listen:${path(`${label}.sock`)}`,
       outgoing: [`echo:${path(`${label}-echo.sock`)}`],
     }));
-    this.guests = this.#start(programs, 'guests', (label) => ({
+    this.guests = this.#start('guests', (label) => ({
       address: `unix-connect:${path(`${label}.sock`)}`,
       incoming: [echo],
     }));
@@ -59,6 +62,13 @@ export class Fleet {
     return sockets;
   }
 
+  /** Has the host hand over to a successor. Resolves with the time that both stood still, in milliseconds. */
+  async upgrade(): Promise<number> {
+    const { pid, durationMs } = await connectControl(this.#path('host.control')).upgrade();
+    this.host = this.#programs.adopt(pid);
+    return durationMs;
+  }
+
   /** Ends both processes. */
   async stop(): Promise<void> {
     await Promise.all([this.host.stop(), this.guests.stop()]);
@@ -68,11 +78,11 @@ export class Fleet {
     return Array.from({ length: this.#count }, (_, index) => `vm${index + 1}`);
   }
 
-  #start(programs: Programs, name: string, channel: (label: string) => object): RunningProgram {
+  #start(name: string, channel: (label: string) => object): RunningProgram {
     const file = this.#path(`${name}.json`);
     const channels = Object.fromEntries(this.#labels.map((label) => [label, channel(label)]));
     writeFileSync(file, JSON.stringify({ control: this.#path(`${name}.control`), channels }));
-    return programs.startScript(VPROXY_SCRIPT, ['--config', file, '--quiet']);
+    return this.#programs.startScript(VPROXY_SCRIPT, ['--config', file, '--quiet']);
   }
 }
 

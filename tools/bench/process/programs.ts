@@ -61,6 +61,24 @@ export class Programs {
     return program;
   }
 
+  /** Counts a process that one of them started, and that outlives it, as one of them. */
+  adopt(pid: number): RunningProgram {
+    const program: RunningProgram = {
+      pid,
+      get hasEnded() {
+        return listTree([pid]).length === 0;
+      },
+      lastLine: () => '',
+      stop: () => {
+        this.#running.delete(program);
+        killTree(pid);
+        return Promise.resolve();
+      },
+    };
+    this.#running.add(program);
+    return program;
+  }
+
   /** Starts a script of this project's compiled output. */
   startScript(script: string, args: readonly string[], options?: ProgramOptions): RunningProgram {
     return this.start(process.execPath, [script, ...args], options);
@@ -92,13 +110,17 @@ function spawnLimited(command: string, args: readonly string[], log: number, opt
 async function stopTree(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
   const exited = once(child, 'exit');
+  killTree(child.pid);
+  await exited;
+}
+
+function killTree(root: number): void {
   // SIGKILL: an orderly shutdown would wait for streams, and there is nothing to save.
-  for (const { pid } of listTree([child.pid])) {
+  for (const { pid } of listTree([root])) {
     try {
       process.kill(pid, 'SIGKILL');
     } catch {
       // It has exited by itself meanwhile.
     }
   }
-  await exited;
 }

@@ -9,18 +9,38 @@ export const KNOWN_ENDS = 1024;
 /** In characters. */
 const MAX_MESSAGE = 512;
 
+/** State of {@link StreamEnds} that is handed over. The open streams add themselves again. */
+export interface StreamEndsState {
+  readonly count: number;
+  /** Oldest first. */
+  readonly ended: ReadonlyMap<number, StreamEnd>;
+}
+
 /** The open streams of a control server, and the last ended ones. */
 export class StreamEnds {
   readonly #open = new Set<number>();
-  /** Oldest first. */
-  readonly #ended = new Map<number, StreamEnd>();
-  #count = 0;
+  readonly #ended: Map<number, StreamEnd>;
+  #count: number;
+
+  constructor({ count, ended }: StreamEndsState = { count: 0, ended: new Map() }) {
+    this.#count = count;
+    this.#ended = new Map(ended);
+  }
+
+  get state(): StreamEndsState {
+    return { count: this.#count, ended: this.#ended };
+  }
 
   /** Adds a stream; returns the number that `find` takes. */
   add(): number {
     this.#count += 1;
     this.#open.add(this.#count);
     return this.#count;
+  }
+
+  /** Adds a stream that has been handed over under its number. */
+  addAgain(id: number): void {
+    this.#open.add(id);
   }
 
   /** Records the end of a stream; in order if `reason` is null. */
