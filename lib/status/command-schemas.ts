@@ -90,3 +90,13 @@ export const COMMAND_TYPES = {
   JobOfChannel: jobOfChannelSchema,
   JobLine: jobLineSchema,
 };
+
+export const fileEntrySchema = named('FileEntry', 'An entry of a folder of a peer', {
+  name: text('Its name in the folder; bytes that are not UTF-8 become U+FFFD'),
+  kind: z.enum(['file', 'folder', 'link', 'other']).describe('`other`: a device, a FIFO or a socket'),
+  size: amount().describe('In bytes'),
+  mode: amount().max(0o7777).describe('Its permissions: 420 is 644 in octal'),
+  uid: amount().describe('The number of its owner'),
+  gid: amount().describe('The number of its group'),
+  modifiedAt: moment().describe('ISO 8601, by the clock of the peer'),
+});

@@ -3,6 +3,7 @@ import './client.js';
 import './commands.js';
 import './connect.js';
 import './docs.js';
+import './files.js';
 import './health.js';
 import './server.js';
 import './state.js';

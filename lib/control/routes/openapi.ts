@@ -1,7 +1,7 @@
 /** The OpenAPI 3.1 description of all routes, generated from the table and its schemas. */
 import { errorSchema } from '../../status/schemas.js';
 import * as z from '../../status/zod.js';
-import { LINES_TYPE, type Route, TAGS } from './route.js';
+import { BYTES_TYPE, LINES_TYPE, type Route, TAGS } from './route.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -31,13 +31,16 @@ const ERRORS: Readonly<Record<number | 'default', readonly [name: string, descri
   400: ['BadRequest', 'The input is not valid; `error.field` names the wrong one, if it is one'],
   403: ['Forbidden', 'Permission denied'],
   404: ['NotFound', 'Not found'],
-  409: ['Conflict', 'The address is in use or not available'],
+  409: ['Conflict', 'The address is in use or not available, or something else is at the path'],
+  416: ['NoSuchRange', 'The file has no byte of the range'],
   422: ['Unprocessable', 'The configuration is not valid, and nothing was changed; or the command cannot be run'],
   426: ['UpgradeRequired', 'The request does not ask for an upgrade'],
   503: ['Unavailable', 'No session, no such service, or the service cannot be reached now'],
   504: ['TimedOut', 'Timed out'],
   default: ['Error', 'Any other error'],
 };
+
+const BYTES = { [BYTES_TYPE]: { schema: { type: 'string', format: 'binary' } } };
 
 /** The whole document, as a JSON value. */
 export function describeRoutes(routes: readonly Route[]): Json {
@@ -63,7 +66,7 @@ export function describeRoutes(routes: readonly Route[]): Json {
 }
 
 function describeRoute(route: Route, schemas: Record<string, unknown>): Json {
-  const { tag, operation, summary, params, query, body } = route;
+  const { tag, operation, summary, params, query, body, takesBytes = false } = route;
   const hasInput = params !== null || query !== null || body !== null;
   const errors = [...(hasInput ? [400] : []), ...route.errors, 'default'] as const;
   return {
@@ -71,6 +74,7 @@ function describeRoute(route: Route, schemas: Record<string, unknown>): Json {
     tags: [tag],
     summary,
     parameters: [...describeParameters(route, 'path', schemas), ...describeParameters(route, 'query', schemas)],
+    ...(takesBytes && { requestBody: { required: true, content: BYTES } }),
     ...(body !== null && {
       requestBody: {
         required: !body.safeParse({}).success,
@@ -90,6 +94,8 @@ function describeAnswer(route: Route, schemas: Record<string, unknown>): Json {
   if (route.kind === 'upgrade') return { 101: { description: `From here on the connection speaks ${route.protocol}` } };
   const status = route.kind === 'text' ? 200 : route.status;
   const description = STATUS_TEXTS[status];
+  if (route.kind === 'text' && route.contentType === BYTES_TYPE)
+    return { 200: { description, content: BYTES }, 206: { description: 'The part', content: BYTES } };
   if (route.kind === 'json' && route.answer === null) return { [status]: { description } };
   const schema = route.answer === null ? { type: 'string' } : toJson(route.answer, 'output', schemas);
   const type = route.kind === 'text' ? route.contentType : 'application/json';

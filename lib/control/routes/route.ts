@@ -1,5 +1,5 @@
 /** A row of the table of routes: the schemas of the request and its answer, and the handler. */
-import type { ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type * as z from '../../status/zod.js';
 import type { ControlContext } from '../context/context.js';
@@ -12,6 +12,7 @@ export const TAGS = {
   streams: 'Streams: open, list, reset',
   machines: 'The machines of the peers',
   commands: 'Commands and jobs in the machines of the peers',
+  files: 'Files of the machines of the peers',
   monitoring: 'Status, events and metrics',
   process: 'The process: configuration, log level, upgrade, end',
 } as const;
@@ -21,6 +22,9 @@ export type Tag = keyof typeof TAGS;
 /** The type of lines of JSON. */
 export const LINES_TYPE = 'application/x-ndjson';
 
+/** The type of bytes that mean nothing here. */
+export const BYTES_TYPE = 'application/octet-stream';
+
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
 
 /** A validated request. */
@@ -28,6 +32,10 @@ export interface RouteInput<Params, Query, Body> {
   readonly params: Params;
   readonly query: Query;
   readonly body: Body;
+  /** For its headers: its body was read, or comes by `bytes`. */
+  readonly request: IncomingMessage;
+  /** Reads the body of a route with `takesBytes`, at the pace of the handler. */
+  readonly bytes: () => AsyncIterable<Buffer>;
   /** Aborted when the client disconnects. */
   readonly signal: AbortSignal;
   /** Runs an action after the answer was sent, or the client has disconnected. */
@@ -52,6 +60,8 @@ interface RouteBase {
   readonly body: z.ZodObject | null;
   /** The longest body, in bytes. Default 64 KiB. */
   readonly maxBodyBytes?: number;
+  /** Whether its body, in place of `body`, is bytes of any number, which the handler reads. Default false. */
+  readonly takesBytes?: boolean;
   /** The statuses of errors specific to the route. */
   readonly errors: readonly number[];
 }
@@ -64,7 +74,7 @@ export interface JsonRoute extends RouteBase {
   handle(context: ControlContext, input: RouteInput<never, never, never>): unknown;
 }
 
-/** Writes its answer itself, with status 200. */
+/** Writes its answer itself, with status 200, or 206 for a part of it. */
 export interface TextRoute extends RouteBase {
   readonly kind: 'text';
   readonly contentType: string;
@@ -112,6 +122,7 @@ interface RouteOptions<P extends Schema, Q extends Schema, B extends Schema> {
   readonly query?: Q;
   readonly body?: B;
   readonly maxBodyBytes?: number;
+  readonly takesBytes?: boolean;
   readonly errors?: readonly number[];
 }
 

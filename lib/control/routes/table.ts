@@ -13,6 +13,7 @@ import {
 } from './forwards.js';
 import { machineRoutes } from './machine.js';
 import { describeRoutes } from './openapi.js';
+import { fileRoutes } from './peer-files.js';
 import { eventRoutes, metricsRoutes, processRoutes, sessionRoutes, statusRoutes } from './process.js';
 import { jsonRoute, type Route, type Tag } from './route.js';
 
@@ -23,6 +24,7 @@ const GROUPS = {
   streams: [...streamRoutes, ...connectRoutes],
   machines: machineRoutes,
   commands: commandRoutes,
+  files: fileRoutes,
   monitoring: [...statusRoutes, ...eventRoutes, ...metricsRoutes],
   process: processRoutes,
 } satisfies Record<Tag, readonly unknown[]>;

@@ -171,7 +171,7 @@ export class ControlServer {
     ]);
     const handler = new RequestHandler(ROUTES, this.#context);
     return {
-      onRequest: (request, response) => void handler.handle(request, response),
+      onRequest: (request, response, hold) => void handler.handle(request, response, hold),
       onUpgrade: (request, socket) => void handler.upgrade(request, socket),
     };
   }

@@ -24,7 +24,7 @@ export async function readBody(
   maxBytes = MAX_BODY_BYTES,
 ): Promise<unknown> {
   if (Number(request.headers['content-length'] ?? 0) > maxBytes) throw tooLong(maxBytes);
-  if (request.headers.expect !== undefined && request.httpVersion !== '1.0') response.writeContinue();
+  allowBody(request, response);
   const bytes = await readBytes(request, maxBytes);
   if (bytes.length === 0) return {};
   const type = request.headers['content-type'] ?? '';
@@ -34,6 +34,17 @@ export async function readBody(
     });
   }
   return parseObject(bytes);
+}
+
+/** The bytes of a body, as they are wanted; the connection outlives a reader that stops early, for its answer. */
+export function bytesOf(request: IncomingMessage, response: ServerResponse): AsyncIterable<Buffer> {
+  allowBody(request, response);
+  return request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+}
+
+/** Answers a client that asks whether it may send the body. */
+function allowBody(request: IncomingMessage, response: ServerResponse): void {
+  if (request.headers.expect !== undefined && request.httpVersion !== '1.0') response.writeContinue();
 }
 
 function readBytes(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
@@ -82,15 +93,26 @@ export function parseInput(schema: z.ZodObject | null, value: unknown): unknown 
   throw new RequestError('bad-argument', field === '' ? what : `${field}: ${what}`, field === '' ? {} : { field });
 }
 
-/** Parses a query. Throws `bad-argument` for duplicate fields. */
+/** Parses a query. Throws `bad-argument` for duplicate fields, and for what is not UTF-8. */
 export function parseQueryText(text: string): Record<string, string> {
   const values: Record<string, string> = Object.create(null) as Record<string, string>;
-  for (const [key, value] of new URLSearchParams(text)) {
-    const field = escapeText(key, 80);
-    if (key in values) throw new RequestError('bad-argument', `${field}: given twice`, { field });
-    values[key] = value;
+  for (const part of text.split('&').filter((one) => one !== '')) {
+    const [key = '', ...rest] = part.replaceAll('+', ' ').split('=');
+    const field = escapeText(decodeText('query', key), 80);
+    if (field in values) throw new RequestError('bad-argument', `${field}: given twice`, { field });
+    values[field] = decodeText(field, rest.join('='));
   }
   return { ...values };
+}
+
+/** Decodes a text of a URL. Throws `bad-argument`: with another character in place of a byte, it could name another file. */
+export function decodeText(what: string, text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch (cause) {
+    const message = `${what}: "${escapeText(text, 80)}" is not percent-encoded UTF-8`;
+    throw new RequestError('bad-argument', message, { cause });
+  }
 }
 
 function unknownField(path: readonly PropertyKey[]): RequestError {

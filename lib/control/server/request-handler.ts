@@ -11,9 +11,9 @@ import type { ControlContext } from '../context/context.js';
 import { answerError, RequestError } from '../routes/request-error.js';
 import type { Route, RouteInput } from '../routes/route.js';
 import { rawAnswer } from './http-service.js';
-import { parseInput, parseQueryText, readBody } from './read-input.js';
+import { bytesOf, decodeText, parseInput, parseQueryText, readBody } from './read-input.js';
 
-/** How much of a rejected request's body is still read. */
+/** How much of a rejected request's body is still read; of one of any length, all. */
 const MAX_DROPPED_BYTES = 1_048_576;
 
 /** The input of any handler; only its route knows the types. */
@@ -31,14 +31,20 @@ export class RequestHandler {
     this.#context = context;
   }
 
-  async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  /** For `hold`, see {@link HttpHandlers}. */
+  async handle(request: IncomingMessage, response: ServerResponse, hold: () => void): Promise<void> {
     if (response.destroyed) return;
     const gone = new AbortController();
     response.once('close', () => gone.abort());
+    let mostBytes = MAX_DROPPED_BYTES;
+    const holdLong = (): void => {
+      mostBytes = Number.POSITIVE_INFINITY;
+      hold();
+    };
     try {
-      await this.#answer(request, response, gone.signal);
+      await this.#answer(request, response, gone.signal, holdLong);
     } catch (error) {
-      sendError(request, response, error);
+      sendError(request, response, error, mostBytes);
     }
   }
 
@@ -57,6 +63,8 @@ export class RequestHandler {
         signal: gone.signal,
         afterAnswer: (action: () => void) => action(),
         answerAtOnce: () => undefined,
+        request,
+        bytes: () => request,
       };
       const input = checkInput(route, { params, query, body: {} }, context);
       // An upgraded connection is an ordinary one: the last descriptors are reserved for requests.
@@ -68,17 +76,25 @@ export class RequestHandler {
     }
   }
 
-  async #answer(request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<void> {
+  async #answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    signal: AbortSignal,
+    hold: () => void,
+  ): Promise<void> {
     await this.#turns.next();
     const { route, params, query } = this.#match(request);
-    const body = await readBody(request, response, route.maxBodyBytes);
+    const { takesBytes = false, maxBodyBytes } = route;
+    if (route.tag === 'files') hold();
+    const body = takesBytes ? {} : await readBody(request, response, maxBodyBytes);
     await this.#turns.next();
     const afterAnswer = (action: () => void) => {
       if (signal.aborted) action();
       else response.once('close', action);
     };
     const answerAtOnce = (value: unknown) => sendAtOnce(request.socket, value);
-    const input = checkInput(route, { params, query, body }, { signal, afterAnswer, answerAtOnce });
+    const bytes = () => bytesOf(request, response);
+    const input = checkInput(route, { params, query, body }, { signal, afterAnswer, answerAtOnce, request, bytes });
     if (route.kind === 'upgrade') {
       const headers = { Connection: 'Upgrade', Upgrade: route.protocol };
       const message = `${route.path} needs Connection: Upgrade and Upgrade: ${route.protocol}`;
@@ -104,7 +120,7 @@ export class RequestHandler {
 function checkInput(
   route: Route,
   { params, query, body }: { readonly params: unknown; readonly query: unknown; readonly body: unknown },
-  context: Pick<AnyInput, 'signal' | 'afterAnswer' | 'answerAtOnce'>,
+  context: Omit<AnyInput, 'params' | 'query' | 'body'>,
 ): AnyInput {
   const input: RouteInput<unknown, unknown, unknown> = {
     params: parseInput(route.params, params),
@@ -148,7 +164,7 @@ function sendAtOnce(socket: Socket, value: unknown): void {
   }
 }
 
-function sendError(request: IncomingMessage, response: ServerResponse, error: unknown): void {
+function sendError(request: IncomingMessage, response: ServerResponse, error: unknown, mostBytes: number): void {
   if (response.headersSent || response.destroyed) {
     response.destroy();
     return;
@@ -161,11 +177,11 @@ function sendError(request: IncomingMessage, response: ServerResponse, error: un
   // A client may read the answer only after writing its whole body; drop the rest of it instead of parsing it as another
   // request.
   response.write(writeJsonHead(response, status, body, { ...headers, Connection: 'close' }));
-  dropBody(request, () => response.end());
+  dropBody(request, mostBytes, () => response.end());
 }
 
 /** Reads the rest of a body, up to a bound. */
-function dropBody(request: IncomingMessage, onDone: () => void): void {
+function dropBody(request: IncomingMessage, mostBytes: number, onDone: () => void): void {
   if (request.headers.expect !== undefined) {
     onDone();
     return;
@@ -173,7 +189,7 @@ function dropBody(request: IncomingMessage, onDone: () => void): void {
   let droppedBytes = 0;
   request.on('data', (chunk: Buffer) => {
     droppedBytes += chunk.length;
-    if (droppedBytes > MAX_DROPPED_BYTES) onDone();
+    if (droppedBytes > mostBytes) onDone();
   });
   request.once('end', onDone).resume();
 }
@@ -214,16 +230,7 @@ function matchPath(template: string, path: string): Record<string, string> | nul
     if (!part.startsWith('{')) {
       if (part !== text) return null;
     } else if (text === '') return null;
-    else params[part.slice(1, -1)] = decode(text);
+    else params[part.slice(1, -1)] = decodeText('path', text);
   }
   return params;
-}
-
-function decode(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch (cause) {
-    const message = `path: "${escapeText(text, 80)}" is not percent-encoded UTF-8`;
-    throw new RequestError('bad-argument', message, { cause });
-  }
 }

@@ -10,7 +10,7 @@ export const control: Scene = {
   async prepare(stage) {
     await stage.start('exec socat TCP-LISTEN:7,fork,bind=127.0.0.1 EXEC:cat', () => true);
     await stage.startPeer(
-      `-c unix-listen:${CHANNEL} --info --allow-exec -i echo:127.0.0.1:7 -o back:127.0.0.1:7008`,
+      `-c unix-listen:${CHANNEL} --info --allow-exec --allow-copy -i echo:127.0.0.1:7 -o back:127.0.0.1:7008`,
       (output) => output.includes(CHANNEL),
     );
     stage.write(
