@@ -1,11 +1,12 @@
 /** The programs in `examples/` do what they say, by the commands of their README, with the public API alone. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
-import { readFileSync, symlinkSync } from 'node:fs';
+import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { freePort } from '../helpers/ports.js';
 import { processPair } from '../helpers/process-pair.js';
 import { runWrapper, WRAPPER } from '../helpers/storage.js';
 import { eventually, within } from '../helpers/time.js';
@@ -14,9 +15,11 @@ const FOLDER = join(PROJECT_ROOT, 'examples');
 
 /** The words of the README's commands, by the example that they run. */
 const COMMANDS = new Map(
-  [...readFileSync(join(FOLDER, 'README.md'), 'utf8').matchAll(/^node (dist\/examples\/([a-z-]+)\.js.*)$/gm)].map(
-    ([, words = '', name = '']) => [name, words.split(/ +/)],
-  ),
+  [
+    ...readFileSync(join(FOLDER, 'README.md'), 'utf8').matchAll(
+      /^((?:node|python3) \S*examples\/([a-z-]+(?:\.py)?)(?:\.js)?.*)$/gm,
+    ),
+  ].map(([, words = '', name = '']) => [name, words.split(/ +/)]),
 );
 
 interface Running {
@@ -28,9 +31,10 @@ interface Running {
 
 /** Runs the README's command for an example, with other words after the program where they are given. */
 function run(t: ExecutionContext, name: string, words?: readonly string[]): Running {
-  const [path = '', ...own] = COMMANDS.get(name) ?? [];
-  const child = spawn(process.execPath, [path, ...(words ?? own)], {
+  const [program = '', path = '', ...own] = COMMANDS.get(name) ?? [];
+  const child = spawn(program === 'node' ? process.execPath : program, [path, ...(words ?? own)], {
     cwd: PROJECT_ROOT,
+    env: { ...process.env, PYTHONPATH: join(PROJECT_ROOT, 'python/src') },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   t.teardown(() => child.kill('SIGKILL'));
@@ -128,3 +132,29 @@ test('control-client: where nobody answers it says so, and ends with the status 
   t.is(await code, 69);
   t.regex(lines.join('\n'), /^control-unavailable: /);
 });
+
+/** What `sandbox.ts` and `sandbox.py` write in their own forms: a list, and booleans. */
+const SANDBOXES = [
+  ['sandbox', '"a\\nb\\n"', 'false', 'true'],
+  ['sandbox.py', "['a', 'b']", 'False', 'True'],
+] as const;
+
+for (const [name, sorted, no, yes] of SANDBOXES) {
+  test(`${name}: files, commands, a terminal, a port, egress and events of a guest`, async (t) => {
+    const [work, port] = [temporaryFolder(t), await freePort()];
+    const config = join(temporaryFolder(t), 'sandbox.toml');
+    writeFileSync(config, '[egress.internet]\nallow = []\n');
+    const host = ['--config', config, '--forward-ports', String(port), '-i', 'internet:egress:'];
+    const guest = ['--allow-exec', `--allow-copy=${work}`, '--announce-ports', String(port)];
+    const pair = await processPair(t, { control: 'host', host, guest });
+    const { lines, code } = run(t, name, [pair.sockets[0], work, String(port)]);
+    t.is(await within(60_000, 'the end', code), 0, lines.join('\n'));
+    const events = lines.splice(lines.findIndex((line) => line.startsWith('event ')));
+    t.deepEqual(lines, [
+      ...['index.html: 22 bytes', 'ENOENT', `sort: status 0, ${sorted}`],
+      ...['typed', '40 120', 'line: typed', '', 'GET /: a page of the sandbox', ''],
+      `192.0.2.1:443: ${no}, then ${yes}`,
+    ]);
+    t.is(events.length, 5);
+  });
+}
