@@ -37,7 +37,13 @@ export const bundleSettings = ({ version, engines }) => ({
   // Statements of lib/util/invariant.ts.
   dropLabels: ['INVARIANT'],
   legalComments: 'none',
-  define: { 'import.meta.url': 'importMetaUrl', VPROXY_VERSION: JSON.stringify(version) },
+  define: {
+    'import.meta.url': 'importMetaUrl',
+    VPROXY_VERSION: JSON.stringify(version),
+    // Without what ws would load from the folders above the bundle.
+    'process.env.WS_NO_BUFFER_UTIL': '"1"',
+    'process.env.WS_NO_UTF_8_VALIDATE': '"1"',
+  },
   metafile: true,
   logLevel: 'warning',
 });

@@ -58,7 +58,11 @@ test('data in one chunk with the request belongs to the stream; other protocols 
   const refused = /^HTTP\/1.1 400 Bad Request\r\n.*\r\n\r\n\{"error".*\}\n$/s;
   const long = 'x'.repeat(3_000_000);
   t.true((await answerOf('/v1/connect?service=x', 'vproxy-stream', long)).endsWith(`\r\n\r\n${long}`));
-  t.regex(await answerOf('/v1/connect?service=x', 'websocket'), refused);
+  t.regex(await answerOf('/v1/connect?service=x', 'h2c'), refused);
+  t.regex(
+    await answerOf('/v1/connect?service=x', 'websocket'),
+    /^HTTP\/1.1 400 .*\{"code":"bad-argument","message":"WebSocket: /s,
+  );
   t.regex(await answerOf('/v1/status', 'vproxy-stream'), refused);
 });
 

@@ -7,3 +7,4 @@ import './files.js';
 import './health.js';
 import './server.js';
 import './state.js';
+import './web-sockets.js';

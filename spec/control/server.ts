@@ -359,8 +359,8 @@ test('each operation has the name of a method of ControlClient, and its own', (t
   const names = ROUTES.map(({ operation }) => operation);
   t.is(new Set(names).size, names.length);
   const methods = names.map((name) => name.replace(/^(?:get|list|set)(.)/, (_, first: string) => first.toLowerCase()));
-  // Those about files are methods of `Files`.
-  const others = ['folder', 'openapi', 'readFile', 'removeFile', 'streamEnd', 'writeFile'];
+  // Those about files are methods of `Files`; a WebSocket is opened by its own client.
+  const others = ['folder', 'openTerminal', 'openapi', 'readFile', 'removeFile', 'streamEnd', 'writeFile'];
   t.deepEqual(methods.filter((name) => !(name in ControlClient.prototype)).sort(), others);
 });
 

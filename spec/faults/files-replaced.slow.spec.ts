@@ -2,11 +2,14 @@
  * The files of the program are removed while it runs, as an update of the package does, or overwritten in place, as `cp` does: it
  * continues as before.
  */
+
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
+import WebSocket from 'ws';
 import { describeAgent } from '../../cli/package-info.js';
 import { connectControl } from '../../lib/control/client/client.js';
 import { collectOutput } from '../../lib/services/exec/exec-call.js';
@@ -56,6 +59,7 @@ async function setUp(
 /** Requests that fail here; all others succeed. */
 const STATUSES: Readonly<Record<string, number>> = {
   'get /v1/connect': 426,
+  'get /v1/terminal': 426,
   'delete /v1/streams/{channel}/{id}': 404,
   'post /v1/upgrade': 409,
   // The peer does not allow commands.
@@ -70,6 +74,9 @@ test('every request is answered, including the first', async (t) => {
   const { host, control, metricsUrl } = await setUp(t, ['[egress.internet]', 'allow = ["127.0.0.1:443"]']);
   const stream = await openStream(t, control, 'service=echo');
   t.true(await endsInOrder(stream));
+  const webSocket = new WebSocket(`ws+unix:${control}:/v1/connect?service=echo`);
+  await once(webSocket, 'open');
+  webSocket.close();
   t.is((await fetch(metricsUrl)).status, 200);
   for (const [route, url, body] of routeRequests(77, '0123abcd')) {
     if (route === 'post /v1/stop') continue;
@@ -159,6 +166,8 @@ test('nothing else in the library is loaded late', (t) => {
   t.deepEqual(late.sort(), [
     // Loaded for a call about jobs; a failure is that of the call.
     'control/client/client.js',
+    // Loaded for the first WebSocket; a failure is the answer 500.
+    'control/routes/connect.js',
     // Loaded for the first connection; a failure is a log line and the answer 500.
     'control/server/control-server.js',
     // Loaded if permitted; a failure is a log line and a refused stream.

@@ -162,6 +162,7 @@ export const routeRequests = (
   ['delete /v1/streams/{channel}/{id}', `/v1/streams/default/${streamId}`],
   ['get /v1/events', '/v1/events?follow=false&replay=500'],
   ['post /v1/ping', '/v1/ping', {}],
+  ['get /v1/terminal', '/v1/terminal'],
   ['get /v1/wait', '/v1/wait?service=echo&channel=default&timeout=1'],
   ['get /v1/info', '/v1/info'],
   ['get /v1/boot', '/v1/boot?channel=default'],

@@ -216,7 +216,7 @@ interface Caller extends OpenOptions {
 }
 
 /** Opens a stream to the service, which is reset if the client disconnects. Rejects as {@link openError} says. */
-async function openExec(proxy: Proxy, { channel, ...options }: Caller): Promise<MuxStream> {
+export async function openExec(proxy: Proxy, { channel, ...options }: Caller): Promise<MuxStream> {
   try {
     const stream = await proxy.openStream(EXEC_SERVICE, channel, options);
     onAbort(options.signal, () => stream.destroy());

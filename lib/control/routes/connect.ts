@@ -1,12 +1,17 @@
 /** Routes that open a stream to a service of the peer on their connection, and that report how it ended. */
+import { acceptedStream } from '../../peer.js';
 import { streamEndSchema } from '../../status/schemas.js';
 import * as z from '../../status/zod.js';
+import { onAbort } from '../../util/concurrency.js';
 import { labelOf } from '../context/context.js';
-import { jsonRoute, upgradeRoute } from './route.js';
+import { jsonRoute, upgradeRoute, WEB_SOCKET } from './route.js';
 import { numberText, onlyChannel, yesOrNoText } from './values.js';
 
 /** The value of the `Upgrade` header. */
 export const STREAM_PROTOCOL = 'vproxy-stream';
+
+/** Most processes never open one. */
+export const webSockets = () => import('../server/web-sockets.js');
 
 /** The answer, with the name of the stream in events, and the path that reports how the stream ended. */
 const switching = (name: string, end: number): string =>
@@ -32,10 +37,22 @@ export const connectRoutes = [
         .optional()
         .describe('Whether the client opens it again when it is lost, so that an upgrade need not wait; default false'),
     }),
-    protocol: STREAM_PROTOCOL,
+    protocols: [STREAM_PROTOCOL, WEB_SOCKET],
     errors: [403, 404, 426, 503, 504],
-    upgrade: async ({ proxy }, { query: { service, channel, attached = false, reopened = false }, signal }, socket) => {
+    upgrade: async ({ proxy }, { query, request, signal }, socket) => {
+      const { service, channel, attached = false, reopened = false } = query;
       const label = labelOf(proxy, channel);
+      if (request.headers.upgrade?.toLowerCase() === WEB_SOCKET) {
+        const { acceptWebSocket, joinStream, requireSameOrigin } = await webSockets();
+        requireSameOrigin(request);
+        const stream = await proxy.openStream(service, channel, { isReopened: reopened, signal });
+        const forget = onAbort(signal, () => stream.destroy());
+        await acceptedStream(stream);
+        const webSocket = await acceptWebSocket(request, socket, null);
+        forget();
+        joinStream(webSocket, stream, attached);
+        return;
+      }
       await proxy.joinStream(service, channel, {
         socket,
         isAttached: attached,

@@ -91,7 +91,8 @@ function describeRoute(route: Route, schemas: Record<string, unknown>): Json {
 }
 
 function describeAnswer(route: Route, schemas: Record<string, unknown>): Json {
-  if (route.kind === 'upgrade') return { 101: { description: `From here on the connection speaks ${route.protocol}` } };
+  if (route.kind === 'upgrade')
+    return { 101: { description: `From here on the connection speaks ${route.protocols.join(' or ')}` } };
   const status = route.kind === 'text' ? 200 : route.status;
   const description = STATUS_TEXTS[status];
   if (route.kind === 'text' && route.contentType === BYTES_TYPE)

@@ -22,6 +22,9 @@ export type Tag = keyof typeof TAGS;
 /** The type of lines of JSON. */
 export const LINES_TYPE = 'application/x-ndjson';
 
+/** The value of the `Upgrade` header for a WebSocket. */
+export const WEB_SOCKET = 'websocket';
+
 /** The type of bytes that mean nothing here. */
 export const BYTES_TYPE = 'application/octet-stream';
 
@@ -88,7 +91,8 @@ export interface TextRoute extends RouteBase {
 /** Upgrades its connection, and then owns the socket. */
 export interface UpgradeRoute extends RouteBase {
   readonly kind: 'upgrade';
-  readonly protocol: string;
+  /** The values of the `Upgrade` header, in lower case. */
+  readonly protocols: readonly string[];
   /** Resolves after answering on the socket. If it rejects before that, the caller answers. */
   upgrade(context: ControlContext, input: RouteInput<never, never, never>, socket: Socket): Promise<void>;
 }
@@ -179,7 +183,7 @@ export function upgradeRoute<Name extends RouteName, Q extends Schema = null>(
   request: Name,
   operation: string,
   options: RouteOptions<null, Q, null> & {
-    readonly protocol: string;
+    readonly protocols: readonly string[];
     upgrade(context: ControlContext, input: RouteInput<unknown, Output<Q>, unknown>, socket: Socket): Promise<void>;
   },
 ): UpgradeRoute & Contract<Name, null, Q, null, never> {

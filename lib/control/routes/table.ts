@@ -16,6 +16,7 @@ import { describeRoutes } from './openapi.js';
 import { fileRoutes } from './peer-files.js';
 import { eventRoutes, metricsRoutes, processRoutes, sessionRoutes, statusRoutes } from './process.js';
 import { jsonRoute, type Route, type Tag } from './route.js';
+import { terminalRoutes } from './terminal.js';
 
 const GROUPS = {
   channels: [...channelRoutes, ...sessionRoutes],
@@ -23,7 +24,7 @@ const GROUPS = {
   egress: egressRoutes,
   streams: [...streamRoutes, ...connectRoutes],
   machines: machineRoutes,
-  commands: commandRoutes,
+  commands: [...commandRoutes, ...terminalRoutes],
   files: fileRoutes,
   monitoring: [...statusRoutes, ...eventRoutes, ...metricsRoutes],
   process: processRoutes,

@@ -56,7 +56,7 @@ export class RequestHandler {
     try {
       const { route, params, query } = this.#match(request);
       const wanted = String(request.headers.upgrade);
-      if (route.kind !== 'upgrade' || wanted.toLowerCase() !== route.protocol) {
+      if (route.kind !== 'upgrade' || !route.protocols.includes(wanted.toLowerCase())) {
         throw new RequestError('bad-argument', `Upgrade: ${escapeText(wanted, 40)} is not supported here`);
       }
       const context = {
@@ -96,8 +96,9 @@ export class RequestHandler {
     const bytes = () => bytesOf(request, response);
     const input = checkInput(route, { params, query, body }, { signal, afterAnswer, answerAtOnce, request, bytes });
     if (route.kind === 'upgrade') {
-      const headers = { Connection: 'Upgrade', Upgrade: route.protocol };
-      const message = `${route.path} needs Connection: Upgrade and Upgrade: ${route.protocol}`;
+      const { path, protocols } = route;
+      const headers = { Connection: 'Upgrade', Upgrade: protocols.join(', ') };
+      const message = `${path} needs Connection: Upgrade and Upgrade: ${protocols.join(' or ')}`;
       throw new RequestError('bad-argument', message, { status: 426, headers });
     }
     if (route.kind === 'text') {

@@ -1,0 +1,98 @@
+/** WebSockets on connections of the control socket: the handshake, and what one carries. Loaded when the first is opened. */
+import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Duplex, Readable, Writable } from 'node:stream';
+import { type WebSocket, WebSocketServer } from 'ws';
+import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
+import { escapeText } from '../../util/escape.js';
+
+/** The longest message of a client, in bytes. */
+const MAX_MESSAGE_BYTES = 1_048_576;
+
+/** When this many bytes wait for the client, no more are taken for it. */
+const MAX_WAITING_BYTES = 262_144;
+
+/** RFC 6455, 5.5: a control frame has at most 125 bytes, and the code takes two. */
+const MAX_REASON_BYTES = 123;
+
+/** Codes of RFC 6455, 7.4.1, and of its registry: a service restart. */
+const [NORMAL, UNSUPPORTED, FAILED, RESTART] = [1000, 1003, 1011, 1012] as const;
+
+/** Throws `denied` for a page of another origin: a browser lets any page open a WebSocket anywhere. */
+export function requireSameOrigin({ headers: { host, origin } }: IncomingMessage): void {
+  if (origin === undefined || (URL.canParse(origin) && new URL(origin).host === host?.toLowerCase())) return;
+  throw new VproxyError('denied', `a WebSocket of the origin ${escapeText(origin, 80)}, which is not that of Host`);
+}
+
+/**
+ * Answers the handshake. Rejects with `bad-argument`, without an answer, if it is wrong, and with `cancelled` if the client has
+ * disconnected. `protocol`: the only subprotocol, chosen if the client offers it; null: none.
+ */
+export function acceptWebSocket(request: IncomingMessage, socket: Socket, protocol: string | null): Promise<WebSocket> {
+  const handleProtocols = (offered: Set<string>) => (protocol !== null && offered.has(protocol) ? protocol : false);
+  const options = { maxPayload: MAX_MESSAGE_BYTES, perMessageDeflate: false, clientTracking: false, handleProtocols };
+  const server = new WebSocketServer({ noServer: true, ...options });
+  return new Promise((resolve, reject) => {
+    server.once('wsClientError', ({ message }) => reject(badArgument(`WebSocket: ${message}`)));
+    socket.once('close', () => reject(new VproxyError('cancelled', 'the client has disconnected')));
+    server.handleUpgrade(request, socket, Buffer.alloc(0), (webSocket) => {
+      // Followed by `close`.
+      webSocket.on('error', () => undefined);
+      resolve(webSocket);
+    });
+  });
+}
+
+/** Carries messages to `input`, and `output` in binary messages, each no faster than it is taken. `onText` takes texts instead. */
+export function carry(socket: WebSocket, input: Writable, output: Readable, onText?: (text: string) => void): void {
+  const readOn = () => socket.resume();
+  input.on('drain', readOn).once('close', readOn);
+  socket.on('message', (bytes: Buffer, isBinary: boolean) => {
+    if (!isBinary && onText !== undefined) onText(bytes.toString());
+    else if (input.writable && !input.write(bytes)) socket.pause();
+  });
+  output.on('data', (bytes: Buffer) => {
+    socket.send(bytes, () => {
+      if (socket.bufferedAmount < MAX_WAITING_BYTES) output.resume();
+    });
+    if (socket.bufferedAmount >= MAX_WAITING_BYTES) output.pause();
+  });
+}
+
+/**
+ * Carries a stream. The end of the stream closes the WebSocket, in order or because of its failure; a client that closes it ends its
+ * direction of the stream, which is reset once more data comes for it, or at once if it `isAttached`.
+ */
+export function joinStream(socket: WebSocket, stream: Duplex, isAttached: boolean): void {
+  carry(socket, stream, stream);
+  stream
+    .once('stop', () => socket.resume())
+    .once('end', () => closeWith(socket))
+    .once('close', () => (stream.errored === null ? closeWith(socket) : failWith(socket, stream.errored)));
+  socket.once('close', () => {
+    if (isAttached) stream.destroy();
+    else
+      stream
+        .once('data', () => stream.destroy())
+        .resume()
+        .end();
+  });
+}
+
+/** Closes in order, after what was sent. */
+export function closeWith(socket: WebSocket, reason = ''): void {
+  // The client's answer may be behind what is not read any more.
+  socket.resume();
+  socket.close(NORMAL, reason);
+}
+
+/** Closes because of a failure, with its code and message as the reason. */
+export function failWith(socket: WebSocket, failure: unknown): void {
+  const { code, message } = toVproxyError(failure);
+  socket.resume();
+  const status = code === 'shutdown' ? RESTART : code === 'bad-argument' ? UNSUPPORTED : FAILED;
+  const reason = new Uint8Array(MAX_REASON_BYTES);
+  // Cut between characters.
+  const { written } = new TextEncoder().encodeInto(`${escapeText(code, 64)}: ${escapeText(message)}`, reason);
+  socket.close(status, Buffer.from(reason.subarray(0, written)));
+}

@@ -1,0 +1,189 @@
+/** WebSockets on the control socket: streams to any service, and terminals. */
+import { once } from 'node:events';
+import type net from 'node:net';
+import test, { type ExecutionContext } from 'ava';
+import WebSocket from 'ws';
+import { echo, localServer, readToEnd, steeredPair, type TestProxy } from '../helpers/proxies.js';
+import { eventually, untilStill } from '../helpers/time.js';
+import { isRunning } from '../helpers/vproxy-process.js';
+
+async function setUp(t: ExecutionContext, target: (socket: net.Socket) => void = echo) {
+  const { port } = await localServer(t, target);
+  const peer = { incoming: [`x:127.0.0.1:${port}`], exec: { commands: 'any' } } as const;
+  const { here, control } = await steeredPair(t, { peer });
+  return { here, ...control };
+}
+
+interface Opened {
+  readonly socket: WebSocket;
+  /** What came so far. */
+  received: string;
+  /** How it was closed: the code, and the reason. */
+  readonly closed: Promise<string>;
+}
+
+function openSocket(
+  t: ExecutionContext,
+  path: string,
+  url: string,
+  { protocols = [], origin }: { readonly protocols?: string[]; readonly origin?: string } = {},
+): Opened {
+  const socket = new WebSocket(`ws+unix:${path}:${url}`, protocols, { ...(origin !== undefined && { origin }) });
+  t.teardown(() => socket.terminate());
+  const opened = {
+    socket,
+    received: '',
+    closed: new Promise<string>((resolve, reject) => {
+      socket.once('close', (code, reason) => resolve(`${code} ${reason.toString()}`.trimEnd()));
+      socket.once('error', reject);
+    }),
+  };
+  opened.closed.catch(() => undefined);
+  socket.on('message', (bytes: Buffer) => {
+    opened.received += bytes.toString();
+  });
+  return opened;
+}
+
+async function openReady(...args: Parameters<typeof openSocket>): Promise<Opened> {
+  const opened = openSocket(...args);
+  await Promise.race([once(opened.socket, 'open'), opened.closed]);
+  return opened;
+}
+
+const shows = (opened: Opened, text: string | RegExp) =>
+  eventually(() => opened.received.search(text) !== -1, { what: `${text} in ${JSON.stringify(opened.received)}` });
+
+const noStreams = ({ proxy }: TestProxy) =>
+  eventually(() => proxy.listStreams().length === 0, { what: 'the end of all streams' });
+
+test('a WebSocket carries the bytes of a stream in binary messages; a close ends its direction', async (t) => {
+  const { here, path } = await setUp(t, (socket) => {
+    socket.write('first');
+    // Answers only after EOF.
+    void readToEnd(socket)
+      .then((bytes) => t.is(bytes.length, 3_000_004))
+      .finally(() => socket.end());
+  });
+  const opened = await openReady(t, path, '/v1/connect?service=x&channel=default');
+  await shows(opened, 'first');
+  for (let count = 0; count < 30; count += 1) opened.socket.send(Buffer.alloc(100_000));
+  opened.socket.send('text');
+  opened.socket.close();
+  t.is(await opened.closed, '1005');
+  await noStreams(here);
+  t.is(here.proxy.channel('default').totals.streamsFailed, 0);
+});
+
+test('both ways at once, no byte is lost; the end of the stream closes it in order', async (t) => {
+  const { here, path } = await setUp(t, (socket) => {
+    let left = 8_000_000;
+    socket.on('data', (chunk: Buffer) => {
+      socket.write(chunk);
+      left -= chunk.length;
+      if (left === 0) socket.end();
+    });
+  });
+  const opened = await openReady(t, path, '/v1/connect?service=x');
+  const sent = Array.from({ length: 8 }, (_, index) => String(index).repeat(1_000_000));
+  for (const text of sent) opened.socket.send(text);
+  t.is(await opened.closed, '1000');
+  t.true(opened.received === sent.join(''));
+  await noStreams(here);
+});
+
+test('a reader that stops holds the stream back, and a reset closes it with its reason', async (t) => {
+  const targets: net.Socket[] = [];
+  const { here, path } = await setUp(t, (socket) => {
+    targets.push(socket);
+    socket.on('error', () => undefined).write(Buffer.alloc(50_000_000));
+  });
+  const opened = await openReady(t, path, '/v1/connect?service=x');
+  opened.socket.pause();
+  await untilStill(() => targets[0]?.writableLength);
+  t.true((targets[0]?.writableLength ?? 0) > 40_000_000, `${targets[0]?.writableLength}`);
+  targets[0]?.resetAndDestroy();
+  opened.socket.resume();
+  t.regex(await opened.closed, /^1011 local-error: .*ECONNRESET/);
+  await noStreams(here);
+});
+
+test('a client that disappears resets an attached stream, and half-closes any other, until more comes for it', async (t) => {
+  for (const isAttached of [true, false]) {
+    const heard: string[] = [];
+    const targets: net.Socket[] = [];
+    const { here, path } = await setUp(t, (socket) => {
+      targets.push(socket);
+      socket.on('error', () => heard.push('reset')).on('end', () => heard.push('end'));
+      socket.resume();
+    });
+    const opened = await openReady(t, path, `/v1/connect?service=x&attached=${String(isAttached)}`);
+    opened.socket.terminate();
+    await eventually(() => heard.length > 0);
+    t.deepEqual(heard, [isAttached ? 'reset' : 'end']);
+    if (!isAttached) targets[0]?.write('more');
+    await noStreams(here);
+  }
+});
+
+test('a page of another origin, a wrong handshake and too long a message are refused', async (t) => {
+  const { path } = await setUp(t);
+  for (const url of ['/v1/connect?service=x', '/v1/terminal']) {
+    for (const origin of ['http://example.org', 'null', 'http://localhost:81', 'http://localhost.'])
+      await t.throwsAsync(openReady(t, path, url, { origin }), { message: /403/ });
+    t.is((await openReady(t, path, url, { origin: 'http://localhost' })).socket.readyState, WebSocket.OPEN);
+  }
+  await t.throwsAsync(openReady(t, path, '/v1/connect?service=y'), { message: /503/ });
+  await t.throwsAsync(openReady(t, path, '/v1/status'), { message: /400/ });
+  const opened = await openReady(t, path, '/v1/connect?service=x');
+  opened.socket.send(Buffer.alloc(1_048_577));
+  t.is(await opened.closed, '1009');
+});
+
+test('a terminal takes texts and bytes as input, and its end has the status', async (t) => {
+  const { here, path } = await setUp(t);
+  const argv = encodeURIComponent(JSON.stringify(['sh', '-c', 'stty size; echo $TERM; read a; echo "<$a>"; exit 7']));
+  const opened = await openReady(t, path, `/v1/terminal?argv=${argv}&columns=132&rows=43&term=vt100`);
+  await shows(opened, /43 132\r\nvt100\r\n/);
+  opened.socket.send('{"columns":1,');
+  opened.socket.send(Buffer.from('"rows":1}\n'));
+  t.is(await opened.closed, '1000 exit 7');
+  t.true(opened.received.endsWith('<{"columns":1,"rows":1}>\r\n'), opened.received);
+  const killed = await openReady(t, path, `/v1/terminal?argv=${encodeURIComponent('["sh","-c","kill -KILL $$"]')}`);
+  t.is(await killed.closed, '1000 SIGKILL');
+  await noStreams(here);
+});
+
+test('with its subprotocol, texts resize a terminal', async (t) => {
+  const { path } = await setUp(t);
+  const script = "trap 'stty size' WINCH; echo ready; while :; do read a; done";
+  const url = `/v1/terminal?argv=${encodeURIComponent(JSON.stringify(['sh', '-c', script]))}`;
+  const opened = await openReady(t, path, url, { protocols: ['other', 'vproxy.terminal'] });
+  t.is(opened.socket.protocol, 'vproxy.terminal');
+  await shows(opened, 'ready');
+  opened.socket.send('{"columns":100,"rows":30}');
+  opened.socket.send(Buffer.from('\n'));
+  await shows(opened, '30 100');
+  for (const text of ['{"columns":0,"rows":30}', '{"columns":10}', '{', '[]', 'null', '{"columns":1,"rows":1,"a":1}']) {
+    const other = await openReady(t, path, url, { protocols: ['vproxy.terminal'] });
+    other.socket.send(text);
+    t.regex(await other.closed, /^1003 bad-argument: the size of the terminal: /);
+  }
+});
+
+test('a command whose client has gone is ended; one that cannot run closes with the reason', async (t) => {
+  const { ask, here, path } = await setUp(t);
+  const opened = await openReady(t, path, `/v1/terminal?argv=${encodeURIComponent('["sh","-c","echo $$; sleep 60"]')}`);
+  await shows(opened, /^\d+\r\n/);
+  const pid = Number.parseInt(opened.received, 10);
+  t.true(isRunning(pid));
+  t.regex(here.proxy.obstacles().join(), /stream \d+ to exec/);
+  opened.socket.terminate();
+  await eventually(() => !isRunning(pid));
+  const missing = await openReady(t, path, `/v1/terminal?argv=${encodeURIComponent('["/no/such"]')}`);
+  t.regex(await missing.closed, /^1011 command-not-found: /);
+  for (const query of ['argv=sh', 'argv={}', 'argv=[1]', 'columns=0', 'rows=65536', 'columns=a', 'shell=sh'])
+    await t.throwsAsync(openReady(t, path, `/v1/terminal?${query}`), { message: /400/ });
+  t.is((await ask('GET', '/v1/terminal')).status, 426);
+  await noStreams(here);
+});
