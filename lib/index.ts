@@ -6,22 +6,21 @@
  */
 
 export { type ChannelAddress, parseChannel } from './channel/address/address.js';
-export type {
-  BootRequest,
-  EventsRequest,
-  FreezeRequest,
-  MachineRequest,
-  RemovalRequest,
-  WaitRequest,
-} from './control/client/client.js';
 export { type ControlClient, connectControl } from './control/client/client.js';
 export type {
   AttachRequest,
+  BootRequest,
   CommandRequest,
+  CopyRequest,
+  EventsRequest,
+  FreezeRequest,
   JobRequest,
+  MachineRequest,
+  RemovalRequest,
   StopRequest,
   StreamRequest,
-} from './control/client/command-requests.js';
+  WaitRequest,
+} from './control/client/client-options.js';
 export type { ServiceStream } from './control/client/connect-service.js';
 export type {
   BrokerRequest,
@@ -54,6 +53,7 @@ export type { PortForwarding } from './proxy/ports/port-rules.js';
 export { Proxy } from './proxy/proxy.js';
 export type { ProxyEvents, ProxyOptions, RemoveOptions } from './proxy/proxy-options.js';
 export type { ClockFollowing } from './services/clock/permission.js';
+export type { CopyCounts, CopyOptions, CopyOutcome, CopyReport } from './services/copy/copy-call.js';
 export type { CopyPermission } from './services/copy/copy-service.js';
 export type { ExecRules } from './services/exec/decide-command.js';
 export { type CommandEnd, type CommandOutput, collectOutput, ExecCall, runCommand } from './services/exec/exec-call.js';

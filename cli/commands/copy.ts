@@ -3,7 +3,14 @@ import type { Duplex } from 'node:stream';
 import { isatty } from 'node:tty';
 import { VproxyError } from '../../lib/errors.js';
 import { makeEvent } from '../../lib/events.js';
-import { fetchFiles, putFiles } from '../../lib/services/copy/copy-call.js';
+import {
+  type CopyReport,
+  explainRefusal,
+  fetchFiles,
+  outcomeOf,
+  putFiles,
+  reportOften,
+} from '../../lib/services/copy/copy-call.js';
 import { COPY_SERVICE } from '../../lib/services/copy/copy-messages.js';
 import { CopyProgress } from '../../lib/services/copy/copy-progress.js';
 import { escapeText, formatJson } from '../../lib/util/escape.js';
@@ -17,7 +24,7 @@ import { print } from '../ui/print.js';
 import { CopyDisplay, formatOutcome } from '../ui/progress.js';
 
 export const command: Command = {
-  usage: 'copy [--resume] [--links keep|refuse] [--quiet] [--json] SRC… DEST',
+  usage: 'copy [--resume] [--discard] [--links keep|refuse] [--quiet] [--json [--progress]] SRC… DEST',
   about:
     'Copies files and folders, as in vproxy copy a.txt folder vm1:/srv/in, or vproxy copy vm1:/var/log/app ./logs. A path on the peer is LABEL:PATH, or :PATH if there is only one channel; without a leading slash it is relative to the home of the user there, which LABEL: alone stands for. The peer must allow copies with --allow-copy. Contents, permissions, times and links are kept; owners are not. An incomplete file never takes the place of the target: it stays next to it as .NAME.vproxy-part.',
   examples: [
@@ -35,10 +42,12 @@ export const command: Command = {
     archive: { short: 'a', describe: 'Keep permissions, times and links; always on' },
     preserve: { short: 'p', describe: 'The same' },
     verbose: { short: 'v', describe: 'Show the progress, as in a terminal; always on', isHidden: true },
+    discard: { describe: 'If interrupted, remove what has arrived, instead of keeping it for --resume' },
     quiet: { short: 'q', describe: 'Show no progress' },
     json: {
       describe: 'Print what was copied as JSON; with --resume preceded by lines with the progress of the comparison',
     },
+    progress: { describe: 'With --json: before that, print lines with the progress, at most ten a second' },
   },
   operands: ['SRC…', 'DEST'],
   foreign: {
@@ -59,7 +68,8 @@ async function copy(args: Arguments): Promise<number> {
   const keepsLinks = readLinks(args) === 'keep';
   const isShown = isatty(STDERR_FD) && !args.has('quiet');
   const progress = new CopyProgress();
-  if (args.has('json') && args.has('resume')) printComparison(progress);
+  if (args.has('progress') && !args.has('json')) throw badArgument('--progress: only with --json');
+  if (args.has('json') && args.has('resume') && !args.has('progress')) printComparison(progress);
   const breakOff = new AbortController();
   let status = 0;
   for (const [name, code] of Object.entries(SIGNALS)) {
@@ -72,12 +82,15 @@ async function copy(args: Arguments): Promise<number> {
   const warnings: string[] = [];
   const startedAtMs = performance.now();
   const display = isShown && obeysEscapes({ isTTY: true }) ? new CopyDisplay(progress) : null;
+  const printReport = (told: CopyReport) => print(`${formatJson({ progress: told })}\n`);
+  const report = args.has('progress') ? reportOften(progress, printReport) : null;
   try {
     const targets = await (direction === 'put' ? putFiles : fetchFiles)(sources, target, {
       open: () => (display === null ? openCopy(args, label) : display.yieldTo(openCopy(args, label))),
       isResumed: args.has('resume'),
+      keepsPart: !args.has('discard'),
       keepsLinks,
-      hasTotals: display !== null,
+      hasTotals: display !== null || report !== null,
       progress,
       warn(message) {
         display?.clear();
@@ -91,11 +104,8 @@ async function copy(args: Arguments): Promise<number> {
     if (isShown || (args.has('resume') && !args.has('quiet'))) {
       process.stderr.write(`${formatOutcome(progress, durationMs)}\n`);
     }
-    if (args.has('json')) {
-      const { files, folders, links, bytes, sentBytes, resumedBytes } = progress;
-      const facts = { files, folders, links, bytes, sentBytes, resumedBytes, durationMs: Math.round(durationMs) };
-      print(`${formatJson({ ...facts, targets, warnings })}\n`);
-    }
+    report?.();
+    if (args.has('json')) print(`${formatJson(outcomeOf(progress, startedAtMs, targets, warnings))}\n`);
     return 0;
   } catch (error) {
     display?.stop();
@@ -140,14 +150,9 @@ async function openCopy(args: Arguments, label: string | undefined): Promise<Dup
   try {
     return await openService(request);
   } catch (error) {
-    if (!(error instanceof VproxyError) || !REFUSALS.has(error.code)) throw error;
-    const message = 'the other side does not allow copies; run vproxy with --allow-copy there';
-    throw new VproxyError('denied', message, { cause: error });
+    throw explainRefusal(error);
   }
 }
-
-/** The answers of a peer that does not offer the service, or not to this side. */
-const REFUSALS: ReadonlySet<string> = new Set(['unknown-service', 'denied']);
 
 function withHint(error: unknown, hint: string): unknown {
   if (hint === '' || !(error instanceof VproxyError)) return error;

@@ -1,6 +1,7 @@
 /** `vproxy wait`: waits for a session, a service, or the end of a boot; for scripts that boot VMs. */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ControlClient, WaitRequest } from '../../lib/control/client/client.js';
+import type { ControlClient } from '../../lib/control/client/client.js';
+import type { WaitRequest } from '../../lib/control/client/client-options.js';
 import { VproxyError } from '../../lib/errors.js';
 import { listInsteadOf } from '../../lib/session/services.js';
 import type { BootStatus, ChannelStatus } from '../../lib/status/types.js';

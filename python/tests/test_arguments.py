@@ -185,8 +185,9 @@ class Arguments(unittest.IsolatedAsyncioTestCase):
                 work()
 
     def test_copy_paths(self):
-        words = core.copy_command("to", [pathlib.Path("-a"), b"b:c", "./d:e", "/f:g", "h"], b"/x", "vm1", False)
-        self.assertEqual(words[3:], ["./-a", "./b:c", "./d:e", "/f:g", "h", "vm1:/x"])
+        paths = [pathlib.Path("-a"), b"b:c", "./d:e", "/f:g", "h"]
+        words = core.copy_command("to", paths, b"/x", "vm1", resume=False, progress=False)
+        self.assertEqual(words[2:], ["--json", "--discard", "./-a", "./b:c", "./d:e", "/f:g", "h", "vm1:/x"])
 
 
 class Errors(unittest.TestCase):

@@ -498,13 +498,29 @@ class Machines(unittest.TestCase):
                 file.write(BIG)
             told = []
             self.vm.copy_to(f"{folder}/sent", f"{folder}/there", progress=told.append)
-            self.assertTrue(told)
+            self.assertEqual([each["bytes"] for each in told[-2:]], [len(BIG)] * 2)
+            self.assertEqual((told[-2]["totalBytes"], told[-1]["targets"]), (len(BIG), [f"{folder}/there"]))
             self.vm.copy_from(f"{folder}/there", f"{folder}/back")
             with open(f"{folder}/back", "rb") as file:
                 self.assertEqual(file.read(), BIG)
             with self.assertRaises(VproxyError) as failed:
                 self.vm.copy_from(f"{folder}/none", f"{folder}/back")
             self.assertEqual(failed.exception.code, "copy-failed")
+
+    def test_a_cancelled_copy_leaves_nothing(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with open(f"{folder}/sent", "wb") as file:
+                file.truncate(1 << 31)
+            os.mkdir(f"{folder}/there")
+
+            def cancel(told):
+                if told["bytes"] > 0:
+                    raise KeyboardInterrupt
+
+            for resume, left in ((False, []), (True, [".sent.vproxy-part"])):
+                with self.assertRaises(KeyboardInterrupt):
+                    self.vm.copy_to(f"{folder}/sent", f"{folder}/there/", progress=cancel, resume=resume)
+                self.assertEqual(os.listdir(f"{folder}/there"), left)
 
     def test_egress(self):
         told = self.vm.egress_allow("internet", "pypi.org:443", "*.pypi.org:443", seconds=60)
@@ -690,6 +706,18 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
         with self.assertRaises(VproxyError) as failed:
             await vm.copy_from("/none", "/tmp/none")
         self.assertEqual(failed.exception.code, "copy-failed")
+        with tempfile.TemporaryDirectory() as folder:
+            with open(f"{folder}/sent", "wb") as file:
+                file.truncate(1 << 31)
+            begun = asyncio.Event()
+            copying = asyncio.ensure_future(
+                vm.copy_to(f"{folder}/sent", f"{folder}/there", progress=lambda told: told["bytes"] and begun.set())
+            )
+            await begun.wait()
+            copying.cancel()
+            with self.assertRaises(asyncio.CancelledError):
+                await copying
+            self.assertEqual(os.listdir(folder), ["sent"])
         self.assertIn("exec", [row["service"] for row in await vm.services()])
         self.assertTrue((await vm.info())["hostName"])
         reader, writer = await vm.connect("echo")

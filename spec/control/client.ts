@@ -1,9 +1,11 @@
 /** The typed client: each method against a control server, and errors without a server. */
 import { once } from 'node:events';
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { connectControl } from '../../lib/control/client/client.js';
+import type { CopyReport } from '../../lib/services/copy/copy-call.js';
 import { EXEC_KIND, encodeExit } from '../../lib/services/exec/exec-messages.js';
 import { encodeRecord } from '../../lib/util/bytes/records.js';
 import { temporaryFolder } from '../helpers/files.js';
@@ -33,6 +35,70 @@ test('a reader of a job waits for a process that went before its first answer, b
   const pieces = connectControl(path).attachJob('1f0c92ab', { onLost: ({ code }) => lost.push(code) });
   t.like((await pieces.next()).value, { kind: 'end', result: { status: 3 } });
   t.deepEqual(lost, ['control-unavailable', 'control-unavailable']);
+});
+
+async function copies(t: ExecutionContext) {
+  const root = temporaryFolder(t);
+  const here = temporaryFolder(t);
+  const { client, peer } = await steeredPair(t, { peer: { copy: { root } } });
+  mkdirSync(join(here, 'tree/inner'), { recursive: true });
+  writeFileSync(join(here, 'tree/inner/a'), 'a');
+  writeFileSync(join(here, 'tree/big'), Buffer.alloc(20_000_000, 'big'));
+  symlinkSync('inner/a', join(here, 'tree/link'));
+  return { client, peer, root, tree: join(here, 'tree'), back: join(here, 'back') };
+}
+
+test('trees are copied in this process, with progress', async (t) => {
+  const { client, root, tree, back } = await copies(t);
+  const told: CopyReport[] = [];
+  const counts = { files: 2, folders: 2, links: 1, bytes: 20_000_001, resumedBytes: 0 };
+  const sent = await client.copyTo(tree, `${root}/`, { onProgress: (report) => told.push(report) });
+  t.like(sent, { ...counts, sentBytes: 20_000_001, targets: [join(root, 'tree')], warnings: [] });
+  t.like(told.at(-1), { ...counts, totalBytes: 20_000_001, comparing: null });
+  mkdirSync(back);
+  const fetched = await client.copyFrom([join(root, 'tree/inner'), join(root, 'tree/big')], `${back}/`);
+  t.deepEqual(fetched.targets.length, 2);
+  t.is(readFileSync(join(back, 'inner/a'), 'utf8'), 'a');
+  t.true(readFileSync(join(back, 'big')).equals(readFileSync(join(tree, 'big'))));
+  t.is(readlinkSync(join(root, 'tree/link')), 'inner/a');
+  await t.throwsAsync(client.copyFrom('/etc/passwd', back), { code: 'denied' });
+  await t.throwsAsync(client.copyTo(join(back, 'none'), root), { code: 'copy-failed' });
+  await t.throwsAsync(client.copyTo([], root), { code: 'bad-argument' });
+});
+
+test('a copy that is cancelled leaves nothing, or with keepPart a part that another continues', async (t) => {
+  const { client, peer, root, tree, back } = await copies(t);
+  const cancelled = async (copy: (signal: AbortSignal) => Promise<unknown>) => {
+    const gone = new AbortController();
+    const copied = copy(gone.signal);
+    // Once some of it has been written.
+    await eventually(() => [root, back].some((folder) => existsSync(folder) && readdirSync(folder).length > 0));
+    gone.abort();
+    await t.throwsAsync(copied, { code: 'cancelled' });
+  };
+  const noStreams = () => eventually(() => peer.proxy.listStreams().length === 0);
+  for (let count = 0; count < 5; count += 1) {
+    await cancelled((signal) => client.copyTo(join(tree, 'big'), join(root, 'big'), { signal }));
+    await noStreams();
+    t.deepEqual(readdirSync(root), []);
+  }
+  await cancelled((signal) => client.copyTo(join(tree, 'big'), join(root, 'big'), { signal, keepPart: true }));
+  await noStreams();
+  t.deepEqual(readdirSync(root), ['.big.vproxy-part']);
+  const { resumedBytes, sentBytes } = await client.copyTo(join(tree, 'big'), join(root, 'big'), { resume: true });
+  t.is(resumedBytes + sentBytes, 20_000_000);
+  t.deepEqual(readdirSync(root), ['big']);
+  const gone = AbortSignal.abort();
+  await t.throwsAsync(client.copyFrom(join(root, 'big'), back, { signal: gone }), { code: 'cancelled' });
+  t.false(existsSync(back));
+});
+
+test('without the permission of the peer, a copy is denied', async (t) => {
+  const { client } = await steeredPair(t);
+  await t.throwsAsync(client.copyFrom('/etc/hostname', temporaryFolder(t)), {
+    code: 'denied',
+    message: /--allow-copy/,
+  });
 });
 
 test('each method sends its request and returns the answer', async (t) => {

@@ -2,6 +2,7 @@
 import type http from 'node:http';
 import { type ErrorCode, toVproxyError, VproxyError } from '../../errors.js';
 import type { LogLevel } from '../../events.js';
+import type { CopyOutcome } from '../../services/copy/copy-call.js';
 import { type ExecCall, openError, runCommand } from '../../services/exec/exec-call.js';
 import { type Detachment, EXEC_SERVICE, encodeStart } from '../../services/exec/exec-messages.js';
 import type { JobPiece } from '../../services/exec/jobs/job-calls.js';
@@ -28,7 +29,20 @@ import type {
 } from '../../status/types.js';
 import { sleep, systemClock } from '../../util/clock.js';
 import { onAbort } from '../../util/concurrency.js';
-import type { AttachRequest, CommandRequest, JobRequest, StopRequest, StreamRequest } from './command-requests.js';
+import type {
+  AttachRequest,
+  BootRequest,
+  CommandRequest,
+  CopyRequest,
+  EventsRequest,
+  FreezeRequest,
+  JobRequest,
+  MachineRequest,
+  RemovalRequest,
+  StopRequest,
+  StreamRequest,
+  WaitRequest,
+} from './client-options.js';
 import { abortable, connectService, ServiceStream } from './connect-service.js';
 import { openAnswer, requestText, requestValue } from './control-request.js';
 import { isCutOff, requestError } from './plain-http.js';
@@ -364,6 +378,33 @@ export class ControlClient {
     return stopJob(() => this.#openExec({ channel, signal }), id, killAfterMs);
   }
 
+  /**
+   * Copies files and folders of this machine to the peer's; a relative `target` begins in the home of the peer's user. Everything
+   * appears at once, when all of it is there. Rejects with `denied` if the peer does not allow copies, `copy-failed`, `copy-refused`,
+   * `cancelled`, and the code of a lost channel.
+   */
+  copyTo(sources: string | readonly string[], target: string, options?: CopyRequest): Promise<CopyOutcome> {
+    return this.#copy('put', sources, target, options);
+  }
+
+  /** Copies files and folders of the peer's machine to this one, likewise. */
+  copyFrom(sources: string | readonly string[], target: string, options?: CopyRequest): Promise<CopyOutcome> {
+    return this.#copy('get', sources, target, options);
+  }
+
+  async #copy(
+    direction: 'put' | 'get',
+    sources: string | readonly string[],
+    target: string,
+    { channel, ...options }: CopyRequest = {},
+  ): Promise<CopyOutcome> {
+    const { copyFiles } = await import('../../services/copy/copy-call.js');
+    const { signal } = options;
+    // A signal does not reset it: a copy that is cancelled removes its part.
+    const open = async () => new ServiceStream(await connectService(this.path, 'copy', channel, { signal }));
+    return copyFiles(direction, typeof sources === 'string' ? [sources] : sources, target, open, options);
+  }
+
   async #openExec(request: StreamRequest): Promise<ServiceStream> {
     return this.#attach(request).catch((error: unknown) => {
       throw openError(error);
@@ -378,62 +419,6 @@ export class ControlClient {
 
 /** Loaded when needed: most programs use no jobs. */
 const jobCalls = () => import('../../services/exec/jobs/job-calls.js');
-
-// The arguments of the methods, as plain values.
-
-/** Options for removing a forward or a channel. */
-export interface RemovalRequest {
-  /** `drain`: wait until its streams have ended; `now`: reset them. Default `drain`. */
-  readonly mode?: 'drain' | 'now';
-  /** Stops waiting; the removal continues. */
-  readonly signal?: AbortSignal;
-}
-
-/** Options for reading events. */
-export interface EventsRequest {
-  /** The number of past events to begin with. Default: all that are kept, at most 500. */
-  readonly replay?: number;
-  /** Whether to continue with new events. Default true. */
-  readonly follow?: boolean;
-  /** Ends the events normally. */
-  readonly signal?: AbortSignal;
-}
-
-/** Options for waiting. */
-export interface WaitRequest {
-  /** A service that the peer must offer. Default: a session is enough. */
-  readonly service?: string | undefined;
-  /** The label of the channel. Default: any. */
-  readonly channel?: string | undefined;
-  /** Default 60. */
-  readonly timeoutS?: number;
-  /** Stops waiting. */
-  readonly signal?: AbortSignal;
-}
-
-/** Options for requests about the peer's machine. */
-export interface MachineRequest {
-  /** The label of the channel. Default: the only one. */
-  readonly channel?: string | undefined;
-  /** Cancels the request. */
-  readonly signal?: AbortSignal;
-}
-
-/** Options for a freeze. */
-export interface FreezeRequest extends MachineRequest {
-  /** Mount points, as absolute paths. Default: all that can be frozen. */
-  readonly paths?: readonly string[] | undefined;
-  /** The time after which the machine thaws by itself, in seconds. Default 10. */
-  readonly forS?: number | undefined;
-}
-
-/** Options for waiting for a boot. */
-export interface BootRequest extends MachineRequest {
-  /** Default 60. */
-  readonly timeoutS?: number;
-  /** Called with each status while the machine is still booting. */
-  readonly onBooting?: (status: BootStatus) => void;
-}
 
 /** The default timeout, in seconds. */
 const WAIT_S = 60;

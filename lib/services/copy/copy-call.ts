@@ -1,10 +1,10 @@
 /** The caller's side of a copy, over a stream to the peer's service `copy`. */
 import { resolve } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { toVproxyError, VproxyError } from '../../errors.js';
+import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
 import { systemClock } from '../../util/clock.js';
 import { COPY_KIND, type CopyRequest, encodeMessage, pathsOf } from './copy-messages.js';
-import type { CopyProgress, CopyRun } from './copy-progress.js';
+import { CopyProgress, type CopyRun, type RunningComparison } from './copy-progress.js';
 import { KeptLists, type Warn } from './kept-list.js';
 import { isFromHome, nameRemoteSource, nameSource, requireNameable } from './named-paths.js';
 import { receiveFiles } from './receiver.js';
@@ -26,8 +26,10 @@ export interface CopyCallOptions {
   readonly progress: CopyProgress;
   /** Receives the first thousand warnings, and at the end the number of the others: `and 12,345 more`. */
   readonly warn: Warn;
-  /** Interrupts the copy; a later one can resume it. */
+  /** Interrupts the copy. */
   readonly signal?: AbortSignal;
+  /** Whether a later copy can resume one that was interrupted; otherwise its part is removed, if the peer still answers. Default true. */
+  readonly keepsPart?: boolean;
   readonly files?: CopyFiles;
 }
 
@@ -74,14 +76,18 @@ export async function fetchFiles(
 
 async function call(
   request: CopyRequest,
-  { open, signal, progress, warn }: CopyCallOptions,
+  { open, signal, progress, warn, keepsPart = true }: CopyCallOptions,
   lists: KeptLists,
   copy: (run: CopyRun) => Promise<string[]>,
 ): Promise<string[]> {
   const { keepsLinks } = request;
   const stream = await open();
   const records = new RecordStream(stream);
-  const abort = (): void => records.destroy(new VproxyError('cancelled', 'copy cancelled'));
+  const abort = (): void => {
+    const reason = new VproxyError('cancelled', 'copy cancelled');
+    if (keepsPart) records.destroy(reason);
+    else records.fail(reason);
+  };
   signal?.addEventListener('abort', abort, { once: true });
   try {
     if (signal?.aborted === true) abort();
@@ -136,4 +142,130 @@ async function ended(records: RecordStream, stream: Duplex, error: VproxyError |
     if (stream.readableEnded) settled();
   });
   stream.destroy();
+}
+
+// A copy made by a program in one call.
+
+/** The interval between reports of the progress, in milliseconds. */
+export const REPORT_MS = 100;
+
+/** How far a copy is. */
+export interface CopyReport extends CopyCounts {
+  /** The path of the current entry in the copy; empty before the first. */
+  readonly path: string;
+  /** The number of all bytes; null while unknown. */
+  readonly totalBytes: number | null;
+  /** While an interrupted copy is compared: which side reads, and how far it is; otherwise null. */
+  readonly comparing: RunningComparison | null;
+}
+
+/** The amounts of a copy. */
+export interface CopyCounts {
+  /** Files. */
+  readonly files: number;
+  /** Folders. */
+  readonly folders: number;
+  /** Symbolic links. */
+  readonly links: number;
+  /** Bytes of all files, including those that an earlier copy left. */
+  readonly bytes: number;
+  /** Bytes of files that were sent. */
+  readonly sentBytes: number;
+  /** Bytes that an earlier copy left. */
+  readonly resumedBytes: number;
+}
+
+/** What was copied. */
+export interface CopyOutcome extends CopyCounts {
+  /** How long it took, in milliseconds. */
+  readonly durationMs: number;
+  /** The paths of the copies. */
+  readonly targets: readonly string[];
+  /** What was skipped or changed meanwhile; the first thousand, and then the number of the others. */
+  readonly warnings: readonly string[];
+}
+
+/** Options for a copy. */
+export interface CopyOptions {
+  /** Whether to continue an interrupted copy, after comparing what it left. Default false. */
+  readonly resume?: boolean | undefined;
+  /** Whether a copy that is cancelled leaves its part, to be continued; one whose channel is lost always does. Default: as `resume`. */
+  readonly keepPart?: boolean | undefined;
+  /** Links that point outside the copied tree: keep them as they are, or refuse the copy. Default `refuse`. */
+  readonly links?: 'keep' | 'refuse' | undefined;
+  /** Called at most ten times a second while it runs. All sources are counted first then. */
+  readonly onProgress?: ((report: CopyReport) => void) | undefined;
+  /** Cancels it: it rejects with `cancelled`. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Copies files and folders to the peer's machine (`put`) or from it (`get`). Rejects with `copy-failed`, `copy-refused`, `denied`,
+ * `cancelled`, or the error of the stream.
+ */
+export async function copyFiles(
+  direction: 'put' | 'get',
+  sources: readonly string[],
+  target: string,
+  open: () => Promise<Duplex>,
+  { resume = false, keepPart = resume, links = 'refuse', onProgress, signal }: CopyOptions = {},
+): Promise<CopyOutcome> {
+  if (sources.length === 0) throw badArgument('a copy needs a source');
+  const progress = new CopyProgress();
+  const warnings: string[] = [];
+  const startedAtMs = performance.now();
+  const stop = onProgress === undefined ? null : reportOften(progress, onProgress);
+  try {
+    const targets = await (direction === 'put' ? putFiles : fetchFiles)(sources, target, {
+      open: () =>
+        open().catch((error: unknown) => {
+          throw explainRefusal(error);
+        }),
+      ...{ progress, isResumed: resume, keepsPart: keepPart, keepsLinks: links === 'keep' },
+      hasTotals: onProgress !== undefined,
+      warn: (message) => warnings.push(message),
+      ...(signal !== undefined && { signal }),
+    });
+    return outcomeOf(progress, startedAtMs, targets, warnings);
+  } finally {
+    stop?.();
+  }
+}
+
+/** The answers of a peer that does not offer the service, or not to this side. */
+const REFUSALS: ReadonlySet<string> = new Set(['unknown-service', 'denied']);
+
+/** The error for a stream to the service that could not be opened: `denied` if the peer does not allow copies. */
+export function explainRefusal(error: unknown): unknown {
+  if (!(error instanceof VproxyError) || !REFUSALS.has(error.code)) return error;
+  const message = 'the other side does not allow copies; run vproxy with --allow-copy there';
+  return new VproxyError('denied', message, { cause: error });
+}
+
+/** The outcome of a copy that is complete, and began at `startedAtMs` of the clock of this process. */
+export function outcomeOf(
+  progress: CopyProgress,
+  startedAtMs: number,
+  targets: readonly string[],
+  warnings: readonly string[],
+): CopyOutcome {
+  return { ...countsOf(progress), durationMs: Math.round(performance.now() - startedAtMs), targets, warnings };
+}
+
+const countsOf = ({ files, folders, links, bytes, sentBytes, resumedBytes }: CopyProgress): CopyCounts => ({
+  ...{ files, folders, links, bytes, sentBytes, resumedBytes },
+});
+
+/** Reports the progress now and then, until the returned function is called, which reports it once more. */
+export function reportOften(progress: CopyProgress, onProgress: (report: CopyReport) => void): () => void {
+  const report = (): void => {
+    const { path, totals, comparison: comparing } = progress;
+    onProgress({ path, totalBytes: totals?.bytes ?? null, comparing, ...countsOf(progress) });
+  };
+  const timer = setInterval(report, REPORT_MS);
+  timer.unref();
+  return () => {
+    clearInterval(timer);
+    report();
+  };
 }

@@ -384,8 +384,9 @@ class Channel:
         self, source: core.Words, target: core.Word, *, resume: bool = False, progress: core.Progress = None
     ) -> core.Json:
         """
-        Copies files or folders of this machine to the peer's, by the installed vproxy, or $VPROXY. ``progress`` gets what
-        ``vproxy copy --json`` prints. Returns the last of that.
+        Copies files or folders of this machine to the peer's, by the installed vproxy, or $VPROXY. ``progress`` gets how far
+        it is, at most ten times a second, and then what is returned: what ``vproxy copy --json --progress`` prints. A copy that is
+        cancelled leaves nothing, unless with ``resume``, or if the channel or this process is lost.
         """
         return await self._copy("to", source, target, resume, progress)
 
@@ -398,15 +399,17 @@ class Channel:
     async def _copy(
         self, way: str, source: core.Words, target: core.Word, resume: bool, progress: core.Progress
     ) -> core.Json:
-        words = core.copy_command(way, source, target, await self._known_label(), resume)
+        label = await self._known_label()
+        words = core.copy_command(way, source, target, label, resume=resume, progress=progress is not None)
         last: core.Json = {}
         lines = core.Lines()
 
         def hear(data: bytes) -> None:
             for told in lines.feed(data):
-                last.update(told)
+                if "progress" not in told:
+                    last.update(told)
                 if progress is not None:
-                    progress(dict(last))
+                    progress(told.get("progress", dict(last)))
 
         with tempfile.TemporaryFile() as errors:
             env = {**os.environ, "VPROXY_SOCKET": self.process.path}

@@ -45,6 +45,9 @@ GRACE_S = 10.0
 #: How long a request for the reason of an end may take, in seconds.
 REASON_S = 2.0
 
+#: How long a copy that is cancelled may take to remove what has arrived.
+COPY_END_S = 5.0
+
 #: How much of a file is sent at a time: who takes less within a timeout is silent.
 TAKEN_BYTES = 1 << 14
 
@@ -510,7 +513,9 @@ def is_merged(stderr: int | None) -> bool:
 _COPY_CODES = {64: "bad-argument", 69: "no-session", 73: "copy-refused", 74: "copy-failed", 77: "denied"}
 
 
-def copy_command(way: str, sources: Words, target: Word, label: str, resume: bool) -> list[str]:
+def copy_command(
+    way: str, sources: Words, target: Word, label: str, *, resume: bool, progress: bool
+) -> list[str]:
     """The command line of a copy ``to`` or ``from`` the machine at a channel. Raises TypeError and ValueError."""
     given = [sources] if isinstance(sources, (str, bytes, os.PathLike)) else sources
     near, far = [word(each, "a path") for each in given], [word(target, "a path")]
@@ -518,7 +523,8 @@ def copy_command(way: str, sources: Words, target: Word, label: str, resume: boo
     near = [f"./{path}" if re.match("[^/.].*:|-", path, re.DOTALL) else path for path in near]
     far = [f"{label}:{path}" for path in far]
     words = near + far if way == "to" else far + near
-    return [os.environ.get("VPROXY", "vproxy"), "copy", "--json", *["--resume"] * resume, *words]
+    flags = ["--json", "--resume" if resume else "--discard", *["--progress"] * progress]
+    return [os.environ.get("VPROXY", "vproxy"), "copy", *flags, *words]
 
 
 def copy_failure(status: int, errors: bytes) -> VproxyError:

@@ -461,6 +461,9 @@ class _Blocking(_calls.Vproxy):
                 for piece in child.stdout:
                     hear(piece)
             except BaseException:
+                child.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(core.COPY_END_S)
                 child.kill()
                 raise
         return child.returncode

@@ -77,13 +77,23 @@ class Vproxy(_calls.Vproxy):
                     return await child.wait()
                 hear(piece)
         finally:
-            if child.returncode is None:
-                with suppress(ProcessLookupError):
-                    child.kill()
-            # The end of the process is not noticed before that of its output, which is not read beyond a limit.
-            while await child.stdout.read(_READ_BYTES):
-                pass
-            await child.wait()
+            killing = asyncio.get_running_loop().call_later(core.COPY_END_S, _end, child.kill)
+            try:
+                if child.returncode is None:
+                    _end(child.terminate)
+                # The end of the process is not noticed before that of its output, which is not read beyond a limit.
+                while await child.stdout.read(_READ_BYTES):
+                    pass
+                await child.wait()
+            finally:
+                killing.cancel()
+                if child.returncode is None:
+                    _end(child.kill)
+
+
+def _end(signal: Callable[[], None]) -> None:
+    with suppress(ProcessLookupError):
+        signal()
 
 
 class _Turns:
