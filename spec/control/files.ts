@@ -11,6 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import http from 'node:http';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
@@ -18,13 +19,13 @@ import { REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
 import type { ErrorBody } from '../../lib/status/types.js';
 import { openConnection, startControl } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { readToEnd, steeredPair } from '../helpers/proxies.js';
+import { localServer, readToEnd, steeredPair } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
 async function setUp(t: ExecutionContext) {
   const folder = temporaryFolder(t);
-  const { here, control } = await steeredPair(t, { peer: { copy: { root: folder } } });
-  return { ...control, here, folder, at: (name: string) => join(folder, name) };
+  const { here, peer, control } = await steeredPair(t, { peer: { copy: { root: folder } } });
+  return { ...control, here, peer, folder, at: (name: string) => join(folder, name) };
 }
 
 const url = (path: string, more = ''): string => `/v1/files?path=${encodeURIComponent(path)}${more}`;
@@ -198,6 +199,66 @@ test('a client is asked for the body only when the file can be written, and may 
   await closed;
   await eventually(() => size() === -1, { what: 'the end of the part' });
   t.false(existsSync(at('silent')));
+});
+
+test('a client that asks is not asked for the body of a file that cannot be written', async (t) => {
+  const { at, path } = await setUp(t);
+  const request = begin(t, path, 'PUT', url(at('none/file')), { Expect: '100-continue', 'Content-Length': 10 });
+  request.once('continue', () => t.fail('it is asked for the body'));
+  request.flushHeaders();
+  t.is((await answerOf(request)).status, 404);
+});
+
+test('a client that was asked for the body can send all of it, though the file is lost meanwhile', async (t) => {
+  const { at, folder, path, peer } = await setUp(t);
+  const socket = await openConnection(t, path);
+  const head = `PUT ${url(at('file'))} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: ${BYTES.length}\r\n\r\n`;
+  socket.write(head);
+  const [asked] = (await once(socket, 'data')) as [Buffer];
+  t.is(asked.toString(), 'HTTP/1.1 100 Continue\r\n\r\n');
+  socket.pause().write(BYTES.subarray(0, 1));
+  await eventually(() => !noPart(folder), { what: 'the part' });
+  await peer.proxy.stop();
+  await once(socket, 'readable');
+  await new Promise<void>((resolve, reject) => {
+    socket.once('error', reject).write(BYTES.subarray(1), () => resolve());
+  });
+  t.regex((await readToEnd(socket)).toString(), /^HTTP\/1.1 503 /);
+});
+
+/** A control server with a manual clock, whose peer accepts a stream, and then never answers. */
+async function setUpSilent(t: ExecutionContext) {
+  const place = join(temporaryFolder(t), 'sftp');
+  const accepted: Socket[] = [];
+  await localServer(t, (socket) => accepted.push(socket.resume()), { path: place });
+  const { here } = await steeredPair(t, { peer: { incoming: [`sftp:${place}`] } });
+  const clock = new ManualClock();
+  return { ...(await startControl(t, here.proxy, { clock })), clock, accepted };
+}
+
+test('a client that has sent all, or is not asked for the body, is answered however long the peer takes', async (t) => {
+  const { path, clock, accepted } = await setUpSilent(t);
+  const headers = [{ 'Content-Length': 0 }, { Expect: '100-continue', 'Content-Length': 10 }];
+  const requests = headers.map((each) => begin(t, path, 'PUT', url('/file'), each));
+  for (const request of requests) request.flushHeaders();
+  await eventually(() => accepted.length === 2, { what: 'the streams' });
+  for (let count = 0; count < 3; count += 1) clock.advance(REQUEST_TIMEOUT_MS);
+  const answers = Promise.all(requests.map(answerOf));
+  for (const socket of accepted) socket.end();
+  for (const { status } of await answers) t.is(status, 503);
+});
+
+test('a client that leaves while the peer takes nothing ends its request, for which an upgrade waits', async (t) => {
+  const { path, clock, accepted, server } = await setUpSilent(t);
+  const socket = await openConnection(t, path);
+  const head = `PUT ${url('/file')} HTTP/1.1\r\nHost: x\r\nContent-Length: ${BYTES.length}\r\n\r\n`;
+  socket.write(Buffer.concat([Buffer.from(head), BYTES]));
+  await eventually(() => accepted.length === 1, { what: 'the stream' });
+  clock.advance(REQUEST_TIMEOUT_MS);
+  t.true(server.isChanging);
+  socket.destroy();
+  clock.advance(REQUEST_TIMEOUT_MS);
+  await eventually(() => !server.isChanging, { what: 'the end of the request' });
 });
 
 test('a file that becomes shorter while it is read ends the connection: a part is not taken for the whole', async (t) => {

@@ -254,15 +254,21 @@ export class HttpService {
     connection.cancelTimeout = this.#options.clock.schedule(REQUEST_TIMEOUT_MS, () => socket.destroy());
   }
 
-  /** Ends the connection of a client that sends nothing for the time of a request, unless what it sent was not read yet. */
+  /**
+   * Ends the connection of a client that sends nothing for the time of a request, unless what it sent was not read yet, or it was
+   * not asked for the body yet.
+   */
   #awaitBytes(connection: Connection, request: IncomingMessage): void {
+    connection.cancelTimeout();
     if (request.complete) return;
     const { socket } = request;
     const { bytesRead } = socket;
-    connection.cancelTimeout();
     connection.cancelTimeout = this.#options.clock.schedule(REQUEST_TIMEOUT_MS, () => {
-      if (socket.bytesRead > bytesRead || request.readableLength > 0) this.#awaitBytes(connection, request);
+      const isHeldUp = request.readableLength > 0 || request.headers.expect !== undefined;
+      if (socket.bytesRead > bytesRead || isHeldUp) this.#awaitBytes(connection, request);
       else socket.destroy();
+      // Nothing is read from a client that is held up: only a write, even of nothing, fails if it has left.
+      if (isHeldUp) socket.write('');
     });
   }
 

@@ -37,14 +37,15 @@ export async function readBody(
 }
 
 /** The bytes of a body, as they are wanted; the connection outlives a reader that stops early, for its answer. */
-export function bytesOf(request: IncomingMessage, response: ServerResponse): AsyncIterable<Buffer> {
+export async function* bytesOf(request: IncomingMessage, response: ServerResponse): AsyncGenerator<Buffer, void> {
   allowBody(request, response);
-  return request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+  yield* request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
 }
 
-/** Answers a client that asks whether it may send the body. */
-function allowBody(request: IncomingMessage, response: ServerResponse): void {
-  if (request.headers.expect !== undefined && request.httpVersion !== '1.0') response.writeContinue();
+/** Answers a client that asks whether it may send the body, which then no longer asks. */
+function allowBody({ headers, httpVersion }: IncomingMessage, response: ServerResponse): void {
+  if (headers.expect !== undefined && httpVersion !== '1.0') response.writeContinue();
+  delete headers.expect;
 }
 
 function readBytes(request: IncomingMessage, maxBytes: number): Promise<Buffer> {

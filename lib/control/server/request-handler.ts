@@ -183,7 +183,8 @@ function sendError(request: IncomingMessage, response: ServerResponse, error: un
 
 /** Reads the rest of a body, up to a bound. */
 function dropBody(request: IncomingMessage, mostBytes: number, onDone: () => void): void {
-  if (request.headers.expect !== undefined) {
+  // It was not asked for it, and has not begun to send it without.
+  if (request.headers.expect !== undefined && request.readableLength === 0) {
     onDone();
     return;
   }
