@@ -83,11 +83,15 @@ test('a file is written with its permissions, read whole and in part, listed and
   symlinkSync('nowhere', at('folder/link'));
   const list = await ask('GET', `/v1/folders?path=${at('')}`);
   t.is(list.status, 200);
-  t.like((list.body as object[])[1], { name: 'ä b', kind: 'file', size: BYTES.length, mode: 0o640 });
-  t.like((list.body as object[])[0], { name: 'folder', kind: 'folder' });
+  const entries = (list.body as { name: string }[]).sort((one, other) => (one.name < other.name ? -1 : 1));
+  t.is(entries.length, 2);
+  t.like(entries[1], { name: 'ä b', kind: 'file', size: BYTES.length, mode: 0o640 });
+  t.like(entries[0], { name: 'folder', kind: 'folder' });
+  t.is((await ask('GET', `/v1/folders?path=${at('folder')}`)).text.split('"kind":"link"').length, 2);
   t.is((await ask('DELETE', url(at('folder')))).status, 409, 'not empty');
   for (const gone of [url(at('folder'), '&recursive=true'), url(at('ä b'))])
     t.is((await ask('DELETE', gone)).status, 204);
+  t.is((await ask('GET', `/v1/folders?path=${at('')}`)).text, '[]\n');
   t.deepEqual(readdirSync(folder), []);
 });
 
@@ -289,6 +293,18 @@ test('a file that is replaced while it is asked for is read as it was, or as it 
   }
   over.abort();
   await writing;
+});
+
+test('a long folder is listed as its entries come, and cut off if the peer is lost', async (t) => {
+  const { at, path, peer, server } = await setUp(t);
+  for (let count = 0; count < 3000; count += 1) writeFileSync(at(`${count}`.padStart(200, '0')), '');
+  const list = begin(t, path, 'GET', `/v1/folders?path=${at('')}`).end();
+  const [response] = (await once(list, 'response')) as [http.IncomingMessage];
+  t.is(response.headers['content-length'], undefined);
+  await once(response, 'readable');
+  await peer.proxy.stop();
+  await t.throwsAsync(buffer(response), { code: 'ECONNRESET' });
+  await eventually(() => !server.isChanging, { what: 'the end of the request' });
 });
 
 test('an upgrade waits until a client has the whole list of a folder', async (t) => {

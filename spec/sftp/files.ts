@@ -339,6 +339,20 @@ test('files: a tree that a peer makes up has an end', async (t) => {
   await t.throwsAsync(answering(tree()).files.remove('x', { recursive: true }), { code: 'ENAMETOOLONG' });
 });
 
+test('files: a folder that a peer makes up does not fill the memory', async (t) => {
+  function* endless() {
+    yield packet(SFTP_KIND.ATTRS, 1, 4, 0o40755);
+    yield packet(SFTP_KIND.HANDLE, 2, 'h');
+    const folders = Array.from({ length: 60 }, () => ['x'.repeat(4000), '', 4, 0o40755]).flat();
+    const names = packet(SFTP_KIND.NAME, 0, 60, ...folders);
+    for (let id = 3; id < 2000; id += 1) {
+      names.writeUInt32BE(id, 5);
+      yield Buffer.from(names);
+    }
+  }
+  await t.throwsAsync(answering(endless()).files.remove('x', { recursive: true }), { message: /too many folders/ });
+});
+
 test('files: a peer that answers wrongly fails the call, and no more', async (t) => {
   const handle = packet(SFTP_KIND.HANDLE, 1, 'h');
   const wrong: readonly (readonly [string, ...Buffer[]])[] = [

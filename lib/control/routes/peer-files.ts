@@ -3,7 +3,7 @@
 import type { ServerResponse } from 'node:http';
 import { acceptedStream } from '../../peer.js';
 import type { Proxy } from '../../proxy/proxy.js';
-import { Files } from '../../services/sftp/files.js';
+import { type FileEntry, Files } from '../../services/sftp/files.js';
 import { FileError } from '../../services/sftp/sftp-client.js';
 import { MAX_DATA_BYTES, SFTP_SERVICE } from '../../services/sftp/sftp-numbers.js';
 import { fileEntrySchema } from '../../status/command-schemas.js';
@@ -69,18 +69,17 @@ export const fileRoutes = [
     handle: ({ proxy }, { query: { channel, path, recursive }, signal }) =>
       withFiles(proxy, { channel, signal }, (files) => files.remove(path, { recursive, signal })),
   }),
-  jsonRoute('GET /v1/folders', 'listFolder', {
-    summary: 'The entries of a folder, by name',
+  textRoute('GET /v1/folders', 'listFolder', {
+    summary: 'The entries of a folder, in any order',
     query: z.strictObject(place),
+    contentType: 'application/json',
     answer: z.array(fileEntrySchema),
     errors: [403, 404, 409, 503],
-    handle: ({ proxy }, { query: { channel, path }, signal }) =>
-      withFiles(proxy, { channel, signal }, async (files) =>
-        (await files.list(path, { signal })).map(({ name, kind, size, mode, uid, gid, modifiedAt }) => ({
-          ...{ name, kind, size, mode, uid, gid },
-          modifiedAt: modifiedAt.toISOString(),
-        })),
-      ),
+    send: ({ proxy }, { query: { channel, path }, signal }, response) =>
+      withFiles(proxy, { channel, signal }, async (files) => {
+        await sendEntries(files.entries(path, { signal }), response);
+        await isSent(response);
+      }),
   }),
 ];
 
@@ -133,6 +132,22 @@ async function sendFile(
   // A file that has become shorter: the client must not take the part for the whole.
   if (left > 0) response.destroy();
   else response.end();
+}
+
+/** Sends entries as they come: a folder may have millions. */
+async function sendEntries(all: AsyncGenerator<FileEntry[], void>, response: ServerResponse): Promise<void> {
+  // It may fail before the answer begins.
+  let some = await all.next();
+  let before = '[';
+  for (; some.done !== true; some = await all.next()) {
+    const texts = some.value.map(({ name, kind, size, mode: bits, uid, gid, modifiedAt }) =>
+      JSON.stringify({ name, kind, size, mode: bits, uid, gid, modifiedAt: modifiedAt.toISOString() }),
+    );
+    if (texts.length === 0) continue;
+    await write(response, before + texts.join(',\n'));
+    before = ',\n';
+  }
+  response.end(before === '[' ? '[]\n' : ']\n');
 }
 
 /** The part of a file that a header `Range` asks for; null: all, also for several parts, and without a size. Throws with the status 416. */

@@ -90,6 +90,10 @@ const MAX_CALLS = 32;
 /** The longest list: each entry takes about 400 bytes. */
 const MAX_ENTRIES = 2_000_000;
 
+/** The most memory of the folders that a removal has yet to do, each of which takes about 100 bytes besides its path. */
+const MAX_TREE_BYTES = 268_435_456;
+const FOLDER_BYTES = 100;
+
 /** The longest beginning of a name that the name of its part has, in bytes: names have at most 255. */
 const PART_NAME_BYTES = 200;
 
@@ -176,14 +180,28 @@ export class Files {
 
   /** The entries of a folder, by name. */
   async list(path: FilePath, { signal }: FileRequest = {}): Promise<FileEntry[]> {
-    return this.#with(path, signal, async (call) => {
+    return this.#turns.run(signal ?? null, async () => {
       const entries: FileEntry[] = [];
-      for await (const some of call.entries(call.path)) {
+      for await (const some of this.entries(path, { signal })) {
         entries.push(...some);
         if (entries.length > MAX_ENTRIES) throw malformed(`more than ${MAX_ENTRIES} entries`);
       }
       return entries.sort((one, other) => Buffer.compare(one.rawName, other.rawName));
     });
+  }
+
+  /**
+   * Yields the entries of a folder as they come, in any order.
+   *
+   * @internal
+   */
+  async *entries(path: FilePath, { signal }: FileRequest = {}): AsyncGenerator<FileEntry[], void> {
+    const call = await this.#begin(path, signal);
+    try {
+      yield* call.entries(call.path);
+    } finally {
+      call.end();
+    }
   }
 
   /** What is at a path, or where a link leads. */
@@ -517,11 +535,14 @@ class FileCall {
   async removeTree(): Promise<void> {
     const remove = (kind: number, path: string) => unlessGone(this.#client.ask(path, STATUS, kind, path));
     const folders = [{ path: this.path, isEmpty: false }];
+    let heldBytes = 0;
     const clear = async (path: string): Promise<void> => {
       for await (const entries of this.entries(path)) {
         const removed = entries.map(({ rawName, kind }) => {
           const inner = notLong(`${path}/${rawName.toString('latin1')}`);
           if (kind !== 'folder') return remove(SFTP_KIND.REMOVE, inner);
+          heldBytes += inner.length + FOLDER_BYTES;
+          if (heldBytes > MAX_TREE_BYTES) throw malformed('too many folders');
           folders.push({ path: inner, isEmpty: false });
           return Promise.resolve();
         });
@@ -530,7 +551,8 @@ class FileCall {
     };
     for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
       const { path, isEmpty } = folder;
-      if (!isEmpty) folders.push({ path, isEmpty: true });
+      if (isEmpty) heldBytes -= path.length + FOLDER_BYTES;
+      else folders.push({ path, isEmpty: true });
       await (isEmpty ? remove(SFTP_KIND.RMDIR, path) : unlessGone(clear(path)));
     }
   }
