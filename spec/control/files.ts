@@ -1,7 +1,9 @@
 /** Files of the peer over plain HTTP on the control socket. */
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   existsSync,
+  lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -112,6 +114,7 @@ test('what fails is answered with the name of the error, and leaves the file as 
   const errorOf = (text: string) => (JSON.parse(text) as ErrorBody).error;
   mkdirSync(at('folder'));
   writeFileSync(at('file'), 'old');
+  execFileSync('mkfifo', [at('fifo')]);
   for (const [method, target, status, code] of [
     ['GET', url(at('none')), 404, 'ENOENT'],
     ['GET', url(at('folder')), 409, 'EISDIR'],
@@ -130,6 +133,9 @@ test('what fails is answered with the name of the error, and leaves the file as 
   }
   for (const [target, status, code, headers] of [
     [at('none/file'), 404, 'ENOENT', ''],
+    [at('folder'), 409, 'EISDIR', ''],
+    [`${at('folder')}/`, 409, 'EISDIR', ''],
+    [at('fifo'), 422, 'EINVAL', ''],
     ['/etc/passwd', 403, 'EACCES', ''],
     [at('file'), 400, 'bad-argument', 'Content-Range: bytes 1-2/3\r\n'],
   ] as const)
@@ -147,7 +153,8 @@ test('what fails is answered with the name of the error, and leaves the file as 
       await eventually(() => !server.isChanging, { what: 'the end of the request' });
     }
   t.is(readFileSync(at('file'), 'utf8'), 'old');
-  t.deepEqual(readdirSync(folder).sort(), ['file', 'folder']);
+  t.true(lstatSync(at('fifo')).isFIFO());
+  t.deepEqual(readdirSync(folder).sort(), ['fifo', 'file', 'folder']);
   const { control: unable } = await steeredPair(t);
   const refused = await unable.ask('GET', url('/etc/passwd'));
   t.deepEqual([refused.status, errorOf(refused.text).code], [503, 'unknown-service']);

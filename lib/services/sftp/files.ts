@@ -167,7 +167,7 @@ export class Files {
 
   /**
    * Replaces a file, or creates it. It appears at once with all its data: they are written to a part beside it, which is removed
-   * if anything fails. A link is replaced, not followed.
+   * if anything fails. A link is replaced, not followed; a device, a FIFO or a socket is neither.
    */
   async write(path: FilePath, data: FileData, { mode, signal }: CreateRequest = {}): Promise<void> {
     await this.#feed(path, signal, data, (call) => call.replace(data, mode));
@@ -453,7 +453,8 @@ class FileCall {
     let handle: Buffer | null = null;
     try {
       // Before the part is there: nobody may open it who may not read the file.
-      const bits = mode ?? (await this.#modeBefore());
+      const before = await this.#modeBefore();
+      const bits = mode ?? before;
       handle = await this.open(part, FLAG.WRITE | FLAG.CREATE | FLAG.NEW, bits);
       if (bits !== undefined) await this.do(SFTP_KIND.FSETSTAT, handle, ...modeFields(bits));
       await this.#writeAll(handle, data);
@@ -467,11 +468,13 @@ class FileCall {
     }
   }
 
-  /** The permissions of the file that it replaces. What it cannot find out, the renaming reports. */
+  /** The permissions of the file that it replaces; a device must stay one. What it cannot find out, the renaming reports. */
   async #modeBefore(): Promise<number | undefined> {
     const found = await this.stat(SFTP_KIND.LSTAT).catch((error: unknown) => {
       if (!(error instanceof FileError)) throw error;
     });
+    if (found?.kind === 'folder') throw new FileError('EISDIR', 'is a directory (EISDIR)', this.path);
+    if (found?.kind === 'other') throw new FileError('EINVAL', 'not a file (EINVAL)', this.path);
     return found?.kind === 'file' ? found.mode : undefined;
   }
 
