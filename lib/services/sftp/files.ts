@@ -4,6 +4,7 @@ import { type Duplex, Readable } from 'node:stream';
 import { badArgument, VproxyError } from '../../errors.js';
 import { copyAlone } from '../../util/bytes/byte-queue.js';
 import { deferred, onAbort, Turns } from '../../util/concurrency.js';
+import { escapeText } from '../../util/escape.js';
 import { MAX_PATH_BYTES } from '../copy/tar/names.js';
 import { FileError, type SftpAnswer, SftpClient } from './sftp-client.js';
 import { MAX_DATA_BYTES, SFTP_KIND } from './sftp-numbers.js';
@@ -338,7 +339,7 @@ const isFileError = (error: unknown, ...codes: readonly string[]): boolean =>
 /** The bytes of a path as a latin1 string. Throws `bad-argument` for what no system takes, and a {@link FileError} if it is long. */
 function wirePath(path: FilePath): string {
   const wire = Buffer.from(path).toString('latin1');
-  if (wire === '' || wire.includes('\0')) throw badArgument(`not a path: ${JSON.stringify(path)}`);
+  if (wire === '' || wire.includes('\0')) throw badArgument(`not a path: "${escapeText(String(path), 80)}"`);
   return notLong(wire);
 }
 
