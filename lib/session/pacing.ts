@@ -63,9 +63,14 @@ export class Pacer implements PaceLimit {
     this.#atMs = clock.now();
   }
 
-  /** 0 while others wait, except during one's own turn. */
+  /**
+   * 0 while others wait, except during one's own turn; and instead of a tiny amount: a sender that took what each microsecond
+   * earns would never wait for a turn.
+   */
   get availableBytes(): number {
-    return this.#waiting.size > 0 && !this.#isTurn ? 0 : Math.floor(this.#refill());
+    if (this.#waiting.size > 0 && !this.#isTurn) return 0;
+    const bytes = Math.floor(this.#refill());
+    return bytes < MIN_TURN_BYTES ? 0 : bytes;
   }
 
   spend(bytes: number): void {

@@ -265,6 +265,20 @@ test('a pause earns the bytes of a tenth of a second, and at least 16 KiB', (t) 
   }
 });
 
+test('a sender that always asks for more gets no tiny pieces', (t) => {
+  const clock = new ManualClock();
+  const limit = new Pacer(3_000_000, clock);
+  const pieces: number[] = [];
+  for (let microsecond = 0; microsecond < 10_000; microsecond += 1) {
+    clock.advance(0.001);
+    const bytes = limit.availableBytes;
+    limit.spend(bytes);
+    if (bytes > 0) pieces.push(bytes);
+  }
+  t.true(pieces.length > 1);
+  t.true(Math.min(...pieces) >= 512, `${pieces.length} pieces`);
+});
+
 test('waiters have turns one after the other, each worth a hundredth of a second; a cancelled one has none', (t) => {
   const clock = new ManualClock();
   const limit = new Pacer(1_000_000, clock);
