@@ -84,9 +84,10 @@ export async function handOver(
   const calls = await loadHandoverCalls();
   const exitNow = (await loadLibc()).declare('void _exit(int status)');
   let answer: UpgradeAnswer;
-  const signals = PendingSignals.find(calls);
+  let signals: ReturnType<typeof PendingSignals.find>;
   let successor: Successor | null = null;
   try {
+    signals = PendingSignals.find(calls);
     successor = new Successor(await successorCommand(program), predecessor);
     const ended = AbortSignal.any([signal, successor.ended]);
     const version = await Promise.race([successor.loaded(), aborted(ended)]);

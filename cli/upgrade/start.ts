@@ -1,5 +1,6 @@
 /** Starts a successor, which has a pipe to this process as descriptor 3. */
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
 import type net from 'node:net';
 import { text } from 'node:stream/consumers';
 import { VproxyError } from '../../lib/errors.js';
@@ -18,10 +19,14 @@ export interface StartedProcess {
   kill(): Promise<void>;
 }
 
+/** How many descriptors a start takes: both ends of each pipe, and those by which the new process tells that it cannot run. */
+const START_DESCRIPTORS = { child: 4, orphan: 6 } as const;
+
 /** The path by which a process executes its own descriptor. */
 const byDescriptor = (fd: number): string => `/proc/self/fd/${fd}`;
 
 export function startChild({ file, args, descriptor }: SuccessorCommand, env: NodeJS.ProcessEnv): StartedProcess {
+  requireDescriptors(START_DESCRIPTORS.child);
   const program = descriptor ?? 'ignore';
   const stdio: StdioOptions = ['inherit', 'inherit', 'inherit', 'pipe', program];
   const path = descriptor === null ? file : byDescriptor(PROGRAM_DESCRIPTORS.child);
@@ -44,6 +49,7 @@ const IN_BACKGROUND = '"$@" <&4 >&5 4<&- 5>&- & echo $!';
  * main process that is not its own child: it would stop such a service with SIGKILL.
  */
 export function startOrphan({ file, args, descriptor }: SuccessorCommand, env: NodeJS.ProcessEnv): StartedProcess {
+  requireDescriptors(START_DESCRIPTORS.orphan);
   const words = [
     '-c',
     IN_BACKGROUND,
@@ -70,7 +76,19 @@ export function startOrphan({ file, args, descriptor }: SuccessorCommand, env: N
   return { pid: Promise.resolve(pid), ended, pipe, kill };
 }
 
-/** Throws `upgrade-failed` if there was no descriptor for it: then Node makes none, and reports that later. */
+/** Throws `upgrade-failed` without that many free descriptors: Node would leave a pipe open, and not tell which. */
+function requireDescriptors(count: number): void {
+  const taken: number[] = [];
+  try {
+    while (taken.length < count) taken.push(openSync('/dev/null', 'r'));
+  } catch (cause) {
+    throw new VproxyError('upgrade-failed', `a successor cannot be started: ${describeError(cause)}`, { cause });
+  } finally {
+    for (const fd of taken) closeSync(fd);
+  }
+}
+
+/** Throws `upgrade-failed` if there is none: the descriptors have run out, and Node reports that later. */
 function pipeOf(child: ChildProcess): net.Socket {
   const stdio = child.stdio as typeof child.stdio | undefined;
   if (stdio !== undefined) return stdio[3] as net.Socket;

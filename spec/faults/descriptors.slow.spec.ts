@@ -1,4 +1,6 @@
 /** A process out of file descriptors logs it, refuses new connections, keeps open ones, answers its operator, and recovers. */
+import { execFileSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
 import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -8,6 +10,7 @@ import { hangingPort } from '../helpers/ports.js';
 import { processPair } from '../helpers/process-pair.js';
 import { answerTo, ask, echo, failureOf, localServer, localSocket } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
+import { runUpgrade, upgrade } from '../helpers/upgrades.js';
 import { CHANNEL_LISTENING, ESTABLISHED, spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 
 const LIMIT = 64;
@@ -104,6 +107,37 @@ test('a side without descriptors logs the storage calls that it refuses, and acc
   for (const socket of all.open) socket.destroy();
   await eventually(async () => (await ask(t, path, 'no call')).includes('storage-bad-request'));
   t.pass();
+});
+
+/** Leaves a process this many descriptors. */
+function limitDescriptors(pid: number, { free }: { readonly free: number }): void {
+  const open = new Set(readdirSync(`/proc/${pid}/fd`).map(Number));
+  const others = Array.from({ length: open.size + free + 1 }, (_, fd) => fd).filter((fd) => !open.has(fd));
+  execFileSync('prlimit', ['--pid', `${pid}`, `--nofile=${others[free]}:`]);
+}
+
+test('an upgrade without descriptors for a successor says so, and leaves none open', async (t) => {
+  const target = await localServer(t, echo);
+  const { host, sockets } = await processPair(t, {
+    control: 'both',
+    host: ['-o', 'echo:0'],
+    guest: ['-i', `echo:${target.port}`],
+  });
+  const socket = localSocket(t, await host.listeningPort('echo'));
+  t.is(await answerTo(socket, 'before'), 'before');
+  const count = openDescriptors(host.pid);
+  // The first is for the request, the second for the program.
+  for (let free = 1; free <= 5; free += 1) {
+    limitDescriptors(host.pid, { free });
+    const { code, stderr } = await runUpgrade(sockets[0]);
+    t.is(code, 1, `${free} free`);
+    t.regex(stderr, /EMFILE/);
+    limitDescriptors(host.pid, { free: 100 });
+    await eventually(() => openDescriptors(host.pid) === count, { what: `the same descriptors after ${free} free` });
+    t.is(await answerTo(socket, 'still there'), 'still there');
+  }
+  await upgrade(t, sockets[0]);
+  t.is(await answerTo(socket, 'after'), 'after');
 });
 
 /** Targets that need a descriptor for each stream; PORT does not answer. */
