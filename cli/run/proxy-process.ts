@@ -27,9 +27,6 @@ import { RunningProcess, type RunningProcessOptions, warnOfOpenPort } from './ru
 /** Maximum duration of a shutdown by a signal, in milliseconds: a second including the time to get here. */
 const STOP_MS = 900;
 
-/** How much longer it may take to write waiting lines of the audit log, in milliseconds. */
-const AUDIT_MS = 500;
-
 const INHERITED =
   'commands and hooks inherit the capabilities of this process; withholding them needs the optional package koffi';
 
@@ -119,7 +116,7 @@ export class ProxyProcess {
     const closed = Promise.all([proxy.stop(), control.close(), this.#manager?.stopping()]);
     await Promise.race([closed, delay(STOP_MS)]);
     // However long the rest takes: what has ended is on record.
-    if (this.#audit !== null) await Promise.race([this.#audit.close(), delay(AUDIT_MS)]);
+    await this.#audit?.close();
     return status;
   }
 

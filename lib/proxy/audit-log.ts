@@ -2,6 +2,7 @@
 
 import { type EventRate, type Log, type LogEvent, makeEvent, rateOf } from '../events.js';
 import { LogFile, type LogFileOptions } from '../system/files/log-file.js';
+import { type Clock, settledWithin } from '../util/clock.js';
 import { formatJsonLine } from '../util/escape.js';
 import { formatCount } from '../util/units.js';
 
@@ -18,6 +19,9 @@ const MAX_WAITING_BYTES: Readonly<Record<EventRate, number>> = {
 
 const LINE_OVERHEAD_BYTES = 256;
 
+/** At the end, waiting lines are given up when the disk has taken none for this long, in milliseconds. */
+const PATIENCE_MS = 500;
+
 export interface AuditLogOptions extends Pick<LogFileOptions, 'path' | 'rotation' | 'clock'> {
   /** Receives events when writing fails, recovers, or has lost lines. */
   readonly log: Log;
@@ -27,12 +31,15 @@ export interface AuditLogOptions extends Pick<LogFileOptions, 'path' | 'rotation
 export class AuditLog {
   readonly #file: LogFile;
   readonly #log: Log;
+  readonly #clock: Clock;
   #waitingBytes = 0;
+  #writtenCount = 0;
   #lostCount = 0;
   lostTotal = 0;
 
   constructor({ path, rotation, clock, log }: AuditLogOptions) {
     this.#log = log;
+    this.#clock = clock;
     this.#file = new LogFile({
       path,
       rotation,
@@ -70,9 +77,14 @@ export class AuditLog {
     this.#file.reopen();
   }
 
-  /** Writes the waiting lines, unless that fails, and closes the file. */
-  close(): Promise<void> {
-    return this.#file.close();
+  /** Writes the waiting lines, unless that fails or the disk is stuck, and closes the file. A busy machine only takes longer. */
+  async close(): Promise<void> {
+    const closed = this.#file.close();
+    let writtenCount: number;
+    do {
+      writtenCount = this.#writtenCount;
+      await settledWithin(this.#clock, PATIENCE_MS, closed);
+    } while (this.isWriting && this.#writtenCount > writtenCount);
   }
 
   #tellLoss(): void {
@@ -90,6 +102,7 @@ export class AuditLog {
     this.#waitingBytes += heldBytes;
     this.#file.append(bytes, () => {
       this.#waitingBytes -= heldBytes;
+      this.#writtenCount += 1;
     });
   }
 }

@@ -130,6 +130,25 @@ test('while the disk is stuck, permitted actions keep room beside refusals; lost
   t.true(denied > 5000 && denied < 10_000, `${denied}`);
 });
 
+test('at the end every line is written, however long that takes, as long as the disk takes some', async (t) => {
+  const { path, audit, lines, clock } = openAudit(t);
+  const sizeBytes = () => statSync(path).size;
+  audit.record(eventOf('stream-closed'));
+  await eventually(() => sizeBytes() > 0);
+  const batchBytes = 256 * sizeBytes();
+  for (let line = 1; line < 5000; line += 1) audit.record(eventOf('stream-closed'));
+  let batches = 0;
+  const passing = setInterval(() => {
+    // Not for each: the last one may not be known as written yet.
+    if (sizeBytes() < (batches + 2) * batchBytes) return;
+    batches = Math.floor(sizeBytes() / batchBytes);
+    clock.advance(500);
+  });
+  await audit.close();
+  clearInterval(passing);
+  t.is(lines().length, 5000);
+});
+
 test('text from a peer cannot forge a line, or control a terminal', async (t) => {
   const { path, audit, lines } = openAudit(t);
   const from = '127.0.0.1:1\n{"event":"stream-opened","service":"forged"}\r\u001b[2J\u2028\u009b';
