@@ -156,7 +156,7 @@ export class ProxyProcess {
 
   cutObstacles(isForced: boolean): string[] {
     // Only then: nothing is reset for an upgrade that waits for something else, perhaps in vain.
-    const isLast = this.#look().isPassing && !this.control.isChanging;
+    const isLast = this.#look().isPassing && !this.control.isChanging && !this.proxy.hasBriefChanges;
     return isForced || isLast ? this.proxy.cutObstacles(isForced) : [];
   }
 

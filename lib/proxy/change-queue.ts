@@ -6,6 +6,8 @@ export class ChangeQueue {
   #last: Promise<unknown> = Promise.resolve();
   /** The number of changes in progress or waiting, also for streams to end. */
   #count = 0;
+  /** How many of them wait for streams to end. */
+  #drainCount = 0;
 
   /** After `signal`, changes that have not begun are rejected. */
   constructor(signal: AbortSignal) {
@@ -14,6 +16,11 @@ export class ChangeQueue {
 
   get isIdle(): boolean {
     return this.#count === 0;
+  }
+
+  /** Whether there are changes, and none waits for streams to end. */
+  get isBrief(): boolean {
+    return this.#count > 0 && this.#drainCount === 0;
   }
 
   /** Settles with the last change so far; never rejects. */
@@ -28,11 +35,18 @@ export class ChangeQueue {
       return work();
     });
     this.#last = done.catch(() => undefined);
-    return this.count(done);
+    return this.#counted(done);
   }
 
-  /** Counts a change until it settles. */
-  async count<T>(change: Promise<T>): Promise<T> {
+  /** Counts a change that waits for streams to end, beside the others. */
+  async drain(change: Promise<void>): Promise<void> {
+    this.#drainCount += 1;
+    await this.#counted(change).finally(() => {
+      this.#drainCount -= 1;
+    });
+  }
+
+  async #counted<T>(change: Promise<T>): Promise<T> {
     this.#count += 1;
     try {
       return await change;

@@ -199,7 +199,17 @@ export class Proxy extends EventEmitter<ProxyEvents> {
    * @internal
    */
   get passingCount(): number {
-    return [...this.#channels.values()].reduce((sum, { programs }) => sum + programs.passingCount, 0);
+    const streams = [...this.#channels.values()].reduce((sum, { programs }) => sum + programs.passingCount, 0);
+    return streams + (this.hasBriefChanges ? 1 : 0);
+  }
+
+  /**
+   * Whether channels or forwards are being changed, which ends in a moment.
+   *
+   * @internal
+   */
+  get hasBriefChanges(): boolean {
+    return this.#changes.isBrief;
   }
 
   /**
@@ -344,7 +354,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
    */
   async removeChannel(label: string, { isDraining = true }: RemoveOptions = {}): Promise<void> {
     const channel = await this.#changes.run(() => Promise.resolve(this.#find(label)));
-    if (isDraining) await this.#changes.count(channel.drain('the channel was removed'));
+    if (isDraining) await this.#changes.drain(channel.drain('the channel was removed'));
     await this.#changes.run(async () => {
       // Another channel may have replaced it by now.
       if (this.#channels.get(label) === channel) await this.#end(channel);

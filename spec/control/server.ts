@@ -2,6 +2,7 @@
 
 import { once } from 'node:events';
 import { statSync } from 'node:fs';
+import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import * as z from 'zod';
@@ -267,6 +268,30 @@ test('a request that may change something counts once it is complete; one that d
     t.false(service.isChanging, text);
     socket.destroy();
     await eventually(() => clock.pending === 0, { what: 'its end' });
+  }
+});
+
+test('an upgrade waits for any answer, for a second if it may end the request, but not for its own', async (t) => {
+  let whole = deferred<ServerResponse>();
+  const { clock, service, socketPath } = await serve(t, () =>
+    Promise.resolve({
+      onRequest: (request, response) => void request.resume().once('end', () => whole.resolve(response)),
+    }),
+  );
+  for (const [method, path, isAwaited, isAwaitedLong] of [
+    ['GET', '/v1/status', true, false],
+    ['DELETE', '/v1/forwards/f1', true, false],
+    ['POST', '/v1/forwards', true, true],
+    ['POST', '/v1/upgrade', false, false],
+  ] as const) {
+    whole = deferred();
+    const answer = ask({ socketPath }, method, path);
+    const response = await whole.promise;
+    t.is(service.isChanging, isAwaited, path);
+    clock.advance(ARRIVING_MS);
+    t.is(service.isChanging, isAwaitedLong, path);
+    response.end('answer');
+    t.is((await answer).text, 'answer');
   }
 });
 

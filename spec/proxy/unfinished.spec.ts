@@ -5,6 +5,7 @@ import net from 'node:net';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
+import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { FreezeCall } from '../../lib/services/freeze/freeze-call.js';
 import { Hooks } from '../../lib/services/run-hooks.js';
 import type { MuxStream } from '../../lib/session/mux-stream.js';
@@ -277,6 +278,25 @@ test.serial('a thaw and its hooks are unfinished until they have ended, also if 
   writeFileSync(gate, '');
   await eventually(() => vm.service.unfinished.length === 0);
   t.is(vm.messages().at(-1), `hook: ${vm.hooks}/10-database: done`);
+});
+
+test('a change of forwards may be over in a moment; one of channels not while streams drain', async (t) => {
+  const clock = new ManualClock();
+  const { a: host, b: guest } = await proxyPair(t, { a: { clock } });
+  guest.proxy.serve('silent', () => undefined);
+  const stream = await host.proxy.connect('silent');
+  clock.advance(2000);
+  const counts = () => [host.proxy.obstacles().length, host.proxy.passingCount];
+  t.deepEqual(counts(), [1, 0]);
+  const added = host.proxy.addForward(parseForwardSpec('outgoing', `x:${join(temporaryFolder(t), 'x')}`));
+  t.deepEqual(counts(), [2, 1]);
+  await added;
+  t.deepEqual(counts(), [1, 0]);
+  const removed = host.proxy.removeChannel('default');
+  await nextTurn();
+  t.deepEqual(counts(), [2, 0]);
+  stream.destroy();
+  await removed;
 });
 
 test('streams that programs opened just now, or open again, may be gone in a moment', async (t) => {

@@ -25,11 +25,11 @@ const MAX_WAITING = 1024;
 /** A new connection is not idle for this long: its request may be on the way. */
 export const YOUNG_MS = 5000;
 
-/** An upgrade waits this long for a request that may be on the way, or that asks how a stream ended. */
+/** An upgrade waits this long for a request that may be on the way, and for the answer to one that it does not have to wait for. */
 export const ARRIVING_MS = 1000;
 
-/** Where a program asks how its stream ended: without an answer, the whole call fails. */
-const END_PATH = '/v1/connect/';
+/** The request for an upgrade ends with it. */
+const UPGRADE_PATH = '/v1/upgrade';
 
 /** Interval of looking whether connections that wait can be served. */
 const LOOK_MS = 100;
@@ -59,7 +59,7 @@ export interface HttpHandlers {
 interface Connection {
   /** The current answer, or the last one. */
   response: ServerResponse | null;
-  /** Whether its first request, or the body of one, is still to come, or one about the end of a stream is being answered. */
+  /** Whether its first request, or the body of one, is still to come, or one is being answered. */
   isArriving: boolean;
   /** When it, or the last request on it, could begin to be read. */
   sinceMs: number;
@@ -288,7 +288,7 @@ export class HttpService {
     let isOver = false;
     request.once('end', () => {
       connection.cancelTimeout();
-      connection.isArriving = request.url?.startsWith(END_PATH) === true;
+      connection.isArriving = request.url !== UPGRADE_PATH;
       // Not before: a request that is not complete changes nothing. One that was refused may be complete later.
       if (!isPassive(request) && !isOver) this.#changing.set(response, connection.sinceMs);
     });
@@ -335,9 +335,9 @@ const ignore = (): void => undefined;
 const isBusy = ({ response }: Connection): boolean =>
   response !== null && !response.writableEnded && !response.destroyed;
 
-/** Whether a request survives an upgrade: the upgrade itself ends with it, and a successor completes removals. */
+/** Whether an upgrade may end a request that takes long: a successor completes removals. */
 const isPassive = ({ method = '', url = '' }: IncomingMessage): boolean =>
-  ['GET', 'HEAD', 'DELETE'].includes(method) || url === '/v1/upgrade';
+  ['GET', 'HEAD', 'DELETE'].includes(method) || url === UPGRADE_PATH;
 
 /** Answers input that is not HTTP. */
 function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
