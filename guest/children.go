@@ -78,7 +78,8 @@ func refuseHugePages(isRefused uintptr) {
 type child struct {
 	pid        int
 	exited     chan struct{}
-	status     syscall.WaitStatus // once it has exited
+	status     syscall.WaitStatus // once it has exited, as usage
+	usage      syscall.Rusage
 	hasExited  bool
 	isReleased bool
 }
@@ -135,7 +136,7 @@ func (c *child) look() {
 			byItself = 1 // CLD_EXITED; then CLD_KILLED, CLD_DUMPED
 		)
 		var info [32]int32 // siginfo_t; the first field remains 0 while the child runs
-		_, _, number := syscall.RawSyscall6(syscall.SYS_WAITID, byNumber, uintptr(c.pid), uintptr(unsafe.Pointer(&info)), options, 0, 0)
+		_, _, number := syscall.RawSyscall6(syscall.SYS_WAITID, byNumber, uintptr(c.pid), uintptr(unsafe.Pointer(&info)), options, uintptr(unsafe.Pointer(&c.usage)), 0)
 		switch code, status := info[infoCode], syscall.WaitStatus(info[statusAt]); {
 		case number == syscall.ECHILD: // reaped elsewhere
 			c.status, c.isReleased = syscall.WaitStatus(syscall.SIGKILL), true
@@ -153,6 +154,23 @@ func (c *child) look() {
 		syscall.Wait4(c.pid, nil, syscall.WNOHANG, nil)
 		delete(children.all, c)
 	}
+}
+
+// used returns what the child used, with the processes that it waited for, once it has exited; nil: unknown.
+func (c *child) used() any {
+	defer children.lock()()
+	if !c.hasExited || c.usage.Maxrss == 0 {
+		return nil
+	}
+	cpu := time.Duration(c.usage.Utime.Nano() + c.usage.Stime.Nano())
+	used := fields{"cpuMs": float64(cpu.Microseconds()) / 1000, "peakBytes": nil}
+	// Linux counts what this process had when the child shared its memory, before it executed its program.
+	var own syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &own)
+	if c.usage.Maxrss > own.Maxrss {
+		used["peakBytes"] = int64(c.usage.Maxrss) * 1024
+	}
+	return used
 }
 
 // signal signals the whole group, unless the child was released.

@@ -511,7 +511,7 @@ func (c *execCall) run() fields {
 	<-outputs
 	duration := time.Since(began)
 	result := fields{"status": status.ExitStatus(), "signal": nil, "error": nil, "timedOut": c.timedOut.Load(),
-		"durationMs": float64(duration.Microseconds()) / 1000}
+		"durationMs": float64(duration.Microseconds()) / 1000, "usage": c.child.used()}
 	how := "exit status " + strconv.Itoa(status.ExitStatus())
 	if status.Signaled() {
 		how = signalName(status.Signal())

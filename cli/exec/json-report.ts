@@ -7,10 +7,10 @@ export function reportOf(outcome: CommandOutput | VproxyError, startedAt: Date):
   const head = { startedAt: startedAt.toISOString() };
   if (outcome instanceof Error) {
     const { code, message } = outcome;
-    const unknown = { status: null, signal: null, timedOut: false, ...head, durationMs: null, pid: null };
+    const unknown = { status: null, signal: null, timedOut: false, ...head, durationMs: null, usage: null, pid: null };
     return { ...unknown, stdout: null, stderr: null, error: { code, message } };
   }
-  const { status, signal, timedOut, durationMs, pid, stdout, stderr, stdoutTruncated, stderrTruncated, error } =
+  const { status, signal, timedOut, durationMs, usage, pid, stdout, stderr, stdoutTruncated, stderrTruncated, error } =
     outcome;
   return {
     status,
@@ -18,6 +18,7 @@ export function reportOf(outcome: CommandOutput | VproxyError, startedAt: Date):
     timedOut,
     ...head,
     durationMs,
+    usage,
     pid,
     ...described('stdout', stdout, stdoutTruncated),
     ...described('stderr', stderr, stderrTruncated),

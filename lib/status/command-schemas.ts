@@ -15,6 +15,15 @@ export const execResultSchema = named('ExecResult', 'How a command ended: by its
   signal: textOrNull('The signal that ended it, `SIGKILL`, or `SIG35` for one without a name; else null'),
   timedOut: z.boolean().describe('Whether it timed out'),
   durationMs: z.number().min(0).describe('From the start to the end, in milliseconds'),
+  usage: z
+    .strictObject({
+      cpuMs: z.number().min(0).describe('Time of processors, in milliseconds'),
+      peakBytes: amount()
+        .nullable()
+        .describe('The most memory that one of its processes had resident, in bytes; null if vproxy there had more'),
+    })
+    .nullable()
+    .describe('What it used, with the processes that it waited for; null if the peer does not tell'),
   error: failureSchema
     .nullable()
     .describe('Why it was not run: `command-not-found`, `command-denied` or `command-failed`; else null'),

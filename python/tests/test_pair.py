@@ -128,6 +128,10 @@ class Commands(unittest.TestCase):
         self.assertEqual(self.vm.run(["sha256sum"], input=BIG, text=True, encoding="ascii").stdout, f"{hashed}  -\n")
         self.assertEqual(self.vm.run(["cat"], input=BIG).stdout, BIG)
         self.assertEqual(self.vm.run(["true"], input=bytes(MEBIBYTES << 20)).returncode, 0)
+        done = self.vm.run(["true"])
+        self.assertLess(done.cpu_seconds, 5)
+        large = self.vm.run(["sh", "-c", "head -c 300000000 /dev/zero | tail -c 290000000 | cksum; :"])
+        self.assertGreater(large.peak_bytes, 290000000)
 
     def test_large_output_of_popen(self):
         script = f"dd if=/dev/zero bs=1048576 count={MEBIBYTES} status=none"

@@ -8,6 +8,7 @@ import { connectControl } from '../../lib/control/client/client.js';
 import type { CopyReport } from '../../lib/services/copy/copy-call.js';
 import { EXEC_KIND, encodeExit } from '../../lib/services/exec/exec-messages.js';
 import { encodeRecord } from '../../lib/util/bytes/records.js';
+import { SUCCESS } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { echo, failureOf, localServer, openEcho, portOf, steeredPair } from '../helpers/proxies.js';
 import { eventually, within } from '../helpers/time.js';
@@ -25,7 +26,7 @@ test('a reader of a job waits for a process that went before its first answer, b
         else {
           socket.write('HTTP/1.1 101 Switching Protocols\r\nvproxy-end: /v1/end\r\n\r\n');
           socket.write(encodeRecord(EXEC_KIND.FROM, '{"from":0}'));
-          socket.end(encodeExit({ status: 3, signal: null, timedOut: false, durationMs: 1, error: null }));
+          socket.end(encodeExit({ ...SUCCESS, status: 3 }));
         }
       });
   }).listen(path);

@@ -348,7 +348,7 @@ test('a group that has exited gets no signals, and is reported once', async (t) 
   const group = { pid: 2 ** 30, ended: ended.promise, signal: (name: string) => void signals.push(name) };
   const ender = new GroupEnder(group, clock, () => (goneCount += 1));
   ender.end(['SIGTERM'], 1000);
-  ended.resolve({ status: 0, signal: null });
+  ended.resolve({ status: 0, signal: null, usage: null });
   await ended.promise;
   t.deepEqual([ender.isEnding, goneCount], [false, 1]);
   ender.end(['SIGTERM'], 1000);
@@ -366,7 +366,7 @@ test('a group that was killed is ending until its leader has exited', async (t) 
   ender.end(['SIGTERM'], 1000);
   clock.advance(1000);
   t.deepEqual([ender.isEnding, goneCount], [true, 0]);
-  ended.resolve({ status: null, signal: 'SIGKILL' });
+  ended.resolve({ status: null, signal: 'SIGKILL', usage: null });
   await ended.promise;
   t.deepEqual([ender.isEnding, goneCount], [false, 1]);
 });

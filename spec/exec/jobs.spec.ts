@@ -367,7 +367,7 @@ test('R-JOBS-3: an ended job is kept for an hour, unless others need its room', 
   const clock = new ManualClock();
   const runner = new TestRunner(t, { clock });
   const table = new JobTable(clock);
-  const result = { status: 0, signal: null, timedOut: false, durationMs: 0, error: null };
+  const result = { status: 0, signal: null, timedOut: false, durationMs: 0, usage: null, error: null };
   const jobs: Job[] = [];
   for (let count = 0; count < MAX_JOBS + 2; count += 1) {
     const job = table.add({ keepBytes: 0 });

@@ -48,10 +48,14 @@ test('any request survives encoding and decoding', (t) => {
 });
 
 test('the other messages survive encoding and decoding', (t) => {
-  const result = { status: null, signal: 'SIGKILL', timedOut: true, durationMs: 12.5, error: null };
+  const usage = { cpuMs: 1.5, peakBytes: 4096 };
+  const result = { status: null, signal: 'SIGKILL', timedOut: true, durationMs: 12.5, usage, error: null };
   t.deepEqual(decodeExit(payloadOf(encodeExit(result))), result);
   const failed = { ...result, signal: null, error: { code: 'command-not-found', message: 'x' } };
   t.deepEqual(decodeExit(payloadOf(encodeExit(failed))), failed);
+  // An older peer does not tell what it used.
+  const older = JSON.stringify({ ...result, usage: undefined });
+  t.deepEqual(decodeExit(Buffer.from(older)), { ...result, usage: null });
   t.deepEqual(decodeResize(payloadOf(encodeResize({ columns: 300, rows: 65_535 }))), { columns: 300, rows: 65_535 });
   t.is(decodeCredit(payloadOf(encodeCredit(4_000_000_000))), 4_000_000_000);
   for (const fd of [0, 1, 2] as const) t.is(decodeEof(payloadOf(encodeEof(fd))), fd);
@@ -166,6 +170,11 @@ test('other invalid messages are refused', (t) => {
     { signal: 9 },
     { timedOut: 0 },
     { durationMs: null },
+    { usage: 1 },
+    { usage: {} },
+    { usage: { cpuMs: -1, peakBytes: 1 } },
+    { usage: { cpuMs: 1, peakBytes: 0.5 } },
+    { usage: { cpuMs: 1 } },
     { error: { code: 'denied' } },
     { error: { message: 'no' } },
   ];

@@ -9,7 +9,7 @@ import { EXEC_KIND } from '../../lib/services/exec/exec-messages.js';
 import { type OpenPipes, openSystemPipes } from '../../lib/system/processes/pipes.js';
 import { encodeRecord } from '../../lib/util/bytes/records.js';
 import { deferred, Turns } from '../../lib/util/concurrency.js';
-import { gatedPipes, statOf, TestRunner } from '../helpers/exec-peers.js';
+import { checkUsage, gatedPipes, statOf, TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { openFiles } from '../helpers/measures.js';
 import { testWith } from '../helpers/test-with.js';
@@ -42,9 +42,9 @@ for (const [what, script, input, expected, hasPipes = true] of [
     const runner = new TestRunner(t, hasPipes ? {} : { openPipes: () => Promise.resolve(null) });
     const caller = runner.call({ argv: sh(script), hasInput: input !== null });
     if (input !== null) caller.input(input).endInput();
-    const { durationMs, ...result } = await caller.exit;
+    const { durationMs, usage, ...result } = await caller.exit;
     t.deepEqual({ stdout: caller.stdout, stderr: caller.stderr, ...result }, { ...ENDED, ...expected });
-    t.true(durationMs > 0);
+    t.true(durationMs > 0 && (usage?.cpuMs ?? 0) >= 0);
     t.is(runner.runner.runningCount, 0);
   });
 }
@@ -195,6 +195,11 @@ test('the environment is clean except for requested variables', async (t) => {
   t.deepEqual(stdout.split('\n'), [...lines, '']);
   const named = await runner.run({ argv: ['env'], env: { A: 'b=c\nd', LANG: 'C' } });
   t.is(named.stdout, `${lines.join('\n')}\nA=b=c\nd\nLANG=C\n`);
+});
+
+test('the end tells what a command used, with the processes that it waited for', async (t) => {
+  const runner = new TestRunner(t);
+  await checkUsage(t, (argv) => runner.run({ argv }));
 });
 
 test('a command that cannot be run is answered with EXIT only, with the reason', async (t) => {

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { EXEC_KIND, type ExecRequest, encodeStart } from '../../lib/services/exec/exec-messages.js';
 import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
-import { ExecCaller, TestRunner } from '../helpers/exec-peers.js';
+import { checkUsage, ExecCaller, TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { startProxy } from '../helpers/proxies.js';
 import { serialTestWith } from '../helpers/test-with.js';
@@ -277,4 +277,9 @@ serialTestWith('go', 'root')('without devpts, the file that is missing is named'
   const { call } = await start(t, withoutDevpts);
   const { error } = await (await call({ argv: ['true'], terminal: TERMINAL })).exit;
   t.regex(error?.message ?? '', /^cannot open a terminal: \/dev\/(?:ptmx|pts\/\d+): no such /);
+});
+
+withGo('the end tells what a command used, with the processes that it waited for', async (t) => {
+  const { call } = await start(t);
+  await checkUsage(t, async (argv) => (await call({ argv })).exit);
 });

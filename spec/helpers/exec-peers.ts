@@ -175,7 +175,10 @@ export function statOf(pid: number): string[] {
 
 // The runner's side of an `exec` stream, simulated by a test: it records its input, and sends what it is told to.
 
-export const SUCCESS: ExecResult = { status: 0, signal: null, timedOut: false, durationMs: 1, error: null };
+export const SUCCESS: ExecResult = {
+  ...{ status: 0, signal: null, timedOut: false, durationMs: 1, usage: null },
+  error: null,
+};
 
 export class ExecPeer {
   readonly stream: Duplex;
@@ -210,4 +213,17 @@ export class ExecPeer {
   exit(result: Partial<ExecResult> = {}): void {
     this.stream.end(encodeExit({ ...SUCCESS, ...result }));
   }
+}
+
+/** Checks what a runner tells of the processors and the memory that commands used. */
+export async function checkUsage(
+  t: ExecutionContext,
+  run: (argv: readonly string[]) => Promise<Pick<ExecResult, 'usage'>>,
+): Promise<void> {
+  const idle = (await run(['true'])).usage;
+  t.true(idle !== null && idle.cpuMs < 1000 && (idle.peakBytes ?? 0) < 40_000_000, JSON.stringify(idle));
+  const busy = (await run(['sh', '-c', 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done'])).usage;
+  t.true((busy?.cpuMs ?? 0) > 50 && (busy?.peakBytes ?? 0) < 40_000_000, JSON.stringify(busy));
+  const large = (await run(['sh', '-c', 'head -c 300000000 /dev/zero | tail -c 290000000 | cksum; :'])).usage;
+  t.true((large?.peakBytes ?? 0) > 290_000_000, JSON.stringify(large));
 }

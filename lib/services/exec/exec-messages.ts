@@ -231,17 +231,30 @@ function requestOf(object: Record<string, unknown>): ExecRequest {
 
 /** Decodes an EXIT. Throws `protocol-error`. */
 export function decodeExit(payload: Buffer): ExecResult {
-  const { status, signal, timedOut, durationMs, error } = decode(payload, 'EXIT');
+  const { status, signal, timedOut, durationMs, error, usage = null } = decode(payload, 'EXIT');
   if (status !== null && !isCount(status, 255)) throw wrong('EXIT', 'status');
   if (signal !== null && !isText(signal)) throw wrong('EXIT', 'signal');
   if (typeof timedOut !== 'boolean') throw wrong('EXIT', 'timedOut');
   if (!isDuration(durationMs)) throw wrong('EXIT', 'durationMs');
+  if (usage !== null && !isUsage(usage)) throw wrong('EXIT', 'usage');
   if (error !== null && !(isObject(error) && isText(error['code']) && isText(error['message']))) {
     throw wrong('EXIT', 'error');
   }
   const failure = error === null ? null : { code: error['code'] as string, message: error['message'] as string };
-  return { status, signal, timedOut, durationMs, error: failure };
+  const used = usage === null ? null : { cpuMs: usage.cpuMs, peakBytes: usage.peakBytes };
+  return { status, signal, timedOut, durationMs, usage: used, error: failure };
 }
+
+const isUsage = (value: unknown): value is NonNullable<ExecResult['usage']> =>
+  isObject(value) &&
+  isDuration(value['cpuMs']) &&
+  (value['peakBytes'] === null || isCount(value['peakBytes'], Number.MAX_SAFE_INTEGER));
+
+/** The result of a command that was not run. */
+export const notRun = ({ code, message }: Pick<VproxyError, 'code' | 'message'>): ExecResult => ({
+  ...{ status: null, signal: null, timedOut: false, durationMs: 0, usage: null },
+  error: { code, message },
+});
 
 /** The process id in a STARTED. Throws `protocol-error`. */
 export function decodeStarted(payload: Buffer): number {

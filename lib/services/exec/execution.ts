@@ -188,8 +188,15 @@ export class Execution implements Controls {
     this.#cancelGrace?.();
     for (const output of this.#outputs) output.end();
     const { clock, onEnd } = this.#options;
-    const { status, signal } = this.#end ?? { status: null, signal: 'SIGKILL' };
-    onEnd({ status, signal, timedOut: this.#isTimedOut, durationMs: clock.now() - this.#startedAtMs, error: null });
+    const { status, signal, usage } = this.#end ?? { status: null, signal: 'SIGKILL', usage: null };
+    onEnd({
+      status,
+      signal,
+      timedOut: this.#isTimedOut,
+      durationMs: clock.now() - this.#startedAtMs,
+      usage,
+      error: null,
+    });
     // Background processes left after an orderly end keep running; those that were told to end are still watched.
     if (!this.#ender.isEnding) this.#settle();
     else this.#ender.end([], MAX_KILL_AFTER_MS);

@@ -22,6 +22,7 @@ import {
   type ExecRequest,
   encodeCredit,
   encodeExit,
+  notRun,
   type TerminalSize,
 } from './exec-messages.js';
 import { type Controls, EarlyRequests, Execution } from './execution.js';
@@ -366,8 +367,8 @@ export class ServedCall {
     this.#exitWith(error);
   }
 
-  #exitWith({ code, message }: VproxyError): void {
-    this.#exit({ status: null, signal: null, timedOut: false, durationMs: 0, error: { code, message } });
+  #exitWith(error: VproxyError): void {
+    this.#exit(notRun(error));
   }
 
   #exit(result: ExecResult): void {

@@ -11,6 +11,16 @@ export interface ProcessEnd {
   readonly status: number | null;
   /** `SIGTERM`, or `SIG35` for one without a name. */
   readonly signal: string | null;
+  /** What it used, with those of its descendants that were waited for; null if Node started it, which does not tell. */
+  readonly usage: ProcessUsage | null;
+}
+
+/** What a process used. */
+export interface ProcessUsage {
+  /** Time of processors, in milliseconds. */
+  readonly cpuMs: number;
+  /** The most memory that one of them had resident, in bytes; null if this process had more, which the system counts in. */
+  readonly peakBytes: number | null;
 }
 
 export interface StartedProcess {
@@ -36,7 +46,7 @@ export function followChild(child: ChildProcess): StartedProcess {
     child.once('exit', (code, name) => {
       const unnamed = realTimeSignal();
       const signal = name ?? unnamed;
-      resolve({ status: signal === null ? code : null, signal });
+      resolve({ status: signal === null ? code : null, signal, usage: null });
     });
   });
   return { pid, ended, child };

@@ -4,13 +4,13 @@
  */
 import { spawn } from 'node:child_process';
 import { constants as fileConstants } from 'node:fs';
-import { constants } from 'node:os';
+import { constants, endianness } from 'node:os';
 import { env as ownEnv } from 'node:process';
 // The global ones may be a test runner's fakes.
 import { clearInterval, setInterval } from 'node:timers';
 import { isMainThread } from 'node:worker_threads';
 import { type Libc, systemError } from '../libc.js';
-import { followChild, type ProcessEnd, type StartedProcess, spawned } from './children.js';
+import { followChild, type ProcessEnd, type ProcessUsage, type StartedProcess, spawned } from './children.js';
 
 /** What to start, and how. It leads a session, and so a process group, of its own. */
 export interface ProcessSpec {
@@ -90,7 +90,7 @@ function mayStart(): boolean {
 function tellsErrors(calls: Native): boolean {
   try {
     const { pid } = startNatively(calls, { file: '/', argv: ['/'], stdio: [] });
-    calls.wait(pid, Buffer.alloc(4), 0);
+    calls.wait(pid, Buffer.alloc(4), 0, null);
     // Nobody waits for it.
     reap();
     return false;
@@ -129,7 +129,7 @@ function declare(libc: Libc) {
     duplicate: setUp('_file_actions_adddup2', ', int from, int to'),
     open: setUp('_file_actions_addopen', ', int fd, const char *path, int flags, unsigned int mode'),
     enter: setUp('_file_actions_addchdir_np', ', const char *path'),
-    wait: libc.declare('int waitpid(int pid, void *status, int options)'),
+    wait: libc.declare('int wait4(int pid, void *status, int options, void *usage)'),
   };
 }
 
@@ -179,20 +179,40 @@ function watch(pid: number, onEnd: (end: ProcessEnd) => void): void {
 
 function reap(): void {
   const status = new Int32Array(1);
+  const usage = Buffer.alloc(USAGE_BYTES);
   for (const [pid, onEnd] of running) {
-    const found = native?.wait(pid, Buffer.from(status.buffer), WNOHANG);
+    const found = native?.wait(pid, Buffer.from(status.buffer), WNOHANG, usage);
     if (found === 0) continue;
     running.delete(pid);
     // Without a result, another part of this program has waited for it.
-    onEnd(found === pid ? readStatus(status[0] ?? 0) : { status: null, signal: null });
+    onEnd({
+      ...(found === pid ? readStatus(status[0] ?? 0) : UNKNOWN),
+      usage: found === pid ? readUsage(usage) : null,
+    });
   }
   if (running.size > 0 || looks === null) return;
   clearInterval(looks);
   looks = null;
 }
 
+const UNKNOWN = { status: null, signal: null };
+
+/** `struct rusage` of 64-bit systems: seconds and microseconds of user and of system time, and the peak in KiB; more follows. */
+const USAGE_BYTES = 144;
+const USAGE_ARCHITECTURES: ReadonlySet<string> = new Set(['x64', 'arm64', 'riscv64', 'loong64', 'ppc64']);
+
+function readUsage(usage: Buffer): ProcessUsage | null {
+  if (!USAGE_ARCHITECTURES.has(process.arch) || endianness() !== 'LE') return null;
+  const [userS, userUs, systemS, systemUs, peakKib] = Array.from({ length: 5 }, (_, index) =>
+    Number(usage.readBigInt64LE(8 * index)),
+  ) as [number, number, number, number, number];
+  // Linux counts what this process had when the child shared its memory, before it executed its program.
+  const isOwn = peakKib > process.resourceUsage().maxRSS;
+  return { cpuMs: (userS + systemS) * 1000 + (userUs + systemUs) / 1000, peakBytes: isOwn ? peakKib * 1024 : null };
+}
+
 /** Reads the status of wait(2). */
-function readStatus(status: number): ProcessEnd {
+function readStatus(status: number): Pick<ProcessEnd, 'status' | 'signal'> {
   const number = status & 0x7f;
   if (number === 0) return { status: (status >> 8) & 0xff, signal: null };
   const [name] = Object.entries(constants.signals).find(([, each]) => each === number) ?? [`SIG${number}`];

@@ -212,7 +212,7 @@ class Channel:
         check: bool = False, text: bool = False, encoding: str | None = None, errors: str | None = None,
         stderr: int | None = None, cwd: core.Word | None = None, env: core.Environment | None = None, user: str | None = None,
         kill_after: float | None = None, max_output: int | None = None,
-    ) -> subprocess.CompletedProcess[Any]:  # fmt: skip
+    ) -> core.Completed:  # fmt: skip
         """
         Runs a command to its end, as subprocess.run does with capture_output; ``env`` is added to the environment
         there, and ``stderr=subprocess.STDOUT`` merges both outputs, in order of arrival. While the peer has no room

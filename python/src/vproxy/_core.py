@@ -300,11 +300,22 @@ def detachment(tag: str | None, keep: int | None) -> Json:
     return {"tag": text, "keepBytes": None if keep is None else whole(keep, "keep", 0, _MAX_KEEP_BYTES)}
 
 
+class Completed(subprocess.CompletedProcess[Any]):
+    """What ``run`` returns: as subprocess.run, and what the command used."""
+
+    #: The time of processors that it used, with the processes that it waited for. None: the peer does not tell.
+    cpu_seconds: float | None = None
+    #: The most memory that one of its processes had resident. None: likewise, or less than vproxy there has.
+    peak_bytes: int | None = None
+
+
 class End(NamedTuple):
     """How a command ended: its status, or minus the number of the signal that killed it, as in subprocess."""
 
     returncode: int
     timed_out: bool
+    cpu_seconds: float | None
+    peak_bytes: int | None
 
 
 class ExecCall:
@@ -391,7 +402,10 @@ class ExecCall:
                 self.pid, self.job = int(told["pid"]), told.get("job")
                 self.credit += _FIRST_CREDIT_BYTES if self._waits else 0
             elif reason is None:
-                self.end = End(_returncode(told["status"], told["signal"]), told.get("timedOut") is True)
+                used = told.get("usage") or {}
+                peak = used.get("peakBytes")
+                usage = (float(used["cpuMs"]) / 1000 if used else None, None if peak is None else int(peak))
+                self.end = End(_returncode(told["status"], told["signal"]), told.get("timedOut") is True, *usage)
         except BAD_JSON as error:
             raise VproxyError("protocol-error", "the peer sent no valid result of the command") from error
         if reason is not None:
@@ -464,13 +478,14 @@ def timing(timeout: float | None) -> Json:
 
 def completed(
     end: End | None, asked: Json, timeout: float | None, out: bytes, err: bytes | None, form: Text, check: bool
-) -> subprocess.CompletedProcess[Any]:
+) -> Completed:
     """The result as subprocess.run returns it, or raises it."""
     assert end is not None
     if end.timed_out:
         raise subprocess.TimeoutExpired(asked["argv"], timeout or 0, out, err)
     err_text = None if err is None else form.decoded(err)
-    done: subprocess.CompletedProcess[Any] = subprocess.CompletedProcess(asked["argv"], end.returncode, form.decoded(out), err_text)
+    done = Completed(asked["argv"], end.returncode, form.decoded(out), err_text)
+    done.cpu_seconds, done.peak_bytes = end.cpu_seconds, end.peak_bytes
     if check:
         done.check_returncode()
     return done

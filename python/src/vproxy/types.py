@@ -606,6 +606,8 @@ class ExecResult(TypedDict):
     timedOut: bool
     #: From the start to the end, in milliseconds.
     durationMs: float
+    #: What it used, with the processes that it waited for; None if the peer does not tell.
+    usage: Optional[ExecResultUsage]
     #: Why it was not run: ``command-not-found``, ``command-denied`` or ``command-failed``; else None.
     error: Optional[ExecResultError]
 
@@ -621,6 +623,8 @@ class CommandAnswer(TypedDict):
     timedOut: bool
     #: From the start to the end, in milliseconds.
     durationMs: float
+    #: What it used, with the processes that it waited for; None if the peer does not tell.
+    usage: Optional[ExecResultUsage]
     #: Why it was not run: ``command-not-found``, ``command-denied`` or ``command-failed``; else None.
     error: Optional[ExecResultError]
     #: The label of the channel.
@@ -897,6 +901,15 @@ class MachineInfoClock(TypedDict):
     roundTripMs: float
 
 
+class ExecResultUsage(TypedDict):
+    """An entry."""
+
+    #: Time of processors, in milliseconds.
+    cpuMs: float
+    #: The most memory that one of its processes had resident, in bytes; None if vproxy there had more.
+    peakBytes: Optional[int]
+
+
 class ExecResultError(TypedDict):
     """An entry."""
 
@@ -917,6 +930,8 @@ class CommandLineEnd(TypedDict):
     timedOut: bool
     #: From the start to the end, in milliseconds.
     durationMs: float
+    #: What it used, with the processes that it waited for; None if the peer does not tell.
+    usage: Optional[ExecResultUsage]
     #: Why it was not run: ``command-not-found``, ``command-denied`` or ``command-failed``; else None.
     error: Optional[ExecResultError]
     #: Its process id there; None if it was not run.

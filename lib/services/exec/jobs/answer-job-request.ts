@@ -5,7 +5,7 @@ import type { Budget } from '../../../util/bounds.js';
 import { encodeRecord } from '../../../util/bytes/records.js';
 import type { LoopTurns } from '../../../util/concurrency.js';
 import { escapeText } from '../../../util/escape.js';
-import { DEFAULT_KILL_AFTER_MS, EXEC_KIND, encodeExit } from '../exec-messages.js';
+import { DEFAULT_KILL_AFTER_MS, EXEC_KIND, encodeExit, notRun } from '../exec-messages.js';
 import type { Job } from './job.js';
 import { decodeJobRequest, encodeJson } from './job-messages.js';
 import type { JobTable } from './job-table.js';
@@ -62,8 +62,7 @@ function sendList(stream: Duplex, { jobs, listBudget }: JobHost): void {
   stream.once('finish', release).once('close', release).end(list);
 }
 
-const encodeFailure = ({ code, message }: VproxyError): Buffer =>
-  encodeExit({ status: null, signal: null, timedOut: false, durationMs: 0, error: { code, message } });
+const encodeFailure = (error: VproxyError): Buffer => encodeExit(notRun(error));
 
 /** Sends the output from this byte on, which may not be written yet, each record when the one before has left; then EXIT. */
 function sendOutput(stream: Duplex, job: Job, from: number, { jobs, turns }: JobHost): void {
