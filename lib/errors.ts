@@ -111,6 +111,8 @@ export const ERROR_CODES = {
     125,
     'A command could not be run, or its outcome is unknown: no proxy, no peer, or one of them went away.',
   ),
+  'job-exists': lasting('stream', 69, 'A job with that tag runs already.', 409),
+  'input-taken': lasting('stream', 69, 'Another caller has the input of the job.', 409),
   'copy-failed': lasting('stream', 74, 'A copy could not read or write a file or a folder, or it changed meanwhile.'),
   'copy-refused': lasting(
     'stream',

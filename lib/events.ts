@@ -148,6 +148,8 @@ export const LOG_EVENTS = {
   }),
   ended: row('info', { code: 'string' }),
   'events-lost': row('warn', { count: 'number' }),
+  'exec-attached': letHappen('info', { job: 'string', from: 'string | null' }),
+  'exec-detached': letHappen('info', { job: 'string', from: 'string | null', inputBytes: 'number' }),
   'exec-ended': letHappen('info', {
     ...COMMAND,
     pid: 'number',

@@ -147,6 +147,7 @@ export const FAULTS = {
   whole: 'not a whole number from 0 to #',
   tag: 'longer than # bytes',
   job: 'not allowed with detach',
+  input: 'not allowed without input',
   place: 'not allowed with from',
 } as const;
 
