@@ -62,6 +62,9 @@ export const jobStatusSchema = named('JobStatus', 'A command that outlives its c
   timedOut: z.boolean().describe('Whether its timeout ended it'),
   bytes: amount().describe('Bytes of output written so far'),
   keptFrom: amount().describe('The number of the first byte that is kept'),
+  terminal: z.boolean().describe('Whether it has a terminal'),
+  takesInput: z.boolean().describe('Whether it runs, and has an input that has not ended'),
+  hasWriter: z.boolean().describe('Whether a caller writes to its input'),
 });
 
 export const jobOfChannelSchema = jobStatusSchema

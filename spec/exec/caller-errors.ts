@@ -79,7 +79,7 @@ test('an invalid request is refused before anything is sent', async (t) => {
     [client.exec(['env'], { env }), 'env: not an object'],
     [client.startJob(['env'], { env }), 'env: not an object'],
     [client.exec('true' as unknown as string[]), 'argv: not a list'],
-    [client.startJob([]), 'argv: empty; a job needs a command'],
+    [client.startJob([]), 'argv: empty; a job without a terminal needs a command'],
     [client.stopJob('1', { killAfterMs: Number.NaN }), 'killAfterMs: not a number from 0 to 2147483647'],
     [client.attachJob('1', { from }).next(), 'from: not a whole number from 0 to 9007199254740991'],
     [client.attachJob('1', { from: 1, tail: 1 }).next(), 'tail: not allowed with from'],

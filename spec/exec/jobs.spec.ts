@@ -531,7 +531,7 @@ test('R-JOBS-5: a reader that has ended its direction before its request has its
     near.resume().end();
     await once(far.resume(), 'end');
     const ended = once(near, 'end');
-    answerJobRequest(far, host, kind, Buffer.from(JSON.stringify({ id })));
+    answerJobRequest(far, host, kind, Buffer.from(JSON.stringify({ id })), () => 0);
     await ended;
     t.true(far.writableEnded);
   }
@@ -641,6 +641,8 @@ test('no pipe of a job leaks', async (t) => {
 });
 
 const position = 'not a whole number from 0 to 9007199254740991';
+const size = 'not a whole number from 1 to 65535';
+const alone = 'not allowed without input';
 
 for (const [what, bytes, expected] of [
   ['ATTACH without an id', encodeRecord(EXEC_KIND.ATTACH, '{}'), 'ATTACH: id: not a string'],
@@ -654,6 +656,17 @@ for (const [what, bytes, expected] of [
     'ATTACH: tail: not allowed with from',
   ],
   ['ATTACH beyond all bytes', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","tail":1e300}'), `ATTACH: tail: ${position}`],
+  [
+    'ATTACH for half a size',
+    encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","input":true,"rows":1}'),
+    `ATTACH: columns: ${size}`,
+  ],
+  ['ATTACH that steals nothing', encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","steal":true}'), `ATTACH: steal: ${alone}`],
+  [
+    'ATTACH that only resizes',
+    encodeRecord(EXEC_KIND.ATTACH, '{"id":"x","columns":1,"rows":1}'),
+    `ATTACH: columns: ${alone}`,
+  ],
   ['STOP of a number', encodeRecord(EXEC_KIND.STOP, '{"id":9}'), 'STOP: id: not a string'],
   ['a long ATTACH', encodeRecordHeader(EXEC_KIND.ATTACH, 4097), 'ATTACH too long: 4097 bytes (max 4096)'],
   ['a LIST with a payload', encodeRecordHeader(EXEC_KIND.LIST, 1), 'LIST too long: 1 bytes (max 0)'],
@@ -674,8 +687,8 @@ test('LIST after START is a protocol error', async (t) => {
 });
 
 test('R-JOBS-7: null is as if absent, and what follows a request is ignored', async (t) => {
-  const place = { from: undefined, tail: undefined, killAfterMs: undefined };
-  t.deepEqual(decodeJobRequest(Buffer.from('{"id":"x","from":null,"tail":null}'), 'ATTACH'), { id: 'x', ...place });
+  const place = { from: undefined, tail: undefined, killAfterMs: undefined, input: undefined, columns: undefined };
+  t.like(decodeJobRequest(Buffer.from('{"id":"x","from":null,"input":null}'), 'ATTACH'), { id: 'x', ...place });
   const runner = new TestRunner(t);
   const near = open(runner);
   const jobs = listJobs(near);

@@ -134,8 +134,7 @@ const BAD_STARTS: readonly (readonly [string, string])[] = [
   [`{"argv":[],"detach":{"tag":"${'x'.repeat(65)}"}}`, ': detach.tag: longer than 64 bytes'],
   ['{"argv":[],"detach":{"keepBytes":-1}}', ': detach.keepBytes: not a whole number from 0 to 16777216'],
   ['{"argv":[],"detach":{"keepBytes":16777217}}', ': detach.keepBytes: not a whole number from 0 to 16777216'],
-  ['{"argv":[],"terminal":{"columns":1,"rows":1,"term":"x"},"detach":{}}', ': terminal: not allowed with detach'],
-  ['{"argv":[],"hasInput":true,"detach":{}}', ': hasInput: not allowed with detach'],
+  ['{"argv":[],"detach":{"unique":1}}', ': detach.unique: neither true nor false'],
 ];
 
 for (const [start, fault] of BAD_STARTS) {

@@ -313,15 +313,19 @@ export class ControlClient {
   }
 
   /**
-   * Starts a command on the peer that outlives its caller; resolves when it runs. It has no input and no terminal, and its two
-   * outputs are one. Rejects as `exec` does, and with the reason why it could not be run.
+   * Starts a command on the peer that outlives its caller; resolves when it runs. Its two outputs are one. Without a `terminal` it
+   * has no input, unless `hasInput` is true. Rejects as `exec` does, with the reason why it could not be run, and with `job-exists`.
    */
   async startJob(
     argv: readonly string[],
-    { channel, signal, tag, keepBytes, ...request }: CommandRequest & Detachment = {},
+    { channel, signal, tag, keepBytes, unique, ...request }: CommandRequest & Detachment = {},
   ): Promise<StartedJob> {
     const { startJob } = await jobCalls();
-    return startJob(() => this.#openExec({ channel, signal }), { argv, ...request, detach: { tag, keepBytes } });
+    return startJob(() => this.#openExec({ channel, signal }), {
+      argv,
+      ...request,
+      detach: { tag, keepBytes, unique },
+    });
   }
 
   /**

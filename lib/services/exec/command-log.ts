@@ -62,6 +62,15 @@ export function logEnded(
   log(makeEvent('exec-ended', message, fields));
 }
 
+/** Logs that a caller took over the input of a job, or left it after so many bytes. */
+export function logWriter(log: Log, job: string, from: string | null, inputBytes: number | null): void {
+  const fields = { job, from: cutOrNull(from) };
+  const by = from === null ? '' : ` from ${escapeText(from, MAX_LINE_LENGTH)}`;
+  if (inputBytes === null) log(makeEvent('exec-attached', `job ${job}: a caller${by} writes to it`, fields));
+  else
+    log(makeEvent('exec-detached', `job ${job}: the caller${by} left, ${inputBytes} bytes`, { ...fields, inputBytes }));
+}
+
 export function logRefused(log: Log, facts: CommandFacts, { code, message: why }: VproxyError): void {
   const message = `command ${showLine(facts)}: refused: ${why} (${code})`;
   log(makeEvent('exec-refused', message, { ...facts, code, reason: why }));

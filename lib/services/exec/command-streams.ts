@@ -163,6 +163,8 @@ export class StdinReceiver {
   #takenBytes = 0;
   #receivedBytes = 0;
   #isEnded = false;
+  /** Whether an earlier caller has ended it. */
+  #isClosed = false;
   #isDropped = false;
   #isWithheld = false;
 
@@ -176,7 +178,16 @@ export class StdinReceiver {
   }
 
   get isEnded(): boolean {
-    return this.#isEnded;
+    return this.#isEnded || this.#isClosed;
+  }
+
+  /** Another caller writes from now on; returns its credit. If the input has ended, the rest is dropped. */
+  reopen(): number {
+    this.#isClosed ||= this.#isEnded;
+    this.#isEnded = false;
+    this.#creditBytes += this.#takenBytes;
+    this.#takenBytes = 0;
+    return this.#creditBytes;
   }
 
   /** Takes the next bytes, for the command to read. Throws `protocol-error` beyond the credit and after EOF. */
@@ -190,7 +201,7 @@ export class StdinReceiver {
     }
     this.#creditBytes -= bytes.length;
     this.#receivedBytes += bytes.length;
-    if (this.#isDropped) this.#taken(bytes.length);
+    if (this.#isDropped || this.#isClosed) this.#taken(bytes.length);
     else if (this.#writer === null) this.#early.pushCopy(bytes);
     else this.#writer.write(bytes);
   }
@@ -199,7 +210,7 @@ export class StdinReceiver {
   end(): void {
     if (this.#isEnded) throw new VproxyError('protocol-error', 'exec: second EOF for STDIN');
     this.#isEnded = true;
-    this.#writer?.end();
+    if (!this.#isClosed) this.#writer?.end();
   }
 
   /** Withholds all credit until the command is connected. */
@@ -214,7 +225,7 @@ export class StdinReceiver {
     if (this.#isWithheld) this.#creditBytes = STDIN_CREDIT_BYTES;
     this.#writer = new LocalWriter(stdin, (bytes) => this.#taken(bytes));
     if (this.#early.byteCount > 0) this.#writer.write(this.#early.shiftAll());
-    if (this.#isEnded) this.#writer.end();
+    if (this.isEnded) this.#writer.end();
   }
 
   /** Drops buffered and later input. */

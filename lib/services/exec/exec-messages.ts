@@ -22,7 +22,7 @@ export const EXEC_KIND = {
   EOF: 5,
   /** Caller, first record: lists all jobs; empty. */
   LIST: 6,
-  /** Caller, first record: reads the output of a job, `{"id": "…", "from": 0}` or `{"id": "…", "tail": 100}`. */
+  /** Caller, first record: reads the output of a job, `{"id": "…", "from": 0}` or `{"id": "…", "tail": 100}`, and may write to it. */
   ATTACH: 7,
   /** Caller, first record: ends a job, `{"id": "…"}`. */
   STOP: 8,
@@ -105,7 +105,7 @@ export interface ExecRequest {
   readonly user?: string;
   /** Default: no terminal; its input and outputs are pipes. */
   readonly terminal?: TerminalRequest;
-  /** False: the command has no standard input, and no STDIN follows. Default true. */
+  /** False: the command has no standard input, and no STDIN follows. Default true; for a job, whether it has a terminal. */
   readonly hasInput?: boolean;
   /** Ends the command (TERM, later KILL) after this many milliseconds, up to 2,147,483,647 (24 days). Default, and 0: never. */
   readonly timeoutMs?: number;
@@ -116,7 +116,7 @@ export interface ExecRequest {
    * input is sent once it has started. Default: it is refused.
    */
   readonly wait?: boolean;
-  /** Makes it a job, which outlives the stream; it has no input and no terminal. */
+  /** Makes it a job, which outlives the stream. Without a terminal, it has no input unless `hasInput` is true. */
   readonly detach?: Detachment;
 }
 
@@ -126,6 +126,8 @@ export interface Detachment {
   readonly tag?: string | null | undefined;
   /** How much of its output is kept, in bytes, up to 16 MiB. Default 1 MiB. */
   readonly keepBytes?: number | undefined;
+  /** Refuses it with `job-exists` if a job with its tag runs. Default false. */
+  readonly unique?: boolean | undefined;
 }
 
 /** The most arguments and variables together: the limit of the reader of a START, less a few values of other fields. */
@@ -160,8 +162,8 @@ export function encodeStart(request: ExecRequest): Buffer {
   const delays: readonly unknown[] = [request.timeoutMs ?? 0, request.killAfterMs ?? 0];
   if (!delays.every(isDelay)) throw badArgument(`timeout out of range (0 to ${MAX_TIMER_MS} ms)`);
   requestOf(request as unknown as Record<string, unknown>);
-  if (request.detach !== undefined && request.argv.length === 0)
-    throw badArgument('argv: empty; a job needs a command');
+  if (request.detach !== undefined && request.terminal === undefined && request.argv.length === 0)
+    throw badArgument('argv: empty; a job without a terminal needs a command');
   const count = request.argv.length + Object.keys(request.env ?? {}).length;
   if (count > MAX_ARGUMENTS_AND_VARIABLES) {
     throw badArgument(`too many arguments and variables: ${count} (max ${MAX_ARGUMENTS_AND_VARIABLES})`);
@@ -214,15 +216,15 @@ function requestOf(object: Record<string, unknown>): ExecRequest {
   const killAfterMs = optional(object, 'killAfterMs', requireDelay);
   const wait = optional(object, 'wait', requireBoolean);
   const detach = optional(object, 'detach', requireDetachment);
-  if (detach !== undefined && terminal !== undefined) throw fault('terminal', 'job');
-  if (detach !== undefined && hasInput === true) throw fault('hasInput', 'job');
   return {
     argv: words,
     ...(cwd !== undefined && { cwd }),
     ...(variables !== undefined && { env: variables }),
     ...(user !== undefined && { user }),
     ...(terminal !== undefined && { terminal }),
-    ...(detach !== undefined ? { hasInput: false } : hasInput !== undefined && { hasInput }),
+    ...(detach === undefined
+      ? hasInput !== undefined && { hasInput }
+      : { hasInput: hasInput ?? terminal !== undefined }),
     ...(timeoutMs !== undefined && { timeoutMs }),
     ...(killAfterMs !== undefined && { killAfterMs }),
     ...(wait !== undefined && { wait }),
@@ -313,7 +315,7 @@ export const requireText: Require<string> = (field, value) => {
   return value;
 };
 
-const requireBoolean: Require<boolean> = (field, value) => {
+export const requireBoolean: Require<boolean> = (field, value) => {
   if (typeof value !== 'boolean') throw fault(field, 'boolean');
   return value;
 };
@@ -357,10 +359,11 @@ const requireDetachment: Require<Required<Detachment>> = (field, value) => {
   const tag = requireText(`${field}.tag`, detach['tag'] ?? '');
   if (Buffer.byteLength(tag) > MAX_TAG_BYTES) throw fault(`${field}.tag`, 'tag', MAX_TAG_BYTES);
   const keepBytes = requireWhole(MAX_KEEP_BYTES)(`${field}.keepBytes`, detach['keepBytes'] ?? DEFAULT_KEEP_BYTES);
-  return { tag: (detach['tag'] as string | undefined) ?? null, keepBytes };
+  const unique = requireBoolean(`${field}.unique`, detach['unique'] ?? false);
+  return { tag: (detach['tag'] as string | undefined) ?? null, keepBytes, unique };
 };
 
-const requireSize: Require<number> = (field, value) => {
+export const requireSize: Require<number> = (field, value) => {
   if (!isCount(value, MAX_SIDE) || value === 0) throw fault(field, 'size', MAX_SIDE);
   return value;
 };

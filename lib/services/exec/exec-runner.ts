@@ -65,6 +65,7 @@ export class ExecRunner {
       clock,
       log,
       jobs,
+      jobCalls: new WeakMap(),
       startBudget: new Budget(maxStartBytes),
       listBudget: new Budget(MAX_LIST_BYTES),
       admit: (call, waits) => this.#admit(call, waits),

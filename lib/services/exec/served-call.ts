@@ -8,12 +8,13 @@ import type { Budget } from '../../util/bounds.js';
 import { encodeRecord } from '../../util/bytes/records.js';
 import { type CancelTimer, type Clock, settledWithin } from '../../util/clock.js';
 import { RecordFlow } from '../record-flow.js';
-import { type CommandFacts, commandFacts, logEnded, logRefused, logStarted } from './command-log.js';
+import { type CommandFacts, commandFacts, logEnded, logRefused, logStarted, logWriter } from './command-log.js';
 import { StdinReceiver } from './command-streams.js';
 import type { CommandDecision } from './decide-command.js';
 import {
   CALLER_RECORD_BYTES,
   DEFAULT_KILL_AFTER_MS,
+  type Detachment,
   decodeEof,
   decodeResize,
   decodeSignal,
@@ -28,6 +29,7 @@ import {
 import { type Controls, EarlyRequests, Execution } from './execution.js';
 import { answerJobRequest, type JobHost } from './jobs/answer-job-request.js';
 import type { Job } from './jobs/job.js';
+import type { JobRequest } from './jobs/job-messages.js';
 import type { RecordingRule, TerminalRecorder } from './recording/terminal-recorder.js';
 import type { TerminalRecording } from './recording/terminal-recording.js';
 import type { CommandOptions, RunningCommand } from './running-command.js';
@@ -49,6 +51,8 @@ export interface Decided extends CommandDecision {
 export interface CallHost extends JobHost {
   readonly clock: Clock;
   readonly log: Log;
+  /** The calls that started the jobs. */
+  readonly jobCalls: WeakMap<Job, ServedCall>;
   /** Counts the bytes of each START from its header until its command has started or failed to. */
   readonly startBudget: Budget;
   /** Reserves a slot for the command of a call, and may wait for one; resolves with null, or the reason for a refusal. */
@@ -88,7 +92,7 @@ export class ServedCall {
   #cancelDeadline: CancelTimer;
   /** This call's share of the START budget. */
   #startBytes = 0;
-  /** `started` once START is complete; `answered` once further input is ignored: EXIT is written, or it is about a job. */
+  /** `started` once START is complete, or it writes to a job; `answered` once further input is ignored. */
   #state: 'opened' | 'started' | 'answered' = 'opened';
   #starting: Promise<void> = Promise.resolve();
   #hasInput = true;
@@ -99,12 +103,19 @@ export class ServedCall {
   readonly #early = new EarlyRequests();
   #recording: TerminalRecording | null = null;
   #job: Job | null = null;
+  /** Whether its command is a job, even before it runs. */
+  #isDetached = false;
+  /** Which call's command gets the input of this one; another one's, if this call writes to a job. */
+  #target: ServedCall = this;
+  /** The call that writes to the job of this one. */
+  #writer: ServedCall | null = null;
+  #writtenBytes = 0;
 
   /** Takes over the stream. */
   constructor(stream: CallStream, host: CallHost) {
     this.#stream = stream;
     this.#host = host;
-    this.#input = new StdinReceiver((bytes) => this.#write(encodeCredit(bytes)));
+    this.#input = new StdinReceiver((bytes) => (this.#writer ?? this).#write(encodeCredit(bytes)));
     const handler = {
       pieces: new Set([EXEC_KIND.STDIN]),
       onHeader: (kind: number, payloadBytes: number) => this.#check(kind, payloadBytes),
@@ -202,6 +213,8 @@ export class ServedCall {
       case EXEC_KIND.START: {
         const request = decodeStart(payload);
         this.#state = 'started';
+        this.#isDetached = request.detach !== undefined;
+        if (this.#isDetached) this.#flow.stop();
         this.#cancelDeadline();
         this.#host.lastStartAtMs = this.#host.clock.now();
         this.#starting = this.#start(request).finally(() => {
@@ -214,15 +227,15 @@ export class ServedCall {
       case EXEC_KIND.ATTACH:
       case EXEC_KIND.STOP:
         this.#host.requireService();
-        answerJobRequest(this.#stream, this.#host, kind, payload);
-        this.#markAnswered();
+        answerJobRequest(this.#stream, this.#host, kind, payload, (job, request) => this.#takeInput(job, request));
+        if (this.#target === this) this.#markAnswered();
         this.#cancelDeadline();
         break;
       case EXEC_KIND.SIGNAL:
-        this.#signal(decodeSignal(payload));
+        this.#target.#signal(decodeSignal(payload));
         break;
       case EXEC_KIND.RESIZE:
-        this.#resize(decodeResize(payload));
+        this.#target.#resize(decodeResize(payload));
         break;
       case EXEC_KIND.EOF:
         this.#close(decodeEof(payload));
@@ -232,15 +245,45 @@ export class ServedCall {
 
   /** Ends the input, or closes an output that the caller no longer reads. */
   #close(fd: 0 | 1 | 2): void {
-    if (fd === 0) this.#input.end();
-    else this.#controls.closeOutput(fd);
+    if (fd === 0) this.#target.#input.end();
+    else if (this.#target === this) this.#controls.closeOutput(fd);
+  }
+
+  /** Makes this call the writer of a job. */
+  #takeInput(job: Job, { steal, columns, rows }: JobRequest): number {
+    const target = this.#host.jobCalls.get(job);
+    if (target === undefined || job.input === null) throw badArgument('ATTACH: input: the job was started without one');
+    const former = target.#writer;
+    if (former !== null) {
+      if (steal !== true) throw new VproxyError('input-taken', `another caller writes to job ${job.id}`);
+      former.#exitWith(new VproxyError('input-taken', `another caller took over the input of job ${job.id}`));
+      former.#leaveJob();
+    }
+    this.#target = target;
+    this.#state = 'started';
+    target.#writer = this;
+    job.hasWriter = true;
+    if (columns !== undefined && rows !== undefined) target.#resize({ columns, rows });
+    logWriter(this.#host.log, job.id, this.#stream.from ?? null, null);
+    return target.#input.reopen();
+  }
+
+  /** Gives up the input of a job, if it still has it. */
+  #leaveJob(): void {
+    const job = this.#target.#job;
+    if (job === null || this.#target.#writer !== this) return;
+    this.#target.#writer = null;
+    job.hasWriter = false;
+    logWriter(this.#host.log, job.id, this.#stream.from ?? null, this.#writtenBytes);
   }
 
   #handleInput(bytes: Buffer): void {
     if (!this.#hasInput) throw wrong('STDIN for a command without input');
-    this.#recording?.input(bytes);
-    this.#execution?.hurry();
-    this.#input.push(bytes);
+    const target = this.#target;
+    this.#writtenBytes += bytes.length;
+    target.#recording?.input(bytes);
+    target.#execution?.hurry();
+    target.#input.push(bytes);
   }
 
   #signal(name: string): void {
@@ -260,7 +303,8 @@ export class ServedCall {
 
   /** The caller has half-closed: it sends no more, but still reads. */
   #callerEnded(): void {
-    if (this.#state === 'answered' || this.#stream.destroyed) return;
+    if (this.#target !== this) this.#leaveJob();
+    if (this.#state === 'answered' || this.#stream.destroyed || this.#isDetached || this.#target !== this) return;
     if (this.#state === 'opened') throw wrong('the stream ended before START');
     if (this.#flow.isWithinRecord) throw wrong('the stream ended within a record');
     if (!this.#input.isEnded) this.#input.end();
@@ -268,11 +312,12 @@ export class ServedCall {
 
   #callerGone(): void {
     this.#hasCallerGone = true;
-    this.#flow.stop();
+    if (this.#target === this) this.#flow.stop();
+    else this.#flow.after(() => this.#leaveJob());
     this.#host.leave(this, gone());
     this.#cancelDeadline();
     if (this.#state === 'opened') this.#letGo();
-    this.#input.drop();
+    if (!this.#isDetached) this.#input.drop();
     if (this.#state !== 'answered') this.#execution?.vanish();
   }
 
@@ -282,7 +327,7 @@ export class ServedCall {
     const { argv, user = null, cwd = null, wait = false, timeoutMs = 0 } = request;
     const asked = commandFacts({ argv, user, cwd, from });
     this.#hasInput = request.hasInput ?? true;
-    if (wait) this.#input.withhold();
+    if (wait && !this.#isDetached) this.#input.withhold();
     // The time of a command that waits begins now.
     const dueMs = wait && timeoutMs > 0 ? clock.now() + timeoutMs : Number.POSITIVE_INFINITY;
     const cancelWait = dueMs < Number.POSITIVE_INFINITY ? clock.schedule(timeoutMs, () => leave(this, late())) : null;
@@ -294,8 +339,7 @@ export class ServedCall {
     }
     let job: Job | null = null;
     try {
-      if (request.detach !== undefined) job = jobs.add(request.detach);
-      this.#job = job;
+      if (request.detach !== undefined) job = this.#addJob(request, request.detach);
       const decision = await decide(request);
       const recorder = request.terminal === undefined ? null : await findRecorder();
       const requireWanted = (): void => {
@@ -316,6 +360,15 @@ export class ServedCall {
     }
   }
 
+  #addJob({ terminal }: ExecRequest, detach: Detachment): Job {
+    const job = this.#host.jobs.add(detach);
+    this.#job = job;
+    job.hasTerminal = terminal !== undefined;
+    if (this.#hasInput) job.input = this.#input;
+    this.#host.jobCalls.set(job, this);
+    return job;
+  }
+
   #record(by: TerminalRecorders | null, { terminal }: ExecRequest, facts: CommandFacts): void {
     if (by === null || terminal === undefined) return;
     this.#recording = by.recorder.begin(by.rule, facts, { ...terminal, ...this.#early.size });
@@ -326,7 +379,6 @@ export class ServedCall {
     const { timeoutMs = 0, killAfterMs } = request;
     const named = { pid: command.pid, ...(job !== null && { job: job.id }) };
     const recording = this.#recording;
-    const keeper = job ?? recording;
     const facts = { ...asked, ...named, ...(recording !== null && { recording: recording.path }) };
     logStarted(log, facts);
     this.#write(encodeRecord(EXEC_KIND.STARTED, JSON.stringify(named)));
@@ -336,7 +388,13 @@ export class ServedCall {
       clock,
       timeoutMs: timeoutMs === 0 ? null : timeoutMs,
       killAfterMs: killAfterMs ?? DEFAULT_KILL_AFTER_MS,
-      onOutput: keeper === null ? null : (bytes) => keeper.output(bytes),
+      onOutput:
+        job === null && recording === null
+          ? null
+          : (bytes) => {
+              recording?.output(bytes);
+              job?.output(bytes);
+            },
       onEnd: (result) => {
         const { sentBytes: outputBytes } = execution;
         const amounts = { inputBytes: this.#input.receivedBytes, outputBytes };
@@ -384,7 +442,7 @@ export class ServedCall {
   }
 
   #write(record: Buffer): void {
-    if (this.#state !== 'answered' && !this.#stream.destroyed) this.#stream.write(record);
+    if (this.#state !== 'answered' && this.#stream.writable) this.#stream.write(record);
   }
 }
 
@@ -401,6 +459,6 @@ const nameOf = (kind: number): string =>
   Object.entries(EXEC_KIND).find(([, value]) => value === kind)?.[0] ?? `a record of kind ${kind}`;
 
 /** The errors that EXIT reports, instead of a reset of the stream. */
-const ANSWERED: ReadonlySet<string> = new Set(['bad-argument', 'too-many-streams']);
+const ANSWERED: ReadonlySet<string> = new Set(['bad-argument', 'input-taken', 'too-many-streams']);
 
 const wrong = (what: string): VproxyError => new VproxyError('protocol-error', `exec: ${what}`);

@@ -687,6 +687,12 @@ class JobStatus(TypedDict):
     bytes: int
     #: The number of the first byte that is kept.
     keptFrom: int
+    #: Whether it has a terminal.
+    terminal: bool
+    #: Whether it runs, and has an input that has not ended.
+    takesInput: bool
+    #: Whether a caller writes to its input.
+    hasWriter: bool
 
 
 class JobOfChannel(TypedDict):
@@ -716,6 +722,12 @@ class JobOfChannel(TypedDict):
     bytes: int
     #: The number of the first byte that is kept.
     keptFrom: int
+    #: Whether it has a terminal.
+    terminal: bool
+    #: Whether it runs, and has an input that has not ended.
+    takesInput: bool
+    #: Whether a caller writes to its input.
+    hasWriter: bool
     #: The label of its channel.
     channel: str
 

@@ -93,3 +93,23 @@ test('neither a command without a terminal nor a refused one leaves a file', asy
   t.deepEqual(await other.recorded(), []);
   t.deepEqual([...events, ...other.events], []);
 });
+
+test('a writer of a job is recorded as a call is; its START and its readers are not', async (t) => {
+  const attach = (fields: object) => encodeRecord(EXEC_KIND.ATTACH, JSON.stringify({ id: '0123abcd', ...fields }));
+  const { call, events, recorded } = setUp(t);
+  call.handleSent(attach({ input: true, columns: 90, rows: 20 }));
+  call.handleReceived(Buffer.concat([encodeRecord(EXEC_KIND.FROM, '{"from":0}'), shown('one')]));
+  call.handleSent(encodeResize({ columns: 91, rows: 21 }));
+  call.handleReceived(Buffer.concat([encodeRecord(EXEC_KIND.FROM, '{"from":9}'), shown('two'), EXIT]));
+  const [text] = await recorded();
+  t.is(text, '[0.000000, "o", "one"] [0.000000, "r", "91x21"] [0.000000, "o", "two"]');
+  t.deepEqual(
+    events.map(({ event, fields }) => [event, fields['argv']]),
+    [['exec-recorded', ['job', '0123abcd']]],
+  );
+  for (const sent of [attach({}), encodeStart({ argv: ['top'], terminal: TERMINAL, detach: {} })]) {
+    const other = setUp(t);
+    other.call.handleSent(sent);
+    t.false(other.call.isWatching);
+  }
+});

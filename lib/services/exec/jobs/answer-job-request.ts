@@ -5,9 +5,9 @@ import type { Budget } from '../../../util/bounds.js';
 import { encodeRecord } from '../../../util/bytes/records.js';
 import type { LoopTurns } from '../../../util/concurrency.js';
 import { escapeText } from '../../../util/escape.js';
-import { DEFAULT_KILL_AFTER_MS, EXEC_KIND, encodeExit, notRun } from '../exec-messages.js';
+import { DEFAULT_KILL_AFTER_MS, EXEC_KIND, encodeCredit, encodeExit, notRun } from '../exec-messages.js';
 import type { Job } from './job.js';
-import { decodeJobRequest, encodeJson } from './job-messages.js';
+import { decodeJobRequest, encodeJson, type JobRequest } from './job-messages.js';
 import type { JobTable } from './job-table.js';
 
 /** Limit on the bytes that all readers hold besides the rings, and bounds on the share of each. */
@@ -23,14 +23,24 @@ export interface JobHost {
   readonly listBudget: Budget;
 }
 
-/** Answers LIST, ATTACH or STOP, and ends the stream. Throws `bad-argument`, and `too-many-streams` for a list. */
-export function answerJobRequest(stream: Duplex, host: JobHost, kind: number, payload: Buffer): void {
+/**
+ * Answers LIST, ATTACH or STOP, and ends the stream. Throws `bad-argument`, `too-many-streams` for a list, and what `takeInput`
+ * throws, which makes the caller the writer of a running job and returns its credit.
+ */
+export function answerJobRequest(
+  stream: Duplex,
+  host: JobHost,
+  kind: number,
+  payload: Buffer,
+  takeInput: (job: Job, request: JobRequest) => number,
+): void {
   const { jobs } = host;
   if (kind === EXEC_KIND.LIST) {
     sendList(stream, host);
     return;
   }
-  const { id, from = 0, tail, killAfterMs } = decodeJobRequest(payload, kind === EXEC_KIND.STOP ? 'STOP' : 'ATTACH');
+  const request = decodeJobRequest(payload, kind === EXEC_KIND.STOP ? 'STOP' : 'ATTACH');
+  const { id, from = 0, tail, killAfterMs, input = false } = request;
   const job = jobs.find(id);
   if (job === undefined) {
     stream.end(encodeFailure(new VproxyError('not-found', `no job "${escapeText(id, 64)}"`)));
@@ -40,7 +50,9 @@ export function answerJobRequest(stream: Duplex, host: JobHost, kind: number, pa
   } else {
     const { byteCount, keptFrom } = job.kept;
     const first = Math.max(keptFrom, tail === undefined ? from : byteCount - tail);
+    const creditBytes = input && job.result === null ? takeInput(job, request) : null;
     stream.write(encodeJson(EXEC_KIND.FROM, { from: first }));
+    if (creditBytes !== null) stream.write(encodeCredit(creditBytes));
     sendOutput(stream, job, first, host);
   }
   // The caller's end detaches it. It may have come before the request had its turn.

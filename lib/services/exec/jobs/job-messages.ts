@@ -1,4 +1,4 @@
-/** The records about jobs (R-JOBS-1 to 7); those that all commands have are in exec-messages.ts. */
+/** The records about jobs (R-JOBS-1 to 8); those that all commands have are in exec-messages.ts. */
 import { isObject } from '../../../codec/json.js';
 import { naming } from '../../../errors.js';
 import type { JobStatus } from '../../../status/types.js';
@@ -10,7 +10,9 @@ import {
   isCount,
   isText,
   optional,
+  requireBoolean,
   requireDelay,
+  requireSize,
   requireText,
   requireWhole,
   wrong,
@@ -28,8 +30,13 @@ export interface JobPlace {
 export const encodeJson = (kind: number, value: object): Buffer => encodeRecord(kind, JSON.stringify(value));
 
 /** An ATTACH or a STOP. */
-interface JobRequest extends JobPlace {
+export interface JobRequest extends JobPlace {
   readonly id: string;
+  /** Whether the caller becomes its writer, also in place of another; and with which size of its terminal. */
+  readonly input?: boolean | undefined;
+  readonly steal?: boolean | undefined;
+  readonly columns?: number | undefined;
+  readonly rows?: number | undefined;
   /** Milliseconds from TERM to KILL. */
   readonly killAfterMs?: number | undefined;
 }
@@ -50,7 +57,16 @@ function requestOf(object: Record<string, unknown>): JobRequest {
   const tail = optional(object, 'tail', requirePosition);
   const killAfterMs = optional(object, 'killAfterMs', requireDelay);
   if (from !== undefined && tail !== undefined) throw fault('tail', 'place');
-  return { id, from, tail, killAfterMs };
+  const input = optional(object, 'input', requireBoolean);
+  const steal = optional(object, 'steal', requireBoolean);
+  const [columns, rows] = ['columns', 'rows'].map((side) => optional(object, side, requireSize));
+  if (columns !== undefined || rows !== undefined) {
+    requireSize('columns', columns);
+    requireSize('rows', rows);
+  }
+  for (const [name, value] of Object.entries({ steal: steal || undefined, columns }))
+    if (value !== undefined && input !== true) throw fault(name, 'input');
+  return { id, from, tail, killAfterMs, input, steal, columns, rows };
 }
 
 const requirePosition = requireWhole(Number.MAX_SAFE_INTEGER);
@@ -84,8 +100,10 @@ export function decodeJobs(payload: Buffer): JobStatus[] {
   return jobs.map((job) => {
     if (!isObject(job)) throw wrong('JOBS', 'a job');
     const found = Object.entries(FIELDS).map(([name, isValid]) => {
-      if (!isValid(job[name])) throw wrong('JOBS', name);
-      return [name, job[name]];
+      // Older runners have none of these.
+      const value = job[name] ?? (isValid === isBoolean ? false : job[name]);
+      if (!isValid(value)) throw wrong('JOBS', name);
+      return [name, value];
     });
     return Object.fromEntries(found) as JobStatus;
   });
@@ -100,6 +118,7 @@ const orNull =
 const isJobId = (value: unknown): value is string => typeof value === 'string' && /^[0-9a-f]{8}$/.test(value);
 const isPid = (value: unknown): value is number => isCount(value, 2 ** 31);
 const isPosition = (value: unknown): value is number => isCount(value, Number.MAX_SAFE_INTEGER);
+const isBoolean: Check = (value) => typeof value === 'boolean';
 const isTime: Check = (value) =>
   isText(value) && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/.test(value) && !Number.isNaN(Date.parse(value));
 
@@ -113,7 +132,10 @@ const FIELDS: Readonly<Record<keyof JobStatus, Check>> = {
   endedAt: orNull(isTime),
   status: orNull((value) => isCount(value, 255)),
   signal: orNull(isText),
-  timedOut: (value) => typeof value === 'boolean',
+  timedOut: isBoolean,
   bytes: isPosition,
   keptFrom: isPosition,
+  terminal: isBoolean,
+  takesInput: isBoolean,
+  hasWriter: isBoolean,
 };

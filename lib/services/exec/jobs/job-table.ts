@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { VproxyError } from '../../../errors.js';
 import type { ExecResult, JobStatus } from '../../../status/types.js';
 import type { CancelTimer, Clock } from '../../../util/clock.js';
+import { escapeText } from '../../../util/escape.js';
 import { DEFAULT_KEEP_BYTES, type Detachment, MAX_JOBS, MAX_KEPT_BYTES } from '../exec-messages.js';
 import { Job } from './job.js';
 
@@ -23,9 +24,15 @@ export class JobTable {
     this.#clock = clock;
   }
 
-  /** Adds a job that is to start. Throws `too-many-streams` if those that run leave no room for it; ended ones make room when it begins. */
-  add({ tag = null, keepBytes = DEFAULT_KEEP_BYTES }: Detachment): Job {
+  /**
+   * Adds a job that is to start. Throws `job-exists` if it must be unique and is not, and `too-many-streams` if those that run
+   * leave no room for it; ended ones make room when it begins.
+   */
+  add({ tag = null, keepBytes = DEFAULT_KEEP_BYTES, unique = false }: Detachment): Job {
     const { running } = this;
+    const twin = unique && tag !== null ? running.find((job) => job.tag === tag) : undefined;
+    if (twin !== undefined)
+      throw new VproxyError('job-exists', `job ${twin.id} has the tag "${escapeText(tag ?? '')}"`);
     if (running.length >= MAX_JOBS || keptBy(running) + keepBytes > MAX_KEPT_BYTES) {
       const used = `${running.length} jobs run and keep ${keptBy(running)}`;
       const limits = `max ${MAX_JOBS} jobs, ${MAX_KEPT_BYTES} bytes`;
@@ -86,9 +93,10 @@ export class JobTable {
     job.forget(new VproxyError('not-found', `job "${job.id}" is no longer kept: ${why}`));
   }
 
-  /** Removes a job that did not start. */
+  /** Forgets a job that did not start. */
   remove(job: Job): void {
     this.#running.delete(job);
+    this.forget(job, 'it did not start');
   }
 
   /** Forgets the jobs that have ended; their readers still get the rest. */

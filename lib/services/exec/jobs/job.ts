@@ -1,8 +1,9 @@
-/** A command that outlives its caller, with its output, its result and its readers. */
+/** A command that outlives its caller, with its input, its output, its result and its readers. */
 import { Writable } from 'node:stream';
 import type { VproxyError } from '../../../errors.js';
 import type { ExecResult, JobStatus } from '../../../status/types.js';
 import type { StartedFacts } from '../command-log.js';
+import type { StdinReceiver } from '../command-streams.js';
 import type { Execution } from '../execution.js';
 import { KeptOutput } from './kept-output.js';
 
@@ -12,6 +13,9 @@ const MAX_WORDS_BYTES = 2048;
 
 type Ender = Pick<Execution, 'terminate' | 'stop'>;
 
+/** How callers write to a job; null without an input. */
+type JobInput = Pick<StdinReceiver, 'isEnded'> | null;
+
 export class Job {
   readonly id: string;
   readonly keepBytes: number;
@@ -20,7 +24,10 @@ export class Job {
   readonly sink = new Writable({ writev: (_chunks, done) => void setImmediate(done) });
   /** What runs it; null before its start and after its end. */
   execution: Ender | null = null;
-  readonly #tag: string | null;
+  hasTerminal = false;
+  input: JobInput = null;
+  hasWriter = false;
+  readonly tag: string | null;
   readonly #watchers = new Set<() => void>();
   #forgotten: VproxyError | null = null;
   #facts: Pick<JobStatus, 'argv' | 'user' | 'pid' | 'startedAt'> | null = null;
@@ -28,7 +35,7 @@ export class Job {
 
   constructor(id: string, tag: string | null, keepBytes: number) {
     this.id = id;
-    this.#tag = tag;
+    this.tag = tag;
     this.keepBytes = keepBytes;
     this.kept = new KeptOutput(keepBytes);
   }
@@ -41,10 +48,12 @@ export class Job {
   /** Null before its start. */
   get status(): JobStatus | null {
     if (this.#facts === null) return null;
-    const { id, kept } = this;
+    const { id, tag, kept, input, hasWriter } = this;
     const { status = null, signal = null, timedOut = false } = this.result ?? {};
     const end = { endedAt: this.#end?.endedAt ?? null, status, signal, timedOut };
-    return { id, tag: this.#tag, ...this.#facts, ...end, bytes: kept.byteCount, keptFrom: kept.keptFrom };
+    const takesInput = this.result === null && input?.isEnded === false;
+    const ways = { terminal: this.hasTerminal, takesInput, hasWriter };
+    return { id, tag, ...this.#facts, ...end, bytes: kept.byteCount, keptFrom: kept.keptFrom, ...ways };
   }
 
   /** Why it was forgotten; otherwise null. */

@@ -12,6 +12,7 @@ import {
   type ExecRequest,
   type TerminalSize,
 } from '../exec-messages.js';
+import { decodeJobRequest } from '../jobs/job-messages.js';
 import type { RecordingRule, TerminalRecorder } from './terminal-recorder.js';
 import type { TerminalRecording } from './terminal-recording.js';
 
@@ -90,8 +91,12 @@ export class RecordedCall implements StreamObserver {
   #handleSent(kind: number, payload: Buffer): void {
     if (kind === EXEC_KIND.START) {
       this.#request = decodeStart(payload);
-      // A command without a terminal is not recorded.
-      this.#isOver = this.#request.terminal === undefined;
+      // A command without a terminal is not recorded; a job is, when a caller writes to it.
+      this.#isOver = this.#request.terminal === undefined || this.#request.detach !== undefined;
+    } else if (kind === EXEC_KIND.ATTACH) {
+      const { id, input, columns = 80, rows = 24 } = decodeJobRequest(payload, 'ATTACH');
+      this.#request = { argv: ['job', id], terminal: { columns, rows, term: '' } };
+      this.#isOver = input !== true;
     } else if (kind === EXEC_KIND.RESIZE) {
       const size = decodeResize(payload);
       if (size === null) return;
@@ -103,6 +108,7 @@ export class RecordedCall implements StreamObserver {
 
   #handleReceived(kind: number, payload: Buffer): void {
     if (kind === EXEC_KIND.STARTED) this.#begin(decodeStarted(payload));
+    else if (kind === EXEC_KIND.FROM) this.#begin(null);
     else if (kind === EXEC_KIND.EXIT) {
       this.#record();
       this.handleClose();

@@ -1,0 +1,108 @@
+/** Jobs with an input, in this process: what the runner of vproxy keeps of their writers, and tells of them. */
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { EXEC_KIND, encodeStart } from '../../lib/services/exec/exec-messages.js';
+import { startJob } from '../../lib/services/exec/jobs/job-calls.js';
+import { decodeJobs, encodeJobRequest } from '../../lib/services/exec/jobs/job-messages.js';
+import { spawnInTerminal } from '../../lib/services/exec/pty/spawn-in-terminal.js';
+import { TerminalRecorder } from '../../lib/services/exec/recording/terminal-recorder.js';
+import { systemClock } from '../../lib/util/clock.js';
+import { resettingPair } from '../helpers/channel-pair.js';
+import { ExecCaller, gatedPipes, TestRunner } from '../helpers/exec-peers.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { eventually } from '../helpers/time.js';
+import { testWriters } from './writers.js';
+
+const TERMINAL = { columns: 80, rows: 24, term: 'dumb' };
+
+function open(runner: TestRunner) {
+  const [near, far] = resettingPair();
+  runner.runner.serve(Object.assign(far, { from: 'a program' }));
+  return near;
+}
+
+testWriters(test, (t) => {
+  const runner = new TestRunner(t, { spawnInTerminal });
+  return Promise.resolve(() => Promise.resolve(open(runner)));
+});
+
+test('R-JOBS-8: a terminal is recorded for its whole life, with what all its writers type', async (t) => {
+  const folder = join(temporaryFolder(t), 'recordings');
+  mkdirSync(folder, { mode: 0o700 });
+  const recorder = new TerminalRecorder({ label: 'vm1', clock: systemClock, log: () => undefined });
+  const rule = { folder, hasInput: true };
+  const runner = new TestRunner(t, { spawnInTerminal, findRecorder: () => Promise.resolve({ recorder, rule }) });
+  const { id } = await startJob(() => open(runner), {
+    argv: ['sh', '-c', 'stty -echo; echo begin; while read -r line; do echo "got $line"; done'],
+    terminal: TERMINAL,
+    detach: {},
+  });
+  for (const word of ['one', 'two']) {
+    const caller = new ExecCaller(open(runner));
+    caller.stream.write(encodeJobRequest(EXEC_KIND.ATTACH, { id, input: true, steal: true, columns: 90, rows: 30 }));
+    await eventually(() => caller.stdout.includes('begin'), { what: 'its begin' });
+    caller.input(`${word}\r`);
+    await eventually(() => caller.stdout.includes(`got ${word}`), { what: word });
+    if (word === 'two') await caller.endInput().exit;
+  }
+  await eventually(() => runner.events.length === 6, { what: 'all events' });
+  await recorder.stop();
+  const [name = ''] = readdirSync(folder);
+  const events = readFileSync(join(folder, name), 'utf8').split('\n').slice(1, -1);
+  const of = (code: string) =>
+    events
+      .map((line) => JSON.parse(line) as string[])
+      .flatMap(([, kind, text]) => (kind === code ? [text] : []))
+      .join('');
+  t.deepEqual([of('i'), of('o').replaceAll('\r\n', ' ')], ['one\rtwo\r', 'begin got one got two ']);
+  t.true(of('r').startsWith('90x30'));
+  const told = runner.events.map(({ event, fields }) => [event, fields['from'], fields['inputBytes']]);
+  t.deepEqual(told.slice(1), [
+    ['exec-attached', 'a program', undefined],
+    ['exec-detached', 'a program', 4],
+    ['exec-attached', 'a program', undefined],
+    ['exec-ended', 'a program', 8],
+    ['exec-detached', 'a program', 4],
+  ]);
+});
+
+test('R-JOBS-8: what is written to a job before it runs waits for it; one that does not start is forgotten', async (t) => {
+  for (const argv of [['cat'], ['no-such-command-x']]) {
+    const { asked, gate, openPipes } = gatedPipes();
+    const runner = new TestRunner(t, { openPipes });
+    const start = { argv, hasInput: true, detach: { tag: 'a', unique: true } };
+    const started = startJob(() => open(runner), start);
+    if (argv[0] === 'cat') await asked.promise;
+    const twin = new ExecCaller(open(runner)).start(start);
+    const { error } = await twin.exit;
+    const id = error?.message.slice(4, 12) ?? '';
+    const caller = new ExecCaller(open(runner));
+    caller.stream.write(encodeJobRequest(EXEC_KIND.ATTACH, { id, input: true }));
+    caller.input('early').endInput();
+    gate.resolve();
+    if (argv[0] === 'cat') t.is((await started).id, id);
+    else await t.throwsAsync(started, { code: 'command-not-found' });
+    const exit = await caller.exit;
+    t.deepEqual([caller.stdout, exit.error?.code], argv[0] === 'cat' ? ['early', undefined] : ['', 'not-found']);
+  }
+});
+
+test('R-JOBS-1: the end of the stream of START is not that of the input, whenever it comes', async (t) => {
+  const { asked, gate, openPipes } = gatedPipes();
+  const runner = new TestRunner(t, { openPipes });
+  const caller = new ExecCaller(open(runner));
+  const started = startJob(() => open(runner), { argv: ['cat'], hasInput: true, detach: {} });
+  caller.stream.end(encodeStart({ argv: ['cat'], hasInput: true, detach: { tag: 'ended' } }));
+  await asked.promise;
+  gate.resolve();
+  await Promise.all([started, eventually(() => caller.said.includes('STARTED'), { what: 'its start' })]);
+  t.deepEqual(runner.runner.jobs.length, 2);
+});
+
+test('R-JOBS-3: the jobs of a runner that knows no inputs have none', (t) => {
+  const job = { id: '0123abcd', tag: null, argv: [], user: null, pid: 1, startedAt: '2026-01-31T12:00:00.000Z' };
+  const rest = { endedAt: null, status: null, signal: null, timedOut: false, bytes: 0, keptFrom: 0 };
+  const ways = { terminal: false, takesInput: false, hasWriter: false };
+  t.deepEqual(decodeJobs(Buffer.from(JSON.stringify({ jobs: [{ ...job, ...rest }] }))), [{ ...job, ...rest, ...ways }]);
+});
