@@ -15,6 +15,7 @@ export type {
   EventsRequest,
   FreezeRequest,
   JobRequest,
+  JoinRequest,
   MachineRequest,
   RemovalRequest,
   StopRequest,
@@ -58,8 +59,8 @@ export type { CopyPermission } from './services/copy/copy-service.js';
 export type { ExecRules } from './services/exec/decide-command.js';
 export { type CommandEnd, type CommandOutput, collectOutput, ExecCall, runCommand } from './services/exec/exec-call.js';
 export type { Detachment, ExecRequest, TerminalRequest, TerminalSize } from './services/exec/exec-messages.js';
-export type { JobEnd, JobGap, JobOutput, JobPiece } from './services/exec/jobs/job-calls.js';
-export type { JobPlace, StartedJob } from './services/exec/jobs/job-messages.js';
+export type { JobEnd, JobGap, JobOutput, JobPiece, JobPlace, StartedJob } from './services/exec/jobs/job-messages.js';
+export type { JoinedJob, WriterOptions } from './services/exec/jobs/job-writer.js';
 export type { Permissions } from './services/permitted.js';
 export {
   type CreateFolderRequest,

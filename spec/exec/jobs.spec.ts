@@ -16,8 +16,14 @@ import {
 } from '../../lib/services/exec/exec-messages.js';
 import { answerJobRequest } from '../../lib/services/exec/jobs/answer-job-request.js';
 import type { Job } from '../../lib/services/exec/jobs/job.js';
-import { type JobPiece, listJobs, readJob, startJob, stopJob } from '../../lib/services/exec/jobs/job-calls.js';
-import { decodeJobRequest, decodeJobs, encodeJson, type JobPlace } from '../../lib/services/exec/jobs/job-messages.js';
+import { listJobs, readJob, startJob, stopJob } from '../../lib/services/exec/jobs/job-calls.js';
+import {
+  decodeJobRequest,
+  decodeJobs,
+  encodeJson,
+  type JobPiece,
+  type JobPlace,
+} from '../../lib/services/exec/jobs/job-messages.js';
 import { JobTable } from '../../lib/services/exec/jobs/job-table.js';
 import { KeptOutput } from '../../lib/services/exec/jobs/kept-output.js';
 import type { JobStatus } from '../../lib/status/types.js';

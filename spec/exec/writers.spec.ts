@@ -1,10 +1,12 @@
 /** Jobs with an input, in this process: what the runner of vproxy keeps of their writers, and tells of them. */
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import test from 'ava';
 import { EXEC_KIND, encodeStart } from '../../lib/services/exec/exec-messages.js';
-import { startJob } from '../../lib/services/exec/jobs/job-calls.js';
+import { readJob, startJob } from '../../lib/services/exec/jobs/job-calls.js';
 import { decodeJobs, encodeJobRequest } from '../../lib/services/exec/jobs/job-messages.js';
+import { JobWriter } from '../../lib/services/exec/jobs/job-writer.js';
 import { spawnInTerminal } from '../../lib/services/exec/pty/spawn-in-terminal.js';
 import { TerminalRecorder } from '../../lib/services/exec/recording/terminal-recorder.js';
 import { systemClock } from '../../lib/util/clock.js';
@@ -98,6 +100,46 @@ test('R-JOBS-1: the end of the stream of START is not that of the input, wheneve
   gate.resolve();
   await Promise.all([started, eventually(() => caller.said.includes('STARTED'), { what: 'its start' })]);
   t.deepEqual(runner.runner.jobs.length, 2);
+});
+
+test('a writer continues where it was, with its size, after its stream was lost, and leaves the job as it is', async (t) => {
+  const runner = new TestRunner(t, { spawnInTerminal });
+  const script = 'stty -echo; echo begin; while read -r line; do stty size; echo "got $line"; done; exit 3';
+  const request = { argv: ['sh', '-c', script], terminal: TERMINAL, detach: {} };
+  const { id } = await startJob(() => open(runner), request);
+  const streams: Duplex[] = [];
+  const isDetached = async (): Promise<void> => {
+    await eventually(() => runner.eventNames().includes('exec-detached'), { what: 'the end of the first stream' });
+  };
+  const join = (): { readonly writer: JobWriter; readonly shown: () => string; readonly over: Promise<void> } => {
+    let [shown, joined] = ['', 0];
+    const writer = new JobWriter({ size: { columns: 90, rows: 30 }, onJoined: () => (joined += 1) }, (one) => {
+      const opened = () => {
+        streams.push(open(runner));
+        return streams.at(-1) as Duplex;
+      };
+      return readJob(opened, id, { from: 0 }, isDetached, one);
+    });
+    const read = async (): Promise<void> => {
+      for await (const piece of writer.output)
+        shown += piece.kind === 'output' ? piece.bytes.toString() : `${piece.kind} ${joined}`;
+    };
+    return { writer, shown: () => shown, over: read() };
+  };
+  const { writer, shown, over } = join();
+  writer.stdin.write('one\r');
+  await eventually(() => shown().endsWith('30 90\r\ngot one\r\n'), { what: 'the first line' });
+  writer.resize({ columns: 100, rows: 40 });
+  streams[0]?.destroy();
+  writer.stdin.write('two\r');
+  await eventually(() => shown().endsWith('one\r\n40 100\r\ngot two\r\n'), { what: 'the second line' });
+  writer.stdin.write('three\r');
+  writer.leave();
+  await over;
+  const last = join();
+  last.writer.stdin.end();
+  await last.over;
+  t.regex(last.shown(), /got one\r\n40 100\r\ngot two\r\n.*got three\r\nend 1$/s);
 });
 
 test('R-JOBS-3: the jobs of a runner that knows no inputs have none', (t) => {

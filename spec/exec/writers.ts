@@ -197,13 +197,13 @@ export function testWriters(test: ReturnType<typeof serialTestWith>, start: (t: 
   test('R-JOBS-8: writers that come and go leave nothing behind', async (t) => {
     const { begin, attach, shows, detached } = await startJobs(t);
     const { id } = await begin('cat', { hasInput: true });
-    for (let count = 0; count < 300; count += 1) {
+    for (let count = 0; count < 100; count += 1) {
       const caller = (await attach(id, { input: true, steal: true, tail: 0 })).input('x');
       await shows(caller, 'x');
       if (count % 2 === 0) await leave(caller);
     }
     const reader = await attach(id, {});
-    await shows(reader, 'x'.repeat(300));
+    await shows(reader, 'x'.repeat(100));
     t.is((await (await attach(id, { input: true, steal: true })).endInput().exit).status, 0);
     await detached(id);
   });

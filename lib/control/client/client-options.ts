@@ -3,6 +3,7 @@ import type { VproxyError } from '../../errors.js';
 import type { CopyOptions } from '../../services/copy/copy-call.js';
 import type { ExecRequest } from '../../services/exec/exec-messages.js';
 import type { JobPlace } from '../../services/exec/jobs/job-messages.js';
+import type { WriterOptions } from '../../services/exec/jobs/job-writer.js';
 import type { BootStatus } from '../../status/types.js';
 
 /** Options for a stream. */
@@ -33,6 +34,9 @@ export interface AttachRequest extends JobRequest, JobPlace {
   /** Called each time the job cannot be reached, before the next attempt. */
   readonly onLost?: (reason: VproxyError) => void;
 }
+
+/** Options for reading a job and writing to it. */
+export interface JoinRequest extends AttachRequest, WriterOptions {}
 
 /** Options for a copy. */
 export interface CopyRequest extends CopyOptions {

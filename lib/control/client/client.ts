@@ -5,8 +5,8 @@ import type { LogLevel } from '../../events.js';
 import type { CopyOutcome } from '../../services/copy/copy-call.js';
 import { type ExecCall, openError, runCommand } from '../../services/exec/exec-call.js';
 import { type Detachment, EXEC_SERVICE, encodeStart } from '../../services/exec/exec-messages.js';
-import type { JobPiece } from '../../services/exec/jobs/job-calls.js';
-import type { StartedJob } from '../../services/exec/jobs/job-messages.js';
+import type { JobPiece, StartedJob } from '../../services/exec/jobs/job-messages.js';
+import type { JobWriter, JoinedJob } from '../../services/exec/jobs/job-writer.js';
 import type {
   BootStatus,
   ChannelStatus,
@@ -37,6 +37,7 @@ import type {
   EventsRequest,
   FreezeRequest,
   JobRequest,
+  JoinRequest,
   MachineRequest,
   RemovalRequest,
   StopRequest,
@@ -350,9 +351,23 @@ export class ControlClient {
    * When the channel or the process is lost, it continues where it was once they are back. Ends when `signal` is aborted. Rejects
    * with `not-found`.
    */
-  async *attachJob(
+  attachJob(id: string, request: AttachRequest = {}): AsyncGenerator<JobPiece, void> {
+    return this.#readJob(id, request, null);
+  }
+
+  /**
+   * Attaches to a job as `attachJob` does, and becomes its writer; read the `output`, which does everything. Its generator rejects
+   * with `input-taken` if another caller writes to the job, or takes over later, and with `bad-argument` if the job has no input.
+   */
+  async joinJob(id: string, { steal, size, onJoined, ...request }: JoinRequest = {}): Promise<JoinedJob> {
+    const { JobWriter } = await import('../../services/exec/jobs/job-writer.js');
+    return new JobWriter({ steal, size, onJoined }, (writer) => this.#readJob(id, request, writer));
+  }
+
+  async *#readJob(
     id: string,
-    { channel, signal, onLost, ...place }: AttachRequest = {},
+    { channel, signal, onLost, ...place }: AttachRequest,
+    writer: JobWriter | null,
   ): AsyncGenerator<JobPiece, void> {
     const { readJob } = await jobCalls();
     let wasThere = false;
@@ -370,9 +385,11 @@ export class ControlClient {
       await sleep(systemClock, AGAIN_MS, signal);
     };
     try {
-      yield* readJob(open, id, place, retry);
+      yield* readJob(open, id, place, retry, writer);
     } catch (error) {
       if (signal?.aborted !== true) throw error;
+    } finally {
+      writer?.stdin.close();
     }
   }
 

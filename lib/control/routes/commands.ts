@@ -23,8 +23,8 @@ import {
   MAX_KEEP_BYTES,
   MAX_TAG_BYTES,
 } from '../../services/exec/exec-messages.js';
-import { type JobPiece, listJobs, readJob, startJob, stopJob } from '../../services/exec/jobs/job-calls.js';
-import { encodeJobRequest } from '../../services/exec/jobs/job-messages.js';
+import { listJobs, readJob, startJob, stopJob } from '../../services/exec/jobs/job-calls.js';
+import { encodeJobRequest, type JobPiece } from '../../services/exec/jobs/job-messages.js';
 import type { MuxStream } from '../../session/mux-stream.js';
 import {
   commandAnswerSchema,

@@ -10,19 +10,28 @@ const PIECE_BYTES = 65_536;
 
 /** The caller's side of standard input: sends data within the credit, then EOF. Never fails: unwanted input is dropped. */
 export class StdinSender extends Writable {
-  readonly #stream: Duplex;
+  #stream: Duplex | null;
   #creditBytes: number;
   #isClosed = false;
   #isSending = false;
+  #hasEnded = false;
   /** The rest of the current write, and its callback. */
   #chunk: Buffer = Buffer.alloc(0);
   #onTaken: Callback | null = null;
 
-  /** Writes to `stream`, which the caller still owns. */
-  constructor(stream: Duplex, creditBytes = STDIN_CREDIT_BYTES) {
+  /** Writes to `stream`, which the caller still owns; to none, as long as it is null. */
+  constructor(stream: Duplex | null, creditBytes = STDIN_CREDIT_BYTES) {
     super({ highWaterMark: PIECE_BYTES });
     this.#creditBytes = creditBytes;
     this.#stream = stream;
+  }
+
+  /** Writes to another stream from now on, or to none, without credit. What was written before is not sent again. */
+  move(stream: Duplex | null): void {
+    this.#stream = stream;
+    this.#creditBytes = 0;
+    this.#isSending = false;
+    if (this.#hasEnded) stream?.write(encodeEof(0));
   }
 
   grant(bytes: number): void {
@@ -43,27 +52,30 @@ export class StdinSender extends Writable {
   }
 
   override _final(callback: Callback): void {
-    if (!this.#isClosed) this.#stream.write(encodeEof(0));
+    this.#hasEnded = true;
+    if (!this.#isClosed && this.#stream?.writable === true) this.#stream.write(encodeEof(0));
     callback();
   }
 
   #pump(): void {
+    const stream = this.#stream;
     if (this.#onTaken === null || this.#isSending) return;
     if (this.#isClosed || this.#chunk.length === 0) {
       this.#taken();
       return;
     }
     const count = Math.min(this.#chunk.length, this.#creditBytes, PIECE_BYTES);
-    if (count === 0) return;
+    if (count === 0 || stream?.writable !== true) return;
     this.#creditBytes -= count;
     this.#isSending = true;
-    this.#stream.cork();
-    this.#stream.write(encodeRecordHeader(EXEC_KIND.STDIN, count));
-    this.#stream.write(this.#chunk.subarray(0, count), () => {
+    stream.cork();
+    stream.write(encodeRecordHeader(EXEC_KIND.STDIN, count));
+    stream.write(this.#chunk.subarray(0, count), () => {
+      if (stream !== this.#stream) return;
       this.#isSending = false;
       this.#pump();
     });
-    this.#stream.uncork();
+    stream.uncork();
     this.#chunk = this.#chunk.subarray(count);
   }
 

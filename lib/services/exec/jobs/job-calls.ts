@@ -6,46 +6,17 @@ import { encodeRecord, MAX_RECORD_BYTES } from '../../../util/bytes/records.js';
 import { type Clock, systemClock } from '../../../util/clock.js';
 import { escapeText } from '../../../util/escape.js';
 import { readRecords } from '../../read-records.js';
-import { decodeExit, EXEC_KIND, type ExecRequest, encodeStart } from '../exec-messages.js';
+import { decodeCredit, decodeExit, EXEC_KIND, type ExecRequest, encodeStart } from '../exec-messages.js';
 import {
   decodeFrom,
   decodeJobs,
   decodeStartedJob,
   encodeJobRequest,
+  type JobPiece,
   type JobPlace,
   type StartedJob,
 } from './job-messages.js';
-
-/** Output of a job. */
-export interface JobOutput {
-  /** The kind of piece. */
-  readonly kind: 'output';
-  /** The number of the first byte. */
-  readonly at: number;
-  /** What the job wrote, to either of its outputs. */
-  readonly bytes: Buffer;
-}
-
-/** Output of a job that is no longer kept. */
-export interface JobGap {
-  /** The kind of piece. */
-  readonly kind: 'gap';
-  /** The number of the first byte. */
-  readonly at: number;
-  /** How many bytes there were. */
-  readonly droppedBytes: number;
-}
-
-/** The end of a job. */
-export interface JobEnd {
-  /** The kind of piece. */
-  readonly kind: 'end';
-  /** How it ended. */
-  readonly result: ExecResult;
-}
-
-/** A piece of what a reader of a job gets; the end is the last one. */
-export type JobPiece = JobOutput | JobGap | JobEnd;
+import type { JobWriter } from './job-writer.js';
 
 type Open = () => Duplex | Promise<Duplex>;
 
@@ -90,22 +61,24 @@ const sayUnknown =
 
 /**
  * Yields the output of a job from a place on, as it is written; the last piece is its end. After a failure, `retry` resolves
- * before the next attempt, which continues at the next byte, or rejects with the reason to give up. Rejects with `not-found`.
+ * before the next attempt, which continues at the next byte, or rejects with the reason to give up. `writer` writes to the job
+ * meanwhile. Rejects with `not-found`.
  */
 export async function* readJob(
   open: Open,
   id: string,
   { from, tail }: JobPlace,
   retry: (error: VproxyError) => Promise<void> = (error) => Promise.reject(error),
+  writer: JobWriter | null = null,
 ): AsyncGenerator<JobPiece, void> {
   /** The number of the next byte; null if only the runner knows it. */
   let at = tail === undefined ? (from ?? 0) : null;
-  let request = encodeJobRequest(EXEC_KIND.ATTACH, { id, from, tail });
   for (;;) {
+    const place = at === null ? { from, tail } : { from: at };
+    const request = encodeJobRequest(EXEC_KIND.ATTACH, { id, ...place, ...writer?.request });
     try {
       let result: ExecResult | null = null;
-      if (at !== null) request = encodeJobRequest(EXEC_KIND.ATTACH, { id, from: at });
-      for await (const { kind, payload } of converse(await open(), request)) {
+      for await (const { kind, payload } of converse(await open(), request, writer)) {
         if (kind === EXEC_KIND.FROM) {
           const next = decodeFrom(payload);
           if (at !== null && next > at) yield { kind: 'gap', at, droppedBytes: next - at };
@@ -113,11 +86,14 @@ export async function* readJob(
         } else if (kind === EXEC_KIND.STDOUT && at !== null) {
           yield { kind: 'output', at, bytes: payload };
           at += payload.length;
-        } else if (kind === EXEC_KIND.EXIT) result = decodeEnd(payload);
+        } else if (kind === EXEC_KIND.CREDIT) writer?.grant(decodeCredit(payload));
+        else if (kind === EXEC_KIND.EXIT) result = decodeEnd(payload);
       }
+      if (result === null && writer?.isLeaving === true) return;
       yield { kind: 'end', result: result ?? missing() };
       return;
     } catch (error) {
+      if (writer?.isLeaving === true) return;
       await retry(toVproxyError(error));
     }
   }
@@ -134,13 +110,19 @@ async function ask<T>(stream: Duplex, request: Buffer, kind: number, decodeAnswe
 }
 
 /** Sends a request, and yields the answers. Resets the stream if the reader stops before its end. */
-async function* converse(stream: Duplex, request: Buffer): ReturnType<typeof readRecords> {
+async function* converse(
+  stream: Duplex,
+  request: Buffer,
+  writer: JobWriter | null = null,
+): ReturnType<typeof readRecords> {
   stream.on('error', () => undefined).write(request);
+  writer?.begin(stream);
   try {
     yield* readRecords(stream, { what: 'exec', maxBytes: MAX_RECORD_BYTES });
     // Only after the runner has: simultaneous ends look like a reset.
     stream.end();
   } finally {
+    writer?.begin(null);
     if (!stream.writableEnded) stream.destroy();
   }
 }

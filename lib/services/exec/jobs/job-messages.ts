@@ -1,7 +1,7 @@
 /** The records about jobs (R-JOBS-1 to 8); those that all commands have are in exec-messages.ts. */
 import { isObject } from '../../../codec/json.js';
 import { naming } from '../../../errors.js';
-import type { JobStatus } from '../../../status/types.js';
+import type { ExecResult, JobStatus } from '../../../status/types.js';
 import { encodeRecord } from '../../../util/bytes/records.js';
 import {
   decode,
@@ -25,6 +25,37 @@ export interface JobPlace {
   /** Bytes before the end. */
   readonly tail?: number | undefined;
 }
+
+/** Output of a job. */
+export interface JobOutput {
+  /** The kind of piece. */
+  readonly kind: 'output';
+  /** The number of the first byte. */
+  readonly at: number;
+  /** What the job wrote, to either of its outputs. */
+  readonly bytes: Buffer;
+}
+
+/** Output of a job that is no longer kept. */
+export interface JobGap {
+  /** The kind of piece. */
+  readonly kind: 'gap';
+  /** The number of the first byte. */
+  readonly at: number;
+  /** How many bytes there were. */
+  readonly droppedBytes: number;
+}
+
+/** The end of a job. */
+export interface JobEnd {
+  /** The kind of piece. */
+  readonly kind: 'end';
+  /** How it ended. */
+  readonly result: ExecResult;
+}
+
+/** A piece of what a reader of a job gets; the end is the last one. */
+export type JobPiece = JobOutput | JobGap | JobEnd;
 
 /** Encodes a record whose payload is JSON. */
 export const encodeJson = (kind: number, value: object): Buffer => encodeRecord(kind, JSON.stringify(value));
