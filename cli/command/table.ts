@@ -66,7 +66,7 @@ export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   shell: entry('Run the login shell on the peer', exec, 'shell'),
   jobs: entry('List the commands that outlive their caller', jobs, 'list'),
   'jobs stop': entry('End such a command', jobs, 'stop'),
-  attach: entry('Read the output of such a command', () => import('../commands/attach.js')),
+  attach: entry('Read the output of such a command, and write to it', () => import('../commands/attach.js')),
   copy: entry('Copy files and folders to or from the peer', () => import('../commands/copy.js')),
   info: entry("Show a peer's machine", () => import('../commands/info.js')),
   freeze: entry("Freeze file systems of a peer's machine, for a snapshot", freezes, 'freeze'),

@@ -1,58 +1,35 @@
-/** `vproxy attach`: the output of a job, until it ends. */
-import { Readable } from 'node:stream';
-import { toVproxyError, VproxyError } from '../../lib/errors.js';
+/** `vproxy attach`: the output of a job, until it ends, and its input. */
 import { escapeText } from '../../lib/util/escape.js';
-import { formatCount } from '../../lib/util/units.js';
 import { badArgument } from '../command/arguments.js';
 import { CHANNEL_OPTION, type Command } from '../command/command.js';
-import { watchSilence } from '../command/open-service.js';
-import { relayToEnd } from '../exec/relay-output.js';
+import { attachToJob } from '../exec/attach-job.js';
 import { statusOfEnd } from '../exec/run-exec.js';
 import { openJob } from './jobs.js';
 
 export const command: Command = {
-  usage: 'attach [LABEL/]ID [--from BYTE | --tail BYTES]',
+  usage: 'attach [LABEL/]ID [--from BYTE | --tail BYTES] [--input [--steal]]',
   about:
-    'Prints what is kept of the output of a job, then more as it is written, and exits with the status of the job, or 125. It continues after a lost channel. Ctrl-C ends only this command.',
+    'Prints what is kept of the output of a job, then more as it is written, and exits with the status of the job, or 125. It continues after a lost channel. Ctrl-C ends only this command; with --input, Ctrl-\\ does so in a terminal.',
   examples: [
     ['vproxy attach vm1/1f0c92ab', 'All that is kept, then as it is written'],
     ['vproxy attach vm1/1f0c92ab --tail 1000', 'From the last 1000 bytes on'],
+    ['vproxy attach --input vm1/1f0c92ab', 'Type into its terminal'],
   ],
   options: {
     from: { value: 'BYTE', describe: 'The number of the first byte to print [default: the first kept one]' },
     tail: { value: 'BYTES', describe: 'Begin this many bytes before the end' },
+    input: { short: 'i', describe: 'Pass standard input to the job' },
+    steal: { describe: 'Take the input over from another caller' },
     ...CHANNEL_OPTION,
   },
   operands: ['ID'],
   async run(args) {
     const [from, tail] = [args.bytes('from'), args.bytes('tail')];
     if (from !== undefined && tail !== undefined) throw badArgument('--from: not allowed with --tail');
+    if (args.has('steal') && !args.has('input')) throw badArgument('--steal: needs --input');
     const { control, id, channel } = await openJob(args);
-    let status = 0;
-    let isLost = false;
-    let pieces = 0;
-    const stop = watchSilence(control.path, channel, () => pieces);
-    const note = (text: string): void => void process.stderr.write(`vproxy: ${text}\n`);
-    const onLost = ({ message }: VproxyError): void => {
-      if (!isLost) note(`${escapeText(message, 500)}; waiting for the job`);
-      isLost = true;
-    };
-    const output = async function* (): AsyncGenerator<Buffer> {
-      for await (const piece of control.attachJob(id, { channel, from, tail, onLost })) {
-        isLost = false;
-        pieces += 1;
-        if (piece.kind === 'end') status = statusOfEnd(piece.result);
-        else if (piece.kind === 'gap') note(`${formatCount(piece.droppedBytes, 'byte')} of output dropped`);
-        else yield piece.bytes;
-      }
-    };
-    try {
-      await relayToEnd(Readable.from(output(), { objectMode: false }));
-    } catch (error) {
-      throw new VproxyError('exec-unavailable', toVproxyError(error).message, { cause: error });
-    } finally {
-      stop();
-    }
-    return status;
+    const back = `vproxy attach --input ${escapeText(args.operands[0] ?? '')}`;
+    const input = args.has('input') ? { steal: args.has('steal'), back } : null;
+    return attachToJob(control, id, { channel, from, tail }, input, statusOfEnd);
   },
 };

@@ -17,6 +17,7 @@ const COLUMNS: readonly Column<JobOfChannel>[] = [
   { title: 'STARTED', cell: ({ startedAt }) => startedAt.slice(0, 19).replace('T', ' '), leastWidth: 10 },
   { title: 'TIME', cell: ({ startedAt, endedAt }) => formatAge(timeOf(endedAt) - timeOf(startedAt)), align: 'right' },
   { title: 'OUTPUT', cell: ({ bytes }) => formatBytes(bytes), align: 'right' },
+  { title: 'INPUT', cell: describeInput },
   { title: 'PID', cell: ({ pid }) => String(pid), align: 'right', isWide: true },
   { title: 'USER', cell: ({ user }) => user ?? '-', isWide: true },
   { title: 'COMMAND', cell: ({ argv }) => argv.join(' ') || '(login shell)', leastWidth: 16 },
@@ -77,6 +78,11 @@ export async function openJob(args: Arguments) {
 
 function nameOf({ channel, id }: JobOfChannel): string {
   return `${channel}/${id}`;
+}
+
+function describeInput({ terminal, takesInput, hasWriter }: JobOfChannel): string {
+  const kind = terminal ? 'terminal' : takesInput ? 'pipe' : '-';
+  return hasWriter ? `${kind}, in use` : kind;
 }
 
 function describeEnd({ status, signal, timedOut }: Pick<JobOfChannel, 'status' | 'signal' | 'timedOut'>): string {

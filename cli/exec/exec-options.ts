@@ -47,6 +47,7 @@ export const EXEC_COMMAND: CommandDescription = {
     },
     json: { describe: 'Print its result and output as one JSON object' },
     detach: { short: 'd', describe: 'Start it as a job, which outlives this command, and print [LABEL/]ID' },
+    input: { describe: 'Give the job an input, for vproxy attach --input; with -t it has one' },
     tag: { value: 'TEXT', describe: 'A name for the job, which vproxy jobs shows' },
     keep: { value: 'BYTES', describe: 'How much of its output is kept: up to 16MiB [default: 1MiB]' },
   },
@@ -62,8 +63,13 @@ export const SHELL_COMMAND: CommandDescription = {
     ['vproxy shell vm1', 'The login shell of vm1'],
     ['vproxy shell vm1 top', 'A command in a terminal'],
     ['vproxy shell vm1 < commands', 'Run commands from a file'],
+    ['vproxy shell --keep work vm1', 'One that is kept: Ctrl-\\ leaves it'],
   ],
-  options: SHARED_OPTIONS,
+  options: {
+    ...SHARED_OPTIONS,
+    keep: { value: 'NAME', describe: 'Start a job with this tag, or come back to it' },
+    steal: { describe: 'With --keep: take it over from another caller' },
+  },
   operands: ['[LABEL]', '[CMD]', '[ARG…]'],
   endsAtOperand: true,
 };
@@ -87,6 +93,9 @@ export function readExecArguments(
   if (args.has('tty') && args.has('no-tty')) throw badArgument('-t: not allowed with -T');
   if (args.has('interactive') && args.has('no-stdin')) throw badArgument('-i: not allowed with -n');
   if (args.has('tty') && isJson) throw badArgument('-t: not allowed with --json');
+  if (args.has('input') && args.has('no-stdin')) throw badArgument('--input: not allowed with -n');
+  if (args.has('steal') && !args.has('keep')) throw badArgument('--steal: needs --keep');
+  if (isShell && args.has('keep') && args.has('no-tty')) throw badArgument('--keep: not allowed with -T');
   return {
     isHelp: args.has('help'),
     socket: args.text('socket'),
@@ -104,8 +113,13 @@ export function readExecArguments(
     /** Whether it may have one although the input here is not a terminal. */
     isTerminalForced: args.texts('tty').length > 1,
     hasInput: !args.has('no-stdin'),
+    /** Whether a job without a terminal has an input. */
+    isFed: args.has('input'),
     isJson,
-    detach: readDetachment(args),
+    detach: isShell ? undefined : readDetachment(args),
+    /** The tag of the job that `shell --keep` starts or comes back to. */
+    keptAs: isShell ? args.text('keep') : undefined,
+    steal: args.has('steal'),
     cwd: args.text('cwd') ?? args.text('workdir'),
     env: readEnvironment(args.texts('env'), environment),
     /** The variables whose value is the one here. */
@@ -138,7 +152,7 @@ function readWithLabel(
 /** Undefined without `--detach`. */
 function readDetachment(args: Arguments): Detachment | undefined {
   const isDetached = args.has('detach');
-  const unfit = (isDetached ? ['tty', 'interactive', 'json'] : ['tag', 'keep']).find((option) => args.has(option));
+  const unfit = (isDetached ? ['interactive', 'json'] : ['tag', 'keep', 'input']).find((option) => args.has(option));
   if (unfit !== undefined) throw badArgument(`--${unfit}: ${isDetached ? 'not allowed with' : 'needs'} --detach`);
   if (!isDetached) return undefined;
   return { tag: args.text('tag'), keepBytes: args.bytes('keep', MAX_KEEP_BYTES) };

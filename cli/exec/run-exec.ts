@@ -43,13 +43,16 @@ export async function runExec(words: readonly string[]): Promise<never> {
     const args = read.channel === undefined && !read.isEnded ? await (await firstWord()).takeLabel(read, words) : read;
     if (args.isHelp) process.exit(await showHelp(words[0]));
     // Exit explicitly: open handles such as standard input would keep the process alive.
-    process.exit(await (args.detach !== undefined ? detach(args) : args.isJson ? runForJson(args) : run(args)));
+    process.exit(await runAs(args)(args));
   } catch (error) {
     const failure = toVproxyError(error);
     complain(failure.message);
     process.exit(statusOfCode(failure.code));
   }
 }
+
+const runAs = ({ detach: job, keptAs, isJson }: ExecArguments) =>
+  job !== undefined ? detach : keptAs !== undefined ? keep : isJson ? runForJson : run;
 
 /** Exits with 64, like other commands, before anything is sent. */
 function failUnlessUtf8(words: readonly string[], { envNames }: ExecArguments): void {
@@ -87,9 +90,16 @@ async function run(args: ExecArguments): Promise<number> {
 async function detach(args: ExecArguments): Promise<number> {
   const { startJob } = await import('../../lib/services/exec/jobs/job-calls.js');
   const { print } = await import('../ui/print.js');
-  const { id } = await startJob(() => openStream(args), requestOf(args, null));
+  const { joinTerminal } = await import('./join-terminal.js');
+  const terminal = args.wantsTerminal === true ? joinTerminal(false) : null;
+  const { id } = await startJob(() => openStream(args), requestOf(args, terminal));
   print(`${args.channel === undefined ? '' : `${args.channel}/`}${id}\n`);
   return 0;
+}
+
+async function keep(args: ExecArguments): Promise<number> {
+  const { keepShell } = await import('./kept-shell.js');
+  return keepShell(() => openStream(args), requestOf(args, null), args, statusOfEnd);
 }
 
 async function runForJson(args: ExecArguments): Promise<number> {
@@ -126,14 +136,14 @@ const open = async (args: ExecArguments, terminal: JoinedTerminal | null, isFree
   runCommand(await openStream(args, isFree), requestOf(args, terminal));
 
 function requestOf(args: ExecArguments, terminal: JoinedTerminal | null): ExecRequest {
-  const { argv, cwd, env, user, hasInput, timeoutMs, killAfterMs, detach } = args;
+  const { argv, cwd, env, user, hasInput, isFed, timeoutMs, killAfterMs, detach } = args;
   return {
     argv,
     ...(cwd !== undefined && { cwd }),
     ...(Object.keys(env).length > 0 && { env }),
     ...(user !== undefined && { user }),
     ...(terminal !== null && { terminal: terminal.request }),
-    ...(!hasInput && { hasInput }),
+    ...((!hasInput || isFed) && { hasInput }),
     ...(timeoutMs !== undefined && { timeoutMs }),
     ...(killAfterMs !== undefined && { killAfterMs }),
     ...(detach !== undefined && { detach }),

@@ -90,6 +90,37 @@ test.serial('each side records output, and input by its rule, names the file in 
   t.is((await runVproxy(['play', '--raw', path])).stdout, shown);
 });
 
+test.serial('a kept terminal has one recording where it runs, and one of each caller on the other side', async (t) => {
+  const rules = { host: 'record = "FOLDER"\nrecord-input = true', guest: 'record = "FOLDER"' };
+  const { inTerminal, here, there } = await setUp(t, rules);
+  const script = 'stty -echo; echo begin; while read -r line; do echo "got $line"; done; exit 3';
+  const words = `shell --keep work vm1 sh -c '${script}'`;
+  const first = await inTerminal(words, /begin/, 'one\r');
+  await first.shows(/got one/);
+  first.type('\x1c');
+  t.is((await first.end()).end.status, 0);
+  const second = await inTerminal(words, /got one/, 'two\r\x04');
+  t.is((await second.end()).end.status, 3);
+  const whole = 'begin\r\ngot one\r\ngot two\r\n';
+  await eventually(() => textOf(there.found()[0]) === whole && here.found().length === 2, { what: 'recordings' });
+  t.is(there.found().length, 1);
+  const shown = () =>
+    here
+      .found()
+      .map((path) => textOf(path).length)
+      .sort();
+  await eventually(() => String(shown()) === String([whole.length - 9, whole.length]), { what: 'all output' });
+  t.deepEqual(
+    here
+      .found()
+      .map((path) => textOf(path, 'i'))
+      .sort(),
+    ['one\r', 'two\r\x04'],
+  );
+  const attached = there.audited('exec-attached');
+  t.deepEqual([attached.length, there.audited('exec-detached').length], [2, 2]);
+});
+
 test.serial('a recording has each new size, and is complete if the caller or either proxy is killed', async (t) => {
   const { inTerminal, host, guest, here, there } = await setUp(t, {
     host: 'record = "FOLDER"',

@@ -5,6 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
+import type { TerminalSize } from '../../lib/services/exec/exec-messages.js';
 import type { LoadTerminalCalls } from '../../lib/services/exec/pty/pseudo-terminal.js';
 import { spawnInTerminal } from '../../lib/services/exec/pty/spawn-in-terminal.js';
 import type { CommandOptions } from '../../lib/services/exec/running-command.js';
@@ -12,17 +13,19 @@ import { eventually } from './time.js';
 
 interface TerminalCommandOptions extends Partial<CommandOptions> {
   readonly loadCalls?: LoadTerminalCalls | undefined;
+  /** Default: 101x33. */
+  readonly size?: TerminalSize;
 }
 
-/** Starts a command in a terminal of 101x33; it is killed when the test ends. */
+/** Starts a command in a terminal; it is killed when the test ends. */
 export async function startInTerminal(
   t: ExecutionContext,
   argv: readonly string[],
-  { loadCalls, ...options }: TerminalCommandOptions = {},
+  { loadCalls, size = { columns: 101, rows: 33 }, ...options }: TerminalCommandOptions = {},
 ) {
   const env = { PATH: process.env['PATH'] ?? '', LC_ALL: 'C' };
-  const size = { columns: 101, rows: 33, term: 'xterm' };
-  const command = await spawnInTerminal({ file: '/bin/sh', argv, cwd: '/', env, ...options }, size, loadCalls);
+  const terminal = { ...size, term: 'xterm' };
+  const command = await spawnInTerminal({ file: '/bin/sh', argv, cwd: '/', env, ...options }, terminal, loadCalls);
   t.teardown(async () => {
     command.signal('SIGKILL');
     await command.ended;
