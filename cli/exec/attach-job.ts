@@ -55,7 +55,7 @@ export async function attachToJob(
     throw new VproxyError('exec-unavailable', `${message}${hint}`, { cause: error });
   } finally {
     stop();
-    keyboard?.stop();
+    keyboard?.stop(status !== null);
   }
   if (status === null && input !== null) note(`detached; come back with: ${input.back}`);
   return status ?? 0;

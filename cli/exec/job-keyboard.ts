@@ -5,6 +5,7 @@ import { badArgument } from '../../lib/errors.js';
 import type { JobPiece } from '../../lib/services/exec/jobs/job-messages.js';
 import type { JoinedJob } from '../../lib/services/exec/jobs/job-writer.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { obeysEscapes } from '../ui/color.js';
 import { LocalTerminal, TerminalModes } from '../ui/local-terminal.js';
 import { isAtTerminal } from './join-terminal.js';
 
@@ -67,10 +68,11 @@ export class JobKeyboard {
     process.stdin.pause();
   }
 
-  /** Restores the terminal. */
-  stop(): void {
+  /** Restores the terminal, with its modes unless the job is over, which did so itself. */
+  stop(isOver: boolean): void {
     process.stdin.unpipe();
-    if (this.#hasBegun && this.#terminal !== null) process.stdout.write(`${this.#modes.restoring()}\r\n`);
+    const isLeft = this.#hasBegun && this.#terminal !== null && !isOver;
+    if (isLeft) process.stdout.write(obeysEscapes(process.stdout) ? `${this.#modes.restoring()}\r\n` : '\r\n');
     this.pause();
   }
 
