@@ -303,7 +303,7 @@ export class ServedCall {
 
   /** The caller has half-closed: it sends no more, but still reads. */
   #callerEnded(): void {
-    if (this.#target !== this) this.#leaveJob();
+    this.#leaveJob();
     if (this.#state === 'answered' || this.#stream.destroyed || this.#isDetached || this.#target !== this) return;
     if (this.#state === 'opened') throw wrong('the stream ended before START');
     if (this.#flow.isWithinRecord) throw wrong('the stream ended within a record');
@@ -379,6 +379,7 @@ export class ServedCall {
     const { timeoutMs = 0, killAfterMs } = request;
     const named = { pid: command.pid, ...(job !== null && { job: job.id }) };
     const recording = this.#recording;
+    const keepers = [recording, job].filter((keeper) => keeper !== null);
     const facts = { ...asked, ...named, ...(recording !== null && { recording: recording.path }) };
     logStarted(log, facts);
     this.#write(encodeRecord(EXEC_KIND.STARTED, JSON.stringify(named)));
@@ -388,13 +389,7 @@ export class ServedCall {
       clock,
       timeoutMs: timeoutMs === 0 ? null : timeoutMs,
       killAfterMs: killAfterMs ?? DEFAULT_KILL_AFTER_MS,
-      onOutput:
-        job === null && recording === null
-          ? null
-          : (bytes) => {
-              recording?.output(bytes);
-              job?.output(bytes);
-            },
+      onOutput: keepers.length === 0 ? null : (bytes) => keepers.forEach((keeper) => keeper.output(bytes)),
       onEnd: (result) => {
         const { sentBytes: outputBytes } = execution;
         const amounts = { inputBytes: this.#input.receivedBytes, outputBytes };

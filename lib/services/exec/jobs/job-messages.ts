@@ -91,10 +91,8 @@ function requestOf(object: Record<string, unknown>): JobRequest {
   const input = optional(object, 'input', requireBoolean);
   const steal = optional(object, 'steal', requireBoolean);
   const [columns, rows] = ['columns', 'rows'].map((side) => optional(object, side, requireSize));
-  if (columns !== undefined || rows !== undefined) {
-    requireSize('columns', columns);
-    requireSize('rows', rows);
-  }
+  if ((columns ?? rows) !== undefined)
+    [columns, rows].forEach((side, at) => requireSize(at === 0 ? 'columns' : 'rows', side));
   for (const [name, value] of Object.entries({ steal: steal || undefined, columns }))
     if (value !== undefined && input !== true) throw fault(name, 'input');
   return { id, from, tail, killAfterMs, input, steal, columns, rows };

@@ -51,8 +51,9 @@ export class Job {
     const { id, tag, kept, input, hasWriter } = this;
     const { status = null, signal = null, timedOut = false } = this.result ?? {};
     const end = { endedAt: this.#end?.endedAt ?? null, status, signal, timedOut };
-    const takesInput = this.result === null && input?.isEnded === false;
-    const ways = { terminal: this.hasTerminal, takesInput, hasWriter };
+    const isRunning = this.result === null;
+    const takesInput = isRunning && input?.isEnded === false;
+    const ways = { terminal: this.hasTerminal, takesInput, hasWriter: isRunning && hasWriter };
     return { id, tag, ...this.#facts, ...end, bytes: kept.byteCount, keptFrom: kept.keptFrom, ...ways };
   }
 
