@@ -25,7 +25,8 @@ type execRequest struct {
 	waits              bool // for a slot, if too many commands run
 	isJob              bool // it outlives its caller
 	tag                string
-	keepBytes          int // of the job's output
+	isUnique           bool // no other job with this tag may run
+	keepBytes          int  // of the job's output
 }
 
 const maxSide = 65535 // columns or rows of a terminal
@@ -33,7 +34,7 @@ const maxSide = 65535 // columns or rows of a terminal
 // parseExecRequest parses a START (R-EXEC-1).
 func parseExecRequest(payload []byte) (*execRequest, *failure) {
 	o := parseRequest(payload, "START")
-	r := &execRequest{argv: []string{}, env: map[string]string{}, hasInput: true, killAfter: killAfterUsual, keepBytes: jobKeepBytes}
+	r := &execRequest{argv: []string{}, env: map[string]string{}, killAfter: killAfterUsual, keepBytes: jobKeepBytes}
 	words, isList := o.fields["argv"].([]any)
 	o.check("argv", isList, "list", 0)
 	for index, word := range words {
@@ -47,28 +48,23 @@ func parseExecRequest(payload []byte) (*execRequest, *failure) {
 			r.env[name] = o.plain("env["+escape(name, 64)+"]", env.fields[name])
 		}
 	}
-	hasTerminal, hasInput := o.has("terminal"), false
-	if hasTerminal {
+	if o.has("terminal") {
 		terminal := o.part("terminal")
 		r.columns, r.rows = int(terminal.ranged("columns", "size", maxSide)), int(terminal.ranged("rows", "size", maxSide))
 		r.term = terminal.plain("term", terminal.fields["term"])
 	}
-	if o.has("hasInput") {
-		hasInput = o.boolean("hasInput")
-		r.hasInput = hasInput
-	}
+	r.isJob = o.has("detach")
+	r.hasInput = o.boolean("hasInput") || !o.has("hasInput") && (r.columns > 0 || !r.isJob)
 	r.timeout, r.killAfter = o.delay("timeoutMs", r.timeout), o.delay("killAfterMs", r.killAfter)
 	r.waits = o.boolean("wait")
-	if r.isJob = o.has("detach"); r.isJob {
+	if r.isJob {
 		detach := o.part("detach")
 		r.tag = detach.plainText("tag")
 		detach.check("tag", len(r.tag) <= maxJobTagBytes, "tag", maxJobTagBytes)
 		if detach.has("keepBytes") {
 			r.keepBytes = int(detach.ranged("keepBytes", "whole", maxJobKeepBytes))
 		}
-		o.check("terminal", !hasTerminal, "job", 0)
-		o.check("hasInput", !hasInput, "job", 0)
-		r.hasInput = false
+		r.isUnique = detach.boolean("unique") && r.tag != ""
 	}
 	return r, *o.failed
 }

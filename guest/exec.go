@@ -293,6 +293,11 @@ func (e *execService) launch(c *execCall) *failure {
 		c.closeOutput(1)
 		return toFailure(err, "command-failed")
 	}
+	go c.feed(c.input)
+	if !c.request.hasInput {
+		c.isCut = c.request.isJob // nobody types an end, either
+		c.endInput()
+	}
 	e.Lock()
 	c.child = started
 	if e.isStopped {
@@ -465,7 +470,6 @@ func (c *execCall) run() fields {
 		sending.Wait()
 		close(outputs)
 	}()
-	go c.feed(c.input)
 	if c.request.timeout > 0 {
 		left := c.request.timeout
 		if !c.due.IsZero() {
@@ -476,9 +480,6 @@ func (c *execCall) run() fields {
 			c.end(c.request.killAfter)
 		})
 		defer timer.Stop()
-	}
-	if !c.request.hasInput {
-		c.endInput()
 	}
 	if c.job == nil {
 		c.stream.notify(
@@ -602,7 +603,12 @@ func (c *execCall) feed(input <-chan []byte) {
 		}
 		used := part
 		memory.Put(&used)
-		if consumed += len(part); consumed >= execCreditBytes/2 {
+		if c.request.isJob {
+			c.job.Lock()
+			c.credit.Add(int64(len(part)))
+			c.job.free(len(part))
+			c.job.Unlock()
+		} else if consumed += len(part); consumed >= execCreditBytes/2 {
 			c.credit.Add(int64(consumed))
 			c.write(execCredit, binary.BigEndian.AppendUint32(nil, uint32(consumed)))
 			consumed = 0
@@ -626,24 +632,7 @@ func (c *execCall) feed(input <-chan []byte) {
 
 // read handles what the caller sends, until its end. After EXIT, that does not matter.
 func (c *execCall) read() {
-	most := func(kind byte) int {
-		switch kind {
-		case execStdin:
-			return int(c.credit.Load())
-		case execResize:
-			return 4
-		case execEof:
-			return 1
-		}
-		return 15
-	}
-	kind, payload, err := readRecord(c.stream, most)
-	for err == nil && c.handle(kind, payload) {
-		kind, payload, err = readRecord(c.stream, most)
-	}
-	if err == nil {
-		err = failf("protocol-error", "a record of kind %d and %d bytes is not valid", kind, len(payload))
-	}
+	_, _, err := readCaller(c.stream, &c.credit, c.handle)
 	if err != io.EOF && !c.isOver.Load() {
 		c.stream.Reset("protocol-error", "exec: %s", err)
 	}
@@ -652,6 +641,30 @@ func (c *execCall) read() {
 	}
 	c.endInput()
 	c.stream.drain()
+}
+
+// readCaller has records that follow the first one handled until one is not valid or the stream ends. It returns what came of the
+// last one.
+func readCaller(st *stream, credit *atomic.Int64, handle func(kind byte, payload []byte) bool) (kind byte, payload []byte, err error) {
+	most := func(kind byte) int {
+		switch kind {
+		case execStdin:
+			return int(credit.Load())
+		case execResize:
+			return 4
+		case execEof:
+			return 1
+		}
+		return 15
+	}
+	kind, payload, err = readRecord(st, most)
+	for err == nil && handle(kind, payload) {
+		kind, payload, err = readRecord(st, most)
+	}
+	if err == nil {
+		err = failf("protocol-error", "a record of kind %d and %d bytes is not valid", kind, len(payload))
+	}
+	return kind, payload, err
 }
 
 // handle handles a record of the caller, and reports whether it is valid.

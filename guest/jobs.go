@@ -35,12 +35,20 @@ type job struct {
 	exit      []byte      // the payload of EXIT; nil: it runs
 	gone      *failure    // why it was forgotten
 	expiry    *time.Timer // nil: it has not ended
+
+	writer *writer // nil: nobody has the input
+	freed  int     // bytes of input that the command has read, not returned as credit yet
 }
 
 // addJob adds a job that is to start. The caller holds the lock.
 func (e *execService) addJob(c *execCall) *failure {
 	j := &job{call: c, keepBytes: c.request.keepBytes}
 	j.changed = sync.NewCond(j)
+	for _, other := range e.running {
+		if c.request.isUnique && other.call.request.tag == c.request.tag {
+			return failf("job-exists", `job %s has the tag "%s"`, other.id, escape(c.request.tag, maxJobTagBytes))
+		}
+	}
 	if count, bytes := usedBy(e.running); count >= maxJobs || bytes+j.keepBytes > maxKeptBytes {
 		return failf("too-many-streams", "no room to keep %d bytes of output: %d jobs run and keep %d (max %d jobs, %d bytes)",
 			j.keepBytes, count, bytes, maxJobs, maxKeptBytes)
@@ -122,6 +130,7 @@ func without(j *job, jobs []*job) (rest []*job) {
 
 // begin makes a started command a job. The caller holds the lock of the service.
 func (j *job) begin(user string) {
+	defer j.lock()()
 	c, argv, left := j.call, []string{}, jobTextBytes
 	shorten := func(text string) string {
 		short, end := cut(text, jobWordBytes), ""
@@ -135,10 +144,11 @@ func (j *job) begin(user string) {
 	for _, word := range c.request.argv[:least(len(c.request.argv), jobWords)] {
 		argv = append(argv, shorten(word))
 	}
-	j.facts = fields{"id": j.id, "tag": orNull(c.request.tag), "argv": argv, "user": user,
+	j.facts = fields{"id": j.id, "tag": orNull(c.request.tag), "argv": argv, "user": user, "terminal": c.terminal != nil,
 		"pid": c.pid(), "startedAt": isoTime(time.Now()), "endedAt": nil, "status": nil, "signal": nil, "timedOut": false}
 	// A job may run for months: release its caller's session and the request.
 	c.stream, c.request.argv, c.request.env = nil, nil, nil
+	j.changed.Broadcast() // callers may know it by its tag
 }
 
 // serveJobs answers a LIST, ATTACH or STOP.
@@ -166,6 +176,10 @@ func (e *execService) serveJobs(st *stream, kind byte, payload []byte) (failed *
 	}
 	killAfter := o.delay("killAfterMs", killAfterUsual)
 	o.check("tail", !o.has("from") || !o.has("tail"), "place", 0)
+	var w *writer
+	if kind == execAttach {
+		w = parseWriter(o)
+	}
 	if *o.failed != nil {
 		return *o.failed
 	}
@@ -175,11 +189,12 @@ func (e *execService) serveJobs(st *stream, kind byte, payload []byte) (failed *
 	if j == nil {
 		return failf("not-found", `no job "%s"`, escape(id, 64))
 	}
+	j.waitBegin(st)
 	if kind == execStop {
 		j.stop(killAfter)
 		from, tail = maxInteger, -1 // only EXIT
 	}
-	return e.follow(j, st, from, tail, kind == execAttach)
+	return e.follow(j, st, w, from, tail, kind == execAttach)
 }
 
 // mostListBytes returns the most that a list has now.
@@ -201,7 +216,7 @@ func (e *execService) describeJobs() []fields {
 
 func (j *job) describe() fields {
 	defer j.lock()()
-	all := fields{"bytes": j.bytes, "keptFrom": j.keptFrom()}
+	all := fields{"bytes": j.bytes, "keptFrom": j.keptFrom(), "takesInput": j.call.input != nil, "hasWriter": j.writer != nil}
 	for name, value := range j.facts {
 		all[name] = value
 	}
@@ -211,7 +226,7 @@ func (j *job) describe() fields {
 // stop ends a job with TERM, and with KILL after killAfter, regardless of its START.
 func (j *job) stop(killAfter time.Duration) {
 	defer j.lock()()
-	if j.exit == nil {
+	if j.exit == nil && j.facts != nil {
 		j.call.end(killAfter)
 	}
 }
@@ -237,6 +252,11 @@ func (j *job) write(record []byte) {
 			j.facts[name] = result[name]
 		}
 		j.exit, j.facts["endedAt"] = payload, isoTime(time.Now())
+		if j.call.input != nil {
+			j.call.isCut = true
+			j.call.endInput()
+		}
+		j.leave(j.writer)
 	}
 	j.changed.Broadcast()
 }
@@ -251,18 +271,27 @@ func (j *job) part(from int64) []byte {
 }
 
 // follow sends the output from byte next on, or the last tail bytes if that is not negative, then EXIT. It returns early when
-// the caller has gone or ends its direction, and with a failure when the job is forgotten.
-func (e *execService) follow(j *job, st *stream, next, tail int64, hasFrom bool) *failure {
+// the caller has gone or ends its direction, and with a failure when the job is forgotten, or has another writer.
+func (e *execService) follow(j *job, st *stream, w *writer, next, tail int64, hasFrom bool) *failure {
 	e.following.Add(1)
 	defer e.following.Add(-1)
 	hasGone := false
+	defer j.lock()()
+	if w != nil {
+		w.stream = st
+		if failed := j.join(w); failed != nil {
+			return failed
+		}
+	}
 	go func() {
+		if w != nil && w.job != nil {
+			w.read(st)
+		}
 		st.writeTo(io.Discard)
 		defer j.lock()()
 		hasGone = true
 		j.changed.Broadcast()
 	}()
-	defer j.lock()()
 	if tail >= 0 {
 		next = j.bytes - least(tail, j.bytes)
 	}
@@ -272,12 +301,17 @@ func (e *execService) follow(j *job, st *stream, next, tail int64, hasFrom bool)
 		switch {
 		case j.gone != nil:
 			return j.gone
+		case w != nil && w.isStolen:
+			return failf("input-taken", "another caller took over the input of job %s", j.id)
 		case hasFrom || next < j.keptFrom():
 			hasFrom = false
 			if next < j.keptFrom() {
 				next = j.keptFrom()
 			}
 			buffer = record(execFrom, encode(fields{"from": next}))
+		case w != nil && j.writer == w && (!w.hasCredit || w.due > 0):
+			buffer = record(execCredit, binary.BigEndian.AppendUint32(nil, uint32(w.due)))
+			w.hasCredit, w.due = true, 0
 		case next >= j.bytes && j.exit == nil:
 			j.changed.Wait()
 			continue
@@ -313,6 +347,9 @@ func (e *execService) follow(j *job, st *stream, next, tail int64, hasFrom bool)
 		}
 		j.Lock()
 		hasGone = hasGone || err != nil
+	}
+	for w != nil && j.writer == w { // what it sent before its end reaches the command
+		j.changed.Wait()
 	}
 	return nil
 }

@@ -269,7 +269,7 @@ func TestJobLives(t *testing.T) {
 	j := lookUp(e, id)
 	want := fields{"id": id, "tag": nil, "argv": []any{"sh", "-c", "test -t 0 || cat; sleep 1000"}, "user": j.facts["user"],
 		"pid": started.fields["pid"], "startedAt": j.facts["startedAt"], "endedAt": nil, "status": nil, "signal": nil,
-		"timedOut": false}
+		"timedOut": false, "terminal": false, "takesInput": false, "hasWriter": false}
 	entry := listJobs(t, host)[0]
 	if entry.integer("bytes", 0, 0)+entry.integer("keptFrom", 0, 0) != 0 || !isHex(id, 8) || j.keepBytes != jobKeepBytes {
 		t.Error(entry.fields, id, j.keepBytes)
@@ -446,8 +446,12 @@ func TestRequests(t *testing.T) {
 	job := func(kind byte, text string) []byte { return record(kind, []byte(text)) }
 	const position = "not a whole number from 0 to 9007199254740991"
 	for want, request := range map[string][]byte{
-		"START: hasInput: not allowed with detach":             start(`"hasInput":true,"detach":{}`),
-		"START: terminal: not allowed with detach":             start(`"terminal":{"columns":80,"rows":24,"term":"xterm"},"detach":{}`),
+		"START: hasInput: neither true nor false":              start(`"hasInput":1,"detach":{}`),
+		"START: detach.unique: neither true nor false":         start(`"detach":{"unique":"yes"}`),
+		"ATTACH: input: neither true nor false":                job(execAttach, `{"id":"12345678","input":1}`),
+		"ATTACH: steal: not allowed without input":             job(execAttach, `{"id":"12345678","steal":true}`),
+		"ATTACH: columns: not allowed without input":           job(execAttach, `{"id":"12345678","input":false,"columns":80,"rows":24}`),
+		"ATTACH: rows: not a whole number from 1 to 65535":     job(execAttach, `{"id":"12345678","input":true,"columns":80}`),
 		"START: detach: not an object":                         start(`"detach":true`),
 		"START: detach.tag: not a string":                      start(`"detach":{"tag":7}`),
 		"START: detach.tag: longer than 64 bytes":              start(`"detach":{"tag":"` + strings.Repeat("é", 33) + `"}`),
@@ -501,6 +505,13 @@ func TestRequests(t *testing.T) {
 	q, failed := parseExecRequest([]byte(text))
 	if failed != nil || !reflect.DeepEqual(q.argv, []string{"😀", `\ud800`, "\ufffd"}) || q.isJob || !q.hasInput {
 		t.Error(q, failed)
+	}
+	const terminal = `"terminal":{"columns":80,"rows":24,"term":"dumb"}`
+	for more, hasInput := range map[string]bool{`"detach":{}`: false, `"detach":{},` + terminal: true, terminal: true,
+		`"detach":{},"hasInput":true`: true, `"hasInput":false,"detach":{},` + terminal: false, `"hasInput":false`: false} {
+		if q, failed := parseExecRequest(start(more)[recordHeaderBytes:]); failed != nil || q.hasInput != hasInput {
+			t.Error(more, failed)
+		}
 	}
 }
 

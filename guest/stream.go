@@ -38,6 +38,7 @@ type stream struct {
 
 	// From the peer to this side.
 	in, memory         []byte // memory is the buffer of in
+	isKept             bool   // in can be read after a reset
 	direct             *quick // of writeTo, while it waits
 	finCame, creditDue bool
 	refusing           *failure // STOP was sent
@@ -137,7 +138,7 @@ func (st *stream) waitData() error {
 		st.changed.Wait()
 	}
 	switch {
-	case st.isOver && st.reason != nil:
+	case st.isOver && st.reason != nil && (len(st.in) == 0 || !st.isKept):
 		return st.reason
 	case len(st.in) > 0:
 		return nil

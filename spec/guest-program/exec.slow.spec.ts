@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { EXEC_KIND, type ExecRequest, encodeStart } from '../../lib/services/exec/exec-messages.js';
 import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
+import { testWriters } from '../exec/writers.js';
 import { checkUsage, ExecCaller, TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { startProxy } from '../helpers/proxies.js';
@@ -33,6 +34,8 @@ async function start(t: ExecutionContext, launcher: readonly string[] = [], perm
   };
   return { guest, open, call, output };
 }
+
+testWriters(withGo, async (t) => (await start(t)).open);
 
 const inNamespace = ['unshare', '--pid', '--fork', '--mount-proc', '--kill-child'];
 /** A first process that reaps nobody. */
@@ -145,10 +148,13 @@ const BAD_STARTS = [
   ...['{"argv":[],"killAfterMs":"5"}', '{"argv":[],"killAfterMs":1e400}', '{"argv":[],"detach":1}'],
   ...['{"argv":[],"detach":{"tag":1}}', `{"argv":[],"detach":{"tag":"${'x'.repeat(65)}"}}`],
   ...['{"argv":[],"detach":{"keepBytes":-1}}', '{"argv":[],"detach":{"keepBytes":16777217}}'],
-  ...[
-    '{"argv":[],"terminal":{"columns":1,"rows":1,"term":"x"},"detach":{}}',
-    '{"argv":[],"hasInput":true,"detach":{}}',
-  ],
+  '{"argv":[],"detach":{"unique":1}}',
+];
+
+const BAD_ATTACHES = [
+  ...['{}', '{"id":1}', '{"id":"x","from":-1}', '{"id":"x","from":0,"tail":0}', '{"id":"x","tail":"1"}', '\xff'],
+  ...['{"id":"x","input":1}', '{"id":"x","steal":1}', '{"id":"x","steal":true}', '{"id":"x","input":true,"rows":1}'],
+  ...['{"id":"x","columns":1}', '{"id":"x","columns":1,"rows":1}', '{"id":"x","input":true,"columns":1,"rows":65536}'],
 ];
 
 withGo('R-EXEC-1: vproxy and vproxy-guest refuse the same requests in the same words', async (t) => {
@@ -156,9 +162,7 @@ withGo('R-EXEC-1: vproxy and vproxy-guest refuse the same requests in the same w
   const { open, output } = await start(t);
   const records = [
     ...BAD_STARTS.map((text) => encodeRecord(EXEC_KIND.START, Buffer.from(text, 'latin1'))),
-    ...['{}', '{"id":1}', '{"id":"x","from":-1}', '{"id":"x","from":0,"tail":0}', '{"id":"x","tail":"1"}', '\xff'].map(
-      (text) => encodeRecord(EXEC_KIND.ATTACH, Buffer.from(text, 'latin1')),
-    ),
+    ...BAD_ATTACHES.map((text) => encodeRecord(EXEC_KIND.ATTACH, Buffer.from(text, 'latin1'))),
     ...['{}', '', '{"id":"\\u0000"}'].map((text) => encodeRecord(EXEC_KIND.STOP, text)),
     encodeRecordHeader(EXEC_KIND.START, 1_048_577),
     encodeRecordHeader(EXEC_KIND.STOP, 4097),
