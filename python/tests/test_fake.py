@@ -270,6 +270,35 @@ class Followed(unittest.IsolatedAsyncioTestCase):
             async for _ in other.channel("vm1").attach("00000000", on_lost=lost.append):
                 pass
 
+    async def test_a_writer_continues_with_its_size_after_a_loss(self):
+        """It takes the input over only once. What was not sent is sent then, and the end again."""
+        heard = []
+        size = record(3, struct.pack(">HH", 100, 30))
+        first = record(7, {"id": "00000000", "from": 0, "input": True, "steal": True}) + size + record(2, b"wo")
+        second = record(7, {"id": "00000000", "from": 3, "input": True}) + size + record(2, b"rd") + record(5, b"\0")
+
+        def serve(start, output, expected, end):
+            def answer(connection):
+                connection.sendall(record(22, {"from": start}) + record(19, struct.pack(">I", 2)) + output)
+                heard.append(connection.recv(len(expected), socket.MSG_WAITALL))
+                connection.sendall(end)
+
+            return answer
+
+        lost = []
+        global ENDED
+        before, ENDED = ENDED, b'200 OK\r\n\r\n{"error": {"code": "channel-silent", "message": "no"}}'
+        try:
+            with Fake(serve(0, record(17, b"out"), first, b""), serve(3, b"", second, exit_of(0))) as fake:
+                output = Vproxy(fake.path).channel("vm1").attach("00000000", input=True, steal=True, on_lost=lost.append)
+                output.resize(100, 30)
+                output.write(b"word")
+                output.close_input()
+                self.assertEqual(b"".join(output), b"out")
+        finally:
+            ENDED = before
+        self.assertEqual((heard, len(lost), output.unsent), ([first, second], 1, 0))
+
     async def test_a_job_behind_a_silent_channel(self):
         begun = UPGRADED + record(22, {"from": 0}) + record(17, b"out")
         late = b'504 Late\r\n\r\n{"error": {"code": "open-timeout", "message": "no"}}'

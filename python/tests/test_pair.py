@@ -447,6 +447,60 @@ class Jobs(unittest.TestCase):
             vm.start(["/nonexistent"])
         self.assertEqual(failed.exception.code, "command-not-found")
 
+    def test_a_terminal_is_kept(self):
+        vm = Vproxy().channel()
+        script = "stty -echo; echo ready; while read line; do test $line = size && stty size || echo got $line; done; exit 3"
+        job = vm.start(["sh", "-c", script], tty=True, tag="kept", unique=True)
+        with self.assertRaisesRegex(Refused, f"^job {job} ") as failed:
+            vm.start(["cat"], tag="kept", unique=True)
+        self.assertEqual(failed.exception.code, "job-exists")
+        output = vm.attach(job, input=True)
+        output.resize(100, 30)
+        found = b""
+        for piece in output:
+            found += piece
+            if found == b"ready\r\n":
+                output.write(b"one\nsize\n")
+            if found.endswith(b"30 100\r\n"):
+                break
+        self.assertEqual(found, b"ready\r\ngot one\r\n30 100\r\n")
+        self.assertTrue(eventually(lambda: not vm.jobs()[-1]["hasWriter"]))
+        output = vm.attach(job, output.position, input=True)
+        output.write(b"two\n")
+        pieces = iter(output)
+        self.assertEqual(next(pieces)[:3], b"got")
+        with self.assertRaises(Refused) as failed:
+            list(vm.attach(job, input=True))
+        self.assertEqual(failed.exception.code, "input-taken")
+        other = vm.attach(job, input=True, steal=True)
+        threading.Timer(0, lambda: (other.write(b"three\n"), other.close_input())).start()
+        self.assertEqual(b"".join(other)[-20:], b"got two\r\ngot three\r\n")
+        self.assertEqual(other.end.returncode, 3)
+        with self.assertRaises(Refused):
+            list(pieces)
+        with self.assertRaises(BrokenPipeError):
+            other.write(b"x")
+        with self.assertRaises(OSError):
+            vm.attach(job).write(b"x")
+        with self.assertRaises(Refused):
+            list(vm.attach(vm.start(["sleep", "1000"]), input=True))
+
+    def test_much_input_of_a_job(self):
+        async def main():
+            vm = aio.Vproxy().channel()
+            job = await vm.start(["sha256sum"], input=True)
+            output = vm.attach(job, input=True)
+            output.write(BIG)
+            output.close_input()
+            self.assertEqual(output.unsent, len(BIG))
+            self.assertEqual(b"".join([piece async for piece in output])[:64].decode(), hashlib.sha256(BIG).hexdigest())
+            output = vm.attach(await vm.start(["sh", "-c", "echo; cat"], input=True), input=True)
+            async for _ in output:
+                output.send_signal(signal.SIGTERM)
+            self.assertEqual((output.end.returncode, output.unsent), (-15, 0))
+
+        asyncio.run(main())
+
     def test_a_peer_that_ends_a_reader_without_a_result_is_not_asked_again(self):
         with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
             server.bind(f"{folder}/fake.sock")

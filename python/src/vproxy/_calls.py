@@ -10,9 +10,10 @@ import os
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from contextlib import closing, contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any, AsyncContextManager, AsyncIterator, Callable, Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any, AsyncContextManager, AsyncIterator, Callable, Iterator, Sequence, TypeVar
 from urllib.parse import quote
 
 from . import _core as core
@@ -21,6 +22,8 @@ from ._places import choose_socket
 
 if TYPE_CHECKING:
     from . import types
+
+T = TypeVar("T")
 
 #: The pause after a loss, in seconds, until a session or a job is asked for again.
 _AGAIN_S = 0.5
@@ -299,16 +302,20 @@ class Channel:
     async def start(
         self, argv: Sequence[core.Word], *, tag: str | None = None, keep: int | None = None, timeout: float | None = None,
         cwd: core.Word | None = None, env: core.Environment | None = None, user: str | None = None,
-        kill_after: float | None = None,
+        kill_after: float | None = None, tty: core.Terminal = False, input: bool | None = None, unique: bool = False,
     ) -> str:  # fmt: skip
         """
         Starts a command that outlives its caller, and returns its id. The peer keeps the last ``keep`` bytes of its output,
-        by default 1 MiB. Raises as ``run``, but does not wait for its turn: ``too-many-streams`` if the peer has no room for it.
+        by default 1 MiB. With ``tty`` it has a terminal, and may be the login shell, as in ``popen``; with ``input``, or by
+        default with ``tty``, ``attach`` can write to it. Raises as ``run``, but does not wait for its turn:
+        ``too-many-streams`` if the peer has no room for it; and with ``unique`` ``job-exists`` if a job with its tag runs.
         """
+        has_input = bool(tty) if input is None else input
         asked = core.command(
-            argv, cwd=cwd, env=env, user=user, shell=False, has_input=False, timeout=timeout, kill_after=kill_after
-        )
-        call = await self.call({**asked, "detach": core.detachment(tag, keep)})
+            argv, cwd=cwd, env=env, user=user, tty=tty, shell=bool(tty), has_input=has_input, timeout=timeout,
+            kill_after=kill_after,
+        )  # fmt: skip
+        call = await self.call({**asked, "detach": core.detachment(tag, keep, unique)})
         with closing(call.connection):
             while call.state.pid is None:
                 call.state.receive(await call.receive())
@@ -629,14 +636,24 @@ class JobOutput:
     """
     The output of a job, in pieces, to its end. When the channel or the process is lost, it calls ``on_lost`` with the reason,
     and continues once they are back; it raises the reason after ``timeout`` seconds without them. Raises
-    Refused if there is no such job.
+    Refused if there is no such job, and with ``input`` also if the job has none, or another caller writes to it.
     """
 
     def __init__(
         self, channel: Channel, job: str, start: int = 0, *, tail: int | None = None,
         on_lost: Callable[[VproxyError], object] | None = None, timeout: float | None = None,
+        input: bool = False, steal: bool = False,
     ) -> None:  # fmt: skip
         self._channel, self._job, self._tail = channel, job, tail
+        self._input: core.Json = {**({"input": True} if input else {}), **({"steal": True} if steal else {})}
+        # Guards what is sent, in any thread.
+        self._lock = threading.Lock()
+        self._call: Call | None = None
+        self._unsent = bytearray()
+        self._has_closed = self._is_end_sent = False
+        self._size = b""
+        #: Credit that is used.
+        self._used = 0
         self._on_lost, self._timeout = on_lost, timeout
         #: The number of the next byte.
         self.position = start
@@ -649,7 +666,73 @@ class JobOutput:
 
     def _request(self) -> bytes:
         place = {"from": self.position} if self._tail is None else {"tail": self._tail}
-        return core.job_request(core.ATTACH, id=self._job, **place)
+        return core.job_request(core.ATTACH, id=self._job, **place, **self._input)
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes that were written the job has no room for yet."""
+        return len(self._unsent)
+
+    def write(self, data: core.Buffer) -> None:
+        """
+        Writes to the job, which gets it while its output is read. Does not wait: the rest is kept here. After a loss, what was sent
+        may have come or not. Raises BrokenPipeError once the input or the job has ended.
+        """
+        if self._has_closed or self.end is not None:
+            raise BrokenPipeError("the input of the job has ended")
+        with self._lock:
+            self._unsent += self._own(data)
+        self._flush()
+
+    def close_input(self) -> None:
+        """Ends the input of the job for good, after what was written."""
+        self._has_closed = bool(self._own(True))
+        self._flush()
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Changes the size of its terminal, now and after a loss; ignores a size below 1."""
+        self._size = self._own(core.ExecCall.resize(columns, rows)) or self._size
+        self._send(self._size)
+
+    def send_signal(self, number: int) -> None:
+        """Signals its process group; no effect while it is lost."""
+        self._send(self._own(core.ExecCall.signal(number)))
+
+    def _own(self, value: T) -> T:
+        if not self._input:
+            raise io.UnsupportedOperation("attach to the job with input=True")
+        return value
+
+    def _send(self, record: bytes) -> None:
+        with self._lock:
+            if self._call is not None:
+                self._call.write(record)
+
+    def _flush(self, _most: int = 0) -> None:
+        with self._lock:
+            call = self._call
+            while call is not None and self._unsent and self._used < call.state.credit:
+                piece = self._unsent[: min(call.state.credit - self._used, core.PIECE_BYTES)]
+                del self._unsent[: len(piece)]
+                self._used += len(piece)
+                call.write(call.state.typed(piece))
+            if call is not None and self._has_closed and not self._unsent and not self._is_end_sent:
+                self._is_end_sent = True
+                call.write(call.state.end_of(0))
+
+    @contextmanager
+    def _joined(self, call: Call) -> Iterator[None]:
+        """Writes to this call once it has credit."""
+        if self._input:
+            with self._lock:
+                self._call, self._used, self._is_end_sent = call, 0, False
+                call.state.credit, call.source = 0, self._flush
+                call.write(self._size)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._call = None
 
     async def pieces(self) -> AsyncIterator[bytes]:
         was_open = False
@@ -658,13 +741,14 @@ class JobOutput:
             try:
                 call = await self._channel._exec(self._request(), core.left(end), reopened=True)
                 was_open = True
-                with closing(call.connection):
+                with closing(call.connection), self._joined(call):
                     async for number, piece in call.outputs():
                         end = None
                         if number == core.ABOUT_JOBS:
                             start = core.about_jobs(piece, "from", int)
                             self.dropped += start - self.position if self._tail is None else 0
                             self.position, self._tail = start, None
+                            self._input.pop("steal", None)
                         else:
                             self.position += len(piece)
                             yield piece

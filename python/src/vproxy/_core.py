@@ -292,12 +292,13 @@ def _variable(name: Word, value: Word) -> tuple[str, str]:
     return key, word(value, f"the value of {key}")
 
 
-def detachment(tag: str | None, keep: int | None) -> Json:
+def detachment(tag: str | None, keep: int | None, unique: bool) -> Json:
     """How ``start`` starts a job."""
     text = None if tag is None else word(tag, "tag")
     if text is not None and len(text.encode()) > _MAX_TAG_BYTES:
         raise ValueError(f"tag too long: {len(text.encode())} bytes (max {_MAX_TAG_BYTES})")
-    return {"tag": text, "keepBytes": None if keep is None else whole(keep, "keep", 0, _MAX_KEEP_BYTES)}
+    how: Json = {"tag": text, "keepBytes": None if keep is None else whole(keep, "keep", 0, _MAX_KEEP_BYTES)}
+    return {**how, "unique": True} if unique else how
 
 
 class Completed(subprocess.CompletedProcess[Any]):
@@ -344,6 +345,11 @@ class ExecCall:
     def input(self, data: Buffer) -> bytes:
         """A record of standard input: at most ``credit`` and ``PIECE_BYTES``."""
         self.credit -= len(data)
+        return self.typed(data)
+
+    @staticmethod
+    def typed(data: Buffer) -> bytes:
+        """Likewise, for who counts the credit."""
         return _record(_STDIN, bytes(data))
 
     @staticmethod
@@ -424,7 +430,7 @@ def job_request(kind: int, **fields: object) -> bytes:
     if not fields:
         return _record(kind, b"")
     fields["id"] = word(fields["id"], "the id of a job")  # type: ignore[arg-type]
-    for name in fields.keys() - {"id"}:
+    for name in fields.keys() - {"id", "input", "steal"}:
         whole(fields[name], name, 0, MAX_INTEGER)  # type: ignore[arg-type]
     return _asking(kind, fields, _MAX_JOB_REQUEST_BYTES)
 

@@ -74,7 +74,7 @@ _CODES: dict[type[VproxyError], str] = {
     TimedOut: "connect-timeout open-timeout stalled storage-timeout not-booted",
     CommandNotFound: "command-not-found",
     Refused: "auth-failed bad-argument channel-denied channel-ended channel-lost channel-unusable command-denied command-failed"
-    " connect-refused copy-refused denied freeze-failed not-found unknown-service version-mismatch",
+    " connect-refused copy-refused denied freeze-failed input-taken job-exists not-found unknown-service version-mismatch",
     Lost: "channel-busy channel-closed channel-displaced channel-failed channel-missing channel-refused channel-silent"
     " connect-failed control-unavailable desync exec-unavailable no-session peer-restarted resume-expired resume-refused"
     " shutdown storage-unavailable too-many-streams",

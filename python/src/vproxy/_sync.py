@@ -112,10 +112,14 @@ class Channel:
 
     def attach(
         self, job: str, start: int = 0, *, tail: int | None = None,
-        on_lost: Callable[[VproxyError], object] | None = None, timeout: float | None = None,
+        on_lost: Callable[[VproxyError], object] | None = None, timeout: float | None = None, input: bool = False,
+        steal: bool = False,
     ) -> JobOutput:  # fmt: skip
-        """Reads the output of a job from a byte on, or its last bytes, and then as it is written; iterate over it."""
-        return JobOutput(self._calls, job, start, tail=tail, on_lost=on_lost, timeout=timeout)
+        """
+        Reads the output of a job from a byte on, or its last bytes, and then as it is written; iterate over it. With ``input`` it
+        also writes to the job; ``steal`` takes that over from another caller.
+        """
+        return JobOutput(self._calls, job, start, tail=tail, on_lost=on_lost, timeout=timeout, input=input, steal=steal)
 
     def popen(
         self, argv: Sequence[core.Word], *, tty: core.Terminal = False, timeout: float | None = None, text: bool = False,
