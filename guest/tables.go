@@ -147,8 +147,7 @@ var execFaults = map[string]string{
 	"name": "a name is empty, or contains \"=\" or NUL", "boolean": "neither true nor false",
 	"range": "not a number from 0 to #", "size": "not a whole number from 1 to #",
 	"whole": "not a whole number from 0 to #", "tag": "longer than # bytes",
-	"job": "not allowed with detach", "input": "not allowed without input",
-	"place": "not allowed with from",
+	"input": "not allowed without input", "place": "not allowed with from",
 }
 
 // exitCodes has the exit status of a program that fails with a code; usualExit is that of all others.

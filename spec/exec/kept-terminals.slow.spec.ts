@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import type { ExecutionContext } from 'ava';
 import type { JobOfChannel } from '../../lib/status/types.js';
-import { buildGuest } from '../guest-program/build.js';
+import { AS_GUEST, buildGuest } from '../guest-program/build.js';
 import { type ProcessPair, processPair } from '../helpers/process-pair.js';
 import { runInTerminal } from '../helpers/terminals.js';
 import { serialTestWith } from '../helpers/test-with.js';
@@ -13,7 +13,10 @@ buildGuest();
 
 const CTRL_BACKSLASH = '\x1c';
 
-for (const [name, guestOptions, needs] of [['vproxy', {}, []]] as const) {
+for (const [name, guestOptions, needs] of [
+  ['vproxy', {}, []],
+  ['vproxy-guest', AS_GUEST, ['go']],
+] as const) {
   const test = serialTestWith(...needs);
   const start = (t: ExecutionContext): Promise<ProcessPair> =>
     processPair(t, { guest: ['--allow-exec'], guestOptions, control: 'host' });

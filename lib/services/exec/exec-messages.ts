@@ -148,7 +148,6 @@ export const FAULTS = {
   size: 'not a whole number from 1 to #',
   whole: 'not a whole number from 0 to #',
   tag: 'longer than # bytes',
-  job: 'not allowed with detach',
   input: 'not allowed without input',
   place: 'not allowed with from',
 } as const;
