@@ -1,6 +1,7 @@
 /** `vproxy -c CHANNEL …`: the command that runs a proxy. */
 import { REPLACED } from '../../lib/settings/setting.js';
 import type { Command } from '../command/command.js';
+import { exitDespiteHang } from '../exit.js';
 import { isRunByEnvironment, RUN_OPTIONS, RUN_VARIABLES, takeRunVariables } from '../run/options.js';
 
 const FOREGROUND = 'vproxy runs in the foreground; append & or make it a service of systemd';
@@ -37,7 +38,7 @@ export const run: Command = {
       import('../run/run-proxy.js'),
     ]);
     const variables = takeRunVariables(process.env);
-    process.exit(
+    await exitDespiteHang(
       await runFlags(
         parseRunFlags((name) => args.texts(name), variables),
         variables,

@@ -1,5 +1,5 @@
 /** `vproxy` as a running process: its log, its exit, its keys and its audit log. */
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, chownSync, cpSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { PROJECT_ROOT, temporaryFolder, writeKeyFile } from '../helpers/files.js
 import { processPair } from '../helpers/process-pair.js';
 import { ask, echo, localServer } from '../helpers/proxies.js';
 import { serialTestWith } from '../helpers/test-with.js';
-import { eventually } from '../helpers/time.js';
+import { eventually, within } from '../helpers/time.js';
 import { ENDED, ESTABLISHED, runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 
 test.serial('the beginning and end of a session are logged; signals end a process with status 0', async (t) => {
@@ -27,6 +27,25 @@ test.serial('the beginning and end of a session are logged; signals end a proces
     waiting.kill(signal);
     t.deepEqual(await waiting.exited, { code: 0, signal: null });
     t.is(waiting.lines.length, 1);
+  }
+});
+
+test.serial('a signal ends a process while a file system hangs, without koffi by SIGKILL', async (t) => {
+  const folder = temporaryFolder(t);
+  const [fifo, hang] = [join(folder, 'fifo'), join(folder, 'hang.mjs')];
+  execFileSync('mkfifo', [fifo]);
+  // Longer than a FIFO without a reader takes.
+  const call = `write(openSync(${JSON.stringify(fifo)}, 'r+'), Buffer.alloc(1_000_000), () => undefined);`;
+  for (const [more, end] of [
+    ['', { code: 0, signal: null }],
+    ['process.dlopen = null;', { code: null, signal: 'SIGKILL' }],
+  ] as const) {
+    writeFileSync(hang, `import { openSync, write } from 'node:fs';\n${call}\n${more}\n`);
+    const env = { NODE_OPTIONS: `--import=${hang}` };
+    const vproxy = spawnVproxy(t, ['-c', `unix-connect:${join(folder, 'missing.sock')}`], { env });
+    await vproxy.waitForLine(/missing\.sock/);
+    vproxy.kill('SIGTERM');
+    t.deepEqual(await within(10_000, 'the end', vproxy.exited), end);
   }
 });
 
