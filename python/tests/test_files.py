@@ -109,10 +109,10 @@ class Hostile(unittest.TestCase):
                 number += 1
                 connection.sendall(packet(NAME, number, 1000, *[entry(b"%d" % each) for each in range(1000)]))
 
-        def tree(connection):
+        def tree(connection, folders=1):
             connection.sendall(VERSION + packet(ATTRS, 4, attributes(stat.S_IFDIR)))
             for number in range(5, 1 << 20, 3):
-                found = packet(NAME, number + 1, 1, entry(b"deeper", stat.S_IFDIR))
+                found = packet(NAME, number + 1, folders, *[entry(b"deeper", stat.S_IFDIR)] * folders)
                 for answer in (packet(HANDLE, number, text(b"h")), found, status(number + 2, OK)):
                     connection.sendall(answer)
                     connection.recv(1 << 16)
@@ -123,6 +123,9 @@ class Hostile(unittest.TestCase):
         with Fake(tree) as fake, self.assertRaises(FileError) as raised:
             Vproxy(fake.path).channel("vm1").files.remove("a", recursive=True)
         self.assertEqual(raised.exception.code, "ENAMETOOLONG")
+        with Fake(lambda each: tree(each, 100)) as fake, mock.patch("vproxy._files._MAX_FOLDERS", 1000), self.assertRaises(VproxyError) as raised:
+            Vproxy(fake.path).channel("vm1").files.remove("a", recursive=True)
+        self.assertEqual(raised.exception.code, "protocol-error")
 
     def test_a_silent_peer(self):
         for data in (b"", VERSION, OPENED, OPENED[:-1]):

@@ -379,6 +379,8 @@ test('files: a peer that answers wrongly fails the call, and no more', async (t)
   await t.throwsAsync(lying(status(1, SFTP_STATUS.NO_SUCH_FILE, 'no')).read('x'), { code: 'ENOENT' });
   const names = packet(SFTP_KIND.NAME, 2, 2, 'a', '', 0);
   await t.throwsAsync(lying(handle, names).list('x'), { code: 'protocol-error' });
+  const none = packet(SFTP_KIND.NAME, 2, 0);
+  await t.throwsAsync(lying(handle, none).list('x'), { code: 'protocol-error', message: /no names/ });
   for (const name of ['', '../../x', '/x', 'a\0b']) {
     const entry = packet(SFTP_KIND.NAME, 2, 1, name, '', 0);
     await t.throwsAsync(lying(handle, entry).list('x'), { code: 'protocol-error', message: /not a name/ }, name);

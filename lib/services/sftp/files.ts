@@ -522,7 +522,9 @@ class FileCall {
       const fields = await this.#client.ask(path, NAME, SFTP_KIND.READDIR, handle);
       if (fields === null) break;
       const entries: FileEntry[] = [];
-      for (let left = fields.number(); left > 0; left -= 1) {
+      const count = fields.number();
+      if (count === 0) throw malformed('no names');
+      for (let left = count; left > 0; left -= 1) {
         const rawName = copyAlone(fields.data());
         fields.data();
         const status = statusOf(fields.attributes());

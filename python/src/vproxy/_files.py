@@ -44,6 +44,9 @@ _PIECE_BYTES, _AHEAD, _LISTS_AHEAD, _REMOVES_AHEAD = 261_120, 8, 4, 64
 #: The most memory of a list, that of an entry besides its name, and the pause while the peer has no room, in seconds.
 _MAX_LIST_BYTES, _ENTRY_BYTES, _ROOM_S = 1 << 31, 256, 0.1
 
+#: The most folders that a removal has yet to do: up to 1 GiB of paths.
+_MAX_FOLDERS = 1 << 18
+
 #: The longest that the removal of a part takes, in seconds.
 _DISCARD_S = 5.0
 
@@ -430,6 +433,8 @@ class Files:
                     with suppress(*[FileNotFoundError] * recursive):  # by someone else
                         if recursive and (folders := await stream.clear(stack[-1])):
                             stack += folders
+                            if len(stack) > _MAX_FOLDERS:
+                                raise VproxyError("protocol-error", f"the peer lists more than {_MAX_FOLDERS} folders")
                             continue
                         await stream.ask(stack[-1], _RMDIR, _text(stack[-1]))
                     stack.pop()
