@@ -19,8 +19,11 @@ export interface StartedProcess {
   kill(): Promise<void>;
 }
 
-/** How many descriptors a start takes: both ends of each pipe, and those by which the new process tells that it cannot run. */
-const START_DESCRIPTORS = { child: 4, orphan: 6 } as const;
+/**
+ * How many descriptors a start takes: both ends of each pipe, those by which the new process tells that it cannot run, and its
+ * copies of those that get a higher number.
+ */
+const START_DESCRIPTORS = { child: 4, orphan: 8 } as const;
 
 /** The path by which a process executes its own descriptor. */
 const byDescriptor = (fd: number): string => `/proc/self/fd/${fd}`;

@@ -1,15 +1,16 @@
 /** A process out of file descriptors logs it, refuses new connections, keeps open ones, answers its operator, and recovers. */
 import { execFileSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { openDatagramManager } from '../helpers/datagram-manager.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { openDescriptors } from '../helpers/measures.js';
 import { hangingPort } from '../helpers/ports.js';
 import { processPair } from '../helpers/process-pair.js';
 import { answerTo, ask, echo, failureOf, localServer, localSocket } from '../helpers/proxies.js';
-import { eventually } from '../helpers/time.js';
+import { eventually, untilStill } from '../helpers/time.js';
 import { runUpgrade, upgrade } from '../helpers/upgrades.js';
 import { CHANNEL_LISTENING, ESTABLISHED, spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 
@@ -116,18 +117,27 @@ function limitDescriptors(pid: number, { free }: { readonly free: number }): voi
   execFileSync('prlimit', ['--pid', `${pid}`, `--nofile=${others[free]}:`]);
 }
 
-test('an upgrade without descriptors for a successor says so, and leaves none open', async (t) => {
+/** `isTold`: whether it has notified its service manager, which takes descriptors, too. */
+async function upgradeWithout(
+  t: ExecutionContext,
+  most: number,
+  env: Readonly<Record<string, string>> = {},
+  isTold = () => true,
+) {
   const target = await localServer(t, echo);
   const { host, sockets } = await processPair(t, {
     control: 'both',
     host: ['-o', 'echo:0'],
+    hostOptions: { env },
     guest: ['-i', `echo:${target.port}`],
   });
   const socket = localSocket(t, await host.listeningPort('echo'));
   t.is(await answerTo(socket, 'before'), 'before');
+  await eventually(isTold, { what: 'the message to the service manager' });
+  await untilStill(() => openDescriptors(host.pid));
   const count = openDescriptors(host.pid);
   // The first is for the request, the second for the program.
-  for (let free = 1; free <= 5; free += 1) {
+  for (let free = 1; free <= most; free += 1) {
     limitDescriptors(host.pid, { free });
     const { code, stderr } = await runUpgrade(sockets[0]);
     t.is(code, 1, `${free} free`);
@@ -138,6 +148,18 @@ test('an upgrade without descriptors for a successor says so, and leaves none op
   }
   await upgrade(t, sockets[0]);
   t.is(await answerTo(socket, 'after'), 'after');
+}
+
+test('an upgrade without descriptors for a successor says so, and leaves none open', (t) => upgradeWithout(t, 5));
+
+test('the same in a service, whose successor a shell starts', async (t) => {
+  const { address } = await openDatagramManager(t);
+  const folder = temporaryFolder(t);
+  const told = join(folder, 'told');
+  writeFileSync(told, '');
+  writeFileSync(join(folder, 'systemd-notify'), `#!/bin/sh\necho "$*" >> ${told}\n`, { mode: 0o755 });
+  const isTold = () => readFileSync(told, 'utf8').includes('STATUS=session');
+  await upgradeWithout(t, 9, { NOTIFY_SOCKET: address, PATH: folder }, isTold);
 });
 
 /** Targets that need a descriptor for each stream; PORT does not answer. */
