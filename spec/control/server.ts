@@ -283,6 +283,7 @@ test('an upgrade waits for any answer, for a second if it may end the request, b
     ['DELETE', '/v1/forwards/f1', true, false],
     ['POST', '/v1/forwards', true, true],
     ['POST', '/v1/upgrade', false, false],
+    ['POST', '/v1/upgrade?', false, false],
   ] as const) {
     whole = deferred();
     const answer = ask({ socketPath }, method, path);

@@ -288,7 +288,7 @@ export class HttpService {
     let isOver = false;
     request.once('end', () => {
       connection.cancelTimeout();
-      connection.isArriving = request.url !== UPGRADE_PATH;
+      connection.isArriving = !isUpgrade(request);
       // Not before: a request that is not complete changes nothing. One that was refused may be complete later.
       if (!isPassive(request) && !isOver) this.#changing.set(response, connection.sinceMs);
     });
@@ -336,8 +336,10 @@ const isBusy = ({ response }: Connection): boolean =>
   response !== null && !response.writableEnded && !response.destroyed;
 
 /** Whether an upgrade may end a request that takes long: a successor completes removals. */
-const isPassive = ({ method = '', url = '' }: IncomingMessage): boolean =>
-  ['GET', 'HEAD', 'DELETE'].includes(method) || url === UPGRADE_PATH;
+const isPassive = (request: IncomingMessage): boolean =>
+  ['GET', 'HEAD', 'DELETE'].includes(request.method ?? '') || isUpgrade(request);
+
+const isUpgrade = ({ url }: IncomingMessage): boolean => url?.split('?')[0] === UPGRADE_PATH;
 
 /** Answers input that is not HTTP. */
 function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
