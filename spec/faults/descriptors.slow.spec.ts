@@ -152,14 +152,31 @@ async function upgradeWithout(
 
 test('an upgrade without descriptors for a successor says so, and leaves none open', (t) => upgradeWithout(t, 5));
 
-test('the same in a service, whose successor a shell starts', async (t) => {
+/** The environment of a service, and the messages to its manager. */
+async function service(t: ExecutionContext) {
   const { address } = await openDatagramManager(t);
   const folder = temporaryFolder(t);
-  const told = join(folder, 'told');
-  writeFileSync(told, '');
-  writeFileSync(join(folder, 'systemd-notify'), `#!/bin/sh\necho "$*" >> ${told}\n`, { mode: 0o755 });
-  const isTold = () => readFileSync(told, 'utf8').includes('STATUS=session');
-  await upgradeWithout(t, 9, { NOTIFY_SOCKET: address, PATH: folder }, isTold);
+  const messages = join(folder, 'messages');
+  writeFileSync(messages, '');
+  writeFileSync(join(folder, 'systemd-notify'), `#!/bin/sh\necho "$*" >> ${messages}\n`, { mode: 0o755 });
+  return { env: { NOTIFY_SOCKET: address, PATH: folder }, told: () => readFileSync(messages, 'utf8') };
+}
+
+test('the same in a service, whose successor a shell starts', async (t) => {
+  const { env, told } = await service(t);
+  await upgradeWithout(t, 9, env, () => told().includes('STATUS=session'));
+});
+
+test('a service without descriptors cannot notify its manager, and goes on', async (t) => {
+  const { env, told } = await service(t);
+  const channel = join(temporaryFolder(t), 'channel.sock');
+  const host = spawnVproxy(t, ['-c', `unix-listen:${channel}`], { env: { ...env, WATCHDOG_USEC: '100000' } });
+  await eventually(() => told().includes('WATCHDOG=1'), { what: 'the first message' });
+  limitDescriptors(host.pid, { free: 0 });
+  await host.waitForLine(/cannot notify the service manager: .*EMFILE/);
+  limitDescriptors(host.pid, { free: 100 });
+  await host.waitForLine(/notifying the service manager works again/);
+  t.deepEqual(await host.stop(), { code: 0, signal: null });
 });
 
 /** Targets that need a descriptor for each stream; PORT does not answer. */

@@ -1,6 +1,6 @@
 /** Runs system tools to completion, bounded in time and output. */
 import { AsyncResource } from 'node:async_hooks';
-import { spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { type Clock, systemClock } from '../../util/clock.js';
 import { atExit, followChild, ProcessGroup, startTurns } from './children.js';
 
@@ -56,6 +56,11 @@ export function runTool(words: readonly string[], limits: ToolLimits): Promise<T
       detached: hasOwnSession,
       ...(env && { env }),
     });
+    // Without descriptors, it has no outputs.
+    if ((child as Partial<ChildProcess>).stdout === undefined) {
+      child.once('error', reject);
+      return;
+    }
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
     let stdoutBytes = 0;
