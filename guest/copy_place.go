@@ -107,16 +107,16 @@ func rename(from folder, name, to string, is os.FileInfo) error {
 	return err
 }
 
-// checkAlive fails if the sender no longer waits for the copy to finish.
+// checkAlive fails if the sender no longer waits for the copy to finish, with the reason that it may have sent.
 func (c *copyCall) checkAlive() error {
-	defer c.stream.lock()()
-	switch st := c.stream; {
-	case st.reason != nil:
-		return c.lose(st.reason)
-	case st.isOver || st.finCame:
-		return c.lose(nil)
+	if c.stream.isAwaited() {
+		return nil
 	}
-	return nil
+	kind, _, err := c.next()
+	if err == nil {
+		err = failf("protocol-error", "copy: unexpected record of kind %d after END", kind)
+	}
+	return err
 }
 
 // partReport finds the files that an earlier copy left.

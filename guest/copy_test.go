@@ -132,3 +132,17 @@ func TestConfined(t *testing.T) {
 		}
 	}
 }
+
+// TestCancelled: a copy that is cancelled while it is put into place was not lost, so that its part is removed.
+func TestCancelled(t *testing.T) {
+	for _, sent := range [][]byte{record(copyError, encode(fields{"code": "cancelled", "message": ""})), {}, record(copyEnd, nil)} {
+		s := newTestSession(false)
+		st := newStream(s, 2, &s.peers)
+		st.isAnswered, st.finCame, st.in = true, true, append(st.in, sent...)
+		c := &copyCall{service: &copyService{}, stream: st, in: bufio.NewReader(st)}
+		failed := toFailure(c.checkAlive(), "")
+		if isLost := len(sent) == 0; failed == nil || c.isLost.Load() != isLost {
+			t.Error(failed, isLost)
+		}
+	}
+}

@@ -182,6 +182,12 @@ func room(bytes int) []byte {
 	return make([]byte, bytes)
 }
 
+// isAwaited reports whether the peer neither ended its direction nor the stream.
+func (st *stream) isAwaited() bool {
+	defer st.lock()()
+	return !st.isOver && !st.finCame
+}
+
 // isEmpty reports whether a Read would wait.
 func (st *stream) isEmpty() bool {
 	defer st.lock()()
