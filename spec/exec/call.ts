@@ -177,6 +177,16 @@ test('a command without input gets neither data nor EOF', async (t) => {
   t.deepEqual(peer.said, ['RESIZE 00640032']);
 });
 
+test('sizes that come faster than the peer takes them need no memory; the last one is sent', async (t) => {
+  const [near, far] = duplexPair();
+  const command = runCommand(near, { argv: ['x'] });
+  for (let columns = 1; columns < 50_000; columns += 1) command.resize({ columns, rows: 50 });
+  t.true(near.writableLength < 100_000, `${near.writableLength}`);
+  const peer = new ExecPeer(far);
+  await eventually(() => peer.said.at(-1) === 'RESIZE c34f0032', { what: `the last size` });
+  command.cancel();
+});
+
 test('a command that could not be run is a result', async (t) => {
   const { call: command, peer } = call();
   const error = { code: 'command-not-found', message: 'x: there is no such command' };

@@ -77,6 +77,8 @@ export class ExecCall {
   #hasBegun = false;
   #isOver = false;
   #pid: number | null = null;
+  /** The last RESIZE, if it waits for room. */
+  #lastSize: Buffer | null = null;
 
   /** See {@link runCommand}. */
   constructor(stream: Duplex, request: ExecRequest) {
@@ -110,6 +112,10 @@ export class ExecCall {
       .on('error', (error) => this.#flow.after(() => this.#fail(error)));
     // A `MuxStream` emits `stop` when its peer stops reading; only the stream's end ends the call.
     stream.on('stop', () => undefined);
+    stream.on('drain', () => {
+      if (this.#lastSize !== null && !this.#isOver) stream.write(this.#lastSize);
+      this.#lastSize = null;
+    });
     stream.write(start);
   }
 
@@ -125,7 +131,10 @@ export class ExecCall {
 
   /** Resizes the command's terminal; no effect for a size below 1. Throws `bad-argument` above 65,535. */
   resize(size: TerminalSize): void {
-    if (!this.#isOver && size.columns >= 1 && size.rows >= 1) this.#stream.write(encodeResize(size));
+    if (this.#isOver || size.columns < 1 || size.rows < 1) return;
+    const record = encodeResize(size);
+    if (this.#stream.writableNeedDrain) this.#lastSize = record;
+    else this.#stream.write(record);
   }
 
   /**
