@@ -1,18 +1,28 @@
 /** WebSockets on the control socket: streams to any service, and terminals. */
 import { once } from 'node:events';
 import type net from 'node:net';
+import { createConnection } from 'node:net';
+import type { Duplex } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
 import WebSocket from 'ws';
-import { echo, localServer, readToEnd, steeredPair, type TestProxy } from '../helpers/proxies.js';
-import { eventually, untilStill } from '../helpers/time.js';
+import { connectPeer } from '../../lib/peer.js';
+import { EXEC_KIND } from '../../lib/services/exec/exec-messages.js';
+import { encodeRecord } from '../../lib/util/bytes/records.js';
+import { openConnection, startControl } from '../helpers/control.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { echo, localServer, readToEnd, startProxy, steeredPair, type TestProxy } from '../helpers/proxies.js';
+import { eventually, ManualClock, untilStill } from '../helpers/time.js';
 import { isRunning } from '../helpers/vproxy-process.js';
 
 async function setUp(t: ExecutionContext, target: (socket: net.Socket) => void = echo) {
   const { port } = await localServer(t, target);
   const peer = { incoming: [`x:127.0.0.1:${port}`], exec: { commands: 'any' } } as const;
-  const { here, control } = await steeredPair(t, { peer });
-  return { here, ...control };
+  const { here, peer: there, control } = await steeredPair(t, { peer });
+  return { here, there, ...control };
 }
+
+const inShell = (script: string): string =>
+  `/v1/terminal?argv=${encodeURIComponent(JSON.stringify(['sh', '-c', script]))}`;
 
 interface Opened {
   readonly socket: WebSocket;
@@ -186,4 +196,69 @@ test('a command whose client has gone is ended; one that cannot run closes with 
     await t.throwsAsync(openReady(t, path, `/v1/terminal?${query}`), { message: /400/ });
   t.is((await ask('GET', '/v1/terminal')).status, 426);
   await noStreams(here);
+});
+
+test('a client that goes while its input is held up is noticed, however little the command takes', async (t) => {
+  const { here, path } = await setUp(t, (socket) => void socket.on('error', () => undefined).pause());
+  const opened = await openReady(t, path, inShell('stty raw -echo; echo $$; sleep 60'));
+  await shows(opened, /^\d+\r?\n/);
+  const pid = Number.parseInt(opened.received, 10);
+  const joined = await openReady(t, path, '/v1/connect?service=x&attached=true');
+  t.true(isRunning(pid));
+  for (const { socket } of [opened, joined]) {
+    for (let count = 0; count < 300; count += 1) socket.send(Buffer.alloc(100_000));
+    await untilStill(() => socket.bufferedAmount);
+    socket.terminate();
+  }
+  await eventually(() => !isRunning(pid), { what: 'the end of the command' });
+  await noStreams(here);
+});
+
+test('who reads slowly gets all and the status, for which an upgrade waits; who does not answer the close is cut off', async (t) => {
+  const { here } = await setUp(t);
+  const clock = new ManualClock();
+  const { path, server } = await startControl(t, here.proxy, { clock });
+  const opened = await openReady(t, path, inShell('stty raw; head -c 450000 /dev/zero; exit 3'));
+  opened.socket.pause();
+  const silent = await openConnection(t, path);
+  const key = 'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==';
+  const head = `GET ${inShell('exit 3')} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n${key}\r\n\r\n`;
+  const cutOff = once(silent.resume(), 'end');
+  silent.write(head);
+  await eventually(() => here.proxy.listStreams().length > 0);
+  await noStreams(here);
+  t.true(server.isChanging);
+  clock.advance(100_000);
+  await cutOff;
+  opened.socket.resume();
+  t.is(await opened.closed, '1000 exit 3');
+  t.is(opened.received.length, 450_000);
+  await eventually(() => !server.isChanging);
+});
+
+test('many pings at once are answered, and a stop of vproxy closes with 1012', async (t) => {
+  const { path, server } = await setUp(t);
+  const terminal = await openReady(t, path, inShell('sleep 60'));
+  const joined = await openReady(t, path, '/v1/connect?service=x');
+  let pongs = 0;
+  joined.socket.on('pong', () => {
+    pongs += 1;
+  });
+  for (let count = 0; count < 1000; count += 1) joined.socket.ping();
+  await eventually(() => pongs === 1000, { what: 'the pongs' });
+  await server.close();
+  for (const { closed } of [terminal, joined]) t.is(await closed, '1012 shutdown: vproxy is stopping');
+});
+
+test('whatever the peer says about the end of a command closes the WebSocket', async (t) => {
+  const channel = `${temporaryFolder(t)}/channel`;
+  const { proxy } = await startProxy(t, `unix-listen:${channel}`);
+  const { path } = await startControl(t, proxy);
+  const exit = { status: null, timedOut: false, durationMs: 1, error: null };
+  const exec = (stream: Duplex) =>
+    void stream.resume().end(encodeRecord(EXEC_KIND.EXIT, JSON.stringify({ ...exit, signal: 'S\n'.repeat(200) })));
+  const peer = connectPeer(createConnection({ path: channel, allowHalfOpen: true }), { services: { exec } });
+  t.teardown(() => peer.close());
+  const opened = await openReady(t, path, '/v1/terminal');
+  t.is(await opened.closed, `1000 ${'S\\n'.repeat(41)}`);
 });

@@ -1,9 +1,11 @@
 /** The context of requests: the proxy, its process, and state that the control server keeps between requests. */
+import type { WebSocket } from 'ws';
 import type { LogLevel } from '../../events.js';
 import type { ChannelOptions } from '../../proxy/channel/channel-options.js';
 import type { Proxy } from '../../proxy/proxy.js';
 import type { LostLines } from '../../status/channel-tally.js';
 import type { ReloadAnswer, UpgradeAnswer } from '../../status/types.js';
+import type { Clock } from '../../util/clock.js';
 import type { EventLoopDelay } from './event-loop-delay.js';
 import type { EventRing } from './event-ring.js';
 import type { StreamRates } from './stream-rates.js';
@@ -14,7 +16,16 @@ export interface ControlContext {
   readonly ring: EventRing;
   readonly rates: StreamRates;
   readonly eventLoopDelay: EventLoopDelay;
+  readonly clock: Clock;
+  /** Those that are not closed. */
+  readonly webSockets: Set<WebSocket>;
 }
+
+/** The WebSockets whose stream has ended in order: the rest of it is still for the client, who may take its time to read it. */
+export const endedSockets = new WeakSet<WebSocket>();
+
+/** The code of a service restart, in the registry of RFC 6455. */
+export const RESTART = 1012;
 
 /** The label of the channel of a request. If it names none there is only one, or the request was refused. */
 export const labelOf = (proxy: Proxy, channel: string | undefined): string =>

@@ -39,7 +39,8 @@ export const connectRoutes = [
     }),
     protocols: [STREAM_PROTOCOL, WEB_SOCKET],
     errors: [403, 404, 426, 503, 504],
-    upgrade: async ({ proxy }, { query, request, signal }, socket) => {
+    upgrade: async (context, { query, request, signal }, socket) => {
+      const { proxy } = context;
       const { service, channel, attached = false, reopened = false } = query;
       const label = labelOf(proxy, channel);
       if (request.headers.upgrade?.toLowerCase() === WEB_SOCKET) {
@@ -48,7 +49,7 @@ export const connectRoutes = [
         const stream = await proxy.openStream(service, channel, { isReopened: reopened, signal });
         const forget = onAbort(signal, () => stream.destroy());
         await acceptedStream(stream);
-        const webSocket = await acceptWebSocket(request, socket, null);
+        const webSocket = await acceptWebSocket(request, socket, null, context);
         forget();
         joinStream(webSocket, stream, attached);
         return;

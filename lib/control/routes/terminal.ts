@@ -36,7 +36,7 @@ export const terminalRoutes = [
     query: terminalQuery,
     protocols: [WEB_SOCKET],
     errors: [403, 404, 426, 503],
-    async upgrade({ proxy }, { query, request, signal }, socket) {
+    async upgrade(context, { query, request, signal }, socket) {
       const { acceptWebSocket, carry, closeWith, failWith, requireSameOrigin } = await webSockets();
       requireSameOrigin(request);
       const { channel, argv, user, cwd, ...terminal } = query;
@@ -47,8 +47,8 @@ export const terminalRoutes = [
         ...(cwd !== undefined && { cwd }),
       };
       encodeStart(wanted); // throws before a stream is opened
-      const stream = await openExec(proxy, { channel, signal });
-      const webSocket = await acceptWebSocket(request, socket, TERMINAL_PROTOCOL);
+      const stream = await openExec(context.proxy, { channel, signal });
+      const webSocket = await acceptWebSocket(request, socket, TERMINAL_PROTOCOL, context);
       const call = runCommand(stream, wanted);
       onAbort(signal, () => call.cancel());
       const resize = (text: string): void => {

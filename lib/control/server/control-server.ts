@@ -1,4 +1,5 @@
 /** The control server of a process: HTTP with JSON on a unix socket (docs/control.md). Lightweight until a client connects. */
+import type { WebSocket } from 'ws';
 import type { LogEvent } from '../../events.js';
 import type { Proxy } from '../../proxy/proxy.js';
 import type { KeepDescriptor, TakeDescriptor } from '../../system/descriptors.js';
@@ -6,7 +7,7 @@ import type { ListenAddress } from '../../system/sockets/listen-address.js';
 import type { InheritedSocket } from '../../system/sockets/listening.js';
 import type { HostPort } from '../../util/addresses/host-port.js';
 import { type Clock, systemClock } from '../../util/clock.js';
-import type { ControlContext, ProcessControl } from '../context/context.js';
+import { type ControlContext, endedSockets, type ProcessControl, RESTART } from '../context/context.js';
 import { EventLoopDelay } from '../context/event-loop-delay.js';
 import { EventRing } from '../context/event-ring.js';
 import { StreamRates } from '../context/stream-rates.js';
@@ -55,6 +56,8 @@ export class ControlServer {
       ring: new EventRing(),
       rates: new StreamRates(() => proxy.listStreams(), clock),
       eventLoopDelay: new EventLoopDelay(clock),
+      clock,
+      webSockets: new Set(),
     };
     proxy.on('log', this.#onLog);
   }
@@ -90,12 +93,16 @@ export class ControlServer {
   }
 
   /**
-   * Whether a request that may change something is in progress: a successor would not have it.
+   * Whether a request that may change something, or the rest of a WebSocket, is in progress: a successor would not have it.
    *
    * @internal
    */
   get isChanging(): boolean {
-    return this.#services.some(({ serves, http }) => serves === 'control' && http.isChanging);
+    const isUnread = (each: WebSocket): boolean => endedSockets.has(each) && each.bufferedAmount > 0;
+    return (
+      this.#services.some(({ serves, http }) => serves === 'control' && http.isChanging) ||
+      [...this.#context.webSockets].some(isUnread)
+    );
   }
 
   /**
@@ -109,7 +116,8 @@ export class ControlServer {
 
   /** Stops listening, and closes every connection. */
   async close(): Promise<void> {
-    const { proxy, ring, eventLoopDelay } = this.#context;
+    const { proxy, ring, eventLoopDelay, webSockets } = this.#context;
+    for (const each of webSockets) each.close(RESTART, 'shutdown: vproxy is stopping');
     proxy.off('log', this.#onLog);
     ring.close();
     eventLoopDelay.stop();

@@ -4,7 +4,9 @@ import type { Socket } from 'node:net';
 import type { Duplex, Readable, Writable } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
+import { MAX_TIMER_MS } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
+import { type ControlContext, endedSockets, RESTART } from '../context/context.js';
 
 /** The longest message of a client, in bytes. */
 const MAX_MESSAGE_BYTES = 1_048_576;
@@ -12,11 +14,17 @@ const MAX_MESSAGE_BYTES = 1_048_576;
 /** When this many bytes wait for the client, no more are taken for it. */
 const MAX_WAITING_BYTES = 262_144;
 
+/** How often it is looked whether a client has gone. */
+const LOOK_MS = 1000;
+
+/** How long a client may take to answer a close that was written. */
+const ANSWER_MS = 30_000;
+
 /** RFC 6455, 5.5: a control frame has at most 125 bytes, and the code takes two. */
 const MAX_REASON_BYTES = 123;
 
-/** Codes of RFC 6455, 7.4.1, and of its registry: a service restart. */
-const [NORMAL, UNSUPPORTED, FAILED, RESTART] = [1000, 1003, 1011, 1012] as const;
+/** Codes of RFC 6455, 7.4.1. */
+const [NORMAL, UNSUPPORTED, FAILED] = [1000, 1003, 1011] as const;
 
 /** Throws `denied` for a page of another origin: a browser lets any page open a WebSocket anywhere. */
 export function requireSameOrigin({ headers: { host, origin } }: IncomingMessage): void {
@@ -28,18 +36,48 @@ export function requireSameOrigin({ headers: { host, origin } }: IncomingMessage
  * Answers the handshake. Rejects with `bad-argument`, without an answer, if it is wrong, and with `cancelled` if the client has
  * disconnected. `protocol`: the only subprotocol, chosen if the client offers it; null: none.
  */
-export function acceptWebSocket(request: IncomingMessage, socket: Socket, protocol: string | null): Promise<WebSocket> {
+export function acceptWebSocket(
+  request: IncomingMessage,
+  socket: Socket,
+  protocol: string | null,
+  context: ControlContext,
+): Promise<WebSocket> {
   const handleProtocols = (offered: Set<string>) => (protocol !== null && offered.has(protocol) ? protocol : false);
-  const options = { maxPayload: MAX_MESSAGE_BYTES, perMessageDeflate: false, clientTracking: false, handleProtocols };
-  const server = new WebSocketServer({ noServer: true, ...options });
+  const options = { maxPayload: MAX_MESSAGE_BYTES, perMessageDeflate: false, handleProtocols };
+  const own = { noServer: true, clientTracking: false, autoPong: false, closeTimeout: MAX_TIMER_MS };
+  const server = new WebSocketServer({ ...own, ...options });
   return new Promise((resolve, reject) => {
     server.once('wsClientError', ({ message }) => reject(badArgument(`WebSocket: ${message}`)));
     socket.once('close', () => reject(new VproxyError('cancelled', 'the client has disconnected')));
     server.handleUpgrade(request, socket, Buffer.alloc(0), (webSocket) => {
       // Followed by `close`.
       webSocket.on('error', () => undefined);
+      // RFC 6455, 5.5.3: not each ping needs an answer.
+      webSocket.on('ping', (bytes) => {
+        if (webSocket.bufferedAmount < MAX_WAITING_BYTES) webSocket.pong(bytes);
+      });
+      watch(webSocket, socket, context);
       resolve(webSocket);
     });
+  });
+}
+
+/** Ends the connection of a client that has left while nothing is read from it, or that does not answer a close. */
+function watch(webSocket: WebSocket, socket: Socket, { clock, webSockets }: ControlContext): void {
+  webSockets.add(webSocket);
+  let answerMs = ANSWER_MS;
+  const look = (): void => {
+    // Only a write, even of nothing, fails then.
+    if (webSocket.isPaused) socket.write('');
+    const isWritten = socket.writableLength === 0 || !endedSockets.has(webSocket);
+    if (webSocket.readyState === webSocket.CLOSING && isWritten) answerMs -= LOOK_MS;
+    if (answerMs < 0) socket.destroy();
+    else cancel = clock.schedule(LOOK_MS, look);
+  };
+  let cancel = clock.schedule(LOOK_MS, look);
+  socket.once('close', () => {
+    webSockets.delete(webSocket);
+    cancel();
   });
 }
 
@@ -81,18 +119,22 @@ export function joinStream(socket: WebSocket, stream: Duplex, isAttached: boolea
 
 /** Closes in order, after what was sent. */
 export function closeWith(socket: WebSocket, reason = ''): void {
-  // The client's answer may be behind what is not read any more.
-  socket.resume();
-  socket.close(NORMAL, reason);
+  endedSockets.add(socket);
+  close(socket, NORMAL, reason);
 }
 
 /** Closes because of a failure, with its code and message as the reason. */
 export function failWith(socket: WebSocket, failure: unknown): void {
   const { code, message } = toVproxyError(failure);
-  socket.resume();
   const status = code === 'shutdown' ? RESTART : code === 'bad-argument' ? UNSUPPORTED : FAILED;
+  close(socket, status, `${escapeText(code, 64)}: ${message}`);
+}
+
+function close(socket: WebSocket, status: number, text: string): void {
+  // The client's answer may be behind what is not read any more.
+  socket.resume();
   const reason = new Uint8Array(MAX_REASON_BYTES);
   // Cut between characters.
-  const { written } = new TextEncoder().encodeInto(`${escapeText(code, 64)}: ${escapeText(message)}`, reason);
+  const { written } = new TextEncoder().encodeInto(escapeText(text), reason);
   socket.close(status, Buffer.from(reason.subarray(0, written)));
 }
