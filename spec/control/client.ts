@@ -1,6 +1,15 @@
 /** The typed client: each method against a control server, and errors without a server. */
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -65,6 +74,9 @@ test('trees are copied in this process, with progress', async (t) => {
   await t.throwsAsync(client.copyFrom('/etc/passwd', back), { code: 'denied' });
   await t.throwsAsync(client.copyTo(join(back, 'none'), root), { code: 'copy-failed' });
   await t.throwsAsync(client.copyTo([], root), { code: 'bad-argument' });
+  // It would be the working directory.
+  await t.throwsAsync(client.copyTo('', `${root}/`), { code: 'bad-argument' });
+  await t.throwsAsync(client.copyFrom(join(root, 'tree'), ''), { code: 'bad-argument' });
 });
 
 test('a copy that is cancelled leaves nothing, or with keepPart a part that another continues', async (t) => {
@@ -92,6 +104,17 @@ test('a copy that is cancelled leaves nothing, or with keepPart a part that anot
   const gone = AbortSignal.abort();
   await t.throwsAsync(client.copyFrom(join(root, 'big'), back, { signal: gone }), { code: 'cancelled' });
   t.false(existsSync(back));
+});
+
+test('a copy whose progress is told to a function that throws rejects with that, and leaves nothing', async (t) => {
+  const { client, root, tree } = await copies(t);
+  // As long as the test likes.
+  truncateSync(join(tree, 'big'), 2 ** 36);
+  const onProgress = ({ bytes }: CopyReport): void => {
+    if (bytes > 0) throw new RangeError('of the program');
+  };
+  await t.throwsAsync(client.copyTo(join(tree, 'big'), join(root, 'big'), { onProgress }), { instanceOf: RangeError });
+  t.deepEqual(readdirSync(root), []);
 });
 
 test('without the permission of the peer, a copy is denied', async (t) => {

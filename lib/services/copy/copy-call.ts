@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
 import { systemClock } from '../../util/clock.js';
+import { onAbort } from '../../util/concurrency.js';
 import { COPY_KIND, type CopyRequest, encodeMessage, pathsOf } from './copy-messages.js';
 import { CopyProgress, type CopyRun, type RunningComparison } from './copy-progress.js';
 import { KeptLists, type Warn } from './kept-list.js';
@@ -193,7 +194,7 @@ export interface CopyOptions {
   readonly keepPart?: boolean | undefined;
   /** Links that point outside the copied tree: keep them as they are, or refuse the copy. Default `refuse`. */
   readonly links?: 'keep' | 'refuse' | undefined;
-  /** Called at most ten times a second while it runs. All sources are counted first then. */
+  /** Called at most ten times a second while it runs. All sources are counted first then. If it throws, the copy is cancelled, and rejects with that. */
   readonly onProgress?: ((report: CopyReport) => void) | undefined;
   /** Cancels it: it rejects with `cancelled`. */
   readonly signal?: AbortSignal | undefined;
@@ -211,10 +212,23 @@ export async function copyFiles(
   { resume = false, keepPart = resume, links = 'refuse', onProgress, signal }: CopyOptions = {},
 ): Promise<CopyOutcome> {
   if (sources.length === 0) throw badArgument('a copy needs a source');
+  // Here it would be the working directory, not the home directory as there.
+  if ((direction === 'put' ? sources : [target]).includes('')) throw badArgument('empty path');
   const progress = new CopyProgress();
   const warnings: string[] = [];
   const startedAtMs = performance.now();
-  const stop = onProgress === undefined ? null : reportOften(progress, onProgress);
+  const cancelling = new AbortController();
+  const forget = onAbort(signal, () => cancelling.abort());
+  const thrown: unknown[] = [];
+  const report = (each: CopyReport): void => {
+    try {
+      onProgress?.(each);
+    } catch (error) {
+      thrown.push(error);
+      cancelling.abort();
+    }
+  };
+  const stop = onProgress === undefined ? null : reportOften(progress, report);
   try {
     const targets = await (direction === 'put' ? putFiles : fetchFiles)(sources, target, {
       open: () =>
@@ -224,11 +238,14 @@ export async function copyFiles(
       ...{ progress, isResumed: resume, keepsPart: keepPart, keepsLinks: links === 'keep' },
       hasTotals: onProgress !== undefined,
       warn: (message) => warnings.push(message),
-      ...(signal !== undefined && { signal }),
+      signal: cancelling.signal,
     });
     return outcomeOf(progress, startedAtMs, targets, warnings);
   } finally {
     stop?.();
+    forget();
+    // biome-ignore lint/correctness/noUnsafeFinally: it is the reason of whatever else has failed.
+    if (thrown.length > 0) throw thrown[0];
   }
 }
 
