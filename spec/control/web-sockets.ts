@@ -262,3 +262,34 @@ test('whatever the peer says about the end of a command closes the WebSocket', a
   const opened = await openReady(t, path, '/v1/terminal');
   t.is(await opened.closed, `1000 ${'S\\n'.repeat(41)}`);
 });
+
+test('a terminal of a job outlives its WebSocket, and comes back at the next byte, with its size', async (t) => {
+  const { ask, here, path } = await setUp(t);
+  const argv = ['sh', '-c', 'stty -echo; echo ready; while read a; do echo "<$a> $(stty size)"; done; exit 3'];
+  const body = { argv, terminal: { columns: 100, rows: 30 }, tag: 'build', unique: true };
+  const { id } = (await ask('POST', '/v1/jobs', { body })).body as { id: string };
+  t.is((await ask('POST', '/v1/jobs', { body })).status, 409);
+  const open = (query = '', protocols: string[] = []) =>
+    openReady(t, path, `/v1/terminal?job=${id}${query}`, { protocols });
+  const first = await open();
+  await shows(first, /ready\r\n/);
+  first.socket.send('one\n');
+  await shows(first, '<one> 24 80');
+  first.socket.terminate();
+  await noStreams(here);
+  const second = await open(`&from=${first.received.length}&columns=132&rows=43`, ['vproxy.terminal']);
+  second.socket.send(Buffer.from('two\n'));
+  await shows(second, /two> 43 132\r\n/);
+  t.is(second.received, '<two> 43 132\r\n');
+  const taken = await open();
+  t.regex(await taken.closed, /^1011 input-taken: /);
+  const third = await open('&steal=true&from=0');
+  t.regex(await second.closed, /^1011 input-taken: /);
+  await shows(third, /two> 43 132\r\n/);
+  t.true(third.received.startsWith('ready\r\n<one>'), third.received);
+  third.socket.send('\u0004');
+  t.is(await third.closed, '1000 exit 3');
+  t.is(await (await open()).closed, '1000 exit 3');
+  await t.throwsAsync(openReady(t, path, '/v1/terminal?job=01234567'), { message: /404/ });
+  await noStreams(here);
+});

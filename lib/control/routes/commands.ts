@@ -44,7 +44,7 @@ import { MAX_LONG_BODY_BYTES } from '../server/read-input.js';
 import { isSent, withPlace, write } from './long-requests.js';
 import { inField } from './request-error.js';
 import { jsonRoute, LINES_TYPE, textRoute } from './route.js';
-import { numberText, onlyChannel, secondsText, yesOrNoText } from './values.js';
+import { numberText, onlyChannel, secondsText, side, yesOrNoText } from './values.js';
 
 /** The longest input of a command, in bytes. */
 export const MAX_INPUT_BYTES = 1_048_576;
@@ -102,6 +102,15 @@ const jobBody = z.strictObject({
     .max(MAX_KEEP_BYTES)
     .optional()
     .describe(`How much of its output is kept; default ${DEFAULT_KEEP_BYTES}`),
+  unique: z.boolean().optional().describe('Whether to refuse it if a job with its tag runs; default false'),
+  terminal: z
+    .strictObject({ columns: side().default(80), rows: side().default(24), term: z.string().default('xterm-256color') })
+    .optional()
+    .describe('A terminal for it, which `GET /v1/terminal` opens; default: none'),
+  input: z
+    .boolean()
+    .optional()
+    .describe('Whether it takes input from whoever attaches to write; default: with `terminal`'),
 });
 
 const jobParams = z.strictObject({ id: z.string() });
@@ -144,12 +153,17 @@ export const commandRoutes = [
     maxBodyBytes: MAX_LONG_BODY_BYTES,
     status: 201,
     answer: startedJobSchema,
-    errors: [403, 404, 422, 503],
+    errors: [403, 404, 409, 422, 503],
     handle: ({ proxy }, { body, signal }) =>
       withPlace(proxy, async () => {
-        const { channel, tag, keepBytes } = body;
+        const { channel, tag, keepBytes, unique, terminal, input } = body;
         const open = () => openExec(proxy, { channel, signal });
-        const job = await startJob(open, { ...requestOf(body), detach: { tag, keepBytes } });
+        const job = await startJob(open, {
+          ...requestOf(body),
+          ...(terminal !== undefined && { terminal }),
+          ...(input !== undefined && { hasInput: input }),
+          detach: { tag, keepBytes, unique },
+        });
         return { channel: labelOf(proxy, channel), ...job };
       }),
   }),
@@ -254,7 +268,8 @@ function decodeInput(input: string, encoding: Encoding): Buffer {
   });
 }
 
-async function findJob(proxy: Proxy, caller: Caller, id: string): Promise<JobStatus> {
+/** Rejects with `not-found`. */
+export async function findJob(proxy: Proxy, caller: Caller, id: string): Promise<JobStatus> {
   const jobs = await listJobs(await openExec(proxy, caller));
   const found = jobs.find((job) => job.id === id);
   if (found === undefined) throw new VproxyError('not-found', `no job "${escapeText(id, 64)}"`);

@@ -1,24 +1,36 @@
 /** The route of a terminal of the peer over a WebSocket: for pages, and for programs that serve them. */
+import { Readable, type Writable } from 'node:stream';
 import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
+import type { Proxy } from '../../proxy/proxy.js';
 import { runCommand } from '../../services/exec/exec-call.js';
-import { type ExecRequest, encodeStart, MAX_SIDE, type TerminalSize } from '../../services/exec/exec-messages.js';
+import {
+  EXEC_KIND,
+  type ExecRequest,
+  encodeStart,
+  MAX_SIDE,
+  type TerminalSize,
+} from '../../services/exec/exec-messages.js';
+import { readJob } from '../../services/exec/jobs/job-calls.js';
+import { encodeJobRequest } from '../../services/exec/jobs/job-messages.js';
+import { JobWriter } from '../../services/exec/jobs/job-writer.js';
+import type { ExecResult } from '../../status/types.js';
 import * as z from '../../status/zod.js';
-import { onAbort } from '../../util/concurrency.js';
+import { deferred, onAbort } from '../../util/concurrency.js';
 import { orElse } from '../../util/or-else.js';
 import { parseInput } from '../server/read-input.js';
-import { openExec } from './commands.js';
+import { findJob, openExec } from './commands.js';
 import { webSockets } from './connect.js';
 import { RequestError } from './request-error.js';
 import { upgradeRoute, WEB_SOCKET } from './route.js';
-import { numberText, onlyChannel } from './values.js';
+import { numberText, onlyChannel, side, yesOrNoText } from './values.js';
 
 /** With this subprotocol, a text from the client is not input, but the size of its terminal, as JSON. */
 export const TERMINAL_PROTOCOL = 'vproxy.terminal';
 
-const sizeSchema = z.strictObject({
-  columns: z.int().min(1).max(MAX_SIDE),
-  rows: z.int().min(1).max(MAX_SIDE),
-});
+const sizeSchema = z.strictObject({ columns: side(), rows: side() });
+
+/** How much of the last output of a job a terminal begins with, in bytes. */
+const TAIL_BYTES = 16_384;
 
 const terminalQuery = z.strictObject({
   channel: onlyChannel(),
@@ -28,7 +40,28 @@ const terminalQuery = z.strictObject({
   term: z.string().default('xterm-256color').describe('The value of TERM'),
   columns: numberText(MAX_SIDE).default(80),
   rows: numberText(MAX_SIDE).default(24),
+  job: z
+    .string()
+    .optional()
+    .describe('A job with a terminal, to write to in place of a new command; it outlives the WebSocket'),
+  steal: yesOrNoText()
+    .optional()
+    .describe('Whether to take the input of the job over from another caller; default false'),
+  from: numberText(Number.MAX_SAFE_INTEGER)
+    .optional()
+    .describe(`The number of the first byte of the job's output; default: ${TAIL_BYTES} bytes before its end`),
 });
+
+/** A terminal of the peer. */
+interface Terminal {
+  readonly input: Writable;
+  readonly output: Readable;
+  resize(size: TerminalSize): void;
+  /** The client has disconnected, or is wrong. */
+  leave(): void;
+  /** How its command ended. */
+  readonly ended: Promise<ExecResult>;
+}
 
 export const terminalRoutes = [
   upgradeRoute('GET /v1/terminal', 'openTerminal', {
@@ -39,28 +72,21 @@ export const terminalRoutes = [
     async upgrade(context, { query, request, signal }, socket) {
       const { acceptWebSocket, carry, closeWith, failWith, requireSameOrigin } = await webSockets();
       requireSameOrigin(request);
-      const { channel, argv, user, cwd, ...terminal } = query;
-      const wanted: ExecRequest = {
-        argv: argvOf(argv),
-        terminal,
-        ...(user !== undefined && { user }),
-        ...(cwd !== undefined && { cwd }),
-      };
-      encodeStart(wanted); // throws before a stream is opened
-      const stream = await openExec(context.proxy, { channel, signal });
+      const begin = await (query.job === undefined ? prepareCommand : prepareJob)(context.proxy, query, signal);
       const webSocket = await acceptWebSocket(request, socket, TERMINAL_PROTOCOL, context);
-      const call = runCommand(stream, wanted);
-      onAbort(signal, () => call.cancel());
+      const terminal = begin();
+      onAbort(signal, () => terminal.leave());
       const resize = (text: string): void => {
         try {
-          call.resize(parseInput(sizeSchema, JSON.parse(text)) as TerminalSize);
+          terminal.resize(parseInput(sizeSchema, JSON.parse(text)) as TerminalSize);
         } catch (error) {
           failWith(webSocket, badArgument(`the size of the terminal: ${toVproxyError(error).message}`));
-          call.cancel();
+          terminal.leave();
         }
       };
-      carry(webSocket, call.stdin, call.stdout, webSocket.protocol === TERMINAL_PROTOCOL ? resize : undefined);
-      await call.result.then(
+      const isSized = webSocket.protocol === TERMINAL_PROTOCOL;
+      carry(webSocket, terminal.input, terminal.output, isSized ? resize : undefined);
+      await terminal.ended.then(
         ({ error, signal, status }) =>
           error === null
             ? closeWith(webSocket, signal ?? `exit ${status}`)
@@ -70,6 +96,62 @@ export const terminalRoutes = [
     },
   }),
 ];
+
+type Query = z.output<typeof terminalQuery>;
+
+/** A new command, which ends with the WebSocket. */
+async function prepareCommand(
+  proxy: Proxy,
+  { channel, argv, user, cwd, columns, rows, term }: Query,
+  signal: AbortSignal,
+): Promise<() => Terminal> {
+  const wanted: ExecRequest = {
+    ...{ argv: argvOf(argv), terminal: { columns, rows, term } },
+    ...(user !== undefined && { user }),
+    ...(cwd !== undefined && { cwd }),
+  };
+  encodeStart(wanted); // throws before a stream is opened
+  const stream = await openExec(proxy, { channel, signal });
+  return () => {
+    const call = runCommand(stream, wanted);
+    const { result: ended, stdin: input, stdout: output } = call;
+    return { input, output, ended, resize: (size) => call.resize(size), leave: () => call.cancel() };
+  };
+}
+
+/** A job, which does not. An upgrade cuts it: its client comes back, from the next byte on. */
+async function prepareJob(
+  proxy: Proxy,
+  { channel, job: id = '', steal, from, columns, rows }: Query,
+  signal: AbortSignal,
+): Promise<() => Terminal> {
+  const place = from === undefined ? { tail: TAIL_BYTES } : { from };
+  encodeJobRequest(EXEC_KIND.ATTACH, { id, ...place }); // throws before a stream is opened
+  await findJob(proxy, { channel, signal }, id);
+  const gone = new AbortController();
+  onAbort(signal, () => gone.abort());
+  const open = () => openExec(proxy, { channel, isReopened: true, signal: gone.signal });
+  return () => {
+    const writer = new JobWriter({ steal, size: { columns, rows } }, (self) =>
+      readJob(open, id, place, undefined, self),
+    );
+    const ended = deferred<ExecResult>();
+    async function* read(): AsyncGenerator<Buffer, void> {
+      for await (const piece of writer.output) {
+        if (piece.kind === 'output') yield piece.bytes;
+        else if (piece.kind === 'end') ended.resolve(piece.result);
+      }
+    }
+    const output = Readable.from(read()).on('error', (error) => ended.reject(error));
+    return {
+      input: writer.stdin,
+      output,
+      ended: ended.promise,
+      resize: (size) => writer.resize(size),
+      leave: () => gone.abort(),
+    };
+  };
+}
 
 function argvOf(text: string): string[] {
   const argv = orElse(null, () => JSON.parse(text) as unknown);

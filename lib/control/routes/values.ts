@@ -1,4 +1,5 @@
 /** Schemas of single values in paths, queries and bodies. */
+import { MAX_SIDE } from '../../services/exec/exec-messages.js';
 import * as z from '../../status/zod.js';
 import { LABEL, LABEL_RULE } from '../../util/labels.js';
 
@@ -26,6 +27,9 @@ export const numberText = (maximum: number) => digits(/^\d{1,16}$/, 'a whole num
 /** A number of seconds in a query. */
 export const secondsText = (maximum: number) =>
   digits(/^\d{1,10}(\.\d{1,6})?$/, 'a number of seconds', 'number', maximum);
+
+/** The columns or rows of a terminal, in a body. */
+export const side = () => z.int().min(1).max(MAX_SIDE);
 
 /** Yes or no in a query. */
 export const yesOrNoText = () =>
