@@ -43,6 +43,16 @@ test('an attached program resets its stream when it disconnects; any other one h
   }
 });
 
+test('an attached program that disconnects is noticed while the service takes nothing', async (t) => {
+  const setup = await setUp(t, (socket) => void socket.pause());
+  const socket = await openStream(t, setup.path, 'service=x&attached=true');
+  socket.write(Buffer.alloc(60_000_000));
+  await untilStill(() => setup.a.proxy.listStreams()[0]?.sentBytes);
+  socket.destroy();
+  await noStreams(setup);
+  t.is(setup.a.proxy.channel('default').totals.streamsFailed, 1);
+});
+
 test('data in one chunk with the request belongs to the stream; other protocols and paths are not upgraded', async (t) => {
   const { path } = await setUp(t, echo);
   const answerOf = async (url: string, protocol: string, more = '') => {

@@ -31,6 +31,9 @@ import type { StreamEnds } from './stream-ends.js';
 /** An upgrade waits this long for the session or the answer that a program waits for, in milliseconds; then that gets an error. */
 const OPENING_MS = 2000;
 
+/** How often it is looked whether a program has gone, in milliseconds. */
+const LOOK_MS = 1000;
+
 interface ProgramStreamsOptions {
   readonly source: SessionSource;
   readonly recordings: Recordings;
@@ -344,12 +347,21 @@ class JoinedSocket<Stream extends KnownStream = KnownStream> extends Splice {
 
   #watch(stream: SessionStream, socket: net.Socket): void {
     if (!this.isAttached) return;
-    // Before the splice, which ends the stream in order.
-    socket.prependListener('end', () => {
+    const look = (): void => {
       // Disconnecting after the other end has ended is in order.
       if (!socket.writableEnded && isHungUp(socket))
         stream.reset('cancelled', 'the program on the control socket has disconnected');
-    });
+    };
+    // Before the splice, which ends the stream in order.
+    socket.prependListener('end', look);
+    // While the service takes nothing, the socket is not read, and does not end.
+    const { clock } = this.#options;
+    const lookOften = (): void => {
+      look();
+      cancel = clock.schedule(LOOK_MS, lookOften, LOOK_MS / 2);
+    };
+    let cancel = clock.schedule(LOOK_MS, lookOften, LOOK_MS / 2);
+    socket.once('close', () => cancel());
   }
 
   get #observed(): OnRead {
