@@ -1,7 +1,6 @@
 /** Exit statuses, and the handling of defects. docs/errors.md lists all statuses. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { ERROR_CODES, toVproxyError } from '../lib/errors.js';
-import { loadLibc } from '../lib/system/libc.js';
 
 /** Success; also an orderly shutdown by SIGINT or SIGTERM. */
 export const EXIT_OK = 0;
@@ -20,7 +19,10 @@ const hasCalls = (): boolean => process.getActiveResourcesInfo().some((kind) => 
 export async function exitDespiteHang(status: number): Promise<never> {
   if (hasCalls()) {
     const late = delay(PATIENCE_MS, null);
-    const libc = await Promise.race([loadLibc().catch(() => late), late]);
+    const libc = await Promise.race([
+      import('../lib/system/libc.js').then(({ loadLibc }) => loadLibc()).catch(() => late),
+      late,
+    ]);
     if (libc !== null) process.once('exit', libc.declare('void _exit(int status)'));
     else if (hasCalls()) process.once('exit', () => process.kill(process.pid, 'SIGKILL'));
   }
