@@ -6,7 +6,7 @@ import { EXEC_COMMAND, SHELL_COMMAND } from '../exec/exec-options.js';
 const runAtPeer = (word: string, description: CommandDescription): Command => ({
   ...description,
   async run() {
-    const { runExec } = await import('../exec/run-exec.js');
+    const { runExec } = await import('../exec/run-kept.js');
     return runExec([word, ...process.argv.slice(3)]);
   },
 });

@@ -137,10 +137,19 @@ function makeShared(parts, { outputs }) {
   return [{ name: 'vproxy', text: `${SHEBANG}${loader}\n${end}`, map: null }, ...files];
 }
 
+// cli/vproxy.ts does not run them by this file.
+const withoutKept = {
+  name: 'without-kept',
+  setup({ onLoad }) {
+    onLoad({ filter: /\/kept-shell\.ts$/ }, () => ({ contents: '' }));
+  },
+};
+
 /** Makes the standalone files; resolves with them and esbuild's metafile. */
 async function makeSingle() {
   const { outputFiles, metafile } = await build({
     ...settings,
+    plugins: [...settings.plugins, withoutKept],
     entryPoints: SINGLE_FILES,
     format: 'cjs',
     banner: { js: REQUIRE_NODE },

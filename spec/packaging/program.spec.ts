@@ -71,7 +71,8 @@ test('running commands at the peer, and making a storage call, take one small fi
     return sources.map((source) => source.replace('../../', ''));
   };
   for (const [name, most] of [
-    ['exec.cjs', 51],
+    // One of them is empty: kept-shell.ts, which the other file has.
+    ['exec.cjs', 52],
     ['vproxy-storage.cjs', 12],
   ] as const) {
     const sources = sourcesIn(name);
