@@ -55,6 +55,8 @@ export { Proxy } from './proxy/proxy.js';
 export type { ProxyEvents, ProxyOptions, RemoveOptions } from './proxy/proxy-options.js';
 export type { ClockFollowing } from './services/clock/permission.js';
 export type { CopyCounts, CopyOptions, CopyOutcome, CopyReport } from './services/copy/copy-call.js';
+export type { Comparison } from './services/copy/copy-messages.js';
+export type { RunningComparison } from './services/copy/copy-progress.js';
 export type { CopyPermission } from './services/copy/copy-service.js';
 export type { ExecRules } from './services/exec/decide-command.js';
 export { type CommandEnd, type CommandOutput, collectOutput, ExecCall, runCommand } from './services/exec/exec-call.js';

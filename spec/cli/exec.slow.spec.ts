@@ -231,9 +231,10 @@ test.serial('--json is one object, with bytes that are not text in base64', asyn
   const { exec } = await execPair(t);
   const { code, stdout, stderr } = await exec(['--json', 'sh', '-c', 'cat; printf "\\377" >&2; exit 3'], 'schön');
   t.deepEqual({ code, stderr }, { code: 3, stderr: '' });
-  const { startedAt, durationMs, pid, ...rest } = JSON.parse(stdout) as Record<string, unknown>;
+  const { startedAt, durationMs, pid, usage, ...rest } = JSON.parse(stdout) as Record<string, unknown>;
   t.regex(String(startedAt), /^\d{4}-\d\d-\d\dT.*Z$/);
   t.true(Number(durationMs) > 0 && Number(pid) > 0);
+  t.regex(JSON.stringify(usage), /^\{"cpuMs":[\d.]+,"peakBytes":(null|\d+)\}$/);
   const ended = { status: 3, signal: null, timedOut: false, error: null };
   t.deepEqual(rest, { ...ended, stdout: 'schön', stderr: null, stderrBase64: '/w==' });
   for (const [words, status, error] of [

@@ -77,6 +77,7 @@ interface RequestFlags {
 
 /** How far a side has read the files left by an earlier copy, or the sources to compare with them. */
 export interface Comparison {
+  /** How much it has read. */
   readonly bytes: number;
   /** The size of everything that the earlier copy left. */
   readonly totalBytes: number;

@@ -4,6 +4,7 @@ import { COPY_KIND, type Comparison, type CopyTotals, encodeMessage } from './co
 import type { KeptLists, Warn } from './kept-list.js';
 import type { RecordStream } from './record-stream.js';
 
+/** A comparison while it runs. */
 export interface RunningComparison extends Comparison {
   /** Which side reads: first the receiver, then the sender. */
   readonly side: 'here' | 'there';
