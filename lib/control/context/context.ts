@@ -1,5 +1,4 @@
 /** The context of requests: the proxy, its process, and state that the control server keeps between requests. */
-import type { WebSocket } from 'ws';
 import type { LogLevel } from '../../events.js';
 import type { ChannelOptions } from '../../proxy/channel/channel-options.js';
 import type { Proxy } from '../../proxy/proxy.js';
@@ -18,11 +17,18 @@ export interface ControlContext {
   readonly eventLoopDelay: EventLoopDelay;
   readonly clock: Clock;
   /** Those that are not closed. */
-  readonly webSockets: Set<WebSocket>;
+  readonly webSockets: Set<OpenWebSocket>;
+}
+
+/** What is needed here of a WebSocket of ws, whose types are not those of a package that users have. */
+export interface OpenWebSocket {
+  /** Bytes that were sent and are not written yet. */
+  readonly bufferedAmount: number;
+  close(code: number, reason: string): void;
 }
 
 /** The WebSockets whose stream has ended in order: the rest of it is still for the client, who may take its time to read it. */
-export const endedSockets = new WeakSet<WebSocket>();
+export const endedSockets = new WeakSet<OpenWebSocket>();
 
 /** The code of a service restart, in the registry of RFC 6455. */
 export const RESTART = 1012;

@@ -1,5 +1,4 @@
 /** The control server of a process: HTTP with JSON on a unix socket (docs/control.md). Lightweight until a client connects. */
-import type { WebSocket } from 'ws';
 import type { LogEvent } from '../../events.js';
 import type { Proxy } from '../../proxy/proxy.js';
 import type { KeepDescriptor, TakeDescriptor } from '../../system/descriptors.js';
@@ -7,7 +6,13 @@ import type { ListenAddress } from '../../system/sockets/listen-address.js';
 import type { InheritedSocket } from '../../system/sockets/listening.js';
 import type { HostPort } from '../../util/addresses/host-port.js';
 import { type Clock, systemClock } from '../../util/clock.js';
-import { type ControlContext, endedSockets, type ProcessControl, RESTART } from '../context/context.js';
+import {
+  type ControlContext,
+  endedSockets,
+  type OpenWebSocket,
+  type ProcessControl,
+  RESTART,
+} from '../context/context.js';
 import { EventLoopDelay } from '../context/event-loop-delay.js';
 import { EventRing } from '../context/event-ring.js';
 import { StreamRates } from '../context/stream-rates.js';
@@ -98,7 +103,7 @@ export class ControlServer {
    * @internal
    */
   get isChanging(): boolean {
-    const isUnread = (each: WebSocket): boolean => endedSockets.has(each) && each.bufferedAmount > 0;
+    const isUnread = (each: OpenWebSocket): boolean => endedSockets.has(each) && each.bufferedAmount > 0;
     return (
       this.#services.some(({ serves, http }) => serves === 'control' && http.isChanging) ||
       [...this.#context.webSockets].some(isUnread)
