@@ -1,5 +1,5 @@
 /** The caller's end of the input of a job, over each of its streams. Loads nothing of the runner. */
-import type { Duplex, Writable } from 'node:stream';
+import { type Duplex, finished, type Writable } from 'node:stream';
 import { encodeRecord } from '../../../util/bytes/records.js';
 import { EXEC_KIND, encodeResize, type TerminalSize } from '../exec-messages.js';
 import { StdinSender } from '../stdin-sender.js';
@@ -28,7 +28,7 @@ export interface JoinedJob {
   signal(name: string): void;
   /** Resizes its terminal. Throws `bad-argument` for sizes other than 1 to 65,535. */
   resize(size: TerminalSize): void;
-  /** Leaves the job and its input as they are; `output` ends once the job has what was sent. */
+  /** Leaves the job and its input as they are; `output` ends once the job has room for what was written to `stdin`. */
   leave(): void;
 }
 
@@ -42,6 +42,8 @@ export class JobWriter implements JoinedJob {
   /** Whether it takes the input over: only at first, since another caller may have it by right when this one is back. */
   #isStealing: boolean | undefined;
   #isLeaving = false;
+  /** Whether all was sent before that. */
+  #hasLeft = false;
 
   constructor(options: WriterOptions, read: (writer: JobWriter) => AsyncGenerator<JobPiece, void>) {
     this.#options = options;
@@ -64,7 +66,7 @@ export class JobWriter implements JoinedJob {
     this.#stream = stream;
     this.#hasJoined = false;
     this.stdin.move(stream);
-    if (this.#isLeaving) stream?.end();
+    if (this.#hasLeft) stream?.end();
   }
 
   grant(bytes: number): void {
@@ -85,8 +87,14 @@ export class JobWriter implements JoinedJob {
   }
 
   leave(): void {
+    const { stdin } = this;
+    const end = (): void => {
+      this.#hasLeft = true;
+      this.#stream?.end();
+    };
     this.#isLeaving = true;
-    this.#stream?.end();
+    if (stdin.writableEnded) finished(stdin, end);
+    else stdin.write('', end);
   }
 
   #write(record: Buffer): void {
