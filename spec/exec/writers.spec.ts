@@ -2,9 +2,9 @@
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { EXEC_KIND, encodeStart } from '../../lib/services/exec/exec-messages.js';
-import { readJob, startJob } from '../../lib/services/exec/jobs/job-calls.js';
+import { listJobs, readJob, startJob } from '../../lib/services/exec/jobs/job-calls.js';
 import { decodeJobs, encodeJobRequest } from '../../lib/services/exec/jobs/job-messages.js';
 import { JobWriter } from '../../lib/services/exec/jobs/job-writer.js';
 import { spawnInTerminal } from '../../lib/services/exec/pty/spawn-in-terminal.js';
@@ -29,12 +29,25 @@ testWriters(test, (t) => {
   return Promise.resolve(() => Promise.resolve(open(runner)));
 });
 
-test('R-JOBS-8: a terminal is recorded for its whole life, with what all its writers type', async (t) => {
+/** A runner that records its terminals; `end` resolves with the joined data of the events of a code. */
+function recordingRunner(t: ExecutionContext) {
   const folder = join(temporaryFolder(t), 'recordings');
   mkdirSync(folder, { mode: 0o700 });
   const recorder = new TerminalRecorder({ label: 'vm1', clock: systemClock, log: () => undefined });
   const rule = { folder, hasInput: true };
   const runner = new TestRunner(t, { spawnInTerminal, findRecorder: () => Promise.resolve({ recorder, rule }) });
+  const end = async (): Promise<(code: string) => string> => {
+    await recorder.stop();
+    const [name = ''] = readdirSync(folder);
+    const lines = readFileSync(join(folder, name), 'utf8').split('\n').slice(1, -1);
+    const events = lines.map((line) => JSON.parse(line) as string[]);
+    return (code) => events.flatMap(([, kind, text]) => (kind === code ? [text] : [])).join('');
+  };
+  return { runner, end };
+}
+
+test('R-JOBS-8: a terminal is recorded for its whole life, with what all its writers type', async (t) => {
+  const { runner, end } = recordingRunner(t);
   const { id } = await startJob(() => open(runner), {
     argv: ['sh', '-c', 'stty -echo; echo begin; while read -r line; do echo "got $line"; done'],
     terminal: TERMINAL,
@@ -49,14 +62,7 @@ test('R-JOBS-8: a terminal is recorded for its whole life, with what all its wri
     if (word === 'two') await caller.endInput().exit;
   }
   await eventually(() => runner.events.length === 6, { what: 'all events' });
-  await recorder.stop();
-  const [name = ''] = readdirSync(folder);
-  const events = readFileSync(join(folder, name), 'utf8').split('\n').slice(1, -1);
-  const of = (code: string) =>
-    events
-      .map((line) => JSON.parse(line) as string[])
-      .flatMap(([, kind, text]) => (kind === code ? [text] : []))
-      .join('');
+  const of = await end();
   t.deepEqual([of('i'), of('o').replaceAll('\r\n', ' ')], ['one\rtwo\r', 'begin got one got two ']);
   t.true(of('r').startsWith('90x30'));
   const told = runner.events.map(({ event, fields }) => [event, fields['from'], fields['inputBytes']]);
@@ -67,6 +73,13 @@ test('R-JOBS-8: a terminal is recorded for its whole life, with what all its wri
     ['exec-ended', 'a program', 8],
     ['exec-detached', 'a program', 4],
   ]);
+});
+
+test('what is typed into a terminal before it runs is recorded, too', async (t) => {
+  const { runner, end } = recordingRunner(t);
+  const caller = new ExecCaller(open(runner)).start({ argv: ['sh', '-c', 'read -r line'], terminal: TERMINAL });
+  await caller.input('se').input('cret\r').exit;
+  t.is((await end())('i'), 'secret\r');
 });
 
 test('R-JOBS-8: what is written to a job before it runs waits for it; one that does not start is forgotten', async (t) => {
@@ -140,6 +153,27 @@ test('a writer continues where it was, with its size, after its stream was lost,
   last.writer.stdin.end();
   await last.over;
   t.regex(last.shown(), /got one\r\n40 100\r\ngot two\r\n.*got three\r\nend 1$/s);
+});
+
+test('all that was written to a job before it is left reaches it, and so does the end of its input', async (t) => {
+  const runner = new TestRunner(t);
+  const output = (id: string, writer: JobWriter | null = null) =>
+    readJob(() => open(runner), id, { tail: 0 }, undefined, writer);
+  for (const hasEnd of [false, true]) {
+    const { id } = await startJob(() => open(runner), {
+      argv: ['cat'],
+      hasInput: true,
+      detach: { tag: String(hasEnd) },
+    });
+    const writer = new JobWriter({}, (one) => output(id, one));
+    for (const length of [1, 2, 400_000]) writer.stdin.write(Buffer.alloc(length));
+    if (hasEnd) writer.stdin.end();
+    writer.leave();
+    for await (const piece of writer.output) t.not(piece.kind, 'gap');
+    const isThere = async () => (await listJobs(open(runner))).find((job) => job.id === id)?.bytes === 400_003;
+    await eventually(isThere, { what: 'all of it' });
+    if (hasEnd) for await (const piece of output(id)) if (piece.kind === 'end') t.is(piece.result.status, 0);
+  }
 });
 
 test('R-JOBS-3: the jobs of a runner that knows no inputs have none', (t) => {

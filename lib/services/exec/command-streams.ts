@@ -177,6 +177,11 @@ export class StdinReceiver {
     return this.#receivedBytes;
   }
 
+  /** What came before the command ran, as long as that has not got it. */
+  get early(): readonly Buffer[] {
+    return this.#early.list();
+  }
+
   get isEnded(): boolean {
     return this.#isEnded || this.#isClosed;
   }

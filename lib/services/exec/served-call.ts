@@ -372,6 +372,7 @@ export class ServedCall {
   #record(by: TerminalRecorders | null, { terminal }: ExecRequest, facts: CommandFacts): void {
     if (by === null || terminal === undefined) return;
     this.#recording = by.recorder.begin(by.rule, facts, { ...terminal, ...this.#early.size });
+    for (const bytes of this.#input.early) this.#recording?.input(bytes);
   }
 
   #run(command: RunningCommand, request: ExecRequest, asked: CommandFacts, job: Job | null): void {

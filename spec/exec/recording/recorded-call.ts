@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { LogEvent } from '../../../lib/events.js';
 import { EXEC_KIND, encodeExit, encodeResize, encodeStart } from '../../../lib/services/exec/exec-messages.js';
+import { encodeJobRequest, encodeJson } from '../../../lib/services/exec/jobs/job-messages.js';
 import { RecordedCall } from '../../../lib/services/exec/recording/recorded-call.js';
 import { TerminalRecorder } from '../../../lib/services/exec/recording/terminal-recorder.js';
 import { encodeRecord } from '../../../lib/util/bytes/records.js';
@@ -17,13 +18,13 @@ const STARTED = encodeRecord(EXEC_KIND.STARTED, '{"pid":7}');
 const EXIT = encodeExit(SUCCESS);
 const shown = (text: string): Buffer => encodeRecord(EXEC_KIND.STDOUT, text);
 
-function setUp(t: ExecutionContext) {
+function setUp(t: ExecutionContext, hasInput = false) {
   const folder = join(temporaryFolder(t), 'recordings');
   mkdirSync(folder, { mode: 0o700 });
   const events: LogEvent[] = [];
   const log = (event: LogEvent) => void events.push(event);
   const recorder = new TerminalRecorder({ label: 'vm1', clock: new ManualClock(), log });
-  const call = new RecordedCall({ recorder, rule: { folder, hasInput: false }, log });
+  const call = new RecordedCall({ recorder, rule: { folder, hasInput }, log });
   /** The recordings without their headers, once all are written. */
   const recorded = async (): Promise<string[]> => {
     await recorder.stop();
@@ -70,6 +71,22 @@ test('a peer that omits STARTED hides nothing', async (t) => {
   call.handleClose();
   t.deepEqual(await recorded(), ['[0.000000, "o", "hidden"]']);
   t.is(events[0]?.fields['pid'], null);
+});
+
+test('what is typed before the peer answers is recorded, too', async (t) => {
+  const typed = (text: string): Buffer => encodeRecord(EXEC_KIND.STDIN, text);
+  for (const [first, answer] of [
+    [START, STARTED],
+    [encodeJobRequest(EXEC_KIND.ATTACH, { id: '0123abcd', input: true }), encodeJson(EXEC_KIND.FROM, { from: 0 })],
+  ] as const) {
+    const { call, recorded } = setUp(t, true);
+    call.handleSent(Buffer.concat([first, typed('se'), encodeResize({ columns: 90, rows: 20 })]));
+    call.handleSent(typed('cret'));
+    call.handleReceived(Buffer.concat([answer, shown('one')]));
+    call.handleSent(typed('late'));
+    call.handleClose();
+    t.deepEqual(await recorded(), ['[0.000000, "i", "secret"] [0.000000, "o", "one"] [0.000000, "i", "late"]']);
+  }
 });
 
 test('an invalid record ends the recording, and is left to the two ends', async (t) => {

@@ -10,6 +10,7 @@ import {
   decodeStarted,
   EXEC_KIND,
   type ExecRequest,
+  STDIN_CREDIT_BYTES,
   type TerminalSize,
 } from '../exec-messages.js';
 import { decodeJobRequest } from '../jobs/job-messages.js';
@@ -42,7 +43,7 @@ export class RecordedCall implements StreamObserver {
       pieces: new Set([EXEC_KIND.STDIN]),
       onRecord: (kind, payload) => this.#handleSent(kind, payload),
       onPiece: (_kind, bytes) => {
-        if (this.#recording !== null) this.#typed.pushCopy(bytes);
+        if (this.#recording !== null || this.#isEarly(bytes)) this.#typed.pushCopy(bytes);
       },
     });
     this.#received = new RecordReader({
@@ -67,6 +68,7 @@ export class RecordedCall implements StreamObserver {
   handleClose(): void {
     this.#isOver = true;
     this.#request = null;
+    this.#typed.clear();
     this.#recording?.end();
   }
 
@@ -81,7 +83,14 @@ export class RecordedCall implements StreamObserver {
     }
   }
 
+  /** Whether this input precedes the answer of the peer, which takes no more than this until then. */
+  #isEarly(bytes: Buffer): boolean {
+    if (!this.#options.rule.hasInput || this.#request === null || this.#isOver || this.#hasBegun) return false;
+    return this.#typed.byteCount + bytes.length <= STDIN_CREDIT_BYTES;
+  }
+
   #record(): void {
+    if (!this.#hasBegun) return;
     if (this.#typed.byteCount > 0) this.#recording?.input(this.#typed.shiftAll());
     if (this.#shown.byteCount > 0) this.#recording?.output(this.#shown.shiftAll());
     this.#typed.clear();
