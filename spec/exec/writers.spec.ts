@@ -1,17 +1,19 @@
 /** Jobs with an input, in this process: what the runner of vproxy keeps of their writers, and tells of them. */
+import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
-import { EXEC_KIND, encodeStart } from '../../lib/services/exec/exec-messages.js';
+import { EXEC_KIND, encodeCredit, encodeExit, encodeStart } from '../../lib/services/exec/exec-messages.js';
 import { listJobs, readJob, startJob } from '../../lib/services/exec/jobs/job-calls.js';
-import { decodeJobs, encodeJobRequest } from '../../lib/services/exec/jobs/job-messages.js';
+import { decodeJobs, encodeJobRequest, encodeJson } from '../../lib/services/exec/jobs/job-messages.js';
 import { JobWriter } from '../../lib/services/exec/jobs/job-writer.js';
 import { spawnInTerminal } from '../../lib/services/exec/pty/spawn-in-terminal.js';
 import { TerminalRecorder } from '../../lib/services/exec/recording/terminal-recorder.js';
+import { encodeRecord } from '../../lib/util/bytes/records.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { resettingPair } from '../helpers/channel-pair.js';
-import { ExecCaller, gatedPipes, TestRunner } from '../helpers/exec-peers.js';
+import { ExecCaller, ExecPeer, gatedPipes, SUCCESS, TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { eventually } from '../helpers/time.js';
 import { testWriters } from './writers.js';
@@ -174,6 +176,22 @@ test('all that was written to a job before it is left reaches it, and so does th
     await eventually(isThere, { what: 'all of it' });
     if (hasEnd) for await (const piece of output(id)) if (piece.kind === 'end') t.is(piece.result.status, 0);
   }
+});
+
+test('what follows the EXIT of a job is not shown, and nothing is sent to it, since no recording has it', async (t) => {
+  const [near, far] = resettingPair();
+  const peer = new ExecPeer(far);
+  const writer = new JobWriter({}, (one) => readJob(() => near, '0123abcd', {}, undefined, one));
+  const kinds: string[] = [];
+  for (const record of [encodeJson(EXEC_KIND.FROM, { from: 0 }), encodeCredit(10)]) far.write(record);
+  far.write(encodeExit(SUCCESS));
+  far.write(encodeRecord(EXEC_KIND.STDOUT, 'late'));
+  far.end(encodeCredit(10));
+  const over = once(near, 'end').then(() => writer.stdin.write('typed'));
+  for await (const { kind } of writer.output) kinds.push(kind);
+  await over;
+  await once(far, 'end');
+  t.deepEqual([kinds, peer.input.toString()], [['end'], '']);
 });
 
 test('R-JOBS-3: the jobs of a runner that knows no inputs have none', (t) => {

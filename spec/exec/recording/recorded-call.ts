@@ -3,7 +3,13 @@ import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { LogEvent } from '../../../lib/events.js';
-import { EXEC_KIND, encodeExit, encodeResize, encodeStart } from '../../../lib/services/exec/exec-messages.js';
+import {
+  EXEC_KIND,
+  encodeCredit,
+  encodeExit,
+  encodeResize,
+  encodeStart,
+} from '../../../lib/services/exec/exec-messages.js';
 import { encodeJobRequest, encodeJson } from '../../../lib/services/exec/jobs/job-messages.js';
 import { RecordedCall } from '../../../lib/services/exec/recording/recorded-call.js';
 import { TerminalRecorder } from '../../../lib/services/exec/recording/terminal-recorder.js';
@@ -14,6 +20,7 @@ import { ManualClock } from '../../helpers/time.js';
 
 const TERMINAL = { columns: 80, rows: 24, term: 'xterm' };
 const START = encodeStart({ argv: ['top'], terminal: TERMINAL });
+const ATTACH = encodeJobRequest(EXEC_KIND.ATTACH, { id: '0123abcd', input: true });
 const STARTED = encodeRecord(EXEC_KIND.STARTED, '{"pid":7}');
 const EXIT = encodeExit(SUCCESS);
 const shown = (text: string): Buffer => encodeRecord(EXEC_KIND.STDOUT, text);
@@ -77,7 +84,8 @@ test('what is typed before the peer answers is recorded, too', async (t) => {
   const typed = (text: string): Buffer => encodeRecord(EXEC_KIND.STDIN, text);
   for (const [first, answer] of [
     [START, STARTED],
-    [encodeJobRequest(EXEC_KIND.ATTACH, { id: '0123abcd', input: true }), encodeJson(EXEC_KIND.FROM, { from: 0 })],
+    [ATTACH, encodeJson(EXEC_KIND.FROM, { from: 0 })],
+    [ATTACH, encodeCredit(10)],
   ] as const) {
     const { call, recorded } = setUp(t, true);
     call.handleSent(Buffer.concat([first, typed('se'), encodeResize({ columns: 90, rows: 20 })]));

@@ -79,6 +79,8 @@ export async function* readJob(
     try {
       let result: ExecResult | null = null;
       for await (const { kind, payload } of converse(await open(), request, writer)) {
+        // A recording ends with EXIT: nothing is said and shown after it.
+        if (result !== null) continue;
         if (kind === EXEC_KIND.FROM) {
           const next = decodeFrom(payload);
           if (at !== null && next > at) yield { kind: 'gap', at, droppedBytes: next - at };
@@ -87,7 +89,10 @@ export async function* readJob(
           yield { kind: 'output', at, bytes: payload };
           at += payload.length;
         } else if (kind === EXEC_KIND.CREDIT) writer?.grant(decodeCredit(payload));
-        else if (kind === EXEC_KIND.EXIT) result = decodeEnd(payload);
+        else if (kind === EXEC_KIND.EXIT) {
+          result = decodeEnd(payload);
+          writer?.begin(null);
+        }
       }
       if (result === null && writer?.isLeaving === true) return;
       yield { kind: 'end', result: result ?? missing() };

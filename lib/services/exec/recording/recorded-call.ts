@@ -117,11 +117,10 @@ export class RecordedCall implements StreamObserver {
 
   #handleReceived(kind: number, payload: Buffer): void {
     if (kind === EXEC_KIND.STARTED) this.#begin(decodeStarted(payload));
-    else if (kind === EXEC_KIND.FROM) this.#begin(null);
     else if (kind === EXEC_KIND.EXIT) {
       this.#record();
       this.handleClose();
-    }
+    } else this.#begin(null);
   }
 
   /** Begins the recording even if the peer sent no STARTED. */
