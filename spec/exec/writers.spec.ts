@@ -178,6 +178,32 @@ test('all that was written to a job before it is left reaches it, and so does th
   }
 });
 
+test('what was written to a job before it is left is sent after a loss, or its output says that it may be lost', async (t) => {
+  const runner = new TestRunner(t);
+  const { id } = await startJob(() => open(runner), { argv: ['cat'], hasInput: true, detach: {} });
+  for (const isSent of [false, true]) {
+    const streams: Duplex[] = [];
+    const opened = (): Duplex => {
+      streams.push(open(runner));
+      return streams.at(-1) as Duplex;
+    };
+    const lose = (): void => void streams[0]?.destroy(new Error('lost'));
+    const writer: JobWriter = new JobWriter({ onJoined: isSent ? undefined : lose }, (one) =>
+      readJob(opened, id, {}, isSent ? undefined : () => Promise.resolve(), one),
+    );
+    writer.stdin.write('typed ');
+    if (isSent) writer.stdin.write('', lose);
+    writer.leave();
+    const read = async (): Promise<void> => {
+      for await (const piece of writer.output) t.not(piece.kind, 'gap');
+    };
+    if (isSent) await t.throwsAsync(read(), { message: /lost/ });
+    else await read();
+  }
+  const isThere = async () => ((await listJobs(open(runner)))[0]?.bytes ?? 0) >= 6;
+  await eventually(isThere, { what: 'what was typed' });
+});
+
 test('what follows the EXIT of a job is not shown, and nothing is sent to it, since no recording has it', async (t) => {
   const [near, far] = resettingPair();
   const peer = new ExecPeer(far);

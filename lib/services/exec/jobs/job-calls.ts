@@ -76,6 +76,7 @@ export async function* readJob(
   for (;;) {
     const place = at === null ? { from, tail } : { from: at };
     const request = encodeJobRequest(EXEC_KIND.ATTACH, { id, ...place, ...writer?.request });
+    let isJoined = false;
     try {
       let result: ExecResult | null = null;
       for await (const { kind, payload } of converse(await open(), request, writer)) {
@@ -88,17 +89,21 @@ export async function* readJob(
         } else if (kind === EXEC_KIND.STDOUT && at !== null) {
           yield { kind: 'output', at, bytes: payload };
           at += payload.length;
-        } else if (kind === EXEC_KIND.CREDIT) writer?.grant(decodeCredit(payload));
-        else if (kind === EXEC_KIND.EXIT) {
+        } else if (kind === EXEC_KIND.CREDIT) {
+          isJoined = true;
+          writer?.grant(decodeCredit(payload));
+        } else if (kind === EXEC_KIND.EXIT) {
           result = decodeEnd(payload);
           writer?.begin(null);
         }
       }
-      if (result === null && writer?.isLeaving === true) return;
+      if (result === null && writer?.hasLeft === true) return;
       yield { kind: 'end', result: result ?? missing() };
       return;
     } catch (error) {
-      if (writer?.isLeaving === true) return;
+      // What was sent last may be lost with the stream; without one, nothing is.
+      if (writer?.hasLeft === true && !isJoined) return;
+      if (writer?.hasLeft === true) throw error;
       await retry(toVproxyError(error));
     }
   }

@@ -28,7 +28,10 @@ export interface JoinedJob {
   signal(name: string): void;
   /** Resizes its terminal. Throws `bad-argument` for sizes other than 1 to 65,535. */
   resize(size: TerminalSize): void;
-  /** Leaves the job and its input as they are; `output` ends once the job has room for what was written to `stdin`. */
+  /**
+   * Leaves the job and its input as they are; `output` ends once the job has what was written to `stdin`, and rejects if that may
+   * be lost.
+   */
   leave(): void;
 }
 
@@ -41,8 +44,6 @@ export class JobWriter implements JoinedJob {
   #hasJoined = false;
   /** Whether it takes the input over: only at first, since another caller may have it by right when this one is back. */
   #isStealing: boolean | undefined;
-  #isLeaving = false;
-  /** Whether all was sent before that. */
   #hasLeft = false;
 
   constructor(options: WriterOptions, read: (writer: JobWriter) => AsyncGenerator<JobPiece, void>) {
@@ -57,8 +58,9 @@ export class JobWriter implements JoinedJob {
     return { input: true, steal: this.#isStealing, ...this.#size };
   }
 
-  get isLeaving(): boolean {
-    return this.#isLeaving;
+  /** Whether its user has left it, and all that was written before has been sent. */
+  get hasLeft(): boolean {
+    return this.#hasLeft;
   }
 
   /** Writes to this stream once it has credit; null: the job is lost, or over. */
@@ -92,7 +94,6 @@ export class JobWriter implements JoinedJob {
       this.#hasLeft = true;
       this.#stream?.end();
     };
-    this.#isLeaving = true;
     if (stdin.writableEnded) finished(stdin, end);
     else stdin.write('', end);
   }
