@@ -501,6 +501,23 @@ class Jobs(unittest.TestCase):
 
         asyncio.run(main())
 
+    def test_an_interrupted_write_is_lost_and_nothing_else(self):
+        def interrupted(connection, data):
+            connection.socket.sendall(data[:5])
+            raise KeyboardInterrupt
+
+        vm, lost = Vproxy().channel(), []
+        output = vm.attach(vm.start(["cat"], input=True), input=True, on_lost=lost.append)
+        output.write(b"one\n")
+        pieces = iter(output)
+        self.assertEqual(next(pieces), b"one\n")
+        with mock.patch("vproxy._sync._Connection.write", interrupted), self.assertRaises(KeyboardInterrupt):
+            output.write(b"two\n")
+        output.write(b"three\n")
+        output.close_input()
+        self.assertEqual(b"".join(pieces), b"three\n")
+        self.assertIn("interrupted", str(*lost))
+
     def test_a_peer_that_ends_a_reader_without_a_result_is_not_asked_again(self):
         with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
             server.bind(f"{folder}/fake.sock")

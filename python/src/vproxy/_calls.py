@@ -559,6 +559,7 @@ class Call:
         #: When to give up: a while later for a command that has started soon, since its runner ends it and reports that.
         self.deadline: float | None = None
         self.soon = 0.0
+        self._is_lost = False
         connection.set_timeout(None)
         self.write(first)
 
@@ -616,7 +617,14 @@ class Call:
             raise self.lost(reason) from reason
         return data
 
+    def lose(self) -> None:
+        """Loses the stream, to which nothing more may be sent."""
+        self._is_lost = True
+        self.connection.hang_up()
+
     async def _end_reason(self) -> VproxyError | None:
+        if self._is_lost:
+            return Lost("cancelled", "what was being sent was interrupted")
         try:
             return core.reported(await self._process.ask("GET", self._end_path, timeout=core.REASON_S))
         except VproxyError as error:
@@ -711,14 +719,23 @@ class JobOutput:
     def _flush(self, _most: int = 0) -> None:
         with self._lock:
             call = self._call
-            while call is not None and self._unsent and self._used < call.state.credit:
-                piece = self._unsent[: min(call.state.credit - self._used, core.PIECE_BYTES)]
-                del self._unsent[: len(piece)]
-                self._used += len(piece)
-                call.write(call.state.typed(piece))
-            if call is not None and self._has_closed and not self._unsent and not self._is_end_sent:
-                self._is_end_sent = True
-                call.write(call.state.end_of(0))
+            if call is None:
+                return
+            try:
+                while self._unsent and self._used < call.state.credit:
+                    piece = self._unsent[: min(call.state.credit - self._used, core.PIECE_BYTES)]
+                    del self._unsent[: len(piece)]
+                    self._used += len(piece)
+                    call.connection.write(call.state.typed(piece))
+                if self._has_closed and not self._unsent and not self._is_end_sent:
+                    self._is_end_sent = True
+                    call.connection.write(call.state.end_of(0))
+            except BaseException as error:
+                # That of a signal handler may come within a record, which the next one would continue.
+                self._call = None
+                call.lose()
+                if not isinstance(error, OSError):
+                    raise
 
     @contextmanager
     def _joined(self, call: Call) -> Iterator[None]:
