@@ -518,6 +518,28 @@ class Jobs(unittest.TestCase):
         self.assertEqual(b"".join(pieces), b"three\n")
         self.assertIn("interrupted", str(*lost))
 
+    def test_a_write_that_waits_does_not_keep_the_reader(self):
+        waits = threading.Event()
+
+        def full(connection, data):
+            waits.set()
+            connection.socket.recv(1, socket.MSG_PEEK)  # the end of the connection is all that can come
+
+        output = Vproxy().channel()
+        output = output.attach(output.start(["sh", "-c", "echo; exec sleep 1000"], input=True), input=True)
+        pieces = iter(output)
+        next(pieces)
+        with mock.patch("vproxy._sync._Connection.write", full):
+            writing, leaving = threading.Thread(target=output.write, args=(b"x",)), threading.Thread(target=pieces.close)
+            for thread in (writing, leaving):
+                thread.daemon = True
+            writing.start()
+            waits.wait()
+            leaving.start()
+            leaving.join(10)
+            self.assertFalse(leaving.is_alive())
+            writing.join(10)
+
     def test_a_peer_that_ends_a_reader_without_a_result_is_not_asked_again(self):
         with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
             server.bind(f"{folder}/fake.sock")

@@ -683,8 +683,8 @@ class JobOutput:
 
     def write(self, data: core.Buffer) -> None:
         """
-        Writes to the job, which gets it while its output is read. Does not wait: the rest is kept here. After a loss, what was sent
-        may have come or not. Raises BrokenPipeError once the input or the job has ended.
+        Writes to the job, which gets it while its output is read. Does not wait for the job: the rest is kept here. After a loss,
+        what was sent may have come or not. Raises BrokenPipeError after ``close_input``, and once the job has ended.
         """
         if self._has_closed or self.end is not None:
             raise BrokenPipeError("the input of the job has ended")
@@ -748,6 +748,7 @@ class JobOutput:
         try:
             yield
         finally:
+            call.connection.hang_up()  # which ends a write that has the lock, and waits in another thread
             with self._lock:
                 self._call = None
 
