@@ -51,11 +51,14 @@ func (j *job) waitBegin(st *stream) {
 
 // join makes a caller the writer of a job. The caller holds the lock of the job.
 func (j *job) join(w *writer) *failure {
+	for j.writer != nil && j.writer.stream.isLeaving() { // what it sent before comes first
+		j.changed.Wait()
+	}
 	switch c := j.call; {
 	case j.exit != nil || j.facts == nil:
 	case !c.request.hasInput:
 		return failf("bad-argument", "ATTACH: input: the job was started without one")
-	case j.writer != nil && !w.isSteal && !j.writer.stream.isGone():
+	case j.writer != nil && !w.isSteal:
 		return failf("input-taken", "another caller writes to job %s", j.id)
 	default:
 		if j.writer != nil {

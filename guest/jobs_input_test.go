@@ -238,6 +238,20 @@ func TestTakeover(t *testing.T) {
 	if err := r.read(st, 29); err != nil || string(r.data) != "first second third fourth fif" {
 		t.Error(err, string(r.data))
 	}
+	// Who comes as another one leaves is not refused, and comes after what that sent.
+	const rounds, text = 200, 1000
+	for count := 0; count < rounds; count++ {
+		st, _ := ask(t, host, execAttach, fields{"id": id, "input": true, "tail": 0}, execFrom)
+		st.Write(record(execStdin, []byte(strings.Repeat("x", text))))
+		if count%2 == 0 {
+			st.CloseWrite()
+		} else {
+			st.Close()
+		}
+	}
+	if err := r.read(st, 29+rounds*text); err != nil {
+		t.Error(err, len(r.data))
+	}
 }
 
 // TestInputCredit: input that a command does not read holds up nobody, and is bounded over all writers.

@@ -309,6 +309,12 @@ func (st *stream) isGone() bool {
 	return st.isOver || st.stopped != nil
 }
 
+// isLeaving reports whether the peer sends nothing more, or receives nothing more.
+func (st *stream) isLeaving() bool {
+	defer st.lock()()
+	return st.finCame || st.isOver || st.stopped != nil
+}
+
 // waitEnd waits until the stream has ended.
 func (st *stream) waitEnd() {
 	defer st.lock()()
