@@ -178,7 +178,7 @@ class Arguments(unittest.IsolatedAsyncioTestCase):
             (lambda: state.resize(80.5, 24), TypeError),
             (lambda: state.resize(None, 24), TypeError),
             (lambda: state.signal(0), ValueError),
-            (lambda: state.signal(65), ValueError),
+            (lambda: state.signal(34), ValueError),
             (lambda: state.signal("SIGINT"), TypeError),
         ):
             with self.assertRaises(kind):

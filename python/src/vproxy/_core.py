@@ -359,7 +359,7 @@ class ExecCall:
 
     @staticmethod
     def signal(number: int) -> bytes:
-        known = whole(number, "signal", 1, 64) in signal.valid_signals()
+        known = whole(number, "signal", 1, 31) in signal.valid_signals()
         return _record(_SIGNAL, (signal.Signals(number).name if known else f"SIG{number}").encode())
 
     @staticmethod
