@@ -287,8 +287,13 @@ test('a terminal of a job outlives its WebSocket, and comes back at the next byt
   t.regex(await second.closed, /^1011 input-taken: /);
   await shows(third, /two> 43 132\r\n/);
   t.true(third.received.startsWith('ready\r\n<one>'), third.received);
-  third.socket.send('\u0004');
-  t.is(await third.closed, '1000 exit 3');
+  third.socket.send('last\n');
+  third.socket.close();
+  await noStreams(here);
+  const fourth = await open(`&from=${third.received.length}`);
+  await shows(fourth, '<last> 24 80');
+  fourth.socket.send('\u0004');
+  t.is(await fourth.closed, '1000 exit 3');
   t.is(await (await open()).closed, '1000 exit 3');
   await t.throwsAsync(openReady(t, path, '/v1/terminal?job=01234567'), { message: /404/ });
   await noStreams(here);

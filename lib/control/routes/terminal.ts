@@ -1,7 +1,6 @@
 /** The route of a terminal of the peer over a WebSocket: for pages, and for programs that serve them. */
 import { Readable, type Writable } from 'node:stream';
 import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
-import type { Proxy } from '../../proxy/proxy.js';
 import { runCommand } from '../../services/exec/exec-call.js';
 import {
   EXEC_KIND,
@@ -17,6 +16,7 @@ import type { ExecResult } from '../../status/types.js';
 import * as z from '../../status/zod.js';
 import { deferred, onAbort } from '../../util/concurrency.js';
 import { orElse } from '../../util/or-else.js';
+import type { ControlContext } from '../context/context.js';
 import { parseInput } from '../server/read-input.js';
 import { findJob, openExec } from './commands.js';
 import { webSockets } from './connect.js';
@@ -31,6 +31,9 @@ const sizeSchema = z.strictObject({ columns: side(), rows: side() });
 
 /** How much of the last output of a job a terminal begins with, in bytes. */
 const TAIL_BYTES = 16_384;
+
+/** How long what a client sent before it left may take to reach its job, in milliseconds. */
+const LEAVE_MS = 500;
 
 const terminalQuery = z.strictObject({
   channel: onlyChannel(),
@@ -72,7 +75,7 @@ export const terminalRoutes = [
     async upgrade(context, { query, request, signal }, socket) {
       const { acceptWebSocket, carry, closeWith, failWith, requireSameOrigin } = await webSockets();
       requireSameOrigin(request);
-      const begin = await (query.job === undefined ? prepareCommand : prepareJob)(context.proxy, query, signal);
+      const begin = await (query.job === undefined ? prepareCommand : prepareJob)(context, query, signal);
       const webSocket = await acceptWebSocket(request, socket, TERMINAL_PROTOCOL, context);
       const terminal = begin();
       onAbort(signal, () => terminal.leave());
@@ -101,7 +104,7 @@ type Query = z.output<typeof terminalQuery>;
 
 /** A new command, which ends with the WebSocket. */
 async function prepareCommand(
-  proxy: Proxy,
+  { proxy }: ControlContext,
   { channel, argv, user, cwd, columns, rows, term }: Query,
   signal: AbortSignal,
 ): Promise<() => Terminal> {
@@ -121,7 +124,7 @@ async function prepareCommand(
 
 /** A job, which does not. An upgrade cuts it: its client comes back, from the next byte on. */
 async function prepareJob(
-  proxy: Proxy,
+  { clock, proxy }: ControlContext,
   { channel, job: id = '', steal, from, columns, rows }: Query,
   signal: AbortSignal,
 ): Promise<() => Terminal> {
@@ -129,7 +132,6 @@ async function prepareJob(
   encodeJobRequest(EXEC_KIND.ATTACH, { id, ...place }); // throws before a stream is opened
   await findJob(proxy, { channel, signal }, id);
   const gone = new AbortController();
-  onAbort(signal, () => gone.abort());
   const open = () => openExec(proxy, { channel, isReopened: true, signal: gone.signal });
   return () => {
     const writer = new JobWriter({ steal, size: { columns, rows } }, (self) =>
@@ -141,6 +143,8 @@ async function prepareJob(
         if (piece.kind === 'output') yield piece.bytes;
         else if (piece.kind === 'end') ended.resolve(piece.result);
       }
+      // No effect after the end.
+      ended.reject(new VproxyError('cancelled', 'the client has left the job'));
     }
     const output = Readable.from(read()).on('error', (error) => ended.reject(error));
     return {
@@ -148,7 +152,10 @@ async function prepareJob(
       output,
       ended: ended.promise,
       resize: (size) => writer.resize(size),
-      leave: () => gone.abort(),
+      leave: () => {
+        writer.leave();
+        clock.schedule(LEAVE_MS, () => gone.abort());
+      },
     };
   };
 }
