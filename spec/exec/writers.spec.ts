@@ -12,7 +12,7 @@ import { spawnInTerminal } from '../../lib/services/exec/pty/spawn-in-terminal.j
 import { TerminalRecorder } from '../../lib/services/exec/recording/terminal-recorder.js';
 import { encodeRecord } from '../../lib/util/bytes/records.js';
 import { systemClock } from '../../lib/util/clock.js';
-import { resettingPair } from '../helpers/channel-pair.js';
+import { duplexPair, resettingPair } from '../helpers/channel-pair.js';
 import { ExecCaller, ExecPeer, gatedPipes, SUCCESS, TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { eventually } from '../helpers/time.js';
@@ -225,4 +225,15 @@ test('R-JOBS-3: the jobs of a runner that knows no inputs have none', (t) => {
   const rest = { endedAt: null, status: null, signal: null, timedOut: false, bytes: 0, keptFrom: 0 };
   const ways = { terminal: false, takesInput: false, hasWriter: false };
   t.deepEqual(decodeJobs(Buffer.from(JSON.stringify({ jobs: [{ ...job, ...rest }] }))), [{ ...job, ...rest, ...ways }]);
+});
+
+test('sizes that come faster than the runner takes them need no memory; the last one is sent', async (t) => {
+  const [near, far] = duplexPair();
+  const writer = new JobWriter({}, () => (async function* () {})());
+  writer.begin(near);
+  for (let columns = 1; columns < 50_000; columns += 1) writer.resize({ columns, rows: 50 });
+  t.true(near.writableLength < 100_000, `${near.writableLength}`);
+  const sizes: Buffer[] = [];
+  far.on('data', (bytes: Buffer) => sizes.push(bytes));
+  await eventually(() => Buffer.concat(sizes).subarray(-4).toString('hex') === 'c34f0032', { what: 'the last size' });
 });

@@ -45,6 +45,8 @@ export class JobWriter implements JoinedJob {
   /** Whether it takes the input over: only at first, since another caller may have it by right when this one is back. */
   #isStealing: boolean | undefined;
   #hasLeft = false;
+  /** Whether the last size waits for room. */
+  #isSizeDue = false;
 
   constructor(options: WriterOptions, read: (writer: JobWriter) => AsyncGenerator<JobPiece, void>) {
     this.#options = options;
@@ -67,6 +69,11 @@ export class JobWriter implements JoinedJob {
   begin(stream: Duplex | null): void {
     this.#stream = stream;
     this.#hasJoined = false;
+    // ATTACH has it.
+    this.#isSizeDue = false;
+    stream?.on('drain', () => {
+      if (this.#isSizeDue && this.#size !== undefined && stream === this.#stream) this.resize(this.#size);
+    });
     this.stdin.move(stream);
     if (this.#hasLeft) stream?.end();
   }
@@ -85,7 +92,8 @@ export class JobWriter implements JoinedJob {
   resize(size: TerminalSize): void {
     const record = encodeResize(size);
     this.#size = size;
-    this.#write(record);
+    this.#isSizeDue = this.#stream?.writableNeedDrain === true;
+    if (!this.#isSizeDue) this.#write(record);
   }
 
   leave(): void {
