@@ -731,11 +731,13 @@ class JobOutput:
                     self._is_end_sent = True
                     call.connection.write(call.state.end_of(0))
             except BaseException as error:
-                # That of a signal handler may come within a record, which the next one would continue.
                 self._call = None
+                # Reading finds out why the stream ended, or was left.
+                if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+                    return
+                # That of a signal handler may come within a record, which the next one would continue.
                 call.lose()
-                if not isinstance(error, OSError):
-                    raise
+                raise
 
     @contextmanager
     def _joined(self, call: Call) -> Iterator[None]:
