@@ -77,7 +77,8 @@ export const terminalRoutes = [
       requireSameOrigin(request);
       const begin = await (query.job === undefined ? prepareCommand : prepareJob)(context, query, signal);
       const webSocket = await acceptWebSocket(request, socket, TERMINAL_PROTOCOL, context);
-      const terminal = begin();
+      const isSized = webSocket.protocol === TERMINAL_PROTOCOL;
+      const terminal = begin(isSized);
       onAbort(signal, () => terminal.leave());
       const resize = (text: string): void => {
         try {
@@ -87,7 +88,6 @@ export const terminalRoutes = [
           terminal.leave();
         }
       };
-      const isSized = webSocket.protocol === TERMINAL_PROTOCOL;
       carry(webSocket, terminal.input, terminal.output, isSized ? resize : undefined);
       await terminal.ended.then(
         ({ error, signal, status }) =>
@@ -107,7 +107,7 @@ async function prepareCommand(
   { proxy }: ControlContext,
   { channel, argv, user, cwd, columns, rows, term }: Query,
   signal: AbortSignal,
-): Promise<() => Terminal> {
+): Promise<(isTold: boolean) => Terminal> {
   const wanted: ExecRequest = {
     ...{ argv: argvOf(argv), terminal: { columns, rows, term } },
     ...(user !== undefined && { user }),
@@ -127,24 +127,34 @@ async function prepareJob(
   { clock, proxy }: ControlContext,
   { channel, job: id = '', steal, from, columns, rows }: Query,
   signal: AbortSignal,
-): Promise<() => Terminal> {
+): Promise<(isTold: boolean) => Terminal> {
   const place = from === undefined ? { tail: TAIL_BYTES } : { from };
   encodeJobRequest(EXEC_KIND.ATTACH, { id, ...place }); // throws before a stream is opened
   await findJob(proxy, { channel, signal }, id);
   const gone = new AbortController();
   const open = () => openExec(proxy, { channel, isReopened: true, signal: gone.signal });
-  return () => {
+  return (isTold) => {
     const writer = new JobWriter({ steal, size: { columns, rows } }, (self) =>
       readJob(open, id, place, undefined, self),
     );
     const ended = deferred<ExecResult>();
-    async function* read(): AsyncGenerator<Buffer, void> {
-      for await (const piece of writer.output) {
-        if (piece.kind === 'output') yield piece.bytes;
-        else if (piece.kind === 'end') ended.resolve(piece.result);
+    async function* read(): AsyncGenerator<Buffer | string, void> {
+      let next = -1;
+      try {
+        for await (const piece of writer.output) {
+          if (piece.kind === 'end') ended.resolve(piece.result);
+          if (piece.kind !== 'output') continue;
+          // At first, and where bytes were dropped.
+          if (piece.at !== next && isTold) yield JSON.stringify({ at: piece.at });
+          next = piece.at + piece.bytes.length;
+          yield piece.bytes;
+        }
+        // No effect after the end.
+        ended.reject(new VproxyError('cancelled', 'the client has left the job'));
+      } finally {
+        // What the job will not read must not hold up the client's answer to the close.
+        writer.stdin.close();
       }
-      // No effect after the end.
-      ended.reject(new VproxyError('cancelled', 'the client has left the job'));
     }
     const output = Readable.from(read()).on('error', (error) => ended.reject(error));
     return {
