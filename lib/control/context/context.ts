@@ -30,6 +30,9 @@ export interface OpenWebSocket {
 /** The WebSockets whose stream has ended in order: the rest of it is still for the client, who may take its time to read it. */
 export const endedSockets = new WeakSet<OpenWebSocket>();
 
+/** Those whose client has read nothing for long: no upgrade waits for them. */
+export const stillSockets = new WeakSet<OpenWebSocket>();
+
 /** The code of a service restart, in the registry of RFC 6455. */
 export const RESTART = 1012;
 

@@ -12,6 +12,7 @@ import {
   type OpenWebSocket,
   type ProcessControl,
   RESTART,
+  stillSockets,
 } from '../context/context.js';
 import { EventLoopDelay } from '../context/event-loop-delay.js';
 import { EventRing } from '../context/event-ring.js';
@@ -103,7 +104,8 @@ export class ControlServer {
    * @internal
    */
   get isChanging(): boolean {
-    const isUnread = (each: OpenWebSocket): boolean => endedSockets.has(each) && each.bufferedAmount > 0;
+    const isUnread = (each: OpenWebSocket): boolean =>
+      endedSockets.has(each) && !stillSockets.has(each) && each.bufferedAmount > 0;
     return (
       this.#services.some(({ serves, http }) => serves === 'control' && http.isChanging) ||
       [...this.#context.webSockets].some(isUnread)

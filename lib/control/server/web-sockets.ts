@@ -4,9 +4,10 @@ import type { Socket } from 'node:net';
 import type { Duplex, Readable, Writable } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
+import { isHungUp, unwrittenBytesOf } from '../../system/sockets/node-sockets.js';
 import { MAX_TIMER_MS } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
-import { type ControlContext, endedSockets, RESTART } from '../context/context.js';
+import { type ControlContext, endedSockets, RESTART, stillSockets } from '../context/context.js';
 
 /** The longest message of a client, in bytes. */
 const MAX_MESSAGE_BYTES = 1_048_576;
@@ -17,7 +18,7 @@ const MAX_WAITING_BYTES = 262_144;
 /** How often it is looked whether a client has gone. */
 const LOOK_MS = 1000;
 
-/** How long a client may take to answer a close that was written. */
+/** How long a client may take to answer a close that was written, and how long an upgrade waits for one that reads nothing. */
 const ANSWER_MS = 30_000;
 
 /** RFC 6455, 5.5: a control frame has at most 125 bytes, and the code takes two. */
@@ -62,13 +63,25 @@ export function acceptWebSocket(
   });
 }
 
-/** Ends the connection of a client that has left while nothing is read from it, or that does not answer a close. */
+/** Those whose client has left: the rest of what it sent is read however little is taken. The buffer of the socket bounds it. */
+const leftSockets = new WeakSet<WebSocket>();
+
+/** Finds out when a client has left while nothing is read from it, and ends the connection of one that does not answer a close. */
 function watch(webSocket: WebSocket, socket: Socket, { clock, webSockets }: ControlContext): void {
   webSockets.add(webSocket);
   let answerMs = ANSWER_MS;
+  let unwritten = 0;
+  let stillMs = 0;
   const look = (): void => {
-    // Only a write, even of nothing, fails then.
-    if (webSocket.isPaused) socket.write('');
+    if (webSocket.isPaused && isHungUp(socket)) {
+      leftSockets.add(webSocket);
+      webSocket.resume();
+    }
+    const before = unwritten;
+    unwritten = unwrittenBytesOf(socket) ?? 0;
+    stillMs = unwritten > 0 && unwritten === before ? stillMs + LOOK_MS : 0;
+    if (stillMs >= ANSWER_MS) stillSockets.add(webSocket);
+    else stillSockets.delete(webSocket);
     const isWritten = socket.writableLength === 0 || !endedSockets.has(webSocket);
     if (webSocket.readyState === webSocket.CLOSING && isWritten) answerMs -= LOOK_MS;
     if (answerMs < 0) socket.destroy();
@@ -81,16 +94,19 @@ function watch(webSocket: WebSocket, socket: Socket, { clock, webSockets }: Cont
   });
 }
 
-/** Carries messages to `input`, and `output` in binary messages, each no faster than it is taken. `onText` takes texts instead. */
+/**
+ * Carries messages to `input`, and `output` in binary messages, each no faster than it is taken. `onText` takes texts instead; a
+ * string in `output` is sent as one.
+ */
 export function carry(socket: WebSocket, input: Writable, output: Readable, onText?: (text: string) => void): void {
   const readOn = () => socket.resume();
   input.on('drain', readOn).once('close', readOn);
   socket.on('message', (bytes: Buffer, isBinary: boolean) => {
     if (!isBinary && onText !== undefined) onText(bytes.toString());
-    else if (input.writable && !input.write(bytes)) socket.pause();
+    else if (input.writable && !input.write(bytes) && !leftSockets.has(socket)) socket.pause();
   });
-  output.on('data', (bytes: Buffer) => {
-    socket.send(bytes, () => {
+  output.on('data', (piece: Buffer | string) => {
+    socket.send(piece, () => {
       if (socket.bufferedAmount < MAX_WAITING_BYTES) output.resume();
     });
     if (socket.bufferedAmount >= MAX_WAITING_BYTES) output.pause();
