@@ -22,7 +22,7 @@ import { formatBytes } from '../ui/print.js';
 import { type EncodedDocument, encodeDocument, type HandoverCounts, type HandoverDocument } from './document.js';
 import { HANDOVER_FORM } from './form.js';
 import { type SuccessorCommand, successorCommand } from './program.js';
-import { type StartedProcess, startChild, startOrphan } from './start.js';
+import { requireDescriptors, type StartedProcess, startChild, startOrphan } from './start.js';
 import { HANDOVER_VARIABLE } from './starting.js';
 
 /** How long a successor may take to load, in milliseconds: many seconds on an emulated processor. This process keeps working. */
@@ -81,6 +81,8 @@ export async function handOver(
 ): Promise<never> {
   if (process.pid === 1)
     throw new VproxyError('upgrade-failed', 'process 1 cannot be replaced: the container would end with it');
+  // Without descriptors, koffi would seem to be missing.
+  requireDescriptors(predecessor.isService ? 'orphan' : 'child');
   const calls = await loadHandoverCalls();
   const exitNow = (await loadLibc()).declare('void _exit(int status)');
   let answer: UpgradeAnswer;

@@ -25,11 +25,13 @@ export interface StartedProcess {
  */
 const START_DESCRIPTORS = { child: 4, orphan: 8 } as const;
 
+export type StartKind = keyof typeof START_DESCRIPTORS;
+
 /** The path by which a process executes its own descriptor. */
 const byDescriptor = (fd: number): string => `/proc/self/fd/${fd}`;
 
 export function startChild({ file, args, descriptor }: SuccessorCommand, env: NodeJS.ProcessEnv): StartedProcess {
-  requireDescriptors(START_DESCRIPTORS.child);
+  requireDescriptors('child');
   const program = descriptor ?? 'ignore';
   const stdio: StdioOptions = ['inherit', 'inherit', 'inherit', 'pipe', program];
   const path = descriptor === null ? file : byDescriptor(PROGRAM_DESCRIPTORS.child);
@@ -52,7 +54,7 @@ const IN_BACKGROUND = '"$@" <&4 >&5 4<&- 5>&- & echo $!';
  * main process that is not its own child: it would stop such a service with SIGKILL.
  */
 export function startOrphan({ file, args, descriptor }: SuccessorCommand, env: NodeJS.ProcessEnv): StartedProcess {
-  requireDescriptors(START_DESCRIPTORS.orphan);
+  requireDescriptors('orphan');
   const words = [
     '-c',
     IN_BACKGROUND,
@@ -79,11 +81,11 @@ export function startOrphan({ file, args, descriptor }: SuccessorCommand, env: N
   return { pid: Promise.resolve(pid), ended, pipe, kill };
 }
 
-/** Throws `upgrade-failed` without that many free descriptors: Node would leave a pipe open, and not tell which. */
-function requireDescriptors(count: number): void {
+/** Throws `upgrade-failed` without the free descriptors for a start: Node would leave a pipe open, and not tell which. */
+export function requireDescriptors(kind: StartKind): void {
   const taken: number[] = [];
   try {
-    while (taken.length < count) taken.push(openSync('/dev/null', 'r'));
+    while (taken.length < START_DESCRIPTORS[kind]) taken.push(openSync('/dev/null', 'r'));
   } catch (cause) {
     throw new VproxyError('upgrade-failed', `a successor cannot be started: ${describeError(cause)}`, { cause });
   } finally {
