@@ -110,7 +110,7 @@ const jobBody = z.strictObject({
   input: z
     .boolean()
     .optional()
-    .describe('Whether it takes input from whoever attaches to write; default: with `terminal`'),
+    .describe('Whether it takes input from callers that attach with `input`; default: with `terminal`'),
 });
 
 const jobParams = z.strictObject({ id: z.string() });

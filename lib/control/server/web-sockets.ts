@@ -147,7 +147,7 @@ export function failWith(socket: WebSocket, failure: unknown): void {
 }
 
 function close(socket: WebSocket, status: number, text: string): void {
-  // The client's answer may be behind what is not read any more.
+  // Its own close frame may be behind data that nobody reads any more.
   socket.resume();
   const reason = new Uint8Array(MAX_REASON_BYTES);
   // Cut between characters.

@@ -105,9 +105,9 @@ export class ServedCall {
   #job: Job | null = null;
   /** Whether its command is a job, even before it runs. */
   #isDetached = false;
-  /** Which call's command gets the input of this one; another one's, if this call writes to a job. */
+  /** The call whose command gets the input of this one: another one if this is the writer of a job. */
   #target: ServedCall = this;
-  /** The call that writes to the job of this one. */
+  /** The writer of this call's job. */
   #writer: ServedCall | null = null;
   #writtenBytes = 0;
 
@@ -268,7 +268,7 @@ export class ServedCall {
     return target.#input.reopen();
   }
 
-  /** Gives up the input of a job, if it still has it. */
+  /** Leaves the job that it is the writer of, if any. */
   #leaveJob(): void {
     const job = this.#target.#job;
     if (job === null || this.#target.#writer !== this) return;

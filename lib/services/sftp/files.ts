@@ -91,7 +91,7 @@ const MAX_CALLS = 32;
 /** The longest list: each entry takes about 400 bytes. */
 const MAX_ENTRIES = 2_000_000;
 
-/** The most memory of the folders that a removal has yet to do, each of which takes about 100 bytes besides its path. */
+/** The most memory of the folders that are still to be removed; each takes about 100 bytes and its path. */
 const MAX_TREE_BYTES = 268_435_456;
 const FOLDER_BYTES = 100;
 

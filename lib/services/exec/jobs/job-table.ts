@@ -17,7 +17,7 @@ export class JobTable {
   readonly #clock: Clock;
   /** Those that start or run. */
   readonly #running = new Set<Job>();
-  /** Those that have ended, the first to end first, and what forgets them. */
+  /** Those that have ended, the first to end first, each with its timer. */
   readonly #ended = new Map<Job, CancelTimer>();
 
   constructor(clock: Clock) {
