@@ -201,17 +201,63 @@ func (c *child) hasOthers() bool {
 	defer groups.lock()()
 	if !groups.at.After(asked) {
 		groups.at, groups.counts = time.Now(), map[int]int{}
-		forEachName("/proc", func(name string) bool {
-			if name[0] >= '1' && name[0] <= '9' {
-				stat := readFile("/proc/" + name + "/stat")
-				// Its name, in parentheses, may contain anything.
-				if values := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:]); len(values) > 2 {
-					group, _ := strconv.Atoi(values[2])
-					groups.counts[group]++
-				}
-			}
-			return true
-		})
+		forEachProcess(func(_ string, stat []int) { groups.counts[stat[statGroup]]++ })
 	}
 	return groups.counts[c.pid] != 1
+}
+
+// Fields of a process's stat from the state on: its group and session; user and system time, and those of the children that it
+// waited for, in hundredths of a second on all architectures (proc_pid_stat(5)).
+const (
+	statGroup   = 2
+	statSession = 3
+	statTimes   = 11
+	statRest    = 15
+	tickMs      = 10
+)
+
+// forEachProcess calls use with the number of each process, as text, and the fields of its stat from the state on.
+func forEachProcess(use func(pid string, stat []int)) {
+	forEachName("/proc", func(name string) bool {
+		if name[0] < '1' || name[0] > '9' {
+			return true
+		}
+		text := readFile("/proc/" + name + "/stat")
+		stat := []int{}
+		// Its name, in parentheses, may contain anything.
+		for _, field := range strings.Fields(text[strings.LastIndexByte(text, ')')+1:]) {
+			number, _ := strconv.Atoi(field)
+			stat = append(stat, number)
+		}
+		if len(stat) > statRest {
+			use(name, stat)
+		}
+		return true
+	})
+}
+
+// usageOfSessions returns what the processes of each session have used, with those that they waited for; a session without
+// processes is missing.
+func usageOfSessions(sessions map[int]bool) map[int]fields {
+	cpuMs, peakKib := map[int]int{}, map[int]int{}
+	if len(sessions) > 0 {
+		forEachProcess(func(pid string, stat []int) {
+			session := stat[statSession]
+			if !sessions[session] {
+				return
+			}
+			for _, ticks := range stat[statTimes:statRest] {
+				cpuMs[session] += ticks * tickMs
+			}
+			peak, _ := strconv.Atoi(found(`^VmHWM:\s*(\d+)`, readFile("/proc/"+pid+"/status")))
+			if peak > peakKib[session] {
+				peakKib[session] = peak
+			}
+		})
+	}
+	used := map[int]fields{}
+	for session := range cpuMs {
+		used[session] = fields{"cpuMs": cpuMs[session], "peakBytes": int64(peakKib[session]) * 1024}
+	}
+	return used
 }

@@ -145,7 +145,7 @@ func (j *job) begin(user string) {
 		argv = append(argv, shorten(word))
 	}
 	j.facts = fields{"id": j.id, "tag": orNull(c.request.tag), "argv": argv, "user": user, "terminal": c.terminal != nil,
-		"pid": c.pid(), "startedAt": isoTime(time.Now()), "endedAt": nil, "status": nil, "signal": nil, "timedOut": false}
+		"pid": c.pid(), "startedAt": isoTime(time.Now()), "endedAt": nil, "status": nil, "signal": nil, "timedOut": false, "usage": nil}
 	// A job may run for months: release its caller's session and the request.
 	c.stream, c.request.argv, c.request.env = nil, nil, nil
 	j.changed.Broadcast() // callers may know it by its tag
@@ -156,7 +156,7 @@ func (e *execService) serveJobs(st *stream, kind byte, payload []byte) (failed *
 	if kind == execList {
 		reserved := e.mostListBytes() // a list that has no room is not made
 		if e.listBytes.Add(reserved) <= maxListBytes {
-			list := record(execJobs, encode(fields{"jobs": e.describeJobs()}))
+			list := record(execJobs, encode(fields{"jobs": withUsage(e.describeJobs())}))
 			e.listBytes.Add(int32(len(list)) - reserved)
 			reserved = int32(len(list))
 			st.Write(list)
@@ -214,6 +214,23 @@ func (e *execService) describeJobs() []fields {
 	return all
 }
 
+// withUsage adds what the running jobs of a list have used.
+func withUsage(all []fields) []fields {
+	running := map[int]bool{}
+	for _, each := range all {
+		if each["endedAt"] == nil {
+			running[each["pid"].(int)] = true
+		}
+	}
+	used := usageOfSessions(running)
+	for _, each := range all {
+		if each["usage"] == nil && used[each["pid"].(int)] != nil {
+			each["usage"] = used[each["pid"].(int)]
+		}
+	}
+	return all
+}
+
 func (j *job) describe() fields {
 	defer j.lock()()
 	all := fields{"bytes": j.bytes, "keptFrom": j.keptFrom(), "takesInput": j.call.input != nil, "hasWriter": j.writer != nil}
@@ -248,7 +265,7 @@ func (j *job) write(record []byte) {
 		j.bytes += int64(len(payload))
 	case execExit:
 		result := parseObject(payload, "").fields
-		for _, name := range []string{"status", "signal", "timedOut"} {
+		for _, name := range []string{"status", "signal", "timedOut", "usage"} {
 			j.facts[name] = result[name]
 		}
 		j.exit, j.facts["endedAt"] = payload, isoTime(time.Now())

@@ -267,10 +267,10 @@ func TestJobLives(t *testing.T) {
 	st.Close()
 	id := started.text("job")
 	j := lookUp(e, id)
+	entry := listJobs(t, host)[0]
 	want := fields{"id": id, "tag": nil, "argv": []any{"sh", "-c", "test -t 0 || cat; sleep 1000"}, "user": j.facts["user"],
 		"pid": started.fields["pid"], "startedAt": j.facts["startedAt"], "endedAt": nil, "status": nil, "signal": nil,
-		"timedOut": false, "terminal": false, "takesInput": false, "hasWriter": false}
-	entry := listJobs(t, host)[0]
+		"timedOut": false, "terminal": false, "takesInput": false, "hasWriter": false, "usage": entry.fields["usage"]}
 	if entry.integer("bytes", 0, 0)+entry.integer("keptFrom", 0, 0) != 0 || !isHex(id, 8) || j.keepBytes != jobKeepBytes {
 		t.Error(entry.fields, id, j.keepBytes)
 	}

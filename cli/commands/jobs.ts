@@ -17,6 +17,7 @@ const COLUMNS: readonly Column<JobOfChannel>[] = [
   { title: 'STARTED', cell: ({ startedAt }) => startedAt.slice(0, 19).replace('T', ' '), leastWidth: 10 },
   { title: 'TIME', cell: ({ startedAt, endedAt }) => formatAge(timeOf(endedAt) - timeOf(startedAt)), align: 'right' },
   { title: 'OUTPUT', cell: ({ bytes }) => formatBytes(bytes), align: 'right' },
+  { title: 'USED', cell: describeUsage, isWide: true },
   { title: 'INPUT', cell: describeInput },
   { title: 'PID', cell: ({ pid }) => String(pid), align: 'right', isWide: true },
   { title: 'USER', cell: ({ user }) => user ?? '-', isWide: true },
@@ -83,6 +84,13 @@ function nameOf({ channel, id }: JobOfChannel): string {
 function describeInput({ terminal, takesInput, hasWriter }: JobOfChannel): string {
   const kind = terminal ? 'terminal' : takesInput ? 'pipe' : '-';
   return hasWriter ? `${kind}, in use` : kind;
+}
+
+function describeUsage({ usage }: JobOfChannel): string {
+  if (usage === null) return '-';
+  return usage.peakBytes === null
+    ? formatAge(usage.cpuMs)
+    : `${formatAge(usage.cpuMs)}, ${formatBytes(usage.peakBytes)}`;
 }
 
 function describeEnd({ status, signal, timedOut }: Pick<JobOfChannel, 'status' | 'signal' | 'timedOut'>): string {

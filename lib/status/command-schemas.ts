@@ -10,20 +10,21 @@ const named = <S extends z.core.$ZodLooseShape>(id: string, description: string,
 
 const failureSchema = z.strictObject({ code: text('A code of docs/errors.md'), message: text('One line') });
 
+const usageSchema = z
+  .strictObject({
+    cpuMs: z.number().min(0).describe('Time of processors, in milliseconds'),
+    peakBytes: amount()
+      .nullable()
+      .describe('The most memory that one of its processes had resident, in bytes; null if vproxy there had more'),
+  })
+  .nullable();
+
 export const execResultSchema = named('ExecResult', 'How a command ended: by itself, by a signal, or before it began', {
   status: amount().max(255).nullable().describe('Its exit status; null if it did not exit by itself'),
   signal: textOrNull('The signal that ended it, `SIGKILL`, or `SIG35` for one without a name; else null'),
   timedOut: z.boolean().describe('Whether it timed out'),
   durationMs: z.number().min(0).describe('From the start to the end, in milliseconds'),
-  usage: z
-    .strictObject({
-      cpuMs: z.number().min(0).describe('Time of processors, in milliseconds'),
-      peakBytes: amount()
-        .nullable()
-        .describe('The most memory that one of its processes had resident, in bytes; null if vproxy there had more'),
-    })
-    .nullable()
-    .describe('What it used, with the processes that it waited for; null if the peer does not tell'),
+  usage: usageSchema.describe('What it used, with the processes that it waited for; null if the peer does not tell'),
   error: failureSchema
     .nullable()
     .describe('Why it was not run: `command-not-found`, `command-denied` or `command-failed`; else null'),
@@ -65,6 +66,7 @@ export const jobStatusSchema = named('JobStatus', 'A command that outlives its c
   terminal: z.boolean().describe('Whether it has a terminal'),
   takesInput: z.boolean().describe('Whether it runs, and has an input that has not ended'),
   hasWriter: z.boolean().describe('Whether a caller writes to its input'),
+  usage: usageSchema.describe('What its processes have used; null if the peer does not tell'),
 });
 
 export const jobOfChannelSchema = jobStatusSchema

@@ -244,9 +244,14 @@ test('R-JOBS-3: the list of the most jobs with the longest words fits a record',
   for (let count = 0; count < MAX_JOBS; count += 1)
     table.add({ tag: '\u0001'.repeat(64), keepBytes: 0 }).begin({ ...facts, pid: 2 ** 31 }, execution);
   const jobs = table.list();
-  const record = encodeJson(EXEC_KIND.JOBS, { jobs });
+  const used = jobs.map((job) => ({ ...job, usage: { cpuMs: 1.5, peakBytes: null } }));
+  const record = encodeJson(EXEC_KIND.JOBS, { jobs: used });
   t.true(record.length < 200_000, `${record.length}`);
-  t.deepEqual(decodeJobs(record.subarray(5)), jobs);
+  t.deepEqual(decodeJobs(record.subarray(5)), used);
+  for (const usage of [1, { cpuMs: -1, peakBytes: 1 }, { cpuMs: 1 }]) {
+    const wrong = encodeJson(EXEC_KIND.JOBS, { jobs: jobs.map((job) => ({ ...job, usage })) }).subarray(5);
+    t.throws(() => decodeJobs(wrong), { code: 'protocol-error', message: /usage/ });
+  }
   for (const startedAt of ['2026', '2026-02-30T25:00:00Z', '2026-01-31 12:00:00Z', '2026-01-31T12:00:00']) {
     const wrong = encodeJson(EXEC_KIND.JOBS, { jobs: jobs.map((job) => ({ ...job, startedAt })) }).subarray(5);
     t.throws(() => decodeJobs(wrong), { code: 'protocol-error' }, startedAt);

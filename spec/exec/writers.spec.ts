@@ -220,10 +220,10 @@ test('what follows the EXIT of a job is not shown, and nothing is sent to it, si
   t.deepEqual([kinds, peer.input.toString()], [['end'], '']);
 });
 
-test('R-JOBS-3: the jobs of a runner that knows no inputs have none', (t) => {
+test('R-JOBS-3: the jobs of a runner that knows neither inputs nor usage have none', (t) => {
   const job = { id: '0123abcd', tag: null, argv: [], user: null, pid: 1, startedAt: '2026-01-31T12:00:00.000Z' };
   const rest = { endedAt: null, status: null, signal: null, timedOut: false, bytes: 0, keptFrom: 0 };
-  const ways = { terminal: false, takesInput: false, hasWriter: false };
+  const ways = { terminal: false, takesInput: false, hasWriter: false, usage: null };
   t.deepEqual(decodeJobs(Buffer.from(JSON.stringify({ jobs: [{ ...job, ...rest }] }))), [{ ...job, ...rest, ...ways }]);
 });
 

@@ -175,6 +175,20 @@ export function testWriters(test: ReturnType<typeof serialTestWith>, start: (t: 
     t.deepEqual([late.said, late.stdout, late.creditCount], [['FROM', 'STDOUT', 'EXIT'], 'over\n', 0]);
   });
 
+  test('R-JOBS-3: the list tells what the processes of a job have used, running or not', async (t) => {
+    const { begin, attach, status, shows } = await startJobs(t);
+    const burn = 'i=0; while test $i -lt 200000; do i=$((i+1)); done; echo burnt; read word; exit 0';
+    const { id } = await begin(`(${burn}); exit 0`, { hasInput: true });
+    const caller = await attach(id);
+    await shows(caller, 'burnt');
+    const { usage: running } = await status(id);
+    t.true((running?.cpuMs ?? 0) >= 20 && (running?.peakBytes ?? 0) > 100_000, JSON.stringify(running));
+    caller.input('go on\n');
+    const { usage: ended } = await caller.exit;
+    t.true((ended?.cpuMs ?? 0) >= 20, JSON.stringify(ended));
+    t.deepEqual((await status(id)).usage, ended);
+  });
+
   test('R-JOBS-1: a tag that is to be unique names one job at a time', async (t) => {
     const { open, begin, attach } = await startJobs(t);
     const detach = { tag: 'shell', unique: true };

@@ -233,24 +233,27 @@ function requestOf(object: Record<string, unknown>): ExecRequest {
 
 /** Decodes an EXIT. Throws `protocol-error`. */
 export function decodeExit(payload: Buffer): ExecResult {
-  const { status, signal, timedOut, durationMs, error, usage = null } = decode(payload, 'EXIT');
+  const { status, signal, timedOut, durationMs, error, usage: used } = decode(payload, 'EXIT');
+  const usage = decodeUsage(used);
   if (status !== null && !isCount(status, 255)) throw wrong('EXIT', 'status');
   if (signal !== null && !isText(signal)) throw wrong('EXIT', 'signal');
   if (typeof timedOut !== 'boolean') throw wrong('EXIT', 'timedOut');
   if (!isDuration(durationMs)) throw wrong('EXIT', 'durationMs');
-  if (usage !== null && !isUsage(usage)) throw wrong('EXIT', 'usage');
+  if (usage === undefined) throw wrong('EXIT', 'usage');
   if (error !== null && !(isObject(error) && isText(error['code']) && isText(error['message']))) {
     throw wrong('EXIT', 'error');
   }
   const failure = error === null ? null : { code: error['code'] as string, message: error['message'] as string };
-  const used = usage === null ? null : { cpuMs: usage.cpuMs, peakBytes: usage.peakBytes };
-  return { status, signal, timedOut, durationMs, usage: used, error: failure };
+  return { status, signal, timedOut, durationMs, usage, error: failure };
 }
 
-const isUsage = (value: unknown): value is NonNullable<ExecResult['usage']> =>
-  isObject(value) &&
-  isDuration(value['cpuMs']) &&
-  (value['peakBytes'] === null || isCount(value['peakBytes'], Number.MAX_SAFE_INTEGER));
+/** What a command used; null if the runner does not tell, undefined if it is invalid. */
+export function decodeUsage(value: unknown = null): ExecResult['usage'] | undefined {
+  if (!isObject(value)) return value === null ? null : undefined;
+  const { cpuMs, peakBytes } = value;
+  const isValid = isDuration(cpuMs) && (peakBytes === null || isCount(peakBytes, Number.MAX_SAFE_INTEGER));
+  return isValid ? { cpuMs, peakBytes } : undefined;
+}
 
 /** The result of a command that was not run. */
 export const notRun = ({ code, message }: Pick<VproxyError, 'code' | 'message'>): ExecResult => ({

@@ -693,6 +693,8 @@ class JobStatus(TypedDict):
     takesInput: bool
     #: Whether a caller writes to its input.
     hasWriter: bool
+    #: What its processes have used; None if the peer does not tell.
+    usage: Optional[ExecResultUsage]
 
 
 class JobOfChannel(TypedDict):
@@ -728,6 +730,8 @@ class JobOfChannel(TypedDict):
     takesInput: bool
     #: Whether a caller writes to its input.
     hasWriter: bool
+    #: What its processes have used; None if the peer does not tell.
+    usage: Optional[ExecResultUsage]
     #: The label of its channel.
     channel: str
 

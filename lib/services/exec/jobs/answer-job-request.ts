@@ -1,6 +1,7 @@
 /** The runner's end of a stream that lists jobs, reads one, or ends one. */
 import type { Duplex } from 'node:stream';
 import { VproxyError } from '../../../errors.js';
+import { usageOfSessions } from '../../../system/proc/session-usage.js';
 import type { Budget } from '../../../util/bounds.js';
 import { encodeRecord } from '../../../util/bytes/records.js';
 import type { LoopTurns } from '../../../util/concurrency.js';
@@ -64,14 +65,23 @@ function sendList(stream: Duplex, { jobs, listBudget }: JobHost): void {
   const { mostListBytes } = jobs;
   // A list that has no room is not made.
   if (!listBudget.reserve(mostListBytes)) throw new VproxyError('too-many-streams', 'too many unread lists of jobs');
-  const list = encodeJson(EXEC_KIND.JOBS, { jobs: jobs.list() });
-  listBudget.release(mostListBytes - list.length);
-  let isHeld = true;
-  const release = (): void => {
-    if (isHeld) listBudget.release(list.length);
-    isHeld = false;
+  let heldBytes = mostListBytes;
+  const keep = (bytes: number): void => {
+    listBudget.release(heldBytes - bytes);
+    heldBytes = bytes;
   };
-  stream.once('finish', release).once('close', release).end(list);
+  const release = () => keep(0);
+  stream.once('finish', release).once('close', release);
+  const all = jobs.list();
+  const running = all.flatMap(({ endedAt, pid }) => (endedAt === null ? pid : []));
+  void usageOfSessions(new Set(running)).then((used) => {
+    if (stream.destroyed) return;
+    const list = encodeJson(EXEC_KIND.JOBS, {
+      jobs: all.map((job) => ({ ...job, usage: job.usage ?? used.get(job.pid) ?? null })),
+    });
+    keep(list.length);
+    stream.end(list);
+  });
 }
 
 const encodeFailure = (error: VproxyError): Buffer => encodeExit(notRun(error));

@@ -6,6 +6,7 @@ import { encodeRecord } from '../../../util/bytes/records.js';
 import {
   decode,
   decodeRequest,
+  decodeUsage,
   fault,
   isCount,
   isText,
@@ -134,7 +135,9 @@ export function decodeJobs(payload: Buffer): JobStatus[] {
       if (!isValid(value)) throw wrong('JOBS', name);
       return [name, value];
     });
-    return Object.fromEntries(found) as JobStatus;
+    const usage = decodeUsage(job['usage']);
+    if (usage === undefined) throw wrong('JOBS', 'usage');
+    return { ...Object.fromEntries(found), usage } as JobStatus;
   });
 }
 
@@ -151,7 +154,7 @@ const isBoolean: Check = (value) => typeof value === 'boolean';
 const isTime: Check = (value) =>
   isText(value) && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/.test(value) && !Number.isNaN(Date.parse(value));
 
-const FIELDS: Readonly<Record<keyof JobStatus, Check>> = {
+const FIELDS: Readonly<Record<Exclude<keyof JobStatus, 'usage'>, Check>> = {
   id: isJobId,
   tag: orNull(isText),
   argv: (value) => Array.isArray(value) && value.every(isText),

@@ -69,7 +69,7 @@ export class JobTable {
     return this.#all.find((job) => job.id === id);
   }
 
-  /** The ended ones, then the running ones, each the oldest first. */
+  /** The ended ones, then the running ones, each the oldest first; the `usage` of running ones is null. */
   list(): JobStatus[] {
     return this.#all.flatMap(({ status }) => status ?? []);
   }

@@ -45,16 +45,16 @@ export class Job {
     return this.#end?.result ?? null;
   }
 
-  /** Null before its start. */
+  /** Null before its start; `usage` is null while it runs. */
   get status(): JobStatus | null {
     if (this.#facts === null) return null;
     const { id, tag, kept, input, hasWriter } = this;
-    const { status = null, signal = null, timedOut = false } = this.result ?? {};
+    const { status = null, signal = null, timedOut = false, usage = null } = this.result ?? {};
     const end = { endedAt: this.#end?.endedAt ?? null, status, signal, timedOut };
     const isRunning = this.result === null;
     const takesInput = isRunning && input?.isEnded === false;
     const ways = { terminal: this.hasTerminal, takesInput, hasWriter: isRunning && hasWriter };
-    return { id, tag, ...this.#facts, ...end, bytes: kept.byteCount, keptFrom: kept.keptFrom, ...ways };
+    return { id, tag, ...this.#facts, ...end, bytes: kept.byteCount, keptFrom: kept.keptFrom, ...ways, usage };
   }
 
   /** Why it was forgotten; otherwise null. */
