@@ -254,6 +254,36 @@ for (const hasEnded of [false, true]) {
   });
 }
 
+test('an abort ends the wait for each answer that may take long', async (t) => {
+  const path = join(temporaryFolder(t), 'control');
+  let open = 0;
+  const server = createServer((socket) => {
+    open += 1;
+    socket
+      .on('error', () => undefined)
+      .once('close', () => (open -= 1))
+      .resume();
+  }).listen(path);
+  t.teardown(() => server.close());
+  await once(server, 'listening');
+  const client = connectControl(path);
+  const abort = new AbortController();
+  const { signal } = abort;
+  const waits = [
+    client.upgrade({ signal }),
+    client.reload(signal),
+    client.testEgress({ name: 'internet', destination: 'example.com' }, signal),
+    client.freeze({ signal }),
+    client.waitFor({ signal }),
+    client.removeChannel('vm1', { signal }),
+  ];
+  const ended = Promise.allSettled(waits);
+  await eventually(() => open === waits.length);
+  abort.abort();
+  for (const end of await ended) t.like(end, { status: 'rejected', reason: { code: 'cancelled' } });
+  await eventually(() => open === 0);
+});
+
 test('an abort resets the stream of a call, and ends the reading of a job', async (t) => {
   const { client, peer } = await steeredPair(t, { peer: { exec: { commands: 'any' } } });
   const abort = new AbortController();

@@ -123,10 +123,10 @@ export class ControlClient {
 
   /**
    * Tests whether an egress would allow a connection, without connecting. Rejects with `bad-argument` for an invalid
-   * destination, and with `not-found`.
+   * destination, and with `not-found`. `signal` cancels it.
    */
-  testEgress(body: EgressTestRequest): Promise<EgressTest> {
-    return requestValue(this.path, 'POST /v1/egress/test', { body });
+  testEgress(body: EgressTestRequest, signal?: AbortSignal): Promise<EgressTest> {
+    return requestValue(this.path, 'POST /v1/egress/test', { body, signal });
   }
 
   /** Adds entries to what an egress allows, for a while. Rejects with `bad-argument` and `not-found`. */
@@ -249,27 +249,32 @@ export class ControlClient {
     return requestValue(this.path, 'GET /v1/config', {});
   }
 
-  /** Reloads the configuration file. Rejects with the code of its first error, without any change. */
-  reload(): Promise<ReloadAnswer> {
-    return requestValue(this.path, 'POST /v1/reload', {});
+  /**
+   * Reloads the configuration file. Rejects with the code of its first error, without any change. `signal` stops the waiting,
+   * not the reload.
+   */
+  reload(signal?: AbortSignal): Promise<ReloadAnswer> {
+    return requestValue(this.path, 'POST /v1/reload', { signal });
   }
 
   /**
    * Hands everything over to a successor: `program`, or the program that the process was started as. Resolves when the
    * successor has taken over. On `upgrade-failed` the process continues: at the latest `waitS` seconds (default 10) after
    * the successor was started, if something that cannot be handed over has not ended by then. With `force`, streams that
-   * only a guest can end are reset then.
+   * only a guest can end are reset then. `signal` stops the waiting, not the upgrade.
    */
   upgrade({
     program,
     waitS,
     force,
+    signal,
   }: {
     readonly program?: string | undefined;
     readonly waitS?: number | undefined;
     readonly force?: boolean | undefined;
+    readonly signal?: AbortSignal | undefined;
   } = {}): Promise<UpgradeAnswer> {
-    return requestValue(this.path, 'POST /v1/upgrade', { body: { program, waitS, force } });
+    return requestValue(this.path, 'POST /v1/upgrade', { body: { program, waitS, force }, signal });
   }
 
   /** Stops the process once its streams have ended, at the latest after `timeoutS` (default 30). Resolves at once. */

@@ -100,9 +100,15 @@ interface RequestDetails {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** What a request that is given up rejects with. */
+const reasonOf = (signal: AbortSignal | undefined): VproxyError =>
+  (signal?.reason as Error | undefined)?.name === 'TimeoutError'
+    ? new VproxyError('control-unavailable', 'no answer from the process')
+    : new VproxyError('cancelled', 'the caller has cancelled the request');
+
 /**
  * Sends a request on its own connection; resolves with the text of the answer. Rejects with the code of the answer, with the
- * socket's error, and as soon as `signal` is aborted.
+ * socket's error, and as soon as `signal` is aborted: with `cancelled`, or `control-unavailable` after a timeout.
  */
 export async function requestAnswer(
   socketPath: string,
@@ -114,7 +120,7 @@ export async function requestAnswer(
     body === undefined ? [] : ['Content-Type: application/json', `Content-Length: ${Buffer.byteLength(text)}`];
   // In HTTP/1.0 the answer ends with the connection.
   const socket = sendRequest(socketPath, { method, target, version: '1.0' }, headers, text);
-  const giveUp = (): void => void socket.destroy(new VproxyError('control-unavailable', 'no answer from the process'));
+  const giveUp = (): void => void socket.destroy(reasonOf(signal));
   if (signal?.aborted === true) giveUp();
   signal?.addEventListener('abort', giveUp);
   try {
