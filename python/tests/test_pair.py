@@ -111,6 +111,23 @@ class Commands(unittest.TestCase):
         done = self.vm.run(["sh", "-c", "pwd; echo $COLOUR"], cwd="/tmp", env={"COLOUR": "red"}, text=True)
         self.assertEqual(done.stdout, "/tmp\nred\n")
 
+    def test_defaults_of_a_channel(self):
+        words = ["sh", "-c", "pwd; echo $COLOUR $SIZE"]
+        vm = Vproxy().channel(env={"COLOUR": "red", "SIZE": "1"}, cwd="/tmp")
+        self.assertEqual(vm.run(words, text=True).stdout, "/tmp\nred 1\n")
+        self.assertEqual(vm.run(words, env={"SIZE": "2"}, cwd="/", text=True).stdout, "/\nred 2\n")
+        with vm.popen(words, text=True) as process:
+            self.assertEqual(process.communicate()[0], "/tmp\nred 1\n")
+        self.assertEqual(b"".join(vm.attach(vm.start(words))), b"/tmp\nred 1\n")
+        self.assertEqual(self.vm.run(words, cwd="/", text=True).stdout, "/\n\n")
+        user = self.vm.run(["id", "-un"], text=True).stdout.strip()
+        self.assertEqual(Vproxy().channel(user=user).run(["id", "-un"], text=True).stdout.strip(), user)
+        with self.assertRaises(Refused):
+            Vproxy().channel(user="no-such-user").run(["true"])
+        for wrong, kind in (({"env": {"A=B": "c"}}, ValueError), ({"cwd": 1}, TypeError), ({"user": "a\0"}, ValueError)):
+            with self.assertRaises(kind):
+                Vproxy().channel(**wrong)
+
     def test_failures_have_kinds(self):
         for work, kind, code in (
             (lambda: self.vm.run(["no-such-program"]), Refused, "command-not-found"),
@@ -654,8 +671,9 @@ class Machines(unittest.TestCase):
 
 class Asyncio(unittest.IsolatedAsyncioTestCase):
     async def test_run_and_popen(self):
-        vm = aio.Vproxy().channel()
+        vm = aio.Vproxy().channel(env={"COLOUR": "red"})
         self.assertEqual((await vm.run(["cat"], input=BIG)).stdout, BIG)
+        self.assertEqual((await vm.run(["sh", "-c", "echo $COLOUR"])).stdout, b"red\n")
         before = descriptors()
         done = await asyncio.gather(*(vm.run(["true"]) for _ in range(AT_A_TIME)))
         self.assertEqual([each.returncode for each in done], [0] * AT_A_TIME)

@@ -203,9 +203,11 @@ async def _rest(connection: Connection) -> bytes:
 class Channel:
     """A channel, and the machine at its other end; see vproxy.Channel."""
 
-    def __init__(self, process: Vproxy, label: str | None) -> None:
+    def __init__(self, process: Vproxy, label: str | None, defaults: core.Json) -> None:
         self.process = process
         self.label = label
+        #: As ``core.defaults`` returns it.
+        self.defaults = defaults
 
     def __repr__(self) -> str:
         return f"Channel({self.process!r}, {self.label!r})"
@@ -284,7 +286,8 @@ class Channel:
 
     async def call(self, asked: core.Json, timeout: float | None = None) -> Call:
         """Starts what ``core.command`` described; waits up to ``timeout`` seconds for the peer to accept it."""
-        return await self._exec(core.ExecCall.start(asked), timeout)
+        env = {**self.defaults.get("env", {}), **asked.get("env", {})}
+        return await self._exec(core.ExecCall.start({**self.defaults, **asked, **({"env": env} if env else {})}), timeout)
 
     async def _exec(self, first: bytes, timeout: float | None = None, reopened: bool = False) -> Call:
         return Call(self.process, *await self._open("exec", timeout, attached=True, reopened=reopened), first)

@@ -285,6 +285,12 @@ def command(
     return {key: value for key, value in asked.items() if value is not None}
 
 
+def defaults(env: Environment | None, user: str | None, cwd: Word | None) -> Json:
+    """What the commands of a channel have unless a call says otherwise. Raises as ``command``."""
+    asked = command([], cwd=cwd, env=env, user=user)
+    return {key: asked[key] for key in ("env", "user", "cwd") if key in asked}
+
+
 def _variable(name: Word, value: Word) -> tuple[str, str]:
     key = word(name, "the name of a variable")
     if not key or "=" in key:

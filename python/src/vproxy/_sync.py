@@ -62,9 +62,15 @@ class Vproxy:
     status = _blocking(_calls.Vproxy.status)
     channels = _blocking(_calls.Vproxy.channels)
 
-    def channel(self, label: str | None = None) -> Channel:
-        """A channel, and the machine behind it; by default the only one. Asks nothing."""
-        return Channel(self, label)
+    def channel(
+        self, label: str | None = None, *, env: core.Environment | None = None, user: str | None = None,
+        cwd: core.Word | None = None,
+    ) -> Channel:  # fmt: skip
+        """
+        A channel, and the machine behind it; by default the only one. Its commands run with ``env``, ``user`` and ``cwd``
+        unless a call names others; variables of both are merged. Asks nothing.
+        """
+        return Channel(self, label, core.defaults(env, user, cwd))
 
     @wraps(_calls.Vproxy.events)
     def events(
@@ -76,10 +82,10 @@ class Vproxy:
 class Channel:
     """A channel of a vproxy process, and the machine at its other end."""
 
-    def __init__(self, process: Vproxy, label: str | None) -> None:
+    def __init__(self, process: Vproxy, label: str | None, defaults: core.Json) -> None:
         self.process = process
         self.label = label
-        self._calls = _calls.Channel(process._calls, label)
+        self._calls = _calls.Channel(process._calls, label, defaults)
         self.files = Files(self)
 
     def __repr__(self) -> str:

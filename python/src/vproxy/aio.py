@@ -39,8 +39,11 @@ class Vproxy(_calls.Vproxy):
 
     _turns: tuple[asyncio.AbstractEventLoop, dict[tuple[str | None, str], _Turns]] | None = None
 
-    def channel(self, label: str | None = None) -> Channel:
-        return Channel(self, label)
+    def channel(
+        self, label: str | None = None, *, env: core.Environment | None = None, user: str | None = None,
+        cwd: core.Word | None = None,
+    ) -> Channel:  # fmt: skip
+        return Channel(self, label, core.defaults(env, user, cwd))
 
     @asynccontextmanager
     async def _turn(self, label: str | None, seconds: float | None, service: str = "exec") -> AsyncIterator[None]:
@@ -140,8 +143,8 @@ class _Turns:
 class Channel(_calls.Channel):
     """A channel, and the machine at its other end; see vproxy.Channel."""
 
-    def __init__(self, process: _calls.Vproxy, label: str | None) -> None:
-        super().__init__(process, label)
+    def __init__(self, process: _calls.Vproxy, label: str | None, defaults: core.Json) -> None:
+        super().__init__(process, label, defaults)
         self.files = Files(self)
 
     async def popen(
