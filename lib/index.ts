@@ -14,6 +14,7 @@ export type {
   CopyRequest,
   EventsRequest,
   FreezeRequest,
+  HandOverRequest,
   JobRequest,
   JoinRequest,
   MachineRequest,

@@ -52,6 +52,18 @@ export interface RemovalRequest {
   readonly signal?: AbortSignal;
 }
 
+/** Options for an upgrade. */
+export interface HandOverRequest {
+  /** The path of the successor's program. Default: the one that the process was started as. */
+  readonly program?: string | undefined;
+  /** How long to wait for what cannot be handed over to end, from the start of the successor. Default 10. */
+  readonly waitS?: number | undefined;
+  /** Whether streams that only a guest can end are reset then. Default: the upgrade fails. */
+  readonly force?: boolean | undefined;
+  /** Stops waiting; the upgrade continues. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** Options for reading events. */
 export interface EventsRequest {
   /** The number of past events to begin with. Default: all that are kept, at most 500. */

@@ -36,6 +36,7 @@ import type {
   CopyRequest,
   EventsRequest,
   FreezeRequest,
+  HandOverRequest,
   JobRequest,
   JoinRequest,
   MachineRequest,
@@ -258,22 +259,9 @@ export class ControlClient {
   }
 
   /**
-   * Hands everything over to a successor: `program`, or the program that the process was started as. Resolves when the
-   * successor has taken over. On `upgrade-failed` the process continues: at the latest `waitS` seconds (default 10) after
-   * the successor was started, if something that cannot be handed over has not ended by then. With `force`, streams that
-   * only a guest can end are reset then. `signal` stops the waiting, not the upgrade.
+   * Hands everything over to a successor. Resolves when it has taken over; on `upgrade-failed` the process continues.
    */
-  upgrade({
-    program,
-    waitS,
-    force,
-    signal,
-  }: {
-    readonly program?: string | undefined;
-    readonly waitS?: number | undefined;
-    readonly force?: boolean | undefined;
-    readonly signal?: AbortSignal | undefined;
-  } = {}): Promise<UpgradeAnswer> {
+  upgrade({ program, waitS, force, signal }: HandOverRequest = {}): Promise<UpgradeAnswer> {
     return requestValue(this.path, 'POST /v1/upgrade', { body: { program, waitS, force }, signal });
   }
 
