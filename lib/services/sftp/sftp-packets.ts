@@ -2,7 +2,7 @@
 import type { Readable } from 'node:stream';
 import { protocolError, type VproxyError } from '../../errors.js';
 import { Change } from '../../util/concurrency.js';
-import { MAX_EXTENDED, MAX_PACKET_BYTES, SPARE_BYTES } from './sftp-numbers.js';
+import { MAX_EXTENDED, MAX_PACKET_BYTES, SFTP_KIND, SPARE_BYTES } from './sftp-numbers.js';
 
 export const malformed = (why: string): VproxyError => protocolError(`sftp: malformed packet: ${why}`);
 
@@ -109,6 +109,13 @@ export class SftpReader {
 
 /** A field of an answer: a number of 32 bits, one of 64, or a text or bytes with their length. */
 export type SftpValue = number | bigint | string | Buffer;
+
+/** What precedes the data in an answer to READ: large data is not copied into a packet. */
+export function encodeDataHead(id: number, data: Buffer): Buffer {
+  const head = encodePacket(SFTP_KIND.DATA, id, data.length);
+  head.writeUInt32BE(head.length - 4 + data.length);
+  return head;
+}
 
 export function encodePacket(kind: number, ...values: readonly SftpValue[]): Buffer {
   const bytes = (value: SftpValue): number =>

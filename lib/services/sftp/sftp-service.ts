@@ -10,7 +10,7 @@ import type { CopyPermission } from '../copy/copy-service.js';
 import { Homes, systemError } from '../copy/named-paths.js';
 import { SFTP_OPERATIONS, SFTP_TURNS, SftpFiles, statusOf } from './sftp-files.js';
 import { MAX_SFTP_STREAMS, SFTP_EXTENSIONS, SFTP_KIND, SFTP_STATUS, SFTP_VERSION } from './sftp-numbers.js';
-import { encodePacket, malformed, type SftpFields, SftpReader } from './sftp-packets.js';
+import { encodeDataHead, encodePacket, malformed, type SftpFields, SftpReader } from './sftp-packets.js';
 import { latinOf, SftpPlaces } from './sftp-places.js';
 
 /**
@@ -178,7 +178,9 @@ class SftpCall {
       const done = kind === SFTP_KIND.READDIR ? run() : SFTP_TURNS.run(null, run);
       const [answerKind, ...values] = await done.catch((error: unknown) => this.#refuse(error));
       await before;
-      this.#send(encodePacket(answerKind, id, ...values));
+      const [data] = values;
+      if (answerKind === SFTP_KIND.DATA && data instanceof Buffer) this.#send(encodeDataHead(id, data), data);
+      else this.#send(encodePacket(answerKind, id, ...values));
     } catch (error) {
       this.#fault = toVproxyError(error);
       this.#stream.destroy(this.#fault);
@@ -192,12 +194,15 @@ class SftpCall {
     return [SFTP_KIND.STATUS, code, message, ''] as const;
   }
 
-  #send(packet: Buffer): void {
-    if (this.#stream.destroyed) return;
-    this.#unsentBytes += packet.length;
-    this.#stream.write(packet, () => {
-      this.#unsentBytes -= packet.length;
-      this.#sent.announce();
-    });
+  #send(...parts: readonly Buffer[]): void {
+    this.#stream.cork();
+    for (const part of this.#stream.destroyed ? [] : parts) {
+      this.#unsentBytes += part.length;
+      this.#stream.write(part, () => {
+        this.#unsentBytes -= part.length;
+        this.#sent.announce();
+      });
+    }
+    this.#stream.uncork();
   }
 }
