@@ -3,7 +3,7 @@ import './call.js';
 import './caller-errors.js';
 import './decide-command.js';
 import './messages.js';
-import './start-fields.js';
+import './record-fields.js';
 import './recording/asciicast.js';
 import './recording/recorded-call.js';
 import './recording/terminal-recorder.js';
