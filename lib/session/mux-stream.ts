@@ -55,6 +55,7 @@ export class MuxStream extends Duplex {
   /** Received bytes whose credit was not returned. */
   #unreleasedBytes = 0;
   #observer: StreamObserver | null = null;
+  #hasFin = false;
   /**
    * Called with what a listener of the program throws; the stream is destroyed with it then. Null: only `error` reports it.
    *
@@ -126,6 +127,15 @@ export class MuxStream extends Duplex {
   /** The origin of the opener's local socket, as claimed by the opener. */
   get from(): string | null {
     return this.#stream.from;
+  }
+
+  /**
+   * Whether the peer has ended its direction; some of it may be unread.
+   *
+   * @internal
+   */
+  get hasFin(): boolean {
+    return this.#hasFin;
   }
 
   /** Payload sent so far, in bytes. */
@@ -229,6 +239,7 @@ export class MuxStream extends Duplex {
       handleAccept: () => this.emit('connect'),
       handleData: (bytes) => this.#handleData(bytes),
       handleFin: () => {
+        this.#hasFin = true;
         this.#pushGathered();
         this.push(null);
       },

@@ -11,6 +11,7 @@ import {
 import { listJobs, startJob } from '../../lib/services/exec/jobs/job-calls.js';
 import { encodeJson } from '../../lib/services/exec/jobs/job-messages.js';
 import type { JobStatus } from '../../lib/status/types.js';
+import { encodeRecord } from '../../lib/util/bytes/records.js';
 import { ExecCaller } from '../helpers/exec-peers.js';
 import type { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
@@ -110,6 +111,21 @@ export function testWriters(test: ReturnType<typeof serialTestWith>, start: (t: 
     t.is((await reader.exit).status, 0);
     t.is(reader.stdout.trim(), '200000');
   });
+
+  for (const isReset of [false, true])
+    for (const steal of [false, true])
+      test(`R-JOBS-8: who comes while a writer leaves by a ${isReset ? 'reset' : 'FIN'}, ${steal ? 'stealing' : 'asking'}, is next`, async (t) => {
+        const { open, begin, attach } = await startJobs(t);
+        const { id } = await begin('cat', { hasInput: true });
+        const [first, second] = [await attach(id), new ExecCaller(await open())];
+        const records = Array.from({ length: 8000 }, () => encodeRecord(EXEC_KIND.STDIN, 'x'));
+        first.stream.write(Buffer.concat(records));
+        if (isReset) await once(first.stream.destroy(), 'close');
+        else first.stream.end();
+        second.stream.write(encodeJson(EXEC_KIND.ATTACH, { id, input: true, steal, from: 0 }));
+        t.is((await second.input('two').endInput().exit).status, 0);
+        t.regex(second.stdout, isReset ? /^x*two$/ : /^x{8000}two$/);
+      });
 
   test('R-JOBS-8: what follows an EOF of an earlier writer is dropped; after its own it is an error', async (t) => {
     const { begin, attach, status, shows, detached } = await startJobs(t);

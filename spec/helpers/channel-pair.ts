@@ -119,6 +119,7 @@ export async function vsockPair(t: ExecutionContext) {
 
 class Half extends Duplex {
   other!: Half;
+  hasFin = false;
   /** Lets the writer of this half's last bytes continue once they are read. */
   #onRead: (() => void) | null = null;
 
@@ -135,6 +136,7 @@ class Half extends Duplex {
   }
 
   override _final(callback: () => void): void {
+    this.other.hasFin = true;
     this.other.push(null);
     callback();
   }

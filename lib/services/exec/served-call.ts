@@ -40,7 +40,7 @@ export interface TerminalRecorders {
 }
 
 /** A stream that a caller has opened to the service. */
-export type CallStream = Duplex & { readonly from?: string | null };
+export type CallStream = Duplex & { readonly from?: string | null; readonly hasFin?: boolean };
 
 export interface Decided extends CommandDecision {
   /** Throws if the rules are others by now, as long as not everything is allowed. */
@@ -109,6 +109,10 @@ export class ServedCall {
   #target: ServedCall = this;
   /** The writer of this call's job. */
   #writer: ServedCall | null = null;
+  /** Calls that are to write to it once the writer, which is leaving, has left: what it sent before comes first. */
+  readonly #nextWriters: (() => void)[] = [];
+  /** Whether it is one of them. */
+  #isNextWriter = false;
   #writtenBytes = 0;
 
   /** Takes over the stream. */
@@ -123,6 +127,7 @@ export class ServedCall {
       onPiece: (_kind: number, bytes: Buffer) => this.#handleInput(bytes),
       onEnd: () => this.#callerEnded(),
       onError: (error: unknown) => this.#fail(toVproxyError(error)),
+      isFull: () => this.#isNextWriter,
     };
     this.#flow = new RecordFlow(stream, handler, host.turns);
     stream.on('error', () => undefined);
@@ -226,9 +231,7 @@ export class ServedCall {
       case EXEC_KIND.LIST:
       case EXEC_KIND.ATTACH:
       case EXEC_KIND.STOP:
-        this.#host.requireService();
-        answerJobRequest(this.#stream, this.#host, kind, payload, (job, request) => this.#takeInput(job, request));
-        if (this.#target === this) this.#markAnswered();
+        this.#answer(kind, payload);
         this.#cancelDeadline();
         break;
       case EXEC_KIND.SIGNAL:
@@ -249,11 +252,34 @@ export class ServedCall {
     else if (this.#target === this) this.#controls.closeOutput(fd);
   }
 
-  /** Makes this call the writer of a job. */
-  #takeInput(job: Job, { steal, columns, rows }: JobRequest): number {
+  #answer(kind: number, payload: Buffer): void {
+    this.#host.requireService();
+    const again = (): void => {
+      if (this.#stream.destroyed) return;
+      this.#isNextWriter = false;
+      try {
+        this.#answer(kind, payload);
+      } catch (error) {
+        this.#fail(toVproxyError(error));
+      }
+      this.#flow.resume();
+      if (this.#stream.readableEnded) this.#flow.after(() => this.#leaveJob());
+    };
+    const takeInput = (job: Job, request: JobRequest) => this.#takeInput(job, request, again);
+    answerJobRequest(this.#stream, this.#host, kind, payload, takeInput);
+    if (this.#target === this && !this.#isNextWriter) this.#markAnswered();
+  }
+
+  /** Makes this call the writer of a job, and returns its credit; null: it calls `again` when another one has left. */
+  #takeInput(job: Job, { steal, columns, rows }: JobRequest, again: () => void): number | null {
     const target = this.#host.jobCalls.get(job);
     if (target === undefined || job.input === null) throw badArgument('ATTACH: input: the job was started without one');
     const former = target.#writer;
+    if (former !== null && former.#isLeaving) {
+      target.#nextWriters.push(again);
+      this.#isNextWriter = true;
+      return null;
+    }
     if (former !== null) {
       if (steal !== true) throw new VproxyError('input-taken', `another caller writes to job ${job.id}`);
       former.#exitWith(new VproxyError('input-taken', `another caller took over the input of job ${job.id}`));
@@ -275,6 +301,13 @@ export class ServedCall {
     this.#target.#writer = null;
     job.hasWriter = false;
     logWriter(this.#host.log, job.id, this.#stream.from ?? null, this.#writtenBytes);
+    for (const again of this.#target.#nextWriters.splice(0)) again();
+  }
+
+  /** Whether the caller sends nothing more, although not all that it sent may have been read. */
+  get #isLeaving(): boolean {
+    const { destroyed, hasFin = false, readableEnded } = this.#stream;
+    return destroyed || hasFin || readableEnded;
   }
 
   #handleInput(bytes: Buffer): void {
@@ -304,7 +337,14 @@ export class ServedCall {
   /** The caller has half-closed: it sends no more, but still reads. */
   #callerEnded(): void {
     this.#leaveJob();
-    if (this.#state === 'answered' || this.#stream.destroyed || this.#isDetached || this.#target !== this) return;
+    if (
+      this.#isNextWriter ||
+      this.#state === 'answered' ||
+      this.#stream.destroyed ||
+      this.#isDetached ||
+      this.#target !== this
+    )
+      return;
     if (this.#state === 'opened') throw wrong('the stream ended before START');
     if (this.#flow.isWithinRecord) throw wrong('the stream ended within a record');
     if (!this.#input.isEnded) this.#input.end();

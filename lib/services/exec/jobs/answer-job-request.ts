@@ -26,14 +26,14 @@ export interface JobHost {
 
 /**
  * Answers LIST, ATTACH or STOP, and ends the stream. Throws `bad-argument`, `too-many-streams` for a list, and what `takeInput`
- * throws, which makes the caller the writer of a running job and returns its credit.
+ * throws, which makes the caller the writer of a running job and returns its credit; after null, it is called again.
  */
 export function answerJobRequest(
   stream: Duplex,
   host: JobHost,
   kind: number,
   payload: Buffer,
-  takeInput: (job: Job, request: JobRequest) => number,
+  takeInput: (job: Job, request: JobRequest) => number | null,
 ): void {
   const { jobs } = host;
   if (kind === EXEC_KIND.LIST) {
@@ -49,11 +49,13 @@ export function answerJobRequest(
     job.execution?.terminate(killAfterMs ?? DEFAULT_KILL_AFTER_MS);
     sendOutput(stream, job, Number.POSITIVE_INFINITY, host);
   } else {
+    const isWriter = input && job.result === null;
+    const creditBytes = isWriter ? takeInput(job, request) : 0;
+    if (creditBytes === null) return;
     const { byteCount, keptFrom } = job.kept;
     const first = Math.max(keptFrom, tail === undefined ? from : byteCount - tail);
-    const creditBytes = input && job.result === null ? takeInput(job, request) : null;
     stream.write(encodeJson(EXEC_KIND.FROM, { from: first }));
-    if (creditBytes !== null) stream.write(encodeCredit(creditBytes));
+    if (isWriter) stream.write(encodeCredit(creditBytes));
     sendOutput(stream, job, first, host);
   }
   // The caller's end detaches it. It may have come before the request had its turn.
