@@ -57,6 +57,7 @@ export async function attachToJob(
     stop();
     keyboard?.stop(status !== null);
   }
+  if (keyboard?.isUnsure === true) note('what was typed last may be lost');
   if (status === null && input !== null) note(`detached; come back with: ${input.back}`);
   return status ?? 0;
 }

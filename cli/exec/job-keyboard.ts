@@ -57,6 +57,11 @@ export class JobKeyboard {
     return keyboard;
   }
 
+  /** Whether the job was left before it had all that was typed, for all that is known. */
+  get isUnsure(): boolean {
+    return this.#leaving.signal.aborted;
+  }
+
   /** Takes the next piece of output, of whose modes this terminal is rid at the end. */
   follow(bytes: Buffer): void {
     if (this.#terminal !== null) this.#modes.follow(bytes.toString('latin1'));

@@ -181,24 +181,29 @@ test('all that was written to a job before it is left reaches it, and so does th
 test('what was written to a job before it is left is sent after a loss, or its output says that it may be lost', async (t) => {
   const runner = new TestRunner(t);
   const { id } = await startJob(() => open(runner), { argv: ['cat'], hasInput: true, detach: {} });
-  for (const isSent of [false, true]) {
+  for (const how of ['before', 'between', 'after', 'lost'] as const) {
     const streams: Duplex[] = [];
     const opened = (): Duplex => {
       streams.push(open(runner));
       return streams.at(-1) as Duplex;
     };
     const lose = (): void => void streams[0]?.destroy(new Error('lost'));
-    const writer: JobWriter = new JobWriter({ onJoined: isSent ? undefined : lose }, (one) =>
-      readJob(opened, id, {}, isSent ? undefined : () => Promise.resolve(), one),
+    const leave = (): Promise<void> => {
+      writer.leave();
+      return Promise.resolve();
+    };
+    const writer: JobWriter = new JobWriter({ onJoined: how === 'before' ? lose : undefined }, (one) =>
+      readJob(opened, id, { tail: 0 }, how === 'after' ? undefined : leave, one),
     );
     writer.stdin.write('typed ');
-    if (isSent) writer.stdin.write('', lose);
-    writer.leave();
+    if (how === 'between') writer.stdin.write(Buffer.alloc(1_000_000));
+    if (how === 'after' || how === 'lost') writer.stdin.write('', lose);
+    if (how !== 'lost') writer.leave();
     const read = async (): Promise<void> => {
-      for await (const piece of writer.output) t.not(piece.kind, 'gap');
+      for await (const { kind } of writer.output) if (kind === 'output' && how === 'between') lose();
     };
-    if (isSent) await t.throwsAsync(read(), { message: /lost/ });
-    else await read();
+    if (how === 'before') await read();
+    else await t.throwsAsync(read(), { message: /may be lost: lost/ });
   }
   const isThere = async () => ((await listJobs(open(runner)))[0]?.bytes ?? 0) >= 6;
   await eventually(isThere, { what: 'what was typed' });

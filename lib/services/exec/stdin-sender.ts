@@ -15,6 +15,7 @@ export class StdinSender extends Writable {
   #isClosed = false;
   #isSending = false;
   #hasEnded = false;
+  #hasSent = false;
   /** The rest of the current write, and its callback. */
   #chunk: Buffer = Buffer.alloc(0);
   #onTaken: Callback | null = null;
@@ -26,9 +27,15 @@ export class StdinSender extends Writable {
     this.#stream = stream;
   }
 
-  /** Writes to another stream from now on, or to none, without credit. What was written before is not sent again. */
+  /** Whether it has sent anything to its last stream, which may be lost with that. */
+  get hasSent(): boolean {
+    return this.#hasSent;
+  }
+
+  /** Writes to another stream from now on, or to none, without credit. What was written before is not sent again, except EOF. */
   move(stream: Duplex | null): void {
     this.#stream = stream;
+    if (stream !== null) this.#hasSent = this.#hasEnded;
     this.#creditBytes = 0;
     this.#isSending = false;
     if (this.#hasEnded) stream?.write(encodeEof(0));
@@ -53,7 +60,10 @@ export class StdinSender extends Writable {
 
   override _final(callback: Callback): void {
     this.#hasEnded = true;
-    if (!this.#isClosed && this.#stream?.writable === true) this.#stream.write(encodeEof(0));
+    if (!this.#isClosed && this.#stream?.writable === true) {
+      this.#hasSent = true;
+      this.#stream.write(encodeEof(0));
+    }
     callback();
   }
 
@@ -68,6 +78,7 @@ export class StdinSender extends Writable {
     if (count === 0 || stream?.writable !== true) return;
     this.#creditBytes -= count;
     this.#isSending = true;
+    this.#hasSent = true;
     stream.cork();
     stream.write(encodeRecordHeader(EXEC_KIND.STDIN, count));
     stream.write(this.#chunk.subarray(0, count), () => {

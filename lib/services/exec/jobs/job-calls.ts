@@ -76,7 +76,6 @@ export async function* readJob(
   for (;;) {
     const place = at === null ? { from, tail } : { from: at };
     const request = encodeJobRequest(EXEC_KIND.ATTACH, { id, ...place, ...writer?.request });
-    let isJoined = false;
     try {
       let result: ExecResult | null = null;
       for await (const { kind, payload } of converse(await open(), request, writer)) {
@@ -90,7 +89,6 @@ export async function* readJob(
           yield { kind: 'output', at, bytes: payload };
           at += payload.length;
         } else if (kind === EXEC_KIND.CREDIT) {
-          isJoined = true;
           writer?.grant(decodeCredit(payload));
         } else if (kind === EXEC_KIND.EXIT) {
           result = decodeEnd(payload);
@@ -101,10 +99,12 @@ export async function* readJob(
       yield { kind: 'end', result: result ?? missing() };
       return;
     } catch (error) {
-      // What was sent last may be lost with the stream; without one, nothing is.
-      if (writer?.hasLeft === true && !isJoined) return;
-      if (writer?.hasLeft === true) throw error;
-      await retry(toVproxyError(error));
+      const lost = toVproxyError(error);
+      if (writer?.hasLeft !== true && writer?.isUnsure !== true) await retry(lost);
+      // It may have been left meanwhile.
+      if (writer?.isUnsure === true)
+        throw new VproxyError(lost.code, `what was written last may be lost: ${lost.message}`, { cause: lost });
+      if (writer?.hasLeft === true) return;
     }
   }
 }

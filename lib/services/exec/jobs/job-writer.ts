@@ -44,6 +44,7 @@ export class JobWriter implements JoinedJob {
   #hasJoined = false;
   /** Whether it takes the input over: only at first, since another caller may have it by right when this one is back. */
   #isStealing: boolean | undefined;
+  #isLeaving = false;
   #hasLeft = false;
   /** Whether the last size waits for room. */
   #isSizeDue = false;
@@ -63,6 +64,11 @@ export class JobWriter implements JoinedJob {
   /** Whether its user has left it, and all that was written before has been sent. */
   get hasLeft(): boolean {
     return this.#hasLeft;
+  }
+
+  /** Whether its user wants to leave it, and something that was written may be lost with its last stream. */
+  get isUnsure(): boolean {
+    return this.#isLeaving && this.stdin.hasSent;
   }
 
   /** Writes to this stream once it has credit; null: the job is lost, or over. */
@@ -98,6 +104,7 @@ export class JobWriter implements JoinedJob {
 
   leave(): void {
     const { stdin } = this;
+    this.#isLeaving = true;
     const end = (): void => {
       this.#hasLeft = true;
       this.#stream?.end();
