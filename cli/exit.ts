@@ -37,6 +37,6 @@ export function exitOnDefect(report: (error: unknown) => void): void {
   if (process.listenerCount('uncaughtException') > 0) return;
   process.on('uncaughtException', (error) => {
     reportDefect(error);
-    process.exit(ERROR_CODES.internal.exit);
+    void exitDespiteHang(ERROR_CODES.internal.exit);
   });
 }

@@ -30,21 +30,22 @@ test.serial('the beginning and end of a session are logged; signals end a proces
   }
 });
 
-test.serial('a signal ends a process while a file system hangs, without koffi by SIGKILL', async (t) => {
+test.serial('a signal or a defect ends a process while a file system hangs, without koffi by SIGKILL', async (t) => {
   const folder = temporaryFolder(t);
   const [fifo, hang] = [join(folder, 'fifo'), join(folder, 'hang.mjs')];
   execFileSync('mkfifo', [fifo]);
   // Longer than a FIFO without a reader takes.
   const call = `write(openSync(${JSON.stringify(fifo)}, 'r+'), Buffer.alloc(1_000_000), () => undefined);`;
-  for (const [more, end] of [
-    ['', { code: 0, signal: null }],
-    ['process.dlopen = null;', { code: null, signal: 'SIGKILL' }],
+  for (const [more, by, end] of [
+    ['', 'SIGTERM', { code: 0, signal: null }],
+    ['process.dlopen = null;', 'SIGTERM', { code: null, signal: 'SIGKILL' }],
+    ['process.on("SIGUSR2", () => { throw new Error(); });', 'SIGUSR2', { code: 70, signal: null }],
   ] as const) {
     writeFileSync(hang, `import { openSync, write } from 'node:fs';\n${call}\n${more}\n`);
     const env = { NODE_OPTIONS: `--import=${hang}` };
     const vproxy = spawnVproxy(t, ['-c', `unix-connect:${join(folder, 'missing.sock')}`], { env });
     await vproxy.waitForLine(/missing\.sock/);
-    vproxy.kill('SIGTERM');
+    vproxy.kill(by);
     t.deepEqual(await within(10_000, 'the end', vproxy.exited), end);
   }
 });
