@@ -20,18 +20,18 @@ export interface ControlContext {
   readonly webSockets: Set<OpenWebSocket>;
 }
 
-/** What is needed here of a WebSocket of ws, whose types are not those of a package that users have. */
+/** A WebSocket, without the types of ws, which users of this package do not have. */
 export interface OpenWebSocket {
-  /** Bytes that were sent and are not written yet. */
-  readonly bufferedAmount: number;
-  close(code: number, reason: string): void;
+  readonly socket: {
+    /** Bytes that were sent and are not written yet. */
+    readonly bufferedAmount: number;
+    close(code: number, reason: string): void;
+  };
+  /** Whether its stream has ended in order: the rest of it is still for the client, who may take its time to read it. */
+  hasEnded: boolean;
+  /** Whether its client has read nothing for long: no upgrade waits for it. */
+  isStill: boolean;
 }
-
-/** The WebSockets whose stream has ended in order: the rest of it is still for the client, who may take its time to read it. */
-export const endedSockets = new WeakSet<OpenWebSocket>();
-
-/** Those whose client has read nothing for long: no upgrade waits for them. */
-export const stillSockets = new WeakSet<OpenWebSocket>();
 
 /** The code of a service restart, in the registry of RFC 6455. */
 export const RESTART = 1012;

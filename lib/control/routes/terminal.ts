@@ -77,7 +77,7 @@ export const terminalRoutes = [
       requireSameOrigin(request);
       const begin = await (query.job === undefined ? prepareCommand : prepareJob)(context, query, signal);
       const webSocket = await acceptWebSocket(request, socket, TERMINAL_PROTOCOL, context);
-      const isSized = webSocket.protocol === TERMINAL_PROTOCOL;
+      const isSized = webSocket.socket.protocol === TERMINAL_PROTOCOL;
       const terminal = begin(isSized);
       onAbort(signal, () => terminal.leave());
       const resize = (text: string): void => {

@@ -6,14 +6,7 @@ import type { ListenAddress } from '../../system/sockets/listen-address.js';
 import type { InheritedSocket } from '../../system/sockets/listening.js';
 import type { HostPort } from '../../util/addresses/host-port.js';
 import { type Clock, systemClock } from '../../util/clock.js';
-import {
-  type ControlContext,
-  endedSockets,
-  type OpenWebSocket,
-  type ProcessControl,
-  RESTART,
-  stillSockets,
-} from '../context/context.js';
+import { type ControlContext, type ProcessControl, RESTART } from '../context/context.js';
 import { EventLoopDelay } from '../context/event-loop-delay.js';
 import { EventRing } from '../context/event-ring.js';
 import { StreamRates } from '../context/stream-rates.js';
@@ -104,11 +97,11 @@ export class ControlServer {
    * @internal
    */
   get isChanging(): boolean {
-    const isUnread = (each: OpenWebSocket): boolean =>
-      endedSockets.has(each) && !stillSockets.has(each) && each.bufferedAmount > 0;
     return (
       this.#services.some(({ serves, http }) => serves === 'control' && http.isChanging) ||
-      [...this.#context.webSockets].some(isUnread)
+      [...this.#context.webSockets].some(
+        ({ socket, hasEnded, isStill }) => hasEnded && !isStill && socket.bufferedAmount > 0,
+      )
     );
   }
 
@@ -124,7 +117,7 @@ export class ControlServer {
   /** Stops listening, and closes every connection. */
   async close(): Promise<void> {
     const { proxy, ring, eventLoopDelay, webSockets } = this.#context;
-    for (const each of webSockets) each.close(RESTART, 'shutdown: vproxy is stopping');
+    for (const { socket } of webSockets) socket.close(RESTART, 'shutdown: vproxy is stopping');
     proxy.off('log', this.#onLog);
     ring.close();
     eventLoopDelay.stop();

@@ -7,7 +7,7 @@ import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
 import { isHungUp, unwrittenBytesOf } from '../../system/sockets/node-sockets.js';
 import { MAX_TIMER_MS } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
-import { type ControlContext, endedSockets, RESTART, stillSockets } from '../context/context.js';
+import { type ControlContext, type OpenWebSocket, RESTART } from '../context/context.js';
 
 /** The longest message of a client, in bytes. */
 const MAX_MESSAGE_BYTES = 1_048_576;
@@ -27,6 +27,13 @@ const MAX_REASON_BYTES = 123;
 /** Codes of RFC 6455, 7.4.1. */
 const [NORMAL, UNSUPPORTED, FAILED] = [1000, 1003, 1011] as const;
 
+/** A WebSocket that was accepted. */
+export interface AcceptedWebSocket extends OpenWebSocket {
+  readonly socket: WebSocket;
+  /** Whether its client has left: the rest of what it sent is read however little is taken. The buffer of the socket bounds it. */
+  hasLeft: boolean;
+}
+
 /** Throws `denied` for a page of another origin: a browser lets any page open a WebSocket anywhere. */
 export function requireSameOrigin({ headers: { host, origin } }: IncomingMessage): void {
   if (origin === undefined || (URL.canParse(origin) && new URL(origin).host === host?.toLowerCase())) return;
@@ -42,7 +49,7 @@ export function acceptWebSocket(
   socket: Socket,
   protocol: string | null,
   context: ControlContext,
-): Promise<WebSocket> {
+): Promise<AcceptedWebSocket> {
   const handleProtocols = (offered: Set<string>) => (protocol !== null && offered.has(protocol) ? protocol : false);
   const options = { maxPayload: MAX_MESSAGE_BYTES, perMessageDeflate: false, handleProtocols };
   const own = { noServer: true, clientTracking: false, autoPong: false, closeTimeout: MAX_TIMER_MS };
@@ -57,39 +64,37 @@ export function acceptWebSocket(
       webSocket.on('ping', (bytes) => {
         if (webSocket.bufferedAmount < MAX_WAITING_BYTES) webSocket.pong(bytes);
       });
-      watch(webSocket, socket, context);
-      resolve(webSocket);
+      const accepted = { socket: webSocket, hasEnded: false, isStill: false, hasLeft: false };
+      watch(accepted, socket, context);
+      resolve(accepted);
     });
   });
 }
 
-/** Those whose client has left: the rest of what it sent is read however little is taken. The buffer of the socket bounds it. */
-const leftSockets = new WeakSet<WebSocket>();
-
 /** Finds out when a client has left while nothing is read from it, and ends the connection of one that does not answer a close. */
-function watch(webSocket: WebSocket, socket: Socket, { clock, webSockets }: ControlContext): void {
-  webSockets.add(webSocket);
+function watch(accepted: AcceptedWebSocket, socket: Socket, { clock, webSockets }: ControlContext): void {
+  const { socket: webSocket } = accepted;
+  webSockets.add(accepted);
   let answerMs = ANSWER_MS;
   let unwritten = 0;
   let stillMs = 0;
   const look = (): void => {
     if (webSocket.isPaused && isHungUp(socket)) {
-      leftSockets.add(webSocket);
+      accepted.hasLeft = true;
       webSocket.resume();
     }
     const before = unwritten;
     unwritten = unwrittenBytesOf(socket) ?? 0;
     stillMs = unwritten > 0 && unwritten === before ? stillMs + LOOK_MS : 0;
-    if (stillMs >= ANSWER_MS) stillSockets.add(webSocket);
-    else stillSockets.delete(webSocket);
-    const isWritten = socket.writableLength === 0 || !endedSockets.has(webSocket);
+    accepted.isStill = stillMs >= ANSWER_MS;
+    const isWritten = socket.writableLength === 0 || !accepted.hasEnded;
     if (webSocket.readyState === webSocket.CLOSING && isWritten) answerMs -= LOOK_MS;
     if (answerMs < 0) socket.destroy();
     else cancel = clock.schedule(LOOK_MS, look);
   };
   let cancel = clock.schedule(LOOK_MS, look);
   socket.once('close', () => {
-    webSockets.delete(webSocket);
+    webSockets.delete(accepted);
     cancel();
   });
 }
@@ -98,12 +103,18 @@ function watch(webSocket: WebSocket, socket: Socket, { clock, webSockets }: Cont
  * Carries messages to `input`, and `output` in binary messages, each no faster than it is taken. `onText` takes texts instead; a
  * string in `output` is sent as one.
  */
-export function carry(socket: WebSocket, input: Writable, output: Readable, onText?: (text: string) => void): void {
+export function carry(
+  accepted: AcceptedWebSocket,
+  input: Writable,
+  output: Readable,
+  onText?: (text: string) => void,
+): void {
+  const { socket } = accepted;
   const readOn = () => socket.resume();
   input.on('drain', readOn).once('close', readOn);
   socket.on('message', (bytes: Buffer, isBinary: boolean) => {
     if (!isBinary && onText !== undefined) onText(bytes.toString());
-    else if (input.writable && !input.write(bytes) && !leftSockets.has(socket)) socket.pause();
+    else if (input.writable && !input.write(bytes) && !accepted.hasLeft) socket.pause();
   });
   output.on('data', (piece: Buffer | string) => {
     socket.send(piece, () => {
@@ -117,12 +128,13 @@ export function carry(socket: WebSocket, input: Writable, output: Readable, onTe
  * Carries a stream. The end of the stream closes the WebSocket, in order or because of its failure; a client that closes it ends its
  * direction of the stream, which is reset once more data comes for it, or at once if it `isAttached`.
  */
-export function joinStream(socket: WebSocket, stream: Duplex, isAttached: boolean): void {
-  carry(socket, stream, stream);
+export function joinStream(accepted: AcceptedWebSocket, stream: Duplex, isAttached: boolean): void {
+  const { socket } = accepted;
+  carry(accepted, stream, stream);
   stream
     .once('stop', () => socket.resume())
-    .once('end', () => closeWith(socket))
-    .once('close', () => (stream.errored === null ? closeWith(socket) : failWith(socket, stream.errored)));
+    .once('end', () => closeWith(accepted))
+    .once('close', () => (stream.errored === null ? closeWith(accepted) : failWith(accepted, stream.errored)));
   socket.once('close', () => {
     if (isAttached) stream.destroy();
     else
@@ -134,19 +146,19 @@ export function joinStream(socket: WebSocket, stream: Duplex, isAttached: boolea
 }
 
 /** Closes in order, after what was sent. */
-export function closeWith(socket: WebSocket, reason = ''): void {
-  endedSockets.add(socket);
-  close(socket, NORMAL, reason);
+export function closeWith(accepted: AcceptedWebSocket, reason = ''): void {
+  accepted.hasEnded = true;
+  close(accepted, NORMAL, reason);
 }
 
 /** Closes because of a failure, with its code and message as the reason. */
-export function failWith(socket: WebSocket, failure: unknown): void {
+export function failWith(accepted: AcceptedWebSocket, failure: unknown): void {
   const { code, message } = toVproxyError(failure);
   const status = code === 'shutdown' ? RESTART : code === 'bad-argument' ? UNSUPPORTED : FAILED;
-  close(socket, status, `${escapeText(code, 64)}: ${message}`);
+  close(accepted, status, `${escapeText(code, 64)}: ${message}`);
 }
 
-function close(socket: WebSocket, status: number, text: string): void {
+function close({ socket }: AcceptedWebSocket, status: number, text: string): void {
   // Its own close frame may be behind data that nobody reads any more.
   socket.resume();
   const reason = new Uint8Array(MAX_REASON_BYTES);
