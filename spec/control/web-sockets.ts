@@ -13,7 +13,7 @@ import { encodeRecord } from '../../lib/util/bytes/records.js';
 import { openConnection, startControl } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, readToEnd, startProxy, steeredPair, type TestProxy } from '../helpers/proxies.js';
-import { eventually, ManualClock, untilStill } from '../helpers/time.js';
+import { eventually, ManualClock, untilStill, within } from '../helpers/time.js';
 import { isRunning } from '../helpers/vproxy-process.js';
 
 async function setUp(t: ExecutionContext, target: (socket: net.Socket) => void = echo) {
@@ -335,4 +335,51 @@ test('a terminal of a job outlives its WebSocket, and comes back at the next byt
   t.is(await (await open()).closed, '1000 exit 3');
   await t.throwsAsync(openReady(t, path, '/v1/terminal?job=01234567'), { message: /404/ });
   await noStreams(here);
+});
+
+test('the terminal of a job says which byte follows where output was dropped', async (t) => {
+  const { ask, path } = await setUp(t);
+  // Each line has ten bytes.
+  const argv = ['sh', '-c', 'stty raw -echo; read a; seq -f %09.0f 500000'];
+  const body = { argv, terminal: { columns: 80, rows: 24 }, keepBytes: 5000 };
+  const { id } = (await ask('POST', '/v1/jobs', { body })).body as { id: string };
+  const { socket, closed } = await openReady(t, path, `/v1/terminal?job=${id}&from=0`, {
+    protocols: ['vproxy.terminal'],
+  });
+  let [at, gaps, wrong] = [-1, 0, 0];
+  socket.on('message', (bytes: Buffer, isBinary) => {
+    if (!isBinary) {
+      const next = (JSON.parse(bytes.toString()) as { at: number }).at;
+      if (next <= at) wrong += 1;
+      gaps += at === -1 ? 0 : 1;
+      at = next;
+      return;
+    }
+    const first = Math.floor(at / 10) + 1;
+    const count = Math.ceil(bytes.length / 10) + 1;
+    const lines = Array.from({ length: count }, (_, index) => `${String(first + index).padStart(9, '0')}\n`).join('');
+    if (!lines.slice(at % 10).startsWith(bytes.toString())) wrong += 1;
+    at += bytes.length;
+  });
+  socket.pause();
+  socket.send(Buffer.from('\n'));
+  const jobs = async () => ((await ask('GET', '/v1/jobs')).body as { endedAt: string | null }[])[0];
+  await eventually(async () => (await jobs())?.endedAt !== null, { what: 'the end of the job' });
+  socket.resume();
+  t.is(await closed, '1000 exit 0');
+  t.deepEqual([at, wrong, gaps > 0], [5_000_000, 0, true]);
+});
+
+test('whose job takes nothing is closed at once when another client takes over', async (t) => {
+  const { ask, here } = await setUp(t);
+  const { path } = await startControl(t, here.proxy, { clock: new ManualClock() });
+  const body = { argv: ['sh', '-c', 'stty raw -echo; echo ready; sleep 60'], terminal: { columns: 80, rows: 24 } };
+  const { id } = (await ask('POST', '/v1/jobs', { body })).body as { id: string };
+  const first = await openReady(t, path, `/v1/terminal?job=${id}&from=0`);
+  await shows(first, 'ready');
+  for (let count = 0; count < 300; count += 1) first.socket.send(Buffer.alloc(10_000));
+  await untilStill(() => first.socket.bufferedAmount);
+  t.true(first.socket.bufferedAmount > 0);
+  await openReady(t, path, `/v1/terminal?job=${id}&steal=true`);
+  t.regex(await within(10_000, 'its close', first.closed), /^1011 input-taken: /);
 });
