@@ -10,6 +10,7 @@ import { connectPeer } from '../../lib/peer.js';
 import { EXEC_KIND } from '../../lib/services/exec/exec-messages.js';
 import { unwrittenBytesOf } from '../../lib/system/sockets/node-sockets.js';
 import { encodeRecord } from '../../lib/util/bytes/records.js';
+import { deferred } from '../../lib/util/concurrency.js';
 import { openConnection, startControl } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, readToEnd, startProxy, steeredPair, type TestProxy } from '../helpers/proxies.js';
@@ -382,4 +383,18 @@ test('whose job takes nothing is closed at once when another client takes over',
   t.true(first.socket.bufferedAmount > 0);
   await openReady(t, path, `/v1/terminal?job=${id}&steal=true`);
   t.regex(await within(10_000, 'its close', first.closed), /^1011 input-taken: /);
+});
+
+test('many short messages that come at once leave turns of the event loop to others', async (t) => {
+  const [count, targets] = [5000, deferred<net.Socket>()];
+  const { path } = await setUp(t, (socket) => targets.resolve(socket));
+  const { socket } = await openReady(t, path, '/v1/connect?service=x');
+  const target = await targets.promise;
+  let [turns, bytes] = [0, 0];
+  target.on('data', ({ length }: Buffer) => {
+    bytes += length;
+  });
+  for (let sent = 0; sent < count; sent += 1) socket.send('x');
+  for (; bytes < count; turns += 1) await nextTurn();
+  t.true(turns > count / 2, `${turns} turns`);
 });

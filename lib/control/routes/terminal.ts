@@ -29,6 +29,9 @@ export const TERMINAL_PROTOCOL = 'vproxy.terminal';
 
 const sizeSchema = z.strictObject({ columns: side(), rows: side() });
 
+/** A longer text is no size. */
+const MAX_SIZE_LENGTH = 200;
+
 /** How much of the last output of a job a terminal begins with, in bytes. */
 const TAIL_BYTES = 16_384;
 
@@ -82,7 +85,7 @@ export const terminalRoutes = [
       onAbort(signal, () => terminal.leave());
       const resize = (text: string): void => {
         try {
-          terminal.resize(parseInput(sizeSchema, JSON.parse(text)) as TerminalSize);
+          terminal.resize(parseInput(sizeSchema, JSON.parse(text.slice(0, MAX_SIZE_LENGTH))) as TerminalSize);
         } catch (error) {
           failWith(webSocket, badArgument(`the size of the terminal: ${toVproxyError(error).message}`));
           terminal.leave();

@@ -52,7 +52,11 @@ export function acceptWebSocket(
 ): Promise<AcceptedWebSocket> {
   const handleProtocols = (offered: Set<string>) => (protocol !== null && offered.has(protocol) ? protocol : false);
   const options = { maxPayload: MAX_MESSAGE_BYTES, perMessageDeflate: false, handleProtocols };
-  const own = { noServer: true, clientTracking: false, autoPong: false, closeTimeout: MAX_TIMER_MS };
+  // Many short messages come in one read: a turn of the event loop for each.
+  const own = {
+    ...{ noServer: true, clientTracking: false, autoPong: false },
+    ...{ closeTimeout: MAX_TIMER_MS, allowSynchronousEvents: false },
+  };
   const server = new WebSocketServer({ ...own, ...options });
   return new Promise((resolve, reject) => {
     server.once('wsClientError', ({ message }) => reject(badArgument(`WebSocket: ${message}`)));
