@@ -52,7 +52,9 @@ export class JobKeyboard {
     const terminal = job?.terminal === true && isAtTerminal() ? new LocalTerminal() : null;
     const leaving = new AbortController();
     const onJoined = (): void => keyboard.#begin();
-    const options = { ...request, steal, size: terminal?.size, onJoined, signal: leaving.signal };
+    // Who types sees what has arrived; a pipe must not have a hole.
+    const own = { isWhole: terminal === null, onJoined, signal: leaving.signal };
+    const options = { ...request, steal, size: terminal?.size, ...own };
     const keyboard = new JobKeyboard(await control.joinJob(id, options), terminal, leaving);
     return keyboard;
   }

@@ -125,6 +125,18 @@ for (const [name, guestOptions, needs] of [
     t.regex((await call(pair, 'jobs')).stdout, /pipe, in use +sh/);
     child.stdin.end('two');
     t.deepEqual([(await ended).code, (await output).toString()], [3, 'one two']);
+    const next = await detach(t, pair, 'cat; exit 3', '--input');
+    const cut = runPiped(t, ['attach', '--input', next], pair.env);
+    cut.child.stdin.write('one ');
+    await once(cut.child.stdout, 'data');
+    const lines = pair.guest.lines.length;
+    pair.host.kill('SIGKILL');
+    const { code, stderr } = await within(20_000, 'its end', cut.ended);
+    t.is(code, 125);
+    t.regex(stderr, /what was written last may be lost: /);
+    pair.startHost();
+    await pair.established({ guest: lines });
+    t.like((await list(pair)).at(-1), { id: next.slice(8), takesInput: true, hasWriter: false });
     const silent = await detach(t, pair, 'exec sleep 1000');
     const refused = await call(pair, 'attach', '--input', silent);
     t.deepEqual([refused.code, refused.stderr], [125, `vproxy: error: job ${silent.slice(8)} takes no input\n`]);

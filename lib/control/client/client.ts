@@ -352,9 +352,9 @@ export class ControlClient {
    * Attaches to a job as `attachJob` does, and becomes its writer; read the `output`, which does everything. Its generator rejects
    * with `input-taken` if another caller writes to the job, or takes over later, and with `bad-argument` if the job has no input.
    */
-  async joinJob(id: string, { steal, size, onJoined, ...request }: JoinRequest = {}): Promise<JoinedJob> {
+  async joinJob(id: string, { steal, size, isWhole, onJoined, ...request }: JoinRequest = {}): Promise<JoinedJob> {
     const { JobWriter } = await import('../../services/exec/jobs/job-writer.js');
-    return new JobWriter({ steal, size, onJoined }, (writer) => this.#readJob(id, request, writer));
+    return new JobWriter({ steal, size, isWhole, onJoined }, (writer) => this.#readJob(id, request, writer));
   }
 
   async *#readJob(

@@ -11,6 +11,8 @@ export interface WriterOptions {
   readonly steal?: boolean | undefined;
   /** The size of the job's terminal. Default: as it is. */
   readonly size?: TerminalSize | undefined;
+  /** Rejects when the job is lost after something was written to it, which may be lost, too. Default: continues without that. */
+  readonly isWhole?: boolean | undefined;
   /** Called each time the job takes input: at first, and after it was lost. */
   readonly onJoined?: (() => void) | undefined;
 }
@@ -66,9 +68,9 @@ export class JobWriter implements JoinedJob {
     return this.#hasLeft;
   }
 
-  /** Whether its user wants to leave it, and something that was written may be lost with its last stream. */
+  /** Whether something that was written may be lost with its last stream, which its user, who is leaving, will not notice. */
   get isUnsure(): boolean {
-    return this.#isLeaving && this.stdin.hasSent;
+    return (this.#isLeaving || this.#options.isWhole === true) && this.stdin.hasSent;
   }
 
   /** Writes to this stream once it has credit; null: the job is lost, or over. */
