@@ -5,6 +5,7 @@ import contextlib
 import gc
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -299,6 +300,45 @@ class Followed(unittest.IsolatedAsyncioTestCase):
             ENDED = before
         self.assertEqual((heard, len(lost), output.unsent), ([first, second], 1, 0))
 
+    async def test_a_job_that_takes_nothing_is_left_soon(self):
+        """What it did not take is still unsent. What a signal handler raises then, or while a write waits, is passed on."""
+        joined = record(22, {"from": 0}) + record(17, b"out")
+        stays = threading.Event()
+        self.addCleanup(stays.set)
+
+        def no_room(connection):
+            connection.sendall(joined + record(19, struct.pack(">I", 2)))
+            stays.wait(60)
+
+        def deaf(connection):
+            connection.sendall(joined + record(19, struct.pack(">I", 1 << 30)))
+            stays.wait(60)
+
+        def late(*_signal):
+            raise TimeoutError("mine")
+
+        with Fake(no_room, no_room, deaf, no_room) as fake:
+            with mock.patch("vproxy._core.LEAVE_S", 0.05):
+                output = aio.Vproxy(fake.path).channel("vm1").attach("00000000", input=True)
+                output.write(b"word")
+                pieces = output.pieces()
+                await pieces.__anext__()
+                await pieces.aclose()
+                self.assertEqual(output.unsent, 2)
+                output = Vproxy(fake.path).channel("vm1").attach("00000000", input=True)
+                output.write(b"word")
+                next(iter(output))
+                self.assertEqual(output.unsent, 2)
+            self.addCleanup(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, late))
+            for _ in range(2):
+                output = Vproxy(fake.path).channel("vm1").attach("00000000", input=True)
+                pieces = iter(output)
+                next(pieces)
+                with self.assertRaisesRegex(TimeoutError, "mine"):
+                    signal.setitimer(signal.ITIMER_REAL, 0.05)
+                    output.write(bytes(1 << 22))
+                    pieces.close()
+
     async def test_a_job_behind_a_silent_channel(self):
         begun = UPGRADED + record(22, {"from": 0}) + record(17, b"out")
         late = b'504 Late\r\n\r\n{"error": {"code": "open-timeout", "message": "no"}}'
@@ -374,10 +414,10 @@ class Copies(unittest.IsolatedAsyncioTestCase):
 
         with Fake(answer) as fake:
             async with await aio.Vproxy(fake.path).channel("vm1").popen(["x"]) as process:
-                reading = asyncio.create_task(process.communicate())
+                reading = asyncio.create_task(process.stdout.read())
                 await process.stderr.read()
             with self.assertRaises(Lost):
-                self.assertEqual(len((await reading)[0]), 1 << 20)
+                self.assertEqual(len(await reading), 1 << 20)
                 raise Lost("exec-unavailable", "it is whole")
 
     async def test_a_failure_beside_unread_output(self):

@@ -518,6 +518,35 @@ class Jobs(unittest.TestCase):
 
         asyncio.run(main())
 
+    def test_a_job_that_is_left_gets_what_was_written(self):
+        """All of it, whether a loop is left, closed or cancelled; then another may write."""
+
+        async def leave(job, output, how):
+            pieces = output.pieces()
+            await pieces.__anext__()
+            if how == "close":
+                await pieces.aclose()
+            elif how == "forget":
+                del pieces
+                await asyncio.sleep(0)  # and asyncio.run cancels it
+            else:
+                reading = asyncio.ensure_future(pieces.__anext__())
+                await asyncio.sleep(0)
+                reading.cancel()
+                await asyncio.wait({reading})
+
+        for how in ("break", "close", "forget", "cancel"):
+            job = Vproxy().channel().start(["sh", "-c", "echo; exec sha256sum"], input=True)
+            output = (Vproxy() if how == "break" else aio.Vproxy()).channel().attach(job, input=True)
+            output.write(BIG[: 1 << 21])
+            if how == "break":
+                next(iter(output))
+            else:
+                asyncio.run(leave(job, output, how))
+            last = Vproxy().channel().attach(job, 1, input=True)
+            last.close_input()
+            self.assertEqual(b"".join(last)[:64].decode(), hashlib.sha256(BIG[: 1 << 21]).hexdigest(), how)
+
     def test_an_interrupted_write_is_lost_and_nothing_else(self):
         def interrupted(connection, data):
             connection.socket.sendall(data[:5])
@@ -546,7 +575,7 @@ class Jobs(unittest.TestCase):
         output = output.attach(output.start(["sh", "-c", "echo; exec sleep 1000"], input=True), input=True)
         pieces = iter(output)
         next(pieces)
-        with mock.patch("vproxy._sync._Connection.write", full):
+        with mock.patch("vproxy._sync._Connection.write", full), mock.patch("vproxy._core.LEAVE_S", 0.05):
             writing, leaving = threading.Thread(target=output.write, args=(b"x",)), threading.Thread(target=pieces.close)
             for thread in (writing, leaving):
                 thread.daemon = True

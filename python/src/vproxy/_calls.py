@@ -757,6 +757,31 @@ class JobOutput:
             with self._lock:
                 self._call = None
 
+    async def _leave(self, call: Call) -> None:
+        """Sends what was written before, then an end, and waits until the peer has it all; not for long."""
+        end = core.deadline(core.LEAVE_S)
+        call.connection.set_timeout(core.LEAVE_S)
+        # A write in another thread may wait, without that timeout.
+        if not self._lock.acquire(timeout=core.LEAVE_S):
+            return
+        self._lock.release()
+        try:
+            while call.state.end is None:
+                self._flush()
+                with self._lock:
+                    if self._call is call and not self._unsent:
+                        self._call = None
+                        call.connection.end_input()
+                call.connection.set_timeout(core.left(end))
+                data = await call.connection.receive()
+                if not data:
+                    return
+                call.state.receive(data)
+        except (OSError, VproxyError) as error:
+            # That of a signal handler has come earlier.
+            if isinstance(error, TimeoutError) and core.left(end) != 0:
+                raise
+
     async def pieces(self) -> AsyncIterator[bytes]:
         was_open = False
         end: float | None = None
@@ -765,16 +790,23 @@ class JobOutput:
                 call = await self._channel._exec(self._request(), core.left(end), reopened=True)
                 was_open = True
                 with closing(call.connection), self._joined(call):
-                    async for number, piece in call.outputs():
-                        end = None
-                        if number == core.ABOUT_JOBS:
-                            start = core.about_jobs(piece, "from", int)
-                            self.dropped += start - self.position if self._tail is None else 0
-                            self.position, self._tail = start, None
-                            self._input.pop("steal", None)
-                        else:
-                            self.position += len(piece)
-                            yield piece
+                    try:
+                        async for number, piece in call.outputs():
+                            end = None
+                            if number == core.ABOUT_JOBS:
+                                start = core.about_jobs(piece, "from", int)
+                                self.dropped += start - self.position if self._tail is None else 0
+                                self.position, self._tail = start, None
+                                self._input.pop("steal", None)
+                            else:
+                                self.position += len(piece)
+                                yield piece
+                    except VproxyError:
+                        raise
+                    except BaseException:
+                        if self._input:
+                            await self._leave(call)
+                        raise
                 self.end = call.state.end
             except (Lost, TimedOut) as error:
                 if not was_open:

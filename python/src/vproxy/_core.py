@@ -48,6 +48,9 @@ REASON_S = 2.0
 #: How long a copy that is cancelled may take to remove what has arrived.
 COPY_END_S = 5.0
 
+#: How long a job that is left may take to get what was written before.
+LEAVE_S = 5.0
+
 #: How much of a file is sent at a time: who takes less within a timeout is silent.
 TAKEN_BYTES = 1 << 14
 

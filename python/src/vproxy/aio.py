@@ -181,6 +181,14 @@ class JobOutput(_calls.JobOutput):
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self.pieces()
 
+    async def _leave(self, call: _calls.Call) -> None:
+        try:
+            await super()._leave(call)
+        except asyncio.CancelledError:
+            # asyncio.run cancels at its end what closes the generator of a loop that was left.
+            await super()._leave(call)
+            raise
+
 
 def _ended() -> Lost:
     return Lost("exec-unavailable", "the command was ended with its block")
