@@ -319,7 +319,7 @@ func (e *execService) follow(j *job, st *stream, w *writer, next, tail int64, ha
 		case j.gone != nil:
 			return j.gone
 		case w != nil && w.isStolen:
-			return failf("input-taken", "another caller took over the input of job %s", j.id)
+			return w.taken()
 		case hasFrom || next < j.keptFrom():
 			hasFrom = false
 			if next < j.keptFrom() {
@@ -367,6 +367,9 @@ func (e *execService) follow(j *job, st *stream, w *writer, next, tail int64, ha
 	}
 	for w != nil && j.writer == w { // what it sent before its end reaches the command
 		j.changed.Wait()
+	}
+	if w != nil && w.isStolen { // before its end came
+		return w.taken()
 	}
 	return nil
 }

@@ -75,6 +75,10 @@ func (j *job) join(w *writer) *failure {
 	return nil
 }
 
+func (w *writer) taken() *failure {
+	return failf("input-taken", "another caller took over the input of job %s", w.job.id)
+}
+
 // leave gives the input up, unless another caller has it. The caller holds the lock of the job.
 func (j *job) leave(w *writer) {
 	if w != nil && j.writer == w {

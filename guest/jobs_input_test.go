@@ -310,6 +310,7 @@ func TestInputCredit(t *testing.T) {
 	w = write(t, host, fields{"id": id, "tail": 0, "steal": true})
 	w.send("hello")
 	w.has("hello")
+	deaf.st.CloseWrite() // which says nothing of the input that was ignored
 	if failed := deaf.refusal(); failed.code != "input-taken" {
 		t.Error(failed)
 	}
