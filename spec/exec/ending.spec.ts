@@ -1,11 +1,13 @@
 /** What ends a command early: signals, its timeout, its caller, the shutdown of this process. */
 
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import type { ExecRequest } from '../../lib/services/exec/exec-messages.js';
-import { GroupEnder, type ProcessEnd } from '../../lib/system/processes/children.js';
+import { GroupEnder, type ProcessEnd, ProcessGroup } from '../../lib/system/processes/children.js';
 import type { OpenPipes } from '../../lib/system/processes/pipes.js';
 import { MAX_TIMER_MS } from '../../lib/util/clock.js';
 import { deferred } from '../../lib/util/concurrency.js';
@@ -369,4 +371,20 @@ test('a group that was killed is ending until its leader has exited', async (t) 
   ended.resolve({ status: null, signal: 'SIGKILL', usage: null });
   await ended.promise;
   t.deepEqual([ender.isEnding, goneCount], [false, 1]);
+});
+
+test('a group that has exited is gone, even if another one has its number by now', async (t) => {
+  const other = spawn('sleep', ['1000'], { detached: true, stdio: 'ignore' });
+  const exited = once(other, 'exit');
+  t.teardown(() => other.kill('SIGKILL'));
+  const pid = other.pid as number;
+  // Its leader had this number, and was waited for.
+  const group = new ProcessGroup({ pid, ended: Promise.resolve({ status: 0, signal: null, usage: null }) });
+  await group.ended;
+  const [clock, gone] = [new ManualClock(), deferred()];
+  new GroupEnder(group, clock, () => gone.resolve()).end(['SIGTERM'], 0);
+  clock.advance(0);
+  await gone.promise;
+  other.kill('SIGUSR1');
+  t.deepEqual(await exited, [null, 'SIGUSR1']);
 });

@@ -65,20 +65,22 @@ export class ProcessGroup {
   readonly pid: number;
   /** Resolves when the leader has exited; never rejects. Other processes of its group may still run. */
   readonly ended: Promise<ProcessEnd>;
+  #signalGroup = signalGroup;
   /** Guards against signalling a group number that was reused. */
   #isGone = false;
 
   constructor({ pid, ended }: Pick<StartedProcess, 'pid' | 'ended'>) {
     this.pid = pid;
     this.ended = ended.then((end) => {
-      this.#isGone = !signalGroup(pid, 0);
+      this.#signalGroup = signalRest;
+      this.#isGone = !signalRest(pid, 0);
       return end;
     });
   }
 
   /** Signals the whole group; does nothing once all of it has exited. */
   signal(name: NodeJS.Signals): void {
-    if (!this.#isGone) this.#isGone = !signalGroup(this.pid, name);
+    if (!this.#isGone) this.#isGone = !this.#signalGroup(this.pid, name);
   }
 }
 
@@ -90,6 +92,14 @@ export function signalGroup(groupId: number, signal: NodeJS.Signals | 0): boolea
   } catch (error) {
     return systemCode(error) !== 'ESRCH';
   }
+}
+
+/**
+ * Likewise, once the leader was waited for: no process gets its number before the whole group has exited, so one that has it shows
+ * that the group is gone, and its number another one's.
+ */
+function signalRest(groupId: number, signal: NodeJS.Signals | 0): boolean {
+  return !signalGroup(-groupId, 0) && signalGroup(groupId, signal);
 }
 
 /** How often to check whether a group whose leader has exited is gone. */
@@ -148,7 +158,7 @@ export class GroupEnder {
     this.#cancelLook?.();
     this.#cancelLook = null;
     if (!this.#hasFirstEnded || this.#state === 'gone') return;
-    if (this.#state === 'ending' && signalGroup(this.#group.pid, 0)) {
+    if (this.#state === 'ending' && signalRest(this.#group.pid, 0)) {
       this.#cancelLook = this.#clock.schedule(LOOK_MS, () => this.#look());
       return;
     }
