@@ -14,7 +14,6 @@ import {
   MAX_JOBS,
   MAX_KEEP_BYTES,
 } from '../../lib/services/exec/exec-messages.js';
-import { answerJobRequest } from '../../lib/services/exec/jobs/answer-job-request.js';
 import type { Job } from '../../lib/services/exec/jobs/job.js';
 import { listJobs, readJob, startJob, stopJob } from '../../lib/services/exec/jobs/job-calls.js';
 import {
@@ -28,10 +27,8 @@ import { JobTable } from '../../lib/services/exec/jobs/job-table.js';
 import { KeptOutput } from '../../lib/services/exec/jobs/kept-output.js';
 import type { JobStatus } from '../../lib/status/types.js';
 import { Accounts, type UserAccount } from '../../lib/system/accounts.js';
-import { Budget } from '../../lib/util/bounds.js';
 import { encodeRecord, encodeRecordHeader } from '../../lib/util/bytes/records.js';
 import { systemClock } from '../../lib/util/clock.js';
-import { LoopTurns } from '../../lib/util/concurrency.js';
 import { duplexPair, resettingPair } from '../helpers/channel-pair.js';
 import { TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
@@ -533,16 +530,15 @@ test('R-JOBS-5: a reader that ends its direction is detached, and a job goes on 
   t.is((await reading).output.toString(), 'begun\nend\n');
 });
 
-test('R-JOBS-5: a reader that has ended its direction before its request has its turn is detached, too', async (t) => {
-  const jobs = new JobTable(systemClock);
-  const { id } = await start(new TestRunner(t, { jobs }), 'exec sleep 1000');
-  const host = { jobs, turns: new LoopTurns(), listBudget: new Budget(0) };
+test('R-JOBS-5: a reader that has ended its direction before its request is read is detached, too', async (t) => {
+  const runner = new TestRunner(t);
+  const { id } = await start(runner, 'exec sleep 1000');
   for (const kind of [EXEC_KIND.ATTACH, EXEC_KIND.STOP]) {
     const [near, far] = duplexPair();
-    near.resume().end();
-    await once(far.resume(), 'end');
+    near.resume().end(encodeRecord(kind, JSON.stringify({ id, killAfterMs: 100_000 })));
+    await eventually(() => near.writableFinished && far.readableLength > 0, { what: 'its end' });
     const ended = once(near, 'end');
-    answerJobRequest(far, host, kind, Buffer.from(JSON.stringify({ id })), () => 0);
+    runner.runner.serve(far);
     await ended;
     t.true(far.writableEnded);
   }

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Duplex } from 'node:stream';
+import { Duplex } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
 import { EXEC_KIND, encodeCredit, encodeExit, encodeStart } from '../../lib/services/exec/exec-messages.js';
 import { listJobs, readJob, startJob } from '../../lib/services/exec/jobs/job-calls.js';
@@ -75,6 +75,34 @@ test('R-JOBS-8: a terminal is recorded for its whole life, with what all its wri
     ['exec-ended', 'a program', 8],
     ['exec-detached', 'a program', 4],
   ]);
+});
+
+test('R-JOBS-8: a writer that ends learns who took over before all was read; otherwise its stream ends after that', async (t) => {
+  const runner = new TestRunner(t);
+  // More than is read in a turn.
+  const many = Buffer.concat(Array.from({ length: 25_000 }, () => encodeRecord(EXEC_KIND.STDIN, 'x')));
+  for (const steal of [false, true]) {
+    const { id } = await startJob(() => open(runner), { argv: ['cat'], hasInput: true, detach: {} });
+    const request = encodeJobRequest(EXEC_KIND.ATTACH, { id, input: true, steal });
+    let answer = '';
+    const stream = new Duplex({
+      read: () => undefined,
+      write: (chunk: Buffer, _encoding, done) => {
+        answer += chunk.toString();
+        done();
+      },
+    });
+    runner.runner.serve(stream);
+    stream.push(request);
+    await eventually(() => runner.events.at(-1)?.event === 'exec-attached', { what: 'the writer' });
+    for (const chunk of [many, many, null]) stream.push(chunk);
+    await once(stream, steal ? 'end' : 'finish');
+    const other = new ExecCaller(open(runner));
+    other.stream.write(request);
+    t.is((await other.endInput().exit).status, 0);
+    t.is(answer.includes('input-taken'), steal);
+    if (!steal) t.is(other.stdout.length, 50_000);
+  }
 });
 
 test('what is typed into a terminal before it runs is recorded, too', async (t) => {

@@ -113,6 +113,8 @@ export class ServedCall {
   readonly #nextWriters: (() => void)[] = [];
   /** Whether it is one of them. */
   #isNextWriter = false;
+  /** Whether its stream ends with a list of jobs, which takes turns. */
+  #isListing = false;
   #writtenBytes = 0;
 
   /** Takes over the stream. */
@@ -263,9 +265,10 @@ export class ServedCall {
         this.#fail(toVproxyError(error));
       }
       this.#flow.resume();
-      if (this.#stream.readableEnded) this.#flow.after(() => this.#leaveJob());
+      if (this.#stream.readableEnded) this.#flow.after(() => this.#callerEnded());
     };
     const takeInput = (job: Job, request: JobRequest) => this.#takeInput(job, request, again);
+    this.#isListing = kind === EXEC_KIND.LIST;
     answerJobRequest(this.#stream, this.#host, kind, payload, takeInput);
     if (this.#target === this && !this.#isNextWriter) this.#markAnswered();
   }
@@ -337,14 +340,11 @@ export class ServedCall {
   /** The caller has half-closed: it sends no more, but still reads. */
   #callerEnded(): void {
     this.#leaveJob();
-    if (
-      this.#isNextWriter ||
-      this.#state === 'answered' ||
-      this.#stream.destroyed ||
-      this.#isDetached ||
-      this.#target !== this
-    )
-      return;
+    if (this.#isNextWriter) return;
+    const isDone = this.#state === 'answered' || this.#target !== this;
+    // It wants no more of a job; not before all that it sent has been read: a clean end says that it was.
+    if (isDone && !this.#isListing) this.#stream.end();
+    if (isDone || this.#stream.destroyed || this.#isDetached) return;
     if (this.#state === 'opened') throw wrong('the stream ended before START');
     if (this.#flow.isWithinRecord) throw wrong('the stream ended within a record');
     if (!this.#input.isEnded) this.#input.end();

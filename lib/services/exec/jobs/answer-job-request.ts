@@ -58,9 +58,6 @@ export function answerJobRequest(
     if (isWriter) stream.write(encodeCredit(creditBytes));
     sendOutput(stream, job, first, host);
   }
-  // The caller's end detaches it. It may have come before the request had its turn.
-  if (stream.readableEnded) stream.end();
-  else stream.once('end', () => stream.end());
 }
 
 function sendList(stream: Duplex, { jobs, listBudget }: JobHost): void {
