@@ -131,6 +131,22 @@ export const LOG_EVENTS = {
     durationMs: 'number',
     code: 'string | null',
   }),
+  'egress-answered': letHappen('info', {
+    egress: 'string',
+    question: 'string',
+    host: 'string',
+    port: 'number',
+    answer: 'string',
+    connections: 'number',
+  }),
+  'egress-asked': letHappen('info', {
+    egress: 'string',
+    question: 'string',
+    host: 'string',
+    port: 'number',
+    why: 'string',
+    until: 'string',
+  }),
   'egress-changed': letHappen('info', {
     egress: 'string',
     change: 'string',

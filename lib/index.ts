@@ -27,6 +27,7 @@ export type { ServiceStream } from './control/client/connect-service.js';
 export type {
   BrokerRequest,
   ChannelRequest,
+  EgressAnswerRequest,
   EgressEntriesRequest,
   EgressRequest,
   EgressTestRequest,

@@ -25,6 +25,7 @@ export const MAIN_COMMAND = entry(
   'run',
 );
 
+const egressQuestions = () => import('../commands/egress-questions.js');
 const egressChange = () => import('../commands/egress-change.js');
 const freezes = () => import('../commands/freeze.js');
 const forwards = () => import('../commands/forwards.js');
@@ -60,6 +61,9 @@ export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   'egress allow': entry('Allow more destinations, for a while', egressChange, 'allow'),
   'egress block': entry('Deny everything, and reset what is open', egressChange, 'block'),
   'egress reset': entry('Go back to the configured rules', egressChange, 'reset'),
+  'egress asked': entry('List the destinations that wait for an answer', egressQuestions, 'asked'),
+  'egress answer': entry('Allow or deny such a destination', egressQuestions, 'answer'),
+  'egress watch': entry('Show them live, and answer by a key', egressQuestions, 'watch'),
   'stream close': entry('Reset a stream', channels, 'close'),
   connect: entry('Connect standard input and output to a service', () => import('../commands/connect.js')),
   exec: entry('Run a command on the peer', exec, 'exec'),

@@ -1,8 +1,9 @@
 /** `vproxy egress allow`, `block` and `reset`: changes to the rules of an egress while it runs. */
 import type { ControlClient } from '../../lib/control/client/client.js';
-import { MAX_FOR_S } from '../../lib/forward/egress/rules.js';
+import { MAX_ASK_S, MAX_FOR_S } from '../../lib/forward/egress/rules.js';
 import type { EgressStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { formatDuration } from '../../lib/util/units.js';
 import type { Arguments } from '../command/arguments.js';
 import { CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
@@ -11,7 +12,7 @@ import { printAnswer } from '../ui/print.js';
 
 export const allow = changing(
   {
-    usage: 'egress allow [CHANNEL/]EGRESS DESTINATION:PORTS... [--for TIME] [--channel LABEL] [--json]',
+    usage: 'egress allow [CHANNEL/]EGRESS [DESTINATION:PORTS...] [--for TIME] [--ask TIME] [--channel LABEL] [--json]',
     about:
       'Allows more destinations, spelled as in the configuration, for a time or until vproxy egress reset. Then the connections that they allowed are reset. What the configuration denies stays denied.',
     examples: [
@@ -20,11 +21,21 @@ export const allow = changing(
     ],
     options: {
       for: { value: 'TIME', describe: 'How long, from 1s to 720h, in seconds or as in 1h30m [default: until reset]' },
+      ask: {
+        value: 'TIME',
+        describe:
+          'Until reset, what no entry names waits that long for vproxy egress answer, 1s to 10m [default: as before]',
+      },
     },
-    operands: ['EGRESS', 'DESTINATION:PORTS…'],
+    operands: ['EGRESS', '[DESTINATION:PORTS…]'],
   },
   (control, egress, args) =>
-    control.allowEgress({ ...egress, destinations: args.operands.slice(1), forS: args.seconds('for', 1, MAX_FOR_S) }),
+    control.allowEgress({
+      ...egress,
+      destinations: args.operands.slice(1),
+      forS: args.seconds('for', 1, MAX_FOR_S),
+      askS: args.seconds('ask', 1, MAX_ASK_S),
+    }),
 );
 
 export const block = changing(
@@ -59,12 +70,20 @@ function changing(
     async run(args) {
       const egress = readEgress(args);
       const answer = await change(await openControl(args), egress, args);
-      const { added, channel, isBlocked, name } = answer;
-      const entries = added.map(({ entry, until }) => `${entry} allowed until ${until ?? 'vproxy egress reset'}`);
-      const lines = entries.length > 0 ? entries : [isBlocked ? 'blocked' : 'as configured'];
-      printAnswer(args, answer, () => lines.map((line) => escapeText(`${channel}/${name}: ${line}`, 1024)));
+      printAnswer(args, answer, () => describeChanges(answer));
     },
   };
+}
+
+/** A line for each added entry; otherwise one for the egress. */
+export function describeChanges({ added, channel, denied, isBlocked, name, rules }: EgressStatus): string[] {
+  const describe = (all: EgressStatus['added'], what: string) =>
+    all.map(({ entry, until }) => `${entry} ${what} until ${until ?? 'vproxy egress reset'}`);
+  const entries = [...describe(added, 'allowed'), ...describe(denied, 'denied')];
+  const askS = rules?.askS ?? null;
+  const asks = askS === null ? [] : [`what no entry names waits ${formatDuration(askS * 1000)} for an answer`];
+  const lines = entries.length > 0 ? entries : [isBlocked ? 'blocked' : 'as configured'];
+  return [...lines, ...asks].map((line) => escapeText(`${channel}/${name}: ${line}`, 1024));
 }
 
 function readEgress(args: Arguments) {

@@ -198,15 +198,17 @@ export const egressRules = listOfChannels<ReturnType<typeof rulesOf>[number]>({
   ],
 });
 
-function rulesOf({ channel, name, rules, added, isBlocked }: EgressStatus) {
-  const allow = rules?.allow ?? [];
+function rulesOf({ channel, name, rules, added, denied, isBlocked }: EgressStatus) {
+  const { allow = [], deny = [] } = rules ?? {};
   // The last ones were added; the configuration may have an entry of the same text.
-  const firstAdded = allow.length - added.length;
-  const untilOf = (index: number) => (index < firstAdded ? null : (added[index - firstAdded]?.until ?? 'reset'));
+  const untilIn = (some: EgressStatus['added'], all: readonly string[], index: number) => {
+    const firstAdded = all.length - some.length;
+    return index < firstAdded ? null : (some[index - firstAdded]?.until ?? 'reset');
+  };
   const row = (list: string, entry: string, until: string | null) => ({ channel, egress: name, list, entry, until });
   return [
-    ...allow.map((entry, index) => row('allow', entry, untilOf(index))),
-    ...(rules?.deny ?? []).map((entry) => row('deny', entry, isBlocked ? 'reset' : null)),
+    ...allow.map((entry, index) => row('allow', entry, untilIn(added, allow, index))),
+    ...deny.map((entry, index) => row('deny', entry, isBlocked ? 'reset' : untilIn(denied, deny, index))),
   ];
 }
 

@@ -1,12 +1,15 @@
 /** Shows something on the whole terminal, and again after each interval, until the user quits. */
 import { writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import { deferred } from '../../lib/util/concurrency.js';
 
 export interface LiveView<T> {
   readonly intervalMs: number;
   /** The number of updates after which it ends. Default: none. */
   readonly count?: number;
   readonly look: (signal: AbortSignal) => Promise<T>;
+  /** Called with each key that neither quits nor scrolls; then it looks again. Never rejects. Default: none has an effect. */
+  readonly onText?: (key: string) => Promise<void>;
   /**
    * Renders at most `height` lines of at most `width` columns, those below the first `scroll`; also returns `scroll`, clamped to
    * the last ones.
@@ -17,7 +20,7 @@ export interface LiveView<T> {
 type ScreenSize = Pick<Screen, 'width' | 'height'>;
 
 /** Resolves on `q`, Ctrl-C, a signal to end, or after the last update. Rejects if `look` does; the terminal is restored first. */
-export async function showLive<T>({ intervalMs, count, look, render }: LiveView<T>): Promise<void> {
+export async function showLive<T>({ intervalMs, count, look, onText, render }: LiveView<T>): Promise<void> {
   const quit = new AbortController();
   let seen: { readonly value: T } | null = null;
   let scroll = 0;
@@ -32,14 +35,19 @@ export async function showLive<T>({ intervalMs, count, look, render }: LiveView<
     else scroll = Math.max(0, scrolled(scroll, key, screen.height));
     draw();
   };
+  let pressed = deferred();
+  const onOther = (key: string): void => {
+    void onText?.(key).then(() => pressed.resolve());
+  };
   const onSignal = (): void => quit.abort();
-  const screen = new Screen({ onKey, onResize: draw });
+  const screen = new Screen({ onKey, onText: onOther, onResize: draw });
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal).once('SIGHUP', onSignal);
   try {
     for (let left = count ?? Number.POSITIVE_INFINITY; left > 0 && !quit.signal.aborted; left--) {
       seen = { value: await look(quit.signal) };
       draw();
-      await delay(intervalMs, undefined, { signal: quit.signal });
+      pressed = deferred();
+      await Promise.race([delay(intervalMs, undefined, { signal: quit.signal }), pressed.promise]);
     }
   } catch (error) {
     if (!quit.signal.aborted) throw error;
@@ -86,10 +94,16 @@ class Screen {
   readonly #onData = (bytes: Buffer): void => this.#handleText(bytes.toString('latin1'));
   readonly #onResize: () => void;
   readonly #onKey: (key: ScreenKey) => void;
+  readonly #onText: (text: string) => void;
   #isOpen = true;
 
-  constructor(handlers: { readonly onKey: (key: ScreenKey) => void; readonly onResize: () => void }) {
+  constructor(handlers: {
+    readonly onKey: (key: ScreenKey) => void;
+    readonly onText: (text: string) => void;
+    readonly onResize: () => void;
+  }) {
     this.#onKey = handlers.onKey;
+    this.#onText = handlers.onText;
     this.#onResize = handlers.onResize;
     process.once('exit', this.#onExit);
     if (process.stdin.isTTY) process.stdin.setRawMode(true).on('data', this.#onData).resume();
@@ -127,7 +141,8 @@ class Screen {
   #handleText(text: string): void {
     for (const [word] of text.matchAll(/\u001b\[\d*[A-Za-z~]|\u001bO[A-Z]|[^]/g)) {
       const key = KEYS[word];
-      if (key !== undefined) this.#onKey(key);
+      if (key === undefined) this.#onText(word);
+      else this.#onKey(key);
     }
   }
 }

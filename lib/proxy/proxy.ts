@@ -14,6 +14,7 @@ import { PROCESS_BUDGET_BYTES, PROCESS_KEPT_BYTES } from '../session/settings.js
 import type {
   ChannelChanges,
   ChannelStatus,
+  EgressQuestion,
   EgressStatus,
   EgressTest,
   ForwardStatus,
@@ -481,8 +482,36 @@ export class Proxy extends EventEmitter<ProxyEvents> {
    * Adds entries, as a configuration has them, to what an egress allows: for `forMs`, 1 s to 30 days, or until `resetEgress`
    * (null). An entry that was added before gets the new time. Throws `bad-argument`, also if it is blocked, and `not-found`.
    */
-  allowEgress(name: string, destinations: readonly string[], forMs: number | null, label?: string): EgressStatus {
-    return this.#find(label).egresses.allow(name, destinations, forMs);
+  allowEgress(
+    name: string,
+    destinations: readonly string[],
+    forMs: number | null,
+    label?: string,
+    askMs?: number,
+  ): EgressStatus {
+    return this.#find(label).egresses.allow(name, destinations, forMs, askMs);
+  }
+
+  /** The destinations that no entry names, and that wait for an answer. */
+  listQuestions(): EgressQuestion[] {
+    return [...this.#channels.values()].flatMap(({ egresses }) => egresses.questions);
+  }
+
+  /**
+   * Answers a question by an entry for its destination, for `forMs` or until `resetEgress`. Throws as `allowEgress`, and
+   * `not-found` if it is over.
+   */
+  answerEgress(id: string, isAllowed: boolean, forMs: number | null, label?: string): EgressStatus {
+    return this.#asking(id, label).egresses.answer(id, isAllowed, forMs);
+  }
+
+  /** The channel that a question belongs to, or belonged to. */
+  #asking(id: string, label?: string): ProxyChannel {
+    if (label !== undefined) return this.#find(label);
+    const channels = [...this.#channels.values()];
+    const found = channels.find(({ egresses }) => egresses.knows(id));
+    if (found === undefined) throw new VproxyError('not-found', `no question "${escapeText(id, 64)}"`);
+    return found;
   }
 
   /** Denies everything until `resetEgress`; drops added entries, and resets all connections. Throws `not-found`. */

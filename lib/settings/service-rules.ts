@@ -3,6 +3,7 @@
  * `[egress.internet]`: what their targets let the peers reach.
  */
 import { badArgument } from '../errors.js';
+import { MAX_ASK_S } from '../forward/egress/rules.js';
 import { type ChannelPolicies, type ChannelPolicy, parseLabel } from '../proxy/channel/channel-options.js';
 import { type ChannelEgress, checkEgressEntry, checkUpstream } from '../proxy/egress/definitions.js';
 import { type NamedTables, namedTables, parseNamedTables } from './named-tables.js';
@@ -134,6 +135,13 @@ export const EGRESS_SETTINGS = [
     field: 'upstream',
     type: parsed('HOST:PORT', checkUpstream, same),
     about: 'The HTTP proxy, `HOST:PORT`, through which everything is reached; default: none',
+    reload: 'now',
+  },
+  {
+    key: 'ask',
+    field: 'askMs',
+    type: seconds(1, MAX_ASK_S),
+    about: 'How long a destination that no entry names waits for an operator’s answer; default: it is refused at once',
     reload: 'now',
   },
 ] as const satisfies readonly SettingWithin<'egress', unknown>[];

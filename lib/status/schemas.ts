@@ -194,6 +194,16 @@ export const serviceStatusSchema = named('ServiceStatus', 'A service offered to 
 
 // Egresses.
 
+const addedEntries = (what: string) =>
+  z
+    .array(
+      z.strictObject({
+        entry: text('The entry'),
+        until: z.iso.datetime().nullable().describe('When it is removed, in ISO 8601 and UTC; null: not by itself'),
+      }),
+    )
+    .describe(what);
+
 export const egressStatusSchema = named('EgressStatus', 'An egress of a channel', {
   channel: text('The label of the channel'),
   name: text('Its name'),
@@ -203,19 +213,32 @@ export const egressStatusSchema = named('EgressStatus', 'An egress of a channel'
       allow: texts('The entries of allowed destinations'),
       deny: texts('The entries of denied destinations'),
       upstream: textOrNull('The HTTP proxy for all connections, or null'),
+      askS: z
+        .number()
+        .nullable()
+        .describe('How long a destination that no entry names waits for an answer, in seconds; null: not at all'),
     })
     .nullable()
     .describe('The rules in effect on the channel; null if the egress is not defined, so that everything is refused'),
   isBlocked: z.boolean().describe('Whether everything is denied, by `POST /v1/egress/block`'),
-  added: z
-    .array(
-      z.strictObject({
-        entry: text('An entry of `rules.allow`'),
-        until: z.iso.datetime().nullable().describe('When it is removed, in ISO 8601 and UTC; null: not by itself'),
-      }),
-    )
-    .describe('The entries that `POST /v1/egress/allow` has added'),
+  added: addedEntries('The entries of `rules.allow` that `POST /v1/egress/allow` and answers have added'),
+  denied: addedEntries('The entries of `rules.deny` that answers have added'),
 });
+
+export const egressQuestionSchema = named(
+  'EgressQuestion',
+  'A destination that no entry names, and that waits for an answer',
+  {
+    id: text('8 hexadecimal digits'),
+    channel: text('The label of the channel'),
+    egress: text('The name of the egress'),
+    destination: text('`HOST:PORT`, as parsed'),
+    why: text('Why it is not allowed, in human-readable form'),
+    askedAt: z.iso.datetime().describe('When it was first asked for, in ISO 8601 and UTC'),
+    until: z.iso.datetime().describe('When it is refused without an answer'),
+    connections: amount().describe('How many connections wait for it'),
+  },
+);
 
 const verdictFields = {
   isAllowed: z.boolean().describe('Whether it is allowed'),
@@ -228,6 +251,7 @@ export const egressTestSchema = named('EgressTest', 'The verdict on a destinatio
   name: text('The name of the egress'),
   destination: text('`HOST:PORT`, as parsed'),
   ...verdictFields,
+  isAsked: z.boolean().describe('Whether a connection would wait for an answer'),
   addresses: z
     .array(z.strictObject({ address: text('An address of the destination'), ...verdictFields }))
     .describe('The current addresses of its name; empty if it is not resolved here'),
@@ -362,6 +386,7 @@ export const STATUS_TYPES: Readonly<Record<string, z.ZodType>> = {
   DatagramCounts: datagramCountsSchema,
   ForwardStatus: forwardStatusSchema,
   ServiceStatus: serviceStatusSchema,
+  EgressQuestion: egressQuestionSchema,
   EgressStatus: egressStatusSchema,
   EgressTest: egressTestSchema,
   PortStatus: portStatusSchema,

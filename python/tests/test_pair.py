@@ -678,6 +678,24 @@ class Machines(unittest.TestCase):
             with self.assertRaises(Refused):
                 call("nowhere")
 
+    def test_what_an_egress_asks(self):
+        self.vm.egress_allow("internet", ask=60)
+        for place, decide, status in (
+            ("127.0.0.1:9", lambda asked: asked.deny(seconds=60), b"403"),
+            ("127.0.0.1:8", lambda asked: asked.allow(), b"502"),
+        ):
+            with socket.socket(socket.AF_UNIX) as stream:
+                stream.connect(os.environ["EGRESS"])
+                stream.sendall(f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n\r\n".encode())
+                asked = next(iter(self.vm.egress_questions()))
+                self.assertEqual((asked.destination, asked.told["connections"]), (place, 1))
+                decide(asked)
+                self.assertEqual(stream.recv(100).split()[1], status)
+                with self.assertRaises(Refused):
+                    asked.deny()
+        told = self.vm.egress_reset("internet")
+        self.assertEqual((told["added"], told["denied"], told["rules"]["askS"]), ([], [], None))
+
     def test_forwards(self):
         added = self.vm.add_forward("outgoing", "echo:127.0.0.1:0")
         with socket.create_connection(("127.0.0.1", int(added["endpoint"].rsplit(":", 1)[1]))) as stream:
@@ -699,6 +717,18 @@ class Machines(unittest.TestCase):
 
 
 class Asyncio(unittest.IsolatedAsyncioTestCase):
+    async def test_what_an_egress_asks(self):
+        vm = aio.Vproxy().channel()
+        await vm.egress_allow("internet", ask=60)
+        reader, writer = await asyncio.open_unix_connection(os.environ["EGRESS"])
+        writer.write(b"CONNECT a.example:1 HTTP/1.1\r\nHost: a.example:1\r\n\r\n")
+        async for asked in vm.egress_questions():
+            self.assertEqual([each["entry"] for each in (await asked.deny())["denied"]], [asked.destination])
+            break
+        self.assertIn(b" 403 ", await reader.readline())
+        writer.close()
+        await vm.egress_reset("internet")
+
     async def test_run_and_popen(self):
         vm = aio.Vproxy().channel(env={"COLOUR": "red"})
         self.assertEqual((await vm.run(["cat"], input=BIG)).stdout, BIG)

@@ -1,13 +1,16 @@
 /** Egresses on the real command line: what they allow, what an operator sees of them, and what changes them while they run. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { callVproxy } from '../helpers/call-vproxy.js';
 import { fixtureRows, temporaryFolder } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
 import { answerTo, echo, failureOf, localServer, localSocket, steeredPair } from '../helpers/proxies.js';
+import { openTerminal } from '../helpers/terminals.js';
+import { serialTestWith } from '../helpers/test-with.js';
+import { eventually } from '../helpers/time.js';
 import { upgrade } from '../helpers/upgrades.js';
-import { spawnControlled } from '../helpers/vproxy-process.js';
+import { spawnControlled, VPROXY } from '../helpers/vproxy-process.js';
 
 const EGRESS = {
   internet: { allow: ['deb.debian.org:80,443', '{channel}.internal:443', '192.0.2.0/24:80'], deny: ['192.0.2.9:*'] },
@@ -15,7 +18,7 @@ const EGRESS = {
   none: {},
 };
 
-const UNCHANGED = { isBlocked: false, added: [] };
+const UNCHANGED = { isBlocked: false, added: [], denied: [] };
 
 test.serial('the egresses of each channel, with the services that lead to them', async (t) => {
   const incoming = ['web:egress:internet', 'internet:egress:'];
@@ -31,9 +34,9 @@ test.serial('the egresses of each channel, with the services that lead to them',
   ]);
   const internet = {
     allow: ['deb.debian.org:80,443', 'vm1.internal:443', '192.0.2.0/24:80'],
-    ...{ deny: ['192.0.2.9:*'], upstream: null },
+    ...{ deny: ['192.0.2.9:*'], upstream: null, askS: null },
   };
-  const rules = { allow: [], deny: [], upstream: null };
+  const rules = { allow: [], deny: [], upstream: null, askS: null };
   t.deepEqual(JSON.parse((await run('egress', 'list', '--channel', 'vm1', '--json')).stdout), [
     { channel: 'vm1', name: 'internet', services: ['web', 'internet'], rules: internet, ...UNCHANGED },
     {
@@ -60,7 +63,7 @@ test.serial('whether a destination may be reached, and which entry decides: of a
   t.is(code, 77);
   const why = '192.0.2.1 is for documentation (192.0.2.0/24), and no entry allows it explicitly';
   t.deepEqual(JSON.parse(stdout), {
-    ...{ channel: 'vm1', name: 'none', destination: '192.0.2.1:80', isAllowed: false, rule: null, why },
+    ...{ channel: 'vm1', name: 'none', destination: '192.0.2.1:80', isAllowed: false, isAsked: false, rule: null, why },
     addresses: [],
   });
 });
@@ -80,7 +83,7 @@ test.serial('a reload applies other rules at once, and an added channel has them
   const own = ['--egress', 'internet:allow={channel}.internal:443', '-i', 'internet:egress:'];
   t.like(await run('channel', 'add', `vm2=unix-listen:${folder}/2`, ...own), { code: 0 });
   const { stdout } = await run('egress', 'list', '--channel', 'vm2', '--json');
-  const rules = { allow: ['vm2.internal:443'], deny: ['10.0.0.0/8:*'], upstream: null };
+  const rules = { allow: ['vm2.internal:443'], deny: ['10.0.0.0/8:*'], upstream: null, askS: null };
   t.deepEqual(JSON.parse(stdout), [{ channel: 'vm2', name: 'internet', services: ['internet'], rules, ...UNCHANGED }]);
 });
 
@@ -173,4 +176,83 @@ test.serial('an upgrade keeps added entries and the tunnels that they allow, whi
   const failed = failureOf(socket);
   t.like(await run('reset', 'internet'), { code: 0 });
   t.is((await failed).code, 'ECONNRESET');
+});
+
+/** A host whose egress asks, and a connection of the guest that waits. */
+async function asking(t: ExecutionContext) {
+  const egress = { internet: { askMs: 600_000 } };
+  const pair = await steeredPair(t, {
+    here: { label: 'vm1', incoming: ['internet:egress:'], egress },
+    peer: { outgoing: ['internet:0'] },
+  });
+  const ask = async (place: string) => {
+    const socket = localSocket(t, pair.peer.port('internet'));
+    const status = answerTo(socket, `CONNECT ${place} HTTP/1.1\r\nHost: ${place}\r\n\r\n`).then(
+      (text) => text.split(' ')[1],
+    );
+    const find = () => pair.here.proxy.listQuestions().find(({ destination }) => destination === place);
+    return { status, id: (await eventually(find)).id };
+  };
+  return { ...pair, ask };
+}
+
+test.serial('what waits for an answer is listed, and answered by its id', async (t) => {
+  const { run, ask } = await asking(t);
+  t.is((await run('egress', 'asked')).stdout, 'Nothing waits for an answer.\n');
+  const { id, status } = await ask('127.0.0.1:9');
+  const { stdout } = await run('egress', 'asked', 'vm1');
+  t.regex(
+    stdout,
+    new RegExp(
+      `^QUESTION .*\\nvm1/${id} +internet +127\\.0\\.0\\.1:9 +(?:9m 5\\ds|10m 00s) +1 +127\\.0\\.0\\.1 is loopback`,
+    ),
+  );
+  t.is((await run('egress', 'asked', '-o', 'name')).stdout, `vm1/${id}\n`);
+  t.like(await run('egress', 'answer', `vm1/${id}`, 'maybe'), { code: 64, stdout: '' });
+  const answered = await run('egress', 'answer', `vm1/${id}`, 'deny');
+  t.deepEqual(answered, {
+    code: 0,
+    stdout:
+      'vm1/internet: 127.0.0.1:9 denied until vproxy egress reset\nvm1/internet: what no entry names waits 10m for an answer\n',
+    stderr: '',
+  });
+  t.is(await status, '403');
+  const late = await run('egress', 'answer', id, 'allow', '--for', '1h');
+  t.is(late.code, 69);
+  t.regex(
+    late.stderr,
+    /^vproxy: error: question \w+ is over: denied .* ago; to allow it: vproxy egress allow vm1\/internet 127\.0\.0\.1:9\n$/,
+  );
+  t.regex((await run('egress', 'rules')).stdout, /\nvm1 +internet +deny +127\.0\.0\.1:9 +reset\n$/);
+  const tested = await run('egress', 'test', 'internet', 'a.example:443', '--json');
+  t.like(JSON.parse(tested.stdout), { isAllowed: false, isAsked: true });
+});
+
+serialTestWith('tmux')('in a terminal: what waits is shown, and answered by a key', async (t) => {
+  const { env, here, ask } = await asking(t);
+  const terminal = await openTerminal(t, `${VPROXY} egress watch --for 2h; echo "status $?"; cat`, env);
+  await terminal.shows(/^Nothing waits for an answer\.\n[^]*a allow, d deny, \? help, q quit/);
+  const first = await ask('127.0.0.1:9');
+  const second = await ask('b.example:443');
+  await terminal.shows(/\n> +vm1\/\w+ +internet +127\.0\.0\.1:9 [^]*\n +vm1\/\w+ +internet +b\.example:443 /);
+  await terminal.press('?');
+  await terminal.shows(/a {2}allow it for a while/);
+  // A key counts only once the question has been under the cursor for a moment.
+  await eventually(async () => {
+    await terminal.press('a');
+    return here.proxy.listQuestions().length === 1;
+  });
+  t.is(await first.status, '502');
+  t.like(here.proxy.listEgress()[0]?.added, [{ entry: '127.0.0.1:9' }]);
+  await terminal.shows(/\n> +vm1\/\w+ +internet +b\.example:443 /);
+  await eventually(async () => {
+    await terminal.press('D');
+    return here.proxy.listQuestions().length === 0;
+  });
+  t.is(await second.status, '403');
+  t.like(here.proxy.listEgress()[0]?.denied, [{ entry: 'b.example:443', until: null }]);
+  await terminal.press('?');
+  await terminal.shows(/b\.example:443: denied until reset/);
+  await terminal.press('q');
+  await terminal.shows(/^status 0/m);
 });

@@ -31,7 +31,7 @@ import {
 } from '../helpers/control.js';
 import { PROJECT_ROOT, projectText, staticImports, temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { freezableMachine } from '../helpers/freezable-machine.js';
-import { answerTo, echo, localServer, openEcho, steeredPair, TestProxy } from '../helpers/proxies.js';
+import { answerTo, echo, localServer, localSocket, openEcho, steeredPair, TestProxy } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
 /** A control server of a proxy whose channel has no peer. */
@@ -406,11 +406,11 @@ function schemaOf(schema: Record<string, unknown>): z.ZodType {
 
 test('every route answers as the description says', async (t) => {
   const target = await localServer(t, echo);
-  const egress = { internet: { allow: ['127.0.0.0/8:443'], upstream: 'http://[::1]:1' } };
+  const egress = { internet: { allow: ['127.0.0.0/8:443'], upstream: 'http://[::1]:1', askMs: 60_000 } };
   const { here, peer, control } = await steeredPair(t, {
-    here: { outgoing: ['echo:0'], egress },
+    here: { outgoing: ['echo:0'], incoming: ['internet:egress:'], egress },
     peer: {
-      ...{ incoming: [`echo:${target.port}`], info: true, exec: { commands: 'any' } },
+      ...{ incoming: [`echo:${target.port}`], outgoing: ['internet:0'], info: true, exec: { commands: 'any' } },
       copy: { root: temporaryFolder(t) },
     },
   });
@@ -420,7 +420,9 @@ test('every route answers as the description says', async (t) => {
   (await openEcho(t, here.port('echo'))).on('error', () => undefined);
   const [stream] = here.proxy.listStreams();
   const { id } = await new ControlClient(control.path).startJob(['echo', 'x']);
-  const trials = routeRequests(stream?.id ?? 0, id);
+  localSocket(t, peer.port('internet')).write('CONNECT a.example:1 HTTP/1.1\r\nHost: a.example:1\r\n\r\n');
+  const question = await eventually(() => here.proxy.listQuestions()[0]?.id);
+  const trials = routeRequests(stream?.id ?? 0, id, question, 'f3');
   const operations = Object.entries(description.paths).flatMap(([path, methods]) =>
     Object.keys(methods).map((method) => `${method} ${path}`),
   );

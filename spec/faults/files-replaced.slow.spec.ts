@@ -61,6 +61,7 @@ const STATUSES: Readonly<Record<string, number>> = {
   'get /v1/connect': 426,
   'get /v1/terminal': 426,
   'delete /v1/streams/{channel}/{id}': 404,
+  'post /v1/egress/answer': 404,
   'post /v1/upgrade': 409,
   // The peer does not allow commands.
   'post /v1/exec': 403,

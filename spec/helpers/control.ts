@@ -142,6 +142,8 @@ export async function openStream(t: ExecutionContext, path: string, query: strin
 export const routeRequests = (
   streamId: number,
   job: string,
+  question = '0123abcd',
+  forward = 'f2',
 ): readonly (readonly [route: string, url: string, body?: unknown])[] => [
   ['get /v1/status', '/v1/status'],
   ['get /v1/channels', '/v1/channels'],
@@ -150,11 +152,13 @@ export const routeRequests = (
   ['delete /v1/channels/{label}', '/v1/channels/vm1?mode=now'],
   ['get /v1/forwards', '/v1/forwards'],
   ['post /v1/forwards', '/v1/forwards', { direction: 'incoming', spec: 'web:127.0.0.1:80', channel: 'default' }],
-  ['delete /v1/forwards/{id}', '/v1/forwards/f2?mode=drain'],
+  ['delete /v1/forwards/{id}', `/v1/forwards/${forward}?mode=drain`],
   ['get /v1/services', '/v1/services'],
   ['get /v1/egress', '/v1/egress'],
   ['post /v1/egress/test', '/v1/egress/test', { name: 'internet', destination: '127.0.0.1:443' }],
   ['post /v1/egress/allow', '/v1/egress/allow', { name: 'internet', destinations: ['a.example:80'], forS: 60 }],
+  ['get /v1/egress/questions', '/v1/egress/questions'],
+  ['post /v1/egress/answer', '/v1/egress/answer', { id: question, isAllowed: false, forS: 60 }],
   ['post /v1/egress/block', '/v1/egress/block', { name: 'internet', channel: 'default' }],
   ['post /v1/egress/reset', '/v1/egress/reset', { name: 'internet' }],
   ['get /v1/ports', '/v1/ports'],

@@ -80,6 +80,7 @@ export const rulesOf = (allow: readonly string[], deny: readonly string[] = []):
   allow: allow.map(parseEgressEntry),
   deny: deny.map(parseEgressEntry),
   upstream: null,
+  askMs: null,
 });
 
 export type DnsTransport = 'udp' | 'tcp';

@@ -6,11 +6,10 @@ import { setImmediate } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import type { VproxyError } from '../../lib/errors.js';
 import type { EventFields, LogEvent } from '../../lib/events.js';
-import type { Destination } from '../../lib/forward/egress/admission.js';
 import type { EgressConnection, EgressDialer } from '../../lib/forward/egress/dial.js';
 import { EgressTarget } from '../../lib/forward/egress/egress-target.js';
 import { Refusal, type RefusalReason } from '../../lib/forward/egress/refusal.js';
-import type { EgressRules } from '../../lib/forward/egress/rules.js';
+import type { Destination, EgressRules } from '../../lib/forward/egress/rules.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { formatHostPort } from '../../lib/util/addresses/host-port.js';
@@ -38,7 +37,7 @@ export class EgressScene {
   readonly pair: SessionPair;
   readonly target: EgressTarget;
   /** The current rules, which only the target checks: the routes decide what is let out. */
-  rules: EgressRules = { allow: [], deny: [], upstream: null };
+  rules: EgressRules = { allow: [], deny: [], upstream: null, askMs: null };
   readonly streams: SessionStream[] = [];
   readonly dialled: string[] = [];
   readonly refused: { readonly message: string; readonly facts: EventFields<'egress-refused'> }[] = [];

@@ -2,4 +2,5 @@
 import './changes.js';
 import './groups.js';
 import './policies.js';
+import './egress-questions.js';
 import './running-egress.js';

@@ -64,14 +64,16 @@ async function runTests(
 ): Promise<void> {
   t.timeout(400_000);
   const server = await localServer(t, echo);
-  const guest = ['--allow-exec', '--allow-copy', '--info', '-i', `echo:${server.port}`];
+  const egress = join(temporaryFolder(t), 'egress.sock');
+  const offers = ['-i', `echo:${server.port}`, '-o', `internet:${egress}`];
+  const guest = ['--allow-exec', '--allow-copy', '--info', ...offers];
   const host = ['-i', 'internet:egress:', '--egress', 'internet:allow=192.0.2.1:80'];
   const pair = await processPair(t, { control: 'host', host, guest, guestOptions });
   const vproxy = join(temporaryFolder(t), 'vproxy');
   writeFileSync(vproxy, `#!/bin/sh\nexec ${VPROXY} "$@"\n`);
   chmodSync(vproxy, 0o755);
   const pids = { HOST_PID: String(pair.host.pid), GUEST_PID: String(pair.guest.pid) };
-  await runFile(t, words, { ...pair.env, ...pids, VPROXY: vproxy }, python);
+  await runFile(t, words, { ...pair.env, ...pids, VPROXY: vproxy, EGRESS: egress }, python);
 }
 
 /** Tests that each need a pair of their own. */

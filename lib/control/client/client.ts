@@ -1,6 +1,6 @@
 /** Controls a running vproxy through its control socket. Loads nothing of the proxy. */
 import type http from 'node:http';
-import { type ErrorCode, toVproxyError, VproxyError } from '../../errors.js';
+import { VproxyError } from '../../errors.js';
 import type { LogLevel } from '../../events.js';
 import type { CopyOutcome } from '../../services/copy/copy-call.js';
 import { type ExecCall, openError, runCommand } from '../../services/exec/exec-call.js';
@@ -12,6 +12,7 @@ import type {
   ChannelStatus,
   ControlEvent,
   ControlStatus,
+  EgressQuestion,
   EgressStatus,
   EgressTest,
   ExecResult,
@@ -48,7 +49,14 @@ import type {
 import { abortable, connectService, ServiceStream } from './connect-service.js';
 import { openAnswer, requestText, requestValue } from './control-request.js';
 import { isCutOff, requestError } from './plain-http.js';
-import type { ChannelRequest, EgressEntriesRequest, EgressTestRequest, ForwardRequest } from './requests.js';
+import type {
+  ChannelRequest,
+  EgressAnswerRequest,
+  EgressEntriesRequest,
+  EgressTestRequest,
+  ForwardRequest,
+} from './requests.js';
+import { isSessionLost, waitForBoot } from './wait-for-boot.js';
 
 /**
  * Returns a client for the process whose control socket is at `path`. Sends nothing until a method is called; each call
@@ -135,6 +143,16 @@ export class ControlClient {
     return requestValue(this.path, 'POST /v1/egress/allow', { body });
   }
 
+  /** The destinations that no entry names, and that wait for an answer. */
+  egressQuestions(signal?: AbortSignal): Promise<EgressQuestion[]> {
+    return requestValue(this.path, 'GET /v1/egress/questions', { signal });
+  }
+
+  /** Answers a question. Rejects with `bad-argument`, and with `not-found` if it is over. */
+  answerEgress(body: EgressAnswerRequest): Promise<EgressStatus> {
+    return requestValue(this.path, 'POST /v1/egress/answer', { body });
+  }
+
   /** Denies everything, and resets the connections of an egress. Rejects with `not-found`. */
   blockEgress(name: string, channel?: string): Promise<EgressStatus> {
     return requestValue(this.path, 'POST /v1/egress/block', { body: { name, channel } });
@@ -200,28 +218,8 @@ export class ControlClient {
    * Waits until the peer's machine is `booted` or `failed`. Polls once a second; the session may not exist yet, or be lost
    * meanwhile. Rejects with `not-booted` or `no-session` after `timeoutS`, and as `info` does.
    */
-  async waitForBoot({ channel, timeoutS = WAIT_S, onBooting, signal }: BootRequest = {}): Promise<BootStatus> {
-    const deadlineMs = systemClock.now() + timeoutS * 1000;
-    const leftMs = (): number => Math.max(0, deadlineMs - systemClock.now());
-    // The last attempt, possibly the only one, needs some time, too.
-    const late = AbortSignal.timeout(Math.max(timeoutS * 1000, BOOT_LOOK_MS));
-    const anySignal = signal === undefined ? late : AbortSignal.any([late, signal]);
-    let remarks: readonly string[] = [];
-    for (;;) {
-      await this.waitFor({ channel, timeoutS: Math.ceil(leftMs()) / 1000, ...(signal && { signal }) });
-      try {
-        const status = await this.boot({ channel, signal: anySignal });
-        if (status.verdict !== 'booting') return status;
-        remarks = status.remarks;
-        onBooting?.(status);
-      } catch (error) {
-        if (!late.aborted && !isSessionLost(error)) throw error;
-        if (remarks.length === 0) remarks = [late.aborted ? 'no answer' : toVproxyError(error).message];
-      }
-      if (leftMs() <= BOOT_LOOK_MS || signal?.aborted === true)
-        throw new VproxyError('not-booted', `${channel ?? 'the machine'} is not booted yet: ${remarks.join('; ')}`);
-      await sleep(systemClock, BOOT_LOOK_MS, signal);
-    }
+  waitForBoot(request: BootRequest = {}): Promise<BootStatus> {
+    return waitForBoot(this, request);
   }
 
   /**
@@ -434,38 +432,8 @@ export class ControlClient {
 /** Loaded when needed: most programs use no jobs. */
 const jobCalls = () => import('../../services/exec/jobs/job-calls.js');
 
-/** The default timeout, in seconds. */
-const WAIT_S = 60;
-
-/** The interval for polling a machine that is booting. */
-const BOOT_LOOK_MS = 1000;
-
 /** The interval between attempts to read a job again. */
 const AGAIN_MS = 1000;
-
-/** Codes of requests that failed because the session ended or the peer was too slow; a retry may succeed. */
-const LOST: ReadonlySet<string> = new Set<ErrorCode>([
-  ...([
-    'no-session',
-    'peer-restarted',
-    'shutdown',
-    'desync',
-    'channel-closed',
-    'channel-silent',
-    'channel-failed',
-  ] as const),
-  ...([
-    'channel-busy',
-    'channel-displaced',
-    'resume-expired',
-    'resume-refused',
-    'stalled',
-    'open-timeout',
-    'cancelled',
-  ] as const),
-]);
-
-const isSessionLost = (error: unknown): boolean => error instanceof VproxyError && LOST.has(error.code);
 
 /** The longest line, in characters; real events are far shorter. */
 const MAX_LINE_LENGTH = 4 * 2 ** 20;

@@ -1,9 +1,11 @@
 /** Routes of forwards, services, ports, egresses and streams. */
-import { MAX_ADDED, MAX_FOR_S } from '../../forward/egress/rules.js';
+import { badArgument } from '../../errors.js';
+import { MAX_ADDED, MAX_ASK_S, MAX_FOR_S } from '../../forward/egress/rules.js';
 import type { Direction } from '../../forward/endpoint-kind.js';
 import { type ForwardSpec, parseForwardSpec } from '../../forward/spec.js';
 import {
   directionSchema,
+  egressQuestionSchema,
   egressStatusSchema,
   egressTestSchema,
   forwardStatusSchema,
@@ -86,13 +88,29 @@ export const newEntriesSchema = z
     ...egressName,
     destinations: z
       .array(z.string())
-      .min(1)
       .max(MAX_ADDED)
       .describe('Entries as in `allow` of a configuration')
       .meta({ examples: [['deb.debian.org:80,443']] }),
     forS: z.number().min(1).max(MAX_FOR_S).optional().describe('How long; default: until the reset'),
+    askS: z
+      .number()
+      .min(1)
+      .max(MAX_ASK_S)
+      .optional()
+      .describe('How long destinations that no entry names wait for an answer, until the reset; default: as before'),
   })
   .meta({ id: 'NewEgressEntries', description: 'Entries to add to what an egress allows' });
+
+export const newAnswerSchema = z
+  .strictObject({
+    id: z.string().describe('The id of the question'),
+    isAllowed: z.boolean().describe('Whether the destination is allowed'),
+    forS: z.number().min(1).max(MAX_FOR_S).optional().describe('How long; default: until the reset'),
+    channel: z.string().optional().describe('The label of the channel; default: that of the question'),
+  })
+  .meta({ id: 'NewEgressAnswer', description: 'An answer to a question of an egress' });
+
+const msOf = (seconds: number | undefined): number | null => (seconds === undefined ? null : seconds * 1000);
 
 const egressRoute = <Change extends 'block' | 'reset'>(change: Change, summary: string, operation: `${Change}Egress`) =>
   jsonRoute(`POST /v1/egress/${change}`, operation, {
@@ -122,8 +140,23 @@ export const egressRoutes = [
     body: newEntriesSchema,
     answer: egressStatusSchema,
     errors: [404],
-    handle: ({ proxy }, { body: { name, destinations, forS, channel } }) =>
-      proxy.allowEgress(name, destinations, forS === undefined ? null : forS * 1000, channel),
+    handle: ({ proxy }, { body: { name, destinations, forS, askS, channel } }) => {
+      if (destinations.length === 0 && askS === undefined) throw badArgument('destinations: none, and no askS');
+      return proxy.allowEgress(name, destinations, msOf(forS), channel, msOf(askS) ?? undefined);
+    },
+  }),
+  jsonRoute('GET /v1/egress/questions', 'listEgressQuestions', {
+    summary: 'The destinations that no entry names, and that wait for an answer',
+    answer: z.array(egressQuestionSchema),
+    handle: ({ proxy }) => proxy.listQuestions(),
+  }),
+  jsonRoute('POST /v1/egress/answer', 'answerEgress', {
+    summary: 'Answers a question: adds an entry for its destination to what the egress allows or denies',
+    body: newAnswerSchema,
+    answer: egressStatusSchema,
+    errors: [404],
+    handle: ({ proxy }, { body: { id, isAllowed, forS, channel } }) =>
+      proxy.answerEgress(id, isAllowed, msOf(forS), channel),
   }),
   egressRoute('block', 'Denies everything, and resets the connections of an egress', 'blockEgress'),
   egressRoute('reset', 'Undoes all changes that were made to an egress at run time', 'resetEgress'),

@@ -6,6 +6,7 @@ import { connectRoutes } from './connect.js';
 import {
   egressRoutes,
   forwardRoutes,
+  newAnswerSchema,
   newEgressTestSchema,
   newEntriesSchema,
   newForwardSchema,
@@ -51,4 +52,5 @@ export const REQUEST_TYPES = {
   ForwardRequest: newForwardSchema,
   EgressTestRequest: newEgressTestSchema,
   EgressEntriesRequest: newEntriesSchema,
+  EgressAnswerRequest: newAnswerSchema,
 };

@@ -5,16 +5,14 @@ import { formatAddress, isInRanges, parseAddress } from '../../util/addresses/ho
 import { escapeText } from '../../util/escape.js';
 import { contains, embeddedAddress, type FoundRange, isWide, specialRangeOf } from './networks.js';
 import { Refusal } from './refusal.js';
-import { allowedBy, type EgressEntry, type EgressHost, type EgressRules, type Verdict } from './rules.js';
-
-/** The destination of a guest's request, in its only canonical spelling. */
-export interface Destination {
-  /** A name in lower case without a final dot, or an address as RFC 5952 writes it, without brackets. */
-  readonly host: string;
-  /** 0 for a name. */
-  readonly family: 0 | 4 | 6;
-  readonly port: number;
-}
+import {
+  allowedBy,
+  type Destination,
+  type EgressEntry,
+  type EgressHost,
+  type EgressRules,
+  type Verdict,
+} from './rules.js';
 
 /**
  * Parses a destination as a guest spelled it, an IPv6 address without its brackets. Throws a `Refusal` (`bad-destination`)
@@ -121,6 +119,13 @@ function meansName(host: EgressHost, name: string): boolean {
     case 'network':
       return false;
   }
+}
+
+/** The verdict on a destination that no entry names, if such ones are asked about; otherwise null. */
+export function isAsked(rules: EgressRules | null, destination: Destination): Verdict | null {
+  if (rules?.ask === undefined || rules.askMs === null) return null;
+  const verdict = judgeDestination(rules, destination);
+  return verdict.isAllowed || verdict.rule !== null ? null : verdict;
 }
 
 /** Whether an entry of `deny` covers an address, or the IPv4 address in it. */

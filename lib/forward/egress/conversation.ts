@@ -7,12 +7,11 @@ import { ByteQueue, dropView } from '../../util/bytes/byte-queue.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { Change, deferred, type LoopTurns } from '../../util/concurrency.js';
 import type { Splice } from '../splice.js';
-import type { Destination } from './admission.js';
 import type { Reached } from './dial.js';
 import type { ByteSource } from './message.js';
 import type { KeptTogether, OriginEnding } from './origin.js';
 import type { Refusal } from './refusal.js';
-import type { EgressRules } from './rules.js';
+import type { Destination, EgressRules } from './rules.js';
 
 export interface ConversationContext {
   /** The current rules; changed rules are another object. */

@@ -10,10 +10,10 @@ import type { Clock } from '../../util/clock.js';
 import { deferred, Turns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
 import type { EgressReached } from '../connection.js';
-import { type Destination, judgeAddress, judgeDestination } from './admission.js';
+import { isAsked, judgeAddress, judgeDestination } from './admission.js';
 import { OwnAddresses } from './networks.js';
 import { Refusal, type RefusalOptions, type RefusalReason } from './refusal.js';
-import type { EgressRules, Verdict } from './rules.js';
+import type { Destination, EgressRules, Verdict } from './rules.js';
 import { askForTunnel } from './upstream.js';
 
 export interface EgressConnection extends Pick<EgressReached, 'address' | 'rule' | 'isAdded'> {
@@ -78,7 +78,8 @@ export class EgressDialer {
   }
 
   /** Rejects with a `Refusal`, or on abort with `signal.reason`; leaves nothing open then. */
-  dial(destination: Destination, signal: AbortSignal): Promise<EgressConnection> {
+  async dial(destination: Destination, signal: AbortSignal): Promise<EgressConnection> {
+    await this.#askAbout(destination, signal);
     return this.#withinTime(destination, signal, async (bounded) => {
       const rules = this.#options.rules();
       const verdict = this.#judge(rules, destination);
@@ -90,6 +91,17 @@ export class EgressDialer {
       if (admitted.length === 0) throw this.#denied(destination, judged[0]?.verdict ?? verdict);
       return this.#connect(admitted, destination, bounded);
     });
+  }
+
+  /** Waits for an answer, within its own time, as long as the rules ask about the destination. */
+  async #askAbout(destination: Destination, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const rules = this.#options.rules();
+      const verdict = isAsked(rules, destination);
+      if (verdict === null) return;
+      const why = (await rules?.ask?.(destination, verdict.why, signal)) ?? null;
+      if (why !== null) throw this.#denied(destination, { ...verdict, why });
+    }
   }
 
   /** Judges a destination as `dial` would, without connecting. Never rejects with a `Refusal`. */

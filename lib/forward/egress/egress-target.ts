@@ -10,12 +10,12 @@ import { describeError } from '../../util/escape.js';
 import { type Connection, Connections, type KnownStream } from '../connection.js';
 import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
 import { streamFields } from '../forward-log.js';
-import type { Destination } from './admission.js';
 import { Conversation, type ConversationContext, type Tunnel } from './conversation.js';
 import { converse } from './converse.js';
 import { EgressDialer, type Reached } from './dial.js';
 import type { KeptTogether } from './origin.js';
 import { printable, Refusal } from './refusal.js';
+import type { Destination } from './rules.js';
 import { allowedBy, type EgressRules } from './rules.js';
 
 export interface EgressEndpoint {

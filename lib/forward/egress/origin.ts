@@ -4,12 +4,11 @@ import { hiddenReset } from '../../system/sockets/node-sockets.js';
 import { formatHostPort } from '../../util/addresses/host-port.js';
 import { Change } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
-import type { Destination } from './admission.js';
 import type { Reached } from './dial.js';
 import { BadMessage, HeadTooLarge } from './head.js';
 import { type ByteSource, HttpReader } from './message.js';
 import { Refusal } from './refusal.js';
-import type { EgressRules } from './rules.js';
+import type { Destination, EgressRules } from './rules.js';
 
 /** How a connection to an origin server ended. */
 export interface OriginEnding {

@@ -1,8 +1,9 @@
 /** The request to a proxy: for a tunnel to a destination, or for an origin server's answer (RFC 9112 section 3.2). */
-import { type Destination, parseDestination } from './admission.js';
+import { parseDestination } from './admission.js';
 import { BadMessage, CLOSE, endToEnd, type Field, formatHead, isClosing, type RequestHead, valuesOf } from './head.js';
 import { type Framing, requestFraming } from './message.js';
 import { Refusal } from './refusal.js';
+import type { Destination } from './rules.js';
 
 /** A request with a valid head. */
 export interface ProxyRequest {

@@ -19,8 +19,20 @@ export const MAX_ADDED = 256;
 /** Limit on their time, in seconds: 30 days. */
 export const MAX_FOR_S = 30 * 24 * 3600;
 
+/** Limit on the wait for an answer, in seconds: the patience of programs. */
+export const MAX_ASK_S = 600;
+
 /** The rule of a verdict that an entry of `allow` decided. */
 export const allowedBy = (entry: string): string => `allow "${entry}"`;
+
+/** The destination of a guest's request, in its only canonical spelling. */
+export interface Destination {
+  /** A name in lower case without a final dot, or an address as RFC 5952 writes it, without brackets. */
+  readonly host: string;
+  /** 0 for a name. */
+  readonly family: 0 | 4 | 6;
+  readonly port: number;
+}
 
 /** The verdict of the rules on a destination, or on one of its addresses. */
 export interface Verdict {
@@ -59,7 +71,17 @@ export interface EgressRules {
   readonly deny: readonly EgressEntry[];
   /** The upstream HTTP proxy through which everything is reached; null: none. */
   readonly upstream: HostPort | null;
+  /** How long a destination that no entry names waits for an answer, in milliseconds; null: it is refused at once. */
+  readonly askMs: number | null;
+  /** Waits for that answer. Default: everything is refused at once. */
+  readonly ask?: Ask | undefined;
 }
+
+/**
+ * Asks about a destination that no entry names, and why. Resolves with null when the rules decide now, or with the
+ * reason for a refusal. Rejects with the reason of `signal`.
+ */
+export type Ask = (destination: Destination, why: string, signal: AbortSignal) => Promise<string | null>;
 
 /** The rules of one egress as texts. In the name of an entry `{channel}` stands for the label of the channel. */
 export interface EgressTexts {
@@ -69,6 +91,8 @@ export interface EgressTexts {
   readonly deny?: readonly string[];
   /** The upstream HTTP proxy through which everything is reached, `HOST:PORT` or `http://HOST:PORT`. Default: none. */
   readonly upstream?: string;
+  /** How long a destination that no entry names waits for an operator's answer, in milliseconds. Default: it is refused at once. */
+  readonly askMs?: number;
 }
 
 /**
@@ -76,7 +100,7 @@ export interface EgressTexts {
  * error begins with it.
  */
 export function readEgressRules(
-  { allow = [], deny = [], upstream }: EgressTexts,
+  { allow = [], deny = [], upstream, askMs }: EgressTexts,
   place: string,
   entryOf: (text: string) => EgressEntry,
 ): EgressRules {
@@ -86,6 +110,7 @@ export function readEgressRules(
     allow: entries('allow', allow),
     deny: entries('deny', deny),
     upstream: upstream === undefined ? null : inPlace(`${place}.upstream`, () => parseUpstream(upstream)),
+    askMs: askMs ?? null,
   };
 }
 
@@ -99,10 +124,11 @@ function inPlace<T>(place: string, work: () => T): T {
 }
 
 /** The rules as a status shows them. */
-export const formatEgressRules = ({ allow, deny, upstream }: EgressRules) => ({
+export const formatEgressRules = ({ allow, deny, upstream, askMs }: EgressRules) => ({
   allow: allow.map(({ text }) => text),
   deny: deny.map(({ text }) => text),
   upstream: upstream === null ? null : formatHostPort(upstream),
+  askS: askMs === null ? null : askMs / 1000,
 });
 
 /**

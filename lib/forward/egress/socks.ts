@@ -1,10 +1,11 @@
 /** A SOCKS 5 conversation (RFC 1928): CONNECT, without authentication. */
 
-import { type Destination, parseDestination } from './admission.js';
+import { parseDestination } from './admission.js';
 import type { Conversation, ConversationContext, TunnelOffer } from './conversation.js';
 import { Incomplete } from './head.js';
 import type { HttpReader } from './message.js';
 import { Refusal } from './refusal.js';
+import type { Destination } from './rules.js';
 
 /** The first byte of each version. */
 export const SOCKS_4 = 4;

@@ -142,7 +142,9 @@ const checkTypes = record(
         recordsInput: FLAG,
       } satisfies ChecksOf<ChannelPolicy>),
     ),
-    egress: tableOf(record({ allow: TEXTS, deny: TEXTS, upstream: TEXT } satisfies ChecksOf<EgressTexts>)),
+    egress: tableOf(
+      record({ allow: TEXTS, deny: TEXTS, upstream: TEXT, askMs: AMOUNT } satisfies ChecksOf<EgressTexts>),
+    ),
     ...PERMISSION_CHECKS,
     storage: record({
       isAllowed: FLAG,

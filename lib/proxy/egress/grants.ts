@@ -1,13 +1,15 @@
 /** The egresses of a running channel: the configured rules, and the changes made to them at run time (docs/egress.md). */
 import { badArgument } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
+import { isAsked } from '../../forward/egress/admission.js';
 import { allowedBy, type EgressRules, MAX_ADDED, MAX_FOR_S, parseEgressEntry } from '../../forward/egress/rules.js';
 import type { ForwardSpec } from '../../forward/spec.js';
-import type { EgressStatus } from '../../status/types.js';
+import type { EgressQuestion, EgressStatus } from '../../status/types.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
 import { formatCount } from '../../util/units.js';
 import { egressOf, resolveEntry } from './definitions.js';
+import { Questions } from './questions.js';
 import { describeEgressRules, rulesOf } from './test-egress.js';
 
 interface Added {
@@ -18,16 +20,19 @@ interface Added {
   readonly until: string | null;
 }
 
-/** `isBlocked`: without added entries. */
+/** `isBlocked`: without added entries. `denied`: entries of `deny` that answers to questions added. */
 interface Changes {
   readonly isBlocked: boolean;
   readonly added: readonly Added[];
+  readonly denied: readonly Added[];
+  /** How long to ask; null: as configured. */
+  readonly askMs: number | null;
 }
 
 /** By egress name. */
 export type EgressChanges = ReadonlyMap<string, Changes>;
 
-type EgressChange = 'allowed' | 'blocked' | 'expired' | 'reset';
+type EgressChange = 'allowed' | 'denied' | 'asking' | 'blocked' | 'expired' | 'reset';
 
 interface RunningEgressesOptions {
   readonly clock: Clock;
@@ -41,8 +46,8 @@ interface RunningEgressesOptions {
 /** How late an entry may expire after a suspend, in milliseconds. */
 const MAX_PAUSE_MS = 1000;
 
-const UNCHANGED: Changes = { isBlocked: false, added: [] };
-const BLOCKED: Changes = { isBlocked: true, added: [] };
+const UNCHANGED: Changes = { isBlocked: false, added: [], denied: [], askMs: null };
+const BLOCKED: Changes = { ...UNCHANGED, isBlocked: true };
 
 export class RunningEgresses {
   /** The label of the channel. */
@@ -51,6 +56,7 @@ export class RunningEgresses {
   readonly egresses = new Map<string, EgressRules>();
   #changes: Map<string, Changes>;
   readonly #options: RunningEgressesOptions;
+  readonly #questions: Questions;
   #configured: ReadonlyMap<string, EgressRules>;
   #cancelTimer: CancelTimer = () => undefined;
   #isStopped = false;
@@ -66,6 +72,7 @@ export class RunningEgresses {
     this.#configured = configured;
     this.#options = options;
     this.#changes = new Map(changes);
+    this.#questions = new Questions({ channel, ...options });
     this.#apply(configured);
   }
 
@@ -84,7 +91,28 @@ export class RunningEgresses {
   #apply(configured: ReadonlyMap<string, EgressRules>): void {
     this.#configured = configured;
     this.egresses.clear();
-    for (const [name, rules] of configured) this.egresses.set(name, changed(rules, this.#changesOf(name)));
+    for (const [name, rules] of configured) this.egresses.set(name, this.#changed(name, rules));
+    this.#settle();
+  }
+
+  /** Ends the questions that other rules have answered. */
+  #settle(): void {
+    this.#questions.settle((egress, target) => isAsked(this.egresses.get(egress) ?? null, target) !== null);
+  }
+
+  /** The rules in effect. `deny` of the configuration wins over added entries. */
+  #changed(name: string, rules: EgressRules): EgressRules {
+    const { isBlocked, added, denied, ...changes } = this.#changesOf(name);
+    const askMs = changes.askMs ?? rules.askMs;
+    if (isBlocked) return { ...rules, allow: [], deny: [parseEgressEntry('*:*')] };
+    const parsed = (entries: readonly Added[]) => textsIn(entries).map(parseEgressEntry);
+    return {
+      ...rules,
+      allow: [...rules.allow, ...parsed(added).map((entry) => ({ ...entry, isAdded: true }))],
+      deny: [...rules.deny, ...parsed(denied)],
+      askMs,
+      ask: (target, why, signal) => this.#questions.ask(name, target, askMs ?? 0, why, signal),
+    };
   }
 
   /** Takes over the changes from the channel that this one replaces. */
@@ -98,11 +126,11 @@ export class RunningEgresses {
 
   /** Resets changes of an egress that this channel no longer has. */
   #end(name: string): void {
-    const { isBlocked, added } = this.#changesOf(name);
+    const changes = this.#changesOf(name);
     this.#changes.delete(name);
-    if (!isBlocked && added.length === 0) return;
-    const connections = this.#options.onRevoked(name, rulesIn(added));
-    this.#log(name, 'reset', textsIn(added), null, connections);
+    if (changes === UNCHANGED) return;
+    const connections = this.#options.onRevoked(name, rulesIn(changes.added));
+    this.#log(name, 'reset', textsIn([...changes.added, ...changes.denied]), null, connections);
   }
 
   get #upMs(): number {
@@ -114,7 +142,9 @@ export class RunningEgresses {
   goOn(): void {
     const { clock } = this.#options;
     this.#cancelTimer();
-    const ends = [...this.#changes.values()].flatMap(({ added }) => added.flatMap(({ untilMs }) => untilMs ?? []));
+    const ends = [...this.#changes.values()].flatMap(({ added, denied }) =>
+      [...added, ...denied].flatMap(({ untilMs }) => untilMs ?? []),
+    );
     if (ends.length === 0 || this.#isStopped) return;
     // Timers do not count the time in which the machine is suspended.
     const delayMs = Math.min(Math.max(0, Math.min(...ends) - this.#upMs), MAX_PAUSE_MS);
@@ -125,6 +155,7 @@ export class RunningEgresses {
   stop(): void {
     this.#isStopped = true;
     this.#cancelTimer();
+    this.#questions.stop();
     for (const name of [...this.#changes.keys()]) this.#end(name);
   }
 
@@ -139,25 +170,53 @@ export class RunningEgresses {
       rules: describeEgressRules(this.egresses.get(name) ?? null),
       isBlocked: this.#changesOf(name).isBlocked,
       added: this.#changesOf(name).added.map(({ entry, until }) => ({ entry, until })),
+      denied: this.#changesOf(name).denied.map(({ entry, until }) => ({ entry, until })),
     }));
   }
 
   /** See `Proxy.allowEgress`. */
-  allow(name: string, destinations: readonly string[], forMs: number | null): EgressStatus {
+  allow(name: string, destinations: readonly string[], forMs: number | null, askMs?: number): EgressStatus {
+    const entries = [...new Set(destinations.map((text) => resolveEntry(text, this.channel).text))];
+    const status = this.#add(name, entries, forMs, 'allowed');
+    if (askMs === undefined) return status;
+    return this.#change(name, { ...this.#changesOf(name), askMs }, 'asking', [], null);
+  }
+
+  /** Adds entries to those that are allowed or denied; they no longer belong to the others. */
+  #add(name: string, entries: readonly string[], forMs: number | null, how: 'allowed' | 'denied'): EgressStatus {
     rulesOf(this, name);
     const place = `${this.channel}/${name}`;
-    const { isBlocked, added } = this.#changesOf(name);
-    if (isBlocked) throw badArgument(`${place} is blocked; end that first: vproxy egress reset ${place}`);
+    const changes = this.#changesOf(name);
+    if (changes.isBlocked) throw badArgument(`${place} is blocked; end that first: vproxy egress reset ${place}`);
     if (forMs !== null && !(forMs >= 1000 && forMs <= MAX_FOR_S * 1000))
       throw badArgument(`the time must be from 1 s to ${MAX_FOR_S} s`);
     const untilMs = forMs === null ? null : this.#upMs + forMs;
     const until = forMs === null ? null : new Date(Date.now() + forMs).toISOString();
-    const entries = [...new Set(destinations.map((text) => resolveEntry(text, this.channel).text))];
-    const others = added.filter(({ entry }) => !entries.includes(entry));
-    const count = others.length + entries.length;
+    const rest = (all: readonly Added[]) => all.filter(({ entry }) => !entries.includes(entry));
+    const [added, denied] = [rest(changes.added), rest(changes.denied)];
+    const count = added.length + denied.length + entries.length;
     if (count > MAX_ADDED) throw badArgument(`${place} would have ${count} added entries (max ${MAX_ADDED})`);
-    const all = [...others, ...entries.map((entry) => ({ entry, untilMs, until }))];
-    return this.#change(name, { isBlocked, added: all }, 'allowed', entries, until);
+    const more = entries.map((entry) => ({ entry, untilMs, until }));
+    const all = how === 'allowed' ? { added: [...added, ...more], denied } : { added, denied: [...denied, ...more] };
+    return this.#change(name, { ...changes, ...all }, how, entries, until);
+  }
+
+  /** The destinations that wait for an answer. */
+  get questions(): EgressQuestion[] {
+    return this.#questions.list();
+  }
+
+  /** Whether a question is or was one of this channel. */
+  knows(id: string): boolean {
+    return this.#questions.knows(id);
+  }
+
+  /** See `Proxy.answerEgress`. */
+  answer(id: string, isAllowed: boolean, forMs: number | null): EgressStatus {
+    const { egress, destination } = this.#questions.find(id);
+    return this.#questions.answer(id, isAllowed, () =>
+      this.#add(egress, [parseEgressEntry(destination).text], forMs, isAllowed ? 'allowed' : 'denied'),
+    );
   }
 
   /** See `Proxy.blockEgress`. */
@@ -167,7 +226,8 @@ export class RunningEgresses {
 
   /** See `Proxy.resetEgress`. */
   reset(name: string): EgressStatus {
-    return this.#change(name, UNCHANGED, 'reset', textsIn(this.#changesOf(name).added));
+    const { added, denied } = this.#changesOf(name);
+    return this.#change(name, UNCHANGED, 'reset', textsIn([...added, ...denied]));
   }
 
   #changesOf(name: string): Changes {
@@ -183,12 +243,13 @@ export class RunningEgresses {
   ): EgressStatus {
     const configured = this.#configured.get(name) ?? rulesOf(this, name);
     const gone = rulesIn(this.#changesOf(name).added);
-    const rules = changed(configured, changes);
-    for (const { text } of rules.allow) gone.delete(allowedBy(text));
     this.#changes.set(name, changes);
+    const rules = this.#changed(name, configured);
+    for (const { text } of rules.allow) gone.delete(allowedBy(text));
     this.egresses.set(name, rules);
     this.goOn();
     this.#log(name, change, entries, until, this.#options.onRevoked(name, changes.isBlocked ? null : gone));
+    this.#settle();
     return this.list().find((one) => one.name === name) as EgressStatus;
   }
 
@@ -201,29 +262,23 @@ export class RunningEgresses {
   ): void {
     const what = escapeText([change, ...entries].join(' '), 1024);
     const end =
-      change === 'allowed' ? ` until ${until ?? 'reset'}` : `; ${formatCount(connections, 'connection')} reset`;
+      change === 'allowed' || change === 'denied'
+        ? ` until ${until ?? 'reset'}`
+        : `; ${formatCount(connections, 'connection')} reset`;
     const fields = { egress, change, entries, until, connections };
     this.#options.log(makeEvent('egress-changed', `egress "${egress}": ${what}${end}`, fields));
   }
 
   #expire(): void {
     const nowMs = this.#upMs;
-    for (const [name, { isBlocked, added }] of [...this.#changes]) {
-      const left = added.filter(({ untilMs }) => untilMs === null || untilMs > nowMs);
-      const over = added.filter((one) => !left.includes(one)).map(({ entry }) => entry);
-      if (over.length > 0) this.#change(name, { isBlocked, added: left }, 'expired', over);
+    for (const [name, changes] of [...this.#changes]) {
+      const left = (all: readonly Added[]) => all.filter(({ untilMs }) => untilMs === null || untilMs > nowMs);
+      const [added, denied] = [left(changes.added), left(changes.denied)];
+      const over = [...changes.added, ...changes.denied].filter((one) => ![...added, ...denied].includes(one));
+      if (over.length > 0) this.#change(name, { ...changes, added, denied }, 'expired', textsIn(over));
     }
     this.goOn();
   }
-}
-
-/** The rules in effect. `deny` of the configuration wins over added entries. */
-function changed(rules: EgressRules, { isBlocked, added }: Changes): EgressRules {
-  if (isBlocked) return { ...rules, allow: [], deny: [parseEgressEntry('*:*')] };
-  return {
-    ...rules,
-    allow: [...rules.allow, ...added.map(({ entry }) => ({ ...parseEgressEntry(entry), isAdded: true }))],
-  };
 }
 
 const textsIn = (added: readonly Added[]): string[] => added.map(({ entry }) => entry);

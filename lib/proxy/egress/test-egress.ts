@@ -1,8 +1,9 @@
 /** Describes the rules of an egress, and tests a destination against them. */
 import { badArgument, VproxyError } from '../../errors.js';
-import { type Destination, parseDestination } from '../../forward/egress/admission.js';
+import { isAsked, parseDestination } from '../../forward/egress/admission.js';
 import { EgressDialer } from '../../forward/egress/dial.js';
 import { Refusal } from '../../forward/egress/refusal.js';
+import type { Destination } from '../../forward/egress/rules.js';
 import { type EgressRules, formatEgressRules, type Verdict } from '../../forward/egress/rules.js';
 import type { EgressStatus, EgressTest } from '../../status/types.js';
 import { formatHostPort, isIPv6 } from '../../util/addresses/host-port.js';
@@ -58,12 +59,14 @@ export async function testEgress(
   const rules = rulesOf({ channel, egresses }, name);
   const dialer = new EgressDialer({ name, rules: () => rules, clock });
   const { verdict, addresses, destination: judged } = await dialer.test(destination, signal);
+  const isWaiting = verdict.rule === null && !verdict.isAllowed && isAsked(rules, judged) !== null;
   const plain = ({ isAllowed, rule, why }: Verdict) => ({ isAllowed, rule, why });
   return {
     channel,
     name,
     destination: formatHostPort(judged),
     ...plain(verdict),
+    isAsked: isWaiting,
     addresses: addresses.map((one) => ({ address: one.address, ...plain(one.verdict) })),
   };
 }

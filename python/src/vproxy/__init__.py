@@ -12,7 +12,7 @@ that guests make.
 from ._errors import CommandNotFound, FileError, Lost, OutputLimitExceeded, Refused, TimedOut, VproxyError
 from ._files import Entry
 from ._places import control_folder, control_sockets
-from ._sync import Channel, Files, Frozen, JobOutput, Popen, Vproxy
+from ._sync import Channel, Files, Frozen, JobOutput, Popen, Question, Vproxy
 
 __all__ = ["Channel", "CommandNotFound", "Entry", "FileError", "Files", "Frozen", "JobOutput", "Lost", "OutputLimitExceeded"]
-__all__ += ["Popen", "Refused", "TimedOut", "Vproxy", "VproxyError", "control_folder", "control_sockets"]
+__all__ += ["Popen", "Question", "Refused", "TimedOut", "Vproxy", "VproxyError", "control_folder", "control_sockets"]

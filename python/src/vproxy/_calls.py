@@ -34,6 +34,8 @@ _QUEUE_S = 0.01
 
 #: A command that starts within so many seconds did not have to wait.
 _SOON_S = 1.0
+# Between two looks for questions.
+_LOOK_S = 0.5
 
 #: The longest that one request waits for a session, in seconds.
 _WAIT_S = 3600
@@ -353,9 +355,14 @@ class Channel:
         assert call.state.end is not None
         return call.state.end.returncode
 
-    async def egress_allow(self, name: str, *destinations: str, seconds: float | None = None) -> types.EgressStatus:
-        """Lets the peer reach more destinations, such as "pypi.org:443", for a time; by default until ``egress_reset``."""
-        return await self._change_egress("allow", name, destinations=list(destinations), forS=seconds)
+    async def egress_allow(
+        self, name: str, *destinations: str, seconds: float | None = None, ask: float | None = None
+    ) -> types.EgressStatus:
+        """
+        Lets the peer reach more destinations, such as "pypi.org:443", for a time; by default until ``egress_reset``. With ``ask``,
+        others wait that many seconds for an answer to ``egress_questions``, until the reset.
+        """
+        return await self._change_egress("allow", name, destinations=list(destinations), forS=seconds, askS=ask)
 
     async def egress_block(self, name: str) -> types.EgressStatus:
         """Denies everything, and resets what is open, until ``egress_reset``."""
@@ -377,6 +384,17 @@ class Channel:
         body = {"name": name, "channel": self.label, "destination": destination}
         test: types.EgressTest = await self.process.ask("POST", "/v1/egress/test", body=body)
         return test
+
+    async def egress_questions(self) -> AsyncIterator[Question]:
+        """The destinations that wait for an answer, each once, as they come, without an end; ``allow`` or ``deny`` them."""
+        known: set[str] = set()
+        while True:
+            asked = await self._own("/v1/egress/questions")
+            for each in asked:
+                if each["id"] not in known:
+                    yield Question(self, each)
+            known = {each["id"] for each in asked}
+            await self.process._pause(_LOOK_S)
 
     async def _change_egress(self, change: str, name: str, **more: Any) -> types.EgressStatus:
         body = {"name": name, "channel": self.label, **more}
@@ -516,6 +534,35 @@ class Channel:
     async def _own(self, path: str) -> list[Any]:
         label = await self._known_label()
         return [row for row in await self.process.ask("GET", path) if row["channel"] == label]
+
+
+class Question:
+    """A destination that waits for an answer: ``told`` is what ``vproxy egress asked --json`` prints."""
+
+    def __init__(self, channel: Channel, told: types.EgressQuestion) -> None:
+        self._channel = channel
+        self.told = told
+
+    def __repr__(self) -> str:
+        return f"Question({self.told['destination']!r})"
+
+    @property
+    def destination(self) -> str:
+        """``HOST:PORT``."""
+        return self.told["destination"]
+
+    async def allow(self, seconds: float | None = None) -> types.EgressStatus:
+        """Allows it for a time, by default until ``egress_reset``. Raises Refused with ``not-found`` if the question is over."""
+        return await self._answer(True, seconds)
+
+    async def deny(self, seconds: float | None = None) -> types.EgressStatus:
+        """Denies it, likewise."""
+        return await self._answer(False, seconds)
+
+    async def _answer(self, is_allowed: bool, seconds: float | None) -> types.EgressStatus:
+        body = {"id": self.told["id"], "channel": self.told["channel"], "isAllowed": is_allowed, "forS": seconds}
+        status: types.EgressStatus = await self._channel.process.ask("POST", "/v1/egress/answer", body=body)
+        return status
 
 
 class Frozen:

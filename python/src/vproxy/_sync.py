@@ -112,6 +112,10 @@ class Channel:
     add_forward = _blocking(_calls.Channel.add_forward)
     remove_forward = _blocking(_calls.Channel.remove_forward)
 
+    @wraps(_calls.Channel.egress_questions)
+    def egress_questions(self) -> Iterator[Question]:
+        return map(Question, each(self._calls.egress_questions()))
+
     @wraps(_calls.Channel.freeze)
     def freeze(self, *paths: str, seconds: int = 10) -> Frozen:
         return Frozen(_done(self._calls.freeze(*paths, seconds=seconds)))
@@ -174,6 +178,21 @@ class Files:
         self, path: core.Word, offset: int = 0, length: int | None = None, *, timeout: float | None = None
     ) -> Iterator[bytes]:
         return each(self._calls.pieces(path, offset, length, timeout=timeout))
+
+
+class Question:
+    __doc__ = _calls.Question.__doc__
+
+    def __init__(self, calls: _calls.Question) -> None:
+        self._calls = calls
+        self.told = calls.told
+        self.destination = calls.destination
+
+    def __repr__(self) -> str:
+        return repr(self._calls)
+
+    allow = _blocking(_calls.Question.allow)
+    deny = _blocking(_calls.Question.deny)
 
 
 class Frozen:

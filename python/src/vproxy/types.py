@@ -212,6 +212,27 @@ class ServiceStatus(TypedDict):
     forward: Optional[str]
 
 
+class EgressQuestion(TypedDict):
+    """A destination that no entry names, and that waits for an answer."""
+
+    #: 8 hexadecimal digits.
+    id: str
+    #: The label of the channel.
+    channel: str
+    #: The name of the egress.
+    egress: str
+    #: ``HOST:PORT``, as parsed.
+    destination: str
+    #: Why it is not allowed, in human-readable form.
+    why: str
+    #: When it was first asked for, in ISO 8601 and UTC.
+    askedAt: str
+    #: When it is refused without an answer.
+    until: str
+    #: How many connections wait for it.
+    connections: int
+
+
 class EgressStatus(TypedDict):
     """An egress of a channel."""
 
@@ -225,8 +246,10 @@ class EgressStatus(TypedDict):
     rules: Optional[EgressStatusRules]
     #: Whether everything is denied, by ``POST /v1/egress/block``.
     isBlocked: bool
-    #: The entries that ``POST /v1/egress/allow`` has added.
+    #: The entries of ``rules.allow`` that ``POST /v1/egress/allow`` and answers have added.
     added: List[EgressStatusAdded]
+    #: The entries of ``rules.deny`` that answers have added.
+    denied: List[EgressStatusDenied]
 
 
 class EgressTest(TypedDict):
@@ -244,6 +267,8 @@ class EgressTest(TypedDict):
     rule: Optional[str]
     #: Why, in human-readable form.
     why: str
+    #: Whether a connection would wait for an answer.
+    isAsked: bool
     #: The current addresses of its name; empty if it is not resolved here.
     addresses: List[EgressTestAddresses]
 
@@ -827,12 +852,23 @@ class EgressStatusRules(TypedDict):
     deny: List[str]
     #: The HTTP proxy for all connections, or None.
     upstream: Optional[str]
+    #: How long a destination that no entry names waits for an answer, in seconds; None: not at all.
+    askS: Optional[float]
 
 
 class EgressStatusAdded(TypedDict):
     """An entry."""
 
-    #: An entry of ``rules.allow``.
+    #: The entry.
+    entry: str
+    #: When it is removed, in ISO 8601 and UTC; None: not by itself.
+    until: Optional[str]
+
+
+class EgressStatusDenied(TypedDict):
+    """An entry."""
+
+    #: The entry.
     entry: str
     #: When it is removed, in ISO 8601 and UTC; None: not by itself.
     until: Optional[str]

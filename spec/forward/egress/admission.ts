@@ -2,15 +2,10 @@
 
 import test from 'ava';
 import fc from 'fast-check';
-import {
-  type Destination,
-  judgeAddress,
-  judgeDestination,
-  judgeName,
-  parseDestination,
-} from '../../../lib/forward/egress/admission.js';
+import { judgeAddress, judgeDestination, judgeName, parseDestination } from '../../../lib/forward/egress/admission.js';
 import { specialRangeOf } from '../../../lib/forward/egress/networks.js';
 import { Refusal } from '../../../lib/forward/egress/refusal.js';
+import type { Destination } from '../../../lib/forward/egress/rules.js';
 import { parseAddress } from '../../../lib/util/addresses/host-port.js';
 import { rulesOf } from '../../helpers/dns.js';
 import { fixtureRows } from '../../helpers/files.js';

@@ -1,10 +1,11 @@
 /** Input of guests and origins of an egress: every split gives the result of a simple second parser of complete input. */
 import assert from 'node:assert/strict';
-import { type Destination, parseDestination } from '../../../lib/forward/egress/admission.js';
+import { parseDestination } from '../../../lib/forward/egress/admission.js';
 import type { Conversation, ConversationContext } from '../../../lib/forward/egress/conversation.js';
 import { BadMessage, HeadTooLarge } from '../../../lib/forward/egress/head.js';
 import { HttpReader } from '../../../lib/forward/egress/message.js';
 import { Refusal } from '../../../lib/forward/egress/refusal.js';
+import type { Destination } from '../../../lib/forward/egress/rules.js';
 import { SOCKS_5, SocksConversation } from '../../../lib/forward/egress/socks.js';
 import { assertShowable, everySplit, FuzzInput } from '../input.js';
 

@@ -11,7 +11,7 @@ const proxies = (t: ExecutionContext, machine: FakeMachine) => checkProxySetting
 
 export const EGRESS_CASES = [
   finds('egress-open', 'there are entries', /^egress "internet" has 2 allow and 1 deny entries$/, () =>
-    checkEgress('internet', { allow: ['a.example:80', '*:443'], deny: ['10.0.0.0/8:*'], upstream: null }),
+    checkEgress('internet', { allow: ['a.example:80', '*:443'], deny: ['10.0.0.0/8:*'], upstream: null, askS: null }),
   ),
   finds('egress-open', 'the arguments of a run define it', /"internet" has 1 allow and 0 deny entries$/, (t) => {
     const channel = `unix-listen:${temporaryFolder(t)}/s`;
@@ -22,7 +22,7 @@ export const EGRESS_CASES = [
     return doctor(t, ['--socket', control.path]);
   }),
   finds('egress-closed', 'nothing is allowed', /^egress "internet" allows nothing: everything is refused$/, () =>
-    checkEgress('internet', { allow: [], deny: [], upstream: null }),
+    checkEgress('internet', { allow: [], deny: [], upstream: null, askS: null }),
   ),
   finds('egress-closed', 'it is no longer defined', /^egress "internet" is not defined: /, () =>
     checkEgress('internet', null),
