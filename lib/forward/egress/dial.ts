@@ -83,12 +83,20 @@ export class EgressDialer {
     return this.#withinTime(destination, signal, async (bounded) => {
       const rules = this.#options.rules();
       const verdict = this.#judge(rules, destination);
-      if (rules === null || !verdict.isAllowed) throw this.#denied(destination, verdict);
+      if (rules === null || !verdict.isAllowed)
+        throw this.#denied(
+          destination,
+          verdict,
+          rules === null ? verdict.why : (verdict.rule ?? this.#wayOut('no entry allows it', destination)),
+        );
       if (rules.upstream !== null) return this.#dialBehind(rules.upstream, destination, verdict, bounded);
       const addresses = await this.#resolve(destination, bounded);
       const judged = this.#judgeAll(rules, destination, addresses);
       const admitted = judged.filter((one) => one.verdict.isAllowed);
-      if (admitted.length === 0) throw this.#denied(destination, judged[0]?.verdict ?? verdict);
+      if (admitted.length === 0) {
+        const hint = `none of its addresses is allowed; there: vproxy egress test ${this.#place} ${formatHostPort(destination)}`;
+        throw this.#denied(destination, judged[0]?.verdict ?? verdict, hint);
+      }
       return this.#connect(admitted, destination, bounded);
     });
   }
@@ -100,7 +108,7 @@ export class EgressDialer {
       const verdict = isAsked(rules, destination);
       if (verdict === null) return;
       const why = (await rules?.ask?.(destination, verdict.why, signal)) ?? null;
-      if (why !== null) throw this.#denied(destination, { ...verdict, why });
+      if (why !== null) throw this.#denied(destination, { ...verdict, why }, this.#wayOut(why, destination));
     }
   }
 
@@ -139,9 +147,19 @@ export class EgressDialer {
     }));
   }
 
-  /** Hides from the guest the addresses of a name and the rule that refused it. */
-  #denied(destination: Destination, verdict: Verdict): Refusal {
-    return refusal(destination, 'denied', ` is not allowed by egress "${this.#options.name}" on the host`, { verdict });
+  /** Hides from the guest the addresses of a name, and the rules about them. */
+  #denied(destination: Destination, verdict: Verdict, hint: string): Refusal {
+    const what = ` is not allowed by egress "${this.#options.name}" on the host`;
+    return refusal(destination, 'denied', what, { verdict, hint });
+  }
+
+  /** Why a destination is refused, and what an operator can do about it. */
+  #wayOut(why: string, destination: Destination): string {
+    return `${why}; there: vproxy egress allow ${this.#place} ${formatHostPort(destination)}`;
+  }
+
+  get #place(): string {
+    return this.#options.rules()?.place ?? this.#options.name;
   }
 
   async #connect(
@@ -245,7 +263,7 @@ function refusal(
   destination: Destination,
   reason: RefusalReason,
   what: string,
-  options: Pick<RefusalOptions, 'cause' | 'verdict'> = {},
+  options: Pick<RefusalOptions, 'cause' | 'hint' | 'verdict'> = {},
 ): Refusal {
   const text = formatHostPort(destination);
   return new Refusal(reason, `${text}${what}`, { destination: text, ...options });

@@ -61,6 +61,8 @@ export interface RefusalOptions extends ErrorOptions {
   readonly destination?: string | null;
   /** Default null. */
   readonly verdict?: Verdict | null;
+  /** Why, and what an operator can do about it, for the user in the guest, but not for the log. Default null. */
+  readonly hint?: string | null;
   /** The SOCKS 5 reply. Default: that of the reason. */
   readonly socks?: number;
 }
@@ -73,17 +75,19 @@ export class Refusal extends Error {
   readonly reason: RefusalReason;
   readonly destination: string | null;
   readonly verdict: Verdict | null;
+  readonly hint: string | null;
   readonly socks: number;
 
   constructor(
     reason: RefusalReason,
     message: string,
-    { cause, destination = null, verdict = null, socks = ANSWERS[reason].socks }: RefusalOptions = {},
+    { cause, destination = null, verdict = null, hint = null, socks = ANSWERS[reason].socks }: RefusalOptions = {},
   ) {
     super(message, { cause });
     this.reason = reason;
     this.destination = destination;
     this.verdict = verdict;
+    this.hint = hint;
     this.socks = socks;
   }
 }
@@ -99,11 +103,12 @@ interface HttpAnswerOptions {
 }
 
 /** The answer to a refused request, with a body of one line. */
-export function httpAnswer({ reason, message }: Refusal, { method, isLast }: HttpAnswerOptions): Buffer {
+export function httpAnswer({ hint, reason, message }: Refusal, { method, isLast }: HttpAnswerOptions): Buffer {
   const { status, phrase } = ANSWERS[reason];
-  const body = `vproxy: ${printable(message)}\n`;
+  const more = hint === null ? '' : `: ${printable(hint)}`;
+  const body = `vproxy: ${printable(message)}${more}\n`;
   const lines = [
-    `HTTP/1.1 ${status} ${phrase}`,
+    `HTTP/1.1 ${status} ${phrase}${more}`,
     'Content-Type: text/plain',
     `Content-Length: ${body.length}`,
     'Cache-Control: no-store',

@@ -73,6 +73,8 @@ export interface EgressRules {
   readonly upstream: HostPort | null;
   /** How long a destination that no entry names waits for an answer, in milliseconds; null: it is refused at once. */
   readonly askMs: number | null;
+  /** The egress as commands name it, `vm1/internet`. Default: its name. */
+  readonly place?: string | undefined;
   /** Waits for that answer. Default: everything is refused at once. */
   readonly ask?: Ask | undefined;
 }

@@ -104,13 +104,15 @@ export class RunningEgresses {
   #changed(name: string, rules: EgressRules): EgressRules {
     const { isBlocked, added, denied, ...changes } = this.#changesOf(name);
     const askMs = changes.askMs ?? rules.askMs;
-    if (isBlocked) return { ...rules, allow: [], deny: [parseEgressEntry('*:*')] };
+    const place = `${this.channel}/${name}`;
+    if (isBlocked) return { ...rules, place, allow: [], deny: [parseEgressEntry('*:*')] };
     const parsed = (entries: readonly Added[]) => textsIn(entries).map(parseEgressEntry);
     return {
       ...rules,
       allow: [...rules.allow, ...parsed(added).map((entry) => ({ ...entry, isAdded: true }))],
       deny: [...rules.deny, ...parsed(denied)],
       askMs,
+      place,
       ask: (target, why, signal) => this.#questions.ask(name, target, askMs ?? 0, why, signal),
     };
   }

@@ -28,7 +28,7 @@ function world(t: ExecutionContext, { allow = [], deny = [], upstream = null, an
   const lookups: string[] = [];
   const dialer = new EgressDialer({
     name: 'internet',
-    rules: () => ({ ...rulesOf(allow, deny), upstream }),
+    rules: () => ({ ...rulesOf(allow, deny), upstream, place: 'vm1/internet' }),
     clock: systemClock,
     lookup: async (name) => {
       lookups.push(name);
@@ -48,9 +48,9 @@ function world(t: ExecutionContext, { allow = [], deny = [], upstream = null, an
     /** The messages for the guest, and for the host. */
     refusal: async (host: string, port: number) => {
       const dialled = within(20_000, 'a refusal', start(host, port));
-      const { reason, message, verdict } = await t.throwsAsync(dialled, { instanceOf: Refusal });
-      t.notRegex(message, /[\r\n]/);
-      return { reason, message, why: verdict?.why };
+      const { hint, reason, message, verdict } = await t.throwsAsync(dialled, { instanceOf: Refusal });
+      t.notRegex(`${message}${hint ?? ''}`, /[\r\n]/);
+      return { reason, message, why: verdict?.why, ...(hint === null ? {} : { hint }) };
     },
     report: (host: string, port: number) => dialer.test(parseDestination(host, port), never()),
   };
@@ -106,14 +106,15 @@ test('an allowed address is connected to without a lookup, in both families', as
 
 test('a name that no entry could allow is never looked up', async (t) => {
   const { refusal, lookups } = world(t, { allow: ['*.example.org:443', '10.0.0.0/8:*'], deny: ['bad.example.org:*'] });
-  for (const [host, port, why] of [
-    ['example.com', 443, 'no entry allows it'],
-    ['secret.evil.example', 443, 'no entry allows it'],
-    ['a.example.org', 80, 'allow "*.example.org:443" does not cover port 80'],
-    ['bad.example.org', 443, 'the entry denies it'],
+  const allowIt = (place: string) => `no entry allows it; there: vproxy egress allow vm1/internet ${place}`;
+  for (const [host, port, why, hint] of [
+    ['example.com', 443, 'no entry allows it', allowIt('example.com:443')],
+    ['192.0.2.1', 443, 'no entry allows it', allowIt('192.0.2.1:443')],
+    ['a.example.org', 80, 'allow "*.example.org:443" does not cover port 80', allowIt('a.example.org:80')],
+    ['bad.example.org', 443, 'the entry denies it', 'deny "bad.example.org:*"'],
   ] as const) {
     const { why: said = '', ...told } = await refusal(host, port);
-    t.deepEqual(told, { reason: 'denied', message: notAllowed(`${host}:${port}`) });
+    t.deepEqual(told, { reason: 'denied', message: notAllowed(`${host}:${port}`), hint });
     t.true(said.includes(why), said);
   }
   t.deepEqual(lookups, []);
@@ -124,6 +125,7 @@ test('the addresses of a name are hidden from the guest, and logged on the host'
   t.deepEqual(await refusal('intranet.example', 443), {
     reason: 'denied',
     message: notAllowed('intranet.example:443'),
+    hint: 'none of its addresses is allowed; there: vproxy egress test vm1/internet intranet.example:443',
     why: '10.20.30.40 is private (10.0.0.0/8), and no entry allows it explicitly',
   });
 });
@@ -184,6 +186,7 @@ test('an undefined egress refuses everything; the current rules apply', async (t
   const { dial, refusal } = world(t, { rules: () => current });
   t.deepEqual(await refusal('127.0.0.1', port), {
     ...{ reason: 'denied', message: notAllowed(`127.0.0.1:${port}`) },
+    hint: 'no egress "internet" is defined',
     why: 'no egress "internet" is defined',
   });
   current = rulesOf(['127.0.0.1:*']);
