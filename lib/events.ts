@@ -154,6 +154,14 @@ export const LOG_EVENTS = {
     until: 'string | null',
     connections: 'number',
   }),
+  'egress-opened': row('debug', {
+    ...OPEN_STREAM,
+    egress: 'string',
+    host: 'string',
+    port: 'number',
+    address: 'string',
+    rule: 'string',
+  }),
   'egress-refused': audited('warn', {
     ...OPEN_STREAM,
     egress: 'string',

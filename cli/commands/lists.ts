@@ -159,6 +159,8 @@ export const streams = listOfChannels<StreamWithRates>({
     { title: 'RECEIVING', cell: ({ receiveRate }) => formatRate(receiveRate), align: 'right' },
     { title: 'CREDIT', cell: describeCredit, align: 'right', leastWidth: 6 },
     { title: 'WAITS FOR', cell: ({ waitsFor }) => waitsFor ?? '-', leastWidth: 9 },
+    { title: 'DESTINATION', cell: ({ reached }) => reached?.destination ?? '-', isWide: true },
+    { title: 'RULE', cell: ({ reached }) => reached?.rule ?? '-', isWide: true },
     { title: 'FORWARD', cell: ({ forward }) => forward ?? '-', isWide: true },
     ...DATAGRAM_COLUMNS,
   ],

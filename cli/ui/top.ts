@@ -29,7 +29,7 @@ export function renderFrame(view: TopView, { width, height }: { readonly width: 
   const all = [...view.streams].sort((a, b) => totalRate(b) - totalRate(a) || a.ageMs - b.ageMs);
   const scroll = Math.max(0, Math.min(view.scroll, all.length - room));
   const suspended = new Set(view.status.channels.filter(isSuspended).map(({ label }) => label));
-  const [titles = '', ...rows] = formatTable(streamColumns(suspended), all.slice(scroll, scroll + room), width);
+  const [titles = '', ...rows] = formatTable(streamColumns(suspended, all), all.slice(scroll, scroll + room), width);
   const streams = all.length === 0 ? ['No streams.'] : [paint(fitText(titles, width), 'reverse'), ...rows];
   const body = [...head, ...channels, '', ...streams].slice(0, Math.max(0, height - 1));
   const shown = Math.min(room, all.length);
@@ -133,7 +133,10 @@ function formatResumptions({ session, totals: { resumptions } }: ChannelStatus):
 }
 
 /** The columns; a stream of a suspended channel, by label, waits for a link whatever else it waits for. */
-const streamColumns = (suspended: ReadonlySet<string>): readonly Column<StreamWithRates>[] => [
+const streamColumns = (
+  suspended: ReadonlySet<string>,
+  streams: readonly StreamWithRates[],
+): readonly Column<StreamWithRates>[] => [
   { title: 'STREAM', cell: ({ channel, id }) => `${channel}/${id}`, leastWidth: 8 },
   { title: 'SERVICE', cell: ({ service }) => service, leastWidth: 7 },
   { title: 'DIRECTION', cell: ({ direction }) => direction, leastWidth: 9 },
@@ -146,6 +149,9 @@ const streamColumns = (suspended: ReadonlySet<string>): readonly Column<StreamWi
     cell: ({ channel, waitsFor }) => (suspended.has(channel) ? 'link' : (waitsFor ?? '-')),
     leastWidth: 5,
   },
+  ...(streams.some(({ reached }) => reached !== null)
+    ? [{ title: 'DESTINATION', cell: ({ reached }: StreamWithRates) => reached?.destination ?? '-', leastWidth: 11 }]
+    : []),
 ];
 
 const totalRate = ({ sendRate, receiveRate }: Rates): number => sendRate + receiveRate;

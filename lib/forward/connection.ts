@@ -1,9 +1,10 @@
 /** The connections of a forward: a stream and the socket spliced with it, until both have closed; survives a hand-over. */
 import type net from 'node:net';
 import { VproxyError } from '../errors.js';
-import { SessionStream } from '../session/stream.js';
+import { SessionStream, type StreamTarget } from '../session/stream.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { type OnRead, resetSocket } from '../system/sockets/node-sockets.js';
+import { formatHostPort } from '../util/addresses/host-port.js';
 import type { Clock } from '../util/clock.js';
 import { Roster } from '../util/members/roster.js';
 import type { InputFilter, InputFilters } from './input-filter.js';
@@ -70,6 +71,16 @@ export interface EgressReached {
   readonly atMs: number;
   readonly sentBefore: number;
   readonly receivedBefore: number;
+}
+
+/** The destination, for a list of streams. */
+export function targetOf({
+  address,
+  host,
+  port,
+  rule,
+}: Pick<EgressReached, 'address' | 'host' | 'port' | 'rule'>): StreamTarget {
+  return { destination: formatHostPort({ host, port }), address, rule };
 }
 
 /** State of a stream and its splice that are handed over. */
@@ -153,6 +164,7 @@ export class Connections {
       state,
     );
     const connection = { stream: streamOf(splice), splice, isOpen, caller, egress };
+    if (egress !== null && connection.stream instanceof SessionStream) connection.stream.reached = targetOf(egress);
     const seat = this.#connections.add(connection);
     return connection;
   }

@@ -103,6 +103,16 @@ export interface StreamState {
   waiting: WaitingState | null;
 }
 
+/** A destination that a peer has chosen. */
+export interface StreamTarget {
+  /** `HOST:PORT`, as requested. */
+  readonly destination: string;
+  /** `ADDRESS:PORT` that was connected to. */
+  readonly address: string;
+  /** The rule that allowed it. */
+  readonly rule: string;
+}
+
 export const newStream = (
   { service, from, isDatagram = false }: OpenRequest,
   start: Pick<StreamState, 'isIncoming' | 'openedAtMs' | 'window'> & {
@@ -143,6 +153,8 @@ export class SessionStream implements Scheduled {
   readonly openedAtMs: number;
   /** Its owner on this side, such as the id of a forward; only for lists of streams. */
   owner: string | null;
+  /** What its owner connected it to, if its peer has chosen that; only for lists of streams. */
+  reached: StreamTarget | null = null;
   /** Whether its local end is still busy, which may outlive it, such as a process being ended. Set by the service. */
   isServed: () => boolean = IS_NOT_SERVED;
   /** Called when it is over, for counting the streams of a service; `isServed` may still be true. */

@@ -59,6 +59,7 @@ export function describeStreams(channel: string, session: Session): StreamStatus
     sendCreditBytes: stream.sendCreditBytes,
     receiveCreditBytes: stream.receiveCreditBytes,
     waitsFor: stream.waitsFor(sendCreditBytes),
+    reached: stream.reached,
     datagrams: describeMessages(stream.messages),
   }));
 }

@@ -279,6 +279,14 @@ const streamStatusSchema = part('One stream', {
   sendCreditBytes: z.int().describe('What may be sent before the peer grants more credit'),
   receiveCreditBytes: z.int().describe('What the peer may send before it gets more credit'),
   waitsFor: streamWaitSchema.nullable().describe('What it waits for; null if nothing waits'),
+  reached: z
+    .strictObject({
+      destination: text('`HOST:PORT`, as requested'),
+      address: text('`ADDRESS:PORT` that was connected to'),
+      rule: text('The entry that allowed it'),
+    })
+    .nullable()
+    .describe('What an egress connected it to last; null if nothing'),
   datagrams: datagramCountsSchema.nullable().describe('The messages of a datagram flow; null for any other stream'),
 });
 

@@ -51,7 +51,14 @@ function stream(id: number, sendRate: number, label = 'vm1'): StreamWithRates {
     ageMs: 1000 * id,
     sentBytes: 1_000_000,
   };
-  return { ...facts, receivedBytes: 0, waitsFor: null, sendRate, receiveRate: 0 } as unknown as StreamWithRates;
+  return {
+    ...facts,
+    receivedBytes: 0,
+    waitsFor: null,
+    reached: null,
+    sendRate,
+    receiveRate: 0,
+  } as unknown as StreamWithRates;
 }
 
 function view(changes: Partial<TopView> = {}): TopView {
@@ -150,6 +157,14 @@ test('rates start at zero for a new channel with the same label', (t) => {
   t.like(history.samples[0], { sendRate: 1250, receiveRate: 2500 });
   history.add(status([channel('vm1', 100)]), 3000);
   t.like(history.samples[1], { sendRate: 100 });
+});
+
+test('the destinations of egresses have a column, if there are any', (t) => {
+  const reached = { destination: 'deb.debian.org:443', address: '192.0.2.1:443', rule: 'allow "deb.debian.org:443"' };
+  const lines = (...streams: StreamWithRates[]) =>
+    renderFrame(view({ streams }), { ...SIZE, width: 120 }).lines.join('\n');
+  t.notRegex(lines(stream(1, 0)), /DESTINATION/);
+  t.regex(lines(stream(1, 5), { ...stream(2, 0), reached }), /DESTINATION *\n.* -\n.* deb\.debian\.org:443\n/);
 });
 
 serialTestWith('tmux')('in a terminal: a live display, keys, a new size, and a restored terminal', async (t) => {

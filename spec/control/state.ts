@@ -69,7 +69,15 @@ test.serial('a blocked loop is seen from one request to the next; after a minute
 
 const stream = (changes: Partial<StreamStatus>): StreamStatus => ({
   ...{ channel: 'default', id: 1, service: 'x', direction: 'outgoing', forward: 'f1', from: null, ageMs: 60_000 },
-  ...{ sentBytes: 0, receivedBytes: 0, sendCreditBytes: 0, receiveCreditBytes: 0, waitsFor: null, datagrams: null },
+  ...{
+    sentBytes: 0,
+    receivedBytes: 0,
+    sendCreditBytes: 0,
+    receiveCreditBytes: 0,
+    waitsFor: null,
+    datagrams: null,
+    reached: null,
+  },
   ...changes,
 });
 

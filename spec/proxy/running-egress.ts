@@ -85,6 +85,27 @@ test('an added entry goes when its time is over, with the connections that it al
   t.deepEqual(status()?.added, [{ entry: lasting, until: null }]);
 });
 
+test('what is open is listed with its destination and the entry that allowed it', async (t) => {
+  const { host, proxy, entrance, kept, open } = await setUp(t);
+  await open(kept);
+  const rule = `allow "127.0.0.1:${kept}"`;
+  const place = `127.0.0.1:${kept}`;
+  const reached = { destination: place, address: place, rule };
+  t.deepEqual(
+    proxy.listStreams().map((stream) => stream.reached),
+    [reached],
+  );
+  t.like(host.all('egress-opened')[0]?.fields, { egress: 'internet', host: '127.0.0.1', port: kept, rule });
+  // A request in absolute form is not a tunnel.
+  const { port } = await localServer(t, (socket) => {
+    socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello'));
+  });
+  proxy.allowEgress('internet', [`127.0.0.1:${port}`], null);
+  const asked = `GET http://127.0.0.1:${port}/ HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n\r\n`;
+  t.regex(await answerTo(localSocket(t, entrance), asked), /200 OK/);
+  t.is(proxy.listStreams().at(-1)?.reached?.destination, `127.0.0.1:${port}`);
+});
+
 test('a block resets all that is open, and denies everything until a reset', async (t) => {
   const { changes, proxy, kept, other, open, isRefused, status } = await setUp(t);
   proxy.allowEgress('internet', [`127.0.0.1:${other}`], null);

@@ -7,7 +7,7 @@ import { readBuffered, resetSocket } from '../../system/sockets/node-sockets.js'
 import { formatHostPort } from '../../util/addresses/host-port.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
-import { type Connection, Connections, type KnownStream } from '../connection.js';
+import { type Connection, Connections, type KnownStream, targetOf } from '../connection.js';
 import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
 import { streamFields } from '../forward-log.js';
 import { Conversation, type ConversationContext, type Tunnel } from './conversation.js';
@@ -121,7 +121,7 @@ export class EgressTarget implements Target {
     };
   }
 
-  async #dial({ gone }: Conversation, destination: Destination): Promise<Reached> {
+  async #dial({ gone, stream }: Conversation, destination: Destination): Promise<Reached> {
     const rules = this.#rules;
     const connection = await this.#dialer.dial(destination, gone);
     const { socket } = connection;
@@ -132,6 +132,7 @@ export class EgressTarget implements Target {
     if (!socket.destroyed && !gone.aborted && !isRevoked) {
       const reached = { ...connection, isAdded: entry?.isAdded ?? false, destination, atMs, rules };
       this.#origins.add(reached);
+      this.#opened(stream, reached);
       return reached;
     }
     socket.destroy();
@@ -195,6 +196,15 @@ export class EgressTarget implements Target {
       code,
       durationMs: this.#context.clock.now() - atMs,
     });
+  }
+
+  #opened(stream: SessionStream, { address, destination, rule }: Reached): void {
+    const { log } = this.#context;
+    const { host, port } = destination;
+    stream.reached = targetOf({ address, host, port, rule });
+    const fields = log.fields({ ...streamFields(stream), egress: this.#name, host, port, address, rule });
+    const text = `stream ${stream.id}: ${formatHostPort(destination)} at ${address}, by ${rule}, opened`;
+    log.write(makeEvent('egress-opened', text, fields));
   }
 
   #left(stream: KnownStream, facts: EgressFacts): void {

@@ -319,6 +319,8 @@ class StreamStatus(_StreamStatusWords):
     receiveCreditBytes: int
     #: What it waits for; None if nothing waits.
     waitsFor: Optional[StreamWait]
+    #: What an egress connected it to last; None if nothing.
+    reached: Optional[StreamStatusReached]
     #: The messages of a datagram flow; None for any other stream.
     datagrams: Optional[DatagramCounts]
 
@@ -350,6 +352,8 @@ class StreamWithRates(_StreamWithRatesWords):
     receiveCreditBytes: int
     #: What it waits for; None if nothing waits.
     waitsFor: Optional[StreamWait]
+    #: What an egress connected it to last; None if nothing.
+    reached: Optional[StreamStatusReached]
     #: The messages of a datagram flow; None for any other stream.
     datagrams: Optional[DatagramCounts]
     #: Bytes per second over the last 0.2 to 3 s, or since it was opened.
@@ -885,6 +889,17 @@ class EgressTestAddresses(TypedDict):
     rule: Optional[str]
     #: Why, in human-readable form.
     why: str
+
+
+class StreamStatusReached(TypedDict):
+    """An entry."""
+
+    #: ``HOST:PORT``, as requested.
+    destination: str
+    #: ``ADDRESS:PORT`` that was connected to.
+    address: str
+    #: The entry that allowed it.
+    rule: str
 
 
 class StreamEndError(TypedDict):

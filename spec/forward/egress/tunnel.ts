@@ -136,15 +136,15 @@ test('a tunnel continues in a successor, and is logged there with all bytes', as
   socket.end('the answer');
   await told(`${ESTABLISHED}the answer`);
   await eventually(() => scene.next.openCount === 0);
-  t.deepEqual(scene.eventTypes, ['stream-opened', 'egress', 'stream-closed']);
-  t.like(scene.events[1]?.fields, {
+  t.deepEqual(scene.eventTypes, ['stream-opened', 'egress-opened', 'egress', 'stream-closed']);
+  t.like(scene.events[2]?.fields, {
     ...{ forward: 'f1', service: 'x', stream: 1, egress: 'x', host: '127.0.0.1', port },
     ...{ address: `127.0.0.1:${port}`, rule: `allow "127.0.0.1:${port}"` },
     ...{ uploadedBytes: 8 * MIB, downloadedBytes: 10, code: null },
   });
   const course =
     /^stream 1: 127\.0\.0\.1:\d+ at 127\.0\.0\.1:\d+, by allow "127\.0\.0\.1:\d+", closed: 8388608 bytes up, 10 down$/;
-  t.regex(scene.events[1]?.message ?? '', course);
+  t.regex(scene.events[2]?.message ?? '', course);
 });
 
 test('a tunnel is reset in a successor, too, when its rule goes', async (t) => {
