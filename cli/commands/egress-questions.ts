@@ -8,45 +8,15 @@ import { formatDuration } from '../../lib/util/units.js';
 import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf, splitLabel } from '../command/labels.js';
-import { listCommand } from '../command/list-command.js';
 import { obeysEscapes } from '../ui/color.js';
 import { showLive } from '../ui/live.js';
-import { formatAge, print, printAnswer } from '../ui/print.js';
-import { type Column, columnsFor, formatTable } from '../ui/table.js';
+import { print, printAnswer } from '../ui/print.js';
+import { formatTable } from '../ui/table.js';
 import { describeChanges } from './egress-change.js';
-
-const leftOf = ({ until }: EgressQuestion): string => formatAge(Date.parse(until) - Date.now());
-
-const COLUMNS: readonly Column<EgressQuestion>[] = [
-  { title: 'QUESTION', cell: ({ channel, id }) => `${channel}/${id}`, leastWidth: 12 },
-  { title: 'EGRESS', cell: ({ egress }) => egress, leastWidth: 8 },
-  { title: 'DESTINATION', cell: ({ destination }) => destination, leastWidth: 16 },
-  { title: 'LEFT', cell: leftOf, align: 'right' },
-  { title: 'WAITING', cell: ({ connections }) => String(connections), align: 'right' },
-  { title: 'WHY', cell: ({ why }) => why, leastWidth: 12 },
-];
-
-const NONE = 'Nothing waits for an answer.';
+import { NO_QUESTION, QUESTION_COLUMNS } from './question-columns.js';
 
 const read = async (control: ControlClient, channel: string | undefined, signal?: AbortSignal) =>
   (await control.egressQuestions(signal)).filter((one) => channel === undefined || one.channel === channel);
-
-export const asked = listCommand<readonly EgressQuestion[]>({
-  usage: 'egress asked [LABEL] [-o json|name|wide] [--watch]',
-  about:
-    'Lists the destinations that no entry names, and that wait for an answer, with the time that is left and how many connections wait. Only egresses with ask= ask.',
-  examples: [['vproxy egress asked', 'Of all channels']],
-  options: CHANNEL_FILTER,
-  operands: ['[LABEL]'],
-  async open(args) {
-    const channel = channelOf(args, args.operands[0]);
-    const control = await openControl(args);
-    return () => read(control, channel);
-  },
-  names: (questions) => questions.map(({ channel, id }) => `${channel}/${id}`),
-  lines: (questions, { isWide, width, paint }) =>
-    questions.length === 0 ? [NONE] : formatTable(columnsFor(COLUMNS, isWide), questions, width, paint),
-});
 
 const FOR = 'How long, from 1s to 720h, in seconds or as in 1h30m';
 
@@ -144,11 +114,11 @@ async function showScreen(control: ControlClient, channel: string | undefined, f
       const index = Math.max(0, Math.min(scroll, questions.length - 1));
       select(questions[index]);
       const table = formatTable(
-        [{ title: '', cell: (one) => (one === questions[index] ? '>' : ' ') }, ...COLUMNS],
+        [{ title: '', cell: (one) => (one === questions[index] ? '>' : ' ') }, ...QUESTION_COLUMNS],
         questions,
         width,
       );
-      const rows = questions.length === 0 ? [NONE] : table;
+      const rows = questions.length === 0 ? [NO_QUESTION] : table;
       const foot = isHelping ? HELP : [escapeText(told, width) || 'a allow, d deny, ? help, q quit'];
       const room = Math.max(2, height - foot.length - 1);
       const first = Math.max(0, index + 2 - room);

@@ -1,6 +1,8 @@
 /** `vproxy forwards`, `services`, `ports`, `streams`, `egress list` and `egress rules`: tables of things of the channels. */
 import type { ControlClient } from '../../lib/control/client/client.js';
 import type {
+  EgressQuestion,
+  EgressStats,
   EgressStatus,
   ForwardStatus,
   PortStatus,
@@ -14,6 +16,7 @@ import { listCommand } from '../command/list-command.js';
 import { toneOfState } from '../ui/color.js';
 import { formatAge, formatBytes, formatRate } from '../ui/print.js';
 import { type Column, columnsFor, formatTable } from '../ui/table.js';
+import { NO_QUESTION, QUESTION_COLUMNS } from './question-columns.js';
 
 /** A list of things of channels: its help, how to read them, their names, and their columns. */
 interface List<T extends { readonly channel: string }> extends Pick<Command, 'usage' | 'about' | 'examples'> {
@@ -198,6 +201,37 @@ export const egressRules = listOfChannels<ReturnType<typeof rulesOf>[number]>({
     { title: 'ENTRY', cell: ({ entry }) => entry, leastWidth: 16 },
     { title: 'UNTIL', cell: ({ until }) => until ?? '-' },
   ],
+});
+
+export const egressStats = listOfChannels<EgressStats>({
+  usage: 'egress stats [LABEL] [-o json|name|wide] [--watch]',
+  about:
+    'Lists the destinations of egresses in the last hour: how many connections were opened and refused, how many questions were asked, and the bytes of connections that have ended.',
+  examples: [['vproxy egress stats vm1', 'Of one channel']],
+  empty: 'Nothing was reached or refused in the last hour.',
+  read: (control) => control.egressStats(),
+  nameOf: ({ destination }) => destination ?? '-',
+  columns: [
+    { title: 'CHANNEL', cell: ({ channel }) => channel, leastWidth: 12 },
+    { title: 'EGRESS', cell: ({ egress }) => egress, leastWidth: 8 },
+    { title: 'DESTINATION', cell: ({ destination }) => destination ?? '(others)', leastWidth: 16 },
+    { title: 'OPENED', cell: ({ opened }) => String(opened), align: 'right' },
+    { title: 'REFUSED', cell: ({ refused }) => String(refused), align: 'right' },
+    { title: 'ASKED', cell: ({ asked }) => String(asked), align: 'right' },
+    { title: 'UP', cell: ({ uploadedBytes }) => formatBytes(uploadedBytes), align: 'right' },
+    { title: 'DOWN', cell: ({ downloadedBytes }) => formatBytes(downloadedBytes), align: 'right' },
+  ],
+});
+
+export const egressQuestions = listOfChannels<EgressQuestion>({
+  usage: 'egress asked [LABEL] [-o json|name|wide] [--watch]',
+  about:
+    'Lists the destinations that no entry names, and that wait for an answer, with the time that is left and how many connections wait. Only egresses with ask= ask.',
+  examples: [['vproxy egress asked', 'Of all channels']],
+  empty: NO_QUESTION,
+  read: (control) => control.egressQuestions(),
+  nameOf: ({ channel, id }) => `${channel}/${id}`,
+  columns: QUESTION_COLUMNS,
 });
 
 function rulesOf({ channel, name, rules, added, denied, isBlocked }: EgressStatus) {

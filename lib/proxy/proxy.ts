@@ -15,6 +15,7 @@ import type {
   ChannelChanges,
   ChannelStatus,
   EgressQuestion,
+  EgressStats,
   EgressStatus,
   EgressTest,
   ForwardStatus,
@@ -492,6 +493,11 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     return this.#find(label).egresses.allow(name, destinations, forMs, askMs);
   }
 
+  /** What the egresses did in the last hour, by destination. */
+  listEgressStats(): EgressStats[] {
+    return [...this.#channels.values()].flatMap(({ egresses, label }) => egresses.counts.list(label));
+  }
+
   /** The destinations that no entry names, and that wait for an answer. */
   listQuestions(): EgressQuestion[] {
     return [...this.#channels.values()].flatMap(({ egresses }) => egresses.questions);
@@ -502,16 +508,10 @@ export class Proxy extends EventEmitter<ProxyEvents> {
    * `not-found` if it is over.
    */
   answerEgress(id: string, isAllowed: boolean, forMs: number | null, label?: string): EgressStatus {
-    return this.#asking(id, label).egresses.answer(id, isAllowed, forMs);
-  }
-
-  /** The channel that a question belongs to, or belonged to. */
-  #asking(id: string, label?: string): ProxyChannel {
-    if (label !== undefined) return this.#find(label);
-    const channels = [...this.#channels.values()];
-    const found = channels.find(({ egresses }) => egresses.knows(id));
-    if (found === undefined) throw new VproxyError('not-found', `no question "${escapeText(id, 64)}"`);
-    return found;
+    const isOf = ({ egresses }: ProxyChannel): boolean => egresses.knows(id);
+    const channel = label === undefined ? [...this.#channels.values()].find(isOf) : this.#find(label);
+    if (channel === undefined) throw new VproxyError('not-found', `no question "${escapeText(id, 64)}"`);
+    return channel.egresses.answer(id, isAllowed, forMs);
   }
 
   /** Denies everything until `resetEgress`; drops added entries, and resets all connections. Throws `not-found`. */

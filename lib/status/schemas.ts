@@ -204,6 +204,17 @@ const addedEntries = (what: string) =>
     )
     .describe(what);
 
+export const egressStatsSchema = named('EgressStats', 'What an egress did for a destination in the last hour', {
+  channel: text('The label of the channel'),
+  egress: text('The name of the egress'),
+  destination: textOrNull('`HOST:PORT`; null: those beyond the first 1,000 of the channel'),
+  opened: amount().describe('Connections that were opened'),
+  refused: amount().describe('Connections that the rules refused'),
+  asked: amount().describe('Questions to operators'),
+  uploadedBytes: amount().describe('Sent there by connections that have ended'),
+  downloadedBytes: amount().describe('Received from there, likewise'),
+});
+
 export const egressStatusSchema = named('EgressStatus', 'An egress of a channel', {
   channel: text('The label of the channel'),
   name: text('Its name'),
@@ -395,6 +406,7 @@ export const STATUS_TYPES: Readonly<Record<string, z.ZodType>> = {
   ForwardStatus: forwardStatusSchema,
   ServiceStatus: serviceStatusSchema,
   EgressQuestion: egressQuestionSchema,
+  EgressStats: egressStatsSchema,
   EgressStatus: egressStatusSchema,
   EgressTest: egressTestSchema,
   PortStatus: portStatusSchema,

@@ -157,6 +157,7 @@ export const routeRequests = (
   ['get /v1/egress', '/v1/egress'],
   ['post /v1/egress/test', '/v1/egress/test', { name: 'internet', destination: '127.0.0.1:443' }],
   ['post /v1/egress/allow', '/v1/egress/allow', { name: 'internet', destinations: ['a.example:80'], forS: 60 }],
+  ['get /v1/egress/stats', '/v1/egress/stats'],
   ['get /v1/egress/questions', '/v1/egress/questions'],
   ['post /v1/egress/answer', '/v1/egress/answer', { id: question, isAllowed: false, forS: 60 }],
   ['post /v1/egress/block', '/v1/egress/block', { name: 'internet', channel: 'default' }],

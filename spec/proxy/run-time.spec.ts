@@ -3,4 +3,5 @@ import './changes.js';
 import './groups.js';
 import './policies.js';
 import './egress-questions.js';
+import './egress-stats.js';
 import './running-egress.js';

@@ -13,6 +13,7 @@ import type {
   ControlEvent,
   ControlStatus,
   EgressQuestion,
+  EgressStats,
   EgressStatus,
   EgressTest,
   ExecResult,
@@ -141,6 +142,11 @@ export class ControlClient {
   /** Adds entries to what an egress allows, for a while. Rejects with `bad-argument` and `not-found`. */
   allowEgress(body: EgressEntriesRequest): Promise<EgressStatus> {
     return requestValue(this.path, 'POST /v1/egress/allow', { body });
+  }
+
+  /** What the egresses did in the last hour, by destination. */
+  egressStats(): Promise<EgressStats[]> {
+    return requestValue(this.path, 'GET /v1/egress/stats', {});
   }
 
   /** The destinations that no entry names, and that wait for an answer. */

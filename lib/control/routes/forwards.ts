@@ -6,6 +6,7 @@ import { type ForwardSpec, parseForwardSpec } from '../../forward/spec.js';
 import {
   directionSchema,
   egressQuestionSchema,
+  egressStatsSchema,
   egressStatusSchema,
   egressTestSchema,
   forwardStatusSchema,
@@ -144,6 +145,11 @@ export const egressRoutes = [
       if (destinations.length === 0 && askS === undefined) throw badArgument('destinations: none, and no askS');
       return proxy.allowEgress(name, destinations, msOf(forS), channel, msOf(askS) ?? undefined);
     },
+  }),
+  jsonRoute('GET /v1/egress/stats', 'listEgressStats', {
+    summary: 'What the egresses did in the last hour, by destination, those with most bytes first',
+    answer: z.array(egressStatsSchema),
+    handle: ({ proxy }) => proxy.listEgressStats(),
   }),
   jsonRoute('GET /v1/egress/questions', 'listEgressQuestions', {
     summary: 'The destinations that no entry names, and that wait for an answer',

@@ -88,8 +88,8 @@ export class ProxyChannel {
     this.#source = new SessionSource(clock);
     this.#channelLog = new ChannelLog({ label, ...context });
     this.tally = new ChannelTally(() => this.#channelLog.suppressed);
-    this.registry = this.#makeRegistry();
     this.egresses = this.#makeEgresses(state?.egresses);
+    this.registry = this.#makeRegistry();
     this.forwards = this.#makeForwards();
     this.storage = hasBroker(options) ? this.#makeStorage() : null;
     this.ports = this.#makePorts(state?.ports);
@@ -109,6 +109,7 @@ export class ProxyChannel {
 
   readonly #log: Log = (event) => {
     this.tally.record(event);
+    this.egresses.counts.record(event);
     this.#channelLog.log(event);
   };
 
@@ -123,12 +124,9 @@ export class ProxyChannel {
   }
 
   #makeEgresses(state: EgressChanges | undefined): RunningEgresses {
-    const options = {
-      clock: this.#context.clock,
-      log: this.#log,
-      forwards: () => this.forwards.active.map(({ forward }) => forward.spec),
-      onRevoked: (egress: string, rules: ReadonlySet<string> | null) => this.forwards.revoke(egress, rules),
-    };
+    const forwards = () => this.forwards.active.map(({ forward }) => forward.spec);
+    const onRevoked = (egress: string, rules: ReadonlySet<string> | null) => this.forwards.revoke(egress, rules);
+    const options = { clock: this.#context.clock, log: this.#log, forwards, onRevoked };
     return new RunningEgresses(this.label, this.checked.egress, options, state);
   }
 

@@ -9,6 +9,7 @@ import type { CancelTimer, Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
 import { formatCount } from '../../util/units.js';
 import { egressOf, resolveEntry } from './definitions.js';
+import { EgressCounts } from './egress-stats.js';
 import { Questions } from './questions.js';
 import { describeEgressRules, rulesOf } from './test-egress.js';
 
@@ -57,6 +58,8 @@ export class RunningEgresses {
   #changes: Map<string, Changes>;
   readonly #options: RunningEgressesOptions;
   readonly #questions: Questions;
+  /** What they did in the last hour. */
+  readonly counts: EgressCounts;
   #configured: ReadonlyMap<string, EgressRules>;
   #cancelTimer: CancelTimer = () => undefined;
   #isStopped = false;
@@ -73,6 +76,7 @@ export class RunningEgresses {
     this.#options = options;
     this.#changes = new Map(changes);
     this.#questions = new Questions({ channel, ...options });
+    this.counts = new EgressCounts(options.clock);
     this.#apply(configured);
   }
 

@@ -233,6 +233,27 @@ class EgressQuestion(TypedDict):
     connections: int
 
 
+class EgressStats(TypedDict):
+    """What an egress did for a destination in the last hour."""
+
+    #: The label of the channel.
+    channel: str
+    #: The name of the egress.
+    egress: str
+    #: ``HOST:PORT``; None: those beyond the first 1,000 of the channel.
+    destination: Optional[str]
+    #: Connections that were opened.
+    opened: int
+    #: Connections that the rules refused.
+    refused: int
+    #: Questions to operators.
+    asked: int
+    #: Sent there by connections that have ended.
+    uploadedBytes: int
+    #: Received from there, likewise.
+    downloadedBytes: int
+
+
 class EgressStatus(TypedDict):
     """An egress of a channel."""
 
