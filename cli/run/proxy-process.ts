@@ -147,7 +147,7 @@ export class ProxyProcess {
   }
 
   obstacles(): string[] {
-    const { others, isPassing } = this.#look();
+    const { others, isPassing } = this.#look(false);
     const { isChanging } = this.control;
     // Only then: otherwise, new requests would wait as long as everything else.
     if (isPassing && (isChanging || others.length > 0)) this.control.letWait();
@@ -156,18 +156,18 @@ export class ProxyProcess {
 
   cutObstacles(isForced: boolean): string[] {
     // Only then: nothing is reset for an upgrade that waits for something else, perhaps in vain.
-    const isLast = this.#look().isPassing && !this.control.isChanging && !this.proxy.hasBriefChanges;
+    const isLast = this.#look(true).isPassing && !this.control.isChanging && !this.proxy.hasBriefChanges;
     return isForced || isLast ? this.proxy.cutObstacles(isForced) : [];
   }
 
   /** `isPassing`: they may all be gone in a moment, or are cut. */
-  #look() {
+  #look(isCutting: boolean) {
     const others = [
       ...(this.#audit?.isWriting === true ? ['unwritten lines of the audit log'] : []),
       ...(this.running.isReloading ? ['a reload in progress'] : []),
       ...this.proxy.obstacles(),
     ];
-    return { others, isPassing: others.length === this.proxy.passingCount };
+    return { others, isPassing: others.length === this.proxy.passingCount(isCutting) };
   }
 
   prepare(): WrittenOptions[] {

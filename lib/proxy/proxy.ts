@@ -195,13 +195,12 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     return [...changes, ...[...this.#channels.values()].flatMap((channel) => channel.obstacles())];
   }
 
-  /**
-   * How many of the obstacles may be gone in a moment, or are cut.
-   *
-   * @internal
-   */
-  get passingCount(): number {
-    const streams = [...this.#channels.values()].reduce((sum, { programs }) => sum + programs.passingCount, 0);
+  /** How many of the obstacles may be gone in a moment, or are cut. @internal */
+  passingCount(isCutting: boolean): number {
+    const streams = [...this.#channels.values()].reduce(
+      (sum, { programs }) => sum + programs.passingCount(isCutting),
+      0,
+    );
     return streams + (this.hasBriefChanges ? 1 : 0);
   }
 

@@ -5,6 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
+import { WebSocket } from 'ws';
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { connectService } from '../../lib/control/client/connect-service.js';
 import { deferred } from '../../lib/util/concurrency.js';
@@ -174,3 +175,26 @@ test.serial(
     t.regex((await waiting).message, /control|closed|ended/);
   },
 );
+
+test.serial('a terminal of a job stays if the upgrade fails for another terminal, however young that is', async (t) => {
+  const { client, socket } = await hostOf(t);
+  const { id } = await client.startJob(['cat'], { terminal: SCREEN });
+  const open = async (query: string) => {
+    const terminal = new WebSocket(`ws+unix:${socket}:/v1/terminal${query}`);
+    const closed = once(terminal, 'close') as Promise<[code: number]>;
+    await once(terminal, 'open');
+    return { terminal, closed };
+  };
+  const kept = await open(`?job=${id}`);
+  const other = await open('');
+  const { code, stderr } = await runUpgrade(socket, ['--wait', '0.5']);
+  t.is(code, 1, stderr);
+  t.regex(stderr, /default: stream \d+ to exec, which belongs to no forward/);
+  const echoed = once(kept.terminal, 'message');
+  kept.terminal.send(Buffer.from('still here'));
+  t.regex(String((await echoed)[0]), /still/);
+  other.terminal.terminate();
+  await other.closed;
+  await upgrade(t, socket);
+  t.is((await kept.closed)[0], 1012);
+});

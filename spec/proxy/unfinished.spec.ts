@@ -286,7 +286,7 @@ test('a change of forwards may be over in a moment; one of channels not while st
   guest.proxy.serve('silent', () => undefined);
   const stream = await host.proxy.connect('silent');
   clock.advance(2000);
-  const counts = () => [host.proxy.obstacles().length, host.proxy.passingCount];
+  const counts = () => [host.proxy.obstacles().length, host.proxy.passingCount(false)];
   t.deepEqual(counts(), [1, 0]);
   const added = host.proxy.addForward(parseForwardSpec('outgoing', `x:${join(temporaryFolder(t), 'x')}`));
   t.deepEqual(counts(), [2, 1]);
@@ -305,7 +305,7 @@ test('streams that programs opened just now, or open again, may be gone in a mom
   const { a: host, b: guest } = await proxyPair(t, { a: { clock }, b: exec });
   guest.proxy.serve('silent', () => undefined);
   const stream = await host.proxy.connect('silent');
-  const counts = () => [host.proxy.obstacles().length, host.proxy.passingCount];
+  const counts = () => [host.proxy.obstacles().length, host.proxy.passingCount(false)];
   t.deepEqual(counts(), [1, 1]);
   clock.advance(2000);
   t.deepEqual(counts(), [1, 0]);

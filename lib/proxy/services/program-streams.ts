@@ -193,11 +193,15 @@ export class ProgramStreams {
     return this.#reopened.has(stream) && this.#joined.get(stream)?.isRecorded !== false;
   }
 
-  /** How many of the obstacles may be gone in a moment, or are cut. */
-  get passingCount(): number {
+  /**
+   * How many of the obstacles may be gone in a moment, or are cut. `isCutting`: without those that may as well stay, for which
+   * nothing else may be cut.
+   */
+  passingCount(isCutting: boolean): number {
     const recorded = [...this.#joined].filter(([stream, { isRecorded }]) => isRecorded && isHeld(stream));
     const cut = recorded.filter(([stream]) => this.isCut(stream as SessionStream));
-    const others = this.#others.filter((one) => this.#isRecent(one.openedAtMs) || this.isCut(one));
+    const isBrief = (one: SessionStream): boolean => this.#isRecent(one.openedAtMs) && !(isCutting && one.isAnswered);
+    const others = this.#others.filter((one) => isBrief(one) || this.isCut(one));
     return this.#early.length + cut.length + others.length;
   }
 
