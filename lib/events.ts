@@ -71,6 +71,14 @@ const PLACE = {
 } as const;
 const STREAM = { ...PLACE, stream: 'number | null' } as const;
 const OPEN_STREAM = { ...STREAM, from: 'string | null' } as const;
+const REACHED = {
+  ...OPEN_STREAM,
+  egress: 'string',
+  host: 'string',
+  port: 'number',
+  address: 'string',
+  rule: 'string',
+} as const;
 const AMOUNT = { sentBytes: 'number', receivedBytes: 'number', durationMs: 'number' } as const;
 const ENDED_STREAM = { ...OPEN_STREAM, ...AMOUNT, code: 'string | null' } as const;
 /** A refused stream may or may not have existed. */
@@ -120,12 +128,7 @@ export const LOG_EVENTS = {
   }),
   draining: row('info', { timeoutMs: 'number' }),
   egress: letHappen('debug', {
-    ...OPEN_STREAM,
-    egress: 'string',
-    host: 'string',
-    port: 'number',
-    address: 'string',
-    rule: 'string',
+    ...REACHED,
     uploadedBytes: 'number',
     downloadedBytes: 'number',
     durationMs: 'number',
@@ -154,14 +157,7 @@ export const LOG_EVENTS = {
     until: 'string | null',
     connections: 'number',
   }),
-  'egress-opened': row('debug', {
-    ...OPEN_STREAM,
-    egress: 'string',
-    host: 'string',
-    port: 'number',
-    address: 'string',
-    rule: 'string',
-  }),
+  'egress-opened': row('debug', REACHED),
   'egress-refused': audited('warn', {
     ...OPEN_STREAM,
     egress: 'string',
