@@ -1,8 +1,8 @@
 /** Egresses that ask: what no entry names waits for an answer, within bounds, and every way out of the wait. */
 import test, { type ExecutionContext } from 'ava';
-import { MAX_QUESTIONS, MAX_WAITING } from '../../lib/proxy/egress/questions.js';
+import { MAX_QUESTIONS, MAX_WAITING, Questions } from '../../lib/proxy/egress/questions.js';
 import { answerTo, echo, failureOf, incoming, localServer, localSocket, proxyPair } from '../helpers/proxies.js';
-import { eventually, ManualClock } from '../helpers/time.js';
+import { eventually, ManualClock, within } from '../helpers/time.js';
 
 const ASK_MS = 30_000;
 
@@ -101,6 +101,23 @@ for (const [how, change, expected] of [
   });
 }
 
+test('a question can be answered while its event is told', async (t) => {
+  const { host, proxy, place, begin, ends } = await setUp(t);
+  host.proxy.on('log', ({ event, fields }) => {
+    if (event === 'egress-asked') proxy.answerEgress(String(fields['question']), true, null);
+  });
+  t.is(await within(10_000, 'an answer', begin(place).status), '200');
+  t.deepEqual([ends(), host.all('egress-answered')[0]?.fields['connections']], [['allowed'], 1]);
+});
+
+test('a connection that has gone before it was its turn asks for nothing', (t) => {
+  const questions = new Questions({ channel: 'vm1', clock: new ManualClock(), log: () => t.fail() });
+  const gone = AbortSignal.abort(new Error('gone'));
+  const target = { host: 'gone.example', family: 0, port: 443 } as const;
+  t.throws(() => questions.ask('internet', target, ASK_MS, 'no entry allows it', gone), { message: 'gone' });
+  t.deepEqual(questions.list(), []);
+});
+
 test('a question ends when nobody waits for it any more, and with its channel', async (t) => {
   const { proxy, begin, asked, ends } = await setUp(t);
   const gone = begin('gone.example:443');
@@ -137,6 +154,9 @@ test('questions, and the connections that wait for one, are bounded', async (t) 
 test('asking can be turned on while it runs, until a reset', async (t) => {
   const { proxy, place, begin, asked, status } = await setUp(t, { askMs: undefined });
   t.is(await begin(place).status, '403');
+  for (const askMs of [Number.NaN, 999, 600_001])
+    t.throws(() => proxy.allowEgress('internet', [place], null, 'vm1', askMs), { code: 'bad-argument' });
+  t.deepEqual(status()?.added, []);
   t.like(proxy.allowEgress('internet', [], null, 'vm1', 5000), { rules: { askS: 5 } });
   const connection = begin(place);
   await asked();

@@ -79,6 +79,12 @@ export interface EgressRules {
   readonly ask?: Ask | undefined;
 }
 
+/** Returns a wait for an answer. Throws `bad-argument` if it is out of its bounds. */
+export function checkAskMs(askMs: number): number {
+  if (askMs >= 1000 && askMs <= MAX_ASK_S * 1000) return askMs;
+  throw badArgument(`the wait for an answer must be from 1 s to ${MAX_ASK_S} s`);
+}
+
 /**
  * Asks about a destination that no entry names, and why. Resolves with null when the rules decide now, or with the
  * reason for a refusal. Rejects with the reason of `signal`.
@@ -112,7 +118,7 @@ export function readEgressRules(
     allow: entries('allow', allow),
     deny: entries('deny', deny),
     upstream: upstream === undefined ? null : inPlace(`${place}.upstream`, () => parseUpstream(upstream)),
-    askMs: askMs ?? null,
+    askMs: askMs === undefined ? null : inPlace(`${place}.askMs`, () => checkAskMs(askMs)),
   };
 }
 

@@ -2,7 +2,7 @@
 import { badArgument } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
 import { isAsked } from '../../forward/egress/admission.js';
-import { allowedBy, type EgressRules, MAX_ADDED, MAX_FOR_S, parseEgressEntry } from '../../forward/egress/rules.js';
+import { allowedBy, checkAskMs, type EgressRules, MAX_ADDED, MAX_FOR_S, parseEgressEntry } from '../../forward/egress/rules.js';
 import type { ForwardSpec } from '../../forward/spec.js';
 import type { EgressQuestion, EgressStatus } from '../../status/types.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
@@ -183,6 +183,7 @@ export class RunningEgresses {
   /** See `Proxy.allowEgress`. */
   allow(name: string, destinations: readonly string[], forMs: number | null, askMs?: number): EgressStatus {
     const entries = [...new Set(destinations.map((text) => resolveEntry(text, this.channel).text))];
+    if (askMs !== undefined) checkAskMs(askMs);
     const status = this.#add(name, entries, forMs, 'allowed');
     if (askMs === undefined) return status;
     return this.#change(name, { ...this.#changesOf(name), askMs }, 'asking', [], null);

@@ -64,8 +64,10 @@ export class Questions {
       return Promise.resolve(`${MAX_QUESTIONS} other destinations wait for an answer`);
     if (known !== undefined && known.waiting.size >= MAX_WAITING)
       return Promise.resolve(`${MAX_WAITING} other connections wait for the same answer`);
+    // One that has gone away would never leave.
+    signal.throwIfAborted();
     const question = known ?? this.#begin(egress, target, destination, askMs, why);
-    return new Promise((resolve, reject) => {
+    const decided = new Promise<string | null>((resolve, reject) => {
       const leave = (): void => {
         question.waiting.delete(settle);
         reject(signal.reason as Error);
@@ -78,10 +80,13 @@ export class Questions {
       signal.addEventListener('abort', leave);
       question.waiting.add(settle);
     });
+    // Whoever hears of it may answer at once.
+    if (known === undefined) this.#announce(question);
+    return decided;
   }
 
   #begin(egress: string, target: Destination, destination: string, askMs: number, why: string): Question {
-    const { channel, clock, log } = this.#options;
+    const { channel, clock } = this.#options;
     const nowMs = Date.now();
     const [askedAt, until] = [new Date(nowMs).toISOString(), new Date(nowMs + askMs).toISOString()] as const;
     const status = { id: randomBytes(4).toString('hex'), channel, egress, destination, why, askedAt, until };
@@ -90,11 +95,12 @@ export class Questions {
     );
     const question: Question = { status, target, waiting: new Set(), cancel };
     this.#open.set(status.id, question);
-    const { id } = status;
-    const { host, port } = target;
-    const message = `egress "${egress}": asks for ${escapeText(destination)}: ${escapeText(why)} (question ${id})`;
-    log(makeEvent('egress-asked', message, { egress, question: id, host, port, why, until }));
     return question;
+  }
+
+  #announce({ status: { id, egress, destination, why, until }, target: { host, port } }: Question): void {
+    const message = `egress "${egress}": asks for ${escapeText(destination)}: ${escapeText(why)} (question ${id})`;
+    this.#options.log(makeEvent('egress-asked', message, { egress, question: id, host, port, why, until }));
   }
 
   #end(question: Question, how: QuestionEnd, refused: string | null): void {
