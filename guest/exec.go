@@ -47,10 +47,13 @@ type execService struct {
 	isStopped  bool
 	startBytes atomic.Int32
 	listBytes  atomic.Int32
-	following  atomic.Int32  // readers of jobs
-	lastStart  time.Time     // when a START was complete, or its command was started or refused
-	readers    chan struct{} // of jobs, to which bytes are being sent
-	deciding   chan struct{} // calls whose command is looked up
+	looking    sync.Mutex     // held during a look at what jobs have used
+	lookedAt   time.Time      // when the last one began
+	used       map[int]fields // what it found
+	following  atomic.Int32   // readers of jobs
+	lastStart  time.Time      // when a START was complete, or its command was started or refused
+	readers    chan struct{}  // of jobs, to which bytes are being sent
+	deciding   chan struct{}  // calls whose command is looked up
 	startTime  time.Duration
 }
 

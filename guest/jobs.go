@@ -156,7 +156,7 @@ func (e *execService) serveJobs(st *stream, kind byte, payload []byte) (failed *
 	if kind == execList {
 		reserved := e.mostListBytes() // a list that has no room is not made
 		if e.listBytes.Add(reserved) <= maxListBytes {
-			list := record(execJobs, encode(fields{"jobs": withUsage(e.describeJobs())}))
+			list := record(execJobs, encode(fields{"jobs": e.withUsage(e.describeJobs())}))
 			e.listBytes.Add(int32(len(list)) - reserved)
 			reserved = int32(len(list))
 			st.Write(list)
@@ -215,20 +215,37 @@ func (e *execService) describeJobs() []fields {
 }
 
 // withUsage adds what the running jobs of a list have used.
-func withUsage(all []fields) []fields {
-	running := map[int]bool{}
+func (e *execService) withUsage(all []fields) []fields {
+	asked, used := time.Now(), map[int]fields(nil)
 	for _, each := range all {
-		if each["endedAt"] == nil {
-			running[each["pid"].(int)] = true
+		if each["endedAt"] != nil {
+			continue
 		}
-	}
-	used := usageOfSessions(running)
-	for _, each := range all {
-		if each["usage"] == nil && used[each["pid"].(int)] != nil {
-			each["usage"] = used[each["pid"].(int)]
+		if used == nil {
+			used = e.look(asked)
+		}
+		if one := used[each["pid"].(int)]; one != nil {
+			each["usage"] = one
 		}
 	}
 	return all
+}
+
+// look returns what the running jobs have used. One look after another serves all who asked before it began.
+func (e *execService) look(asked time.Time) map[int]fields {
+	e.looking.Lock()
+	defer e.looking.Unlock()
+	if !e.lookedAt.After(asked) {
+		e.lookedAt = time.Now()
+		running := map[int]bool{}
+		for _, each := range e.describeJobs() {
+			if each["endedAt"] == nil {
+				running[each["pid"].(int)] = true
+			}
+		}
+		e.used = usageOfSessions(running)
+	}
+	return e.used
 }
 
 func (j *job) describe() fields {

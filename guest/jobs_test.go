@@ -259,6 +259,16 @@ func TestJobRing(t *testing.T) {
 	}
 }
 
+// TestUsageLooks: one look at the processes serves all who asked before it began.
+func TestUsageLooks(t *testing.T) {
+	e := newExecService(nil)
+	asked := time.Now()
+	e.look(asked)[-1] = fields{}
+	if e.look(asked)[-1] == nil || e.look(time.Now())[-1] != nil {
+		t.Error("another look, or none")
+	}
+}
+
 // TestJobLives: a job outlives its caller; its list entry and the ends of readers, STOP and timeouts are right.
 func TestJobLives(t *testing.T) {
 	e, host := newTestExec(t)

@@ -13,16 +13,40 @@ const TICK_MS = 10;
 /** Processes read per turn. */
 const LOOKS_IN_A_TURN = 64;
 
+/** A look that has not begun, for all who have asked since the last one began. */
+interface NextLook {
+  readonly sessions: Set<number>;
+  readonly used: Promise<ReadonlyMap<number, ProcessUsage>>;
+}
+
+let nextLook: NextLook | null = null;
+let lastLook: Promise<unknown> = Promise.resolve();
+
 /**
  * What the processes of each of these sessions have used, with those that they waited for; a session without processes is
- * missing. The processes are read in turns; one look serves all sessions.
+ * missing. The processes are read in turns, one look after another: each serves all who asked before it began.
  */
-export async function usageOfSessions(
+export function usageOfSessions(
   sessions: ReadonlySet<number>,
   proc = '/proc',
 ): Promise<ReadonlyMap<number, ProcessUsage>> {
+  if (sessions.size === 0) return Promise.resolve(new Map());
+  if (nextLook === null) {
+    const wanted = new Set<number>();
+    const used = lastLook.then(() => {
+      nextLook = null;
+      return lookAt(wanted, proc);
+    });
+    lastLook = used.catch(() => undefined);
+    nextLook = { sessions: wanted, used };
+  }
+  for (const session of sessions) nextLook.sessions.add(session);
+  return nextLook.used;
+}
+
+async function lookAt(sessions: ReadonlySet<number>, proc: string): Promise<ReadonlyMap<number, ProcessUsage>> {
   const used = new Map<number, ProcessUsage>();
-  for (const [index, pid] of (sessions.size === 0 ? [] : listPids(proc)).entries()) {
+  for (const [index, pid] of listPids(proc).entries()) {
     if (index % LOOKS_IN_A_TURN === LOOKS_IN_A_TURN - 1) await nextTurn();
     const stat = statOf(proc, pid);
     const session = Number(stat[SESSION]);

@@ -12,6 +12,7 @@ import { ListeningPorts } from '../../../lib/system/proc/listening-ports.js';
 import { LocalUsers } from '../../../lib/system/proc/local-users.js';
 import { findHolder, processExists } from '../../../lib/system/proc/proc.js';
 import { findAddressOwner, findSockets } from '../../../lib/system/proc/proc-net.js';
+import { usageOfSessions } from '../../../lib/system/proc/session-usage.js';
 import { deferred } from '../../../lib/util/concurrency.js';
 import { temporaryFolder } from '../../helpers/files.js';
 import { localServer, localSocket } from '../../helpers/proxies.js';
@@ -345,4 +346,25 @@ test('a search that is over looks at no further process', async (t) => {
   }
   t.is(await findHolder(temporaryFolder(t), pids(), new Set(['x']), () => seen.length > 2), null);
   t.deepEqual(seen, [1, 2, 3]);
+});
+
+test('one look at the processes serves all who asked before it began', async (t) => {
+  const proc = temporaryFolder(t);
+  for (const pid of [11, 12]) {
+    mkdirSync(join(proc, `${pid}`));
+    writeFileSync(join(proc, `${pid}`, 'stat'), `${pid} (a) b) S 1 ${pid} ${pid} 0 -1 0 0 0 0 0 1 2 3 4 20 0`);
+    writeFileSync(join(proc, `${pid}`, 'status'), 'VmHWM:\t  7 kB\n');
+  }
+  const looks = [new Set([11]), new Set([12]), new Set([13])].map((sessions) => usageOfSessions(sessions, proc));
+  const [first, ...others] = await Promise.all(looks);
+  const usage = { cpuMs: 100, peakBytes: 7168 };
+  t.deepEqual(
+    first,
+    new Map([
+      [11, usage],
+      [12, usage],
+    ]),
+  );
+  t.true(others.every((other) => other === first));
+  t.false((await usageOfSessions(new Set([11]), proc)) === first);
 });
