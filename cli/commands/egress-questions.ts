@@ -3,6 +3,7 @@ import type { ControlClient } from '../../lib/control/client/client.js';
 import { badArgument } from '../../lib/errors.js';
 import { MAX_FOR_S } from '../../lib/forward/egress/rules.js';
 import type { EgressQuestion } from '../../lib/status/types.js';
+import { formatHostPort } from '../../lib/util/addresses/host-port.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { formatDuration } from '../../lib/util/units.js';
 import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
@@ -72,7 +73,7 @@ async function printLines(control: ControlClient, channel: string | undefined): 
   for await (const { event, fields } of control.events({ replay: 0 })) {
     if (event !== 'egress-asked' || (channel !== undefined && fields['channel'] !== channel)) continue;
     const { channel: label, egress, host, port, question } = fields;
-    const words = [`${String(label)}/${String(question)}`, egress, `${String(host)}:${String(port)}`];
+    const words = [`${String(label)}/${String(question)}`, egress, formatHostPort({ host: String(host), port: Number(port) })];
     print(`${escapeText(words.join(' '), 1024)}\n`);
   }
 }
@@ -81,6 +82,11 @@ const INTERVAL_MS = 500;
 
 /** A key so soon after another question came under the cursor was meant for the one before. */
 const SETTLE_MS = 400;
+
+const inPieces = (text: string, width: number): string[] => {
+  const count = Math.ceil(text.length / width);
+  return Array.from({ length: count }, (_, at) => text.slice(at * width, (at + 1) * width));
+};
 
 async function showScreen(control: ControlClient, channel: string | undefined, forS: number): Promise<void> {
   let isHelping = false;
@@ -112,17 +118,21 @@ async function showScreen(control: ControlClient, channel: string | undefined, f
     },
     render(questions, scroll, { width, height }) {
       const index = Math.max(0, Math.min(scroll, questions.length - 1));
-      select(questions[index]);
+      const one = questions[index];
+      const whole = one === undefined ? [] : inPieces(`${one.channel}/${one.egress}: ${one.destination}`, width);
       const table = formatTable(
-        [{ title: '', cell: (one) => (one === questions[index] ? '>' : ' ') }, ...QUESTION_COLUMNS],
+        [{ title: '', cell: (each) => (each === one ? '>' : ' ') }, ...QUESTION_COLUMNS],
         questions,
         width,
       );
       const rows = questions.length === 0 ? [NO_QUESTION] : table;
-      const foot = isHelping ? HELP : [escapeText(told, width) || 'a allow, d deny, ? help, q quit'];
+      const foot = [...whole, ...(isHelping ? HELP : [escapeText(told, width) || 'a allow, d deny, ? help, q quit'])];
       const room = Math.max(2, height - foot.length - 1);
       const first = Math.max(0, index + 2 - room);
-      const lines = [...rows.slice(0, 1), ...rows.slice(1 + first, first + room), '', ...foot];
+      const shown = [...rows.slice(0, 1), ...rows.slice(1 + first, first + room), ''];
+      const lines = [...shown, ...foot];
+      // A key answers only what is shown in full.
+      select(shown.length + whole.length <= height ? one : undefined);
       return { lines: lines.slice(0, height).map((line) => line.slice(0, width)), scroll: index };
     },
   });

@@ -8,7 +8,8 @@ const leftOf = ({ until }: EgressQuestion): string => formatAge(Date.parse(until
 export const QUESTION_COLUMNS: readonly Column<EgressQuestion>[] = [
   { title: 'QUESTION', cell: ({ channel, id }) => `${channel}/${id}`, leastWidth: 12 },
   { title: 'EGRESS', cell: ({ egress }) => egress, leastWidth: 8 },
-  { title: 'DESTINATION', cell: ({ destination }) => destination, leastWidth: 16 },
+  // The end of a name says whose it is.
+  { title: 'DESTINATION', cell: ({ destination }) => destination },
   { title: 'LEFT', cell: leftOf, align: 'right' },
   { title: 'WAITING', cell: ({ connections }) => String(connections), align: 'right' },
   { title: 'WHY', cell: ({ why }) => why, leastWidth: 12 },

@@ -25,7 +25,7 @@ export async function showLive<T>({ intervalMs, count, look, onText, render }: L
   let seen: { readonly value: T } | null = null;
   let scroll = 0;
   const draw = (): void => {
-    if (seen === null) return;
+    if (seen === null || !screen.isReady) return;
     const frame = render(seen.value, scroll, screen);
     scroll = frame.scroll;
     screen.draw(frame.lines);
@@ -119,12 +119,13 @@ class Screen {
     return process.stdout.rows || 24;
   }
 
-  /**
-   * Draws lines from the top; none may be wider than the terminal. Skips a frame while a slow terminal has not taken the
-   * previous one.
-   */
+  /** Whether the terminal has taken the previous frame; a slow one skips some. */
+  get isReady(): boolean {
+    return this.#isOpen && process.stdout.writableLength === 0;
+  }
+
+  /** Draws lines from the top; none may be wider than the terminal. */
   draw(lines: readonly string[]): void {
-    if (!this.#isOpen || process.stdout.writableLength > 0) return;
     process.stdout.write(`\u001b[H${lines.map((line) => `${line}\u001b[K`).join('\r\n')}\u001b[J`);
   }
 

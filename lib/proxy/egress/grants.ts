@@ -2,7 +2,14 @@
 import { badArgument } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
 import { isAsked } from '../../forward/egress/admission.js';
-import { allowedBy, checkAskMs, type EgressRules, MAX_ADDED, MAX_FOR_S, parseEgressEntry } from '../../forward/egress/rules.js';
+import {
+  allowedBy,
+  checkAskMs,
+  type EgressRules,
+  MAX_ADDED,
+  MAX_FOR_S,
+  parseEgressEntry,
+} from '../../forward/egress/rules.js';
 import type { ForwardSpec } from '../../forward/spec.js';
 import type { EgressQuestion, EgressStatus } from '../../status/types.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
