@@ -73,7 +73,11 @@ async function printLines(control: ControlClient, channel: string | undefined): 
   for await (const { event, fields } of control.events({ replay: 0 })) {
     if (event !== 'egress-asked' || (channel !== undefined && fields['channel'] !== channel)) continue;
     const { channel: label, egress, host, port, question } = fields;
-    const words = [`${String(label)}/${String(question)}`, egress, formatHostPort({ host: String(host), port: Number(port) })];
+    const words = [
+      `${String(label)}/${String(question)}`,
+      egress,
+      formatHostPort({ host: String(host), port: Number(port) }),
+    ];
     print(`${escapeText(words.join(' '), 1024)}\n`);
   }
 }

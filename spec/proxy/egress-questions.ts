@@ -118,6 +118,19 @@ test('a connection that has gone before it was its turn asks for nothing', (t) =
   t.deepEqual(questions.list(), []);
 });
 
+test('a program that ends its direction no longer waits', async (t) => {
+  const { proxy, place, begin, asked, ends } = await setUp(t);
+  const connection = begin(place);
+  const other = begin(place);
+  await asked();
+  connection.socket.end();
+  t.is(await connection.status, '403');
+  await eventually(() => proxy.listQuestions()[0]?.connections === 1);
+  other.socket.end();
+  t.is(await other.status, '403');
+  t.deepEqual([ends(), proxy.listQuestions()], [['settled'], []]);
+});
+
 test('a question ends when nobody waits for it any more, and with its channel', async (t) => {
   const { proxy, begin, asked, ends } = await setUp(t);
   const gone = begin('gone.example:443');

@@ -49,6 +49,7 @@ export class Conversation implements LocalEnd, ByteSource {
   readonly #clock: Clock;
   readonly #turns: LoopTurns;
   readonly #gone = new AbortController();
+  readonly #left = new AbortController();
   readonly #waiting = new ByteQueue();
   /** The size of the piece read last. */
   #lentBytes = 0;
@@ -76,6 +77,11 @@ export class Conversation implements LocalEnd, ByteSource {
   /** Aborted with the reason once the stream has ended, or its program takes nothing more. */
   get gone(): AbortSignal {
     return this.#gone.signal;
+  }
+
+  /** Aborted once the program has ended its direction, too: it is hardly there to see what somebody decides later. */
+  get left(): AbortSignal {
+    return this.#left.signal;
   }
 
   get unreadBytes(): number {
@@ -174,6 +180,7 @@ export class Conversation implements LocalEnd, ByteSource {
 
   #leave(reason: VproxyError): void {
     this.#gone.abort(reason);
+    this.#left.abort(reason);
     this.#failReads(reason);
     this.#dropWaiting();
     this.#sent.announce();
@@ -198,6 +205,7 @@ export class Conversation implements LocalEnd, ByteSource {
       return;
     }
     this.#hasFin = true;
+    this.#left.abort(new VproxyError('cancelled', 'the program has ended its direction'));
     if (this.#readFailure !== null) this.expectNothing();
     this.#came.announce();
   }

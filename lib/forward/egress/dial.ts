@@ -77,9 +77,12 @@ export class EgressDialer {
     this.#options = { timeoutMs: 10_000, lookup: lookUpName, isOwn: (address) => own.has(address), ...options };
   }
 
-  /** Rejects with a `Refusal`, or on abort with `signal.reason`; leaves nothing open then. */
-  async dial(destination: Destination, signal: AbortSignal): Promise<EgressConnection> {
-    await this.#askAbout(destination, signal);
+  /**
+   * Rejects with a `Refusal`, or on abort with `signal.reason`; leaves nothing open then. Once `left` is aborted, nobody is asked
+   * about the destination any more.
+   */
+  async dial(destination: Destination, signal: AbortSignal, left = signal): Promise<EgressConnection> {
+    await this.#askAbout(destination, left).finally(() => signal.throwIfAborted());
     return this.#withinTime(destination, signal, async (bounded) => {
       const rules = this.#options.rules();
       const verdict = this.#judge(rules, destination);
@@ -107,7 +110,8 @@ export class EgressDialer {
       const rules = this.#options.rules();
       const verdict = isAsked(rules, destination);
       if (verdict === null) return;
-      const why = (await rules?.ask?.(destination, verdict.why, signal)) ?? null;
+      const asked = async () => rules?.ask?.(destination, verdict.why, signal);
+      const why = (await asked().catch((error: unknown) => describeError(error))) ?? null;
       if (why !== null) throw this.#denied(destination, { ...verdict, why }, this.#wayOut(why, destination));
     }
   }

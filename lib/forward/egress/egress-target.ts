@@ -121,9 +121,9 @@ export class EgressTarget implements Target {
     };
   }
 
-  async #dial({ gone, stream }: Conversation, destination: Destination): Promise<Reached> {
+  async #dial({ gone, left, stream }: Conversation, destination: Destination): Promise<Reached> {
     const rules = this.#rules;
-    const connection = await this.#dialer.dial(destination, gone);
+    const connection = await this.#dialer.dial(destination, gone, left);
     const { socket } = connection;
     const atMs = this.#context.clock.now();
     // Another entry of the same text may have taken its place meanwhile: the connection is that one's now.

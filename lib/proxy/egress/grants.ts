@@ -210,6 +210,7 @@ export class RunningEgresses {
     const [added, denied] = [rest(changes.added), rest(changes.denied)];
     const count = added.length + denied.length + entries.length;
     if (count > MAX_ADDED) throw badArgument(`${place} would have ${count} added entries (max ${MAX_ADDED})`);
+    if (entries.length === 0) return this.#statusOf(name);
     const more = entries.map((entry) => ({ entry, untilMs, until }));
     const all = how === 'allowed' ? { added: [...added, ...more], denied } : { added, denied: [...denied, ...more] };
     return this.#change(name, { ...changes, ...all }, how, entries, until);
@@ -264,6 +265,10 @@ export class RunningEgresses {
     this.goOn();
     this.#log(name, change, entries, until, this.#options.onRevoked(name, changes.isBlocked ? null : gone));
     this.#settle();
+    return this.#statusOf(name);
+  }
+
+  #statusOf(name: string): EgressStatus {
     return this.list().find((one) => one.name === name) as EgressStatus;
   }
 

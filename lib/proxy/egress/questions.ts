@@ -136,7 +136,7 @@ export class Questions {
     if (ended === undefined) throw new VproxyError('not-found', `no question "${escapeText(id, 64)}"`);
     const place = `${this.#options.channel}/${ended.egress}`;
     const age = formatElapsed(this.#options.clock.now() - ended.atMs);
-    const how = `${ended.how} ${age} ago; to allow it: vproxy egress allow ${place} ${escapeText(ended.destination)}`;
+    const how = `${ended.how} ${age} ago; to allow it: vproxy egress allow ${place} ${escapeText(ended.destination, 300)}`;
     throw new VproxyError('not-found', `question ${id} is over: ${how}`);
   }
 
