@@ -1,4 +1,4 @@
-/** `vproxy egress asked`, `answer` and `watch`: destinations that no entry names, and that wait for an answer. */
+/** `vproxy egress answer` and `watch`: destinations that no entry names, and that wait for an answer. */
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { badArgument } from '../../lib/errors.js';
 import { MAX_FOR_S } from '../../lib/forward/egress/rules.js';
@@ -22,7 +22,7 @@ const read = async (control: ControlClient, channel: string | undefined, signal?
 const FOR = 'How long, from 1s to 720h, in seconds or as in 1h30m';
 
 export const answer: Command = {
-  usage: 'egress answer [CHANNEL/]ID allow|deny [--for TIME] [--json]',
+  usage: 'egress answer [CHANNEL/]ID allow|deny [--for TIME] [--channel LABEL] [--json]',
   about:
     'Answers a question of vproxy egress asked: its destination is allowed or denied, for a time or until vproxy egress reset.',
   examples: [
@@ -111,6 +111,8 @@ async function showScreen(control: ControlClient, channel: string | undefined, f
       const [isAllowed, time] = answers[key] ?? [];
       if (isAllowed === undefined || selected === null || performance.now() - selected.sinceMs < SETTLE_MS) return;
       const { channel: label, destination, id } = selected.question;
+      // A second key is not for the same question.
+      selected = { question: selected.question, sinceMs: Infinity };
       const outcome = await control
         .answerEgress({ id, channel: label, isAllowed, forS: time })
         .then(

@@ -88,6 +88,18 @@ const KEYS: Readonly<Record<string, ScreenKey>> = {
   '\u001b[F': 'bottom',
 };
 
+/** A sequence of a key (ECMA-48, section 5.4), with any modifiers; one with Alt; or a character. */
+const WORDS = /\u001b\[[0-?]*[ -/]*[@-~]|\u001bO.|\u001b[^]|[^]/g;
+
+/** The beginning of a sequence whose end comes later. */
+const UNFINISHED = /\u001b(?:\[[0-?]*[ -/]*|O)?$/;
+
+/** The keys in what a terminal sent; `rest` is the beginning of another one. */
+export function readKeys(text: string): { readonly keys: readonly string[]; readonly rest: string } {
+  const [rest = ''] = UNFINISHED.exec(text) ?? [];
+  return { keys: text.slice(0, text.length - rest.length).match(WORDS) ?? [], rest };
+}
+
 /** The alternate screen with a hidden cursor, and single key presses; `close` restores the terminal. */
 class Screen {
   readonly #onExit = (): void => this.close();
@@ -95,6 +107,8 @@ class Screen {
   readonly #onResize: () => void;
   readonly #onKey: (key: ScreenKey) => void;
   readonly #onText: (text: string) => void;
+  /** The beginning of a sequence. */
+  #rest = '';
   #isOpen = true;
 
   constructor(handlers: {
@@ -140,10 +154,13 @@ class Screen {
   }
 
   #handleText(text: string): void {
-    for (const [word] of text.matchAll(/\u001b\[\d*[A-Za-z~]|\u001bO[A-Z]|[^]/g)) {
-      const key = KEYS[word];
-      if (key === undefined) this.#onText(word);
-      else this.#onKey(key);
+    const { keys, rest } = readKeys(this.#rest + text);
+    this.#rest = rest;
+    for (const key of keys) {
+      const meaning = KEYS[key];
+      // A key alone: what was pasted may have any meaning.
+      if (meaning !== undefined) this.#onKey(meaning);
+      else if (keys.length === 1) this.#onText(key);
     }
   }
 }

@@ -1,5 +1,6 @@
 /** `vproxy top`: its frames, and its behaviour in a terminal; and the line of a removal that waits for streams. */
 import test from 'ava';
+import { readKeys } from '../../cli/ui/live.js';
 import { formatSparkline, formatTopLine, renderFrame, type TopView, TrafficHistory } from '../../cli/ui/top.js';
 import type { ChannelStatus, ControlStatus, StreamWithRates } from '../../lib/status/types.js';
 import { echo, endsInOrder, localServer, localSocket, openEcho, steeredPair } from '../helpers/proxies.js';
@@ -165,6 +166,18 @@ test('the destinations of egresses have a column, if there are any', (t) => {
     renderFrame(view({ streams }), { ...SIZE, width: 120 }).lines.join('\n');
   t.notRegex(lines(stream(1, 0)), /DESTINATION/);
   t.regex(lines(stream(1, 5), { ...stream(2, 0), reached }), /DESTINATION *\n.* -\n.* deb\.debian\.org:443\n/);
+});
+
+test('a key with modifiers is one key, and a sequence may come in pieces', (t) => {
+  const read = (text: string) => {
+    const { keys, rest } = readKeys(text);
+    return [...keys, `rest ${rest}`];
+  };
+  t.deepEqual(read('a\u001b[1;5A\u001b[A\u001bOB\u001bd\u001b[200~'), [
+    ...['a', '\u001b[1;5A', '\u001b[A', '\u001bOB', '\u001bd', '\u001b[200~', 'rest '],
+  ]);
+  for (const rest of ['\u001b', '\u001b[', '\u001b[1;5', '\u001bO'])
+    t.deepEqual(read(`d${rest}`), ['d', `rest ${rest}`]);
 });
 
 serialTestWith('tmux')('in a terminal: a live display, keys, a new size, and a restored terminal', async (t) => {
