@@ -179,7 +179,9 @@ class SftpCall {
       const [answerKind, ...values] = await done.catch((error: unknown) => this.#refuse(error));
       await before;
       const [data] = values;
-      if (answerKind === SFTP_KIND.DATA && data instanceof Buffer) this.#send(encodeDataHead(id, data), data);
+      // A short read must not keep the whole buffer.
+      const isFull = data instanceof Buffer && 2 * data.length >= data.buffer.byteLength;
+      if (answerKind === SFTP_KIND.DATA && isFull) this.#send(encodeDataHead(id, data), data);
       else this.#send(encodePacket(answerKind, id, ...values));
     } catch (error) {
       this.#fault = toVproxyError(error);
