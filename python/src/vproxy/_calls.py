@@ -813,7 +813,7 @@ class JobOutput:
             return
         self._lock.release()
         try:
-            while call.state.end is None:
+            while call.state.end is None and core.left(end) != 0:
                 self._flush()
                 with self._lock:
                     if self._call is call and not self._unsent:
