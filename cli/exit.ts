@@ -35,7 +35,9 @@ let reportDefect: (error: unknown) => void = () => undefined;
 export function exitOnDefect(report: (error: unknown) => void): void {
   reportDefect = report;
   if (process.listenerCount('uncaughtException') > 0) return;
-  process.on('uncaughtException', (error) => {
+  // What fails in the moment until then may follow from it.
+  process.once('uncaughtException', (error) => {
+    process.on('uncaughtException', () => undefined);
     reportDefect(error);
     void exitDespiteHang(ERROR_CODES.internal.exit);
   });
