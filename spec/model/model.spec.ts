@@ -3,6 +3,7 @@ import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import { searchRuns } from '../helpers/searches.js';
+import './egress.js';
 import './keeper.js';
 import type { ModelSideOptions } from './model.js';
 import { runScenario } from './run-scenario.js';
