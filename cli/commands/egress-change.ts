@@ -1,5 +1,6 @@
 /** `vproxy egress allow`, `block` and `reset`: changes to the rules of an egress while it runs. */
 import type { ControlClient } from '../../lib/control/client/client.js';
+import { badArgument } from '../../lib/errors.js';
 import { MAX_ASK_S, MAX_FOR_S } from '../../lib/forward/egress/rules.js';
 import type { EgressStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
@@ -29,13 +30,16 @@ export const allow = changing(
     },
     operands: ['EGRESS', '[DESTINATION:PORTS…]'],
   },
-  (control, egress, args) =>
-    control.allowEgress({
+  (control, egress, args) => {
+    if (args.operands.length < 2 && args.text('ask') === undefined)
+      throw badArgument('missing DESTINATION:PORTS, or --ask');
+    return control.allowEgress({
       ...egress,
       destinations: args.operands.slice(1),
       forS: args.seconds('for', 1, MAX_FOR_S),
       askS: args.seconds('ask', 1, MAX_ASK_S),
-    }),
+    });
+  },
 );
 
 export const block = changing(

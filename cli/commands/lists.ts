@@ -226,7 +226,7 @@ export const egressStats = listOfChannels<EgressStats>({
 export const egressQuestions = listOfChannels<EgressQuestion>({
   usage: 'egress asked [LABEL] [-o json|name|wide] [--watch]',
   about:
-    'Lists the destinations that no entry names, and that wait for an answer, with the time that is left and how many connections wait. Only egresses with ask= ask.',
+    'Lists the destinations that no entry names, and that wait for an answer, with the time that is left and how many connections wait. Only egresses with `ask` have any.',
   examples: [['vproxy egress asked', 'Of all channels']],
   empty: NO_QUESTION,
   read: (control) => control.egressQuestions(),

@@ -200,7 +200,7 @@ for (const [what, destination, { status, socks, line }] of [
     const absolute = await run(curl('--proxy', PROXY, '-w', '%{stderr}%{http_code}', url));
     t.deepEqual({ ...absolute, stdout: '' }, { code: 0, stdout: '', stderr: String(status) });
     t.true(absolute.stdout.startsWith(`vproxy: ${line(destination)}`));
-    t.is(absolute.stdout.includes('; there: vproxy egress '), status === 403);
+    t.is(absolute.stdout.includes('; on the host: vproxy egress '), status === 403);
     t.is((await run(curl('--proxy', PROXY, '-f', url))).code, 22);
 
     const tunnel = await run(curl('--proxytunnel', '--proxy', PROXY, url));
@@ -248,7 +248,7 @@ withWorld('socat reaches an echo by CONNECT, and its half-closed connection retu
   t.is(refused.code, 1);
   t.regex(
     refused.stderr,
-    / CONNECT forbidden\.example\.test:7: Not Allowed By vproxy: no entry allows it; there: vproxy egress allow \S+\/internet forbidden\.example\.test:7\n$/,
+    / CONNECT forbidden\.example\.test:7: Not Allowed By vproxy: no entry allows it; on the host: vproxy egress allow \S+\/internet forbidden\.example\.test:7\n$/,
   );
 });
 

@@ -94,6 +94,7 @@ export class EgressScene {
 
   async #dial(destination: Destination, signal: AbortSignal): Promise<EgressConnection> {
     const text = formatHostPort(destination);
+    const { rules } = this;
     this.dialled.push(text);
     await this.#options.beforeDialled?.();
     signal.throwIfAborted();
@@ -108,7 +109,8 @@ export class EgressScene {
     await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject));
     socket.setNoDelay();
     this.#options.onDialled?.(socket);
-    return { socket, address: `127.0.0.1:${route}`, isAdded: this.#options.isAdded ?? false, rule: `allow "${text}"` };
+    const { isAdded = false } = this.#options;
+    return { socket, address: `127.0.0.1:${route}`, isAdded, rule: `allow "${text}"`, rules };
   }
 
   open(): MuxStream {

@@ -90,6 +90,7 @@ export const newEntriesSchema = z
     destinations: z
       .array(z.string())
       .max(MAX_ADDED)
+      .optional()
       .describe('Entries as in `allow` of a configuration')
       .meta({ examples: [['deb.debian.org:80,443']] }),
     forS: z.number().min(1).max(MAX_FOR_S).optional().describe('How long; default: until the reset'),
@@ -141,8 +142,8 @@ export const egressRoutes = [
     body: newEntriesSchema,
     answer: egressStatusSchema,
     errors: [404],
-    handle: ({ proxy }, { body: { name, destinations, forS, askS, channel } }) => {
-      if (destinations.length === 0 && askS === undefined) throw badArgument('destinations: none, and no askS');
+    handle: ({ proxy }, { body: { name, destinations = [], forS, askS, channel } }) => {
+      if (destinations.length === 0 && askS === undefined) throw badArgument('neither destinations nor askS');
       return proxy.allowEgress(name, destinations, msOf(forS), channel, msOf(askS) ?? undefined);
     },
   }),

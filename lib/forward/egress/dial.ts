@@ -19,6 +19,8 @@ import { askForTunnel } from './upstream.js';
 export interface EgressConnection extends Pick<EgressReached, 'address' | 'rule' | 'isAdded'> {
   /** Paused, with `allowHalfOpen` and `noDelay`; bytes that it holds are from the destination. */
   readonly socket: net.Socket;
+  /** The rules that allowed it. */
+  readonly rules: EgressRules | null;
 }
 
 /** A connection to a destination for a conversation. */
@@ -26,8 +28,6 @@ export interface Reached extends EgressConnection {
   readonly destination: Destination;
   /** When it was reached, by the clock of the target. */
   readonly atMs: number;
-  /** The rules that allowed it. */
-  readonly rules: EgressRules | null;
 }
 
 /** A verdict on a destination without connecting to it. */
@@ -92,15 +92,16 @@ export class EgressDialer {
           verdict,
           rules === null ? verdict.why : (verdict.rule ?? this.#wayOut('no entry allows it', destination)),
         );
-      if (rules.upstream !== null) return this.#dialBehind(rules.upstream, destination, verdict, bounded);
+      if (rules.upstream !== null)
+        return { rules, ...(await this.#dialBehind(rules.upstream, destination, verdict, bounded)) };
       const addresses = await this.#resolve(destination, bounded);
       const judged = this.#judgeAll(rules, destination, addresses);
       const admitted = judged.filter((one) => one.verdict.isAllowed);
       if (admitted.length === 0) {
-        const hint = `none of its addresses is allowed; there: vproxy egress test ${this.#place} ${formatHostPort(destination)}`;
+        const hint = `none of its addresses is allowed; on the host: vproxy egress test ${this.#place} ${formatHostPort(destination)}`;
         throw this.#denied(destination, judged[0]?.verdict ?? verdict, hint);
       }
-      return this.#connect(admitted, destination, bounded);
+      return { rules, ...(await this.#connect(admitted, destination, bounded)) };
     });
   }
 
@@ -159,7 +160,7 @@ export class EgressDialer {
 
   /** Why a destination is refused, and what an operator can do about it. */
   #wayOut(why: string, destination: Destination): string {
-    return `${why}; there: vproxy egress allow ${this.#place} ${formatHostPort(destination)}`;
+    return `${why}; on the host: vproxy egress allow ${this.#place} ${formatHostPort(destination)}`;
   }
 
   get #place(): string {
@@ -170,7 +171,7 @@ export class EgressDialer {
     admitted: readonly Judged[],
     destination: Destination,
     signal: AbortSignal,
-  ): Promise<EgressConnection> {
+  ): Promise<Omit<EgressConnection, 'rules'>> {
     const { port } = destination;
     const addresses = admitted.map(({ address }) => address);
     const { socket, address } = await this.#race(addresses, port, signal).catch((error: unknown) => {
@@ -186,7 +187,7 @@ export class EgressDialer {
     destination: Destination,
     { rule, isAdded = false }: Verdict,
     signal: AbortSignal,
-  ): Promise<EgressConnection> {
+  ): Promise<Omit<EgressConnection, 'rules'>> {
     const failed = (what: string, cause?: unknown): Refusal =>
       refusal(destination, 'upstream', `: the upstream proxy of egress "${this.#options.name}" ${what}`, { cause });
     const reach = async (): Promise<RaceWinner> =>

@@ -122,15 +122,15 @@ export class EgressTarget implements Target {
   }
 
   async #dial({ gone, left, stream }: Conversation, destination: Destination): Promise<Reached> {
-    const rules = this.#rules;
     const connection = await this.#dialer.dial(destination, gone, left);
+    const { rules } = connection;
     const { socket } = connection;
     const atMs = this.#context.clock.now();
     // Another entry of the same text may have taken its place meanwhile: the connection is that one's now.
     const entry = this.#rules?.allow.find(({ text }) => allowedBy(text) === connection.rule);
     const isRevoked = this.#rules !== rules && entry === undefined;
     if (!socket.destroyed && !gone.aborted && !isRevoked) {
-      const reached = { ...connection, isAdded: entry?.isAdded ?? false, destination, atMs, rules };
+      const reached = { ...connection, isAdded: entry?.isAdded ?? false, destination, atMs };
       this.#origins.add(reached);
       this.#opened(stream, reached);
       return reached;

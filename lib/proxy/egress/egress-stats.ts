@@ -26,6 +26,8 @@ interface Row {
 export class EgressCounts {
   readonly #clock: Clock;
   readonly #rows = new Map<string, Row>();
+  /** The slot in which rows were dropped last. */
+  #forgotten = -1;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -75,14 +77,16 @@ export class EgressCounts {
     return Math.floor(this.#clock.now() / SLOT_MS);
   }
 
-  /** Forgets what was longer ago. */
+  /** Drops rows older than an hour; nothing changes within a slot. */
   #forget(): void {
+    if (this.#forgotten === this.#slot) return;
+    this.#forgotten = this.#slot;
     const oldest = this.#slot - SLOTS;
     for (const [key, { slots }] of this.#rows)
       if (![...slots.keys()].some((slot) => slot > oldest)) this.#rows.delete(key);
   }
 
-  /** Those with most bytes first. */
+  /** Most bytes first. */
   list(channel: string): EgressStats[] {
     this.#forget();
     const oldest = this.#slot - SLOTS;

@@ -116,7 +116,7 @@ export class RunningEgresses {
     const { isBlocked, added, denied, ...changes } = this.#changesOf(name);
     const askMs = changes.askMs ?? rules.askMs;
     const place = `${this.channel}/${name}`;
-    if (isBlocked) return { ...rules, place, allow: [], deny: [parseEgressEntry('*:*')] };
+    if (isBlocked) return { ...rules, place, allow: [], deny: [parseEgressEntry('*:*')], askMs: null };
     const parsed = (entries: readonly Added[]) => textsIn(entries).map(parseEgressEntry);
     return {
       ...rules,
@@ -141,9 +141,10 @@ export class RunningEgresses {
   #end(name: string): void {
     const changes = this.#changesOf(name);
     this.#changes.delete(name);
-    if (changes === UNCHANGED) return;
-    const connections = this.#options.onRevoked(name, rulesIn(changes.added));
-    this.#log(name, 'reset', textsIn([...changes.added, ...changes.denied]), null, connections);
+    const { isBlocked, added, denied, askMs } = changes;
+    if (!isBlocked && added.length + denied.length === 0 && askMs === null) return;
+    const connections = this.#options.onRevoked(name, rulesIn(added));
+    this.#log(name, 'reset', textsIn([...added, ...denied]), null, connections);
   }
 
   get #upMs(): number {
@@ -191,6 +192,7 @@ export class RunningEgresses {
   allow(name: string, destinations: readonly string[], forMs: number | null, askMs?: number): EgressStatus {
     const entries = [...new Set(destinations.map((text) => resolveEntry(text, this.channel).text))];
     if (askMs !== undefined) checkAskMs(askMs);
+    if (entries.length === 0 && forMs !== null) throw badArgument('a time, but no destinations');
     const status = this.#add(name, entries, forMs, 'allowed');
     if (askMs === undefined) return status;
     return this.#change(name, { ...this.#changesOf(name), askMs }, 'asking', [], null);
@@ -236,7 +238,8 @@ export class RunningEgresses {
 
   /** See `Proxy.blockEgress`. */
   block(name: string): EgressStatus {
-    return this.#change(name, BLOCKED, 'blocked', textsIn(this.#changesOf(name).added));
+    const { added, denied } = this.#changesOf(name);
+    return this.#change(name, BLOCKED, 'blocked', textsIn([...added, ...denied]));
   }
 
   /** See `Proxy.resetEgress`. */
@@ -280,10 +283,9 @@ export class RunningEgresses {
     connections: number,
   ): void {
     const what = escapeText([change, ...entries].join(' '), 1024);
-    const end =
-      change === 'allowed' || change === 'denied'
-        ? ` until ${until ?? 'reset'}`
-        : `; ${formatCount(connections, 'connection')} reset`;
+    const end = ['allowed', 'denied', 'asking'].includes(change)
+      ? ` until ${until ?? 'reset'}`
+      : `; ${formatCount(connections, 'connection')} reset`;
     const fields = { egress, change, entries, until, connections };
     this.#options.log(makeEvent('egress-changed', `egress "${egress}": ${what}${end}`, fields));
   }

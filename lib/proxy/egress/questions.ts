@@ -1,4 +1,4 @@
-/** What guests ask for and no rule names: each destination waits for an operator's answer, within bounds (docs/egress.md). */
+/** Destinations that guests request and no rule names: each waits for an operator's answer, within bounds (docs/egress.md). */
 import { randomBytes } from 'node:crypto';
 import { VproxyError } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
@@ -64,7 +64,7 @@ export class Questions {
       return Promise.resolve(`${MAX_QUESTIONS} other destinations wait for an answer`);
     if (known !== undefined && known.waiting.size >= MAX_WAITING)
       return Promise.resolve(`${MAX_WAITING} other connections wait for the same answer`);
-    // One that has gone away would never leave.
+    // An aborted signal fires no event.
     signal.throwIfAborted();
     const question = known ?? this.#begin(egress, target, destination, askMs, why);
     const decided = new Promise<string | null>((resolve, reject) => {
@@ -99,7 +99,7 @@ export class Questions {
   }
 
   #announce({ status: { id, egress, destination, why, until }, target: { host, port } }: Question): void {
-    const message = `egress "${egress}": asks for ${escapeText(destination)}: ${escapeText(why)} (question ${id})`;
+    const message = `egress "${egress}": ${escapeText(destination)} waits for an answer: ${escapeText(why)} (question ${id})`;
     this.#options.log(makeEvent('egress-asked', message, { egress, question: id, host, port, why, until }));
   }
 
@@ -118,7 +118,7 @@ export class Questions {
     waiting.clear();
   }
 
-  /** The first asked first. */
+  /** The oldest first. */
   list(): EgressQuestion[] {
     return [...this.#open.values()].map(({ status, waiting }) => ({ ...status, connections: waiting.size }));
   }

@@ -342,7 +342,7 @@ export class ServedCall {
     this.#leaveJob();
     if (this.#isNextWriter) return;
     const isDone = this.#state === 'answered' || this.#target !== this;
-    // It wants no more of a job; not before all that it sent has been read: a clean end says that it was.
+    // Only now: a clean end tells the caller that all it sent was read.
     if (isDone && !this.#isListing) this.#stream.end();
     if (isDone || this.#stream.destroyed || this.#isDetached) return;
     if (this.#state === 'opened') throw wrong('the stream ended before START');

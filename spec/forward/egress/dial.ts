@@ -106,7 +106,7 @@ test('an allowed address is connected to without a lookup, in both families', as
 
 test('a name that no entry could allow is never looked up', async (t) => {
   const { refusal, lookups } = world(t, { allow: ['*.example.org:443', '10.0.0.0/8:*'], deny: ['bad.example.org:*'] });
-  const allowIt = (place: string) => `no entry allows it; there: vproxy egress allow vm1/internet ${place}`;
+  const allowIt = (place: string) => `no entry allows it; on the host: vproxy egress allow vm1/internet ${place}`;
   for (const [host, port, why, hint] of [
     ['example.com', 443, 'no entry allows it', allowIt('example.com:443')],
     ['192.0.2.1', 443, 'no entry allows it', allowIt('192.0.2.1:443')],
@@ -125,7 +125,7 @@ test('the addresses of a name are hidden from the guest, and logged on the host'
   t.deepEqual(await refusal('intranet.example', 443), {
     reason: 'denied',
     message: notAllowed('intranet.example:443'),
-    hint: 'none of its addresses is allowed; there: vproxy egress test vm1/internet intranet.example:443',
+    hint: 'none of its addresses is allowed; on the host: vproxy egress test vm1/internet intranet.example:443',
     why: '10.20.30.40 is private (10.0.0.0/8), and no entry allows it explicitly',
   });
 });
