@@ -182,7 +182,9 @@ for (const [name, signal] of [
     const session = readFileSync(join(folder, 'session'), 'utf8').trim();
     const processes = () => listPids('/proc').filter((pid) => statOf('/proc', pid)[3] === session);
     const find = () => processes().find((pid) => readText(`/proc/${pid}/comm`) === `${name}\n`);
-    await eventually(() => name === 'its first process' || find() !== undefined);
+    // The first one must sleep: a signal before its `wait` would not end that.
+    const isWaiting = () => statOf('/proc', Number(session))[0] === 'S';
+    await eventually(() => (name === 'its first process' ? isWaiting() : find() !== undefined));
     process.kill(find() ?? Number(session), signal);
     t.is((await frozen.thawed).failure, 'the process that froze them was killed; all are thawed');
     // The watch looks for its parent once a second.
