@@ -95,6 +95,7 @@ const inPieces = (text: string, width: number): string[] => {
 async function showScreen(control: ControlClient, channel: string | undefined, forS: number): Promise<void> {
   let isHelping = false;
   let told = '';
+  let answered = '';
   let selected: { readonly question: EgressQuestion; readonly sinceMs: number } | null = null;
   const select = (question: EgressQuestion | undefined): void => {
     if (question?.id !== selected?.question.id)
@@ -111,16 +112,17 @@ async function showScreen(control: ControlClient, channel: string | undefined, f
       const [isAllowed, time] = answers[key] ?? [];
       if (isAllowed === undefined || selected === null || performance.now() - selected.sinceMs < SETTLE_MS) return;
       const { channel: label, destination, id } = selected.question;
-      // A second key is not for the same question.
-      selected = { question: selected.question, sinceMs: Infinity };
-      const outcome = await control
-        .answerEgress({ id, channel: label, isAllowed, forS: time })
-        .then(
-          () =>
-            `${isAllowed ? 'allowed' : 'denied'}${time === undefined ? ' until reset' : ` for ${formatDuration(time * 1000)}`}`,
-          describeError,
-        );
-      told = `${destination}: ${outcome}`;
+      if (id === answered) return;
+      // A second key is not for the same question, unless the first had no effect.
+      answered = id;
+      try {
+        await control.answerEgress({ id, channel: label, isAllowed, forS: time });
+        const until = time === undefined ? 'until reset' : `for ${formatDuration(time * 1000)}`;
+        told = `${destination}: ${isAllowed ? 'allowed' : 'denied'} ${until}`;
+      } catch (error) {
+        answered = '';
+        told = `${destination}: ${describeError(error)}`;
+      }
     },
     render(questions, scroll, { width, height }) {
       const index = Math.max(0, Math.min(scroll, questions.length - 1));
