@@ -51,13 +51,19 @@ export function acceptWebSocket(
   context: ControlContext,
 ): Promise<AcceptedWebSocket> {
   const handleProtocols = (offered: Set<string>) => (protocol !== null && offered.has(protocol) ? protocol : false);
-  const options = { maxPayload: MAX_MESSAGE_BYTES, perMessageDeflate: false, handleProtocols };
-  // Many short messages come in one read: a turn of the event loop for each.
-  const own = {
-    ...{ noServer: true, clientTracking: false, autoPong: false },
-    ...{ closeTimeout: MAX_TIMER_MS, allowSynchronousEvents: false },
+  // A variable: the types of ws lack closeTimeout.
+  const options = {
+    noServer: true,
+    clientTracking: false,
+    autoPong: false,
+    closeTimeout: MAX_TIMER_MS,
+    // One read may bring thousands of short messages: each is handled in its own turn.
+    allowSynchronousEvents: false,
+    maxPayload: MAX_MESSAGE_BYTES,
+    perMessageDeflate: false,
+    handleProtocols,
   };
-  const server = new WebSocketServer({ ...own, ...options });
+  const server = new WebSocketServer(options);
   return new Promise((resolve, reject) => {
     server.once('wsClientError', ({ message }) => reject(badArgument(`WebSocket: ${message}`)));
     socket.once('close', () => reject(new VproxyError('cancelled', 'the client has disconnected')));
@@ -163,7 +169,7 @@ export function failWith(accepted: AcceptedWebSocket, failure: unknown): void {
 }
 
 function close({ socket }: AcceptedWebSocket, status: number, text: string): void {
-  // Its own close frame may be behind data that nobody reads any more.
+  // The client's close frame may follow data that is no longer read.
   socket.resume();
   const reason = new Uint8Array(MAX_REASON_BYTES);
   // Cut between characters.

@@ -59,14 +59,13 @@ export async function testEgress(
   const rules = rulesOf({ channel, egresses }, name);
   const dialer = new EgressDialer({ name, rules: () => rules, clock });
   const { verdict, addresses, destination: judged } = await dialer.test(destination, signal);
-  const isWaiting = verdict.rule === null && !verdict.isAllowed && isAsked(rules, judged) !== null;
   const plain = ({ isAllowed, rule, why }: Verdict) => ({ isAllowed, rule, why });
   return {
     channel,
     name,
     destination: formatHostPort(judged),
     ...plain(verdict),
-    isAsked: isWaiting,
+    isAsked: isAsked(rules, judged) !== null,
     addresses: addresses.map((one) => ({ address: one.address, ...plain(one.verdict) })),
   };
 }
