@@ -79,7 +79,7 @@ export class EgressDialer {
 
   /**
    * Rejects with a `Refusal`, or on abort with `signal.reason`; leaves nothing open then. Once `left` is aborted, nobody is asked
-   * about the destination any more.
+   * about the destination.
    */
   async dial(destination: Destination, signal: AbortSignal, left = signal): Promise<EgressConnection> {
     await this.#askAbout(destination, left).finally(() => signal.throwIfAborted());

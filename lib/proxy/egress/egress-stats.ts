@@ -4,7 +4,7 @@ import type { EgressStats } from '../../status/types.js';
 import { formatHostPort } from '../../util/addresses/host-port.js';
 import type { Clock } from '../../util/clock.js';
 
-/** The time is counted in slots, of which the last ones make an hour. */
+/** Counts are kept for each five minutes of the last hour. */
 const SLOT_MS = 300_000;
 const SLOTS = 12;
 
@@ -26,7 +26,7 @@ interface Row {
 export class EgressCounts {
   readonly #clock: Clock;
   readonly #rows = new Map<string, Row>();
-  /** The slot in which rows were dropped last. */
+  /** When rows were last dropped, as the number of a slot. */
   #forgotten = -1;
 
   constructor(clock: Clock) {

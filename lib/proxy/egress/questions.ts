@@ -9,12 +9,12 @@ import type { CancelTimer, Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
 import { formatCount, formatDuration, formatElapsed } from '../../util/units.js';
 
-/** Limits: open questions of a channel, connections that wait for one, and ended ones that a late answer is told about. */
+/** Limits: open questions of a channel, connections waiting for one, and ended questions kept to explain a late answer. */
 export const MAX_QUESTIONS = 32;
 export const MAX_WAITING = 64;
 const MAX_ENDED = 64;
 
-/** How a question ended; `settled`: by other rules, or because nobody waits for it any more. */
+/** How a question ended; `settled`: other rules decided it, or no connection was left. */
 type QuestionEnd = 'allowed' | 'denied' | 'expired' | 'settled';
 
 interface Question {
@@ -80,7 +80,7 @@ export class Questions {
       signal.addEventListener('abort', leave);
       question.waiting.add(settle);
     });
-    // Whoever hears of it may answer at once.
+    // A listener may answer synchronously.
     if (known === undefined) this.#announce(question);
     return decided;
   }

@@ -62,7 +62,7 @@ export function logEnded(
   log(makeEvent('exec-ended', message, fields));
 }
 
-/** Logs that a caller became the writer of a job, or left it after so many bytes of input. */
+/** Logs that a caller became the writer of a job, or left it, with the bytes of input that it wrote. */
 export function logWriter(log: Log, job: string, from: string | null, inputBytes: number | null): void {
   const fields = { job, from: cutOrNull(from) };
   const by = from === null ? '' : ` from ${escapeText(from, MAX_LINE_LENGTH)}`;
