@@ -9,6 +9,7 @@ import { execEndpoint } from './endpoints/exec-endpoint.js';
 import { fileEndpoint } from './endpoints/file-endpoint.js';
 import { tcpEndpoint, unixEndpoint } from './endpoints/socket-endpoint.js';
 import { vsockMuxEndpoint } from './endpoints/vsock-mux-endpoint.js';
+import { originEndpoint } from './origin/origin-target.js';
 import { resolverEndpoint } from './resolver/resolver-endpoint.js';
 
 /** Every kind, in the order in which users see them listed. */
@@ -18,6 +19,7 @@ export const ENDPOINT_KINDS = {
   file: fileEndpoint,
   exec: execEndpoint,
   egress: egressEndpoint,
+  origin: originEndpoint,
   udp: udpEndpoint,
   unixgram: unixgramEndpoint,
   resolver: resolverEndpoint,

@@ -27,6 +27,14 @@ const ROWS: Readonly<Record<EndpointKindName, Row>> = {
   file: { service: 'x', outgoing: null, incoming: '/var/log/x.log', shown: 'file:/var/log/x.log' },
   exec: { service: 'x', outgoing: null, incoming: 'echo hello there', shown: 'exec:echo hello there' },
   egress: { service: 'x', outgoing: null, incoming: 'internet', shown: 'egress:internet' },
+  origin: {
+    service: 'x',
+    outgoing: null,
+    incoming:
+      'https://api.example,allow=GET+POST:/v1/*,header=authorization:Bearer @/etc/key,upgrade=websocket,log=query',
+    shown:
+      'origin:https://api.example,allow=GET+POST:/v1/*,header=authorization:Bearer @/etc/key,upgrade=websocket,log=query',
+  },
   udp: { service: 'x', outgoing: '[::1]:53', incoming: '[::1]:53', shown: 'udp:[::1]:53' },
   unixgram: {
     service: 'x',

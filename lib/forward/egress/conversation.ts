@@ -1,16 +1,18 @@
 /** A stream that talks to a proxy: it is read and written here until it ends, or until a splice takes it over. */
-import { VproxyError } from '../../errors.js';
+import { toVproxyError, VproxyError } from '../../errors.js';
 import { GIVE_UP_MS, type LocalEnd } from '../../session/local-end.js';
 import { SENT } from '../../session/send-buffer.js';
 import type { SessionStream } from '../../session/stream.js';
 import { ByteQueue, dropView } from '../../util/bytes/byte-queue.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
-import { Change, deferred, type LoopTurns } from '../../util/concurrency.js';
+import { Change, deferred, LoopTurns } from '../../util/concurrency.js';
+import { refuseBeyond, type TargetContext } from '../endpoint-kind.js';
 import type { Splice } from '../splice.js';
 import type { Reached } from './dial.js';
 import type { ByteSource } from './message.js';
-import type { KeptTogether, OriginEnding } from './origin.js';
+import type { Kept, OriginEnding } from './origin.js';
 import type { Refusal } from './refusal.js';
+import type { ProxyRequest, RequestForm } from './request.js';
 import type { Destination, EgressRules } from './rules.js';
 
 export interface ConversationContext {
@@ -21,8 +23,23 @@ export interface ConversationContext {
   onRefused(refusal: Refusal): void;
   /** A connection to an origin server is closed. */
   onLeft(reached: Reached, ending: OriginEnding): void;
-  /** The kept connections of all conversations of the target. */
-  readonly keptTogether: KeptTogether;
+  /** What requests look like, from the program and to the origin server. */
+  readonly requests: RequestForm;
+  /** The connections to origin servers that are kept for the next requests of a conversation. */
+  kept(): Kept;
+  /** A request was sent to its origin server, and its answer or failure passed on. Default: no callback. */
+  onExchanged?(request: ProxyRequest, exchange: Exchange): void;
+}
+
+/** What passed between a program and an origin server for one request. */
+export interface Exchange {
+  /** The status of the final answer; null if there was none. */
+  readonly status: number | null;
+  /** The bytes of the two bodies. */
+  readonly uploadedBytes: number;
+  readonly downloadedBytes: number;
+  /** Null if the answer is whole; else `cancelled` (the program has gone away) or `local-error` (the origin server failed). */
+  readonly code: 'cancelled' | 'local-error' | null;
 }
 
 /** The destination that a program asked for, connected. */
@@ -227,5 +244,67 @@ export class Conversation implements LocalEnd, ByteSource {
     }
     this.#leave(reason ?? new VproxyError('cancelled', 'the stream has ended'));
     this.#over.resolve(reason);
+  }
+}
+
+/** The conversations of a target that have no splice. */
+export class Conversations {
+  readonly #context: TargetContext;
+  readonly #open = new Set<Conversation>();
+  readonly #turns = new LoopTurns();
+
+  constructor(context: TargetContext) {
+    this.#context = context;
+  }
+
+  get size(): number {
+    return this.#open.size;
+  }
+
+  /**
+   * Accepts the stream at once, unless `openCount` is the limit: success or failure is part of the conversation. `converse`
+   * resolves with true once a splice has taken the stream over.
+   */
+  serve(stream: SessionStream, openCount: number, converse: (guest: Conversation) => Promise<boolean>): void {
+    const { clock, log, maxStreams } = this.#context;
+    if (refuseBeyond(stream, openCount, maxStreams)) return;
+    const guest = new Conversation(stream, clock, this.#turns);
+    this.#open.add(guest);
+    stream.attach(guest);
+    stream.accept();
+    log.opened(stream);
+    void this.#hold(guest, converse);
+  }
+
+  async #hold(guest: Conversation, converse: (guest: Conversation) => Promise<boolean>): Promise<void> {
+    try {
+      if (await converse(guest)) return;
+    } catch (error) {
+      const { code, message } = toVproxyError(error);
+      guest.stream.reset(code, message);
+    }
+    const reason = await guest.over;
+    this.#open.delete(guest);
+    this.#context.onClosed(guest.stream, reason);
+    this.#context.onLeft?.();
+  }
+
+  /** A splice takes the stream over. */
+  remove(guest: Conversation): void {
+    this.#open.delete(guest);
+  }
+
+  /** Those that a successor cannot take over. It resets an idle one: its program opens another for the next request. */
+  endedByPeer(): number[] {
+    return [...this.#open].filter(({ isIdle }) => !isIdle).map(({ stream }) => stream.id);
+  }
+
+  /** The same, human-readable. */
+  get obstacles(): string[] {
+    return this.endedByPeer().map((id) => `stream ${id} to ${this.#context.name}, which is not a tunnel`);
+  }
+
+  reset(why: string): void {
+    for (const guest of this.#open) guest.reset(why);
   }
 }

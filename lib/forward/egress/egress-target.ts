@@ -1,20 +1,20 @@
 /** `egress:` and `egress:NAME`: an HTTP and SOCKS 5 proxy for the peer, which reaches what the rules of that egress allow. */
 import { SERVICE_NAME } from '../../codec/limits.js';
-import { badArgument, toVproxyError } from '../../errors.js';
+import { badArgument } from '../../errors.js';
 import { type EventFields, makeEvent } from '../../events.js';
 import type { SessionStream } from '../../session/stream.js';
 import { readBuffered, resetSocket } from '../../system/sockets/node-sockets.js';
 import { formatHostPort } from '../../util/addresses/host-port.js';
-import { LoopTurns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
 import { type Connection, Connections, type KnownStream, targetOf } from '../connection.js';
-import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
+import type { EndpointKind, Target, TargetContext } from '../endpoint-kind.js';
 import { streamFields } from '../forward-log.js';
-import { Conversation, type ConversationContext, type Tunnel } from './conversation.js';
+import { type Conversation, type ConversationContext, Conversations, type Tunnel } from './conversation.js';
 import { converse } from './converse.js';
 import { EgressDialer, type Reached } from './dial.js';
-import type { KeptTogether } from './origin.js';
+import { KeptOrigins, type KeptTogether } from './origin.js';
 import { printable, Refusal } from './refusal.js';
+import { PROXY_REQUESTS } from './request.js';
 import type { Destination } from './rules.js';
 import { allowedBy, type EgressRules } from './rules.js';
 
@@ -46,8 +46,7 @@ export class EgressTarget implements Target {
   readonly #name: string;
   readonly #dialer: Pick<EgressDialer, 'dial'>;
   readonly #context: TargetContext;
-  readonly #conversations = new Set<Conversation>();
-  readonly #turns = new LoopTurns();
+  readonly #conversations: Conversations;
   readonly #keptTogether: KeptTogether = new Set();
   /** Open connections to origin servers, without revoked ones. */
   readonly #origins = new Set<Reached>();
@@ -57,6 +56,7 @@ export class EgressTarget implements Target {
     this.#name = name;
     this.#dialer = dialer;
     this.#context = context;
+    this.#conversations = new Conversations(context);
     const { clock, onClosed, onLeft } = context;
     this.connections = new Connections({
       clock,
@@ -72,33 +72,12 @@ export class EgressTarget implements Target {
     return this.#conversations.size + this.connections.size;
   }
 
-  /** Accepts the stream at once; success or failure is part of the conversation. */
   serve(stream: SessionStream): void {
-    const { clock, log, maxStreams } = this.#context;
-    if (refuseBeyond(stream, this.openCount, maxStreams)) return;
-    const guest = new Conversation(stream, clock, this.#turns);
-    this.#conversations.add(guest);
-    stream.attach(guest);
-    stream.accept();
-    log.opened(stream);
-    void this.#converse(guest);
-  }
-
-  async #converse(guest: Conversation): Promise<void> {
-    try {
+    this.#conversations.serve(stream, this.openCount, async (guest) => {
       const tunnel = await converse(guest, this.#contextOf(guest));
-      if (tunnel !== null) {
-        this.#splice(guest, tunnel);
-        return;
-      }
-    } catch (error) {
-      const { code, message } = toVproxyError(error);
-      guest.stream.reset(code, message);
-    }
-    const reason = await guest.over;
-    this.#conversations.delete(guest);
-    this.#context.onClosed(guest.stream, reason);
-    this.#context.onLeft?.();
+      if (tunnel !== null) this.#splice(guest, tunnel);
+      return tunnel !== null;
+    });
   }
 
   get #rules(): EgressRules | null {
@@ -107,7 +86,8 @@ export class EgressTarget implements Target {
 
   #contextOf(guest: Conversation): ConversationContext {
     return {
-      keptTogether: this.#keptTogether,
+      requests: PROXY_REQUESTS,
+      kept: () => new KeptOrigins(this.#keptTogether),
       rules: () => this.#rules,
       dial: (destination) => this.#dial(guest, destination),
       onRefused: (refusal) => this.#refused(guest.stream, refusal),
@@ -163,7 +143,7 @@ export class EgressTarget implements Target {
     // Reading resumes once the answer has been sent.
     if (stream.isWaiting) socket.pause();
     splice.join(stream, socket);
-    this.#conversations.delete(guest);
+    this.#conversations.remove(guest);
     guest.handOver(splice, rest);
   }
 
@@ -232,17 +212,16 @@ export class EgressTarget implements Target {
   // ---- for the forward ------------------------------------------------------------------------------------------
 
   get obstacles(): string[] {
-    // The successor resets an idle connection: its program opens another for the next request.
-    return this.endedByPeer().map((id) => `stream ${id} to ${this.#context.name}, which is not a tunnel`);
+    return this.#conversations.obstacles;
   }
 
   endedByPeer(): number[] {
-    return [...this.#conversations].filter(({ isIdle }) => !isIdle).map(({ stream }) => stream.id);
+    return this.#conversations.endedByPeer();
   }
 
   /** Resets everything that is open. */
   stop(): void {
-    for (const guest of this.#conversations) guest.reset('the egress was stopped');
+    this.#conversations.reset('the egress was stopped');
     this.connections.stop();
   }
 }

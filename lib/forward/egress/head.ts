@@ -72,8 +72,10 @@ const REQUEST_LINE = new RegExp(`^(${TOKEN}) ([\\x21-\\x7e]+) HTTP/(\\d)\\.(\\d)
 const STATUS_LINE = /^HTTP\/(\d)\.(\d) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*))?$/;
 const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
+export const isToken = (text: string): boolean => ONE_TOKEN.test(text);
+
 /** Whether an HTTP request may begin with that byte: a method is a token. */
-export const beginsToken = (byte: number): boolean => ONE_TOKEN.test(String.fromCharCode(byte));
+export const beginsToken = (byte: number): boolean => isToken(String.fromCharCode(byte));
 
 /** Parses the first line of a request, without its CRLF (RFC 9112 section 3). Throws {@link BadMessage}. */
 export function parseRequestLine(line: string): RequestLine {
@@ -122,6 +124,16 @@ export function parseField(line: string): Field {
   if (isBlank(line[0])) throw new BadMessage('a header field is folded over several lines');
   if (isBlank(name.at(-1))) throw new BadMessage('white space before the colon of a header field');
   throw new BadMessage('a header field is not NAME: VALUE');
+}
+
+/** Whether a line is `NAME: VALUE`. */
+export function isField(line: string): boolean {
+  try {
+    parseField(line);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Limit on list elements in a field, empty ones included: RFC 9110 section 5.6.1 has readers ignore a reasonable number. */
@@ -181,13 +193,12 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
   'upgrade',
 ]);
 
+export const isEndToEnd = (name: string): boolean => !HOP_BY_HOP.has(name.toLowerCase());
+
 /** The fields to forward: all but those of the connection, including those that `Connection` names. */
 export function endToEnd(fields: readonly Field[]): Field[] {
   const named = new Set(listOf(fields, 'connection'));
-  return fields.filter(({ name }) => {
-    const lower = name.toLowerCase();
-    return !HOP_BY_HOP.has(lower) && !named.has(lower);
-  });
+  return fields.filter(({ name }) => isEndToEnd(name) && !named.has(name.toLowerCase()));
 }
 
 /** The text of a head, with its empty line. */

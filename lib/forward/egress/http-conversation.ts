@@ -1,5 +1,5 @@
 /** An HTTP/1.1 conversation: requests in absolute form, in turn, each answered by its origin server; or a CONNECT. */
-import type { Conversation, ConversationContext, TunnelOffer } from './conversation.js';
+import type { Conversation, ConversationContext, Exchange, TunnelOffer } from './conversation.js';
 import {
   BadMessage,
   BadVersion,
@@ -9,15 +9,16 @@ import {
   formatHead,
   HeadTooLarge,
   isClosing,
+  listOf,
   parseRequestHead,
   parseRequestLine,
   parseResponseHead,
   type ResponseHead,
 } from './head.js';
 import { chunkOf, contentLengthOf, type Framing, type HttpReader, LAST_CHUNK, responseFraming } from './message.js';
-import { KeptOrigins, OriginConnection, OriginFailure } from './origin.js';
+import { type Kept, OriginConnection, OriginFailure } from './origin.js';
 import { HEAD_BYTES, HEAD_MS, headTimeout, httpAnswer, Refusal } from './refusal.js';
-import { framingFields, originRequestHead, type ProxyRequest, parseProxyRequest } from './request.js';
+import { framingFields, type ProxyRequest } from './request.js';
 
 /** Idle timeout of a connection between requests, in milliseconds. */
 const IDLE_MS = 60_000;
@@ -30,6 +31,9 @@ const ESTABLISHED = 'HTTP/1.1 200 Connection Established\r\n\r\n';
 /** No further request has come, which is not an error. */
 class NoRequest extends Error {}
 
+/** What has passed so far for one request. */
+type Passed = { -readonly [K in keyof Omit<Exchange, 'code'>]: Exchange[K] };
+
 /** What follows a request: the next one, a tunnel, or nothing. */
 type Outcome = 'next' | TunnelOffer | null;
 
@@ -37,7 +41,7 @@ export class HttpConversation {
   readonly #guest: Conversation;
   readonly #reader: HttpReader;
   readonly #context: ConversationContext;
-  readonly #kept: KeptOrigins;
+  readonly #kept: Kept;
   #isFirst = true;
   /** Whether part of the answer to the current request has been sent. */
   #hasBegun = false;
@@ -46,7 +50,7 @@ export class HttpConversation {
     this.#guest = guest;
     this.#reader = reader;
     this.#context = context;
-    this.#kept = new KeptOrigins(context.keptTogether);
+    this.#kept = context.kept();
   }
 
   /** Resolves with the tunnel's destination, or null if the conversation is over. Rejects if the program has gone away. */
@@ -70,7 +74,7 @@ export class HttpConversation {
       if (text === null) return this.#end();
       const head = parseRequestHead(text);
       method = head.method;
-      request = parseProxyRequest(head);
+      request = this.#context.requests.parse(head);
       return request.originTarget === null ? await this.#connect(request) : await this.#fetch(request);
     } catch (error) {
       if (error instanceof NoRequest) return this.#end();
@@ -122,14 +126,15 @@ export class HttpConversation {
   // ---- a request for an origin server ---------------------------------------------------------------------------
 
   async #fetch(request: ProxyRequest): Promise<Outcome> {
+    const head = this.#context.requests.format(request);
     const kept = this.#kept.take(request.destination, this.#context.rules());
-    if (kept === null) return await this.#exchange(request, await this.#dial(request));
+    if (kept === null) return await this.#exchange(request, head, await this.#dial(request));
     try {
-      return await this.#exchange(request, kept);
+      return await this.#exchange(request, head, kept);
     } catch (error) {
       // RFC 9112 section 9.3.1: the server may have closed an idle connection.
       if (!(error instanceof OriginFailure) || this.#hasBegun || !isRepeatable(request)) throw error;
-      return await this.#exchange(request, await this.#dial(request));
+      return await this.#exchange(request, head, await this.#dial(request));
     }
   }
 
@@ -139,12 +144,14 @@ export class HttpConversation {
   }
 
   /** Sends the request and its body, and meanwhile passes on the answer. */
-  async #exchange(request: ProxyRequest, origin: OriginConnection): Promise<Outcome> {
+  async #exchange(request: ProxyRequest, head: Buffer, origin: OriginConnection): Promise<Outcome> {
     const { gone } = this.#guest;
     const destroy = (): void => origin.destroy();
     gone.addEventListener('abort', destroy);
     const upload: { isSent: boolean; failure: unknown } = { isSent: false, failure: null };
-    this.#send(request, origin).then(
+    const passed: Passed = { status: null, uploadedBytes: 0, downloadedBytes: 0 };
+    let code: Exchange['code'] = 'cancelled';
+    this.#send(request, head, origin, passed).then(
       () => {
         upload.isSent = true;
       },
@@ -156,22 +163,28 @@ export class HttpConversation {
       },
     );
     try {
-      const { isLast, isReusable } = await this.#answer(request, origin, () => upload.isSent);
+      const { isLast, isReusable } = await this.#answer(request, origin, () => upload.isSent, passed);
+      code = null;
+      // Ending the conversation must not end the origin server's connection.
+      gone.removeEventListener('abort', destroy);
       if (isReusable && upload.isSent && origin.isUsableBy(this.#context.rules())) this.#kept.keep(origin);
       else origin.destroy();
       return isLast ? this.#end() : 'next';
     } catch (error) {
       origin.destroy();
-      throw upload.failure ?? origin.failureOf(error);
+      const failure = upload.failure ?? origin.failureOf(error);
+      if (failure instanceof OriginFailure && !gone.aborted) code = 'local-error';
+      throw failure;
     } finally {
       gone.removeEventListener('abort', destroy);
+      this.#context.onExchanged?.(request, { ...passed, code });
     }
   }
 
-  async #send(request: ProxyRequest, origin: OriginConnection): Promise<void> {
-    const { framing } = request;
-    await origin.write(originRequestHead(request));
+  async #send({ framing }: ProxyRequest, head: Buffer, origin: OriginConnection, passed: Passed): Promise<void> {
+    await origin.write(head);
     for await (const piece of this.#reader.body(framing)) {
+      passed.uploadedBytes += piece.length;
       await this.#guest.nextStep();
       await origin.write(framing.kind === 'chunked' ? chunkOf(piece) : piece);
     }
@@ -180,35 +193,69 @@ export class HttpConversation {
 
   /** `isLast`: nothing follows on the guest's connection; `isReusable`: the origin's connection can take another request. */
   async #answer(
-    { head: { method, minor }, isPersistent }: ProxyRequest,
+    request: ProxyRequest,
     origin: OriginConnection,
     isSent: () => boolean,
+    passed: Passed,
   ): Promise<{ readonly isLast: boolean; readonly isReusable: boolean }> {
-    const head = await this.#finalHead(origin, minor);
+    const { isPersistent, upgrade = null } = request;
+    const { method, minor } = request.head;
+    const head = await this.#finalHead(origin, minor, upgrade);
+    passed.status = head.status;
+    if (head.status === 101) {
+      await this.#switch(head, upgrade ?? '', origin, passed);
+      return { isLast: true, isReusable: false };
+    }
     const framing = responseFraming(head, method);
     const outward = reframed(framing, minor);
     const isLast = !isPersistent || outward.kind === 'close' || !isSent();
     this.#hasBegun = true;
     await this.#guest.write(answerHead(head, method, outward, isLast));
     for await (const piece of origin.reader.body(framing)) {
+      passed.downloadedBytes += piece.length;
       await this.#guest.nextStep();
       await this.#guest.write(outward.kind === 'chunked' ? chunkOf(piece) : piece);
     }
     if (outward.kind === 'chunked') await this.#guest.write(LAST_CHUNK);
-    const isReusable = isPersistent && framing.kind !== 'close' && head.minor === 1 && !isClosing(head.fields);
+    const isReusable = framing.kind !== 'close' && head.minor === 1 && !isClosing(head.fields);
     return { isLast, isReusable };
   }
 
+  /** Passes bytes on in both directions, in the protocol that the origin server has switched to (RFC 9110 section 7.8). */
+  async #switch(head: ResponseHead, protocol: string, origin: OriginConnection, passed: Passed): Promise<void> {
+    this.#hasBegun = true;
+    const fields = [{ name: 'Upgrade', value: protocol }, { name: 'Connection', value: 'Upgrade' }, VIA];
+    await this.#guest.write(formatHead(statusLine(head), [...endToEnd(head.fields), ...fields]));
+    const upward = async (): Promise<void> => {
+      for await (const piece of this.#reader.body({ kind: 'close' })) {
+        passed.uploadedBytes += piece.length;
+        await this.#guest.nextStep();
+        await origin.write(piece);
+      }
+      origin.end();
+    };
+    // A program that has gone away ends both; the origin server's end is the end.
+    const sent = upward().catch(() => origin.destroy());
+    for await (const piece of origin.reader.body({ kind: 'close' })) {
+      passed.downloadedBytes += piece.length;
+      await this.#guest.nextStep();
+      await this.#guest.write(piece);
+    }
+    void sent;
+  }
+
   /** The head of the final answer; passes on informational ones before it (RFC 9110 section 15.2). */
-  async #finalHead(origin: OriginConnection, minor: 0 | 1): Promise<ResponseHead> {
+  async #finalHead(origin: OriginConnection, minor: 0 | 1, upgrade: string | null): Promise<ResponseHead> {
     for (;;) {
       const text = await origin.reader.head({ maxBytes: ANSWER_HEAD_BYTES });
       if (text === null) throw origin.failed('closed the connection without an answer');
       // Many servers may answer in the same turn of the event loop.
       await this.#guest.nextStep();
       const head = parseResponseHead(text);
-      if (head.status === 101) throw new BadMessage('unrequested switch to another protocol');
-      if (head.status >= 200) return head;
+      const isSwitch = head.status === 101;
+      if (isSwitch && (upgrade === null || listOf(head.fields, 'upgrade').join() !== upgrade))
+        throw new BadMessage('unrequested switch to another protocol');
+      if (isSwitch || head.status >= 200) return head;
       if (minor === 1) await this.#guest.write(formatHead(statusLine(head), [...endToEnd(head.fields), VIA]));
     }
   }

@@ -85,6 +85,11 @@ export class OriginConnection implements ByteSource {
     }
   }
 
+  /** Ends this side's direction. */
+  end(): void {
+    this.#socket.end();
+  }
+
   destroy(): void {
     this.#socket.destroy();
   }
@@ -112,8 +117,17 @@ const MAX_KEPT_TOGETHER = 64;
 /** Connections kept by all conversations of a target, least recently used first. */
 export type KeptTogether = Set<OriginConnection>;
 
-/** The unused connections of a conversation, most recently used last. */
-export class KeptOrigins {
+/** Unused connections, for further requests. */
+export interface Kept {
+  /** Removes and returns the connection to a destination; null if there is none usable under these rules. */
+  take(destination: Destination, rules: EgressRules | null): OriginConnection | null;
+  keep(origin: OriginConnection): void;
+  /** The conversation is over. */
+  close(): void;
+}
+
+/** Those of a conversation, most recently used last. */
+export class KeptOrigins implements Kept {
   readonly #kept: OriginConnection[] = [];
   readonly #together: KeptTogether;
 
@@ -121,7 +135,6 @@ export class KeptOrigins {
     this.#together = together;
   }
 
-  /** Removes and returns the connection to a destination; null if there is none usable under these rules. */
   take({ host, port }: Destination, rules: EgressRules | null): OriginConnection | null {
     const at = this.#kept.findIndex(({ destination }) => destination.host === host && destination.port === port);
     const [origin] = at === -1 ? [] : this.#kept.splice(at, 1);

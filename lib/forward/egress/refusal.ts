@@ -22,6 +22,10 @@ export type RefusalReason =
   /** The upstream HTTP proxy refused it, or cannot be used. */
   | 'upstream'
   | 'bad-answer'
+  /** The origin server of a reverse proxy cannot prove that it is that server. */
+  | 'bad-certificate'
+  /** The credential for the origin server cannot be read. */
+  | 'bad-credential'
   | 'bad-request'
   | 'bad-version'
   | 'head-timeout'
@@ -31,29 +35,38 @@ export type RefusalReason =
 interface AnswerRow {
   /** The HTTP status (RFC 9110 section 15). */
   readonly status: number;
+  /** The type of error in Proxy-Status (RFC 9209 section 2.3). */
+  readonly error: string;
   /** The reason phrase: for a failed CONNECT many programs show nothing else. */
   readonly phrase: string;
   /** The SOCKS 5 reply (RFC 1928 section 6). */
   readonly socks: number;
 }
 
-const row = (status: number, phrase: string, socks: number): AnswerRow => ({ status, phrase, socks });
+const row = (status: number, error: string, phrase: string, socks: number): AnswerRow => ({
+  status,
+  error,
+  phrase,
+  socks,
+});
 
 /** The table of docs/egress.md, "Errors that programs see". */
 export const ANSWERS: Readonly<Record<RefusalReason, AnswerRow>> = {
-  denied: row(403, 'Not Allowed By vproxy', 2),
-  'bad-destination': row(400, 'Bad Destination', 2),
-  'not-found': row(502, 'Name Not Found', 4),
-  unreachable: row(502, 'Unreachable', 3),
-  refused: row(502, 'Connection Refused', 5),
-  upstream: row(502, 'Upstream Proxy Failed', 1),
-  timeout: row(504, 'Timed Out', 4),
-  'bad-answer': row(502, 'Bad Answer', 1),
-  'bad-request': row(400, 'Bad Request', 1),
-  'bad-version': row(505, 'HTTP Version Not Supported', 1),
-  'head-timeout': row(408, 'Request Timeout', 1),
-  'head-too-large': row(431, 'Request Header Fields Too Large', 1),
-  'not-supported': row(501, 'Not Implemented', 7),
+  denied: row(403, 'http_request_denied', 'Not Allowed By vproxy', 2),
+  'bad-destination': row(400, 'http_request_error', 'Bad Destination', 2),
+  'not-found': row(502, 'dns_error', 'Name Not Found', 4),
+  unreachable: row(502, 'destination_ip_unroutable', 'Unreachable', 3),
+  refused: row(502, 'connection_refused', 'Connection Refused', 5),
+  upstream: row(502, 'destination_unavailable', 'Upstream Proxy Failed', 1),
+  timeout: row(504, 'connection_timeout', 'Timed Out', 4),
+  'bad-answer': row(502, 'http_protocol_error', 'Bad Answer', 1),
+  'bad-certificate': row(502, 'tls_certificate_error', 'Bad Certificate', 1),
+  'bad-credential': row(500, 'proxy_configuration_error', 'No Credential', 1),
+  'bad-request': row(400, 'http_request_error', 'Bad Request', 1),
+  'bad-version': row(505, 'http_request_error', 'HTTP Version Not Supported', 1),
+  'head-timeout': row(408, 'http_request_error', 'Request Timeout', 1),
+  'head-too-large': row(431, 'http_request_error', 'Request Header Fields Too Large', 1),
+  'not-supported': row(501, 'http_request_error', 'Not Implemented', 7),
 };
 
 export interface RefusalOptions extends ErrorOptions {
@@ -104,13 +117,14 @@ interface HttpAnswerOptions {
 
 /** The answer to a refused request, with a body of one line. */
 export function httpAnswer({ hint, reason, message }: Refusal, { method, isLast }: HttpAnswerOptions): Buffer {
-  const { status, phrase } = ANSWERS[reason];
+  const { error, status, phrase } = ANSWERS[reason];
   const more = hint === null ? '' : `: ${printable(hint)}`;
   const body = `vproxy: ${printable(message)}${more}\n`;
   const lines = [
     `HTTP/1.1 ${status} ${phrase}${more}`,
     'Content-Type: text/plain',
     `Content-Length: ${body.length}`,
+    `Proxy-Status: vproxy; error=${error}`,
     'Cache-Control: no-store',
     ...(isLast ? ['Connection: close'] : []),
   ];

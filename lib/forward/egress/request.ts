@@ -14,18 +14,34 @@ export interface ProxyRequest {
   readonly framing: Framing;
   /** Whether another request may follow on the connection. */
   readonly isPersistent: boolean;
+  /** The protocol that the origin server may switch to. Default: none. */
+  readonly upgrade?: string | null;
 }
 
-/** Parses the request of a head. Throws {@link BadMessage} or {@link Refusal}. */
+/** How requests of programs are read, and sent to origin servers. */
+export interface RequestForm {
+  /** Parses the request of a head. Throws {@link BadMessage} or {@link Refusal}. */
+  parse(head: RequestHead): ProxyRequest;
+  /** The head for the origin server. Throws {@link Refusal}. */
+  format(request: ProxyRequest): Buffer;
+}
+
 export function parseProxyRequest(head: RequestHead): ProxyRequest {
-  const { fields, method, minor } = head;
   const framing = requestFraming(head);
   const { authority, defaultPort, originTarget } = targetOf(head);
   const destination = parseAuthority(authority, defaultPort);
   checkHost(head, destination);
-  const isPersistent = minor === 1 && !isClosing(fields) && !isClosing(fields, 'proxy-connection');
+  requireForwardable(head);
+  return { head, destination, originTarget, framing, isPersistent: isPersistent(head) };
+}
+
+/** Whether another request may follow that one. */
+export const isPersistent = ({ fields, minor }: RequestHead): boolean =>
+  minor === 1 && !isClosing(fields) && !isClosing(fields, 'proxy-connection');
+
+/** Throws {@link Refusal} for TRACE, whose answer repeats the fields of the request. */
+export function requireForwardable({ method }: RequestHead): void {
   if (method === 'TRACE') throw new Refusal('not-supported', 'TRACE is not forwarded');
-  return { head, destination, originTarget, framing, isPersistent };
 }
 
 interface RequestTarget {
@@ -67,17 +83,20 @@ function parseAuthority(authority: string, defaultPort: number | null): Destinat
 const bad = (what: string): Refusal => new Refusal('bad-destination', what);
 
 /** RFC 9112 section 3.2; in addition Host must match the target, since other readers may rely on it. */
-function checkHost({ fields, method, minor }: RequestHead, { host, port }: Destination): void {
-  const hosts = valuesOf(fields, 'host');
-  const [text] = hosts;
-  if (hosts.length > 1) throw new BadMessage('more than one Host field');
-  if (text === undefined) {
-    if (minor === 1) throw new BadMessage('missing Host field');
-    return;
-  }
-  const named = parseAuthority(text, method === 'CONNECT' ? port : 80);
+function checkHost(head: RequestHead, { host, port }: Destination): void {
+  const text = readHost(head);
+  if (text === null) return;
+  const named = parseAuthority(text, head.method === 'CONNECT' ? port : 80);
   if (named.host !== host || named.port !== port)
     throw new BadMessage('the Host field differs from the request target');
+}
+
+/** The value of the Host field; null in HTTP/1.0 without one. Throws {@link BadMessage}. */
+export function readHost({ fields, minor }: RequestHead): string | null {
+  const [text = null, ...more] = valuesOf(fields, 'host');
+  if (more.length > 0) throw new BadMessage('more than one Host field');
+  if (text === null && minor === 1) throw new BadMessage('missing Host field');
+  return text;
 }
 
 export function originRequestHead({ head, destination, framing, isPersistent, originTarget }: ProxyRequest): Buffer {
@@ -110,3 +129,6 @@ function lessenForwards(field: Field, method: string): Field {
   if (Number(field.value) === 0) throw new Refusal('not-supported', 'Max-Forwards is 0');
   return { name: field.name, value: String(Number(field.value) - 1) };
 }
+
+/** Requests to a proxy. */
+export const PROXY_REQUESTS: RequestForm = { parse: parseProxyRequest, format: originRequestHead };

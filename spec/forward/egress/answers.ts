@@ -66,7 +66,7 @@ const BAD: readonly string[] = [
 const BAD_ENDS = ['', 'hello\r\n\r\n', `${HEAD}${HI}`];
 
 const BAD_ANSWER =
-  /^HTTP\/1\.1 502 Bad Answer\r\nContent-Type: text\/plain\r\nContent-Length: (\d+)\r\nCache-Control: no-store\r\n\r\n(vproxy: one\.test:80 ([\x20-\x7e]+)\n)(.*)$/s;
+  /^HTTP\/1\.1 502 Bad Answer\r\nContent-Type: text\/plain\r\nContent-Length: (\d+)\r\nProxy-Status: vproxy; error=[a-z_]+\r\nCache-Control: no-store\r\n\r\n(vproxy: one\.test:80 ([\x20-\x7e]+)\n)(.*)$/s;
 
 test(`${BAD.length + BAD_ENDS.length} invalid or missing answers are 502 with one of 18 reasons, and the next request is served`, async (t) => {
   const reasons = new Set<string>();

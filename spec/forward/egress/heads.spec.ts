@@ -86,7 +86,7 @@ function areAnswers(told: string): boolean {
   const answers = told.split(/(?<=\n)(?=HTTP\/1\.1 \d)/);
   return answers.every((answer) => {
     const [, length = '', body = ''] =
-      /^HTTP\/1\.1 [45]\d\d [A-Za-z ]+\r\nContent-Type: text\/plain\r\nContent-Length: (\d+)\r\nCache-Control: no-store\r\n(?:Connection: close\r\n)?\r\n(vproxy: [\x20-\x7e]+\n)$/.exec(
+      /^HTTP\/1\.1 [45]\d\d [A-Za-z ]+\r\nContent-Type: text\/plain\r\nContent-Length: (\d+)\r\nProxy-Status: vproxy; error=[a-z_]+\r\nCache-Control: no-store\r\n(?:Connection: close\r\n)?\r\n(vproxy: [\x20-\x7e]+\n)$/.exec(
         answer,
       ) ?? [];
     return body.length === Number(length) && body !== '';

@@ -143,7 +143,8 @@ test('the document has the ranges of the table, and ISATAP', (t) => {
 test('the document has the status, the phrase and the code of each refusal', (t) => {
   const rows = rowsOf('Errors that programs see').map(([reason = '', http, socks]) => [reason, http, socks]);
   // The document has no code where SOCKS has no such refusal.
-  const isOfHttp = (reason: string): boolean => ['bad-answer', 'bad-version', 'head-too-large'].includes(reason);
+  const isOfHttp = (reason: string): boolean =>
+    ['bad-answer', 'bad-certificate', 'bad-credential', 'bad-version', 'head-too-large'].includes(reason);
   t.deepEqual(
     rows,
     Object.entries(ANSWERS).map(([reason, { phrase, socks, status }]) => [

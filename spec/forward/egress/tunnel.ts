@@ -89,11 +89,11 @@ test('a refused CONNECT is answered and logged in one line each, with the reason
     const scene = new EgressScene(t, { routes: { 'one.test:443': reason } });
     const isDenied = reason === 'denied';
     const line = isDenied ? 'one.test:443 is not allowed by egress "internet" on the host' : `one.test:443: ${reason}`;
-    const { status, phrase } = ANSWERS[reason];
+    const { error, status, phrase } = ANSWERS[reason];
     t.is(
       await scene.say(`${CONNECT}hello`, { isEnding: false }),
       `HTTP/1.1 ${status} ${phrase}\r\nContent-Type: text/plain\r\nContent-Length: ${line.length + 9}\r\n` +
-        `Cache-Control: no-store\r\nConnection: close\r\n\r\nvproxy: ${line}\n`,
+        `Proxy-Status: vproxy; error=${error}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\nvproxy: ${line}\n`,
     );
     const [refused] = scene.refused;
     const told = `stream ${scene.streams[0]?.id}: ${line}${isDenied ? ': no entry allows it' : ''} (${reason})`;

@@ -1,0 +1,301 @@
+/** `origin:URL`: a reverse proxy for the peer to one origin server, with the credentials of this side. */
+import net from 'node:net';
+import type tls from 'node:tls';
+import { systemCode } from '../../errors.js';
+import { makeEvent } from '../../events.js';
+import type { SessionStream } from '../../session/stream.js';
+import { guardDescriptor } from '../../system/descriptors.js';
+import { lookup } from '../../system/dns/lookup.js';
+import { readSmallFile } from '../../system/files/guarded-files.js';
+import { formatHostPort, isIP } from '../../util/addresses/host-port.js';
+import type { CancelTimer } from '../../util/clock.js';
+import { describeError } from '../../util/escape.js';
+import type { KnownStream } from '../connection.js';
+import { type Conversation, type ConversationContext, Conversations, type Exchange } from '../egress/conversation.js';
+import type { Reached } from '../egress/dial.js';
+import type { Field, RequestHead } from '../egress/head.js';
+import { HttpConversation } from '../egress/http-conversation.js';
+import { HttpReader } from '../egress/message.js';
+import type { Kept, OriginConnection } from '../egress/origin.js';
+import { HEAD_MS, headTimeout, printable, Refusal } from '../egress/refusal.js';
+import type { EndpointKind, Target, TargetContext } from '../endpoint-kind.js';
+import { streamFields } from '../forward-log.js';
+import {
+  formatOrigin,
+  formatOriginEndpoint,
+  ORIGIN_FORM,
+  type OriginEndpoint,
+  parseOriginEndpoint,
+  readFields,
+} from './origin-endpoint.js';
+import { formatOriginRequest, parseOriginRequest } from './origin-request.js';
+
+export const originEndpoint: EndpointKind<OriginEndpoint> = {
+  form: { incoming: ORIGIN_FORM },
+  parse: parseOriginEndpoint,
+  format: formatOriginEndpoint,
+  createTarget: (endpoint, context) => new OriginTarget(endpoint, context),
+};
+
+/** Limit on connecting and the TLS handshake, in milliseconds. */
+const CONNECT_MS = 10_000;
+
+/** Secrets are read again after this, in milliseconds. */
+const SECRETS_MS = 1000;
+
+/** Room for the authorities that a system trusts, which are about 230 KB. */
+const MAX_PEM_BYTES = 1 << 20;
+
+/** Limit on a path in the log, in characters. */
+const MAX_LOGGED = 1024;
+
+/** It takes milliseconds to load, and most processes do without. */
+const loadTls = (): typeof tls => process.getBuiltinModule('node:tls');
+
+/** Serves requests to one origin server. */
+class OriginTarget implements Target {
+  readonly #endpoint: OriginEndpoint;
+  readonly #context: TargetContext;
+  readonly #conversations: Conversations;
+  readonly #pool: OriginPool;
+  /** The fields with their secrets, as read last. */
+  #fields: { readonly fields: readonly Field[]; readonly atMs: number } | null = null;
+  #authorities: { readonly pem: string; readonly context: tls.SecureContext } | null = null;
+
+  constructor(endpoint: OriginEndpoint, context: TargetContext) {
+    this.#endpoint = endpoint;
+    this.#context = context;
+    this.#conversations = new Conversations(context);
+    this.#pool = new OriginPool((delayMs, act) => context.clock.schedule(delayMs, act));
+  }
+
+  get openCount(): number {
+    return this.#conversations.size;
+  }
+
+  /** Rejects with `bad-file` for a file that cannot be read. */
+  prepare(): Promise<void> {
+    return Promise.resolve().then(() => {
+      this.#readFields();
+      this.#secureContext();
+    });
+  }
+
+  serve(stream: SessionStream): void {
+    this.#conversations.serve(stream, this.openCount, async (guest) => {
+      guest.expectWithin(HEAD_MS, headTimeout());
+      await new HttpConversation(guest, new HttpReader(guest), this.#contextOf(guest)).run();
+      return false;
+    });
+  }
+
+  #contextOf(guest: Conversation): ConversationContext {
+    const { service } = this.#context;
+    /** The request that is served, and since when. */
+    let asked: RequestHead | null = null;
+    let sinceMs = 0;
+    return {
+      rules: () => null,
+      requests: {
+        parse: (head) => {
+          asked = head;
+          sinceMs = this.#context.clock.now();
+          return parseOriginRequest(head, this.#endpoint, service);
+        },
+        format: (request) => formatOriginRequest(request, this.#endpoint, this.#secrets()),
+      },
+      kept: () => this.#pool,
+      dial: () => this.#dial(guest),
+      onLeft: () => undefined,
+      onExchanged: ({ head }, exchange) => {
+        asked = null;
+        const durationMs = Math.round(this.#context.clock.now() - sinceMs);
+        this.#exchanged(guest.stream, head, { ...exchange, durationMs });
+      },
+      onRefused: (refusal) => {
+        this.#refused(guest.stream, asked, refusal);
+        asked = null;
+      },
+    };
+  }
+
+  // ---- secrets --------------------------------------------------------------------------------------------------
+
+  #readFields(): readonly Field[] {
+    const fields = readFields(this.#endpoint.headers);
+    this.#fields = { fields, atMs: this.#context.clock.now() };
+    return fields;
+  }
+
+  /** Throws a `Refusal` if a file cannot be read: a request without its credential is not sent. */
+  #secrets(): readonly Field[] {
+    const known = this.#fields;
+    if (known !== null && this.#context.clock.now() - known.atMs < SECRETS_MS) return known.fields;
+    try {
+      return this.#readFields();
+    } catch (cause) {
+      throw new Refusal('bad-credential', 'a credential cannot be read on the host', { cause });
+    }
+  }
+
+  #secureContext(): tls.SecureContext | undefined {
+    const { ca } = this.#endpoint;
+    if (ca === undefined) return undefined;
+    const pem = readSmallFile(ca, MAX_PEM_BYTES);
+    if (this.#authorities?.pem !== pem)
+      this.#authorities = { pem, context: loadTls().createSecureContext({ ca: pem }) };
+    return this.#authorities.context;
+  }
+
+  // ---- connections to the origin server -------------------------------------------------------------------------
+
+  /** Connects, with TLS unless the origin is http. Rejects with a `Refusal`, or if the program has gone away. */
+  async #dial({ gone, stream }: Conversation): Promise<Reached> {
+    const { host, isTls, port } = this.#endpoint;
+    const { clock } = this.#context;
+    gone.throwIfAborted();
+    const socket = this.#connect();
+    let cancelTimeout: CancelTimer = () => undefined;
+    const abort = (): void => void socket.destroy(gone.reason as Error);
+    gone.addEventListener('abort', abort);
+    try {
+      await new Promise<void>((resolve, reject) => {
+        socket.once(isTls ? 'secureConnect' : 'connect', resolve).once('error', reject);
+        guardDescriptor(socket, (why) => socket.destroy(new Error(why)));
+        cancelTimeout = clock.schedule(CONNECT_MS, () =>
+          socket.destroy(this.#failed('timeout', `did not answer within ${CONNECT_MS / 1000} s`)),
+        );
+      });
+    } catch (error) {
+      gone.throwIfAborted();
+      throw error instanceof Refusal ? error : this.#unreached(error, socket);
+    } finally {
+      cancelTimeout();
+      gone.removeEventListener('abort', abort);
+    }
+    const address = formatHostPort({ host: socket.remoteAddress ?? host, port });
+    const rule = formatOrigin(this.#endpoint);
+    stream.reached = { destination: formatHostPort({ host, port }), address, rule };
+    const destination = { host, port, family: 0 } as const;
+    return { socket, address, rule, rules: null, isAdded: false, destination, atMs: clock.now() };
+  }
+
+  #connect(): net.Socket {
+    const { host, isTls, port } = this.#endpoint;
+    const options = { host, port, lookup };
+    if (!isTls) return net.connect({ ...options, noDelay: true }).pause();
+    const secureContext = this.#secureContext();
+    const named = isIP(host) === 0 ? { servername: host } : {};
+    const tlsOptions = { ...options, ...named, ...(secureContext && { secureContext }), ALPNProtocols: ['http/1.1'] };
+    return loadTls().connect(tlsOptions).setNoDelay().pause();
+  }
+
+  #failed(reason: Refusal['reason'], what: string, cause?: unknown): Refusal {
+    const text = formatOrigin(this.#endpoint);
+    return new Refusal(reason, `${text} ${what}`, { destination: text, cause });
+  }
+
+  #unreached(cause: unknown, socket: net.Socket): Refusal {
+    const codes = (cause instanceof AggregateError ? cause.errors : [cause]).map(systemCode);
+    if ((socket as Partial<tls.TLSSocket>).authorizationError)
+      return this.#failed('bad-certificate', 'has no valid certificate', cause);
+    if (codes.includes('ENOTFOUND') || codes.includes('EAI_AGAIN'))
+      return this.#failed('not-found', 'has no address', cause);
+    if (codes.includes('ECONNREFUSED')) return this.#failed('refused', 'refused the connection', cause);
+    if (codes.includes('ETIMEDOUT')) return this.#failed('timeout', 'did not answer', cause);
+    if (socket.bytesRead > 0) return this.#failed('bad-answer', 'does not speak TLS as it should', cause);
+    return this.#failed('unreachable', 'cannot be reached from the host', cause);
+  }
+
+  // ---- the log --------------------------------------------------------------------------------------------------
+
+  /** A path that is shown to nobody but this side's operator. */
+  #shown({ method, target }: RequestHead): { readonly method: string; readonly path: string } {
+    const path = this.#endpoint.logsQuery === true ? target : (target.split('?', 1)[0] ?? '');
+    return { method, path: path.slice(0, MAX_LOGGED) };
+  }
+
+  #exchanged(stream: KnownStream, head: RequestHead, exchange: Exchange & { readonly durationMs: number }): void {
+    const { log } = this.#context;
+    const { method, path } = this.#shown(head);
+    const { code, downloadedBytes, status, uploadedBytes } = exchange;
+    const result = `${status ?? 'no answer'}${code === null ? '' : ` (${code})`}`;
+    const text = `${method} ${path}: ${result}, ${uploadedBytes} bytes up, ${downloadedBytes} down`;
+    const facts = { ...streamFields(stream), method, path, ...exchange };
+    log.write(makeEvent('origin-request', `stream ${stream.id}: ${text}`, log.fields(facts)));
+  }
+
+  #refused(stream: KnownStream, head: RequestHead | null, { cause, message, reason }: Refusal): void {
+    const { log } = this.#context;
+    const { method, path } = head === null ? { method: null, path: null } : this.#shown(head);
+    const why = printable(cause === undefined ? message : `${message}: ${describeError(cause)}`);
+    const facts = { ...streamFields(stream), method, path, reason, why };
+    log.write(makeEvent('origin-refused', `stream ${stream.id}: ${why} (${reason})`, log.fields(facts)));
+  }
+
+  // ---- for the forward ------------------------------------------------------------------------------------------
+
+  get obstacles(): string[] {
+    return this.#conversations.obstacles;
+  }
+
+  endedByPeer(): number[] {
+    return this.#conversations.endedByPeer();
+  }
+
+  stop(): void {
+    this.#conversations.reset('the service was stopped');
+    this.#pool.stop();
+  }
+}
+
+/** An unused connection is closed after this, in milliseconds: sooner than most servers do it, while a request is on its way. */
+const KEPT_MS = 4000;
+
+/** Limit on unused connections. */
+const MAX_KEPT = 64;
+
+/** The unused connections to the origin server, for all conversations; the one used last is taken first. */
+class OriginPool implements Kept {
+  readonly #schedule: (delayMs: number, act: () => void) => CancelTimer;
+  readonly #kept = new Map<OriginConnection, CancelTimer>();
+
+  constructor(schedule: (delayMs: number, act: () => void) => CancelTimer) {
+    this.#schedule = schedule;
+  }
+
+  take(): OriginConnection | null {
+    for (const origin of [...this.#kept.keys()].reverse()) {
+      this.#remove(origin);
+      if (origin.isUsableBy(null)) return origin;
+      origin.destroy();
+    }
+    return null;
+  }
+
+  keep(origin: OriginConnection): void {
+    this.#kept.set(
+      origin,
+      this.#schedule(KEPT_MS, () => this.#close(origin)),
+    );
+    const oldest = this.#kept.size > MAX_KEPT ? this.#kept.keys().next().value : undefined;
+    if (oldest !== undefined) this.#close(oldest);
+  }
+
+  #remove(origin: OriginConnection): void {
+    this.#kept.get(origin)?.();
+    this.#kept.delete(origin);
+  }
+
+  #close(origin: OriginConnection): void {
+    this.#remove(origin);
+    origin.destroy();
+  }
+
+  /** Others go on with what a conversation leaves. */
+  close(): void {}
+
+  stop(): void {
+    for (const origin of this.#kept.keys()) this.#close(origin);
+  }
+}
