@@ -58,6 +58,7 @@ export const INCOMING = {
       'SERVICE:file:/path',
       'SERVICE:exec:COMMAND',
       'SERVICE:egress:[NAME]',
+      'SERVICE:origin:https://HOST,allow=METHOD:/PATH',
       'SERVICE:resolver:[NAME]',
       'SERVICE:udp:ADDR:PORT',
       'SERVICE:unixgram:/path',
