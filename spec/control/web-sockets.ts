@@ -371,6 +371,23 @@ test('the terminal of a job says which byte follows where output was dropped', a
   t.deepEqual([at, wrong, gaps > 0], [5_000_000, 0, true]);
 });
 
+test('all of many short messages reaches a job whose client leaves without a close', async (t) => {
+  const count = 3000;
+  const { ask, here, path } = await setUp(t);
+  const argv = ['sh', '-c', `stty raw -echo; echo ready; head -c ${count} | wc -c`];
+  const body = { argv, terminal: { columns: 80, rows: 24 } };
+  const { id } = (await ask('POST', '/v1/jobs', { body })).body as { id: string };
+  const first = await openReady(t, path, `/v1/terminal?job=${id}`);
+  await shows(first, 'ready');
+  for (let sent = 1; sent < count; sent += 1) first.socket.send('x');
+  await new Promise((resolve) => first.socket.send('x', resolve));
+  first.socket.terminate();
+  await noStreams(here);
+  const second = await openReady(t, path, `/v1/terminal?job=${id}&from=0`);
+  await shows(second, String(count));
+  t.is(await second.closed, '1000 exit 0');
+});
+
 test('whose job takes nothing is closed at once when another client takes over', async (t) => {
   const { ask, here } = await setUp(t);
   const { path } = await startControl(t, here.proxy, { clock: new ManualClock() });

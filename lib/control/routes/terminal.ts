@@ -14,7 +14,7 @@ import { encodeJobRequest } from '../../services/exec/jobs/job-messages.js';
 import { JobWriter } from '../../services/exec/jobs/job-writer.js';
 import type { ExecResult } from '../../status/types.js';
 import * as z from '../../status/zod.js';
-import { deferred, onAbort } from '../../util/concurrency.js';
+import { deferred } from '../../util/concurrency.js';
 import { orElse } from '../../util/or-else.js';
 import type { ControlContext } from '../context/context.js';
 import { parseInput } from '../server/read-input.js';
@@ -82,7 +82,8 @@ export const terminalRoutes = [
       const webSocket = await acceptWebSocket(request, socket, TERMINAL_PROTOCOL, context);
       const isSized = webSocket.socket.protocol === TERMINAL_PROTOCOL;
       const terminal = begin(isSized);
-      onAbort(signal, () => terminal.leave());
+      // Not when the connection closes: messages that came before wait for their turns.
+      webSocket.socket.once('close', () => terminal.leave());
       const resize = (text: string): void => {
         try {
           terminal.resize(parseInput(sizeSchema, JSON.parse(text.slice(0, MAX_SIZE_LENGTH))) as TerminalSize);
