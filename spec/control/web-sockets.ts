@@ -388,6 +388,21 @@ test('all of many short messages reaches a job whose client leaves without a clo
   t.is(await second.closed, '1000 exit 0');
 });
 
+test('a job reads all that its client sent before a close, however much it answers meanwhile', async (t) => {
+  const count = 1_000_000;
+  const { ask, here, path } = await setUp(t);
+  const argv = ['sh', '-c', `stty raw -echo; echo ready; head -c ${count} | od -v -An -tx1; echo all`];
+  const body = { argv, terminal: { columns: 80, rows: 24 } };
+  const { id } = (await ask('POST', '/v1/jobs', { body })).body as { id: string };
+  const first = await openReady(t, path, `/v1/terminal?job=${id}`);
+  await shows(first, 'ready');
+  for (let sent = 0; sent < count; sent += 10_000) first.socket.send(Buffer.alloc(10_000, 'x'));
+  first.socket.close();
+  await noStreams(here);
+  const { closed } = await openReady(t, path, `/v1/terminal?job=${id}`);
+  t.is(await within(20_000, 'the end of the job', closed), '1000 exit 0');
+});
+
 test('whose job takes nothing is closed at once when another client takes over', async (t) => {
   const { ask, here } = await setUp(t);
   const { path } = await startControl(t, here.proxy, { clock: new ManualClock() });

@@ -126,7 +126,10 @@ export function carry(
     if (!isBinary && onText !== undefined) onText(bytes.toString());
     else if (input.writable && !input.write(bytes) && !accepted.hasLeft) socket.pause();
   });
+  // Nothing is held up for a client that has gone.
+  socket.once('close', () => output.resume());
   output.on('data', (piece: Buffer | string) => {
+    if (socket.readyState !== socket.OPEN) return;
     socket.send(piece, () => {
       if (socket.bufferedAmount < MAX_WAITING_BYTES) output.resume();
     });
