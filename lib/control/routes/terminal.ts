@@ -36,7 +36,7 @@ const MAX_SIZE_LENGTH = 200;
 const TAIL_BYTES = 16_384;
 
 /** How long what a client sent before it left may take to reach its job, in milliseconds. */
-const LEAVE_MS = 500;
+const LEAVE_MS = 5000;
 
 const terminalQuery = z.strictObject({
   channel: onlyChannel(),
