@@ -58,6 +58,7 @@ const rows =
 const row = rows({});
 const audited = rows({ isAudited: true });
 const letHappen = rows({ isAudited: true, rate: 'let-happen' });
+const letHappenUnaudited = rows({ rate: 'let-happen' });
 const letHappenUnlessWarned = rows({ isAudited: true, rate: 'let-happen', refusedAt: 'warn' });
 const session = rows({ isAudited: true, rate: 'session' });
 const sessionEnd = rows({ isAudited: true, rate: 'session-end' });
@@ -157,7 +158,7 @@ export const LOG_EVENTS = {
     until: 'string | null',
     connections: 'number',
   }),
-  'egress-opened': row('debug', REACHED),
+  'egress-opened': letHappenUnaudited('debug', REACHED),
   'egress-refused': audited('warn', {
     ...OPEN_STREAM,
     egress: 'string',
