@@ -58,8 +58,9 @@ async function testFile(file: string, { name, destination, channel }: EgressTest
 function describe(answer: EgressTest): string[] {
   const { channel, name, destination, addresses } = answer;
   const what = answer.isAllowed ? 'is allowed' : 'is not allowed';
+  const waits = answer.isAsked ? '; a connection waits for an answer' : '';
   const lines = [
-    `${destination} ${what} by egress "${name}" of channel ${channel}: ${reasonOf(answer)}`,
+    `${destination} ${what} by egress "${name}" of channel ${channel}: ${reasonOf(answer)}${waits}`,
     ...addresses.map((one) => `  ${one.address} ${one.isAllowed ? 'is allowed' : 'is not allowed'}: ${reasonOf(one)}`),
   ];
   return lines.map((line) => escapeText(line, 1024));

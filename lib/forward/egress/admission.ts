@@ -123,7 +123,7 @@ function meansName(host: EgressHost, name: string): boolean {
 
 /** The verdict on a destination that no entry names, if such ones are asked about; otherwise null. */
 export function isAsked(rules: EgressRules | null, destination: Destination): Verdict | null {
-  if (rules?.ask === undefined || rules.askMs === null) return null;
+  if (rules === null || rules.askMs === null) return null;
   const verdict = judgeDestination(rules, destination);
   return verdict.isAllowed || verdict.rule !== null ? null : verdict;
 }

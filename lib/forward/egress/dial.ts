@@ -8,7 +8,7 @@ import { connectToFirst, type RaceWinner } from '../../system/sockets/race.js';
 import { formatAddress, formatHostPort, type HostPort, parseAddress } from '../../util/addresses/host-port.js';
 import type { Clock } from '../../util/clock.js';
 import { deferred, Turns } from '../../util/concurrency.js';
-import { describeError } from '../../util/escape.js';
+import { describeError, quoteWord } from '../../util/escape.js';
 import type { EgressReached } from '../connection.js';
 import { isAsked, judgeAddress, judgeDestination } from './admission.js';
 import { OwnAddresses } from './networks.js';
@@ -110,9 +110,10 @@ export class EgressDialer {
     for (;;) {
       const rules = this.#options.rules();
       const verdict = isAsked(rules, destination);
-      if (verdict === null) return;
-      const asked = async () => rules?.ask?.(destination, verdict.why, signal);
-      const why = (await asked().catch((error: unknown) => describeError(error))) ?? null;
+      if (rules?.ask === undefined || verdict === null) return;
+      const { ask } = rules;
+      const asked = async () => ask(destination, verdict.why, signal);
+      const why = await asked().catch((error: unknown) => describeError(error));
       if (why !== null) throw this.#denied(destination, { ...verdict, why }, this.#wayOut(why, destination));
     }
   }
@@ -160,7 +161,7 @@ export class EgressDialer {
 
   /** Why a destination is refused, and what an operator can do about it. */
   #wayOut(why: string, destination: Destination): string {
-    return `${why}; on the host: vproxy egress allow ${this.#place} ${formatHostPort(destination)}`;
+    return `${why}; on the host: vproxy egress allow ${this.#place} ${quoteWord(formatHostPort(destination))}`;
   }
 
   get #place(): string {

@@ -6,7 +6,7 @@ import type { Destination } from '../../forward/egress/rules.js';
 import type { EgressQuestion } from '../../status/types.js';
 import { formatHostPort } from '../../util/addresses/host-port.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
-import { escapeText } from '../../util/escape.js';
+import { escapeText, quoteWord } from '../../util/escape.js';
 import { formatCount, formatDuration, formatElapsed } from '../../util/units.js';
 
 /** Limits: open questions of a channel, connections waiting for one, and ended questions kept to explain a late answer. */
@@ -136,7 +136,7 @@ export class Questions {
     if (ended === undefined) throw new VproxyError('not-found', `no question "${escapeText(id, 64)}"`);
     const place = `${this.#options.channel}/${ended.egress}`;
     const age = formatElapsed(this.#options.clock.now() - ended.atMs);
-    const how = `${ended.how} ${age} ago; to allow it: vproxy egress allow ${place} ${escapeText(ended.destination, 300)}`;
+    const how = `${ended.how} ${age} ago; to allow it: vproxy egress allow ${place} ${quoteWord(ended.destination)}`;
     throw new VproxyError('not-found', `question ${id} is over: ${how}`);
   }
 

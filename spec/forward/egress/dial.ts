@@ -6,6 +6,7 @@ import { parseDestination } from '../../../lib/forward/egress/admission.js';
 import { type EgressConnection, EgressDialer, type EgressDialerOptions } from '../../../lib/forward/egress/dial.js';
 import { Refusal } from '../../../lib/forward/egress/refusal.js';
 import type { EgressRules } from '../../../lib/forward/egress/rules.js';
+import { formatHostPort } from '../../../lib/util/addresses/host-port.js';
 import { systemClock } from '../../../lib/util/clock.js';
 import { rulesOf } from '../../helpers/dns.js';
 import { EgressScene } from '../../helpers/egress.js';
@@ -110,11 +111,12 @@ test('a name that no entry could allow is never looked up', async (t) => {
   for (const [host, port, why, hint] of [
     ['example.com', 443, 'no entry allows it', allowIt('example.com:443')],
     ['192.0.2.1', 443, 'no entry allows it', allowIt('192.0.2.1:443')],
+    ['2001:db8::1', 443, 'no entry allows it', allowIt("'[2001:db8::1]:443'")],
     ['a.example.org', 80, 'allow "*.example.org:443" does not cover port 80', allowIt('a.example.org:80')],
     ['bad.example.org', 443, 'the entry denies it', 'deny "bad.example.org:*"'],
   ] as const) {
     const { why: said = '', ...told } = await refusal(host, port);
-    t.deepEqual(told, { reason: 'denied', message: notAllowed(`${host}:${port}`), hint });
+    t.deepEqual(told, { reason: 'denied', message: notAllowed(formatHostPort({ host, port })), hint });
     t.true(said.includes(why), said);
   }
   t.deepEqual(lookups, []);
