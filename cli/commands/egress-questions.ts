@@ -1,9 +1,9 @@
 /** `vproxy egress answer` and `watch`: destinations that no entry names, and that wait for an answer. */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { badArgument } from '../../lib/errors.js';
 import { MAX_FOR_S } from '../../lib/forward/egress/rules.js';
 import type { EgressQuestion } from '../../lib/status/types.js';
-import { formatHostPort } from '../../lib/util/addresses/host-port.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { formatDuration } from '../../lib/util/units.js';
 import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
@@ -70,15 +70,14 @@ export const watch: Command = {
 };
 
 async function printLines(control: ControlClient, channel: string | undefined): Promise<void> {
-  for await (const { event, fields } of control.events({ replay: 0 })) {
-    if (event !== 'egress-asked' || (channel !== undefined && fields['channel'] !== channel)) continue;
-    const { channel: label, egress, host, port, question } = fields;
-    const words = [
-      `${String(label)}/${String(question)}`,
-      egress,
-      formatHostPort({ host: String(host), port: Number(port) }),
-    ];
-    print(`${escapeText(words.join(' '), 1024)}\n`);
+  // Not by events: their number is limited, and they end with an upgrade.
+  let known = new Set<string>();
+  for (;;) {
+    const questions = await read(control, channel);
+    for (const { channel: label, destination, egress, id } of questions)
+      if (!known.has(id)) print(`${escapeText(`${label}/${id} ${egress} ${destination}`, 1024)}\n`);
+    known = new Set(questions.map(({ id }) => id));
+    await delay(INTERVAL_MS);
   }
 }
 

@@ -64,15 +64,23 @@ function scrolled(scroll: number, key: Exclude<ScreenKey, 'quit'>, height: numbe
 
 // The terminal.
 
-const ENTER = '\u001b[?1049h\u001b[?25l';
-const LEAVE = '\u001b[?25h\u001b[?1049l';
+/** With marks around what is pasted. */
+const ENTER = '\u001b[?1049h\u001b[?25l\u001b[?2004h';
+const LEAVE = '\u001b[?2004l\u001b[?25h\u001b[?1049l';
+
+const PASTE_BEGINS = '\u001b[200~';
+const PASTE_ENDS = '\u001b[201~';
+const CTRL_C = '\u0003';
+
+/** The pieces of a long paste follow each other faster, from a terminal that does not mark it. */
+const PIECE_MS = 50;
 
 type ScreenKey = 'quit' | 'up' | 'down' | 'page-up' | 'page-down' | 'top' | 'bottom';
 
 const KEYS: Readonly<Record<string, ScreenKey>> = {
   q: 'quit',
   Q: 'quit',
-  '\u0003': 'quit',
+  [CTRL_C]: 'quit',
   k: 'up',
   '\u001b[A': 'up',
   '\u001bOA': 'up',
@@ -109,6 +117,9 @@ class Screen {
   readonly #onText: (text: string) => void;
   /** The beginning of a sequence. */
   #rest = '';
+  #isPasting = false;
+  /** When the last text was handled. */
+  #handledMs = 0;
   #isOpen = true;
 
   constructor(handlers: {
@@ -156,12 +167,16 @@ class Screen {
   #handleText(text: string): void {
     const { keys, rest } = readKeys(this.#rest + text);
     this.#rest = rest;
+    // What was pasted may have any meaning.
+    const isAlone = keys.length === 1 && performance.now() - this.#handledMs > PIECE_MS;
     for (const key of keys) {
+      if (key === PASTE_BEGINS || key === PASTE_ENDS) this.#isPasting = key === PASTE_BEGINS;
+      if (this.#isPasting && key !== CTRL_C) continue;
       const meaning = KEYS[key];
-      // A key alone: what was pasted may have any meaning.
       if (meaning !== undefined) this.#onKey(meaning);
-      else if (keys.length === 1) this.#onText(key);
+      else if (isAlone) this.#onText(key);
     }
+    this.#handledMs = performance.now();
   }
 }
 

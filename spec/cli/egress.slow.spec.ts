@@ -6,11 +6,11 @@ import { callVproxy } from '../helpers/call-vproxy.js';
 import { fixtureRows, temporaryFolder } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
 import { answerTo, echo, failureOf, localServer, localSocket, steeredPair } from '../helpers/proxies.js';
-import { openTerminal } from '../helpers/terminals.js';
+import { openTerminal, type Terminal } from '../helpers/terminals.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { upgrade } from '../helpers/upgrades.js';
-import { spawnControlled, VPROXY } from '../helpers/vproxy-process.js';
+import { spawnControlled, spawnVproxy, VPROXY } from '../helpers/vproxy-process.js';
 
 const EGRESS = {
   internet: { allow: ['deb.debian.org:80,443', '{channel}.internal:443', '192.0.2.0/24:80'], deny: ['192.0.2.9:*'] },
@@ -65,6 +65,16 @@ test.serial('whether a destination may be reached, and which entry decides: of a
   t.deepEqual(JSON.parse(stdout), {
     ...{ channel: 'vm1', name: 'none', destination: '192.0.2.1:80', isAllowed: false, isAsked: false, rule: null, why },
     addresses: [],
+  });
+  writeFileSync(
+    file,
+    JSON.stringify({ egress: { ask: { ask: '30s' } }, channels: { vm1: { address: 'unix-listen:/run/vm1.sock' } } }),
+  );
+  t.deepEqual(await run('egress', 'test', 'ask', 'a.example:80', '--config', file), {
+    code: 77,
+    stdout:
+      'a.example:80 is not allowed by egress "ask" of channel vm1: no entry allows it; a connection waits for an answer\n',
+    stderr: '',
   });
 });
 
@@ -228,6 +238,13 @@ test.serial('what waits for an answer is listed, and answered by its id', async 
   t.like(JSON.parse(tested.stdout), { isAllowed: false, isAsked: true });
 });
 
+/** A key right after other input has no effect. */
+const pressHelp = (terminal: Terminal, pattern: RegExp) =>
+  eventually(async () => {
+    await terminal.press('?');
+    return terminal.shows(pattern, 1000);
+  });
+
 serialTestWith('tmux')('in a terminal: what waits is shown, and answered by a key', async (t) => {
   const { env, here, ask } = await asking(t);
   const terminal = await openTerminal(t, `${VPROXY} egress watch --for 2h; echo "status $?"; cat`, env);
@@ -237,22 +254,54 @@ serialTestWith('tmux')('in a terminal: what waits is shown, and answered by a ke
   await terminal.shows(/\n> +vm1\/\w+ +internet +127\.0\.0\.1:9 [^]*\n +vm1\/\w+ +internet +b\.example:443 /);
   await terminal.press('?');
   await terminal.shows(/a {2}allow it for a while/);
-  // A key counts only once the question has been under the cursor for a moment.
-  await eventually(async () => {
-    await terminal.press('a');
-    return here.proxy.listQuestions().length === 1;
-  });
+  // A key counts only once the question has been under the cursor for a moment, and apart from other keys.
+  const answer = (key: string, left: number) =>
+    eventually(
+      async () => {
+        await terminal.press(key);
+        return here.proxy.listQuestions().length === left;
+      },
+      { intervalMs: 100 },
+    );
+  await answer('a', 1);
   t.is(await first.status, '502');
   t.like(here.proxy.listEgress()[0]?.added, [{ entry: '127.0.0.1:9' }]);
   await terminal.shows(/\n> +vm1\/\w+ +internet +b\.example:443 /);
-  await eventually(async () => {
-    await terminal.press('D');
-    return here.proxy.listQuestions().length === 0;
-  });
+  await answer('D', 0);
   t.is(await second.status, '403');
   t.like(here.proxy.listEgress()[0]?.denied, [{ entry: 'b.example:443', until: null }]);
-  await terminal.press('?');
-  await terminal.shows(/b\.example:443: denied until reset/);
+  await pressHelp(terminal, /b\.example:443: denied until reset/);
   await terminal.press('q');
   await terminal.shows(/^status 0/m);
+});
+
+serialTestWith('tmux')('in a terminal: what is pasted answers nothing, however it arrives', async (t) => {
+  const { env, here, ask } = await asking(t);
+  const terminal = await openTerminal(t, `${VPROXY} egress watch`, env);
+  await ask('a.example:443');
+  // A key counts once the question has been under the cursor for a moment: a second, at least.
+  const [, shown] = await terminal.shows(/ (\d+m \d\ds) /);
+  for (let seconds = 0, last = shown; seconds < 2; seconds += 1)
+    last = await eventually(async () => {
+      const [, left] = await terminal.shows(/ (\d+m \d\ds) /);
+      return left !== last && left;
+    });
+  // A terminal passes on 4095 bytes at a time.
+  await terminal.paste(`${'x'.repeat(4095)}a`, false);
+  await pressHelp(terminal, /a {2}allow it for a while/);
+  await terminal.paste('a', true);
+  await pressHelp(terminal, /\na allow, d deny/);
+  t.is(here.all('egress-answered').length, 0);
+  t.is(here.proxy.listQuestions().length, 1);
+});
+
+test.serial('without a terminal: a line for each question, also for those that are open', async (t) => {
+  const { env, here, ask } = await asking(t);
+  const first = await ask('a.example:443');
+  const watch = spawnVproxy(t, ['egress', 'watch'], { env });
+  await eventually(() => watch.stdout !== '');
+  const { id } = await ask('[2001:db8::1]:443');
+  await eventually(() => watch.stdout.includes(id));
+  t.is(watch.stdout, `vm1/${first.id} internet a.example:443\nvm1/${id} internet [2001:db8::1]:443\n`);
+  t.is(here.proxy.listQuestions().length, 2);
 });

@@ -81,6 +81,12 @@ export class Terminal {
     await this.#tmux('send-keys', ...keys);
   }
 
+  /** `isMarked`: as a paste, if the program asked for that. */
+  async paste(text: string, isMarked: boolean): Promise<void> {
+    await this.#tmux('set-buffer', text);
+    await this.#tmux('paste-buffer', ...(isMarked ? ['-p'] : []));
+  }
+
   async resize(width: number, height: number): Promise<void> {
     await this.#tmux('resize-window', '-x', String(width), '-y', String(height));
   }
