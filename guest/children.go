@@ -257,7 +257,10 @@ func usageOfSessions(sessions map[int]bool) map[int]fields {
 	}
 	used := map[int]fields{}
 	for session := range cpuMs {
-		used[session] = fields{"cpuMs": cpuMs[session], "peakBytes": int64(peakKib[session]) * 1024}
+		used[session] = fields{"cpuMs": cpuMs[session], "peakBytes": nil}
+		if peakKib[session] > 0 { // zombies have no memory
+			used[session]["peakBytes"] = int64(peakKib[session]) * 1024
+		}
 	}
 	return used
 }

@@ -54,7 +54,8 @@ async function lookAt(sessions: ReadonlySet<number>, proc: string): Promise<Read
     const before = used.get(session) ?? { cpuMs: 0, peakBytes: 0 };
     const ticks = stat.slice(TIMES.first, TIMES.end).reduce((sum, time) => sum + Number(time), 0);
     const peakKib = Number(/^VmHWM:\s*(\d+)/m.exec(readOf(proc, pid, 'status'))?.[1] ?? 0);
-    const peakBytes = Math.max(before.peakBytes ?? 0, peakKib * 1024);
+    // Zombies have no memory.
+    const peakBytes = Math.max(before.peakBytes ?? 0, peakKib * 1024) || null;
     used.set(session, { cpuMs: before.cpuMs + ticks * TICK_MS, peakBytes });
   }
   return used;

@@ -366,5 +366,9 @@ test('one look at the processes serves all who asked before it began', async (t)
     ]),
   );
   t.true(others.every((other) => other === first));
-  t.false((await usageOfSessions(new Set([11]), proc)) === first);
+  // A zombie has no memory.
+  writeFileSync(join(proc, '11', 'status'), 'Name:\ta\n');
+  const last = await usageOfSessions(new Set([11]), proc);
+  t.false(last === first);
+  t.deepEqual(last.get(11), { ...usage, peakBytes: null });
 });
