@@ -63,7 +63,7 @@ export const watch: Command = {
     const forS = args.seconds('for', 1, MAX_FOR_S) ?? DEFAULT_FOR_S;
     const control = await openControl(args);
     // Fail before the screen is switched, so that the error stays visible.
-    await control.egressQuestions();
+    await (channel === undefined ? control.egressQuestions() : control.channel(channel));
     if (obeysEscapes(process.stdout)) await showScreen(control, channel, forS);
     else await printLines(control, channel);
   },

@@ -696,6 +696,13 @@ class Machines(unittest.TestCase):
         told = self.vm.egress_reset("internet")
         self.assertEqual((told["added"], told["denied"], told["rules"]["askS"]), ([], [], None))
 
+    def test_no_such_channel_is_refused(self):
+        vm = Vproxy().channel("vm/1")
+        for call in (lambda: next(iter(vm.egress_questions())), vm.services, vm.ports, lambda: vm.egress_rules("internet")):
+            with self.assertRaises(Refused) as failed:
+                call()
+            self.assertEqual((failed.exception.code, str(failed.exception)[:17]), ("not-found", 'no channel "vm/1"'))
+
     def test_forwards(self):
         added = self.vm.add_forward("outgoing", "echo:127.0.0.1:0")
         with socket.create_connection(("127.0.0.1", int(added["endpoint"].rsplit(":", 1)[1]))) as stream:

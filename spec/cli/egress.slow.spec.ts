@@ -296,7 +296,7 @@ serialTestWith('tmux')('in a terminal: what is pasted answers nothing, however i
 });
 
 test.serial('without a terminal: a line for each question, also for those that are open', async (t) => {
-  const { env, here, ask } = await asking(t);
+  const { env, here, run, ask } = await asking(t);
   const first = await ask('a.example:443');
   const watch = spawnVproxy(t, ['egress', 'watch'], { env });
   await eventually(() => watch.stdout !== '');
@@ -304,4 +304,5 @@ test.serial('without a terminal: a line for each question, also for those that a
   await eventually(() => watch.stdout.includes(id));
   t.is(watch.stdout, `vm1/${first.id} internet a.example:443\nvm1/${id} internet [2001:db8::1]:443\n`);
   t.is(here.proxy.listQuestions().length, 2);
+  t.like(await run('egress', 'watch', 'vm9'), { code: 69, stdout: '' });
 });

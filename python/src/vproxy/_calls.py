@@ -533,7 +533,11 @@ class Channel:
 
     async def _own(self, path: str) -> list[Any]:
         label = await self._known_label()
-        return [row for row in await self.process.ask("GET", path) if row["channel"] == label]
+        rows = [row for row in await self.process.ask("GET", path) if row["channel"] == label]
+        if not rows:
+            # Nothing, or no such channel: then it is refused.
+            await self.process.ask("GET", f"/v1/channels/{quote(label, safe='')}")
+        return rows
 
 
 class Question:
