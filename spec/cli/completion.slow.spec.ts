@@ -124,7 +124,7 @@ test('the commands and options of the tables are offered', async (t) => {
 });
 
 const KINDS = [...CHANNEL_KINDS.keys()];
-const TARGETS = ['127.0.0.1', 'unix', 'vsock-mux', 'file', 'exec', 'egress', 'udp', 'unixgram', 'resolver'];
+const TARGETS = ['127.0.0.1', 'unix', 'vsock-mux', 'file', 'exec', 'egress', 'origin', 'udp', 'unixgram', 'resolver'];
 
 const OFFERED: Offers = {
   'vproxy -c ': KINDS.map((kind) => `${kind}:`),
