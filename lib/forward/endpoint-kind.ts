@@ -84,6 +84,8 @@ export interface Target {
   readonly openCount: number;
   /** Resets the connections that these rules of an egress allowed (null: all); returns their number. Default: none. */
   revoke?(egress: string, rules: ReadonlySet<string> | null): number;
+  /** The service is no longer offered. Default: nothing; what is open continues. */
+  pause?(): void;
   /** Ends everything that is open. Resolves when done. */
   stop(): Promise<void> | void;
 

@@ -87,6 +87,7 @@ export class IncomingForward implements Forward {
   pause(): void {
     this.#isStarted = false;
     this.#options.registry.remove(this.spec.service, this.#serve);
+    this.#target.pause?.();
   }
 
   async stop(): Promise<void> {

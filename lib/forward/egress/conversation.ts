@@ -63,6 +63,8 @@ export class Conversation implements LocalEnd, ByteSource {
   readonly stream: SessionStream;
   /** Whether the conversation has nothing in progress: a program that continues may as well reconnect. */
   isIdle = false;
+  /** Whether its service is no longer offered: the request in progress is the last. */
+  isLeaving = false;
   readonly #clock: Clock;
   readonly #turns: LoopTurns;
   readonly #gone = new AbortController();
@@ -127,9 +129,9 @@ export class Conversation implements LocalEnd, ByteSource {
   }
 
   /** Makes `read` fail after a time, unless the expectation changes before. */
-  expectWithin(delayMs: number, error: Error): void {
+  expectWithin(delayMs: number, failure: () => Error): void {
     this.expectNothing();
-    this.#cancelDeadline = this.#clock.schedule(delayMs, () => this.#failReads(error));
+    this.#cancelDeadline = this.#clock.schedule(delayMs, () => this.#failReads(failure()));
   }
 
   /** Cancels the deadline. */
@@ -302,6 +304,14 @@ export class Conversations {
   /** The same, human-readable. */
   get obstacles(): string[] {
     return this.endedByPeer().map((id) => `stream ${id} to ${this.#context.name}, which is not a tunnel`);
+  }
+
+  /** Lets requests in progress end, but no further one begin: it may no longer be allowed. */
+  pause(): void {
+    for (const guest of this.#open) {
+      guest.isLeaving = true;
+      if (guest.isIdle) guest.reset('the service is no longer offered');
+    }
   }
 
   reset(why: string): void {

@@ -9,7 +9,7 @@ import { refusedSocks4, SOCKS_4, SOCKS_5, SocksConversation } from './socks.js';
 /** Resolves with the requested tunnel, or null if the conversation is over. Rejects if the program has gone away. */
 export async function converse(guest: Conversation, context: ConversationContext): Promise<Tunnel | null> {
   const reader = new HttpReader(guest);
-  guest.expectWithin(HEAD_MS, headTimeout());
+  guest.expectWithin(HEAD_MS, headTimeout);
   const refuse = async (refusal: Refusal, answer: Buffer): Promise<null> => {
     context.onRefused(refusal);
     await guest.write(answer);

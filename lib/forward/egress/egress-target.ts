@@ -219,6 +219,10 @@ export class EgressTarget implements Target {
     return this.#conversations.endedByPeer();
   }
 
+  pause(): void {
+    this.#conversations.pause();
+  }
+
   /** Resets everything that is open. */
   stop(): void {
     this.#conversations.reset('the egress was stopped');

@@ -1,4 +1,5 @@
 /** An HTTP/1.1 conversation: requests in absolute form, in turn, each answered by its origin server; or a CONNECT. */
+import { VproxyError } from '../../errors.js';
 import type { Conversation, ConversationContext, Exchange, TunnelOffer } from './conversation.js';
 import {
   BadMessage,
@@ -59,6 +60,7 @@ export class HttpConversation {
       for (;;) {
         const outcome = await this.#serveNext();
         if (outcome !== 'next') return outcome;
+        if (this.#guest.isLeaving) return this.#end();
       }
     } finally {
       this.#kept.close();
@@ -69,9 +71,11 @@ export class HttpConversation {
     let method = '';
     let request: ProxyRequest | null = null;
     try {
-      await this.#guest.nextStep();
       const text = await this.#head();
       if (text === null) return this.#end();
+      await this.#guest.nextStep();
+      this.#guest.gone.throwIfAborted();
+      if (this.#guest.isLeaving) throw new VproxyError('cancelled', 'the service is no longer offered');
       const head = parseRequestHead(text);
       method = head.method;
       request = this.#context.requests.parse(head);
@@ -91,13 +95,13 @@ export class HttpConversation {
     const isFirst = this.#isFirst;
     this.#isFirst = false;
     this.#hasBegun = false;
-    if (!isFirst) guest.expectWithin(IDLE_MS, new NoRequest());
+    if (!isFirst) guest.expectWithin(IDLE_MS, () => new NoRequest());
     guest.isIdle = !isFirst;
     const text = await this.#reader.head({
       maxBytes: HEAD_BYTES,
       onBegun: () => {
         guest.isIdle = false;
-        if (!isFirst) guest.expectWithin(HEAD_MS, headTimeout());
+        if (!isFirst) guest.expectWithin(HEAD_MS, headTimeout);
       },
       checkFirstLine: parseRequestLine,
     });
@@ -172,8 +176,10 @@ export class HttpConversation {
       return isLast ? this.#end() : 'next';
     } catch (error) {
       origin.destroy();
+      // Otherwise the origin server would be blamed for a program that went away.
+      gone.throwIfAborted();
       const failure = upload.failure ?? origin.failureOf(error);
-      if (failure instanceof OriginFailure && !gone.aborted) code = 'local-error';
+      if (failure instanceof OriginFailure) code = 'local-error';
       throw failure;
     } finally {
       gone.removeEventListener('abort', destroy);
@@ -208,7 +214,7 @@ export class HttpConversation {
     }
     const framing = responseFraming(head, method);
     const outward = reframed(framing, minor);
-    const isLast = !isPersistent || outward.kind === 'close' || !isSent();
+    const isLast = !isPersistent || outward.kind === 'close' || !isSent() || this.#guest.isLeaving;
     this.#hasBegun = true;
     await this.#guest.write(answerHead(head, method, outward, isLast));
     for await (const piece of origin.reader.body(framing)) {
@@ -216,6 +222,9 @@ export class HttpConversation {
       await this.#guest.nextStep();
       await this.#guest.write(outward.kind === 'chunked' ? chunkOf(piece) : piece);
     }
+    // Node does not tell the end of TLS, which shows that nothing is missing, from that of TCP, which anybody can forge.
+    if (framing.kind === 'close' && origin.isTls)
+      throw origin.failed('sent an answer of unknown length, perhaps in part');
     if (outward.kind === 'chunked') await this.#guest.write(LAST_CHUNK);
     const isReusable = framing.kind !== 'close' && head.minor === 1 && !isClosing(head.fields);
     return { isLast, isReusable };

@@ -1,5 +1,6 @@
 /** Connections to the origin servers of one conversation in absolute form, each kept for its next request. */
 import type net from 'node:net';
+import type { TLSSocket } from 'node:tls';
 import { hiddenReset } from '../../system/sockets/node-sockets.js';
 import { formatHostPort } from '../../util/addresses/host-port.js';
 import { Change } from '../../util/concurrency.js';
@@ -56,6 +57,10 @@ export class OriginConnection implements ByteSource {
       onClosed({ uploadedBytes: socket.bytesWritten, downloadedBytes: socket.bytesRead, code });
       wake();
     });
+  }
+
+  get isTls(): boolean {
+    return (this.#socket as Partial<TLSSocket>).encrypted === true;
   }
 
   /** Whether it can take another request: allowed by these rules, no unexpected bytes received, and not ended. */

@@ -39,9 +39,9 @@ export function parseProxyRequest(head: RequestHead): ProxyRequest {
 export const isPersistent = ({ fields, minor }: RequestHead): boolean =>
   minor === 1 && !isClosing(fields) && !isClosing(fields, 'proxy-connection');
 
-/** Throws {@link Refusal} for TRACE, whose answer repeats the fields of the request. */
+/** Throws {@link Refusal} for TRACE, and IIS's TRACK, whose answers repeat the fields of the request. */
 export function requireForwardable({ method }: RequestHead): void {
-  if (method === 'TRACE') throw new Refusal('not-supported', 'TRACE is not forwarded');
+  if (/^tra(?:ce|ck)$/i.test(method)) throw new Refusal('not-supported', 'TRACE is not forwarded');
 }
 
 interface RequestTarget {

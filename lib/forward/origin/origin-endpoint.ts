@@ -129,7 +129,7 @@ function parseAllowed(text: string): AllowedRequests {
   const isBeginning = path.endsWith('*');
   const plain = isBeginning ? path.slice(0, -1) : path;
   const words = methods.split('+');
-  if (methods !== '*' && !words.every(isToken)) throw bad('not a method');
+  if (methods !== '*' && !words.every((word) => isToken(word) && word !== '*')) throw bad('not a method');
   if (!isPlainPath(plain)) throw bad('the path has other characters than those of a decoded path, or * within');
   try {
     readTarget(plain);
@@ -139,10 +139,10 @@ function parseAllowed(text: string): AllowedRequests {
   return { methods: methods === '*' ? null : words, path: plain, isBeginning, text };
 }
 
-/** Names that some servers take for each other: in upper or lower case, with `_` or `-`. */
+/** Names that some servers take for each other, as for CGI: in upper or lower case, with `_` or `.` in place of `-`. */
 export const isSameName = (a: string, b: string): boolean => plainName(a) === plainName(b);
 
-export const plainName = (name: string): string => name.toLowerCase().replaceAll('_', '-');
+export const plainName = (name: string): string => name.toLowerCase().replace(/[^a-z0-9]/g, '-');
 
 function parseHeader(text: string): SetField {
   const bad = (why: string) => badArgument(`header=${escapeText(text.split(':', 1)[0] ?? '', 80)}: ${why}`);
@@ -155,6 +155,7 @@ function parseHeader(text: string): SetField {
     if (!isField(`${name}: ${value}x`)) throw bad('not a valid value');
     return { name, value, file: parsePath(file) };
   }
+  if (after.startsWith('@')) throw bad('the path of the file is not absolute');
   if (after.trim() === '' || !isField(`${name}: ${after}`)) throw bad('not a valid value');
   return { name, value: after, file: null };
 }

@@ -1,6 +1,6 @@
 /** Requests to an origin server: those that `allow=` names, sent with the operator's fields in place of the program's. */
 import { joinWithCommas } from '../../util/addresses/comma-options.js';
-import { endToEnd, type Field, formatHead, listOf, type RequestHead } from '../egress/head.js';
+import { endToEnd, type Field, formatHead, isEndToEnd, listOf, type RequestHead } from '../egress/head.js';
 import { requestFraming } from '../egress/message.js';
 import { Refusal } from '../egress/refusal.js';
 import { framingFields, isPersistent, type ProxyRequest, readHost, requireForwardable } from '../egress/request.js';
@@ -43,10 +43,10 @@ function readPlainTarget({ target }: RequestHead): RequestTarget {
 
 /** The option that would allow the request; null if no option can name it. */
 const optionFor = (method: string, path: string): string | null =>
-  isPlainPath(path) ? joinWithCommas([`allow=${method}:${path}`]) : null;
+  isPlainPath(path) && !/[*+]/.test(method) ? joinWithCommas([`allow=${method}:${path}`]) : null;
 
 const isAllowed = (method: string, path: string, { allow }: OriginEndpoint): boolean =>
-  method !== 'CONNECT' &&
+  method.toUpperCase() !== 'CONNECT' &&
   allow.some(
     (one) =>
       (one.methods === null || one.methods.includes(method)) &&
@@ -71,10 +71,10 @@ const OVERRIDES =
 export function formatOriginRequest(request: ProxyRequest, endpoint: OriginEndpoint, set: readonly Field[]): Buffer {
   const { framing, head, originTarget, upgrade = null } = request;
   const own = new Set(['host', ...set.map(({ name }) => plainName(name))]);
-  const isKept = ({ name }: Field): boolean => !own.has(plainName(name)) && !OVERRIDES.test(plainName(name));
+  const isKept = (plain: string): boolean => isEndToEnd(plain) && !own.has(plain) && !OVERRIDES.test(plain);
   return formatHead(`${head.method} ${originTarget ?? '/'} HTTP/1.1`, [
     { name: 'Host', value: formatAuthority(endpoint) },
-    ...endToEnd(head.fields).filter(isKept),
+    ...endToEnd(head.fields).filter(({ name }) => isKept(plainName(name))),
     ...set,
     ...framingFields(framing),
     ...(upgrade === null

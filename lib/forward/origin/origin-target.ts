@@ -52,6 +52,15 @@ const MAX_LOGGED = 1024;
 /** It takes milliseconds to load, and most processes do without. */
 const loadTls = (): typeof tls => process.getBuiltinModule('node:tls');
 
+/** What `read` returns. Throws a `Refusal` that does not show the program which file cannot be read. */
+function readable<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    throw new Refusal('bad-credential', 'a credential cannot be read on the host', { cause });
+  }
+}
+
 /** Serves requests to one origin server. */
 class OriginTarget implements Target {
   readonly #endpoint: OriginEndpoint;
@@ -83,7 +92,7 @@ class OriginTarget implements Target {
 
   serve(stream: SessionStream): void {
     this.#conversations.serve(stream, this.openCount, async (guest) => {
-      guest.expectWithin(HEAD_MS, headTimeout());
+      guest.expectWithin(HEAD_MS, headTimeout);
       await new HttpConversation(guest, new HttpReader(guest), this.#contextOf(guest)).run();
       return false;
     });
@@ -108,7 +117,8 @@ class OriginTarget implements Target {
       dial: () => this.#dial(guest),
       onLeft: () => undefined,
       onExchanged: ({ head }, exchange) => {
-        asked = null;
+        // A refusal may follow a failure.
+        if (exchange.code === null) asked = null;
         const durationMs = Math.round(this.#context.clock.now() - sinceMs);
         this.#exchanged(guest.stream, head, { ...exchange, durationMs });
       },
@@ -131,11 +141,7 @@ class OriginTarget implements Target {
   #secrets(): readonly Field[] {
     const known = this.#fields;
     if (known !== null && this.#context.clock.now() - known.atMs < SECRETS_MS) return known.fields;
-    try {
-      return this.#readFields();
-    } catch (cause) {
-      throw new Refusal('bad-credential', 'a credential cannot be read on the host', { cause });
-    }
+    return readable(() => this.#readFields());
   }
 
   #secureContext(): tls.SecureContext | undefined {
@@ -150,9 +156,12 @@ class OriginTarget implements Target {
   // ---- connections to the origin server -------------------------------------------------------------------------
 
   /** Connects, with TLS unless the origin is http. Rejects with a `Refusal`, or if the program has gone away. */
-  async #dial({ gone, stream }: Conversation): Promise<Reached> {
+  async #dial(guest: Conversation): Promise<Reached> {
     const { host, isTls, port } = this.#endpoint;
     const { clock } = this.#context;
+    const { gone, stream } = guest;
+    // Each handshake takes the processor for about a millisecond.
+    await guest.nextStep();
     gone.throwIfAborted();
     const socket = this.#connect();
     let cancelTimeout: CancelTimer = () => undefined;
@@ -184,7 +193,7 @@ class OriginTarget implements Target {
     const { host, isTls, port } = this.#endpoint;
     const options = { host, port, lookup };
     if (!isTls) return net.connect({ ...options, noDelay: true }).pause();
-    const secureContext = this.#secureContext();
+    const secureContext = readable(() => this.#secureContext());
     const named = isIP(host) === 0 ? { servername: host } : {};
     const tlsOptions = { ...options, ...named, ...(secureContext && { secureContext }), ALPNProtocols: ['http/1.1'] };
     return loadTls().connect(tlsOptions).setNoDelay().pause();
@@ -241,6 +250,10 @@ class OriginTarget implements Target {
 
   endedByPeer(): number[] {
     return this.#conversations.endedByPeer();
+  }
+
+  pause(): void {
+    this.#conversations.pause();
   }
 
   stop(): void {

@@ -1,6 +1,6 @@
 /** Requests of a guest to an `origin:`, what its server gets, and what comes back. */
 import { once } from 'node:events';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
 import type net from 'node:net';
@@ -33,6 +33,7 @@ test('an allowed request gets the host’s fields in place of the guest’s, und
   const fields = [
     ...['x-api-key: stolen', 'X-API-KEY: b', 'x_api_key: c', 'Connection: x-api-key, keep-alive', 'X_Team: d'],
     ...['X-Forwarded-For: 1.2.3.4', 'Forwarded: for=1', 'X-HTTP-Method-Override: DELETE', 'X_Original_URL: /admin'],
+    ...['x.api.key: f', 'X-HTTP.Method-Override: DELETE', 'Transfer_Encoding: chunked', 'Content.Length: 3'],
     ...['Accept: */*', 'Te: trailers', 'Proxy-Authorization: e'],
   ];
   const answer = await scene.say(request('GET /v1/%6dodels?a=b', fields.map((field) => `${field}\r\n`).join('')));
@@ -60,6 +61,7 @@ const REFUSED: readonly (readonly [request: string, status: number])[] = [
   [request('OPTIONS *'), 403],
   [request('GET /v1/x', 'Connection: Upgrade\r\nUpgrade: websocket\r\n'), 403],
   [request('TRACE /v1/x'), 501],
+  [request('Track /v1/x'), 501],
   [request('GET /v1/x', 'Host: other.test\r\n'), 400],
   ['GET /v1/x HTTP/1.1\r\n\r\n', 400],
   [request('GET /v1/x', 'Content-Length: 3\r\nTransfer-Encoding: chunked\r\n', '0\r\n\r\n'), 400],
@@ -83,6 +85,35 @@ test('what is not allowed, or can be read in two ways, never reaches the server;
   t.like(scene.fieldsOf('origin-refused')[0], { method: 'POST', path: '/v1/x', reason: 'denied' });
   const hint = 'on the host: add allow=POST:/v1/x to -i api:origin:http://127.0.0.1';
   t.true((await scene.say(request('POST /v1/x'))).includes(hint));
+  for (const method of ['*', 'GET+PUT']) t.false((await scene.say(request(`${method} /v2`))).includes('add allow='));
+});
+
+test('with a service that is no longer offered, no request begins; the one in progress ends', async (t) => {
+  const { origin, scene } = await recording(t, 'allow=*:/*');
+  const idle = scene.open();
+  idle.write(request('GET /a'));
+  await readUntil(idle, 'ok');
+  const answer = deferred();
+  const port = await httpServer(t, (_, response) => {
+    response.write('begun ');
+    void answer.promise.then(() => response.end('done'));
+  });
+  const slow = new OriginScene(t, `http://127.0.0.1:${port},allow=*:/*`);
+  const [busy, fresh] = [slow.open(), slow.open()];
+  busy.write(request('GET /b'));
+  await readUntil(busy, 'begun ');
+  for (const { target } of [scene, slow]) target.pause?.();
+  await t.throwsAsync(readAll(idle), { message: /no longer offered/ });
+  fresh.write(request('GET /c'));
+  await t.throwsAsync(readAll(fresh), { message: /no longer offered/ });
+  busy.write(request('GET /d'));
+  answer.resolve();
+  t.regex((await readAll(busy)).toString(), /^[^]*done\r\n0\r\n\r\n$/);
+  t.deepEqual(
+    slow.fieldsOf('origin-request').map(({ path }) => path),
+    ['/b'],
+  );
+  t.is(origin.bytes.match(/GET/g)?.length, 1);
 });
 
 test('a secret is read again; without it no request is sent, and nothing shows it', async (t) => {
@@ -151,6 +182,23 @@ test('the server’s connection ends with a program that goes away, and the requ
   t.like(fact, { status: 200, code: 'cancelled' });
 });
 
+test('the server is not blamed for a program that goes away before the answer', async (t) => {
+  const [asked, left] = [deferred(), deferred()];
+  const port = await httpServer(t, (_, response) => {
+    response.once('close', () => left.resolve());
+    asked.resolve();
+  });
+  const scene = new OriginScene(t, `http://127.0.0.1:${port},allow=*:/*`);
+  const guest = scene.open();
+  guest.write(request('GET /'));
+  await asked.promise;
+  guest.destroy();
+  await left.promise;
+  await eventually(() => scene.target.openCount === 0);
+  t.like(scene.fieldsOf('origin-request')[0], { status: null, code: 'cancelled' });
+  t.deepEqual(scene.fieldsOf('origin-refused'), []);
+});
+
 test('an answer that breaks off is a reset, and is logged', async (t) => {
   const at = await localServer(t, (socket) => {
     socket.once('data', () => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf'));
@@ -158,6 +206,15 @@ test('an answer that breaks off is a reset, and is logged', async (t) => {
   const scene = new OriginScene(t, `http://127.0.0.1:${at.port},allow=*:/*`);
   await t.throwsAsync(scene.say(request('GET /')), { message: /cut off/ });
   t.like(scene.fieldsOf('origin-request')[0], { status: 200, code: 'local-error', downloadedBytes: 4 });
+});
+
+test('a refusal for a server that does not answer names the request', async (t) => {
+  const at = await localServer(t, (socket) => socket.once('data', () => socket.end()));
+  const scene = new OriginScene(t, `http://127.0.0.1:${at.port},allow=*:/*`);
+  t.regex(await scene.say(`${request('GET /a')}\r\n\r\n`), /^HTTP\/1\.1 502 Bad Answer\r\n[^]* 400 /);
+  const facts = scene.fieldsOf('origin-refused');
+  t.like(facts[0], { method: 'GET', path: '/a', reason: 'bad-answer' });
+  t.like(facts[1], { method: null, path: null, reason: 'bad-request' });
 });
 
 test('a server that cannot be reached is a 502 with the reason', async (t) => {
@@ -199,6 +256,25 @@ test('over TLS, nothing is sent to a server whose certificate is not valid', asy
     t.like(scene.fieldsOf('origin-refused')[0], { reason: 'bad-certificate' });
   }
   t.deepEqual(asked, ['/good']);
+});
+
+test('over TLS, an answer without its length never looks whole: its last part may be missing', async (t) => {
+  const { ca, port } = await tlsServer(t, (_, response) => {
+    response.socket?.end('HTTP/1.1 200 OK\r\n\r\nhalf');
+  });
+  const scene = new OriginScene(t, `https://localhost:${port},allow=*:/*,ca=${ca}`);
+  await t.throwsAsync(scene.say(request('GET /')), { message: /of unknown length/ });
+  t.like(scene.fieldsOf('origin-request')[0], { code: 'local-error', downloadedBytes: 4 });
+});
+
+test('without the certificates of ca=, no request is sent, and the program does not see their path', async (t) => {
+  const { ca, port } = await tlsServer(t, (_, response) => response.end());
+  const scene = new OriginScene(t, `https://localhost:${port},allow=*:/*,ca=${ca}`);
+  rmSync(ca);
+  const answer = await scene.say(request('GET /'));
+  t.regex(answer, /^HTTP\/1\.1 500 No Credential\r\n/);
+  t.false(answer.includes(ca));
+  t.true(scene.fieldsOf('origin-refused')[0]?.why.includes(ca));
 });
 
 test('a switch to an allowed protocol passes both directions on; another is not asked for', async (t) => {
