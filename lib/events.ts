@@ -77,6 +77,7 @@ const REACHED = {
   egress: 'string',
   host: 'string',
   port: 'number',
+  'redirectedFrom?': 'string',
   address: 'string',
   rule: 'string',
 } as const;

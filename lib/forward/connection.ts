@@ -61,6 +61,8 @@ export interface EgressReached {
   /** The requested name in lower case, or address. */
   readonly host: string;
   readonly port: number;
+  /** The address that a redirected program connected to, if it was found by its name. */
+  readonly redirectedFrom?: string;
   /** The address connected to, as `ADDRESS:PORT`: the destination, or the upstream proxy. */
   readonly address: string;
   /** The entry that allowed it. */

@@ -13,6 +13,7 @@ import type { Caller, Connections, KnownStream } from './connection.js';
 import type { EgressRules } from './egress/rules.js';
 import type { ForwardLog } from './forward-log.js';
 import type { InputFilters } from './input-filter.js';
+import type { ResolvedNames } from './redirect/resolved-names.js';
 import type { NameSample } from './template.js';
 
 /** The common part of all endpoints; the kind adds the rest. */
@@ -118,6 +119,8 @@ export interface TargetContext {
   readonly preamble: ((stream: SessionStream) => Buffer) | null;
   /** The current rules of the egress of that name; null if there is none. */
   readonly egress: (name: string) => EgressRules | null;
+  /** The names that the resolvers of the channel have answered. */
+  readonly names: ResolvedNames;
   /** The log of the forward. The target reports the streams that it accepts. */
   readonly log: ForwardLog;
 }

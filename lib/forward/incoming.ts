@@ -7,6 +7,7 @@ import type { EgressRules } from './egress/rules.js';
 import type { Target } from './endpoint-kind.js';
 import { targetKindOf } from './endpoint-kinds.js';
 import { ForwardLog, type ForwardOptions } from './forward-log.js';
+import { ResolvedNames } from './redirect/resolved-names.js';
 import type { ServiceRegistry } from './service-registry.js';
 import { type Forward, type ForwardSpec, type ForwardState, formatEndpoint, type Predecessor } from './spec.js';
 
@@ -23,6 +24,8 @@ export interface IncomingOptions extends ForwardOptions {
   readonly preamble?: ((stream: SessionStream) => Buffer) | null;
   /** The current rules of the egress of that name. Default: none. */
   readonly egress?: (name: string) => EgressRules | null;
+  /** The names that the resolvers of the channel have answered. Default: its own. */
+  readonly names?: ResolvedNames;
 }
 
 export class IncomingForward implements Forward {
@@ -49,6 +52,7 @@ export class IncomingForward implements Forward {
       maxStreams,
       preamble: options.preamble ?? null,
       egress: options.egress ?? (() => null),
+      names: options.names ?? new ResolvedNames(clock),
       filters,
       onClosed: (stream, reason) => this.#closed(stream, reason),
       onLeft: () => {

@@ -33,7 +33,7 @@ import { DEFAULT_LABEL } from './channel/channel-options.js';
 /** Back-off between attempts to resume a forward. */
 const RESUMING = { firstMs: 100, maxMs: 5000 } as const;
 
-interface ForwardTableOptions extends Pick<TargetContext, 'preamble' | 'egress'> {
+interface ForwardTableOptions extends Pick<TargetContext, 'preamble' | 'egress' | 'names'> {
   /** The label of the channel. */
   readonly channel: string;
   readonly source: SessionSource;
@@ -89,7 +89,7 @@ export class ForwardTable {
 
   /** Creates a forward without starting it, or from a predecessor's state. Throws `bad-argument`. */
   create(spec: ForwardSpec, isDeclared = true, id = this.#options.nextId(), predecessor?: Predecessor): ForwardEntry {
-    const { registry, source, log, clock, waitMs, maxStreams, filters, preamble, egress } = this.#options;
+    const { registry, source, log, clock, waitMs, maxStreams, filters, preamble, egress, names } = this.#options;
     const tally = this.#options.tallyOf(spec.direction, spec.service);
     const onIdle = () => {
       if (entry.isDraining) entry.over.resolve();
@@ -99,7 +99,7 @@ export class ForwardTable {
         ? this.#createOutgoing(spec, { id, source, log, clock, tally, waitMs, filters, onIdle }, predecessor)
         : new IncomingForward(
             spec,
-            { id, registry, log, clock, tally, maxStreams, filters, preamble, egress, onIdle },
+            { id, registry, log, clock, tally, maxStreams, filters, preamble, egress, names, onIdle },
             predecessor,
           );
     const text = formatForwardSpec(spec);

@@ -2,6 +2,7 @@
 import type { LogEvent } from '../../lib/events.js';
 import type { TargetContext } from '../../lib/forward/endpoint-kind.js';
 import { ForwardLog } from '../../lib/forward/forward-log.js';
+import { ResolvedNames } from '../../lib/forward/redirect/resolved-names.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { SessionPair } from './session-pair.js';
 
@@ -20,7 +21,7 @@ export function targetPair<T extends { serve(stream: SessionStream): void }>(
   const { clock } = pair;
   const target = create({
     ...{ endpoint, name: `${endpoint} (${service})`, service, clock, maxStreams: 1024, preamble: null },
-    ...{ egress: () => null, onClosed: () => undefined },
+    ...{ egress: () => null, names: new ResolvedNames(clock), onClosed: () => undefined },
     log: new ForwardLog({ direction: 'incoming', service }, { clock, log }, () => endpoint),
     ...more,
   });

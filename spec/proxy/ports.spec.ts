@@ -5,6 +5,7 @@ import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { AnnouncedPort } from '../../lib/codec/payloads.js';
 import type { LogEvent } from '../../lib/events.js';
+import { ResolvedNames } from '../../lib/forward/redirect/resolved-names.js';
 import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import { SessionSource } from '../../lib/forward/session-source.js';
 import { type ForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
@@ -419,6 +420,7 @@ function forwardTable(t: ExecutionContext, onServices: () => void = () => undefi
     preamble: null,
     filters: () => null,
     egress: () => null,
+    names: new ResolvedNames(clock),
     offered: () => null,
     tallyOf: () => new StreamTally(),
     nextId: () => `f${(count += 1)}`,

@@ -6,15 +6,17 @@ import type { SessionStream } from '../../session/stream.js';
 import { readBuffered, resetSocket } from '../../system/sockets/node-sockets.js';
 import { formatHostPort } from '../../util/addresses/host-port.js';
 import { describeError } from '../../util/escape.js';
-import { type Connection, Connections, type KnownStream, targetOf } from '../connection.js';
+import { type Connection, Connections, type EgressReached, type KnownStream, targetOf } from '../connection.js';
 import type { EndpointKind, Target, TargetContext } from '../endpoint-kind.js';
 import { streamFields } from '../forward-log.js';
+import { isRedirected } from '../redirect/redirected.js';
 import { type Conversation, type ConversationContext, Conversations, type Tunnel } from './conversation.js';
 import { converse } from './converse.js';
 import { EgressDialer, type Reached } from './dial.js';
+import type { RequestHead } from './head.js';
 import { KeptOrigins, type KeptTogether } from './origin.js';
 import { printable, Refusal } from './refusal.js';
-import { PROXY_REQUESTS } from './request.js';
+import { PROXY_REQUESTS, type ProxyRequest } from './request.js';
 import type { Destination } from './rules.js';
 import { allowedBy, type EgressRules } from './rules.js';
 
@@ -86,7 +88,7 @@ export class EgressTarget implements Target {
 
   #contextOf(guest: Conversation): ConversationContext {
     return {
-      requests: PROXY_REQUESTS,
+      requests: { ...PROXY_REQUESTS, parse: (head) => this.#parse(head) },
       kept: () => new KeptOrigins(this.#keptTogether),
       rules: () => this.#rules,
       dial: (destination) => this.#dial(guest, destination),
@@ -99,6 +101,13 @@ export class EgressTarget implements Target {
         this.#left(guest.stream, { host, port, address, rule, ...ending, code, durationMs });
       },
     };
+  }
+
+  /** A redirected program asks for an address: that of a name, if the resolver has answered with it. */
+  #parse(head: RequestHead): ProxyRequest {
+    const request = PROXY_REQUESTS.parse(head);
+    if (request.originTarget !== null || !isRedirected(head)) return request;
+    return { ...request, destination: this.#context.names.nameOf(this.#name, request.destination) };
   }
 
   async #dial({ gone, left, stream }: Conversation, destination: Destination): Promise<Reached> {
@@ -126,13 +135,13 @@ export class EgressTarget implements Target {
   #splice(guest: Conversation, { answer, reached, rest }: Tunnel): void {
     const { stream } = guest;
     const { address, atMs, destination, isAdded, rule, socket } = reached;
-    const { host, port } = destination;
     this.#origins.delete(reached);
     // An upstream proxy may already have passed on some bytes of the destination.
     const early = socket.readableLength > 0 ? (socket.read() as Buffer) : NOTHING;
     const { splice } = this.connections.connect(() => stream, {
       egress: {
-        ...{ host, port, address, rule, isAdded, atMs },
+        ...placeOf(destination),
+        ...{ address, rule, isAdded, atMs },
         sentBefore: stream.sentBytes + answer.length,
         receivedBefore: stream.receivedBytes - guest.unreadBytes - rest.length,
       },
@@ -168,9 +177,10 @@ export class EgressTarget implements Target {
 
   #leftSplice({ egress, stream }: Connection, code: string | null): void {
     if (egress === null) return;
-    const { address, atMs, host, port, rule } = egress;
+    const { address, atMs, rule } = egress;
     this.#left(stream, {
-      ...{ host, port, address, rule },
+      ...placeOf(egress),
+      ...{ address, rule },
       uploadedBytes: stream.receivedBytes - egress.receivedBefore,
       downloadedBytes: Math.max(0, stream.sentBytes - egress.sentBefore),
       code,
@@ -180,10 +190,10 @@ export class EgressTarget implements Target {
 
   #opened(stream: SessionStream, { address, destination, rule }: Reached): void {
     const { log } = this.#context;
-    const { host, port } = destination;
-    stream.reached = targetOf({ address, host, port, rule });
-    const fields = log.fields({ ...streamFields(stream), egress: this.#name, host, port, address, rule });
-    const text = `stream ${stream.id}: ${formatHostPort(destination)} at ${address}, by ${rule}, opened`;
+    const place = placeOf(destination);
+    stream.reached = targetOf({ address, ...place, rule });
+    const fields = log.fields({ ...streamFields(stream), egress: this.#name, ...place, address, rule });
+    const text = `stream ${stream.id}: ${describePlace(place)} at ${address}, by ${rule}, opened`;
     log.write(makeEvent('egress-opened', text, fields));
   }
 
@@ -192,7 +202,7 @@ export class EgressTarget implements Target {
     const { address, code, downloadedBytes, rule, uploadedBytes } = facts;
     const amount = `${uploadedBytes} bytes up, ${downloadedBytes} down`;
     const ending = code === null ? '' : ` (${code})`;
-    const where = `${formatHostPort(facts)} at ${address}, by ${rule}`;
+    const where = `${describePlace(facts)} at ${address}, by ${rule}`;
     const durationMs = Math.round(facts.durationMs);
     const fields = log.fields({ ...streamFields(stream), ...facts, egress: this.#name, durationMs });
     log.write(makeEvent('egress', `stream ${stream.id}: ${where}, closed: ${amount}${ending}`, fields));
@@ -229,5 +239,13 @@ export class EgressTarget implements Target {
     this.connections.stop();
   }
 }
+
+type Place = Pick<EgressReached, 'host' | 'port' | 'redirectedFrom'>;
+
+const placeOf = ({ host, port, redirectedFrom }: Place): Place =>
+  redirectedFrom === undefined ? { host, port } : { host, port, redirectedFrom };
+
+const describePlace = (place: Place): string =>
+  `${formatHostPort(place)}${place.redirectedFrom === undefined ? '' : ` (redirected from ${place.redirectedFrom})`}`;
 
 const NOTHING = Buffer.alloc(0);

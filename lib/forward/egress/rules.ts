@@ -32,6 +32,8 @@ export interface Destination {
   /** 0 for a name. */
   readonly family: 0 | 4 | 6;
   readonly port: number;
+  /** The address that a redirected program connected to, if a name was found for it. */
+  readonly redirectedFrom?: string;
 }
 
 /** The verdict of the rules on a destination, or on one of its addresses. */

@@ -86,7 +86,7 @@ class ResolverTarget implements Target {
   #waitingCount = 0;
 
   constructor({ name, servers }: ResolverEndpoint, context: TargetContext) {
-    const { clock, egress, service } = context;
+    const { clock, egress, names, service } = context;
     const own = new OwnAddresses(clock);
     this.messages = new FlowBook({ clock, onDropped: (counts) => context.log.dropped(counts) });
     this.#egress = name === '' ? service : name;
@@ -99,6 +99,7 @@ class ResolverTarget implements Target {
       clock,
       ask: (question) => this.#servers.ask(question),
       addressesOf: (host) => hostFiles.addressesOf(host),
+      onAddresses: (host, addresses, ttl) => names.learn(this.#egress, host, addresses, ttl),
       ownAddresses: () => own.list(),
       turns: this.#turns,
       onAnswered: (rcode, durationMs) => context.log.tally.questions.add({ result: rcodeName(rcode) }, durationMs),

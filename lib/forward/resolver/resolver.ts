@@ -18,7 +18,7 @@ import {
 import { formatName, hostOf, keyOf } from '../../system/dns/domain-names.js';
 import { type ServerQuestion, UDP_BYTES } from '../../system/dns/name-servers.js';
 import { CLASS_IN, RECORD_TYPE, typeName } from '../../system/dns/resource-records.js';
-import { parseAddress } from '../../util/addresses/host-port.js';
+import { formatAddress, parseAddress } from '../../util/addresses/host-port.js';
 import type { Clock } from '../../util/clock.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { judgeName } from '../egress/admission.js';
@@ -52,6 +52,8 @@ export interface ResolverOptions {
   readonly ask: (question: ServerQuestion) => Promise<DnsMessage>;
   /** The addresses of a name in /etc/hosts; null if it is not listed. */
   readonly addressesOf: (host: string) => readonly string[] | null;
+  /** An asker gets these addresses for a name, which may be kept for `ttl` seconds. Default: no callback. */
+  readonly onAddresses?: (host: string, addresses: readonly string[], ttl: number) => void;
   /** The addresses of this machine; the same set until they change. */
   readonly ownAddresses: () => ReadonlySet<string>;
   /** Turns in which it works, shared with others. Default: its own. */
@@ -92,9 +94,14 @@ interface JudgedAnswer extends Reply {
   readonly records: WrittenRecords;
   /** Why the first omitted record was refused; null if none was omitted. */
   readonly refused: Verdict | null;
+  /** The addresses in it, and the TTL of the last one, in seconds, when it was received. */
+  readonly addresses: readonly string[];
+  readonly ttl: number;
   readonly rules: EgressRules | null;
   readonly own: ReadonlySet<string>;
 }
+
+const NO_ADDRESSES = { addresses: [], ttl: 0 } as const;
 
 type Query = DnsMessage & { readonly question: DnsQuestion };
 
@@ -167,7 +174,7 @@ export class Resolver {
     const key = `${keyOf(question.name)} ${question.type} ${Number(wantsDnssec)}${Number(query.isUnchecked)}`;
     const kept = this.#cache.get(key);
     if (inHosts === null && kept?.rules === rules && kept.own === this.#options.ownAddresses())
-      return this.#tell(kept, question, asker);
+      return this.#tell(kept, question, asker, host);
     if (this.#inFlight >= (this.#options.maxInFlight ?? 256)) return failure('too many questions in flight');
     const upstream = { ...question, wantsDnssec, isUnchecked: query.isUnchecked };
     const ask = () => (inHosts === null ? this.#ask(key, host, upstream) : this.#judge(inHosts, question, host));
@@ -180,7 +187,7 @@ export class Resolver {
       const answer = await ask();
       // The rules may have changed since the name was judged.
       const verdict = judge(answer.rules, host, this.#options.egress);
-      return verdict.isAllowed ? this.#tell(answer, question, asker) : this.#refuse(question, verdict, asker);
+      return verdict.isAllowed ? this.#tell(answer, question, asker, host) : this.#refuse(question, verdict, asker);
     } catch {
       // The cause is withheld from the guest: it could reveal this machine's network.
       return failure("the host's resolver did not answer");
@@ -215,16 +222,20 @@ export class Resolver {
     const errors = (message.edns?.errors ?? []).map(({ code }) => ({ code, text: '' }));
     const { rcode, isAuthentic } = message;
     if (rules === null || (rcode !== RCODE.NOERROR && rcode !== RCODE.NXDOMAIN))
-      return { rcode: RCODE.SERVFAIL, records: NO_RECORDS, errors, refused: null, rules, own };
+      return { rcode: RCODE.SERVFAIL, records: NO_RECORDS, errors, refused: null, ...NO_ADDRESSES, rules, own };
     const isOwn = (address: string): boolean => own.has(address);
     const judgeOne = (address: string): Verdict => judgeAtSomePort(rules, host, address, isOwn);
     const admitted = await admitRecords(message, judgeOne, this.#turns);
     const records = writeRecords({ ...admitted, question });
-    return { rcode, records, isAuthentic, errors, refused: admitted.refused, rules, own };
+    const found = admitted.answers.filter(({ type }) => type === RECORD_TYPE.A || type === RECORD_TYPE.AAAA);
+    const addresses = found.map(({ data }) => formatAddress(data));
+    const ttl = found.at(-1)?.ttl ?? 0;
+    return { rcode, records, isAuthentic, errors, refused: admitted.refused, addresses, ttl, rules, own };
   }
 
   /** Completes an answer for an asker: reports omitted records to it and to this side. */
-  #tell(answer: JudgedAnswer, question: DnsQuestion, asker: Asker): Reply {
+  #tell(answer: JudgedAnswer, question: DnsQuestion, asker: Asker, host: string): Reply {
+    if (answer.addresses.length > 0) this.#options.onAddresses?.(host, answer.addresses, answer.ttl);
     if (answer.refused === null) return answer;
     const blocked = this.#explain(question, answer.refused, asker, EXTENDED_ERROR.BLOCKED);
     return { ...answer, errors: [blocked, ...(answer.errors ?? [])] };

@@ -1,6 +1,7 @@
 /** What a channel gets from its proxy, and what it leaves to a successor process. */
 import type { VproxyError } from '../../errors.js';
 import type { Log } from '../../events.js';
+import type { ResolvedName } from '../../forward/redirect/resolved-names.js';
 import type { ForwardSpec } from '../../forward/spec.js';
 import type { ForwardStatus } from '../../status/types.js';
 import type { TakeDescriptor } from '../../system/descriptors.js';
@@ -62,6 +63,8 @@ export interface ProxyChannelState {
   /** The sockets of programs with streams to the peer. */
   readonly programs: readonly ProgramSocketState[];
   readonly egresses: EgressChanges;
+  /** Missing from a predecessor that did not know redirected programs. */
+  readonly names?: readonly ResolvedName[];
   readonly supervisor: SupervisorState;
 }
 

@@ -3,6 +3,7 @@ import type { ChannelAddress } from '../../channel/address/address.js';
 import { VproxyError } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
 import { encodeProxyHeader } from '../../forward/endpoints/proxy-header.js';
+import { ResolvedNames } from '../../forward/redirect/resolved-names.js';
 import { ServiceGate, ServiceRegistry } from '../../forward/service-registry.js';
 import { DEFAULT_WAIT_MS, SessionSource } from '../../forward/session-source.js';
 import type { ForwardSpec } from '../../forward/spec.js';
@@ -63,6 +64,7 @@ export class ProxyChannel {
   isDeclared: boolean;
   readonly #context: ProxyChannelContext;
   readonly #source: SessionSource;
+  readonly #names: ResolvedNames;
   /** Sessions whose peer has announced its services. */
   readonly #listed = new WeakSet<Session>();
   readonly #permitted: PermittedServices;
@@ -89,6 +91,7 @@ export class ProxyChannel {
     this.#channelLog = new ChannelLog({ label, ...context });
     this.tally = new ChannelTally(() => this.#channelLog.suppressed);
     this.egresses = this.#makeEgresses(state?.egresses);
+    this.#names = new ResolvedNames(clock, state?.names);
     this.registry = this.#makeRegistry();
     this.forwards = this.#makeForwards();
     this.storage = hasBroker(options) ? this.#makeStorage() : null;
@@ -139,6 +142,7 @@ export class ProxyChannel {
       maxStreams: this.address.traits.streams,
       preamble: options.peerAddress === true ? ({ id }) => encodeProxyHeader({ label, streamId: id }) : null,
       egress: (name) => this.egresses.egresses.get(name) ?? null,
+      names: this.#names,
       filters: requestFilters(options),
       offered: () => {
         const session = this.#source.current;
@@ -321,6 +325,7 @@ export class ProxyChannel {
       storage: this.storage?.capture(keep) ?? [],
       programs: this.programs.capture(keep, indexOf),
       egresses: this.egresses.changes,
+      names: this.#names.state,
       supervisor: this.supervisor.capture(session, keep),
     };
   }
