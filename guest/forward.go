@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"regexp"
 	"strconv"
@@ -151,6 +152,8 @@ const (
 type forward struct {
 	service string
 	address address
+	// isRedirect: connections come from nftables, and the service is an egress.
+	isRedirect bool
 }
 
 const otherKinds = "udp unixgram vsock-mux file exec egress resolver" // of vproxy
@@ -163,7 +166,11 @@ var sshOrder = regexp.MustCompile(`^((localhost|\*|\d+\.\d+\.\d+\.\d+|\[[^\]]*\]
 // parseForward reads SERVICE:TARGET of -i, or SERVICE:LISTENER of -o.
 func parseForward(option, text string) (*forward, error) {
 	service, rest, hasColon := strings.Cut(text, ":")
-	kind, _, hasKind := strings.Cut(rest, ":")
+	kind, place, hasKind := strings.Cut(rest, ":")
+	isRedirect := hasKind && kind == "redirect" && option == "-o"
+	if isRedirect {
+		rest = place
+	}
 	address, err := parseAddress(rest)
 	_, port, _ := net.SplitHostPort(address.text)
 	switch {
@@ -178,6 +185,8 @@ func parseForward(option, text string) (*forward, error) {
 	case !serviceNames.MatchString(service):
 		err = errors.New("not a valid service name (1 to 64 of a-z, 0-9, dot, underscore and hyphen, " +
 			"beginning with a letter or digit)")
+	case isRedirect && err == nil && address.network != "tcp":
+		err = errors.New("not a valid ADDR:PORT (an IPv6 address goes in brackets)")
 	case hasKind && isWord(kind, otherKinds):
 		err = errors.New("vproxy-guest does not support " + kind + ":; use vproxy")
 	case err == nil && option == "-i" && address.mode != 0:
@@ -189,10 +198,12 @@ func parseForward(option, text string) (*forward, error) {
 		return nil, failf("bad-argument", "%s %s: %s; expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path",
 			option, escape(text, 256), err)
 	}
-	return &forward{service, address}, nil
+	return &forward{service, address, isRedirect}, nil
 }
 
-func (f *forward) name() string { return f.address.text + " (" + f.service + ")" }
+func (f *forward) name() string { return f.endpoint() + " (" + f.service + ")" }
+
+func (f *forward) endpoint() string { return either(f.isRedirect, "redirect:", "") + f.address.text }
 
 // serve connects a stream of the peer to the target.
 func (f *forward) serve(st *stream) {
@@ -212,7 +223,7 @@ func (f *forward) serve(st *stream) {
 		return
 	}
 	st.accept()
-	splice(st, conn.(socket))
+	splice(st, conn.(socket), nil)
 	st.logEnd(f.name())
 }
 
@@ -223,10 +234,10 @@ func (f *forward) listen(c *channel) error {
 		return err
 	}
 	f.address.text = listener.Addr().String()
-	logLine(logInfo, "listening", "listening on %s for %s", f.address.text, f.service)
+	logLine(logInfo, "listening", "listening on %s for %s", f.endpoint(), f.service)
 	if f.address.network == "unix" {
 		c.sockets = append(c.sockets, f.address.text)
-	} else {
+	} else if !f.isRedirect {
 		logLine(logWarn, "open-port",
 			"every user of this machine can connect to %s; to allow only yours, use a unix socket (-o %s:/path)",
 			f.address.text, f.service)
@@ -277,13 +288,26 @@ func (f *forward) connect(conn socket, c *channel) {
 	if f.address.network == "tcp" {
 		from = conn.RemoteAddr().String()
 	}
+	var to netip.AddrPort
+	if f.isRedirect {
+		var err error
+		if to, err = originalDestination(conn); err != nil {
+			abort(conn)
+			logLine(logWarn, "stream-refused", "a connection to %s was reset: %s", f.name(), describe(err))
+			return
+		}
+	}
 	st, refused := c.open(f.service, from, sessionWait)
 	if refused != nil {
 		abort(conn)
 		logLine(logWarn, "stream-refused", "a connection to %s was reset: %s (%s)", f.name(), refused.message, refused.code)
 		return
 	}
-	splice(st, conn)
+	if f.isRedirect {
+		redirect(st, conn, to)
+	} else {
+		splice(st, conn, nil)
+	}
 	st.logEnd(f.service)
 }
 
@@ -302,8 +326,9 @@ func abort(conn socket) {
 	conn.Close()
 }
 
-// splice carries bytes both ways until the stream has ended, and closes the socket.
-func splice(st *stream, conn socket) {
+// splice carries bytes both ways until the stream has ended, and closes the socket. What the peer sends goes through begin first, if
+// there is one.
+func splice(st *stream, conn socket, begin func() error) {
 	st.notify(func() { conn.SetReadDeadline(time.Unix(1, 0)) }, func(reason *failure) {
 		if reason != nil {
 			abort(conn)
@@ -312,7 +337,14 @@ func splice(st *stream, conn socket) {
 	local := newQuick(conn)
 	written := make(chan struct{})
 	go func() {
-		if err := st.writeTo(local); err != nil {
+		var err error
+		if begin != nil {
+			err = begin()
+		}
+		if err == nil {
+			err = st.writeTo(local)
+		}
+		if err != nil {
 			st.stop(failf("local-error", "%s", describe(err)))
 		} else {
 			conn.CloseWrite()

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+const (
+	soOriginalDst = 80 // SO_ORIGINAL_DST, and IP6T_SO_ORIGINAL_DST
+
+	maxAnswer = 4096
+	// answerTime is longer than an egress may ask an operator.
+	answerTime = 630 * time.Second
+)
+
+// originalDestination returns where a connection went before nftables redirected it.
+func originalDestination(conn socket) (to netip.AddrPort, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return to, err
+	}
+	local, err := netip.ParseAddrPort(conn.LocalAddr().String())
+	if err != nil {
+		return to, err
+	}
+	controlErr := raw.Control(func(fd uintptr) {
+		// These two read as many bytes as a sockaddr_in and a sockaddr_in6 have, and a few more.
+		if local.Addr().Unmap().Is4() {
+			var found *syscall.IPv6Mreq
+			if found, err = syscall.GetsockoptIPv6Mreq(int(fd), syscall.IPPROTO_IP, soOriginalDst); err == nil {
+				at := found.Multiaddr
+				to = netip.AddrPortFrom(netip.AddrFrom4(*(*[4]byte)(at[4:8])), binary.BigEndian.Uint16(at[2:]))
+			}
+			return
+		}
+		var found *syscall.IPv6MTUInfo
+		if found, err = syscall.GetsockoptIPv6MTUInfo(int(fd), syscall.IPPROTO_IPV6, soOriginalDst); err == nil {
+			port := (*[2]byte)(unsafe.Pointer(&found.Addr.Port))
+			to = netip.AddrPortFrom(netip.AddrFrom16(found.Addr.Addr), binary.BigEndian.Uint16(port[:]))
+		}
+	})
+	if controlErr != nil {
+		return to, controlErr
+	}
+	if err != nil || to == netip.AddrPortFrom(local.Addr().Unmap(), local.Port()) {
+		return to, errors.New("nftables did not redirect it")
+	}
+	return to, nil
+}
+
+// redirect asks the peer's egress for the destination of a redirected connection. What the program sends need not wait for the answer.
+func redirect(st *stream, conn socket, to netip.AddrPort) {
+	fmt.Fprintf(st, "CONNECT %[1]s HTTP/1.1\r\nHost: %[1]s\r\nVproxy-Redirect: 1\r\n\r\n", to)
+	splice(st, conn, func() error {
+		deadline := time.AfterFunc(answerTime, func() { st.Reset("connect-timeout", "%s: no answer from the peer's egress", to) })
+		defer deadline.Stop()
+		rest, err := readAnswer(st)
+		if err != nil {
+			st.Reset("connect-refused", "%s: %s", to, err)
+			return err
+		}
+		if len(rest) > 0 {
+			_, err = conn.Write(rest)
+		}
+		return err
+	})
+}
+
+var answerHead = regexp.MustCompile(`^HTTP/1\.[01] ([1-9]\d\d(?: [\t -~]*)?)\r\n(?:[!-9;-~]+:[\t -~]*\r\n)*\r\n$`)
+
+// readAnswer reads the answer to CONNECT, and returns the bytes after it, or what the answer says of a refusal.
+func readAnswer(st *stream) (rest []byte, err error) {
+	var bytes [maxAnswer]byte
+	for size := 0; size < maxAnswer; {
+		count, err := st.Read(bytes[size:])
+		if err != nil {
+			return nil, errors.New("no answer: " + describe(err))
+		}
+		size += count
+		head, rest, isWhole := strings.Cut(string(bytes[:size]), "\r\n\r\n")
+		if !isWhole {
+			continue
+		}
+		found := answerHead.FindStringSubmatch(head + "\r\n\r\n")
+		switch {
+		case found == nil:
+			return nil, errors.New("the service is not an egress: its answer is not HTTP")
+		case found[1][0] != '2':
+			return nil, errors.New(escape(found[1], 512))
+		}
+		return []byte(rest), nil
+	}
+	return nil, errors.New("the service is not an egress: its answer is too long")
+}
