@@ -7,7 +7,7 @@ import { type OnRead, resetSocket } from '../system/sockets/node-sockets.js';
 import { formatHostPort } from '../util/addresses/host-port.js';
 import type { Clock } from '../util/clock.js';
 import { Roster } from '../util/members/roster.js';
-import type { InputFilter, InputFilters } from './input-filter.js';
+import type { ConnectionFilters, InputFilter } from './input-filter.js';
 import { Splice, type SpliceState } from './splice.js';
 
 /** What the log needs of a stream, even after it has ended. */
@@ -24,6 +24,10 @@ export interface Caller {
   readonly isUntouched: boolean;
   /** Whether nothing is read from it before the peer has accepted the stream. */
   readonly waitsForPeer: boolean;
+  /** Where the connection went before it was redirected here. Default: nowhere else. */
+  readonly destination?: string;
+  /** What the peer is sent before the bytes of the socket. Default: nothing. */
+  readonly request?: Buffer;
   /** Not read yet. */
   readonly socket: net.Socket;
   /** Reads the socket with `onread`. Called once. */
@@ -107,7 +111,7 @@ export interface Inheritance {
 interface ConnectionHooks {
   readonly clock: Clock;
   /** Filters between streams and sockets. Default: none. */
-  readonly filters?: InputFilters | undefined;
+  readonly filters?: ConnectionFilters | undefined;
   /** The peer has accepted the stream of a connection that this side opened. */
   readonly onAccept?: (connection: Connection) => void;
   /** Both stream and socket of a connection have closed; null if both directions ended in order. */
@@ -156,7 +160,11 @@ export class Connections {
     const splice = new Splice(
       {
         clock,
-        createFilter: (held): InputFilter | null => filters?.(connection.stream.service, held) ?? null,
+        createFilter: (held): InputFilter | null =>
+          filters?.(connection.stream.service, held, {
+            destination: connection.caller?.destination,
+            reset: (code, message) => connection.splice.reset(code, message),
+          }) ?? null,
         onAccept: () => onAccept?.(connection),
         onDone: (reason) => {
           this.#connections.remove(seat);

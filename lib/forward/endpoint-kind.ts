@@ -12,7 +12,7 @@ import type { Clock } from '../util/clock.js';
 import type { Caller, Connections, KnownStream } from './connection.js';
 import type { EgressRules } from './egress/rules.js';
 import type { ForwardLog } from './forward-log.js';
-import type { InputFilters } from './input-filter.js';
+import type { ConnectionFilters, InputFilters } from './input-filter.js';
 import type { ResolvedNames } from './redirect/resolved-names.js';
 import type { NameSample } from './template.js';
 
@@ -54,6 +54,10 @@ export interface EndpointKind<E extends EndpointBase = EndpointBase> {
 
 /** Receives the connections of an outgoing forward. */
 export interface Entrance {
+  /** Call before the first `receive`. Rejects with `address-unavailable` if it never works. Default: no preparation. */
+  prepare?(): Promise<void>;
+  /** The filters between its streams and sockets. Default: those of the forward. */
+  readonly filters?: ConnectionFilters;
   /** Takes a paused, unread connection and passes it on once its request is known. */
   receive(accepted: net.Socket, onCaller: (caller: Caller) => void): void;
 }

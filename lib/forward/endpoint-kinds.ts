@@ -10,6 +10,7 @@ import { fileEndpoint } from './endpoints/file-endpoint.js';
 import { tcpEndpoint, unixEndpoint } from './endpoints/socket-endpoint.js';
 import { vsockMuxEndpoint } from './endpoints/vsock-mux-endpoint.js';
 import { originEndpoint } from './origin/origin-target.js';
+import { redirectEndpoint } from './redirect/redirect-endpoint.js';
 import { resolverEndpoint } from './resolver/resolver-endpoint.js';
 
 /** Every kind, in the order in which users see them listed. */
@@ -23,6 +24,7 @@ export const ENDPOINT_KINDS = {
   udp: udpEndpoint,
   unixgram: unixgramEndpoint,
   resolver: resolverEndpoint,
+  redirect: redirectEndpoint,
   tcp: tcpEndpoint,
 } as const satisfies Readonly<Record<string, EndpointKind>>;
 

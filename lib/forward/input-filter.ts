@@ -4,6 +4,8 @@
 export interface InputFilter {
   /** Input that it has returned nothing for yet, such as the beginning of a message. */
   readonly held: Buffer;
+  /** Whether further input passes unchanged, and is not pushed. Default false. */
+  readonly isDone?: boolean;
   /** Returns what the local end gets for the peer's bytes, which are lent for the call. An error ends the connection. */
   push(bytes: Buffer): Buffer;
   /** Returns what the local end gets before EOF. An error ends the connection. */
@@ -23,6 +25,21 @@ export interface FilterState {
 
 /** Creates the filter for a new stream of a service, or with the state of another one; null if its bytes pass unchanged. */
 export type InputFilters = (service: string, state?: FilterState) => InputFilter | null;
+
+/** The same for a connection that the filter may end. */
+export type ConnectionFilters = (
+  service: string,
+  state: FilterState | undefined,
+  connection: FilteredConnection,
+) => InputFilter | null;
+
+/** The connection whose input passes a filter. */
+export interface FilteredConnection {
+  /** See `Caller`. */
+  readonly destination: string | undefined;
+  /** Ends both directions now. */
+  reset(code: string, message: string): void;
+}
 
 /** Input, and the output that a filter made of it, in bytes. */
 export interface Portion {
@@ -67,6 +84,7 @@ export class Portions {
       inputBytes += first.inputBytes;
       this.#portions.shift();
     }
-    return inputBytes;
+    // The rest has passed a filter that was done.
+    return this.#portions.length === 0 ? inputBytes + leftBytes : inputBytes;
   }
 }

@@ -113,7 +113,7 @@ export class LocalWriter {
       return false;
     }
     if (this.#isHeldBack) return this.#waiting.push(bytes);
-    if (filter === null) return this.#put(bytes);
+    if (filter === null || filter.isDone === true) return this.#put(bytes);
     this.#pass(bytes.length, () => filter.push(bytes));
     return false;
   }

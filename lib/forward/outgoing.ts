@@ -55,7 +55,7 @@ export class OutgoingForward implements Forward {
     });
     this.#connections = new Connections({
       clock: options.clock,
-      filters: options.filters,
+      filters: this.#entrance.filters ?? options.filters,
       onAccept: (connection) => this.#opened(connection),
       onDone: ({ isOpen, stream }, reason) => this.#log.closed(stream, reason, isOpen),
       onLeft: () => {
@@ -79,6 +79,7 @@ export class OutgoingForward implements Forward {
 
   /** Listens. Rejects with `address-…` codes, and `bad-argument` for an unknown user or group. */
   async start(): Promise<void> {
+    await this.#entrance.prepare?.();
     const address = await resolveAddress(this.#address);
     this.#access = 'path' in address ? (address.access ?? null) : null;
     await listen(this.#server, address);
@@ -159,7 +160,10 @@ export class OutgoingForward implements Forward {
     this.streamCount += 1;
     const { splice, stream } = connection;
     stream.owner = id;
+    if (caller.request !== undefined) stream.send(caller.request, 0, caller.request.length, false);
     caller.read(splice.onread);
+    // Reading resumes once the request has been sent.
+    if (stream.isWaiting) socket.pause();
     splice.join(stream, socket);
   }
 
@@ -220,6 +224,7 @@ export class OutgoingForward implements Forward {
     const { early = [], listener = null } = this.#left ?? {};
     this.#left = null;
     this.#connections.goOn();
+    if (this.#entrance.prepare !== undefined) await this.#entrance.prepare();
     for (const socket of early) this.#accept(socket);
     if (listener === null) return;
     const access = this.#access ?? undefined;

@@ -32,6 +32,7 @@ export const OUTGOING = {
       'SERVICE:udp:ADDR:PORT',
       'SERVICE:unixgram:/path',
       '*:vsock-mux:/path[,PORT=SERVICE…]',
+      'SERVICE:redirect:ADDR:PORT',
     ],
     ofAddition: { help: 'Listen here for a service of its peer' },
   },

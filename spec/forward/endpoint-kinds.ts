@@ -48,6 +48,7 @@ const ROWS: Readonly<Record<EndpointKindName, Row>> = {
     incoming: 'web,server=[::1]:5353',
     shown: 'resolver:web,server=[::1]:5353',
   },
+  redirect: { service: 'x', outgoing: '[::1]:3129', incoming: null, shown: 'redirect:[::1]:3129' },
   tcp: { service: 'x', outgoing: '[::1]:22', incoming: '[::1]:22', shown: '[::1]:22' },
 };
 

@@ -48,6 +48,7 @@ function locate({ direction, endpoint }: Forward): ChannelLocation | null {
   const listens = direction === 'outgoing';
   switch (endpoint.kind) {
     case 'tcp':
+    case 'redirect':
       return listens
         ? { is: 'tcp-listener', address: endpoint }
         : { is: 'tcp-port', address: endpoint, servesOne: false };
