@@ -180,13 +180,15 @@ func parseForward(option, text string) (*forward, error) {
 		err = errors.New("no colon after the service")
 	case net.ParseIP(service) != nil:
 		err = errors.New("begins with an address instead of a service")
-	case !(hasKind && isWord(kind, otherKinds+" tcp unix")) && isWord(service, unlikelyServices[option]):
+	case !(hasKind && isWord(kind, otherKinds+" tcp unix redirect")) && isWord(service, unlikelyServices[option]):
 		err = errors.New("begins with the kind " + service + " instead of a service")
 	case !serviceNames.MatchString(service):
 		err = errors.New("not a valid service name (1 to 64 of a-z, 0-9, dot, underscore and hyphen, " +
 			"beginning with a letter or digit)")
 	case isRedirect && err == nil && address.network != "tcp":
 		err = errors.New("not a valid ADDR:PORT (an IPv6 address goes in brackets)")
+	case hasKind && kind == "redirect" && option == "-i":
+		err = errors.New("cannot serve streams with redirect")
 	case hasKind && isWord(kind, otherKinds):
 		err = errors.New("vproxy-guest does not support " + kind + ":; use vproxy")
 	case err == nil && option == "-i" && address.mode != 0:
@@ -293,7 +295,7 @@ func (f *forward) connect(conn socket, c *channel) {
 		var err error
 		if to, err = originalDestination(conn); err != nil {
 			abort(conn)
-			logLine(logWarn, "stream-refused", "a connection to %s was reset: %s", f.name(), describe(err))
+			logLine(logWarn, "stream-refused", "a connection to %s was closed: %s", f.name(), describe(err))
 			return
 		}
 	}
@@ -303,10 +305,11 @@ func (f *forward) connect(conn socket, c *channel) {
 		logLine(logWarn, "stream-refused", "a connection to %s was reset: %s (%s)", f.name(), refused.message, refused.code)
 		return
 	}
-	if f.isRedirect {
-		redirect(st, conn, to)
-	} else {
+	if !f.isRedirect {
 		splice(st, conn, nil)
+	} else if failed := redirect(st, conn, to); failed != nil {
+		logLine(logInfo, "stream-reset", "stream %d to %s was reset: %s (%s)", st.id, f.service, failed.message, failed.code)
+		return
 	}
 	st.logEnd(f.service)
 }

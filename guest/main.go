@@ -38,6 +38,15 @@ func main() {
 	if name == "vproxy-storage" || !strings.HasPrefix(name, "vproxy") && isLink(os.Args[0]) {
 		os.Exit(callStorage(os.Args))
 	}
+	if len(os.Args) > 1 && os.Args[1] == "nft" {
+		rules, failed := printRules(os.Args[2:])
+		if failed != nil {
+			fmt.Fprintf(os.Stderr, "vproxy: error: %s\n", failed.message)
+			os.Exit(failed.exitStatus())
+		}
+		fmt.Print(rules)
+		return
+	}
 	o, err := parseOptions(os.Args[1:])
 	switch {
 	case err != nil:
@@ -266,7 +275,7 @@ func (o *options) table() []option {
 	return []option{
 		{"channel c", "CHANNEL", true, "channel (required): KIND:ADDRESS[,key=value...], of the kinds below", o.setChannel},
 		{"outgoing o", "FORWARD", true,
-			"listen here for the peer's SERVICE: SERVICE:[ADDR:]PORT or SERVICE:/path[,mode=0660]",
+			"listen here for the peer's SERVICE: SERVICE:[redirect:][ADDR:]PORT or SERVICE:/path[,mode=0660]",
 			forwards("-o", &o.outgoing)},
 		{"incoming i", "FORWARD", true, "offer SERVICE to the peer: SERVICE:[ADDR:]PORT or SERVICE:/path",
 			forwards("-i", &o.incoming)},
@@ -367,6 +376,7 @@ func usage() string {
 		text += fmt.Sprintf("  %s--%-24s %s\n", letter, strings.Replace(long+" "+each.value, " [", "[", 1), each.help)
 	}
 	return text +
+		"\nvproxy-guest nft --to ADDR:PORT [--dns ADDR[:PORT]] [--device NAME] prints nftables rules for redirect:.\n" +
 		"\nChannels: virtserial-open:NAME or /path, tty-open:/path[,baud=N], unix-connect:/path, unix-listen:/path,\n" +
 		"vsock-connect:CID:PORT, vsock-listen:PORT, stdio:\n\n" +
 		"Called through a link of another name, such as storcli64, it makes a storage call.\n"
@@ -384,7 +394,7 @@ func parseOptions(args []string) (*options, error) {
 		case len(name) > 1 && name[0] == '-':
 			name, value, hasValue = name[:2], name[2:], len(name) > 2
 		default:
-			return nil, failf("bad-argument", `"%s": no such command; vproxy-guest has none, see --help`, escape(name, 128))
+			return nil, failf("bad-argument", `"%s": no such command; vproxy-guest has only nft, see --help`, escape(name, 128))
 		}
 		var each *option
 		for index := range table {

@@ -53,7 +53,7 @@ func TestArrivalOrder(t *testing.T) {
 			l.Unlock()
 			spliced.Add(1)
 			go func() {
-				splice(st, conn(ends[0]))
+				splice(st, conn(ends[0]), nil)
 				spliced.Done()
 			}()
 			l.Lock()

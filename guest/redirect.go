@@ -55,22 +55,26 @@ func originalDestination(conn socket) (to netip.AddrPort, err error) {
 	return to, nil
 }
 
-// redirect asks the peer's egress for the destination of a redirected connection. What the program sends need not wait for the answer.
-func redirect(st *stream, conn socket, to netip.AddrPort) {
+// redirect asks the peer's egress for the destination of a redirected connection, and returns why it was refused. What the program
+// sends does not wait for the answer.
+func redirect(st *stream, conn socket, to netip.AddrPort) (refused *failure) {
 	fmt.Fprintf(st, "CONNECT %[1]s HTTP/1.1\r\nHost: %[1]s\r\nVproxy-Redirect: 1\r\n\r\n", to)
 	splice(st, conn, func() error {
-		deadline := time.AfterFunc(answerTime, func() { st.Reset("connect-timeout", "%s: no answer from the peer's egress", to) })
-		defer deadline.Stop()
+		deadline := time.AfterFunc(answerTime, func() { st.Reset("connect-timeout", "no answer in time") })
 		rest, err := readAnswer(st)
+		deadline.Stop()
 		if err != nil {
-			st.Reset("connect-refused", "%s: %s", to, err)
-			return err
+			refused = failf("connect-refused", "%s: %s", to, err)
+			st.Reset(refused.code, "%s", refused.message)
+			abort(conn) // the stream may have ended, which closes it cleanly
+			return refused
 		}
 		if len(rest) > 0 {
 			_, err = conn.Write(rest)
 		}
 		return err
 	})
+	return refused
 }
 
 var answerHead = regexp.MustCompile(`^HTTP/1\.[01] ([1-9]\d\d(?: [\t -~]*)?)\r\n(?:[!-9;-~]+:[\t -~]*\r\n)*\r\n$`)
@@ -98,4 +102,48 @@ func readAnswer(st *stream) (rest []byte, err error) {
 		return []byte(rest), nil
 	}
 	return nil, errors.New("the service is not an egress: its answer is too long")
+}
+
+var deviceName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,15}$`)
+
+// printRules returns the nftables rules that redirect programs here, as vproxy egress nft prints them.
+func printRules(args []string) (rules string, failed *failure) {
+	except := `oif "lo"`
+	var to, dns string
+	for len(args) > 0 {
+		name, value, hasValue := strings.Cut(args[0], "=")
+		args = args[1:]
+		if !hasValue && len(args) > 0 {
+			value, args = args[0], args[1:]
+		}
+		target, err := netip.ParseAddrPort(value)
+		if host, notHost := netip.ParseAddr(value); notHost == nil && name == "--dns" {
+			target, err = netip.AddrPortFrom(host, 53), nil
+		}
+		isTarget := err == nil && target.Port() > 0 && target.Addr().Zone() == ""
+		family, ip := "ipv4", "ip"
+		if target.Addr().Is6() {
+			family, ip = "ipv6", "ip6"
+		}
+		rule := "\t\tmeta nfproto " + family + " meta l4proto %s dnat " + ip + " to " + target.String() + "\n"
+		switch {
+		case name == "--to" && isTarget:
+			to += fmt.Sprintf(rule, "tcp")
+		case name == "--dns" && isTarget:
+			dns += fmt.Sprintf(rule, "{ tcp, udp } th dport 53")
+		case isWord(name, "--to --dns"):
+			return "", failf("bad-argument", `%s: "%s" is not ADDR:PORT, such as 127.0.0.1:3129 or [::1]:3129`, name, escape(value, 64))
+		case name != "--device":
+			return "", failf("bad-argument", "%s: unknown option; see --help", escape(name, 64))
+		case !deviceName.MatchString(value):
+			return "", failf("bad-argument", `--device: "%s" is not the name of a device`, escape(value, 64))
+		default:
+			except = `oifname != "` + value + `"`
+		}
+	}
+	if to == "" {
+		return "", failf("bad-argument", "no --to; give one, such as --to 127.0.0.1:3129")
+	}
+	return "table inet vproxy\ndelete table inet vproxy\ntable inet vproxy {\n\tchain output {\n" +
+		"\t\ttype nat hook output priority -100; policy accept;\n\t\t" + except + " accept\n" + dns + to + "\t}\n}\n", nil
 }
