@@ -1,8 +1,8 @@
 /** Programs in a guest without a network: unmodified apt, curl, git, pip and socat, through the egress of its host. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type MadeRepository, makeGitRepository, makeIndex, makeRepository } from '../helpers/egress-sites.js';
+import { type MadeRepository, makeAptMachine, makeGitRepository, makeIndex, makeRepository } from '../helpers/egress-sites.js';
 import {
   ADDRESSES,
   CLOSED_PORT,
@@ -85,37 +85,7 @@ withWorld('the guest has no way out except the proxy, and no name resolution', a
 
 // apt
 
-/** Folders for an isolated apt-get(8), and the configuration file that points to them. */
-function makeAptMachine(name: string, scheme: 'http' | 'https', settings: readonly string[]) {
-  const folder = world().makeFolder(name);
-  const inFolder = (path: string) => join(folder, path);
-  const folders = [
-    'etc/apt/preferences.d',
-    'etc/apt/apt.conf.d',
-    'var/lib/apt/lists/partial',
-    'var/cache/apt/archives/partial',
-    'var/log/apt',
-  ];
-  for (const path of [...folders, 'root/var/lib/dpkg/info', 'root/var/lib/dpkg/updates']) {
-    mkdirSync(inFolder(path), { recursive: true });
-  }
-  for (const path of ['status', 'available']) writeFileSync(inFolder(`root/var/lib/dpkg/${path}`), '');
-  const key = repository?.keyFile ?? '';
-  const source = `deb [arch=amd64 signed-by=${key}] ${scheme}://${ORIGINS.deb}/debian stable main\n`;
-  writeFileSync(inFolder('etc/apt/sources.list'), source);
-  const configuration = inFolder('apt.conf');
-  const lines = [
-    `Dir "${folder}/";`,
-    `Dir::State::status "${inFolder('root/var/lib/dpkg/status')}";`,
-    `DPkg::Options { "--root=${inFolder('root')}"; "--force-not-root"; "--log=${inFolder('var/log/dpkg.log')}"; };`,
-    'DPkg::Use-Pty "0";',
-    'APT::Architecture "amd64";',
-    'APT::Sandbox::User "root";',
-    ...settings,
-  ];
-  writeFileSync(configuration, `${lines.join('\n')}\n`);
-  return { root: inFolder('root'), env: { APT_CONFIG: configuration } };
-}
+const repositoryUrl = (scheme: string, host: string = ORIGINS.deb) => `${scheme}://${host}/debian`;
 
 /** The settings of apt that the guest's administrator writes. */
 const aptSettings = (): string[] => [
@@ -127,8 +97,8 @@ const aptSettings = (): string[] => [
 for (const scheme of ['http', 'https'] as const) {
   withWorld(`apt-get update and install get 20 packages of a signed repository over ${scheme}`, async (t) => {
     t.timeout(APT_MS);
-    const { packages = new Map<string, string>(), all = '' } = repository ?? {};
-    const { root, env } = makeAptMachine(`apt-${scheme}`, scheme, aptSettings());
+    const { packages = new Map<string, string>(), all = '', keyFile = '' } = repository ?? {};
+    const { root, env } = makeAptMachine(world().makeFolder(`apt-${scheme}`), repositoryUrl(scheme), aptSettings(), keyFile);
     const before = world().outside.requests(ORIGINS.deb).length;
     const update = await run(['apt-get', 'update'], { env, timeoutMs: APT_MS });
     succeeds(t, update);
@@ -150,9 +120,8 @@ for (const scheme of ['http', 'https'] as const) {
 }
 
 withWorld('apt-get shows the reason of the host for a repository that is not allowed', async (t) => {
-  const { env } = makeAptMachine('apt-refused', 'http', aptSettings());
-  const lists = join(world().makeFolder('apt-refused'), 'etc/apt/sources.list');
-  writeFileSync(lists, readFileSync(lists, 'utf8').replace(ORIGINS.deb, FORBIDDEN));
+  const folder = world().makeFolder('apt-refused');
+  const { env } = makeAptMachine(folder, repositoryUrl('http', FORBIDDEN), aptSettings(), repository?.keyFile);
   const { stdout, stderr } = await run(['apt-get', 'update'], { env });
   t.regex(stdout + stderr, /^Err:1 http:\/\/forbidden\.example\.test\/debian stable InRelease\n {2}403 /m);
 });

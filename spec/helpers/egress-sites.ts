@@ -104,6 +104,35 @@ function signRelease(folder: string, dist: string): string {
   return keyFile;
 }
 
+/** Makes, in a folder, what an isolated apt-get(8) needs for the repository at `url`, and the configuration file that points to it. */
+export function makeAptMachine(folder: string, url: string, settings: readonly string[], keyFile = '') {
+  const inFolder = (path: string) => join(folder, path);
+  const folders = [
+    'etc/apt/preferences.d',
+    'etc/apt/apt.conf.d',
+    'var/lib/apt/lists/partial',
+    'var/cache/apt/archives/partial',
+    'var/log/apt',
+  ];
+  for (const path of [...folders, 'root/var/lib/dpkg/info', 'root/var/lib/dpkg/updates']) {
+    mkdirSync(inFolder(path), { recursive: true });
+  }
+  for (const path of ['status', 'available']) writeFileSync(inFolder(`root/var/lib/dpkg/${path}`), '');
+  writeFileSync(inFolder('etc/apt/sources.list'), `deb [arch=amd64 signed-by=${keyFile}] ${url} stable main\n`);
+  const configuration = inFolder('apt.conf');
+  const lines = [
+    `Dir "${folder}/";`,
+    `Dir::State::status "${inFolder('root/var/lib/dpkg/status')}";`,
+    `DPkg::Options { "--root=${inFolder('root')}"; "--force-not-root"; "--log=${inFolder('var/log/dpkg.log')}"; };`,
+    'DPkg::Use-Pty "0";',
+    'APT::Architecture "amd64";',
+    'APT::Sandbox::User "root";',
+    ...settings,
+  ];
+  writeFileSync(configuration, `${lines.join('\n')}\n`);
+  return { root: inFolder('root'), env: { APT_CONFIG: configuration } };
+}
+
 /** Makes a simple index (PEP 503) with one wheel in `FOLDER/sites/HOST/simple`; returns its name and SHA-256. */
 export function makeIndex(folder: string, host: string, name: string) {
   const site = join(folder, 'sites', host);

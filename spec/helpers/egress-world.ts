@@ -102,7 +102,7 @@ class EgressOutside {
 export const originHosts = (names: readonly string[]): string =>
   ADDRESSES.flatMap((address) => names.map((name) => `${address} ${name}\n`)).join('');
 
-/** The host's configuration file: the `allow` list of the egress, and the channel. */
+/** The host's configuration file: the `allow` list of the egress, and the channel with it and its resolver. */
 const hostConfiguration = (channel: string): string => `
 [egress.internet]
 allow = [
@@ -118,7 +118,7 @@ allow = [
 
 [channels.vm1]
 address = "${channel}"
-incoming = ["internet:egress:"]
+incoming = ["internet:egress:", "dns:resolver:internet"]
 `;
 
 async function orStop<T>(started: { stop(): Promise<void> }, ready: Promise<T>): Promise<T> {
@@ -130,18 +130,35 @@ async function orStop<T>(started: { stop(): Promise<void> }, ready: Promise<T>):
   }
 }
 
+/** The guest's side. */
+interface GuestOptions {
+  readonly forwards: readonly string[];
+  /** Default: vproxy. */
+  readonly program?: readonly string[];
+  /** The text of its `/etc/resolv.conf`. Default: empty. */
+  readonly resolvConf?: string;
+  /** Further arguments of the host's vproxy. */
+  readonly hostArgs?: readonly string[];
+}
+
+const WITH_PROXY: GuestOptions = { forwards: ['-o', `internet:127.0.0.1:${PROXY_PORT}`] };
+
 /** Everything: outside, the host's vproxy in it, and the guest's in its own network. */
-async function startWorld(prepare?: (folder: string) => void) {
+async function startWorld(prepare?: (folder: string) => void, guestOptions = WITH_PROXY) {
   const outside = await EgressOutside.start(prepare);
   const { folder } = outside;
   const channel = join(folder, 'channel.sock');
   const file = join(folder, 'host.toml');
   writeFileSync(file, hostConfiguration(`unix-listen:${channel}`));
-  const inside = await OwnNetwork.start();
-  const hostArgs = ['--config', file, '--control', join(folder, 'host.sock')];
+  const { forwards, program, resolvConf = '' } = guestOptions;
+  const resolvFile = join(folder, 'guest-resolv.conf');
+  writeFileSync(resolvFile, resolvConf);
+  const inside = await OwnNetwork.start({ resolvConf: resolvFile });
+  const hostArgs = ['--config', file, '--control', join(folder, 'host.sock'), ...(guestOptions.hostArgs ?? [])];
   const host = new VproxyProcess(hostArgs, { launcher: outside.network.launcher });
-  const guestArgs = ['-c', `unix-connect:${channel}`, '-o', `internet:127.0.0.1:${PROXY_PORT}`];
-  const guest = new VproxyProcess(guestArgs, { launcher: inside.launcher });
+  const guestArgs = ['-c', `unix-connect:${channel}`, ...forwards];
+  const as = program === undefined ? {} : { program, hasDefaultControl: true };
+  const guest = new VproxyProcess(guestArgs, { launcher: inside.launcher, ...as });
   const world = {
     ...{ outside, host, guest, inside },
     /** A new empty folder, removed with the world. */
@@ -167,12 +184,16 @@ type EgressWorld = Awaited<ReturnType<typeof startWorld>>;
 export const WORLD_NEEDS = ['curl', 'git', 'gpg', 'ip', 'openssl', 'pip', 'socat'] as const;
 
 /** Starts a world before the tests of a file, stops it after them, shows its logs if one fails, and returns a function for it. */
-export function useEgressWorld(test: TestFn, prepare?: (folder: string) => void): () => EgressWorld {
+export function useEgressWorld(
+  test: TestFn,
+  prepare?: (folder: string) => void,
+  guestOptions?: GuestOptions,
+): () => EgressWorld {
   let world: EgressWorld | undefined;
   test.serial.before('a guest without a network, its host, and origins are there', async (t) => {
     if (!WORLD_NEEDS.every(hasNeed)) return;
     t.timeout(60_000);
-    world = await startWorld(prepare);
+    world = await startWorld(prepare, guestOptions);
   });
   test.afterEach.always('the logs are shown', (t) => {
     if (!t.passed && world !== undefined) t.log(world.logs());

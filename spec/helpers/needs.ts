@@ -38,6 +38,7 @@ export const NEEDS = {
   make: programs('make'),
   mandoc: programs('mandoc'),
   mypy: programs('mypy'),
+  nft: programs('/usr/sbin/nft', 'nftables'),
   openssl: programs('openssl'),
   pip: programs('python3 pip3', 'python3 python3-pip'),
   podman: {
