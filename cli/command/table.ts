@@ -92,10 +92,7 @@ export const LOCAL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   ps: entry('List the vproxy processes on this machine', () => import('../commands/ps.js')),
   play: entry('Play a terminal recording', () => import('../commands/play.js')),
   doctor: entry('Look for common problems', () => import('../commands/doctor.js')),
-  'egress nft': entry(
-    'Print the rules that redirect programs to an egress',
-    () => import('../commands/egress-nft.js'),
-  ),
+  'egress nft': entry('Print the rules that redirect programs to an egress', () => import('../commands/egress-nft.js')),
   'libvirt-xml': entry('Print the libvirt XML for a port', ports, 'libvirtXml'),
   'qemu-args': entry('Print the QEMU arguments for a port', ports, 'qemuArgs'),
   'storage-emulator': entry(

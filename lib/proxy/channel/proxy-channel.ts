@@ -3,7 +3,6 @@ import type { ChannelAddress } from '../../channel/address/address.js';
 import { VproxyError } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
 import { encodeProxyHeader } from '../../forward/endpoints/proxy-header.js';
-import { ResolvedNames } from '../../forward/redirect/resolved-names.js';
 import { ServiceGate, ServiceRegistry } from '../../forward/service-registry.js';
 import { DEFAULT_WAIT_MS, SessionSource } from '../../forward/session-source.js';
 import type { ForwardSpec } from '../../forward/spec.js';
@@ -17,7 +16,7 @@ import type { ChannelStatus, ServiceStatus, StreamStatus } from '../../status/ty
 import type { KeepDescriptor } from '../../system/descriptors.js';
 import { DEFAULT_BUFFER_BYTES } from '../../system/sockets/socket-buffer.js';
 import { escapeText } from '../../util/escape.js';
-import { type EgressChanges, RunningEgresses } from '../egress/grants.js';
+import { RunningEgresses } from '../egress/grants.js';
 import { type ForwardEntry, ForwardTable } from '../forward-table.js';
 import { ChannelPorts, type ChannelPortsState } from '../ports/channel-ports.js';
 import { PeerClock } from '../services/peer-clock.js';
@@ -64,7 +63,6 @@ export class ProxyChannel {
   isDeclared: boolean;
   readonly #context: ProxyChannelContext;
   readonly #source: SessionSource;
-  readonly #names: ResolvedNames;
   /** Sessions whose peer has announced its services. */
   readonly #listed = new WeakSet<Session>();
   readonly #permitted: PermittedServices;
@@ -90,8 +88,7 @@ export class ProxyChannel {
     this.#source = new SessionSource(clock);
     this.#channelLog = new ChannelLog({ label, ...context });
     this.tally = new ChannelTally(() => this.#channelLog.suppressed);
-    this.egresses = this.#makeEgresses(state?.egresses);
-    this.#names = new ResolvedNames(clock, state?.names);
+    this.egresses = this.#makeEgresses(state);
     this.registry = this.#makeRegistry();
     this.forwards = this.#makeForwards();
     this.storage = hasBroker(options) ? this.#makeStorage() : null;
@@ -126,11 +123,11 @@ export class ProxyChannel {
     });
   }
 
-  #makeEgresses(state: EgressChanges | undefined): RunningEgresses {
+  #makeEgresses(state: ProxyChannelState | undefined): RunningEgresses {
     const forwards = () => this.forwards.active.map(({ forward }) => forward.spec);
     const onRevoked = (egress: string, rules: ReadonlySet<string> | null) => this.forwards.revoke(egress, rules);
     const options = { clock: this.#context.clock, log: this.#log, forwards, onRevoked };
-    return new RunningEgresses(this.label, this.checked.egress, options, state);
+    return new RunningEgresses(this.label, this.checked.egress, options, state?.egresses, state?.names);
   }
 
   #makeForwards(): ForwardTable {
@@ -142,7 +139,7 @@ export class ProxyChannel {
       maxStreams: this.address.traits.streams,
       preamble: options.peerAddress === true ? ({ id }) => encodeProxyHeader({ label, streamId: id }) : null,
       egress: (name) => this.egresses.egresses.get(name) ?? null,
-      names: this.#names,
+      names: this.egresses.names,
       filters: requestFilters(options),
       offered: () => {
         const session = this.#source.current;
@@ -325,7 +322,7 @@ export class ProxyChannel {
       storage: this.storage?.capture(keep) ?? [],
       programs: this.programs.capture(keep, indexOf),
       egresses: this.egresses.changes,
-      names: this.#names.state,
+      names: this.egresses.names.state,
       supervisor: this.supervisor.capture(session, keep),
     };
   }

@@ -10,6 +10,7 @@ import {
   MAX_FOR_S,
   parseEgressEntry,
 } from '../../forward/egress/rules.js';
+import { type ResolvedName, ResolvedNames } from '../../forward/redirect/resolved-names.js';
 import type { ForwardSpec } from '../../forward/spec.js';
 import type { EgressQuestion, EgressStatus } from '../../status/types.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
@@ -67,6 +68,8 @@ export class RunningEgresses {
   readonly #questions: Questions;
   /** What they did in the last hour. */
   readonly counts: EgressCounts;
+  /** What their resolvers have answered. */
+  readonly names: ResolvedNames;
   #configured: ReadonlyMap<string, EgressRules>;
   #cancelTimer: CancelTimer = () => undefined;
   #isStopped = false;
@@ -77,6 +80,7 @@ export class RunningEgresses {
     configured: ReadonlyMap<string, EgressRules>,
     options: RunningEgressesOptions,
     changes: EgressChanges = new Map(),
+    names: readonly ResolvedName[] = [],
   ) {
     this.channel = channel;
     this.#configured = configured;
@@ -84,6 +88,7 @@ export class RunningEgresses {
     this.#changes = new Map(changes);
     this.#questions = new Questions({ channel, ...options });
     this.counts = new EgressCounts(options.clock);
+    this.names = new ResolvedNames(options.clock, names);
     this.#apply(configured);
   }
 

@@ -32,18 +32,14 @@ import { patternPieces } from '../../vm/rig/pattern.js';
 
 const withWorld = serialTestWith(...WORLD_NEEDS, 'go', 'nft');
 
-/** As in docs/egress.md; this kernel may lack the dummy device. */
-const DEVICE = `ip link add vproxy0 type dummy || ip link add vproxy0 type bridge
-ip addr add 192.0.2.1/32 dev vproxy0
-ip addr add fd76:7072:6f78::1/128 dev vproxy0 nodad
-ip link set vproxy0 up
-ip route add default dev vproxy0
-ip -6 route add default dev vproxy0
-/usr/sbin/nft -f "$1"
+/** The commands in docs/egress.md; this kernel may lack the dummy device. */
+const [, SETUP = ''] =
+  /```sh\n(ip link add vproxy0 [^`]*)```/.exec(readFileSync(join(PROJECT_ROOT, 'docs/egress.md'), 'utf8')) ?? [];
+const SHELL = `nft() { /usr/sbin/nft "$@"; }
+ip() { command ip "$@" || { [ "$5" = dummy ] && command ip link add vproxy0 type bridge; }; }
 `;
 
 const PROGRAM = join(PROJECT_ROOT, 'dist/program/vproxy.cjs');
-const NFT = ['--to', '127.0.0.1:3129', '--to', '[::1]:3129', '--dns', '127.0.0.53'];
 const REDIRECT = ['-o', 'internet:redirect:127.0.0.1:3129', '-o', 'internet:redirect:[::1]:3129'];
 const RESOLVER = ['-o', 'dns:127.0.0.53:53'];
 
@@ -78,7 +74,7 @@ const fileDigest = (path: string): string => sha256(readFileSync(path));
 const BYTES = 3_000_001;
 const PATTERN = sha256(Buffer.concat([...patternPieces(BYTES)]));
 
-for (const [name, words, guest] of [
+for (const [name, nft, guest] of [
   [
     'vproxy-guest',
     [GUEST, 'nft'],
@@ -115,13 +111,16 @@ for (const [name, words, guest] of [
     run([process.execPath, '-e', script, ...more], { env: { NODE_EXTRA_CA_CERTS: world().outside.authority } });
 
   withWorld(`${name}: prints rules that nft accepts, beside a device without a network`, async (t) => {
-    const printed = await run([...words, ...NFT]);
-    succeeds(t, printed);
-    const file = join(world().makeFolder('rules'), 'nft');
-    writeFileSync(file, printed.stdout);
-    succeeds(t, await run(['sh', '-euc', DEVICE, 'sh', file]));
-    // Replaces its own.
-    succeeds(t, await run(['/usr/sbin/nft', '-f', file]));
+    const script = SETUP.replace('vproxy egress nft', nft.join(' '));
+    t.not(script, SETUP);
+    succeeds(t, await run(['sh', '-euc', `${SHELL}${script}`]));
+    t.regex(
+      (await run(['/usr/sbin/nft', 'list', 'ruleset'])).stdout,
+      /oifname != "vproxy0" accept\n.*53\n.*127\.0\.0\.1:3129\n.*\[::1\]:3129\n/,
+    );
+    // Replaces its own, and needs no device.
+    const [, again = ''] = /(\S*vproxy\S* (?:egress )?nft .*) --device vproxy0/.exec(script) ?? [];
+    succeeds(t, await run(['sh', '-euc', `${again} | /usr/sbin/nft -f -`]));
   });
 
   for (const scheme of ['http', 'https']) {
@@ -201,9 +200,12 @@ for (const [name, words, guest] of [
     const ended = await curl('--max-time', '10', 'http://127.0.0.1:3129/', 'http://[::1]:3129/');
     // It may come before curl notices that it is connected.
     t.true(ended.code === 7 || ended.code === 56, ended.stderr);
-    await world().guest.waitForLine(/redirect:127\.0\.0\.1:3129 \(internet\) was closed: nftables did not redirect it/, {
-      from,
-    });
+    await world().guest.waitForLine(
+      /redirect:127\.0\.0\.1:3129 \(internet\) was closed: nftables did not redirect it/,
+      {
+        from,
+      },
+    );
   });
 
   withWorld(`${name}: 200 connections in any state leave nothing behind`, async (t) => {
@@ -219,10 +221,10 @@ for (const [name, words, guest] of [
         if (index % 4 === 0) socket.end();
         else setTimeout(() => (index % 4 === 1 ? socket.resetAndDestroy() : socket.destroy()), index % 50);
       }`;
-    const count = async () =>
-      (await run(['sh', '-c', `ls /proc/${world().guest.pid}/fd | wc -l`])).stdout.trim();
+    const count = async () => (await run(['sh', '-c', `ls /proc/${world().guest.pid}/fd | wc -l`])).stdout.trim();
     const before = await count();
-    for (const port of ['7', String(CLOSED_PORT), '9']) t.is((await node(flapping, ADDRESSES[0], port)).stdout, 'over\n');
+    for (const port of ['7', String(CLOSED_PORT), '9'])
+      t.is((await node(flapping, ADDRESSES[0], port)).stdout, 'over\n');
     await eventually(async () => t.is(await count(), before));
   });
 }
