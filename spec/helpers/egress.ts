@@ -10,6 +10,7 @@ import type { EgressConnection, EgressDialer } from '../../lib/forward/egress/di
 import { EgressTarget } from '../../lib/forward/egress/egress-target.js';
 import { Refusal, type RefusalReason } from '../../lib/forward/egress/refusal.js';
 import type { Destination, EgressRules } from '../../lib/forward/egress/rules.js';
+import type { ResolvedNames } from '../../lib/forward/redirect/resolved-names.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { formatHostPort } from '../../lib/util/addresses/host-port.js';
@@ -26,6 +27,8 @@ export interface EgressSceneOptions extends PairOptions {
   /** Dials instead of the routes, for specs with their own rules. */
   readonly dialer?: Pick<EgressDialer, 'dial'>;
   readonly maxStreams?: number;
+  /** What a resolver has answered before. */
+  readonly names?: ResolvedNames;
   /** Whether what allows a route was added at run time. Default false. */
   readonly isAdded?: boolean;
   readonly onDialled?: (socket: net.Socket) => void;
@@ -60,6 +63,7 @@ export class EgressScene {
         pair: new SessionPair(options),
         maxStreams: options.maxStreams ?? 1024,
         egress: () => this.rules,
+        ...(options.names !== undefined && { names: options.names }),
         onClosed: (_stream, reason) => this.closed.push(reason),
         log: (event) => this.#hear(event),
       },

@@ -3,6 +3,7 @@
  * of the host, by name.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { AS_GUEST, GUEST } from '../../guest-program/build.js';
@@ -74,6 +75,16 @@ const fileDigest = (path: string): string => sha256(readFileSync(path));
 const BYTES = 3_000_001;
 const PATTERN = sha256(Buffer.concat([...patternPieces(BYTES)]));
 
+/** A connection to an echo, with a command between two words. */
+const ACROSS = `const [host, port, ...command] = process.argv.slice(1);
+const socket = require('net').connect({ host, port }, () => socket.write('one'));
+socket.on('error', ({ code }) => console.log(code)).on('data', (bytes) => process.stdout.write(bytes)).once('data', () => {
+  require('child_process').execFileSync(command[0], command.slice(1));
+  socket.end('two');
+});`;
+
+const GUEST_CONTROL = join(tmpdir(), `vproxy-redirect-${process.pid}.sock`);
+
 for (const [name, nft, guest] of [
   [
     'vproxy-guest',
@@ -84,7 +95,7 @@ for (const [name, nft, guest] of [
     'vproxy',
     [process.execPath, PROGRAM, 'egress', 'nft'],
     {
-      forwards: [...REDIRECT, ...RESOLVER, '-o', 'dns:udp:127.0.0.53:53'],
+      forwards: [...REDIRECT, ...RESOLVER, '-o', 'dns:udp:127.0.0.53:53', '--control', GUEST_CONTROL],
       resolvConf: 'nameserver 192.0.2.53\n',
     },
   ],
@@ -226,5 +237,26 @@ for (const [name, nft, guest] of [
     for (const port of ['7', String(CLOSED_PORT), '9'])
       t.is((await node(flapping, ADDRESSES[0], port)).stdout, 'over\n');
     await eventually(async () => t.is(await count(), before));
+  });
+
+  withWorld(`${name}: open connections and known names outlive an upgrade of a vproxy, and a reload`, async (t) => {
+    const host = join(world().outside.folder, 'host.sock');
+    const on = (command: string, socket: string) => [process.execPath, PROGRAM, command, '--socket', socket];
+    const named = ['-o', '/dev/null', '--resolve', `${ORIGINS.files}:443:${ADDRESSES[0]}`];
+    const url = `https://${ORIGINS.files}/-/pattern/1`;
+    succeeds(t, await curl('-4', '-o', '/dev/null', url));
+    const commands = [on('upgrade', host), on('reload', host)];
+    if (name === 'vproxy') commands.push(on('upgrade', GUEST_CONTROL));
+    // They are no longer children of this process.
+    t.teardown(async () => {
+      await run(on('stop', host));
+      if (name === 'vproxy') await run(on('stop', GUEST_CONTROL));
+    });
+    for (const command of commands) {
+      const called = await node(ACROSS, ORIGINS.files, '7', ...command);
+      t.is(called.stdout, 'onetwo', called.stderr);
+      // Without a question to the resolver.
+      succeeds(t, await curl(...named, url));
+    }
   });
 }
