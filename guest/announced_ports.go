@@ -159,7 +159,7 @@ func (a *announcer) announce(found []openPort) {
 			continue
 		}
 		isChanged = true
-		target := &forward{port.service(), address{"tcp", net.JoinHostPort(port.host, strconv.Itoa(port.number)), 0}, false}
+		target := &forward{port.service(), address{"tcp", net.JoinHostPort(port.host, strconv.Itoa(port.number)), 0}, ""}
 		c.services[port.service()] = target.serve
 		if !isOld {
 			logLine(logInfo, "port-announced", "announcing port %s to the peer", port)

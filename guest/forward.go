@@ -97,6 +97,11 @@ func (a address) listen() (listener net.Listener, err error) {
 	if err == nil {
 		return listener, nil
 	}
+	return nil, a.unavailable(err)
+}
+
+// unavailable returns why the address cannot be listened on.
+func (a address) unavailable(err error) *failure {
 	failed := toFailure(err, "address-unavailable")
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -106,7 +111,7 @@ func (a address) listen() (listener net.Listener, err error) {
 	case errors.Is(err, syscall.ENOENT):
 		failed.message = "its folder does not exist"
 	}
-	return nil, failf(failed.code, "cannot listen on %s: %s", a.text, failed.message)
+	return failf(failed.code, "cannot listen on %s: %s", a.text, failed.message)
 }
 
 // dial connects to the address, unless cancelled.
@@ -152,8 +157,7 @@ const (
 type forward struct {
 	service string
 	address address
-	// isRedirect: connections come from nftables, and the service is an egress.
-	isRedirect bool
+	kind    string // of -o: redirect, where nftables sends connections for an egress; udp, where a resolver is asked; or ""
 }
 
 const otherKinds = "udp unixgram vsock-mux file exec egress resolver" // of vproxy
@@ -167,9 +171,9 @@ var sshOrder = regexp.MustCompile(`^((localhost|\*|\d+\.\d+\.\d+\.\d+|\[[^\]]*\]
 func parseForward(option, text string) (*forward, error) {
 	service, rest, hasColon := strings.Cut(text, ":")
 	kind, place, hasKind := strings.Cut(rest, ":")
-	isRedirect := hasKind && kind == "redirect" && option == "-o"
-	if isRedirect {
-		rest = place
+	ownKind := ""
+	if hasKind && isWord(kind, "redirect udp") && option == "-o" {
+		ownKind, rest = kind, place
 	}
 	address, err := parseAddress(rest)
 	_, port, _ := net.SplitHostPort(address.text)
@@ -185,11 +189,11 @@ func parseForward(option, text string) (*forward, error) {
 	case !serviceNames.MatchString(service):
 		err = errors.New("not a valid service name (1 to 64 of a-z, 0-9, dot, underscore and hyphen, " +
 			"beginning with a letter or digit)")
-	case isRedirect && err == nil && address.network != "tcp":
+	case ownKind != "" && err == nil && address.network != "tcp":
 		err = errors.New("not a valid ADDR:PORT (an IPv6 address goes in brackets)")
 	case hasKind && kind == "redirect" && option == "-i":
 		err = errors.New("cannot serve streams with redirect")
-	case hasKind && isWord(kind, otherKinds):
+	case hasKind && isWord(kind, otherKinds) && ownKind == "":
 		err = errors.New("vproxy-guest does not support " + kind + ":; use vproxy")
 	case err == nil && option == "-i" && address.mode != 0:
 		err = errors.New(`unknown option "mode"; none available`)
@@ -200,12 +204,12 @@ func parseForward(option, text string) (*forward, error) {
 		return nil, failf("bad-argument", "%s %s: %s; expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path",
 			option, escape(text, 256), err)
 	}
-	return &forward{service, address, isRedirect}, nil
+	return &forward{service, address, ownKind}, nil
 }
 
 func (f *forward) name() string { return f.endpoint() + " (" + f.service + ")" }
 
-func (f *forward) endpoint() string { return either(f.isRedirect, "redirect:", "") + f.address.text }
+func (f *forward) endpoint() string { return either(f.kind == "", "", f.kind+":") + f.address.text }
 
 // serve connects a stream of the peer to the target.
 func (f *forward) serve(st *stream) {
@@ -231,6 +235,9 @@ func (f *forward) serve(st *stream) {
 
 // listen starts to listen, and opens a stream for each connection.
 func (f *forward) listen(c *channel) error {
+	if f.kind == "udp" {
+		return f.listenDNS(c)
+	}
 	listener, err := f.address.listen()
 	if err != nil {
 		return err
@@ -239,7 +246,7 @@ func (f *forward) listen(c *channel) error {
 	logLine(logInfo, "listening", "listening on %s for %s", f.endpoint(), f.service)
 	if f.address.network == "unix" {
 		c.sockets = append(c.sockets, f.address.text)
-	} else if !f.isRedirect {
+	} else if f.kind == "" {
 		logLine(logWarn, "open-port",
 			"every user of this machine can connect to %s; to allow only yours, use a unix socket (-o %s:/path)",
 			f.address.text, f.service)
@@ -291,7 +298,7 @@ func (f *forward) connect(conn socket, c *channel) {
 		from = conn.RemoteAddr().String()
 	}
 	var to netip.AddrPort
-	if f.isRedirect {
+	if f.kind == "redirect" {
 		var err error
 		if to, err = originalDestination(conn); err != nil {
 			abort(conn)
@@ -305,7 +312,7 @@ func (f *forward) connect(conn socket, c *channel) {
 		logLine(logWarn, "stream-refused", "a connection to %s was reset: %s (%s)", f.name(), refused.message, refused.code)
 		return
 	}
-	if !f.isRedirect {
+	if f.kind == "" {
 		splice(st, conn, nil)
 	} else if failed := redirect(st, conn, to); failed != nil {
 		logLine(logInfo, "stream-reset", "stream %d to %s was reset: %s (%s)", st.id, f.service, failed.message, failed.code)

@@ -275,7 +275,7 @@ func (o *options) table() []option {
 	return []option{
 		{"channel c", "CHANNEL", true, "channel (required): KIND:ADDRESS[,key=value...], of the kinds below", o.setChannel},
 		{"outgoing o", "FORWARD", true,
-			"listen here for the peer's SERVICE: SERVICE:[redirect:][ADDR:]PORT or SERVICE:/path[,mode=0660]",
+			"listen here for the peer's SERVICE: SERVICE:[redirect:|udp:][ADDR:]PORT or SERVICE:/path[,mode=0660]",
 			forwards("-o", &o.outgoing)},
 		{"incoming i", "FORWARD", true, "offer SERVICE to the peer: SERVICE:[ADDR:]PORT or SERVICE:/path",
 			forwards("-i", &o.incoming)},

@@ -141,7 +141,7 @@ const OFFERED: Offers = {
   // The labels of the line, and kinds for the direction.
   'vproxy -c a=stdio: -c b=fd:3 -o ': ['a/', 'b/'],
   'vproxy -c stdio: -o ': [],
-  'vproxy -o x:': ['x:127.0.0.1:', 'x:unix:', 'x:udp:', 'x:unixgram:'],
+  'vproxy -o x:': ['x:127.0.0.1:', 'x:unix:', 'x:udp:', 'x:unixgram:', 'x:redirect:'],
   'vproxy -i a/x:': TARGETS.map((kind) => `a/x:${kind}:`),
   "vproxy -o '*:v": ['*:vsock-mux:'],
   // Without a hyphen if nothing else can follow, and none that excludes a given one.

@@ -2,7 +2,13 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type MadeRepository, makeAptMachine, makeGitRepository, makeIndex, makeRepository } from '../helpers/egress-sites.js';
+import {
+  type MadeRepository,
+  makeAptMachine,
+  makeGitRepository,
+  makeIndex,
+  makeRepository,
+} from '../helpers/egress-sites.js';
 import {
   ADDRESSES,
   CLOSED_PORT,
@@ -98,7 +104,12 @@ for (const scheme of ['http', 'https'] as const) {
   withWorld(`apt-get update and install get 20 packages of a signed repository over ${scheme}`, async (t) => {
     t.timeout(APT_MS);
     const { packages = new Map<string, string>(), all = '', keyFile = '' } = repository ?? {};
-    const { root, env } = makeAptMachine(world().makeFolder(`apt-${scheme}`), repositoryUrl(scheme), aptSettings(), keyFile);
+    const { root, env } = makeAptMachine(
+      world().makeFolder(`apt-${scheme}`),
+      repositoryUrl(scheme),
+      aptSettings(),
+      keyFile,
+    );
     const before = world().outside.requests(ORIGINS.deb).length;
     const update = await run(['apt-get', 'update'], { env, timeoutMs: APT_MS });
     succeeds(t, update);

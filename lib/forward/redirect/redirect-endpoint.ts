@@ -35,10 +35,11 @@ function redirectEntrance(place: string, { clock, onRejected, service }: Entranc
       // Inherited with its stream, which carries the request.
       if (find === null) return;
       const destination = destinationOf(accepted, find);
-      if (destination !== null) return onCaller(new RedirectedCaller(service, accepted, destination));
-      accepted.once('error', () => accepted.destroy());
-      resetSocket(accepted);
-      onRejected('nftables did not redirect it');
+      if (destination === null) {
+        accepted.once('error', () => accepted.destroy());
+        resetSocket(accepted);
+        onRejected('nftables did not redirect it');
+      } else onCaller(new RedirectedCaller(service, accepted, destination));
     },
     filters: (_, state, connection) => new RedirectedAnswer(clock, connection, state),
   };

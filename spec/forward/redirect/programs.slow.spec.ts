@@ -42,7 +42,9 @@ ip() { command ip "$@" || { [ "$5" = dummy ] && command ip link add vproxy0 type
 
 const PROGRAM = join(PROJECT_ROOT, 'dist/program/vproxy.cjs');
 const REDIRECT = ['-o', 'internet:redirect:127.0.0.1:3129', '-o', 'internet:redirect:[::1]:3129'];
-const RESOLVER = ['-o', 'dns:127.0.0.53:53'];
+const RESOLVER = ['-o', 'dns:127.0.0.53:53', '-o', 'dns:udp:127.0.0.53:53'];
+/** A server that only the rules lead to the resolver. */
+const RESOLV_CONF = 'nameserver 192.0.2.53\n';
 
 /** A connection to ADDRESS:PORT that writes a word: prints what came until the end, or the error. */
 const CALL = `const [host, port, word] = process.argv.slice(1);
@@ -89,14 +91,14 @@ for (const [name, nft, guest] of [
   [
     'vproxy-guest',
     [GUEST, 'nft'],
-    { ...AS_GUEST, forwards: [...REDIRECT, ...RESOLVER], resolvConf: 'nameserver 192.0.2.53\noptions use-vc\n' },
+    { ...AS_GUEST, forwards: [...REDIRECT, ...RESOLVER], resolvConf: RESOLV_CONF },
   ],
   [
     'vproxy',
     [process.execPath, PROGRAM, 'egress', 'nft'],
     {
-      forwards: [...REDIRECT, ...RESOLVER, '-o', 'dns:udp:127.0.0.53:53', '--control', GUEST_CONTROL],
-      resolvConf: 'nameserver 192.0.2.53\n',
+      forwards: [...REDIRECT, ...RESOLVER, '--control', GUEST_CONTROL],
+      resolvConf: RESOLV_CONF,
     },
   ],
 ] as const) {

@@ -59,7 +59,9 @@ test('a resolver tells the addresses of each answer, from its cache, too, withou
     rules: () => rules,
     clock: new ManualClock(),
     ask: (question) =>
-      Promise.resolve(answerTo({ ...query('x'), question, edns: null }, [a('example.org', ADDRESS), a('example.org', '10.0.0.1')])),
+      Promise.resolve(
+        answerTo({ ...query('x'), question, edns: null }, [a('example.org', ADDRESS), a('example.org', '10.0.0.1')]),
+      ),
     addressesOf: () => null,
     ownAddresses: () => own,
     onAddresses: (...words) => told.push(words),
@@ -146,7 +148,11 @@ for (const [what, text, passed, reset] of [
       for (const isHandedOver of [false, true]) {
         const seen = answered(text, split, isHandedOver);
         // What is beyond a refusal is for nobody.
-        t.deepEqual(reset === null ? seen : { ...seen, passed: '' }, { passed, reset, timers: 0 }, `${split} ${isHandedOver}`);
+        t.deepEqual(
+          reset === null ? seen : { ...seen, passed: '' },
+          { passed, reset, timers: 0 },
+          `${split} ${isHandedOver}`,
+        );
       }
   });
 }
