@@ -88,11 +88,7 @@ socket.on('error', ({ code }) => console.log(code)).on('data', (bytes) => proces
 const GUEST_CONTROL = join(tmpdir(), `vproxy-redirect-${process.pid}.sock`);
 
 for (const [name, nft, guest] of [
-  [
-    'vproxy-guest',
-    [GUEST, 'nft'],
-    { ...AS_GUEST, forwards: [...REDIRECT, ...RESOLVER], resolvConf: RESOLV_CONF },
-  ],
+  ['vproxy-guest', [GUEST, 'nft'], { ...AS_GUEST, forwards: [...REDIRECT, ...RESOLVER], resolvConf: RESOLV_CONF }],
   [
     'vproxy',
     [process.execPath, PROGRAM, 'egress', 'nft'],

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"bytes"
+	"testing"
+)
+
+// TestFit: an answer that is longer than the program accepts over UDP becomes its header and question, with TC.
+func TestFit(t *testing.T) {
+	question := append([]byte("\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00"), "\x03abc\x04test\x00\x00\x01\x00\x01"...)
+	withOpt := func(size string) []byte {
+		return append(append([]byte(nil), question...), "\x00\x00\x29"+size+"\x00\x00\x00\x00\x00\x00"...)
+	}
+	answer := func(length int) []byte {
+		whole := append([]byte(nil), question...)
+		whole[2], whole[7], whole[11] = 0x81, 9, 1
+		return append(whole, make([]byte, length-len(whole))...)
+	}
+	short := append([]byte(nil), question...)
+	short[2] = 0x83
+	for _, each := range []struct {
+		question []byte
+		length   int
+		isWhole  bool
+	}{
+		{question, 512, true}, {question, 513, false}, {withOpt("\x04\xd0"), 1232, true}, {withOpt("\x04\xd0"), 1233, false},
+		{withOpt("\x00\x64"), 512, true}, {nil, 100, true},
+	} {
+		whole := answer(each.length)
+		if found := fit(whole, each.question); !bytes.Equal(found, either(each.isWhole, whole, short)) {
+			t.Errorf("%d bytes for %x: %x", each.length, each.question, found)
+		}
+	}
+}
