@@ -2,9 +2,9 @@
  * Programs that ignore proxies, in a guest without a network: what nftables redirects to vproxy or vproxy-guest reaches the egress
  * of the host, by name.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { AS_GUEST, GUEST } from '../../guest-program/build.js';
 import { compileGuest } from '../../guest-program/compile.js';
@@ -86,6 +86,8 @@ socket.on('error', ({ code }) => console.log(code)).on('data', (bytes) => proces
 });`;
 
 const GUEST_CONTROL = join(tmpdir(), `vproxy-redirect-${process.pid}.sock`);
+
+test.after.always(() => rmSync(dirname(GUEST), { recursive: true, force: true }));
 
 for (const [name, nft, guest] of [
   ['vproxy-guest', [GUEST, 'nft'], { ...AS_GUEST, forwards: [...REDIRECT, ...RESOLVER], resolvConf: RESOLV_CONF }],
