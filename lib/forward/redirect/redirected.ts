@@ -53,7 +53,7 @@ export class RedirectedAnswer implements InputFilter {
       if (end === -1) throw new Error('its answer is too long');
       const { phrase, status } = parseResponseHead(head.toString('latin1', 0, end));
       this.#end();
-      if (status < 300) return head.subarray(end);
+      if (status >= 200 && status < 300) return head.subarray(end);
       this.#refuse('connect-refused', escapeText(`${status} ${phrase}`, 512));
     } catch (error) {
       this.#refuse('connect-refused', `the service is not an egress: ${describeError(error)}`);

@@ -123,6 +123,7 @@ for (const [what, text, passed, reset] of [
   ['an answer without bytes', 'HTTP/1.1 200 Connection Established\r\n\r\n', '', null],
   ['bytes after the answer', 'HTTP/1.1 200 OK\r\nA: b\r\n\r\nSSH-2.0\r\n\r\n', 'SSH-2.0\r\n\r\n', null],
   ['a refusal', 'HTTP/1.1 403 Not Allowed: why\r\n\r\n', '', 'connect-refused 93.184.216.34:443: 403 Not Allowed: why'],
+  ['an interim answer', 'HTTP/1.1 100 Continue\r\n\r\n', '', 'connect-refused 93.184.216.34:443: 100 Continue'],
   ['the end', 'HTTP/1.1 200 OK\r\n', '', 'connect-refused 93.184.216.34:443: no answer from the egress'],
   [
     'another protocol',
