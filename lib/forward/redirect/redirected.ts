@@ -50,7 +50,7 @@ export class RedirectedAnswer implements InputFilter {
       const end = endOfHead(head, 0);
       this.#head = head;
       if (end === -1 && head.length < MAX_ANSWER_BYTES) return NO_BYTES;
-      if (end === -1) throw new Error('its answer is too long');
+      if (end === -1 || end > MAX_ANSWER_BYTES) throw new Error('its answer is too long');
       const { phrase, status } = parseResponseHead(head.toString('latin1', 0, end));
       this.#end();
       if (status >= 200 && status < 300) return head.subarray(end);

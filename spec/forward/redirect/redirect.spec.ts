@@ -139,7 +139,7 @@ for (const [what, text, passed, reset] of [
   ],
   [
     'a long head',
-    `HTTP/1.1 200 OK\r\nA: ${'x'.repeat(4096)}`,
+    `HTTP/1.1 200 OK\r\nA: ${'x'.repeat(4096)}\r\n\r\n`,
     '',
     'connect-refused 93.184.216.34:443: the service is not an egress: its answer is too long',
   ],
