@@ -21,7 +21,9 @@ export async function loadOriginalDestination(load: () => Promise<Libc> = loadLi
   const libc = await load();
   const getsockopt = libc.declare('int getsockopt(int fd, int level, int option, void *value, void *size)');
   return (socket) => {
-    const { level, bytes, from, to } = socket.localFamily === 'IPv6' ? IN6 : IN;
+    const { localAddress = '', localFamily } = socket;
+    // A listener on [::] also gets connections of IPv4.
+    const { level, bytes, from, to } = localFamily === 'IPv6' && !localAddress.startsWith('::ffff:') ? IN6 : IN;
     const address = Buffer.alloc(bytes);
     const status = getsockopt(descriptorOf(socket) ?? -1, level, SO_ORIGINAL_DST, address, new Uint32Array([bytes]));
     if (status !== 0) throw systemError('getsockopt', libc.errno());

@@ -1,8 +1,10 @@
 /** Redirected connections: the names of their addresses, the request, and the answer that the program does not see. */
+import type net from 'node:net';
 import test from 'ava';
 import { RedirectedAnswer, redirectedRequest } from '../../../lib/forward/redirect/redirected.js';
 import { ResolvedNames } from '../../../lib/forward/redirect/resolved-names.js';
 import { Resolver } from '../../../lib/forward/resolver/resolver.js';
+import { loadOriginalDestination } from '../../../lib/system/sockets/original-destination.js';
 import { a, answerTo, bytesOf, query, rulesOf } from '../../helpers/dns.js';
 import { readAll, readUntil, sceneTo } from '../../helpers/egress.js';
 import { eventually, ManualClock } from '../../helpers/time.js';
@@ -95,6 +97,28 @@ test('an egress reaches the name of a redirected address, and the address itself
   t.regex(one?.message ?? '', /one\.test:443 \(redirected from 93\.184\.216\.34\) at /);
   t.false(Object.hasOwn(two?.facts ?? {}, 'redirectedFrom'));
 });
+
+for (const [localAddress, localFamily, level, host] of [
+  ['127.0.0.1', 'IPv4', 0, '1.2.3.4'],
+  ['::ffff:127.0.0.1', 'IPv6', 0, '1.2.3.4'],
+  ['::1', 'IPv6', 41, '2001:db8::1'],
+] as const) {
+  test(`the original destination of a connection to ${localAddress} is asked for by its family`, async (t) => {
+    const answers: Record<number, string> = {
+      0: '0200005001020304',
+      41: '0a0000500000000020010db8000000000000000000000001',
+    };
+    const getsockopt = (_fd: unknown, asked: unknown, _option: unknown, address: unknown) => {
+      t.is(asked, level);
+      (address as Buffer).write(answers[asked as number] ?? '', 'hex');
+      return 0;
+    };
+    const libc = { declare: () => getsockopt, errno: () => 0, address: () => 0n };
+    const find = await loadOriginalDestination(() => Promise.resolve(libc));
+    const socket: unknown = { localAddress, localFamily };
+    t.deepEqual(find(socket as net.Socket), { host, port: 80 });
+  });
+}
 
 /** The answer in two pieces, the second perhaps by a successor: what passed to the program, and the reset. */
 function answered(text: string, split: number, isHandedOver: boolean) {
