@@ -10,7 +10,7 @@ import type { Clock } from '../../util/clock.js';
 import { deferred, Turns } from '../../util/concurrency.js';
 import { describeError, quoteWord } from '../../util/escape.js';
 import type { EgressReached } from '../connection.js';
-import { isAsked, judgeAddress, judgeDestination } from './admission.js';
+import { isAsked, judgeAddress, judgeDestination, parseDestination } from './admission.js';
 import { OwnAddresses } from './networks.js';
 import { Refusal, type RefusalOptions, type RefusalReason } from './refusal.js';
 import type { Destination, EgressRules, Verdict } from './rules.js';
@@ -95,7 +95,7 @@ export class EgressDialer {
       if (rules.upstream !== null)
         return { rules, ...(await this.#dialBehind(rules.upstream, destination, verdict, bounded)) };
       const addresses = await this.#resolve(destination, bounded);
-      const judged = this.#judgeAll(rules, destination, addresses);
+      const judged = this.#judgeAll(rules, destination, this.#asRedirected(rules, destination, addresses));
       const admitted = judged.filter((one) => one.verdict.isAllowed);
       if (admitted.length === 0) {
         const hint = `none of its addresses is allowed; on the host: vproxy egress test ${this.#place} ${formatHostPort(destination)}`;
@@ -151,6 +151,16 @@ export class EgressDialer {
       address,
       verdict: judgeAddress(rules, destination, address, this.#options.isOwn),
     }));
+  }
+
+  /**
+   * The address that a redirected program connected to comes first. If its name no longer leads there, it is the only one as long as
+   * the rules allow it: the owner of a name must not draw connections to the addresses of others.
+   */
+  #asRedirected(rules: EgressRules, { port, redirectedFrom }: Destination, addresses: readonly string[]) {
+    if (redirectedFrom === undefined) return addresses;
+    if (addresses.includes(redirectedFrom)) return [...new Set([redirectedFrom, ...addresses])];
+    return this.#judge(rules, parseDestination(redirectedFrom, port)).isAllowed ? [redirectedFrom] : addresses;
   }
 
   /** Hides from the guest the addresses of a name, and the rules about them. */

@@ -64,6 +64,21 @@ async function server(t: ExecutionContext, host = '127.0.0.1') {
   return { port, accepted };
 }
 
+for (const [what, allowed, answer, reached] of [
+  ['among those of its name, comes first', '127.0.0.0/8', ['127.0.0.3', '127.0.0.2'], '127.0.0.2'],
+  ['which its name has left, is kept', '127.0.0.0/8', ['127.0.0.3'], '127.0.0.2'],
+  ['which its name has left, is given up if no entry allows it', '127.0.0.3', ['127.0.0.3'], '127.0.0.3'],
+] as const) {
+  test(`the address of a redirected program, ${what}`, async (t) => {
+    const { port, accepted } = await server(t, '0.0.0.0');
+    const { dialer } = world(t, { allow: ['example.org:*', `${allowed}:${port}`], answer: () => answer });
+    const destination = { host: 'example.org', family: 0, port, redirectedFrom: '127.0.0.2' } as const;
+    const { socket } = await within(20_000, 'a connection', dialer.dial(destination, never()));
+    t.teardown(() => socket.destroy());
+    await eventually(() => t.deepEqual(accepted, [reached]));
+  });
+}
+
 const isOwn = (address: string): boolean => address === '1.2.3.4';
 const notAllowed = (what: string): string => `${what} is not allowed by egress "internet" on the host`;
 
