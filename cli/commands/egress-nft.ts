@@ -2,7 +2,15 @@
 
 import { badArgument } from '../../lib/errors.js';
 import { DNS_PORT } from '../../lib/system/dns/host-files.js';
-import { formatHostPort, type HostPort, isIP, isIPv6, parseHostPort } from '../../lib/util/addresses/host-port.js';
+import {
+  formatAddress,
+  formatHostPort,
+  type HostPort,
+  isIP,
+  isIPv6,
+  parseAddress,
+  parseHostPort,
+} from '../../lib/util/addresses/host-port.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Command } from '../command/command.js';
 import { print } from '../ui/print.js';
@@ -36,9 +44,10 @@ export const command: Command = {
 /** Parses an address with a port, which is optional if there is a default. Throws `bad-argument`. */
 function parseTarget(option: string, text: string, defaultPort?: number): HostPort {
   try {
-    if (defaultPort !== undefined && isIP(text) !== 0) return { host: text, port: defaultPort };
-    const target = parseHostPort(text);
-    if (isIP(target.host) !== 0 && !target.host.includes('%')) return target;
+    const isHost = defaultPort !== undefined && isIP(text) !== 0;
+    const { host, port } = isHost ? { host: text, port: defaultPort } : parseHostPort(text);
+    const bytes = parseAddress(host);
+    if (bytes !== null) return { host: formatAddress(bytes), port };
   } catch {
     // The message below says more.
   }

@@ -17,6 +17,7 @@ for (const line of [
   '--to 127.0.0.1:3129 --to [::1]:3130 --dns 127.0.0.53 --dns ::1 --device vproxy0',
   '--dns=[::1]:5353 --to=[::1]:3129',
   '--dns 127.0.0.1:54 --to 127.0.0.2:1',
+  '--dns 0:0:0:0:0:0:0:1 --to [2001:DB8::0:1]:1',
 ]) {
   withNft(`nft ${line}: both programs print the same rules, and nft accepts them`, async (t) => {
     const [one, other] = await Promise.all(
