@@ -125,7 +125,7 @@ func printRules(args []string) (rules string, failed *failure) {
 		if target.Addr().Is6() {
 			family, ip = "ipv6", "ip6"
 		}
-		rule := "\t\tmeta nfproto " + family + " meta l4proto %s dnat " + ip + " to " + target.String() + "\n"
+		rule := "    meta nfproto " + family + " meta l4proto %s dnat " + ip + " to " + target.String() + "\n"
 		switch {
 		case name == "--to" && isTarget:
 			to += fmt.Sprintf(rule, "tcp")
@@ -144,6 +144,6 @@ func printRules(args []string) (rules string, failed *failure) {
 	if to == "" {
 		return "", failf("bad-argument", "no --to; give one, such as --to 127.0.0.1:3129")
 	}
-	return "table inet vproxy\ndelete table inet vproxy\ntable inet vproxy {\n\tchain output {\n" +
-		"\t\ttype nat hook output priority -100; policy accept;\n\t\t" + except + " accept\n" + dns + to + "\t}\n}\n", nil
+	return "table inet vproxy\ndelete table inet vproxy\ntable inet vproxy {\n  chain output {\n" +
+		"    type nat hook output priority -100; policy accept;\n    " + except + " accept\n" + dns + to + "  }\n}\n", nil
 }

@@ -57,7 +57,7 @@ function parseTarget(option: string, text: string, defaultPort?: number): HostPo
 function formatRules(to: readonly HostPort[], dns: readonly HostPort[], device: string | null): string {
   const rule = (what: string, target: HostPort): string => {
     const [family, ip] = isIPv6(target.host) ? ['ipv6', 'ip6'] : ['ipv4', 'ip'];
-    return `\t\tmeta nfproto ${family} ${what} dnat ${ip} to ${formatHostPort(target)}\n`;
+    return `    meta nfproto ${family} ${what} dnat ${ip} to ${formatHostPort(target)}\n`;
   };
   const rules = [
     ...dns.map((target) => rule('meta l4proto { tcp, udp } th dport 53', target)),
@@ -67,10 +67,10 @@ function formatRules(to: readonly HostPort[], dns: readonly HostPort[], device: 
   return `table inet vproxy
 delete table inet vproxy
 table inet vproxy {
-	chain output {
-		type nat hook output priority -100; policy accept;
-		${other} accept
-${rules.join('')}\t}
+  chain output {
+    type nat hook output priority -100; policy accept;
+    ${other} accept
+${rules.join('')}  }
 }
 `;
 }
