@@ -86,12 +86,15 @@ export class Splice implements LocalEnd {
     this.#writer = new LocalWriter(socket, (bytes) => stream?.release(bytes), filter, state.writer);
     // Until then its bytes may be handed over to another local end.
     if (stream?.isIncoming === true && !stream.isAnswered) this.#writer.hold();
-    socket.on('end', () => {
+    const handleEnd = (): void => {
       const failure = hiddenReset(socket);
       state.hasEnded = failure === null;
       if (failure === null) stream?.finish();
       else socket.destroy(failure);
-    });
+    };
+    socket.on('end', handleEnd);
+    // A program on the control socket may have ended while its stream was opened.
+    if (socket.readableEnded && !state.hasEnded) handleEnd();
     socket.on('error', (error) => stream?.reset('local-error', `local socket: ${describeError(error)}`));
     socket.on('close', () => this.#handleClose(state.hasEnded && socket.writableFinished));
   }

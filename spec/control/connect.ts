@@ -28,6 +28,17 @@ test('data flows both ways, with half-close', async (t) => {
   t.is(setup.a.proxy.channel('default').totals.streamsFailed, 0);
 });
 
+test('a program that sends nothing, and ends before its stream is open, gets the answer to that', async (t) => {
+  const setup = await setUp(t, (socket) => {
+    void readToEnd(socket).then((bytes) => socket.end(`${bytes.length} bytes`));
+  });
+  const socket = localSocket(t, { path: setup.path, allowHalfOpen: true });
+  const upgrade = 'Connection: Upgrade\r\nUpgrade: vproxy-stream\r\n';
+  socket.end(`GET /v1/connect?service=x HTTP/1.1\r\nHost: x\r\n${upgrade}\r\n`);
+  t.regex((await readToEnd(socket)).toString(), /\r\n\r\n0 bytes$/);
+  await noStreams(setup);
+});
+
 test('an attached program resets its stream when it disconnects; any other one half-closes it', async (t) => {
   for (const isAttached of [true, false]) {
     const heard: string[] = [];
