@@ -19,7 +19,7 @@ import {
 import { chunkOf, contentLengthOf, type Framing, type HttpReader, LAST_CHUNK, responseFraming } from './message.js';
 import { type Kept, OriginConnection, OriginFailure } from './origin.js';
 import { HEAD_BYTES, HEAD_MS, headTimeout, httpAnswer, Refusal } from './refusal.js';
-import { framingFields, type ProxyRequest } from './request.js';
+import { framingFields, type ProxyRequest, upgradeFields } from './request.js';
 
 /** Idle timeout of a connection between requests, in milliseconds. */
 const IDLE_MS = 60_000;
@@ -233,8 +233,8 @@ export class HttpConversation {
   /** Passes bytes on in both directions, in the protocol that the origin server has switched to (RFC 9110 section 7.8). */
   async #switch(head: ResponseHead, protocol: string, origin: OriginConnection, passed: Passed): Promise<void> {
     this.#hasBegun = true;
-    const fields = [{ name: 'Upgrade', value: protocol }, { name: 'Connection', value: 'Upgrade' }, VIA];
-    await this.#guest.write(formatHead(statusLine(head), [...endToEnd(head.fields), ...fields]));
+    const fields = [...endToEnd(head.fields), ...upgradeFields(protocol), VIA];
+    await this.#guest.write(formatHead(statusLine(head), fields));
     const upward = async (): Promise<void> => {
       for await (const piece of this.#reader.body({ kind: 'close' })) {
         passed.uploadedBytes += piece.length;
@@ -244,13 +244,12 @@ export class HttpConversation {
       origin.end();
     };
     // A program that has gone away ends both; the origin server's end is the end.
-    const sent = upward().catch(() => origin.destroy());
+    void upward().catch(() => origin.destroy());
     for await (const piece of origin.reader.body({ kind: 'close' })) {
       passed.downloadedBytes += piece.length;
       await this.#guest.nextStep();
       await this.#guest.write(piece);
     }
-    void sent;
   }
 
   /** The head of the final answer; passes on informational ones before it (RFC 9110 section 15.2). */

@@ -111,6 +111,12 @@ export function originRequestHead({ head, destination, framing, isPersistent, or
   ]);
 }
 
+/** The fields that ask to switch to a protocol, or say so. */
+export const upgradeFields = (protocol: string): Field[] => [
+  { name: 'Upgrade', value: protocol },
+  { name: 'Connection', value: 'Upgrade' },
+];
+
 /** The field that states the framing, if any. */
 export function framingFields(framing: Framing): Field[] {
   if (framing.kind === 'length') return [{ name: 'Content-Length', value: String(framing.bytes) }];

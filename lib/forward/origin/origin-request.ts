@@ -3,7 +3,14 @@ import { joinWithCommas } from '../../util/addresses/comma-options.js';
 import { endToEnd, type Field, formatHead, isEndToEnd, listOf, type RequestHead } from '../egress/head.js';
 import { requestFraming } from '../egress/message.js';
 import { Refusal } from '../egress/refusal.js';
-import { framingFields, isPersistent, type ProxyRequest, readHost, requireForwardable } from '../egress/request.js';
+import {
+  framingFields,
+  isPersistent,
+  type ProxyRequest,
+  readHost,
+  requireForwardable,
+  upgradeFields,
+} from '../egress/request.js';
 import { formatAuthority, formatOrigin, isPlainPath, type OriginEndpoint, plainName } from './origin-endpoint.js';
 import { type RequestTarget, readTarget, UnclearTarget } from './request-target.js';
 
@@ -77,12 +84,7 @@ export function formatOriginRequest(request: ProxyRequest, endpoint: OriginEndpo
     ...endToEnd(head.fields).filter(({ name }) => isKept(plainName(name))),
     ...set,
     ...framingFields(framing),
-    ...(upgrade === null
-      ? []
-      : [
-          { name: 'Upgrade', value: upgrade },
-          { name: 'Connection', value: 'Upgrade' },
-        ]),
+    ...(upgrade === null ? [] : upgradeFields(upgrade)),
     { name: 'Via', value: `1.${head.minor} vproxy` },
   ]);
 }

@@ -8,7 +8,7 @@ import { guardDescriptor } from '../../system/descriptors.js';
 import { lookup } from '../../system/dns/lookup.js';
 import { readSmallFile } from '../../system/files/guarded-files.js';
 import { formatHostPort, isIP } from '../../util/addresses/host-port.js';
-import type { CancelTimer } from '../../util/clock.js';
+import type { CancelTimer, Clock } from '../../util/clock.js';
 import { describeError } from '../../util/escape.js';
 import type { KnownStream } from '../connection.js';
 import { type Conversation, type ConversationContext, Conversations, type Exchange } from '../egress/conversation.js';
@@ -75,7 +75,7 @@ class OriginTarget implements Target {
     this.#endpoint = endpoint;
     this.#context = context;
     this.#conversations = new Conversations(context);
-    this.#pool = new OriginPool((delayMs, act) => context.clock.schedule(delayMs, act));
+    this.#pool = new OriginPool(context.clock);
   }
 
   get openCount(): number {
@@ -270,11 +270,11 @@ const MAX_KEPT = 64;
 
 /** The unused connections to the origin server, for all conversations; the one used last is taken first. */
 class OriginPool implements Kept {
-  readonly #schedule: (delayMs: number, act: () => void) => CancelTimer;
+  readonly #clock: Clock;
   readonly #kept = new Map<OriginConnection, CancelTimer>();
 
-  constructor(schedule: (delayMs: number, act: () => void) => CancelTimer) {
-    this.#schedule = schedule;
+  constructor(clock: Clock) {
+    this.#clock = clock;
   }
 
   take(): OriginConnection | null {
@@ -289,7 +289,7 @@ class OriginPool implements Kept {
   keep(origin: OriginConnection): void {
     this.#kept.set(
       origin,
-      this.#schedule(KEPT_MS, () => this.#close(origin)),
+      this.#clock.schedule(KEPT_MS, () => this.#close(origin)),
     );
     const oldest = this.#kept.size > MAX_KEPT ? this.#kept.keys().next().value : undefined;
     if (oldest !== undefined) this.#close(oldest);
