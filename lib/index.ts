@@ -39,8 +39,8 @@ export { ControlServer, type ControlServerOptions } from './control/server/contr
 export { ERROR_CODES, type ErrorCode, type ErrorRow, type ErrorScope, VproxyError } from './errors.js';
 export type { LogEvent, LogEventName, LogLevel } from './events.js';
 export type { EgressTexts } from './forward/egress/rules.js';
-export type { Direction } from './forward/endpoint-kind.js';
-export type { Endpoint } from './forward/endpoint-kinds.js';
+export type { Direction } from './forward/forms/endpoint-form.js';
+export type { Endpoint } from './forward/forms/endpoint-forms.js';
 export { type ForwardSpec, formatForwardSpec, parseForwardSpec } from './forward/spec.js';
 export { connectPeer, type Peer, type PeerEvents, type PeerOptions, type ServiceStreamHandler } from './peer.js';
 export type {

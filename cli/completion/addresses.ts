@@ -47,17 +47,17 @@ export async function completeForward(
   if (colon === -1) return offer(value, await forwardNames(direction, value, context));
   const front = value.slice(0, colon + 1);
   const rest = value.slice(colon + 1);
-  const { ENDPOINT_KINDS, isEndpointKind } = await import('../../lib/forward/endpoint-kinds.js');
+  const { ENDPOINT_FORMS, isEndpointKind } = await import('../../lib/forward/forms/endpoint-forms.js');
   const [, prefix = rest.startsWith('/') ? 'unix' : ''] = /^([a-z][a-z0-9-]*):/.exec(rest) ?? [];
   if (!isEndpointKind(prefix)) {
     const isAny = front === '*:';
-    const kinds = Object.entries(ENDPOINT_KINDS).filter(([name, kind]) => {
+    const kinds = Object.entries(ENDPOINT_FORMS).filter(([name, kind]) => {
       const namesService = 'namesService' in kind && direction === 'outgoing';
       return name !== 'tcp' && direction in kind.form && isAny === namesService;
     });
     return offer(value, [...(isAny ? [] : ['127.0.0.1:']), ...kinds.map(([name]) => `${name}:`)], front);
   }
-  const forms: Readonly<Partial<Record<'outgoing' | 'incoming', string>>> = ENDPOINT_KINDS[prefix].form;
+  const forms: Readonly<Partial<Record<'outgoing' | 'incoming', string>>> = ENDPOINT_FORMS[prefix].form;
   const named = rest.startsWith(`${prefix}:`) ? `${prefix}:` : '';
   return completeRest(front + named, rest.slice(named.length), optionsInForm(forms[direction] ?? ''));
 }

@@ -6,7 +6,7 @@ import type { ControlServer } from '../../lib/control/server/control-server.js';
 import { type ControlPlace, controlSocketPath, isControlName } from '../../lib/control/socket-paths.js';
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
 import { type Log, makeEvent } from '../../lib/events.js';
-import type { SocketFile } from '../../lib/forward/endpoints/socket-endpoint.js';
+import type { SocketFile } from '../../lib/forward/forms/socket-form.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { listFolder } from '../../lib/system/files/optional-files.js';
 import { processExists } from '../../lib/system/proc/proc.js';

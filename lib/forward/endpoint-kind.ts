@@ -1,7 +1,4 @@
-/**
- * A kind of endpoint: one row of the table in `endpoint-kinds.ts`, implemented by one file of this folder: the entrance of an
- * outgoing forward, the target of an incoming one.
- */
+/** What runs a kind of endpoint: the entrance of an outgoing forward, the target of an incoming one. */
 import type net from 'node:net';
 import { DEFAULT_LIMITS } from '../codec/limits.js';
 import type { VproxyError } from '../errors.js';
@@ -11,35 +8,16 @@ import type { AskedAddress } from '../system/sockets/listen-address.js';
 import type { Clock } from '../util/clock.js';
 import type { Caller, Connections, KnownStream } from './connection.js';
 import type { EgressRules } from './egress/rules.js';
+import type { EndpointBase } from './forms/endpoint-form.js';
 import type { ForwardLog } from './forward-log.js';
 import type { ConnectionFilters, InputFilters } from './input-filter.js';
 import type { ResolvedNames } from './redirect/resolved-names.js';
-import type { NameSample } from './template.js';
-
-/** The common part of all endpoints; the kind adds the rest. */
-export interface EndpointBase {
-  /** The name of its kind in the table. */
-  readonly kind: string;
-}
-
-/** The direction of a forward: `outgoing` (`-o`) listens here; `incoming` (`-i`) serves here. */
-export type Direction = 'outgoing' | 'incoming';
 
 /**
- * A kind. Without `createTarget` it cannot be used with `-i`; without `listenAddress` and `createEntrance`, or
- * `datagramEntrance`, it cannot be used with `-o`.
+ * One row of the table in `endpoint-kinds.ts`: `createTarget` if its form has an incoming one; `listenAddress` and
+ * `createEntrance`, or `datagramEntrance`, if it has an outgoing one.
  */
 export interface EndpointKind<E extends EndpointBase = EndpointBase> {
-  /** Its form as shown to users, with the name in front: `vsock-mux:/path:PORT`. */
-  readonly form: Readonly<Partial<Record<Direction, string>>>;
-  /** Whether a text without the name of a kind is of this kind. Default: never. */
-  readonly recognizes?: (text: string) => boolean;
-  /** Whether clients of an `-o` name the service, which is `*` in the forward. Default false. */
-  readonly namesService?: boolean;
-  /** Parses the text after `NAME:`; names in it are valid if their samples are. Throws `bad-argument` with the reason. */
-  parse(text: string, direction: Direction, sampleOf: NameSample): E;
-  /** The text of an endpoint; `parse` reads it back. */
-  format(endpoint: E): string;
   /** Creates the target of an `-i`. */
   createTarget?(endpoint: E, context: TargetContext): Target;
   /** Where an `-o` listens. */

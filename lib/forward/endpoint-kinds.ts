@@ -1,5 +1,4 @@
-/** The kinds of endpoints, by the name before the colon. A new kind needs one file and one row here. */
-import { badArgument, type VproxyError } from '../errors.js';
+/** What runs the kinds of endpoints. A new kind needs one file, a row here, and one in `forms/endpoint-forms.ts`. */
 import type { DatagramEntrance } from '../system/datagrams/datagrams.js';
 import { udpEndpoint } from './datagram/udp-endpoint.js';
 import { unixgramEndpoint } from './datagram/unixgram-endpoint.js';
@@ -9,12 +8,12 @@ import { execEndpoint } from './endpoints/exec-endpoint.js';
 import { fileEndpoint } from './endpoints/file-endpoint.js';
 import { tcpEndpoint, unixEndpoint } from './endpoints/socket-endpoint.js';
 import { vsockMuxEndpoint } from './endpoints/vsock-mux-endpoint.js';
+import { type Endpoint, type EndpointKindName, isEndpointKind, requireUsable } from './forms/endpoint-forms.js';
 import { originEndpoint } from './origin/origin-target.js';
 import { redirectEndpoint } from './redirect/redirect-endpoint.js';
 import { resolverEndpoint } from './resolver/resolver-endpoint.js';
 
-/** Every kind, in the order in which users see them listed. */
-export const ENDPOINT_KINDS = {
+export const ENDPOINT_KINDS: { readonly [K in EndpointKindName]: EndpointKind<Extract<Endpoint, { kind: K }>> } = {
   unix: unixEndpoint,
   'vsock-mux': vsockMuxEndpoint,
   file: fileEndpoint,
@@ -26,51 +25,27 @@ export const ENDPOINT_KINDS = {
   resolver: resolverEndpoint,
   redirect: redirectEndpoint,
   tcp: tcpEndpoint,
-} as const satisfies Readonly<Record<string, EndpointKind>>;
-
-export type EndpointKindName = keyof typeof ENDPOINT_KINDS;
-
-/** The kind of a text that neither names a kind nor is recognized by one. */
-export const PLAIN_KIND: EndpointKindName = 'tcp';
-
-type EndpointOf<K> = K extends EndpointKind<infer E> ? E : never;
-
-/** Where a forward listens or connects: the address of any kind in the table. */
-export type Endpoint = EndpointOf<(typeof ENDPOINT_KINDS)[keyof typeof ENDPOINT_KINDS]>;
-
-export function isEndpointKind(name: string): name is EndpointKindName {
-  return Object.hasOwn(ENDPOINT_KINDS, name);
-}
-
-/** The kind of that name; null for a name that is not in the table, which may come from a program. */
-export function findEndpointKind(name: string): EndpointKind | null {
-  return isEndpointKind(name) ? ENDPOINT_KINDS[name] : null;
-}
+};
 
 type KindWith<M extends keyof EndpointKind> = EndpointKind & Required<Pick<EndpointKind, M>>;
 
 /** The kind that an `-o` listens on. Throws `bad-argument` for a kind that can only be a target. */
 export function entranceKindOf(endpoint: Endpoint, service: string): KindWith<'listenAddress' | 'createEntrance'> {
-  const kind = findEndpointKind(endpoint.kind);
-  if (kind?.createEntrance === undefined) throw misused(`-o ${service}`, endpoint);
-  return kind as KindWith<'listenAddress' | 'createEntrance'>;
+  requireUsable('outgoing', service, endpoint);
+  return ENDPOINT_KINDS[endpoint.kind] as KindWith<'listenAddress' | 'createEntrance'>;
 }
 
-export const takesDatagrams = ({ kind }: Endpoint): boolean => findEndpointKind(kind)?.datagramEntrance !== undefined;
+export const takesDatagrams = ({ kind }: Endpoint): boolean =>
+  isEndpointKind(kind) && ENDPOINT_KINDS[kind].datagramEntrance !== undefined;
 
-/** The source of datagrams for an `-o`. Throws `bad-argument` for an endpoint without datagrams. */
+/** The source of datagrams for an `-o` that takes them. Throws `bad-argument` for a kind that can only be a target. */
 export function datagramEntranceOf(endpoint: Endpoint, service: string): DatagramEntrance {
-  const entrance = findEndpointKind(endpoint.kind)?.datagramEntrance?.(endpoint);
-  if (entrance === undefined) throw misused(`-o ${service}`, endpoint);
-  return entrance;
+  requireUsable('outgoing', service, endpoint);
+  return (ENDPOINT_KINDS[endpoint.kind] as KindWith<'datagramEntrance'>).datagramEntrance(endpoint);
 }
 
 /** The kind of an `-i`'s target. Throws `bad-argument` for a kind that can only be a listener. */
 export function targetKindOf(endpoint: Endpoint, service: string): KindWith<'createTarget'> {
-  const kind = findEndpointKind(endpoint.kind);
-  if (kind?.createTarget === undefined) throw misused(`-i ${service}`, endpoint);
-  return kind as KindWith<'createTarget'>;
+  requireUsable('incoming', service, endpoint);
+  return ENDPOINT_KINDS[endpoint.kind] as KindWith<'createTarget'>;
 }
-
-const misused = (forward: string, { kind }: Endpoint): VproxyError =>
-  badArgument(`${forward}: cannot use an endpoint of kind ${kind}`);

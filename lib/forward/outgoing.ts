@@ -9,7 +9,8 @@ import { adoptSocket, descriptorOf, resetSocket } from '../system/sockets/node-s
 import { describeError } from '../util/escape.js';
 import { type Accepted, type Caller, type Connection, Connections, type IndexOfStream } from './connection.js';
 import type { Entrance } from './endpoint-kind.js';
-import { type Endpoint, entranceKindOf } from './endpoint-kinds.js';
+import { entranceKindOf } from './endpoint-kinds.js';
+import type { Endpoint } from './forms/endpoint-forms.js';
 import { ForwardLog, type ForwardOptions } from './forward-log.js';
 import type { SessionSource } from './session-source.js';
 import { type Forward, type ForwardSpec, type ForwardState, formatEndpoint, type Predecessor } from './spec.js';

@@ -7,19 +7,17 @@ import { isIP } from '../util/addresses/host-port.js';
 import { closestWord } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import type { ConnectionState, IndexOfStream, Inheritance } from './connection.js';
-import type { Direction, Target } from './endpoint-kind.js';
+import type { Target } from './endpoint-kind.js';
+import type { Direction } from './forms/endpoint-form.js';
 import {
-  datagramEntranceOf,
-  ENDPOINT_KINDS,
+  ENDPOINT_FORMS,
   type Endpoint,
   type EndpointKindName,
-  entranceKindOf,
-  findEndpointKind,
+  findEndpointForm,
   isEndpointKind,
   PLAIN_KIND,
-  takesDatagrams,
-  targetKindOf,
-} from './endpoint-kinds.js';
+  requireUsable,
+} from './forms/endpoint-forms.js';
 import { type NameSample, sampleOfName, sampleOfTemplate } from './template.js';
 
 /** A forward as configured. */
@@ -63,10 +61,10 @@ function parse(direction: Direction, text: string, sampleOf: NameSample): Forwar
     !isNamed &&
     UNLIKELY_SERVICES.includes(service) &&
     isEndpointKind(service) &&
-    ENDPOINT_KINDS[service].form[direction];
+    ENDPOINT_FORMS[service].form[direction];
   if (forgotten) throw fail(`begins with the kind ${service} instead of a service`, `SERVICE:${forgotten}`);
   const meant = isNamed ? undefined : closestKind(text.slice(colon + 1), direction);
-  const kind = ENDPOINT_KINDS[name];
+  const kind = ENDPOINT_FORMS[name];
   if (service !== ANY_SERVICE && !SERVICE_NAME.test(sampleOf(service))) {
     throw fail(
       'not a valid service name (1 to 64 of a-z, 0-9, dot, underscore and hyphen, beginning with a letter or digit)',
@@ -84,7 +82,7 @@ function parse(direction: Direction, text: string, sampleOf: NameSample): Forwar
   } catch (error) {
     const { message } = toVproxyError(error);
     if (meant === undefined) throw fail(message, expected);
-    const forms: Readonly<Partial<Record<Direction, string>>> = ENDPOINT_KINDS[meant.kind].form;
+    const forms: Readonly<Partial<Record<Direction, string>>> = ENDPOINT_FORMS[meant.kind].form;
     throw fail(`unknown kind "${meant.typed}"; did you mean ${meant.kind}:?`, `SERVICE:${forms[direction] ?? ''}`);
   }
 }
@@ -108,17 +106,17 @@ function inOurOrder(direction: Direction, { address = '', port = '', target = ''
 function findKind(text: string): { name: EndpointKindName; isNamed: boolean; rest: string } {
   const [, prefix = ''] = /^([a-z][a-z0-9-]*):/.exec(text) ?? [];
   if (isEndpointKind(prefix)) return { name: prefix, isNamed: true, rest: text.slice(prefix.length + 1) };
-  const names = Object.keys(ENDPOINT_KINDS).filter(isEndpointKind);
-  const name = names.find((each) => ENDPOINT_KINDS[each].recognizes?.(text) === true) ?? PLAIN_KIND;
+  const names = Object.keys(ENDPOINT_FORMS).filter(isEndpointKind);
+  const name = names.find((each) => ENDPOINT_FORMS[each].recognizes?.(text) === true) ?? PLAIN_KIND;
   return { name, isNamed: false, rest: text };
 }
 
 /** Suggests a kind for an unknown prefix that is not a plausible host name. */
 function closestKind(text: string, direction: Direction): { typed: string; kind: EndpointKindName } | undefined {
   const [, typed = ''] = /^([a-z][a-z0-9-]*):/.exec(text) ?? [];
-  const names = Object.keys(ENDPOINT_KINDS)
+  const names = Object.keys(ENDPOINT_FORMS)
     .filter(isEndpointKind)
-    .filter((name) => direction in ENDPOINT_KINDS[name].form);
+    .filter((name) => direction in ENDPOINT_FORMS[name].form);
   const close = typed === '' ? undefined : closestWord(typed, names);
   return close !== undefined && isEndpointKind(close) ? { typed, kind: close } : undefined;
 }
@@ -152,14 +150,12 @@ export const describeForward = (spec: ForwardSpec): ForwardText => ({
 
 /** The text of an endpoint without the name of its kind. */
 function formatAddress(endpoint: Endpoint): string {
-  return findEndpointKind(endpoint.kind)?.format(endpoint) ?? '';
+  return findEndpointForm(endpoint.kind)?.format(endpoint) ?? '';
 }
 
 /** Throws `bad-argument` if the endpoint cannot be used in its direction. */
 export function checkForward({ direction, service, endpoint }: ForwardSpec): void {
-  if (direction === 'incoming') targetKindOf(endpoint, service);
-  else if (takesDatagrams(endpoint)) datagramEntranceOf(endpoint, service);
-  else entranceKindOf(endpoint, service);
+  requireUsable(direction, service, endpoint);
 }
 
 /** Rejects with `bad-argument` if the endpoint names an unknown user or group, as starting the forward would. */

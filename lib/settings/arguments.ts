@@ -2,7 +2,7 @@
 
 import { type ChannelAddress, parseChannel } from '../channel/address/address.js';
 import { badArgument } from '../errors.js';
-import type { Direction } from '../forward/endpoint-kind.js';
+import type { Direction } from '../forward/forms/endpoint-form.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { DEFAULT_LABEL, parseLabel } from '../proxy/channel/channel-options.js';
 import { suggestOrList } from '../util/closest-word.js';

@@ -2,7 +2,7 @@
 import { stringify } from 'smol-toml';
 import type { ChannelAddress } from '../channel/address/address.js';
 import type { LogLevel } from '../events.js';
-import type { Direction } from '../forward/endpoint-kind.js';
+import type { Direction } from '../forward/forms/endpoint-form.js';
 import { describeForward, type ForwardSpec } from '../forward/spec.js';
 import type { ParsedOptions } from '../proxy/channel/channel-options.js';
 import { formatJson } from '../util/escape.js';

@@ -1,5 +1,5 @@
 /** Forwards in a configuration. Those of a group are a template. */
-import type { Direction } from '../forward/endpoint-kind.js';
+import type { Direction } from '../forward/forms/endpoint-form.js';
 import { type ForwardSpec, parseForwardSpec, parseForwardTemplate } from '../forward/spec.js';
 import type { SettingWithin } from './setting.js';
 import { list, text, type ValueType } from './value-type.js';

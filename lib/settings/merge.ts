@@ -1,6 +1,6 @@
 /** Merges a file and a command line into one configuration; the command line wins. */
 import { badArgument } from '../errors.js';
-import type { Direction } from '../forward/endpoint-kind.js';
+import type { Direction } from '../forward/forms/endpoint-form.js';
 import { describeForward, type ForwardSpec, formatEndpoint } from '../forward/spec.js';
 import type { ParsedOptions } from '../proxy/channel/channel-options.js';
 import { isGroup } from '../proxy/groups/group-pattern.js';

@@ -2,8 +2,8 @@
 
 import { badArgument, naming } from '../errors.js';
 import type { LogLevel } from '../events.js';
-import { fileEndpoint, parseFileEndpoint } from '../forward/endpoints/file-endpoint.js';
-import { formatSocketFile, parseSocketFile, type SocketFile } from '../forward/endpoints/socket-endpoint.js';
+import { fileForm, parseFileEndpoint } from '../forward/forms/file-form.js';
+import { formatSocketFile, parseSocketFile, type SocketFile } from '../forward/forms/socket-form.js';
 import type { Rotation } from '../system/files/log-file.js';
 import { formatHostPort, parseHostPort } from '../util/addresses/host-port.js';
 import { parsePathOrName } from '../util/addresses/paths.js';
@@ -28,7 +28,7 @@ const auditPlace: ValueType<AuditPlace> = parsed(
     return { path: file, rotation };
   },
   ({ path: file, rotation }) =>
-    fileEndpoint.format({ kind: 'file', path: file, ...(rotation === null ? {} : { rotation }) }),
+    fileForm.format({ kind: 'file', path: file, ...(rotation === null ? {} : { rotation }) }),
 );
 
 const parseControl = (value: string): SocketFile => parseSocketFile(value, 'outgoing', parsePathOrName);

@@ -2,7 +2,7 @@
 import { PORT_SERVICE } from '../codec/limits.js';
 import { countedCode } from '../errors.js';
 import type { EventFields, LogEvent, LogEventName } from '../events.js';
-import type { Direction } from '../forward/endpoint-kind.js';
+import type { Direction } from '../forward/forms/endpoint-form.js';
 import { StreamTally } from '../forward/stream-tally.js';
 import { CallTally, Histogram, LATENCY_SECONDS, type Labels } from '../util/tally.js';
 import { CALL_KINDS, type CallKind } from './totals.js';

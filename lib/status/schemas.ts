@@ -426,7 +426,7 @@ export const STATUS_TYPES: Readonly<Record<string, z.ZodType>> = {
 
 /** Types that `types.ts` imports, with their files. */
 export const IMPORTED_TYPES: Readonly<Record<string, { readonly schema: z.ZodType; readonly file: string }>> = {
-  Direction: { schema: directionSchema, file: '../forward/endpoint-kind.js' },
+  Direction: { schema: directionSchema, file: '../forward/forms/endpoint-form.js' },
   StreamWait: { schema: streamWaitSchema, file: '../session/local-end.js' },
   LogLevel: { schema: logLevelSchema, file: '../events.js' },
 };

@@ -2,8 +2,10 @@
 import test from 'ava';
 import { OpenedFlows } from '../../lib/forward/datagram/opened-flows.js';
 import { OutgoingDatagrams } from '../../lib/forward/datagram/outgoing-datagrams.js';
-import type { Direction, EndpointKind } from '../../lib/forward/endpoint-kind.js';
-import { ENDPOINT_KINDS, type EndpointKindName, takesDatagrams } from '../../lib/forward/endpoint-kinds.js';
+import type { EndpointKind } from '../../lib/forward/endpoint-kind.js';
+import { ENDPOINT_KINDS, takesDatagrams } from '../../lib/forward/endpoint-kinds.js';
+import type { Direction, EndpointForm } from '../../lib/forward/forms/endpoint-form.js';
+import { ENDPOINT_FORMS, type EndpointKindName } from '../../lib/forward/forms/endpoint-forms.js';
 import { IncomingForward } from '../../lib/forward/incoming.js';
 import { OutgoingForward } from '../../lib/forward/outgoing.js';
 import { ServiceRegistry } from '../../lib/forward/service-registry.js';
@@ -78,13 +80,14 @@ const refuses = test.macro({
 
 for (const [name, row] of Object.entries(ROWS)) {
   const kind: EndpointKind = ENDPOINT_KINDS[name as EndpointKindName];
+  const { form }: EndpointForm = ENDPOINT_FORMS[name as EndpointKindName];
 
   test(`${name}: its row has a form for each direction that it implements, and no other`, (t) => {
     const isOutgoing = kind.datagramEntrance !== undefined || kind.listenAddress !== undefined;
-    t.is(kind.form.outgoing !== undefined, isOutgoing);
+    t.is(form.outgoing !== undefined, isOutgoing);
     t.is(kind.createEntrance === undefined, kind.listenAddress === undefined);
-    t.is(kind.form.incoming === undefined, kind.createTarget === undefined);
-    for (const form of Object.values(kind.form)) t.true(form.startsWith(`${name}:`), form);
+    t.is(form.incoming === undefined, kind.createTarget === undefined);
+    for (const text of Object.values(form)) t.true(text.startsWith(`${name}:`), text);
   });
 
   for (const direction of ['outgoing', 'incoming'] as const) {

@@ -1,7 +1,7 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { VproxyError } from '../../lib/errors.js';
-import type { Direction } from '../../lib/forward/endpoint-kind.js';
+import type { Direction } from '../../lib/forward/forms/endpoint-form.js';
 import { formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
 import { fixtureRows } from '../helpers/files.js';
 import { ANY_CHARACTER } from '../helpers/searches.js';

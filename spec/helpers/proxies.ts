@@ -7,7 +7,7 @@ import type { Duplex } from 'node:stream';
 import type { ExecutionContext } from 'ava';
 import { connectControl } from '../../lib/control/client/client.js';
 import type { LogEvent, LogEventName } from '../../lib/events.js';
-import type { Direction } from '../../lib/forward/endpoint-kind.js';
+import type { Direction } from '../../lib/forward/forms/endpoint-form.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { StreamTally } from '../../lib/forward/stream-tally.js';
 import type { ChannelOptions } from '../../lib/proxy/channel/channel-options.js';

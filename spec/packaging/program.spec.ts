@@ -35,7 +35,7 @@ test('commands load the sources that they need', async (t) => {
   const nowhere = ['--socket', join(temporaryFolder(t), 'none.sock')];
   for (const [words, wanted, most, unwanted] of [
     [['--version'], 'cli/package-info.ts', 15, /^node_modules|^cli\/command/],
-    [['--help'], 'cli/command/help.ts', 187, /^node_modules\/(yargs|zod)/],
+    [['--help'], 'cli/command/help.ts', 140, /^node_modules\/(yargs|zod)/],
     [['status', ...nowhere], 'cli/commands/status.ts', 61, /^node_modules\/(yargs|zod)|^cli\/doctor/],
     [['connect', 'ssh', ...nowhere], 'cli/commands/connect.ts', 60, /^node_modules|^cli\/doctor/],
     [['info', ...nowhere], 'cli/command/yargs-reader.ts', 110, /^node_modules\/(y18n|yargs\/lib|zod)|^cli\/doctor/],

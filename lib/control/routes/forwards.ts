@@ -1,7 +1,7 @@
 /** Routes of forwards, services, ports, egresses and streams. */
 import { badArgument } from '../../errors.js';
 import { MAX_ADDED, MAX_ASK_S, MAX_FOR_S } from '../../forward/egress/rules.js';
-import type { Direction } from '../../forward/endpoint-kind.js';
+import type { Direction } from '../../forward/forms/endpoint-form.js';
 import { type ForwardSpec, parseForwardSpec } from '../../forward/spec.js';
 import {
   directionSchema,

@@ -8,7 +8,8 @@ import type {
 } from '../../system/datagrams/datagrams.js';
 import type { KeepDescriptor } from '../../system/descriptors.js';
 import { describeError } from '../../util/escape.js';
-import { datagramEntranceOf, type Endpoint } from '../endpoint-kinds.js';
+import { datagramEntranceOf } from '../endpoint-kinds.js';
+import type { Endpoint } from '../forms/endpoint-forms.js';
 import { ForwardLog } from '../forward-log.js';
 import type { OutgoingOptions } from '../outgoing.js';
 import { type Forward, type ForwardSpec, type ForwardState, formatEndpoint, type Predecessor } from '../spec.js';

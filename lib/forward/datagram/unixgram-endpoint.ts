@@ -4,17 +4,10 @@ import { loadUnixDatagrams } from '../../system/datagrams/unix-datagrams.js';
 import { resolveSocketAccess } from '../../system/sockets/listen-address.js';
 import { escapeText } from '../../util/escape.js';
 import type { EndpointKind, TargetContext } from '../endpoint-kind.js';
-import { formatSocketFile, PATH_FORM, parseSocketFile, type SocketFile } from '../endpoints/socket-endpoint.js';
+import type { UnixgramEndpoint } from '../forms/endpoint-forms.js';
 import { DatagramTarget } from './datagram-target.js';
 
-export interface UnixgramEndpoint extends SocketFile {
-  readonly kind: 'unixgram';
-}
-
 export const unixgramEndpoint: EndpointKind<UnixgramEndpoint> = {
-  form: { outgoing: `unixgram:${PATH_FORM}`, incoming: 'unixgram:/path' },
-  parse: (text, direction) => ({ kind: 'unixgram', ...parseSocketFile(text, direction) }),
-  format: formatSocketFile,
   createTarget: ({ path }, context) => new UnixgramTarget(path, context),
   datagramEntrance: ({ path, access }) => ({
     bind: async (events) => (await loadFor(path)).bind(path, await resolveSocketAccess(access), events),

@@ -1,6 +1,4 @@
 /** `egress:` and `egress:NAME`: an HTTP and SOCKS 5 proxy for the peer, which reaches what the rules of that egress allow. */
-import { SERVICE_NAME } from '../../codec/limits.js';
-import { badArgument } from '../../errors.js';
 import { type EventFields, makeEvent } from '../../events.js';
 import type { SessionStream } from '../../session/stream.js';
 import { readBuffered, resetSocket } from '../../system/sockets/node-sockets.js';
@@ -8,6 +6,7 @@ import { formatHostPort } from '../../util/addresses/host-port.js';
 import { describeError } from '../../util/escape.js';
 import { type Connection, Connections, type EgressReached, type KnownStream, targetOf } from '../connection.js';
 import type { EndpointKind, Target, TargetContext } from '../endpoint-kind.js';
+import type { EgressEndpoint } from '../forms/endpoint-forms.js';
 import { streamFields } from '../forward-log.js';
 import { isRedirected } from '../redirect/redirected.js';
 import { type Conversation, type ConversationContext, Conversations, type Tunnel } from './conversation.js';
@@ -20,19 +19,7 @@ import { PROXY_REQUESTS, type ProxyRequest } from './request.js';
 import type { Destination } from './rules.js';
 import { allowedBy, type EgressRules } from './rules.js';
 
-export interface EgressEndpoint {
-  readonly kind: 'egress';
-  /** The name of the egress; empty: the one named like the service. */
-  readonly name: string;
-}
-
 export const egressEndpoint: EndpointKind<EgressEndpoint> = {
-  form: { incoming: 'egress:[NAME]' },
-  parse(text, _direction, sampleOf) {
-    if (text === '' || SERVICE_NAME.test(sampleOf(text))) return { kind: 'egress', name: text };
-    throw badArgument('not a valid egress name; spell it like a service name or leave it out');
-  },
-  format: ({ name }) => name,
   createTarget(endpoint, context) {
     const name = endpoint.name === '' ? context.service : endpoint.name;
     const dialer = new EgressDialer({ name, rules: () => context.egress(name), clock: context.clock });

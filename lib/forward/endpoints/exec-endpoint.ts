@@ -1,7 +1,7 @@
 /** `exec:COMMAND`: a process for each stream, with the stream as its standard input and output. */
 
 import type { Readable, Writable } from 'node:stream';
-import { badArgument, type VproxyError } from '../../errors.js';
+import type { VproxyError } from '../../errors.js';
 import { makeEvent } from '../../events.js';
 import type { LocalEnd } from '../../session/local-end.js';
 import type { SessionStream } from '../../session/stream.js';
@@ -12,24 +12,12 @@ import type { CancelTimer, Clock } from '../../util/clock.js';
 import { deferred } from '../../util/concurrency.js';
 import { describeError, escapeText } from '../../util/escape.js';
 import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
+import type { ExecEndpoint } from '../forms/endpoint-forms.js';
 import { streamFields } from '../forward-log.js';
 import type { InputFilter } from '../input-filter.js';
 import { LocalWriter } from '../local-writer.js';
 
-export interface ExecEndpoint {
-  readonly kind: 'exec';
-  /** For `/bin/sh -c`. */
-  readonly command: string;
-}
-
 export const execEndpoint: EndpointKind<ExecEndpoint> = {
-  form: { incoming: 'exec:COMMAND' },
-  parse(command) {
-    if (command.trim() === '') throw badArgument('missing command');
-    if (command.includes('\0')) throw badArgument('a command cannot contain a NUL');
-    return { kind: 'exec', command };
-  },
-  format: ({ command }) => command,
   createTarget: ({ command }, context) => new ExecTarget(command, context),
 };
 

@@ -2,79 +2,21 @@
 
 import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { badArgument, VproxyError } from '../../errors.js';
+import { VproxyError } from '../../errors.js';
 import { makeEvent } from '../../events.js';
 import type { LocalEnd } from '../../session/local-end.js';
 import type { SessionStream } from '../../session/stream.js';
 import { LogFile, type Rotation } from '../../system/files/log-file.js';
-import { joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../../util/addresses/comma-options.js';
 import { ByteQueue } from '../../util/bytes/byte-queue.js';
 import { describeError, escapeText } from '../../util/escape.js';
-import { formatCount, formatUnits, parseUnits, type Units } from '../../util/units.js';
+import { formatCount } from '../../util/units.js';
 import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
+import type { FileEndpoint } from '../forms/file-form.js';
 import { NO_STREAM } from '../forward-log.js';
 
-export interface FileEndpoint {
-  readonly kind: 'file';
-  readonly path: string;
-  /** Default: the file is never rotated. */
-  readonly rotation?: Rotation;
-}
-
-const DEFAULT_KEEP = 5;
-const MAX_KEEP = 999;
-const LEAST_ROTATE_BYTES = 4096;
-
-/** Size suffixes, in bytes. */
-const ROTATE_UNITS: Units = [
-  ['G', 2 ** 30],
-  ['M', 2 ** 20],
-  ['K', 2 ** 10],
-  ['', 1],
-];
-
 export const fileEndpoint: EndpointKind<FileEndpoint> = {
-  form: { incoming: 'file:/path[,rotate=10M][,keep=5]' },
-  parse: parseFileEndpoint,
-  format({ path, rotation }) {
-    const options =
-      rotation === undefined ? [] : [`rotate=${formatUnits(rotation.maxBytes, ROTATE_UNITS)}`, `keep=${rotation.keep}`];
-    return joinWithCommas([path, ...options]);
-  },
   createTarget: ({ path, rotation }, context) => new FileTarget(path, rotation ?? null, context),
 };
-
-/** Parses `/path[,rotate=10M][,keep=5]`. Throws `bad-argument`. */
-export function parseFileEndpoint(text: string): FileEndpoint {
-  const [path = '', ...options] = splitAtCommas(text);
-  const values = parseKeyValues(options);
-  requireKnown(values, ['rotate', 'keep']);
-  if (!path.startsWith('/') || path.endsWith('/'))
-    throw badArgument('the path of a file must be absolute and end with the file name');
-  if (path.includes('\0')) throw badArgument('a path cannot contain a NUL');
-  const rotate = values.get('rotate');
-  const keep = values.get('keep');
-  if (rotate === undefined) {
-    if (keep !== undefined) throw badArgument('keep=: only allowed with rotate=');
-    return { kind: 'file', path };
-  }
-  return { kind: 'file', path, rotation: { maxBytes: parseRotate(rotate), keep: parseKeep(keep) } };
-}
-
-function parseRotate(text: string): number {
-  const bytes = parseUnits(text, ROTATE_UNITS) ?? 0;
-  if (bytes >= LEAST_ROTATE_BYTES && bytes <= Number.MAX_SAFE_INTEGER) return bytes;
-  throw badArgument(
-    `rotate=${escapeText(text, 32)}: must be a size of at least ${LEAST_ROTATE_BYTES} bytes, such as 500K, 10M or 2G`,
-  );
-}
-
-function parseKeep(text: string | undefined): number {
-  if (text === undefined) return DEFAULT_KEEP;
-  const keep = /^\d{1,3}$/.test(text) ? Number(text) : 0;
-  if (keep >= 1 && keep <= MAX_KEEP) return keep;
-  throw badArgument(`keep=${escapeText(text, 32)}: must be a number of files from 1 to ${MAX_KEEP}`);
-}
 
 /** Appends the lines of all its streams to one file. */
 class FileTarget implements Target {

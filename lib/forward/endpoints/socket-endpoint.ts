@@ -1,25 +1,15 @@
-/** Sockets to listen on or to dial: TCP (`ADDR:PORT`, `PORT`) and unix sockets (`/path`, `unix:/path`). */
+/** `tcp:` and `unix:`: sockets to listen on or to dial. */
 
 import net from 'node:net';
-import { badArgument, type ErrorCode, systemCode } from '../../errors.js';
+import { type ErrorCode, systemCode } from '../../errors.js';
 import type { SessionStream } from '../../session/stream.js';
 import { guardDescriptor } from '../../system/descriptors.js';
 import { lookup } from '../../system/dns/lookup.js';
-import {
-  ACCESS_OPTIONS,
-  formatSocketAccess,
-  parseSocketAccess,
-  type SocketAccess,
-} from '../../system/sockets/listen-address.js';
 import { type OnRead, readBuffered, resetSocket } from '../../system/sockets/node-sockets.js';
 import { meaningOf } from '../../system-errors.js';
-import { joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../../util/addresses/comma-options.js';
-import { formatHostPort, type HostPort, isHost } from '../../util/addresses/host-port.js';
-import { formatPath, parseSocketPath } from '../../util/addresses/paths.js';
-import { describeError, escapeText } from '../../util/escape.js';
+import { describeError } from '../../util/escape.js';
 import { type Caller, Connections } from '../connection.js';
 import {
-  type Direction,
   type EndpointKind,
   type Entrance,
   type EntranceContext,
@@ -28,19 +18,9 @@ import {
   type Target,
   type TargetContext,
 } from '../endpoint-kind.js';
-import type { NameSample } from '../template.js';
-
-/** A name or an address (IPv6 without brackets), and a port; 0 lets the system pick one to listen on. */
-export interface TcpEndpoint extends HostPort {
-  readonly kind: 'tcp';
-}
-
-const LOOPBACK = '127.0.0.1';
+import type { TcpEndpoint, UnixEndpoint } from '../forms/socket-form.js';
 
 export const tcpEndpoint: EndpointKind<TcpEndpoint> = {
-  form: { outgoing: 'tcp:ADDR:PORT', incoming: 'tcp:ADDR:PORT' },
-  parse: (text, direction, sampleOf) => ({ kind: 'tcp', ...parseAddress(text, direction, sampleOf) }),
-  format: formatHostPort,
   createTarget({ host, port }, context) {
     const dial: Dial = (onread, { answered }) =>
       net.connect({ host, port, lookup, allowHalfOpen: true, noDelay: true, onread }).once('connect', answered);
@@ -50,51 +30,7 @@ export const tcpEndpoint: EndpointKind<TcpEndpoint> = {
   createEntrance: (_, context) => socketEntrance(false, context),
 };
 
-/** Parses `ADDR:PORT`, or `PORT` on 127.0.0.1. Throws `bad-argument`. */
-export function parseAddress(text: string, direction: Direction, sampleOf: NameSample): HostPort {
-  const [, bracketed, plain, digits] = /^(?:(?:\[([^\]]+)\]|([^:[\]]+)):)?(\d+)$/.exec(text) ?? [];
-  const host = bracketed ?? plain ?? LOOPBACK;
-  if (digits === undefined || !isHost(sampleOf(host), bracketed !== undefined))
-    throw badArgument('not a valid ADDR:PORT (an IPv6 address goes in brackets)');
-  const port = Number(digits);
-  if (port > 65_535) throw badArgument(`port ${escapeText(digits, 20)} is not from 0 to 65535`);
-  if (port === 0 && direction === 'incoming') throw badArgument('port 0 is not from 1 to 65535');
-  return { host, port };
-}
-
-/** The file of a unix socket. */
-export interface SocketFile {
-  readonly path: string;
-  /** The permissions of a socket that is created. Default: only the owner may connect. */
-  readonly access?: SocketAccess;
-}
-
-export interface UnixEndpoint extends SocketFile {
-  readonly kind: 'unix';
-}
-
-/** The form of a socket file to create. */
-export const PATH_FORM = '/path[,mode=0660][,user=NAME][,group=NAME]';
-
-/** Parses a path, with options if a socket is created. Throws `bad-argument`. */
-export function parseSocketFile(text: string, direction: Direction, parsePath = parseSocketPath): SocketFile {
-  const [path = '', ...options] = splitAtCommas(text);
-  const values = parseKeyValues(options);
-  requireKnown(values, direction === 'outgoing' ? ACCESS_OPTIONS : []);
-  const access = parseSocketAccess(values);
-  return { path: parsePath(path), ...(access === null ? {} : { access }) };
-}
-
-/** The text of a socket's file; `parseSocketFile` reads it back. */
-export function formatSocketFile({ path, access = {} }: SocketFile): string {
-  return joinWithCommas([formatPath(path), ...formatSocketAccess(access)]);
-}
-
 export const unixEndpoint: EndpointKind<UnixEndpoint> = {
-  form: { outgoing: `unix:${PATH_FORM}`, incoming: 'unix:/path' },
-  recognizes: (text) => text.startsWith('/'),
-  parse: (text, direction) => ({ kind: 'unix', ...parseSocketFile(text, direction) }),
-  format: formatSocketFile,
   createTarget({ path }, context) {
     // Node reads into the buffers of `onread`, which its types state for TCP only.
     const dial: Dial = (onread, { answered }) => {

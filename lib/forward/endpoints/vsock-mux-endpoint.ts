@@ -1,55 +1,15 @@
 /** `vsock-mux:/path:PORT` dials hybrid vsock; `*:vsock-mux:/path` offers it, with services instead of ports. */
 import net from 'node:net';
-import {
-  askHybridVsock,
-  LINE_TIMEOUT_MS,
-  MAX_VSOCK_PORT,
-  parseConnectLine,
-  parseVsockPort,
-} from '../../channel/vsock-mux.js';
+import { askHybridVsock, LINE_TIMEOUT_MS, parseConnectLine, parseVsockPort } from '../../channel/vsock-mux.js';
 import { SERVICE_NAME } from '../../codec/limits.js';
-import { badArgument } from '../../errors.js';
-import {
-  ACCESS_OPTIONS,
-  formatSocketAccess,
-  parseSocketAccess,
-  type SocketAccess,
-} from '../../system/sockets/listen-address.js';
 import { FirstLine, type OnRead, readBuffered } from '../../system/sockets/node-sockets.js';
-import { joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../../util/addresses/comma-options.js';
-import { formatPath, parseSocketPath } from '../../util/addresses/paths.js';
 import { escapeText } from '../../util/escape.js';
 import type { Caller, KnownStream } from '../connection.js';
 import type { EndpointKind, Entrance, EntranceContext } from '../endpoint-kind.js';
-import type { NameSample } from '../template.js';
+import type { VsockMuxEndpoint } from '../forms/vsock-mux-form.js';
 import { SocketTarget } from './socket-endpoint.js';
 
-export interface VsockMuxEndpoint {
-  readonly kind: 'vsock-mux';
-  readonly path: string;
-  /** The port to ask for; targets only. */
-  readonly port?: number;
-  /** The services by port; listeners only. */
-  readonly services?: Readonly<Record<number, string>>;
-  readonly access?: SocketAccess;
-}
-
 export const vsockMuxEndpoint: EndpointKind<VsockMuxEndpoint> = {
-  form: {
-    outgoing: 'vsock-mux:/path[,PORT=SERVICE…][,mode=0660][,user=NAME][,group=NAME]',
-    incoming: 'vsock-mux:/path:PORT',
-  },
-  namesService: true,
-  parse(text, direction, sampleOf) {
-    const [address = '', ...options] = splitAtCommas(text);
-    const values = parseKeyValues(options);
-    return direction === 'incoming' ? parseTarget(address, values) : parseListener(address, values, sampleOf);
-  },
-  format({ path, port, services = {}, access = {} }) {
-    if (port !== undefined) return joinWithCommas([`${formatPath(path)}:${port}`]);
-    const ports = Object.entries(services).map(([number, service]) => `${number}=${service}`);
-    return joinWithCommas([formatPath(path), ...ports, ...formatSocketAccess(access)]);
-  },
   createTarget({ path, port = 0 }, context) {
     const dial = { path, allowHalfOpen: true };
     return new SocketTarget(
@@ -73,35 +33,6 @@ export const vsockMuxEndpoint: EndpointKind<VsockMuxEndpoint> = {
   listenAddress: ({ path, access }) => ({ path, access }),
   createEntrance: ({ services = {} }, context) => vsockMuxEntrance(services, context),
 };
-
-function parseTarget(text: string, values: ReadonlyMap<string, string>): VsockMuxEndpoint {
-  requireKnown(values, []);
-  const [, path = '', digits = ''] = /^(.*):(\d+)$/s.exec(text) ?? [];
-  const port = parseVsockPort(digits);
-  if (port === null) throw badArgument(`the path must be followed by a port from 0 to ${MAX_VSOCK_PORT}`);
-  return { kind: 'vsock-mux', path: parseSocketPath(path), port };
-}
-
-function parseListener(text: string, values: ReadonlyMap<string, string>, sampleOf: NameSample): VsockMuxEndpoint {
-  const ports = [...values].filter(([key]) => /^\d+$/.test(key));
-  requireKnown(new Map([...values].filter(([key]) => !/^\d+$/.test(key))), ['PORT', ...ACCESS_OPTIONS]);
-  const services = Object.fromEntries(ports.map(([key, value]) => parsePortService(`${key}=${value}`, sampleOf)));
-  const access = parseSocketAccess(values);
-  return {
-    kind: 'vsock-mux',
-    path: parseSocketPath(text),
-    ...(ports.length === 0 ? {} : { services }),
-    ...(access === null ? {} : { access }),
-  };
-}
-
-/** Parses `PORT=SERVICE`. Throws `bad-argument`. */
-function parsePortService(text: string, sampleOf: NameSample): readonly [port: number, service: string] {
-  const [, digits = '', service = ''] = /^(\d+)=(.*)$/s.exec(text) ?? [];
-  const port = parseVsockPort(digits);
-  if (port !== null && SERVICE_NAME.test(sampleOf(service))) return [port, service];
-  throw badArgument(`"${escapeText(text, 100)}" is not PORT=SERVICE, such as 1234=ssh`);
-}
 
 /** `CONNECT`, a service of 64 characters, and separators. */
 const MAX_LINE_BYTES = 80;

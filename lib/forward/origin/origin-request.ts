@@ -1,6 +1,9 @@
 /** Requests to an origin server: those that `allow=` names, sent with the operator's fields in place of the program's. */
+import { VproxyError } from '../../errors.js';
+import { readSecretFile } from '../../system/files/guarded-files.js';
 import { joinWithCommas } from '../../util/addresses/comma-options.js';
-import { endToEnd, type Field, formatHead, isEndToEnd, listOf, type RequestHead } from '../egress/head.js';
+import { escapeText } from '../../util/escape.js';
+import { endToEnd, type Field, formatHead, isEndToEnd, isField, listOf, type RequestHead } from '../egress/head.js';
 import { requestFraming } from '../egress/message.js';
 import { Refusal } from '../egress/refusal.js';
 import {
@@ -11,7 +14,14 @@ import {
   requireForwardable,
   upgradeFields,
 } from '../egress/request.js';
-import { formatAuthority, formatOrigin, isPlainPath, type OriginEndpoint, plainName } from './origin-endpoint.js';
+import {
+  formatAuthority,
+  formatOrigin,
+  isPlainPath,
+  type OriginEndpoint,
+  plainName,
+  type SetField,
+} from '../forms/origin-form.js';
 import { type RequestTarget, readTarget, UnclearTarget } from './request-target.js';
 
 /** Parses the request of a head that `allow=` names. Throws `BadMessage`, or `Refusal` if it does not pass. */
@@ -87,4 +97,18 @@ export function formatOriginRequest(request: ProxyRequest, endpoint: OriginEndpo
     ...(upgrade === null ? [] : upgradeFields(upgrade)),
     { name: 'Via', value: `1.${head.minor} vproxy` },
   ]);
+}
+
+/** Limit on a secret, in bytes. */
+const MAX_SECRET_BYTES = 8192;
+
+/** Reads the fields with their secrets. Throws `bad-file`, which names the file and shows nothing of it. */
+export function readFields(headers: readonly SetField[]): Field[] {
+  return headers.map(({ file, name, value }) => {
+    if (file === null) return { name, value };
+    const secret = readSecretFile(file, MAX_SECRET_BYTES).replace(/\r?\n$/, '');
+    if (secret === '' || secret.trim() !== secret || !isField(`${name}: ${value}${secret}`))
+      throw new VproxyError('bad-file', `${escapeText(file)}: not one line that can be the value of a header field`);
+    return { name, value: `${value}${secret}` };
+  });
 }

@@ -19,21 +19,11 @@ import { HttpReader } from '../egress/message.js';
 import type { Kept, OriginConnection } from '../egress/origin.js';
 import { HEAD_MS, headTimeout, printable, Refusal } from '../egress/refusal.js';
 import type { EndpointKind, Target, TargetContext } from '../endpoint-kind.js';
+import { formatOrigin, type OriginEndpoint } from '../forms/origin-form.js';
 import { streamFields } from '../forward-log.js';
-import {
-  formatOrigin,
-  formatOriginEndpoint,
-  ORIGIN_FORM,
-  type OriginEndpoint,
-  parseOriginEndpoint,
-  readFields,
-} from './origin-endpoint.js';
-import { formatOriginRequest, parseOriginRequest } from './origin-request.js';
+import { formatOriginRequest, parseOriginRequest, readFields } from './origin-request.js';
 
 export const originEndpoint: EndpointKind<OriginEndpoint> = {
-  form: { incoming: ORIGIN_FORM },
-  parse: parseOriginEndpoint,
-  format: formatOriginEndpoint,
   createTarget: (endpoint, context) => new OriginTarget(endpoint, context),
 };
 

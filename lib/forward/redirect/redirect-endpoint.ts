@@ -6,17 +6,10 @@ import { type FindOriginalDestination, loadOriginalDestination } from '../../sys
 import { formatHostPort, type HostPort } from '../../util/addresses/host-port.js';
 import type { Caller } from '../connection.js';
 import type { EndpointKind, Entrance, EntranceContext } from '../endpoint-kind.js';
-import { parseAddress } from '../endpoints/socket-endpoint.js';
+import type { RedirectEndpoint } from '../forms/endpoint-forms.js';
 import { RedirectedAnswer, redirectedRequest } from './redirected.js';
 
-export interface RedirectEndpoint extends HostPort {
-  readonly kind: 'redirect';
-}
-
 export const redirectEndpoint: EndpointKind<RedirectEndpoint> = {
-  form: { outgoing: 'redirect:ADDR:PORT' },
-  parse: (text, direction, sampleOf) => ({ kind: 'redirect', ...parseAddress(text, direction, sampleOf) }),
-  format: formatHostPort,
   listenAddress: ({ host, port }) => ({ host, port }),
   createEntrance: (endpoint, context) => redirectEntrance(formatHostPort(endpoint), context),
 };

@@ -1,13 +1,10 @@
 /** `resolver:[EGRESS][,server=ADDR]`: answers DNS over datagram flows and streams, from this machine's resolver. */
-import { SERVICE_NAME } from '../../codec/limits.js';
-import { badArgument, type VproxyError } from '../../errors.js';
+import type { VproxyError } from '../../errors.js';
 import { makeEvent } from '../../events.js';
 import type { SessionStream } from '../../session/stream.js';
 import { rcodeName } from '../../system/dns/dns-message.js';
-import { DNS_PORT, hostFiles, MAX_SERVERS } from '../../system/dns/host-files.js';
+import { hostFiles } from '../../system/dns/host-files.js';
 import { NameServers } from '../../system/dns/name-servers.js';
-import { joinWithCommas, splitAtCommas } from '../../util/addresses/comma-options.js';
-import { formatHostPort, type HostPort, isIP, isIPv6 } from '../../util/addresses/host-port.js';
 import { Budget, TokenBucket } from '../../util/bounds.js';
 import { LoopTurns } from '../../util/concurrency.js';
 import { escapeText } from '../../util/escape.js';
@@ -15,49 +12,14 @@ import { DatagramFlow } from '../datagram/datagram-flow.js';
 import { FlowBook } from '../datagram/flow-book.js';
 import { OwnAddresses } from '../egress/networks.js';
 import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
+import type { ResolverEndpoint } from '../forms/resolver-form.js';
 import { streamFields } from '../forward-log.js';
 import { QuestionStream } from './question-stream.js';
 import { type Asker, type RefusedQuestion, Resolver } from './resolver.js';
 
-export interface ResolverEndpoint {
-  readonly kind: 'resolver';
-  /** The egress whose names are answered; empty: the one named like the service. */
-  readonly name: string;
-  /** Addresses of the servers to ask, in order. Default: the servers of /etc/resolv.conf. */
-  readonly servers?: readonly HostPort[];
-}
-
 export const resolverEndpoint: EndpointKind<ResolverEndpoint> = {
-  form: { incoming: 'resolver:[EGRESS][,server=ADDR[:PORT]]' },
-  parse(text, _direction, sampleOf) {
-    const [name = '', ...options] = splitAtCommas(text);
-    if (name !== '' && !SERVICE_NAME.test(sampleOf(name)))
-      throw badArgument(`"${escapeText(name, 80)}": not a valid egress name`);
-    const servers = options.map(parseServer);
-    if (servers.length > MAX_SERVERS) throw badArgument(`too many servers: ${servers.length} (max ${MAX_SERVERS})`);
-    return { kind: 'resolver', name, ...(servers.length > 0 && { servers }) };
-  },
-  format: ({ name, servers = [] }) => joinWithCommas([name, ...servers.map(formatServer)]),
   createTarget: (endpoint, context) => new ResolverTarget(endpoint, context),
 };
-
-/** Parses `server=` with an IPv4 or IPv6 address and an optional port (then IPv6 in brackets). Throws `bad-argument`. */
-function parseServer(option: string): HostPort {
-  const [, text] = /^server=(.+)$/s.exec(option) ?? [];
-  if (text === undefined) throw badArgument(`unknown option "${escapeText(option, 80)}"; available: server=ADDR`);
-  const [, bracketed, plain = '', digits] = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(\d{1,5}))?$/.exec(text) ?? [];
-  const host = isIPv6(text) ? text : (bracketed ?? plain);
-  const port = digits === undefined ? DNS_PORT : Number(digits);
-  const family = isIP(host);
-  if (family === 0 || (bracketed !== undefined && family !== 6) || port < 1 || port > 65_535)
-    throw badArgument(
-      `"${escapeText(text, 80)}": not a valid server address, such as 10.0.0.2, 10.0.0.2:5353 or [2001:db8::1]:53`,
-    );
-  return { host, port };
-}
-
-const formatServer = (server: HostPort): string =>
-  `server=${server.port === DNS_PORT ? server.host : formatHostPort(server)}`;
 
 /** Questions taken from a peer per second in the long run, with a burst of the same size. */
 const QUESTIONS_PER_SECOND = 5000;

@@ -6,7 +6,7 @@ import type { ChannelTraits } from '../../channel/kind.js';
 import { DEFAULT_LIMITS } from '../../codec/limits.js';
 import { badArgument, toVproxyError, VproxyError } from '../../errors.js';
 import type { EgressTexts } from '../../forward/egress/rules.js';
-import type { Direction } from '../../forward/endpoint-kind.js';
+import type { Direction } from '../../forward/forms/endpoint-form.js';
 import type { ServicePolicy } from '../../forward/service-registry.js';
 import type { ForwardSpec } from '../../forward/spec.js';
 import { readCertificates, tlsWithCertificates, tlsWithKeys } from '../../link/tls-layer.js';

@@ -1,5 +1,5 @@
 /** Reads the values of configuration files, and reports all their problems at once. */
-import type { Direction } from '../../forward/endpoint-kind.js';
+import type { Direction } from '../../forward/forms/endpoint-form.js';
 import { type ForwardSpec, formatEndpoint } from '../../forward/spec.js';
 import { parseLabel } from '../../proxy/channel/channel-options.js';
 import { isGroup } from '../../proxy/groups/group-pattern.js';

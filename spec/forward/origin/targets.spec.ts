@@ -1,7 +1,7 @@
 /** What an `origin:` reads in its own text, and in the targets of requests. */
 import test from 'ava';
 import { VproxyError } from '../../../lib/errors.js';
-import { parseOriginEndpoint } from '../../../lib/forward/origin/origin-endpoint.js';
+import { originForm } from '../../../lib/forward/forms/origin-form.js';
 import { readTarget } from '../../../lib/forward/origin/request-target.js';
 
 const PLAIN: readonly (readonly [target: string, path: string, sent?: string])[] = [
@@ -78,10 +78,10 @@ const WRONG: readonly (readonly [text: string, why: RegExp])[] = [
 
 test('a text of a target is read whole, or refused with what is wrong', (t) => {
   for (const [text, why] of WRONG) {
-    const parse = () => parseOriginEndpoint(text, 'incoming', (name) => name);
+    const parse = () => originForm.parse(text, 'incoming', (name) => name);
     t.throws(parse, { instanceOf: VproxyError, code: 'bad-argument', message: why }, text);
   }
-  const read = parseOriginEndpoint(
+  const read = originForm.parse(
     'https://[2001:db8::1]:8443,allow=GET+HEAD:/a,allow=*:/b/*,header=authorization:Bearer @/run/key',
     'incoming',
     (name) => name,

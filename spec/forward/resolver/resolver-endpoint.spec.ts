@@ -6,6 +6,7 @@ import type { LogEvent } from '../../../lib/events.js';
 import { DatagramFlow } from '../../../lib/forward/datagram/datagram-flow.js';
 import type { EgressRules } from '../../../lib/forward/egress/rules.js';
 import type { Target, TargetContext } from '../../../lib/forward/endpoint-kind.js';
+import { resolverForm } from '../../../lib/forward/forms/resolver-form.js';
 import { resolverEndpoint } from '../../../lib/forward/resolver/resolver-endpoint.js';
 import { MuxStream } from '../../../lib/session/mux-stream.js';
 import { frameMessage, MessageFrames } from '../../../lib/system/dns/message-frames.js';
@@ -120,7 +121,7 @@ function served(
 ) {
   const refused: LogEvent[] = [];
   const closed: (VproxyError | null)[] = [];
-  const endpoint = resolverEndpoint.parse(`internet,server=127.0.0.1:${serverPort}`, 'incoming', (name) => name);
+  const endpoint = resolverForm.parse(`internet,server=127.0.0.1:${serverPort}`, 'incoming', (name) => name);
   const create = (context: TargetContext): Target =>
     resolverEndpoint.createTarget?.(endpoint, context) ?? t.fail('it is no target');
   const { pair, target } = targetPair('dns', 'resolver:internet', create, {

@@ -1,15 +1,14 @@
-/** `origin:https://HOST[:PORT],allow=METHODS:PATH…`: the text of a target that is a reverse proxy to one origin server. */
-import { badArgument, VproxyError } from '../../errors.js';
-import { readSecretFile } from '../../system/files/guarded-files.js';
+/** `origin:https://HOST[:PORT],allow=METHODS:PATH…`. */
+import { badArgument } from '../../errors.js';
 import { joinWithCommas, splitAtCommas } from '../../util/addresses/comma-options.js';
 import { formatHostPort, isHost, isIPv6 } from '../../util/addresses/host-port.js';
 import { formatPath, parsePath } from '../../util/addresses/paths.js';
 import { suggestOrList } from '../../util/closest-word.js';
 import { escapeText } from '../../util/escape.js';
-import { type Field, isEndToEnd, isField, isToken } from '../egress/head.js';
-import type { Direction } from '../endpoint-kind.js';
+import { isEndToEnd, isField, isToken } from '../egress/head.js';
+import { readTarget } from '../origin/request-target.js';
 import type { NameSample } from '../template.js';
-import { readTarget } from './request-target.js';
+import type { Direction, EndpointForm } from './endpoint-form.js';
 
 /** Requests that pass. */
 export interface AllowedRequests {
@@ -47,13 +46,14 @@ export interface OriginEndpoint {
   readonly logsQuery?: boolean;
 }
 
-export const ORIGIN_FORM =
+const FORM =
   'origin:https://HOST[:PORT],allow=METHOD[+METHOD…]:/PATH[*]…[,header=NAME:[TEXT ]@/FILE…][,ca=/FILE][,upgrade=websocket][,log=query]';
 
 const OPTIONS = ['allow', 'header', 'ca', 'upgrade', 'log'] as const;
 
-/** Parses the text after the name of the kind. Throws `bad-argument`. */
-export function parseOriginEndpoint(text: string, _direction: Direction, sampleOf: NameSample): OriginEndpoint {
+export const originForm: EndpointForm<OriginEndpoint> = { form: { incoming: FORM }, parse, format };
+
+function parse(text: string, _direction: Direction, sampleOf: NameSample): OriginEndpoint {
   const [url = '', ...options] = splitAtCommas(text);
   const values: Record<(typeof OPTIONS)[number], string[]> = { allow: [], header: [], ca: [], upgrade: [], log: [] };
   for (const option of options) {
@@ -82,8 +82,7 @@ export function parseOriginEndpoint(text: string, _direction: Direction, sampleO
   };
 }
 
-/** The text of an endpoint; `parseOriginEndpoint` reads it back. */
-export function formatOriginEndpoint(endpoint: OriginEndpoint): string {
+function format(endpoint: OriginEndpoint): string {
   const { allow, ca, headers, logsQuery = false, upgrade } = endpoint;
   return joinWithCommas([
     formatOrigin(endpoint),
@@ -158,18 +157,4 @@ function parseHeader(text: string): SetField {
   if (after.startsWith('@')) throw bad('the path of the file is not absolute');
   if (after.trim() === '' || !isField(`${name}: ${after}`)) throw bad('not a valid value');
   return { name, value: after, file: null };
-}
-
-/** Limit on a secret, in bytes. */
-const MAX_SECRET_BYTES = 8192;
-
-/** Reads the fields with their secrets. Throws `bad-file`, which names the file and shows nothing of it. */
-export function readFields(headers: readonly SetField[]): Field[] {
-  return headers.map(({ file, name, value }) => {
-    if (file === null) return { name, value };
-    const secret = readSecretFile(file, MAX_SECRET_BYTES).replace(/\r?\n$/, '');
-    if (secret === '' || secret.trim() !== secret || !isField(`${name}: ${value}${secret}`))
-      throw new VproxyError('bad-file', `${escapeText(file)}: not one line that can be the value of a header field`);
-    return { name, value: `${value}${secret}` };
-  });
 }
