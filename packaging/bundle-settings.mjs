@@ -8,11 +8,17 @@ export const FILE_URL = "const importMetaUrl=require('node:url').pathToFileURL(_
 const here = (name) => resolve(import.meta.dirname, name);
 const UNUSED = here('unused.cjs');
 
-/** Only the parser of yargs is used: without what else it has for each platform, which takes 25 ms to load. */
-const parserOnly = {
-  name: 'parser-only',
+/**
+ * Only the parser of yargs is used: without what else it has for each platform, which takes 25 ms to load. Of ws, neither
+ * compression nor what negotiates it, nor streams of Node.
+ */
+const usedParts = {
+  name: 'used-parts',
   setup({ onResolve }) {
     onResolve({ filter: /\/platform-shims\/esm\.mjs$/ }, () => ({ path: UNUSED }));
+    onResolve({ filter: /\/(?:permessage-deflate|extension|stream)(?:\.js)?$/ }, ({ importer }) =>
+      importer.includes('/node_modules/ws/') ? { path: UNUSED } : null,
+    );
   },
 };
 
@@ -32,7 +38,7 @@ export const bundleSettings = ({ version, engines }) => ({
     'events-universal': 'node:events',
     'text-decoder': UNUSED,
   },
-  plugins: [parserOnly],
+  plugins: [usedParts],
   minify: true,
   // Statements of lib/util/invariant.ts.
   dropLabels: ['INVARIANT'],

@@ -19,6 +19,8 @@ const { metafile } = await build({
   ...bundleSettings(description),
   format: 'cjs',
   charset: 'utf8',
+  // The banner makes all of the file strict; otherwise each of some 500 modules says it again.
+  tsconfigRaw: { compilerOptions: { alwaysStrict: false, verbatimModuleSyntax: true } },
   banner: { js: `'use strict';(${requireNode})('${oldestNode(description.engines)}');${FILE_URL}` },
 });
 // koffi is beside it, or goes into the single executable along with it.

@@ -21,9 +21,9 @@ function alone(folder: string): PackagedProgram {
   return { vproxy: [process.execPath, file], wrapper: file, env: { PATH: process.env['PATH'] ?? '' } };
 }
 
-test('it has 1.3 MB, as the documents say, is executable, and contains the licences of its parts', (t) => {
+test('it is at most 1.3 MB, as the documents say, executable, and contains the licences of its parts', (t) => {
   const { size, mode } = statSync(BUNDLE);
-  t.is((size / 1e6).toFixed(1), '1.3', `${size} bytes`);
+  t.true(size < 1_300_000, `${size} bytes`);
   t.is(mode & 0o111, 0o111);
   const text = readFileSync(BUNDLE, 'utf8');
   t.regex(text, /^#!\/usr\/bin\/env node\n/);
