@@ -82,6 +82,10 @@ export default defineConfig(
           message: 'Use that of lib/util/addresses/host-port.ts.',
         })),
         {
+          selector: "AwaitExpression > CallExpression[callee.property.name='nextTurn']",
+          message: 'Await it only if it is not null, and work at once after it.',
+        },
+        {
           // It may have come from an earlier process, with what its type leaves out.
           selector:
             "SpreadElement:not(:first-child)[argument.property.type='PrivateIdentifier'][argument.property.name='state']",

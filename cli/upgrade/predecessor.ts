@@ -127,7 +127,10 @@ function aborted(signal: AbortSignal): Promise<never> {
 /** Takes the steps in slices of turns, in between which this process works on, until `signal` is aborted. */
 async function rehearse(steps: Iterator<void>, signal: AbortSignal): Promise<void> {
   const turns = new LoopTurns();
-  while (!signal.aborted && steps.next().done !== true) await turns.next();
+  while (!signal.aborted && steps.next().done !== true) {
+    const turn = turns.nextTurn();
+    if (turn !== null) await turn;
+  }
 }
 
 /** Sends everything to the successor and waits until it has taken over. When this returns, the successor is in charge. */

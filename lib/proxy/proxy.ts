@@ -286,7 +286,8 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     const { checked, take } = restored;
     const turns = new LoopTurns();
     for (const state of restored.idle) {
-      await turns.next();
+      const turn = turns.nextTurn();
+      if (turn !== null) await turn;
       let channel: ProxyChannel;
       try {
         channel = this.#restoreChannel(state, restored);

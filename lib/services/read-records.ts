@@ -42,7 +42,8 @@ export async function* readRecords(
     for (let at = 0; at < chunk.length; ) {
       at += reader.push(chunk.subarray(at));
       for (const record of found.splice(0)) {
-        await turns.next();
+        const turn = turns.nextTurn();
+        if (turn !== null) await turn;
         yield record;
       }
     }

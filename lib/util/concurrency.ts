@@ -133,7 +133,7 @@ export class LoopTurns {
   /** Null until first asked in a turn. */
   #endsAtMs: number | null = null;
   #isScheduled = false;
-  /** Whether a caller that awaited `next` has this turn: it works after the loop's callback. */
+  /** Whether a caller that awaited `nextTurn` has this turn: it works after the loop's callback. */
   #isGiven = false;
 
   /** Whether the time of this turn, which starts with the first question, is used up: the rest must wait. */
@@ -150,8 +150,11 @@ export class LoopTurns {
     this.#schedule();
   }
 
-  /** Await it before each step of asynchronous work. Null if there is time; else resolves in a later turn, one waiter a turn. */
-  next(): Promise<void> | null {
+  /**
+   * To be asked before each step of asynchronous work. Null if there is time; else resolves in a later turn, one waiter a turn.
+   * Do not await null: all that ask in one turn would have their answer before the first one works.
+   */
+  nextTurn(): Promise<void> | null {
     if (!this.isOver) return null;
     return new Promise((resolve) => {
       this.later(() => {

@@ -13,7 +13,8 @@ test.serial('work that asks stops when the turn is over, and continues in later 
   const order: string[] = [];
   const run = async (name: string): Promise<void> => {
     for (let part = 0; part < 50; part += 1) {
-      await turns.next();
+      const turn = turns.nextTurn();
+      if (turn !== null) await turn;
       order.push(name);
       work(0.3);
     }
@@ -28,9 +29,22 @@ test.serial('work that asks stops when the turn is over, and continues in later 
   t.true(longestMs < 15, `${longestMs} ms`);
 });
 
+test.serial('of many that ask in the same turn, only those work in it that have time', async (t) => {
+  const turns = new LoopTurns();
+  const run = async (): Promise<void> => {
+    await Promise.resolve();
+    const turn = turns.nextTurn();
+    if (turn !== null) await turn;
+    work(0.3);
+  };
+  // 30 ms of work.
+  const longestMs = await bestTurnMs(15, () => Promise.all(Array.from({ length: 100 }, run)));
+  t.true(longestMs < 15, `${longestMs} ms`);
+});
+
 test.serial('the first work of a turn is never held up, and waiting work runs in order', async (t) => {
   const turns = new LoopTurns();
-  t.is(turns.next(), null);
+  t.is(turns.nextTurn(), null);
   work(1);
   t.true(turns.isOver);
   const called: number[] = [];
@@ -77,7 +91,7 @@ test.serial('each of several waiters for a later turn gets its own', async (t) =
   t.false(turns.isOver);
   work(1);
   let resumed = 0;
-  const waiting = Array.from({ length: 10 }, () => Promise.resolve(turns.next()).then(() => (resumed += 1)));
+  const waiting = Array.from({ length: 10 }, () => Promise.resolve(turns.nextTurn()).then(() => (resumed += 1)));
   while (resumed < 10) {
     const before = resumed;
     await setImmediate();

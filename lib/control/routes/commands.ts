@@ -305,7 +305,8 @@ async function sendWhole(
     const decoder = new StringDecoder(encoding);
     await write(response, `,"${name}":"`);
     for (let at = 0; at < bytes.length && !response.destroyed; at += PIECE_BYTES) {
-      await turns.next();
+      const turn = turns.nextTurn();
+      if (turn !== null) await turn;
       await write(response, inside(decoder.write(bytes.subarray(at, at + PIECE_BYTES))));
     }
     await write(response, `${inside(decoder.end())}"`);

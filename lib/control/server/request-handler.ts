@@ -82,12 +82,16 @@ export class RequestHandler {
     signal: AbortSignal,
     hold: () => void,
   ): Promise<void> {
-    await this.#turns.next();
+    // Node tells of a body's end, if there is none, after the head.
+    await Promise.resolve();
+    const turn = this.#turns.nextTurn();
+    if (turn !== null) await turn;
     const { route, params, query } = this.#match(request);
     const { takesBytes = false, maxBodyBytes } = route;
     if (route.tag === 'files') hold();
     const body = takesBytes ? {} : await readBody(request, response, maxBodyBytes);
-    await this.#turns.next();
+    const next = this.#turns.nextTurn();
+    if (next !== null) await next;
     const afterAnswer = (action: () => void) => {
       if (signal.aborted) action();
       else response.once('close', action);

@@ -107,9 +107,9 @@ export class Conversation implements LocalEnd, ByteSource {
     return this.#waiting.byteCount;
   }
 
-  /** Await before each request and each piece of a body, so that others have their turns. */
-  nextStep(): Promise<void> | null {
-    return this.#turns.next();
+  /** To be asked before each request and each piece of a body, so that others have their turns. */
+  nextTurn(): Promise<void> | null {
+    return this.#turns.nextTurn();
   }
 
   /** Rejects if the program has gone away, or with the error of a missed deadline. */

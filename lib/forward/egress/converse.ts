@@ -18,7 +18,8 @@ export async function converse(guest: Conversation, context: ConversationContext
   };
   let first: number | null;
   try {
-    await guest.nextStep();
+    const turn = guest.nextTurn();
+    if (turn !== null) await turn;
     first = await reader.firstByte();
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;

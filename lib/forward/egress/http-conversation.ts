@@ -73,7 +73,8 @@ export class HttpConversation {
     try {
       const text = await this.#head();
       if (text === null) return this.#end();
-      await this.#guest.nextStep();
+      const turn = this.#guest.nextTurn();
+      if (turn !== null) await turn;
       this.#guest.gone.throwIfAborted();
       if (this.#guest.isLeaving) throw new VproxyError('cancelled', 'the service is no longer offered');
       const head = parseRequestHead(text);
@@ -191,7 +192,8 @@ export class HttpConversation {
     await origin.write(head);
     for await (const piece of this.#reader.body(framing)) {
       passed.uploadedBytes += piece.length;
-      await this.#guest.nextStep();
+      const turn = this.#guest.nextTurn();
+      if (turn !== null) await turn;
       await origin.write(framing.kind === 'chunked' ? chunkOf(piece) : piece);
     }
     if (framing.kind === 'chunked') await origin.write(LAST_CHUNK);
@@ -219,7 +221,8 @@ export class HttpConversation {
     await this.#guest.write(answerHead(head, method, outward, isLast));
     for await (const piece of origin.reader.body(framing)) {
       passed.downloadedBytes += piece.length;
-      await this.#guest.nextStep();
+      const turn = this.#guest.nextTurn();
+      if (turn !== null) await turn;
       await this.#guest.write(outward.kind === 'chunked' ? chunkOf(piece) : piece);
     }
     // Node does not tell the end of TLS, which shows that nothing is missing, from that of TCP, which anybody can forge.
@@ -238,7 +241,8 @@ export class HttpConversation {
     const upward = async (): Promise<void> => {
       for await (const piece of this.#reader.body({ kind: 'close' })) {
         passed.uploadedBytes += piece.length;
-        await this.#guest.nextStep();
+        const turn = this.#guest.nextTurn();
+        if (turn !== null) await turn;
         await origin.write(piece);
       }
       origin.end();
@@ -247,7 +251,8 @@ export class HttpConversation {
     void upward().catch(() => origin.destroy());
     for await (const piece of origin.reader.body({ kind: 'close' })) {
       passed.downloadedBytes += piece.length;
-      await this.#guest.nextStep();
+      const turn = this.#guest.nextTurn();
+      if (turn !== null) await turn;
       await this.#guest.write(piece);
     }
   }
@@ -258,7 +263,8 @@ export class HttpConversation {
       const text = await origin.reader.head({ maxBytes: ANSWER_HEAD_BYTES });
       if (text === null) throw origin.failed('closed the connection without an answer');
       // Many servers may answer in the same turn of the event loop.
-      await this.#guest.nextStep();
+      const turn = this.#guest.nextTurn();
+      if (turn !== null) await turn;
       const head = parseResponseHead(text);
       const isSwitch = head.status === 101;
       if (isSwitch && (upgrade === null || listOf(head.fields, 'upgrade').join() !== upgrade))

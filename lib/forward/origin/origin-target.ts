@@ -151,7 +151,8 @@ class OriginTarget implements Target {
     const { clock } = this.#context;
     const { gone, stream } = guest;
     // Each handshake takes the processor for about a millisecond.
-    await guest.nextStep();
+    const turn = guest.nextTurn();
+    if (turn !== null) await turn;
     gone.throwIfAborted();
     const socket = this.#connect();
     let cancelTimeout: CancelTimer = () => undefined;

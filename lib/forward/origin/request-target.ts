@@ -12,8 +12,6 @@ export interface RequestTarget {
 /** A target that servers may read differently; the message says why. */
 export class UnclearTarget extends Error {}
 
-const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-
 /** Reads a target in origin form, of printable ASCII. Throws {@link UnclearTarget} for any other form, and for an ambiguous path. */
 export function readTarget(target: string): RequestTarget {
   const [, raw = '', query = ''] = /^([^?]*)(\?.*)?$/.exec(target) ?? [];
@@ -32,20 +30,23 @@ export function readTarget(target: string): RequestTarget {
 
 function decode(raw: string): string {
   try {
-    return UTF8.decode(
-      Buffer.from(
-        raw.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => byteOf(hex)),
-        'latin1',
-      ),
-    );
+    return decodeURIComponent(raw);
   } catch {
     throw new UnclearTarget('the path is not UTF-8');
   }
 }
 
-const byteOf = (hex: string): string => String.fromCharCode(Number.parseInt(hex, 16));
+/** The normal forms of escapes in lower and upper case; of one in mixed case, its upper case is. */
+const NORMAL_ESCAPES: ReadonlyMap<string, string> = new Map(
+  Array.from({ length: 256 }, (_, byte) => {
+    const character = String.fromCharCode(byte);
+    const escape = `%${byte.toString(16).padStart(2, '0')}`;
+    const normal = /[\w.~-]/.test(character) ? character : escape.toUpperCase();
+    return [
+      [escape, normal],
+      [escape.toUpperCase(), normal],
+    ] as const;
+  }).flat(),
+);
 
-function normalEscape(escape: string): string {
-  const character = byteOf(escape.slice(1));
-  return /[\w.~-]/.test(character) ? character : escape.toUpperCase();
-}
+const normalEscape = (escape: string): string => NORMAL_ESCAPES.get(escape) ?? escape.toUpperCase();

@@ -32,7 +32,8 @@ export async function admitRecords(
     for (const address of addresses ?? []) {
       if (!verdict.isAllowed) break;
       // With hundreds of rules it takes a millisecond.
-      await turns.next();
+      const turn = turns.nextTurn();
+      if (turn !== null) await turn;
       verdict = judge(formatAddress(address));
     }
     if (!verdict.isAllowed) refused ??= verdict;

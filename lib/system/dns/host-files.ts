@@ -101,7 +101,8 @@ export class HostFiles {
     // One array for lines of the same address: what a garbage collection takes depends on the objects that are kept.
     let alone: readonly string[] = [];
     for (const line of lines.split('\n')) {
-      await this.#turns.next();
+      const turn = this.#turns.nextTurn();
+      if (turn !== null) await turn;
       const [address = '', ...names] = line.replace(/#.*/, '').trim().split(/\s+/);
       // An address with a zone is meaningful only on this machine.
       if (isIP(address) === 0 || address.includes('%')) continue;
