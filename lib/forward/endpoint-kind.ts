@@ -69,6 +69,8 @@ export interface Target {
   revoke?(egress: string, rules: ReadonlySet<string> | null): number;
   /** The service is no longer offered. Default: nothing; what is open continues. */
   pause?(): void;
+  /** Ends what only waits for its program to begin something. Default: nothing. */
+  endIdle?(): void;
   /** Ends everything that is open. Resolves when done. */
   stop(): Promise<void> | void;
 

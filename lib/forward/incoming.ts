@@ -94,6 +94,10 @@ export class IncomingForward implements Forward {
     this.#target.pause?.();
   }
 
+  endIdle(): void {
+    this.#target.endIdle?.();
+  }
+
   async stop(): Promise<void> {
     this.pause();
     await this.#target.stop();

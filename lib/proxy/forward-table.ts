@@ -177,6 +177,11 @@ export class ForwardTable {
     return [...this.#entries.values()].flatMap(({ forward }) => forward.endedByPeer?.() ?? []);
   }
 
+  /** See `Target.endIdle`. */
+  endIdle(): void {
+    for (const { forward } of this.#entries.values()) forward.endIdle?.();
+  }
+
   /** Ends what outlives its stream without a limit, and returns a line for each. */
   cut(): string[] {
     return [...this.#entries.values()].flatMap(({ forward }) => forward.cut?.() ?? []);

@@ -291,6 +291,12 @@ export class SessionStream implements Scheduled {
     return this.#localEnd !== null;
   }
 
+  /** Whether it needs no local end: this side has written its last byte, and reads nothing more. */
+  get isLeft(): boolean {
+    const { receiving, sending } = this.#state;
+    return receiving !== 'open' && (sending === 'finishing' || sending === 'finished');
+  }
+
   accept(): void {
     if (!this.#isUnanswered()) return;
     this.#handleAnswer();

@@ -147,7 +147,7 @@ export class StreamTable implements StreamBooks {
       // A flow may have consumed a part of a message already.
       const isNew = stream.isIncoming && !stream.isAnswered && !stream.isDatagram;
       if (!stream.isAttached && isNew) serve(stream);
-      if (!stream.isAttached) stream.reset('cancelled', 'nothing on this side took the stream over');
+      if (!stream.isAttached && !stream.isLeft) stream.reset('cancelled', 'nothing on this side took the stream over');
       stream.goOn();
     }
   }

@@ -2,10 +2,12 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { connectControl } from '../../lib/control/client/client.js';
 import { callVproxy } from '../helpers/call-vproxy.js';
+import { httpServer } from '../helpers/egress.js';
 import { fixtureRows, temporaryFolder } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
-import { answerTo, echo, failureOf, localServer, localSocket, steeredPair } from '../helpers/proxies.js';
+import { answerTo, echo, failureOf, localServer, localSocket, readToEnd, steeredPair } from '../helpers/proxies.js';
 import { openTerminal, type Terminal } from '../helpers/terminals.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
@@ -186,6 +188,25 @@ test.serial('an upgrade keeps added entries and the tunnels that they allow, whi
   const failed = failureOf(socket);
   t.like(await run('reset', 'internet'), { code: 0 });
   t.is((await failed).code, 'ECONNRESET');
+});
+
+test.serial('an upgrade cuts off no answer that its program has not read yet', async (t) => {
+  const body = 'x'.repeat(2_000_000);
+  const place = `127.0.0.1:${await httpServer(t, (_, response) => response.end(body))}`;
+  const { guest, sockets } = await processPair(t, {
+    control: 'both',
+    host: ['--egress', `internet:allow=${place}`, '-i', 'internet:egress:'],
+    guest: ['-o', 'internet:0'],
+  });
+  const socket = localSocket(t, await guest.listeningPort('internet')).pause();
+  socket.write(`GET http://${place}/ HTTP/1.1\r\nHost: ${place}\r\n\r\n`);
+  const client = connectControl(sockets[0]);
+  // All of it waits in the guest.
+  await eventually(async () => ((await client.streams())[0]?.sentBytes ?? 0) > body.length);
+  await upgrade(t, sockets[0]);
+  const answer = readToEnd(socket);
+  socket.resume();
+  t.true((await answer).toString().endsWith(body));
 });
 
 /** A host whose egress asks, and a connection of the guest that waits. */

@@ -192,6 +192,27 @@ test('a stream that nothing takes over is torn down, or refused if unanswered', 
   t.deepEqual([opener.events.at(-1), other.events.at(-1)], ['end cancelled', 'end unknown-service']);
 });
 
+test('what a stream has written is delivered even if nothing takes it over, once it has ended and reads no more', (t) => {
+  const { pair, opener, stream } = withStream((incoming) => {
+    setPace(incoming, pair);
+    incoming.attach(new RecordingSink());
+    incoming.accept();
+    incoming.send(Buffer.from(BYTES), 0, BYTES.length, false);
+    incoming.stop('cancelled', 'no more');
+    incoming.finish();
+  });
+  pair.settle();
+  t.true(opener.bytes.length < BYTES.length);
+  onMoved(pair, () => null);
+  pair.b.handOver();
+  pair.settle();
+  t.true(opener.bytes.equals(BYTES));
+  stream.finish();
+  pair.settle();
+  t.is(opener.events.at(-1), 'end');
+  t.is(pair.b.session.streams.listAll().length, 0);
+});
+
 test('control frames that wait for the channel are sent in order, with the services and the newest credit, PONG and ACK', (t) => {
   const pair = new ResumePair({ capacityBytes: 10 });
   const { a, b, clock, traffic } = pair;

@@ -42,6 +42,9 @@ export interface Exchange {
   readonly code: 'cancelled' | 'local-error' | null;
 }
 
+/** No further request has come, which is not an error. */
+export class NoRequest extends Error {}
+
 /** The destination that a program asked for, connected. */
 export interface TunnelOffer {
   readonly reached: Reached;
@@ -158,6 +161,11 @@ export class Conversation implements LocalEnd, ByteSource {
     // Stop before finishing, so that the program is not cut off from data sent to it.
     this.stream.stop('cancelled', 'the conversation is over');
     this.stream.finish();
+  }
+
+  /** Ends an idle conversation, after everything written: the program may not have read its latest answer. */
+  endIdle(): void {
+    if (this.isIdle && this.#readFailure === null) this.#failReads(new NoRequest());
   }
 
   /** Ends both directions now. */
@@ -296,7 +304,7 @@ export class Conversations {
     this.#open.delete(guest);
   }
 
-  /** Those that a successor cannot take over. It resets an idle one: its program opens another for the next request. */
+  /** Those that a successor cannot take over; end the idle ones before: their programs open others for the next request. */
   endedByPeer(): number[] {
     return [...this.#open].filter(({ isIdle }) => !isIdle).map(({ stream }) => stream.id);
   }
@@ -308,10 +316,12 @@ export class Conversations {
 
   /** Lets requests in progress end, but no further one begin: it may no longer be allowed. */
   pause(): void {
-    for (const guest of this.#open) {
-      guest.isLeaving = true;
-      if (guest.isIdle) guest.reset('the service is no longer offered');
-    }
+    for (const guest of this.#open) guest.isLeaving = true;
+    this.endIdle();
+  }
+
+  endIdle(): void {
+    for (const guest of this.#open) guest.endIdle();
   }
 
   reset(why: string): void {

@@ -220,6 +220,10 @@ export class EgressTarget implements Target {
     this.#conversations.pause();
   }
 
+  endIdle(): void {
+    this.#conversations.endIdle();
+  }
+
   /** Resets everything that is open. */
   stop(): void {
     this.#conversations.reset('the egress was stopped');

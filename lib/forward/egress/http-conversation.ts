@@ -1,6 +1,11 @@
 /** An HTTP/1.1 conversation: requests in absolute form, in turn, each answered by its origin server; or a CONNECT. */
-import { VproxyError } from '../../errors.js';
-import type { Conversation, ConversationContext, Exchange, TunnelOffer } from './conversation.js';
+import {
+  type Conversation,
+  type ConversationContext,
+  type Exchange,
+  NoRequest,
+  type TunnelOffer,
+} from './conversation.js';
 import {
   BadMessage,
   BadVersion,
@@ -28,9 +33,6 @@ const IDLE_MS = 60_000;
 const ANSWER_HEAD_BYTES = 65_536;
 
 const ESTABLISHED = 'HTTP/1.1 200 Connection Established\r\n\r\n';
-
-/** No further request has come, which is not an error. */
-class NoRequest extends Error {}
 
 /** What has passed so far for one request. */
 type Passed = { -readonly [K in keyof Omit<Exchange, 'code'>]: Exchange[K] };
@@ -76,7 +78,7 @@ export class HttpConversation {
       const turn = this.#guest.nextTurn();
       if (turn !== null) await turn;
       this.#guest.gone.throwIfAborted();
-      if (this.#guest.isLeaving) throw new VproxyError('cancelled', 'the service is no longer offered');
+      if (this.#guest.isLeaving) return this.#end();
       const head = parseRequestHead(text);
       method = head.method;
       request = this.#context.requests.parse(head);

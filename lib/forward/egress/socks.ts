@@ -1,5 +1,6 @@
 /** A SOCKS 5 conversation (RFC 1928): CONNECT, without authentication. */
 
+import { VproxyError } from '../../errors.js';
 import { parseDestination } from './admission.js';
 import type { Conversation, ConversationContext, TunnelOffer } from './conversation.js';
 import { Incomplete } from './head.js';
@@ -45,6 +46,7 @@ export class SocksConversation {
       await this.#agree();
       const destination = await this.#destination();
       guest.expectNothing();
+      if (guest.isLeaving) throw new VproxyError('cancelled', 'the service is no longer offered');
       return { reached: await this.#context.dial(destination), answer: reply(0) };
     } catch (error) {
       const refusal = error instanceof Incomplete ? new Refusal('bad-request', error.message) : error;

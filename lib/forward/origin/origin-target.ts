@@ -247,6 +247,10 @@ class OriginTarget implements Target {
     this.#conversations.pause();
   }
 
+  endIdle(): void {
+    this.#conversations.endIdle();
+  }
+
   stop(): void {
     this.#conversations.reset('the service was stopped');
     this.#pool.stop();

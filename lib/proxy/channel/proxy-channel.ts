@@ -285,8 +285,9 @@ export class ProxyChannel {
     return found.map((what) => `${this.label}: ${what}`);
   }
 
-  /** Resets streams that programs open again, and if it `isForced` ends what only the peer can end; returns a line for each. */
+  /** Ends streams that programs open again, and if it `isForced` ends what only the peer can end; returns a line for each. */
   cutObstacles(isForced: boolean): string[] {
+    this.forwards.endIdle();
     const ids = new Set(this.forwards.endedByPeer());
     const isPeers = (stream: SessionStream) => ids.has(stream.id) || (stream.isIncoming && isOfProgram(stream));
     const streams = (this.#source.current?.streams.list() ?? []).filter(

@@ -78,6 +78,17 @@ test('names and addresses are connected to, and bytes after the request go there
   }
 });
 
+test('a request that comes after the service was taken away is not served', async (t) => {
+  const { scene } = await sceneToOrigin(t);
+  const guest = scene.open();
+  guest.write(hex('050100'));
+  await readUntil(guest, '\0');
+  scene.target.pause();
+  guest.write(hex(named('one.test', '0050')));
+  await t.throwsAsync(readAll(guest), { message: /no longer offered/ });
+  t.deepEqual(scene.dialled, []);
+});
+
 test('a program that waits for each answer is served, one byte at a time', async (t) => {
   const guest = (await sceneTo(t, echo)).open();
   const sayBytes = (text: string) => hex(text).forEach((byte) => guest.write(Buffer.from([byte])));

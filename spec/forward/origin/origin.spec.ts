@@ -92,7 +92,7 @@ test('with a service that is no longer offered, no request begins; the one in pr
   const { origin, scene } = await recording(t, 'allow=*:/*');
   const idle = scene.open();
   idle.write(request('GET /a'));
-  await readUntil(idle, 'ok');
+  await eventually(() => scene.fieldsOf('origin-request').length === 1);
   const answer = deferred();
   const port = await httpServer(t, (_, response) => {
     response.write('begun ');
@@ -103,9 +103,9 @@ test('with a service that is no longer offered, no request begins; the one in pr
   busy.write(request('GET /b'));
   await readUntil(busy, 'begun ');
   for (const { target } of [scene, slow]) target.pause?.();
-  await t.throwsAsync(readAll(idle), { message: /no longer offered/ });
+  t.regex((await readAll(idle)).toString(), /ok$/, 'an answer that was not read yet');
   fresh.write(request('GET /c'));
-  await t.throwsAsync(readAll(fresh), { message: /no longer offered/ });
+  t.is((await readAll(fresh)).length, 0);
   busy.write(request('GET /d'));
   answer.resolve();
   t.regex((await readAll(busy)).toString(), /^[^]*done\r\n0\r\n\r\n$/);
