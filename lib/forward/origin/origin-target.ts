@@ -1,7 +1,7 @@
 /** `origin:URL`: a reverse proxy for the peer to one origin server, with the credentials of this side. */
 import net from 'node:net';
 import type tls from 'node:tls';
-import { systemCode } from '../../errors.js';
+import { systemCode, VproxyError } from '../../errors.js';
 import { makeEvent } from '../../events.js';
 import type { SessionStream } from '../../session/stream.js';
 import { guardDescriptor } from '../../system/descriptors.js';
@@ -9,7 +9,7 @@ import { lookup } from '../../system/dns/lookup.js';
 import { readSmallFile } from '../../system/files/guarded-files.js';
 import { formatHostPort, isIP } from '../../util/addresses/host-port.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
-import { describeError } from '../../util/escape.js';
+import { describeError, escapeText } from '../../util/escape.js';
 import type { KnownStream } from '../connection.js';
 import { type Conversation, type ConversationContext, Conversations, type Exchange } from '../egress/conversation.js';
 import type { Reached } from '../egress/dial.js';
@@ -138,6 +138,9 @@ class OriginTarget implements Target {
     const { ca } = this.#endpoint;
     if (ca === undefined) return undefined;
     const pem = readSmallFile(ca, MAX_PEM_BYTES);
+    // Node takes an empty text for none, and trusts what it trusts by default.
+    if (!/-----BEGIN [A-Z\d ]*CERTIFICATE-----/.test(pem))
+      throw new VproxyError('bad-file', `${escapeText(ca)}: has no certificate in PEM`);
     if (this.#authorities?.pem !== pem)
       this.#authorities = { pem, context: loadTls().createSecureContext({ ca: pem }) };
     return this.#authorities.context;
@@ -186,7 +189,9 @@ class OriginTarget implements Target {
     if (!isTls) return net.connect({ ...options, noDelay: true }).pause();
     const secureContext = readable(() => this.#secureContext());
     const named = isIP(host) === 0 ? { servername: host } : {};
-    const tlsOptions = { ...options, ...named, ...(secureContext && { secureContext }), ALPNProtocols: ['http/1.1'] };
+    // Whatever the environment says.
+    const strict = { rejectUnauthorized: true, ALPNProtocols: ['http/1.1'] };
+    const tlsOptions = { ...options, ...named, ...(secureContext && { secureContext }), ...strict };
     return loadTls().connect(tlsOptions).setNoDelay().pause();
   }
 

@@ -270,11 +270,13 @@ test('over TLS, an answer without its length never looks whole: its last part ma
 test('without the certificates of ca=, no request is sent, and the program does not see their path', async (t) => {
   const { ca, port } = await tlsServer(t, (_, response) => response.end());
   const scene = new OriginScene(t, `https://localhost:${port},allow=*:/*,ca=${ca}`);
-  rmSync(ca);
-  const answer = await scene.say(request('GET /'));
-  t.regex(answer, /^HTTP\/1\.1 500 No Credential\r\n/);
-  t.false(answer.includes(ca));
-  t.true(scene.fieldsOf('origin-refused')[0]?.why.includes(ca));
+  for (const spoil of [() => writeFileSync(ca, ''), () => rmSync(ca)]) {
+    spoil();
+    const answer = await scene.say(request('GET /'));
+    t.regex(answer, /^HTTP\/1\.1 500 No Credential\r\n/);
+    t.false(answer.includes(ca));
+    t.true(scene.fieldsOf('origin-refused').at(-1)?.why.includes(ca));
+  }
 });
 
 test('a switch to an allowed protocol passes both directions on; another is not asked for', async (t) => {
