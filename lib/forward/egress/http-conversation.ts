@@ -211,12 +211,12 @@ export class HttpConversation {
     const { isPersistent, upgrade = null } = request;
     const { method, minor } = request.head;
     const head = await this.#finalHead(origin, minor, upgrade);
+    const framing = responseFraming(head, method);
     passed.status = head.status;
     if (head.status === 101) {
       await this.#switch(head, upgrade ?? '', origin, passed);
       return { isLast: true, isReusable: false };
     }
-    const framing = responseFraming(head, method);
     const outward = reframed(framing, minor);
     const isLast = !isPersistent || outward.kind === 'close' || !isSent() || this.#guest.isLeaving;
     this.#hasBegun = true;

@@ -208,6 +208,14 @@ test('an answer that breaks off is a reset, and is logged', async (t) => {
   t.like(scene.fieldsOf('origin-request')[0], { status: 200, code: 'local-error', downloadedBytes: 4 });
 });
 
+test('the status of an answer that is not passed on is not logged', async (t) => {
+  const both = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n';
+  const at = await localServer(t, (socket) => socket.once('data', () => socket.end(both)));
+  const scene = new OriginScene(t, `http://127.0.0.1:${at.port},allow=*:/*`);
+  t.regex(await scene.say(request('GET /')), /^HTTP\/1\.1 502 Bad Answer\r\n/);
+  t.like(scene.fieldsOf('origin-request')[0], { status: null, code: 'local-error' });
+});
+
 test('a refusal for a server that does not answer names the request', async (t) => {
   const at = await localServer(t, (socket) => socket.once('data', () => socket.end()));
   const scene = new OriginScene(t, `http://127.0.0.1:${at.port},allow=*:/*`);
