@@ -172,14 +172,10 @@ export class ForwardTable {
     return resuming === undefined ? found : [...found, `forward ${resuming.id}, which is retrying to listen`];
   }
 
-  /** The ids of those streams among the obstacles that only the peer can end. */
-  endedByPeer(): number[] {
-    return [...this.#entries.values()].flatMap(({ forward }) => forward.endedByPeer?.() ?? []);
-  }
-
-  /** See `Target.endIdle`. */
-  endIdle(): void {
+  /** Ends what only waits for its program. Returns the ids of those streams among the obstacles that only the peer can end. */
+  endIdle(): number[] {
     for (const { forward } of this.#entries.values()) forward.endIdle?.();
+    return [...this.#entries.values()].flatMap(({ forward }) => forward.endedByPeer?.() ?? []);
   }
 
   /** Ends what outlives its stream without a limit, and returns a line for each. */

@@ -287,8 +287,7 @@ export class ProxyChannel {
 
   /** Ends streams that programs open again, and if it `isForced` ends what only the peer can end; returns a line for each. */
   cutObstacles(isForced: boolean): string[] {
-    this.forwards.endIdle();
-    const ids = new Set(this.forwards.endedByPeer());
+    const ids = new Set(this.forwards.endIdle());
     const isPeers = (stream: SessionStream) => ids.has(stream.id) || (stream.isIncoming && isOfProgram(stream));
     const streams = (this.#source.current?.streams.list() ?? []).filter(
       (stream) => this.programs.isCut(stream) || (isForced && isPeers(stream)),
