@@ -94,8 +94,8 @@ export class EgressDialer {
         );
       if (rules.upstream !== null)
         return { rules, ...(await this.#dialBehind(rules.upstream, destination, verdict, bounded)) };
-      const addresses = await this.#resolve(destination, bounded);
-      const judged = this.#judgeAll(rules, destination, this.#asRedirected(rules, destination, addresses));
+      const addresses = await this.#asRedirected(rules, destination, this.#resolve(destination, bounded));
+      const judged = this.#judgeAll(rules, destination, addresses);
       const admitted = judged.filter((one) => one.verdict.isAllowed);
       if (admitted.length === 0) {
         const hint = `none of its addresses is allowed; on the host: vproxy egress test ${this.#place} ${formatHostPort(destination)}`;
@@ -154,13 +154,19 @@ export class EgressDialer {
   }
 
   /**
-   * The address that a redirected program connected to comes first. If its name no longer leads there, it is the only one as long as
-   * the rules allow it: the owner of a name must not draw connections to the addresses of others.
+   * The address that a redirected program connected to comes first. If its name no longer leads there, or is not found here, it is
+   * the only one as long as the rules allow it: the owner of a name must not draw connections to the addresses of others.
    */
-  #asRedirected(rules: EgressRules, { port, redirectedFrom }: Destination, addresses: readonly string[]) {
-    if (redirectedFrom === undefined) return addresses;
+  async #asRedirected(rules: EgressRules, destination: Destination, found: Promise<readonly string[]>) {
+    const { port, redirectedFrom } = destination;
+    if (redirectedFrom === undefined) return found;
+    const isAllowed = (): boolean => this.#judge(rules, parseDestination(redirectedFrom, port)).isAllowed;
+    const addresses = await found.catch((error: unknown): readonly string[] => {
+      if (isAllowed()) return [];
+      throw error;
+    });
     if (addresses.includes(redirectedFrom)) return [...new Set([redirectedFrom, ...addresses])];
-    return this.#judge(rules, parseDestination(redirectedFrom, port)).isAllowed ? [redirectedFrom] : addresses;
+    return isAllowed() ? [redirectedFrom] : addresses;
   }
 
   /** Hides from the guest the addresses of a name, and the rules about them. */

@@ -67,6 +67,7 @@ async function server(t: ExecutionContext, host = '127.0.0.1') {
 for (const [what, allowed, answer, reached] of [
   ['among those of its name, comes first', '127.0.0.0/8', ['127.0.0.3', '127.0.0.2'], '127.0.0.2'],
   ['which its name has left, is kept', '127.0.0.0/8', ['127.0.0.3'], '127.0.0.2'],
+  ['whose name is not found, is kept', '127.0.0.0/8', [], '127.0.0.2'],
   ['which its name has left, is given up if no entry allows it', '127.0.0.3', ['127.0.0.3'], '127.0.0.3'],
 ] as const) {
   test(`the address of a redirected program, ${what}`, async (t) => {
