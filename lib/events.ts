@@ -164,6 +164,7 @@ export const LOG_EVENTS = {
     ...OPEN_STREAM,
     egress: 'string',
     destination: 'string | null',
+    'redirectedFrom?': 'string',
     reason: 'string',
     rule: 'string | null',
     why: 'string',

@@ -14,9 +14,9 @@ async function setUp(t: ExecutionContext, more: object = {}) {
   const here = { label: 'vm1', incoming: ['internet:egress:'], egress, clock };
   const { a: host, b: guest, path } = await proxyPair(t, { a: here, b: { outgoing: ['internet:0'] } });
   const entrance = guest.port('internet');
-  const begin = (place: string) => {
+  const begin = (place: string, fields = '') => {
     const socket = localSocket(t, entrance);
-    const answer = answerTo(socket, `CONNECT ${place} HTTP/1.1\r\nHost: ${place}\r\n\r\n`);
+    const answer = answerTo(socket, `CONNECT ${place} HTTP/1.1\r\nHost: ${place}\r\n${fields}\r\n`);
     return { socket, status: answer.then((text) => text.split(' ')[1]) };
   };
   const { proxy } = host;
@@ -129,6 +129,14 @@ test('a program that ends its direction no longer waits', async (t) => {
   other.socket.end();
   t.is(await other.status, '403');
   t.deepEqual([ends(), proxy.listQuestions()], [['settled'], []]);
+});
+
+test('a redirected program that ends its direction waits: it does not know of the question', async (t) => {
+  const { proxy, place, begin, asked } = await setUp(t);
+  const connection = begin(place, 'Vproxy-Redirect: 1\r\n');
+  connection.socket.end();
+  proxy.answerEgress(await asked(), true, null);
+  t.is(await connection.status, '200');
 });
 
 test('a question ends when nobody waits for it any more, and with its channel', async (t) => {

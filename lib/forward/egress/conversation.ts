@@ -68,6 +68,8 @@ export class Conversation implements LocalEnd, ByteSource {
   isIdle = false;
   /** Whether its service is no longer offered: the request in progress is the last. */
   isLeaving = false;
+  /** Whether the program was redirected: it does not wait for an answer, so it may have ended its direction before. */
+  isRedirected = false;
   readonly #clock: Clock;
   readonly #turns: LoopTurns;
   readonly #gone = new AbortController();

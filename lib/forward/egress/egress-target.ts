@@ -74,12 +74,18 @@ export class EgressTarget implements Target {
   }
 
   #contextOf(guest: Conversation): ConversationContext {
+    let redirectedFrom: string | undefined;
+    const parse = (head: RequestHead): ProxyRequest => {
+      const request = this.#parse(guest, head);
+      ({ redirectedFrom } = request.destination);
+      return request;
+    };
     return {
-      requests: { ...PROXY_REQUESTS, parse: (head) => this.#parse(head) },
+      requests: { ...PROXY_REQUESTS, parse },
       kept: () => new KeptOrigins(this.#keptTogether),
       rules: () => this.#rules,
       dial: (destination) => this.#dial(guest, destination),
-      onRefused: (refusal) => this.#refused(guest.stream, refusal),
+      onRefused: (refusal) => this.#refused(guest.stream, refusal, redirectedFrom),
       onLeft: (reached, ending) => {
         const { address, atMs, destination, rule } = reached;
         const { host, port } = destination;
@@ -91,14 +97,15 @@ export class EgressTarget implements Target {
   }
 
   /** A redirected program asks for an address: that of a name, if the resolver has answered with it. */
-  #parse(head: RequestHead): ProxyRequest {
+  #parse(guest: Conversation, head: RequestHead): ProxyRequest {
     const request = PROXY_REQUESTS.parse(head);
     if (request.originTarget !== null || !isRedirected(head)) return request;
+    guest.isRedirected = true;
     return { ...request, destination: this.#context.names.nameOf(this.#name, request.destination) };
   }
 
-  async #dial({ gone, left, stream }: Conversation, destination: Destination): Promise<Reached> {
-    const connection = await this.#dialer.dial(destination, gone, left);
+  async #dial({ gone, isRedirected, left, stream }: Conversation, destination: Destination): Promise<Reached> {
+    const connection = await this.#dialer.dial(destination, gone, isRedirected ? gone : left);
     const { rules } = connection;
     const { socket } = connection;
     const atMs = this.#context.clock.now();
@@ -195,13 +202,14 @@ export class EgressTarget implements Target {
     log.write(makeEvent('egress', `stream ${stream.id}: ${where}, closed: ${amount}${ending}`, fields));
   }
 
-  #refused(stream: KnownStream, { cause, destination, message, reason, verdict }: Refusal): void {
+  #refused(stream: KnownStream, refusal: Refusal, redirectedFrom: string | undefined): void {
+    const { cause, destination, message, reason, verdict } = refusal;
     const line = printable(message);
     const behind = verdict?.why ?? (cause === undefined ? null : printable(describeError(cause)));
     const why = behind ?? line;
     const text = behind === null ? line : `${line}: ${behind}`;
     const { log } = this.#context;
-    const decided = { rule: verdict?.rule ?? null, why };
+    const decided = { ...(redirectedFrom !== undefined && { redirectedFrom }), rule: verdict?.rule ?? null, why };
     const fields = log.fields({ ...streamFields(stream), egress: this.#name, destination, reason, ...decided });
     log.write(makeEvent('egress-refused', `stream ${stream.id}: ${text} (${reason})`, fields));
   }

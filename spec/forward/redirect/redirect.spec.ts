@@ -96,6 +96,10 @@ test('an egress reaches the name of a redirected address, and the address itself
   t.like(one?.facts, { host: 'one.test', redirectedFrom: ADDRESS });
   t.regex(one?.message ?? '', /one\.test:443 \(redirected from 93\.184\.216\.34\) at /);
   t.false(Object.hasOwn(two?.facts ?? {}, 'redirectedFrom'));
+  const refused = scene.open();
+  refused.end(redirectedRequest(`${ADDRESS}:80`));
+  t.regex(String(await readAll(refused)), /^HTTP\/1\.1 403 /);
+  t.like(scene.refused[0]?.facts, { destination: 'one.test:80', redirectedFrom: ADDRESS });
 });
 
 for (const [localAddress, localFamily, level, host] of [
