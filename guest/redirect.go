@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -64,7 +65,8 @@ func redirect(st *stream, conn socket, to netip.AddrPort) (refused *failure) {
 		rest, err := readAnswer(st)
 		deadline.Stop()
 		if err != nil {
-			refused = failf("connect-refused", "%s: %s", to, err)
+			refused = toFailure(err, "connect-refused")
+			refused = failf(refused.code, "%s: %s", to, refused.message)
 			st.Reset(refused.code, "%s", refused.message)
 			abort(conn) // the stream may have ended, which closes it cleanly
 			return refused
@@ -84,8 +86,11 @@ func readAnswer(st *stream) (rest []byte, err error) {
 	var bytes [maxAnswer]byte
 	for size := 0; size < maxAnswer; {
 		count, err := st.Read(bytes[size:])
+		if err == io.EOF {
+			err = errors.New("no answer from the egress")
+		}
 		if err != nil {
-			return nil, errors.New("no answer: " + describe(err))
+			return nil, err
 		}
 		size += count
 		head, rest, isWhole := strings.Cut(string(bytes[:size]), "\r\n\r\n")
