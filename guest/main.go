@@ -39,7 +39,10 @@ func main() {
 		os.Exit(callStorage(os.Args))
 	}
 	if len(os.Args) > 1 && os.Args[1] == "nft" {
-		rules, failed := printRules(os.Args[2:])
+		rules, failed := nftUsage, (*failure)(nil)
+		if len(os.Args) != 3 || !isWord(os.Args[2], "--help -h") {
+			rules, failed = printRules(os.Args[2:])
+		}
 		if failed != nil {
 			fmt.Fprintf(os.Stderr, "vproxy: error: %s\n", failed.message)
 			os.Exit(failed.exitStatus())
@@ -376,7 +379,7 @@ func usage() string {
 		text += fmt.Sprintf("  %s--%-24s %s\n", letter, strings.Replace(long+" "+each.value, " [", "[", 1), each.help)
 	}
 	return text +
-		"\nvproxy-guest nft --to ADDR:PORT [--dns ADDR[:PORT]] [--device NAME] prints nftables rules for redirect:.\n" +
+		"\n" + nftUsage +
 		"\nChannels: virtserial-open:NAME or /path, tty-open:/path[,baud=N], unix-connect:/path, unix-listen:/path,\n" +
 		"vsock-connect:CID:PORT, vsock-listen:PORT, stdio:\n\n" +
 		"Called through a link of another name, such as storcli64, it makes a storage call.\n"

@@ -109,6 +109,8 @@ func readAnswer(st *stream) (rest []byte, err error) {
 	return nil, errors.New("the service is not an egress: its answer is too long")
 }
 
+const nftUsage = "vproxy-guest nft --to ADDR:PORT [--dns ADDR[:PORT]] [--device NAME] prints nftables rules for redirect:.\n"
+
 var deviceName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,15}$`)
 
 // printRules returns the nftables rules that redirect programs here, as vproxy egress nft prints them.
@@ -130,11 +132,14 @@ func printRules(args []string) (rules string, failed *failure) {
 		if target.Addr().Is6() {
 			family, ip = "ipv6", "ip6"
 		}
+		isTwice := false
 		rule := "    meta nfproto " + family + " meta l4proto %s dnat " + ip + " to " + target.String() + "\n"
 		switch {
 		case name == "--to" && isTarget:
+			isTwice = strings.Contains(to, family)
 			to += fmt.Sprintf(rule, "tcp")
 		case name == "--dns" && isTarget:
+			isTwice = strings.Contains(dns, family)
 			dns += fmt.Sprintf(rule, "{ tcp, udp } th dport 53")
 		case isWord(name, "--to --dns"):
 			return "", failf("bad-argument", `%s: "%s" is not ADDR:PORT, such as 127.0.0.1:3129 or [::1]:3129`, name, escape(value, 64))
@@ -144,6 +149,9 @@ func printRules(args []string) (rules string, failed *failure) {
 			return "", failf("bad-argument", `--device: "%s" is not the name of a device`, escape(value, 64))
 		default:
 			except = `oifname != "` + value + `"`
+		}
+		if isTwice {
+			return "", failf("bad-argument", "%s: two addresses of one family; the second would get nothing", name)
 		}
 	}
 	if to == "" {

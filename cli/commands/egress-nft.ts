@@ -32,6 +32,9 @@ export const command: Command = {
   run(args) {
     const to = args.texts('to').map((text) => parseTarget('to', text));
     const dns = args.texts('dns').map((text) => parseTarget('dns', text, DNS_PORT));
+    for (const [option, targets] of Object.entries({ to, dns }))
+      if (new Set(targets.map(({ host }) => isIPv6(host))).size < targets.length)
+        throw badArgument(`--${option}: two addresses of one family; the second would get nothing`);
     const device = args.text('device');
     if (to.length === 0) throw badArgument('no --to; give one, such as --to 127.0.0.1:3129');
     if (device !== undefined && !/^[A-Za-z0-9_.-]{1,15}$/.test(device))

@@ -38,6 +38,8 @@ for (const line of [
   '--to 127.0.0.1:0',
   '--to [fe80::1%lo]:1',
   '--to 127.0.0.1:3129 --dns x',
+  '--to 127.0.0.1:3129 --to [::1]:3129 --to 127.0.0.2:3129',
+  '--to 127.0.0.1:3129 --dns ::1 --dns [::2]:53',
   '--to 127.0.0.1:3129 --device a"b',
 ]) {
   withNft(`nft ${line}: both programs refuse it alike`, async (t) => {
