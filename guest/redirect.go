@@ -50,7 +50,7 @@ func originalDestination(conn socket) (to netip.AddrPort, err error) {
 	if controlErr != nil {
 		return to, controlErr
 	}
-	if err != nil || to == netip.AddrPortFrom(local.Addr().Unmap(), local.Port()) {
+	if err != nil || to == netip.AddrPortFrom(local.Addr().Unmap().WithZone(""), local.Port()) {
 		return to, errors.New("nftables did not redirect it")
 	}
 	return to, nil

@@ -43,7 +43,7 @@ function destinationOf(socket: net.Socket, find: FindOriginalDestination): HostP
   const { localAddress = '', localPort = 0 } = socket;
   try {
     const found = find(socket);
-    return found.port === localPort && found.host === localAddress.replace('::ffff:', '') ? null : found;
+    return found.port === localPort && found.host === localAddress.replace(/^::ffff:|%.*$/g, '') ? null : found;
   } catch {
     return null;
   }
