@@ -10,6 +10,7 @@ import (
 const (
 	maxQuestions = 256 // at a time; more are dropped, and programs repeat them
 	questionTime = 10 * time.Second
+	maxDatagram  = 65507 // bytes that IPv4 carries
 )
 
 // listenDNS takes questions to a resolver over UDP, and asks each over a stream of its own, as DNS over TCP does.
@@ -80,6 +81,9 @@ func fit(answer, question []byte) []byte {
 	if len(question) >= end+5 && question[end] == 0 && binary.BigEndian.Uint16(question[end+1:]) == 41 {
 		if size := int(binary.BigEndian.Uint16(question[end+3:])); size > limit {
 			limit = size
+		}
+		if limit > maxDatagram {
+			limit = maxDatagram
 		}
 	}
 	if len(answer) <= limit || len(answer) < end {
