@@ -51,6 +51,14 @@ async function setUp(t: ExecutionContext) {
   };
 }
 
+test('a channel that replaces another knows the names that its resolvers answered', (t) => {
+  const options = { clock: new ManualClock(), log: () => undefined, forwards: () => [], onRevoked: () => 0 };
+  const [old, next] = [0, 1].map(() => new RunningEgresses('vm1', new Map(), options));
+  old?.names.learn('internet', 'one.test', ['192.0.2.1'], 60);
+  if (old !== undefined) next?.inherit(old);
+  t.is(next?.names.nameOf('internet', { host: '192.0.2.1', family: 4, port: 443 }).host, 'one.test');
+});
+
 test('an added entry goes when its time is over, with the connections that it allowed', async (t) => {
   const { changes, clock, host, proxy, kept, other, open, isRefused, status } = await setUp(t);
   const third = (await localServer(t, echo)).port;

@@ -18,6 +18,11 @@ export class ResolvedNames {
 
   constructor(clock: Clock, state: readonly ResolvedName[] = []) {
     this.#clock = clock;
+    this.inherit(state);
+  }
+
+  /** Takes over what a predecessor, or the replaced channel, knows. */
+  inherit(state: readonly ResolvedName[]): void {
     for (const known of state) this.#put(known);
   }
 

@@ -133,11 +133,12 @@ export class RunningEgresses {
     };
   }
 
-  /** Takes over the changes from the channel that this one replaces. */
+  /** Takes over the changes, and the resolved names, from the channel that this one replaces. */
   inherit(from: RunningEgresses): void {
     const configured = this.#configured;
     this.#changes = new Map([...from.#changes].filter(([name]) => configured.has(name)));
     for (const name of this.#changes.keys()) from.#changes.delete(name);
+    this.names.inherit(from.names.state);
     this.#apply(configured);
     this.goOn();
   }
