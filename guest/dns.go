@@ -15,7 +15,7 @@ const (
 
 // listenDNS takes questions to a resolver over UDP, and asks each over a stream of its own, as DNS over TCP does.
 func (f *forward) listenDNS(c *channel) error {
-	conn, err := net.ListenPacket("udp", f.address.text)
+	conn, err := net.ListenPacket(f.address.family("udp"), f.address.text)
 	if err != nil {
 		return f.address.unavailable(err)
 	}

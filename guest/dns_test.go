@@ -24,7 +24,7 @@ func TestFit(t *testing.T) {
 		isWhole  bool
 	}{
 		{question, 512, true}, {question, 513, false}, {withOpt("\x04\xd0"), 1232, true}, {withOpt("\x04\xd0"), 1233, false},
-		{withOpt("\x00\x64"), 512, true}, {nil, 100, true},
+		{withOpt("\x00\x64"), 512, true}, {withOpt("\xff\xff"), 65507, true}, {withOpt("\xff\xff"), 65508, false}, {nil, 100, true},
 	} {
 		whole := answer(each.length)
 		if found := fit(whole, each.question); !bytes.Equal(found, either(each.isWhole, whole, short)) {

@@ -88,7 +88,7 @@ func (a address) listen() (listener net.Listener, err error) {
 	if err == nil {
 		// Nobody else may connect before the mode is set.
 		old := syscall.Umask(0o177)
-		listener, err = (&net.ListenConfig{Control: keepUrgent}).Listen(context.Background(), a.network, a.text)
+		listener, err = (&net.ListenConfig{Control: keepUrgent}).Listen(context.Background(), a.family(a.network), a.text)
 		syscall.Umask(old)
 	}
 	if err == nil && a.mode != 0 {
@@ -98,6 +98,11 @@ func (a address) listen() (listener net.Listener, err error) {
 		return listener, nil
 	}
 	return nil, a.unavailable(err)
+}
+
+// family returns the network to listen on: without its family, 0.0.0.0 would be for IPv6, too.
+func (a address) family(network string) string {
+	return network + either(strings.HasPrefix(a.text, "0.0.0.0:"), "4", "")
 }
 
 // unavailable returns why the address cannot be listened on.

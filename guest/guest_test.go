@@ -246,3 +246,17 @@ func TestThatOnlyItsOwnerReadsAKey(t *testing.T) {
 		}
 	}
 }
+
+func TestUnspecifiedAddress(t *testing.T) {
+	for text, want := range map[string]string{"0.0.0.0:0": "0.0.0.0", "[::]:0": "::"} {
+		place, _ := parseAddress(text)
+		listener, err := place.listen()
+		if err != nil {
+			t.Fatal(text, err)
+		}
+		if host, _, _ := net.SplitHostPort(listener.Addr().String()); host != want {
+			t.Error(text, host)
+		}
+		listener.Close()
+	}
+}
