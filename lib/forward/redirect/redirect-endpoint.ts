@@ -43,7 +43,9 @@ function destinationOf(socket: net.Socket, find: FindOriginalDestination): HostP
   const { localAddress = '', localPort = 0 } = socket;
   try {
     const found = find(socket);
-    return found.port === localPort && found.host === localAddress.replace(/^::ffff:|%.*$/g, '') ? null : found;
+    // Without the zone of a link-local address.
+    const [own] = localAddress.replace('::ffff:', '').split('%');
+    return found.port === localPort && found.host === own ? null : found;
   } catch {
     return null;
   }
