@@ -4,7 +4,7 @@
 import type net from 'node:net';
 import { systemCode } from '../../errors.js';
 import { lookUpName } from '../../system/dns/lookup.js';
-import { connectToFirst, type RaceWinner } from '../../system/sockets/race.js';
+import { connectTcp, connectToFirst, type RaceOptions, type RaceWinner } from '../../system/sockets/race.js';
 import { formatAddress, formatHostPort, type HostPort, parseAddress } from '../../util/addresses/host-port.js';
 import type { Clock } from '../../util/clock.js';
 import { deferred, Turns } from '../../util/concurrency.js';
@@ -51,6 +51,8 @@ export interface EgressDialerOptions {
   readonly lookup?: (name: string, signal: AbortSignal) => Promise<readonly string[]>;
   /** Whether an address is one of this machine's. Default: asks the system. */
   readonly isOwn?: (address: string) => boolean;
+  /** Starts connecting a socket to an allowed address. Default: TCP. */
+  readonly connect?: Required<RaceOptions>['connect'];
 }
 
 /** Limit on addresses used per name. */
@@ -74,7 +76,8 @@ export class EgressDialer {
 
   constructor(options: EgressDialerOptions) {
     const own = new OwnAddresses(options.clock);
-    this.#options = { timeoutMs: 10_000, lookup: lookUpName, isOwn: (address) => own.has(address), ...options };
+    const isOwn = (address: string): boolean => own.has(address);
+    this.#options = { timeoutMs: 10_000, lookup: lookUpName, isOwn, connect: connectTcp, ...options };
   }
 
   /**
@@ -224,7 +227,8 @@ export class EgressDialer {
   }
 
   async #race(addresses: readonly string[], port: number, signal: AbortSignal): Promise<RaceWinner> {
-    const winner = await connectToFirst(addresses, port, { clock: this.#options.clock, signal });
+    const { clock, connect } = this.#options;
+    const winner = await connectToFirst(addresses, port, { clock, connect, signal });
     if (!signal.aborted) return winner;
     winner.socket.destroy();
     throw signal.reason as Error;

@@ -92,7 +92,7 @@ export function connectToFirst(
   });
 }
 
-const connectTcp = (address: string, port: number): net.Socket =>
+export const connectTcp = (address: string, port: number): net.Socket =>
   net.connect({ host: address, port, allowHalfOpen: true, noDelay: true });
 
 /** Alternates between the address families while both last, starting with the first address's (section 4). */
