@@ -93,6 +93,20 @@ test('an added entry goes when its time is over, with the connections that it al
   t.deepEqual(status()?.added, [{ entry: lasting, until: null }]);
 });
 
+test('a name that is allowed for a while and leads to an allowed private address takes its connections with it', async (t) => {
+  const { clock, host, proxy, kept, open, entrance } = await setUp(t);
+  proxy.allowEgress('internet', [`localhost:${kept}`], 1000, 'vm1');
+  const socket = localSocket(t, entrance);
+  const place = `localhost:${kept}`;
+  t.regex(await answerTo(socket, `CONNECT ${place} HTTP/1.1\r\nHost: ${place}\r\n\r\n`), /^HTTP\/1\.1 200 /);
+  const byAddress = await open(kept);
+  const failed = failureOf(socket);
+  clock.advance(1000);
+  t.is((await failed).code, 'ECONNRESET');
+  t.is(await answerTo(byAddress, 'y'), 'y');
+  t.is(host.all('egress')[0]?.fields['rule'], `allow "${place}"`);
+});
+
 test('what is open is listed with its destination and the entry that allowed it', async (t) => {
   const { host, proxy, entrance, kept, open } = await setUp(t);
   await open(kept);

@@ -73,7 +73,9 @@ export function judgeAddress(
   const isMeant = ({ host }: EgressEntry): boolean => letsAddress(host, bytes, range, isHere);
   const allowing = rules.allow.find((entry) => isMeant(entry) && isInRanges(entry.ports, port));
   if (byName !== null && range === null && !isHere) return byName;
-  if (allowing !== undefined) return allowed(allowing, 'the entry matches this address');
+  // The connection ends with the entry that was added, which may be the one for the name.
+  if (allowing !== undefined)
+    return byName?.isAdded === true ? byName : allowed(allowing, 'the entry matches this address');
   if (range !== null)
     return refused(null, `${text} is ${range.what} (${range.network}), and no entry allows it explicitly`);
   if (isHere) return refused(null, `${text} is an address of this machine, and no entry allows it explicitly`);
