@@ -52,6 +52,8 @@ function covers(entry: string, host: string, port: number): boolean {
   return isHost && (ports === '*' || ports.split(',').includes(String(port)));
 }
 
+const isPrivate = (host: string): boolean => host.startsWith('10.');
+
 interface Entry {
   readonly text: string;
   readonly isDenied: boolean;
@@ -85,7 +87,9 @@ class ModelRules {
   /** The entry that allows a destination; null if somebody is asked, undefined if it is refused. */
   ruleFor(host: string, port: number): string | null | undefined {
     if (this.isDenied(host, port)) return undefined;
-    const rule = this.list('allow').find((entry) => covers(entry, host, port));
+    // A private address must be named.
+    const isMeant = (entry: string) => !isPrivate(host) || !entry.startsWith('*');
+    const rule = this.list('allow').find((entry) => isMeant(entry) && covers(entry, host, port));
     return rule ?? (this.askMs === null ? undefined : null);
   }
 }
@@ -172,7 +176,7 @@ export class EgressModel implements Happenings {
   }
 
   /** The redirected address comes first, unless only its name is allowed, and leads elsewhere now. */
-  #reach(one: Connection, rule: string): void {
+  #reach(one: Connection, hostRule: string): void {
     const { egress, from, host, id, port } = one;
     const rules = this.#of(egress);
     const led = host.endsWith('.test') ? this.#leads.get(host) : host;
@@ -181,10 +185,13 @@ export class EgressModel implements Happenings {
       return;
     }
     const address = from !== null && typeof rules.ruleFor(from, port) === 'string' ? from : led;
-    if (rules.isDenied(address, port)) {
+    const addressRule = isPrivate(address) ? rules.ruleFor(address, port) : hostRule;
+    if (rules.isDenied(address, port) || typeof addressRule !== 'string') {
       this.#refuse(one);
       return;
     }
+    // The connection needs both entries, and belongs to an added one.
+    const rule = rules.configured.allow.includes(hostRule) ? addressRule : hostRule;
     const text = `${egress} ${host} ${port} ${from ?? '-'} ${placeOf(address, port)} allow "${rule}"`;
     one.opened = { rule, isAdded: !rules.configured.allow.includes(rule), text };
     for (const line of [`connect ${placeOf(address, port)}`, `egress-opened ${text}`, `#${id} 200`]) this.say(line);

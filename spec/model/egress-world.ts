@@ -54,6 +54,7 @@ class HostProcess {
   readonly egresses: RunningEgresses;
   readonly targets = new Map<string, Target>();
   readonly #world: EgressWorld;
+  readonly #paused: Target[] = [];
 
   constructor(world: EgressWorld, here: ChangeHere, changes?: EgressChanges, names?: readonly ResolvedName[]) {
     this.here = here;
@@ -87,15 +88,18 @@ class HostProcess {
     return new EgressTarget(name, dialer, context);
   }
 
+  /** No other request begins at the target before. */
   offerOrigin(): void {
     const { endpoint } = parseForwardSpec('incoming', this.#world.originText);
-    this.withdrawOrigin();
+    const before = this.targets.get('api');
+    before?.pause?.();
+    if (before !== undefined) this.#paused.push(before);
     this.targets.set('api', targetKindOf(endpoint, 'api').createTarget(endpoint, this.#context('api')));
   }
 
-  withdrawOrigin(): void {
-    this.targets.get('api')?.pause?.();
-    void this.targets.get('api')?.stop();
+  async stop(): Promise<void> {
+    for (const target of [...this.#paused, ...this.targets.values()]) await target.stop();
+    this.clock.die();
   }
 
   get tunnels() {
@@ -332,8 +336,7 @@ export class EgressWorld implements Happenings {
     const indexOf = (stream: SessionStream) => streams.indexOf(old.here.targetOf(stream) as SessionStream);
     const states = old.tunnels.map((tunnels) => tunnels.capture(old.here.keep, indexOf));
     const state = old.here.end({ states, changes: old.egresses.changes, names: old.egresses.names.state });
-    old.clock.die();
-    old.withdrawOrigin();
+    await old.stop();
     const next = new HostProcess(this, await ChangeHere.prepare(), state.changes, state.names);
     this.#process = next;
     const inheritance = { take: old.here.take, streams: streams.map((stream) => next.here.forOld(stream)) };
@@ -363,9 +366,8 @@ export class EgressWorld implements Happenings {
   async stop(): Promise<void> {
     this.#servers.onSaid = () => undefined;
     this.#process.egresses.stop();
-    for (const target of this.#process.targets.values()) await target.stop();
+    await this.#process.stop();
     await this.take(0);
-    this.#process.clock.die();
   }
 }
 
