@@ -69,7 +69,7 @@ export interface Target {
   revoke?(egress: string, rules: ReadonlySet<string> | null): number;
   /** The service is no longer offered. Default: nothing; what is open continues. */
   pause?(): void;
-  /** Ends what only waits for its program to begin something. Default: nothing. */
+  /** Ends what only waits for its program to begin something, in the turn of the call. Default: nothing. */
   endIdle?(): void;
   /** Ends everything that is open. Resolves when done. */
   stop(): Promise<void> | void;

@@ -94,10 +94,6 @@ export class IncomingForward implements Forward {
     this.#target.pause?.();
   }
 
-  endIdle(): void {
-    this.#target.endIdle?.();
-  }
-
   async stop(): Promise<void> {
     this.pause();
     await this.#target.stop();
@@ -124,6 +120,7 @@ export class IncomingForward implements Forward {
     const [obstacle] = this.obstacles();
     if (obstacle !== undefined) throw new VproxyError('upgrade-failed', obstacle);
     const { connections } = this.#target;
+    this.#target.endIdle?.();
     return {
       isStarted: this.#isStarted,
       streamCount: this.streamCount - (connections?.unansweredCount ?? 0),

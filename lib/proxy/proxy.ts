@@ -237,7 +237,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   /**
-   * Captures the state for a successor. Changes nothing; nothing else may change in the same turn. `keep` numbers the descriptors.
+   * Captures the state for a successor. Nothing else may change in the same turn. `keep` numbers the descriptors.
    *
    * @internal
    */

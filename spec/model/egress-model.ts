@@ -102,8 +102,11 @@ interface Destination {
 
 interface Connection extends Destination {
   readonly id: number;
+  readonly isRedirected: boolean;
   /** The redirected address, if it has a name. */
   readonly from: string | null;
+  /** Whether the program has ended its direction before it was open, as only a redirected one may. */
+  hasEnded: boolean;
   /** Set once it is open; `text` is for the log. */
   opened?: { readonly rule: string; readonly isAdded: boolean; readonly text: string };
 }
@@ -149,7 +152,8 @@ export class EgressModel implements Happenings {
   connect(egress: Egress, host: string, port: number, isRedirected: boolean): void {
     const known = isRedirected ? this.#names.get(`${egress} ${host}`) : undefined;
     const name = known !== undefined && this.nowMs < known.untilMs ? known.name : null;
-    const one = { id: this.nextId(), egress, host: name ?? host, port, from: name === null ? null : host };
+    const from = name === null ? null : host;
+    const one = { id: this.nextId(), egress, host: name ?? host, port, isRedirected, from, hasEnded: false };
     this.#connections.push(one);
     this.#decide(one);
   }
@@ -180,11 +184,11 @@ export class EgressModel implements Happenings {
     const { egress, from, host, id, port } = one;
     const rules = this.#of(egress);
     const led = host.endsWith('.test') ? this.#leads.get(host) : host;
-    if (led === undefined || led === null) {
+    const address = from !== null && typeof rules.ruleFor(from, port) === 'string' ? from : led;
+    if (address === undefined || address === null) {
       this.#refuse(one, 'not-found', 502);
       return;
     }
-    const address = from !== null && typeof rules.ruleFor(from, port) === 'string' ? from : led;
     const addressRule = isPrivate(address) ? rules.ruleFor(address, port) : hostRule;
     if (rules.isDenied(address, port) || typeof addressRule !== 'string') {
       this.#refuse(one);
@@ -195,10 +199,11 @@ export class EgressModel implements Happenings {
     const text = `${egress} ${host} ${port} ${from ?? '-'} ${placeOf(address, port)} allow "${rule}"`;
     one.opened = { rule, isAdded: !rules.configured.allow.includes(rule), text };
     for (const line of [`connect ${placeOf(address, port)}`, `egress-opened ${text}`, `#${id} 200`]) this.say(line);
+    if (one.hasEnded) this.#finish(one);
   }
 
   #refuse(one: Connection, reason = 'denied', status = 403): void {
-    this.say(`egress-refused ${one.egress} ${placeOf(one.host, one.port)} ${reason}`);
+    this.say(`egress-refused ${one.egress} ${placeOf(one.host, one.port)} ${one.from ?? '-'} ${reason}`);
     this.say(`#${one.id} ${status}`);
     this.#forget(one);
   }
@@ -212,12 +217,22 @@ export class EgressModel implements Happenings {
     this.#forget(one);
   }
 
+  /** The server ends once the program has. */
+  #finish(one: Connection): void {
+    this.say(`#${one.id} end`);
+    this.#close(one, '-');
+  }
+
   leave(at: number, how: 'ended' | 'reset'): void {
     const one = this.#connections[at % this.#connections.length];
     if (one === undefined) return;
     if (one.opened !== undefined) {
-      if (how === 'ended') this.say(`#${one.id} end`);
-      this.#close(one, how === 'ended' ? '-' : 'cancelled');
+      if (how === 'ended') this.#finish(one);
+      else this.#close(one, 'cancelled');
+      return;
+    }
+    if (how === 'ended' && one.isRedirected) {
+      one.hasEnded = true;
       return;
     }
     const question = this.#questions.find(({ waiting }) => waiting.includes(one));

@@ -25,7 +25,7 @@ import { FIRST_ORIGIN, framingOf, type GuestRequest, type OriginRules, rawPathOf
 const EVENTS: Partial<Record<LogEventName, string>> = {
   'egress-opened': 'egress host port redirectedFrom address rule',
   egress: 'egress host port redirectedFrom address rule code',
-  'egress-refused': 'egress destination reason',
+  'egress-refused': 'egress destination redirectedFrom reason',
   'egress-asked': 'egress host port',
   'egress-answered': 'egress host port answer connections',
   'egress-changed': 'egress change entries connections',
@@ -324,7 +324,7 @@ export class EgressWorld implements Happenings {
     this.clock.advance(ms);
   }
 
-  /** Another process takes over. As with `vproxy upgrade`, a question holds it up, and it resets idle programs. */
+  /** Another process takes over. As with `vproxy upgrade`, a question holds it up, and it ends idle programs. */
   async upgrade(): Promise<void> {
     const old = this.#process;
     if (this.openQuestions.length > 0 && old.isBusy) {
@@ -334,6 +334,7 @@ export class EgressWorld implements Happenings {
     await eventually(() => !old.isBusy, { intervalMs: 1, what: 'the end of what cannot be handed over' });
     const streams = this.#pair.b.session.streams.listAll();
     const indexOf = (stream: SessionStream) => streams.indexOf(old.here.targetOf(stream) as SessionStream);
+    for (const target of old.targets.values()) target.endIdle?.();
     const states = old.tunnels.map((tunnels) => tunnels.capture(old.here.keep, indexOf));
     const state = old.here.end({ states, changes: old.egresses.changes, names: old.egresses.names.state });
     await old.stop();
@@ -347,7 +348,7 @@ export class EgressWorld implements Happenings {
     next.egresses.goOn();
     const kept = state.states.flat().map(({ stream }) => stream);
     for (const [at, stream] of streams.entries())
-      if (!kept.includes(at) && !stream.isOver) stream.reset('cancelled', 'it was not handed over');
+      if (!kept.includes(at) && !stream.isOver && !stream.isLeft) stream.reset('cancelled', 'it was not handed over');
   }
 
   /** What has happened, once so many lines have come and no more do. */

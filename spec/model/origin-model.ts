@@ -104,8 +104,7 @@ export class ModelOrigin {
 
   /** Unused connections end. */
   upgrade(): void {
-    for (const id of this.#idle.keys()) this.#life.say(`#${id} reset`);
-    this.#idle.clear();
+    for (const id of this.#idle.keys()) this.#end(id);
     this.#key = null;
     this.#keptUntilMs = 0;
   }

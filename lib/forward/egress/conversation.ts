@@ -167,7 +167,9 @@ export class Conversation implements LocalEnd, ByteSource {
 
   /** Ends an idle conversation, after everything written: the program may not have read its latest answer. */
   endIdle(): void {
-    if (this.isIdle && this.#readFailure === null) this.#failReads(new NoRequest());
+    if (!this.isIdle || this.#readFailure !== null) return;
+    this.#failReads(new NoRequest());
+    this.close();
   }
 
   /** Ends both directions now. */

@@ -285,9 +285,9 @@ export class ProxyChannel {
     return found.map((what) => `${this.label}: ${what}`);
   }
 
-  /** Ends streams that programs open again, and if it `isForced` ends what only the peer can end; returns a line for each. */
+  /** Resets streams that programs open again, and if it `isForced` ends what only the peer can end; returns a line for each. */
   cutObstacles(isForced: boolean): string[] {
-    const ids = new Set(this.forwards.endIdle());
+    const ids = new Set(this.forwards.endedByPeer());
     const isPeers = (stream: SessionStream) => ids.has(stream.id) || (stream.isIncoming && isOfProgram(stream));
     const streams = (this.#source.current?.streams.list() ?? []).filter(
       (stream) => this.programs.isCut(stream) || (isForced && isPeers(stream)),
@@ -304,7 +304,7 @@ export class ProxyChannel {
     return (this.#source.current?.streams.listAll().length ?? 0) === 0 && !forwards.isServing && !programs.isServing;
   }
 
-  /** Captures the state for a successor, with `options` if that has them. Changes nothing. */
+  /** Captures the state for a successor, with `options` if that has them. Ends what only waits for its program. */
   capture(keepOne: KeepDescriptor, options: number | null): ProxyChannelState {
     const session = this.#source.current;
     const descriptors: number[] = [];
