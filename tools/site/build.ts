@@ -66,7 +66,7 @@ async function buildSite(out: string): Promise<boolean> {
         'LOG_EVENTS',
         'LOG_LEVELS',
         'FieldTypes',
-        'ENDPOINT_KINDS',
+        'ENDPOINT_FORMS',
         'EndpointOf',
       ],
       // docs/errors.md explains the codes, in a table that a spec compares with this one.

@@ -46,6 +46,7 @@ export const SECTIONS: readonly Section[] = [
       'docs/channel-kinds.md',
       'docs/channel-options.md',
       'docs/config.md',
+      'docs/egress-reference.md',
       'docs/control.md',
       'docs/errors.md',
       'docs/programs.md',

@@ -61,7 +61,7 @@ export interface SpecialRange {
 
 /**
  * The special-purpose registries of IANA (RFC 6890), and IPv6 ranges that may hide an IPv4 address. The narrowest range that
- * contains an address counts. `docs/egress.md` is compared with it.
+ * contains an address counts. `docs/egress-reference.md` is compared with it.
  */
 export const SPECIAL_RANGES: readonly SpecialRange[] = [
   { network: '0.0.0.0/32', what: 'unspecified', source: 'RFC 1122' },

@@ -50,7 +50,7 @@ const row = (status: number, error: string, phrase: string, socks: number): Answ
   socks,
 });
 
-/** The table of docs/egress.md, "Errors that programs see". */
+/** The table of docs/egress-reference.md, "Errors that programs see". */
 export const ANSWERS: Readonly<Record<RefusalReason, AnswerRow>> = {
   denied: row(403, 'http_request_denied', 'Not Allowed By vproxy', 2),
   'bad-destination': row(400, 'http_request_error', 'Bad Destination', 2),

@@ -102,7 +102,7 @@ export const PLAIN_KIND: EndpointKindName = 'tcp';
 type EndpointOf<F> = F extends EndpointForm<infer E> ? E : never;
 
 /** Where a forward listens or connects: the address of any kind in the table. */
-export type Endpoint = EndpointOf<(typeof ENDPOINT_FORMS)[EndpointKindName]>;
+export type Endpoint = EndpointOf<(typeof ENDPOINT_FORMS)[keyof typeof ENDPOINT_FORMS]>;
 
 export function isEndpointKind(name: string): name is EndpointKindName {
   return Object.hasOwn(ENDPOINT_FORMS, name);
