@@ -6,7 +6,7 @@ import type { SessionStream } from '../../session/stream.js';
 import { ByteQueue, dropView } from '../../util/bytes/byte-queue.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { Change, deferred, LoopTurns } from '../../util/concurrency.js';
-import { refuseBeyond, type TargetContext } from '../endpoint-kind.js';
+import { refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
 import type { Splice } from '../splice.js';
 import type { Reached } from './dial.js';
 import type { ByteSource } from './message.js';
@@ -261,27 +261,29 @@ export class Conversation implements LocalEnd, ByteSource {
   }
 }
 
-/** The conversations of a target that have no splice. */
-export class Conversations {
-  readonly #context: TargetContext;
+/** A target that converses with programs, until a splice takes their stream over. */
+export abstract class ConversingTarget implements Target {
+  protected readonly context: TargetContext;
   readonly #open = new Set<Conversation>();
   readonly #turns = new LoopTurns();
 
   constructor(context: TargetContext) {
-    this.#context = context;
+    this.context = context;
   }
 
-  get size(): number {
+  get openCount(): number {
     return this.#open.size;
   }
+
+  abstract serve(stream: SessionStream): void;
 
   /**
    * Accepts the stream at once, unless `openCount` is the limit: success or failure is part of the conversation. `converse`
    * resolves with true once a splice has taken the stream over.
    */
-  serve(stream: SessionStream, openCount: number, converse: (guest: Conversation) => Promise<boolean>): void {
-    const { clock, log, maxStreams } = this.#context;
-    if (refuseBeyond(stream, openCount, maxStreams)) return;
+  protected begin(stream: SessionStream, converse: (guest: Conversation) => Promise<boolean>): void {
+    const { clock, log, maxStreams } = this.context;
+    if (refuseBeyond(stream, this.openCount, maxStreams)) return;
     const guest = new Conversation(stream, clock, this.#turns);
     this.#open.add(guest);
     stream.attach(guest);
@@ -299,12 +301,12 @@ export class Conversations {
     }
     const reason = await guest.over;
     this.#open.delete(guest);
-    this.#context.onClosed(guest.stream, reason);
-    this.#context.onLeft?.();
+    this.context.onClosed(guest.stream, reason);
+    this.context.onLeft?.();
   }
 
   /** A splice takes the stream over. */
-  remove(guest: Conversation): void {
+  protected remove(guest: Conversation): void {
     this.#open.delete(guest);
   }
 
@@ -315,7 +317,7 @@ export class Conversations {
 
   /** The same, human-readable. */
   get obstacles(): string[] {
-    return this.endedByPeer().map((id) => `stream ${id} to ${this.#context.name}, which is not a tunnel`);
+    return this.endedByPeer().map((id) => `stream ${id} to ${this.context.name}, which is not a tunnel`);
   }
 
   /** Lets requests in progress end, but no further one begin: it may no longer be allowed. */
@@ -328,7 +330,8 @@ export class Conversations {
     for (const guest of this.#open) guest.endIdle();
   }
 
-  reset(why: string): void {
-    for (const guest of this.#open) guest.reset(why);
+  /** Resets everything that is open. */
+  stop(): void {
+    for (const guest of this.#open) guest.reset('the service was stopped');
   }
 }

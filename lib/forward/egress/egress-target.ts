@@ -5,11 +5,11 @@ import { readBuffered, resetSocket } from '../../system/sockets/node-sockets.js'
 import { formatHostPort } from '../../util/addresses/host-port.js';
 import { describeError } from '../../util/escape.js';
 import { type Connection, Connections, type EgressReached, type KnownStream, targetOf } from '../connection.js';
-import type { EndpointKind, Target, TargetContext } from '../endpoint-kind.js';
+import type { EndpointKind, TargetContext } from '../endpoint-kind.js';
 import type { EgressEndpoint } from '../forms/endpoint-forms.js';
 import { streamFields } from '../forward-log.js';
 import { isRedirected } from '../redirect/redirected.js';
-import { type Conversation, type ConversationContext, Conversations, type Tunnel } from './conversation.js';
+import { type Conversation, type ConversationContext, ConversingTarget, type Tunnel } from './conversation.js';
 import { converse } from './converse.js';
 import { EgressDialer, type Reached } from './dial.js';
 import type { RequestHead } from './head.js';
@@ -31,21 +31,18 @@ export const egressEndpoint: EndpointKind<EgressEndpoint> = {
 type EgressFacts = Omit<EventFields<'egress'>, keyof EventFields<'stream-opened'> | 'egress'>;
 
 /** Handles the conversation on each stream, or splices it with the socket of its destination. */
-export class EgressTarget implements Target {
+export class EgressTarget extends ConversingTarget {
   readonly #name: string;
   readonly #dialer: Pick<EgressDialer, 'dial'>;
-  readonly #context: TargetContext;
-  readonly #conversations: Conversations;
   readonly #keptTogether: KeptTogether = new Set();
   /** Open connections to origin servers, without revoked ones. */
   readonly #origins = new Set<Reached>();
   readonly connections: Connections;
 
   constructor(name: string, dialer: Pick<EgressDialer, 'dial'>, context: TargetContext) {
+    super(context);
     this.#name = name;
     this.#dialer = dialer;
-    this.#context = context;
-    this.#conversations = new Conversations(context);
     const { clock, onClosed, onLeft } = context;
     this.connections = new Connections({
       clock,
@@ -57,12 +54,12 @@ export class EgressTarget implements Target {
     });
   }
 
-  get openCount(): number {
-    return this.#conversations.size + this.connections.size;
+  override get openCount(): number {
+    return super.openCount + this.connections.size;
   }
 
   serve(stream: SessionStream): void {
-    this.#conversations.serve(stream, this.openCount, async (guest) => {
+    this.begin(stream, async (guest) => {
       const tunnel = await converse(guest, this.#contextOf(guest));
       if (tunnel !== null) this.#splice(guest, tunnel);
       return tunnel !== null;
@@ -70,7 +67,7 @@ export class EgressTarget implements Target {
   }
 
   get #rules(): EgressRules | null {
-    return this.#context.egress(this.#name);
+    return this.context.egress(this.#name);
   }
 
   #contextOf(guest: Conversation): ConversationContext {
@@ -89,7 +86,7 @@ export class EgressTarget implements Target {
       onLeft: (reached, ending) => {
         const { address, atMs, destination, rule } = reached;
         const { host, port } = destination;
-        const durationMs = this.#context.clock.now() - atMs;
+        const durationMs = this.context.clock.now() - atMs;
         const code = this.#origins.delete(reached) ? ending.code : 'denied';
         this.#left(guest.stream, { host, port, address, rule, ...ending, code, durationMs });
       },
@@ -101,14 +98,14 @@ export class EgressTarget implements Target {
     const request = PROXY_REQUESTS.parse(head);
     if (request.originTarget !== null || !isRedirected(head)) return request;
     guest.isRedirected = true;
-    return { ...request, destination: this.#context.names.nameOf(this.#name, request.destination) };
+    return { ...request, destination: this.context.names.nameOf(this.#name, request.destination) };
   }
 
   async #dial({ gone, isRedirected, left, stream }: Conversation, destination: Destination): Promise<Reached> {
     const connection = await this.#dialer.dial(destination, gone, isRedirected ? gone : left);
     const { rules } = connection;
     const { socket } = connection;
-    const atMs = this.#context.clock.now();
+    const atMs = this.context.clock.now();
     // Another entry of the same text may have taken its place meanwhile: the connection is that one's now.
     const entry = this.#rules?.allow.find(({ text }) => allowedBy(text) === connection.rule);
     const isRevoked = this.#rules !== rules && entry === undefined;
@@ -146,7 +143,7 @@ export class EgressTarget implements Target {
     // Reading resumes once the answer has been sent.
     if (stream.isWaiting) socket.pause();
     splice.join(stream, socket);
-    this.#conversations.remove(guest);
+    this.remove(guest);
     guest.handOver(splice, rest);
   }
 
@@ -178,12 +175,12 @@ export class EgressTarget implements Target {
       uploadedBytes: stream.receivedBytes - egress.receivedBefore,
       downloadedBytes: Math.max(0, stream.sentBytes - egress.sentBefore),
       code,
-      durationMs: this.#context.clock.now() - atMs,
+      durationMs: this.context.clock.now() - atMs,
     });
   }
 
   #opened(stream: SessionStream, { address, destination, rule }: Reached): void {
-    const { log } = this.#context;
+    const { log } = this.context;
     const place = placeOf(destination);
     stream.reached = targetOf({ address, ...place, rule });
     const fields = log.fields({ ...streamFields(stream), egress: this.#name, ...place, address, rule });
@@ -192,7 +189,7 @@ export class EgressTarget implements Target {
   }
 
   #left(stream: KnownStream, facts: EgressFacts): void {
-    const { log } = this.#context;
+    const { log } = this.context;
     const { address, code, downloadedBytes, rule, uploadedBytes } = facts;
     const amount = `${uploadedBytes} bytes up, ${downloadedBytes} down`;
     const ending = code === null ? '' : ` (${code})`;
@@ -208,7 +205,7 @@ export class EgressTarget implements Target {
     const behind = verdict?.why ?? (cause === undefined ? null : printable(describeError(cause)));
     const why = behind ?? line;
     const text = behind === null ? line : `${line}: ${behind}`;
-    const { log } = this.#context;
+    const { log } = this.context;
     const decided = { ...(redirectedFrom !== undefined && { redirectedFrom }), rule: verdict?.rule ?? null, why };
     const fields = log.fields({ ...streamFields(stream), egress: this.#name, destination, reason, ...decided });
     log.write(makeEvent('egress-refused', `stream ${stream.id}: ${text} (${reason})`, fields));
@@ -216,25 +213,8 @@ export class EgressTarget implements Target {
 
   // ---- for the forward ------------------------------------------------------------------------------------------
 
-  get obstacles(): string[] {
-    return this.#conversations.obstacles;
-  }
-
-  endedByPeer(): number[] {
-    return this.#conversations.endedByPeer();
-  }
-
-  pause(): void {
-    this.#conversations.pause();
-  }
-
-  endIdle(): void {
-    this.#conversations.endIdle();
-  }
-
-  /** Resets everything that is open. */
-  stop(): void {
-    this.#conversations.reset('the egress was stopped');
+  override stop(): void {
+    super.stop();
     this.connections.stop();
   }
 }

@@ -11,14 +11,19 @@ import { formatHostPort, isIP } from '../../util/addresses/host-port.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { describeError, escapeText } from '../../util/escape.js';
 import type { KnownStream } from '../connection.js';
-import { type Conversation, type ConversationContext, Conversations, type Exchange } from '../egress/conversation.js';
+import {
+  type Conversation,
+  type ConversationContext,
+  ConversingTarget,
+  type Exchange,
+} from '../egress/conversation.js';
 import type { Reached } from '../egress/dial.js';
 import type { Field, RequestHead } from '../egress/head.js';
 import { HttpConversation } from '../egress/http-conversation.js';
 import { HttpReader } from '../egress/message.js';
 import type { Kept, OriginConnection } from '../egress/origin.js';
 import { HEAD_MS, headTimeout, printable, Refusal } from '../egress/refusal.js';
-import type { EndpointKind, Target, TargetContext } from '../endpoint-kind.js';
+import type { EndpointKind, TargetContext } from '../endpoint-kind.js';
 import { formatOrigin, type OriginEndpoint } from '../forms/origin-form.js';
 import { streamFields } from '../forward-log.js';
 import { formatOriginRequest, parseOriginRequest, readFields } from './origin-request.js';
@@ -52,24 +57,17 @@ function readable<T>(read: () => T): T {
 }
 
 /** Serves requests to one origin server. */
-class OriginTarget implements Target {
+class OriginTarget extends ConversingTarget {
   readonly #endpoint: OriginEndpoint;
-  readonly #context: TargetContext;
-  readonly #conversations: Conversations;
   readonly #pool: OriginPool;
   /** The fields with their secrets, as read last. */
   #fields: { readonly fields: readonly Field[]; readonly atMs: number } | null = null;
   #authorities: { readonly pem: string; readonly context: tls.SecureContext } | null = null;
 
   constructor(endpoint: OriginEndpoint, context: TargetContext) {
+    super(context);
     this.#endpoint = endpoint;
-    this.#context = context;
-    this.#conversations = new Conversations(context);
     this.#pool = new OriginPool(context.clock);
-  }
-
-  get openCount(): number {
-    return this.#conversations.size;
   }
 
   /** Rejects with `bad-file` for a file that cannot be read. */
@@ -81,7 +79,7 @@ class OriginTarget implements Target {
   }
 
   serve(stream: SessionStream): void {
-    this.#conversations.serve(stream, this.openCount, async (guest) => {
+    this.begin(stream, async (guest) => {
       guest.expectWithin(HEAD_MS, headTimeout);
       await new HttpConversation(guest, new HttpReader(guest), this.#contextOf(guest)).run();
       return false;
@@ -89,7 +87,7 @@ class OriginTarget implements Target {
   }
 
   #contextOf(guest: Conversation): ConversationContext {
-    const { service } = this.#context;
+    const { service } = this.context;
     /** The request that is served, and since when. */
     let asked: RequestHead | null = null;
     let sinceMs = 0;
@@ -98,7 +96,7 @@ class OriginTarget implements Target {
       requests: {
         parse: (head) => {
           asked = head;
-          sinceMs = this.#context.clock.now();
+          sinceMs = this.context.clock.now();
           return parseOriginRequest(head, this.#endpoint, service);
         },
         format: (request) => formatOriginRequest(request, this.#endpoint, this.#secrets()),
@@ -109,7 +107,7 @@ class OriginTarget implements Target {
       onExchanged: ({ head }, exchange) => {
         // A refusal may follow a failure.
         if (exchange.code === null) asked = null;
-        const durationMs = Math.round(this.#context.clock.now() - sinceMs);
+        const durationMs = Math.round(this.context.clock.now() - sinceMs);
         this.#exchanged(guest.stream, head, { ...exchange, durationMs });
       },
       onRefused: (refusal) => {
@@ -123,14 +121,14 @@ class OriginTarget implements Target {
 
   #readFields(): readonly Field[] {
     const fields = readFields(this.#endpoint.headers);
-    this.#fields = { fields, atMs: this.#context.clock.now() };
+    this.#fields = { fields, atMs: this.context.clock.now() };
     return fields;
   }
 
   /** Throws a `Refusal` if a file cannot be read: a request without its credential is not sent. */
   #secrets(): readonly Field[] {
     const known = this.#fields;
-    if (known !== null && this.#context.clock.now() - known.atMs < SECRETS_MS) return known.fields;
+    if (known !== null && this.context.clock.now() - known.atMs < SECRETS_MS) return known.fields;
     return readable(() => this.#readFields());
   }
 
@@ -151,7 +149,7 @@ class OriginTarget implements Target {
   /** Connects, with TLS unless the origin is http. Rejects with a `Refusal`, or if the program has gone away. */
   async #dial(guest: Conversation): Promise<Reached> {
     const { host, isTls, port } = this.#endpoint;
-    const { clock } = this.#context;
+    const { clock } = this.context;
     const { gone, stream } = guest;
     // Each handshake takes the processor for about a millisecond.
     const turn = guest.nextTurn();
@@ -221,7 +219,7 @@ class OriginTarget implements Target {
   }
 
   #exchanged(stream: KnownStream, head: RequestHead, exchange: Exchange & { readonly durationMs: number }): void {
-    const { log } = this.#context;
+    const { log } = this.context;
     const { method, path } = this.#shown(head);
     const { code, downloadedBytes, status, uploadedBytes } = exchange;
     const result = `${status ?? 'no answer'}${code === null ? '' : ` (${code})`}`;
@@ -231,7 +229,7 @@ class OriginTarget implements Target {
   }
 
   #refused(stream: KnownStream, head: RequestHead | null, { cause, message, reason }: Refusal): void {
-    const { log } = this.#context;
+    const { log } = this.context;
     const { method, path } = head === null ? { method: null, path: null } : this.#shown(head);
     const why = printable(cause === undefined ? message : `${message}: ${describeError(cause)}`);
     const facts = { ...streamFields(stream), method, path, reason, why };
@@ -240,24 +238,8 @@ class OriginTarget implements Target {
 
   // ---- for the forward ------------------------------------------------------------------------------------------
 
-  get obstacles(): string[] {
-    return this.#conversations.obstacles;
-  }
-
-  endedByPeer(): number[] {
-    return this.#conversations.endedByPeer();
-  }
-
-  pause(): void {
-    this.#conversations.pause();
-  }
-
-  endIdle(): void {
-    this.#conversations.endIdle();
-  }
-
-  stop(): void {
-    this.#conversations.reset('the service was stopped');
+  override stop(): void {
+    super.stop();
     this.#pool.stop();
   }
 }
