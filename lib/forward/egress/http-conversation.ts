@@ -136,13 +136,18 @@ export class HttpConversation {
     const head = this.#context.requests.format(request);
     const kept = this.#kept.take(request.destination, this.#context.rules());
     if (kept === null) return await this.#exchange(request, head, await this.#dial(request));
+    const mayRepeat = isRepeatable(request);
     try {
-      return await this.#exchange(request, head, kept);
+      return await this.#exchange(request, head, kept, mayRepeat);
     } catch (error) {
       // RFC 9112 section 9.3.1: the server may have closed an idle connection.
-      if (!(error instanceof OriginFailure) || this.#hasBegun || !isRepeatable(request)) throw error;
+      if (!mayRepeat || !this.#isToRepeat(error)) throw error;
       return await this.#exchange(request, head, await this.#dial(request));
     }
+  }
+
+  #isToRepeat(failure: unknown): boolean {
+    return failure instanceof OriginFailure && !this.#hasBegun;
   }
 
   async #dial({ destination }: ProxyRequest): Promise<OriginConnection> {
@@ -151,13 +156,13 @@ export class HttpConversation {
   }
 
   /** Sends the request and its body, and meanwhile passes on the answer. */
-  async #exchange(request: ProxyRequest, head: Buffer, origin: OriginConnection): Promise<Outcome> {
+  async #exchange(request: ProxyRequest, head: Buffer, origin: OriginConnection, mayRepeat = false): Promise<Outcome> {
     const { gone } = this.#guest;
     const destroy = (): void => origin.destroy();
     gone.addEventListener('abort', destroy);
     const upload: { isSent: boolean; failure: unknown } = { isSent: false, failure: null };
     const passed: Passed = { status: null, uploadedBytes: 0, downloadedBytes: 0 };
-    let code: Exchange['code'] = 'cancelled';
+    let code: Exchange['code'] | 'repeated' = 'cancelled';
     this.#send(request, head, origin, passed).then(
       () => {
         upload.isSent = true;
@@ -182,11 +187,11 @@ export class HttpConversation {
       // Otherwise the origin server would be blamed for a program that went away.
       gone.throwIfAborted();
       const failure = upload.failure ?? origin.failureOf(error);
-      if (failure instanceof OriginFailure) code = 'local-error';
+      if (failure instanceof OriginFailure) code = mayRepeat && this.#isToRepeat(failure) ? 'repeated' : 'local-error';
       throw failure;
     } finally {
       gone.removeEventListener('abort', destroy);
-      this.#context.onExchanged?.(request, { ...passed, code });
+      if (code !== 'repeated') this.#context.onExchanged?.(request, { ...passed, code });
     }
   }
 

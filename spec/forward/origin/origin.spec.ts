@@ -306,3 +306,29 @@ test('a switch to an allowed protocol passes both directions on; another is not 
   t.like(scene.fieldsOf('origin-request')[0], { status: 101, uploadedBytes: 10, downloadedBytes: 16, code: null });
   t.true((await scene.say(request('GET /', 'Connection: Upgrade\r\nUpgrade: h2c\r\n'))).endsWith('no upgrade'));
 });
+
+test('a GET that is repeated, since the server closes the kept connection, is logged once', async (t) => {
+  const { port } = await localServer(t, (socket) => {
+    let count = 0;
+    socket.on('data', () => {
+      count += 1;
+      if (count === 1) socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok');
+      else socket.destroy();
+    });
+  });
+  const scene = new OriginScene(t, `http://127.0.0.1:${port},allow=*:/*`);
+  for (const [method, status] of [
+    ['GET', 200],
+    ['GET', 200],
+    ['POST', 502],
+  ] as const) {
+    const answer = await scene.say(request(`${method} /a`, method === 'POST' ? 'Content-Length: 0\r\n' : ''));
+    t.true(answer.startsWith(`HTTP/1.1 ${status} `), answer);
+  }
+  const facts = scene.fieldsOf('origin-request').map(({ code, method, status }) => [method, status, code]);
+  t.deepEqual(facts, [
+    ['GET', 200, null],
+    ['GET', 200, null],
+    ['POST', null, 'local-error'],
+  ]);
+});
