@@ -13,6 +13,9 @@ import type { FileAccess, ListenAddress } from './listen-address.js';
 import { listenFailure } from './listen-failure.js';
 import { dropKept, keepListener, takeKept } from './listener-store.js';
 
+/** Connections that wait to be accepted, up to the system's limit: with SYN cookies, it resets further ones in a burst. */
+const BACKLOG = 4096;
+
 /**
  * Makes `server` listen; resolves once it does. A socket file gets mode 0600 unless `access` differs, and never has more, not
  * even for a moment. It is removed when the server closes; an existing file is replaced only if it is a stale socket. A socket
@@ -44,7 +47,7 @@ async function bind(server: net.Server, address: ListenAddress): Promise<void> {
     if ('path' in address) await removeStaleFile(address.path);
     const listening = once(server, 'listening');
     if ('path' in address) bindServer(server, address.path, address.access ?? OWNER_ONLY);
-    else server.listen(address.port, address.host);
+    else server.listen(address.port, address.host, BACKLOG);
     await listening;
   } catch (error) {
     throw await listenFailure(error, address, 'tcp');
@@ -112,7 +115,7 @@ const OWNER_ONLY: FileAccess = { mode: 0o600, uid: -1, gid: -1 };
 function bindServer(server: net.Server, path: string, access: FileAccess): void {
   try {
     // Node binds a path before `listen` returns.
-    bindPrivately(path, access, () => server.listen({ path }).listening);
+    bindPrivately(path, access, () => server.listen({ path, backlog: BACKLOG }).listening);
   } catch (error) {
     server.close();
     throw error;
@@ -179,7 +182,7 @@ export async function listenInherited(server: net.Server, { fd }: InheritedSocke
     const listening = once(server, 'listening');
     // An earlier failure is thrown; then this promise is not awaited.
     listening.catch(() => undefined);
-    server.listen({ fd });
+    server.listen({ fd, backlog: BACKLOG });
     await listening;
   } catch (error) {
     const message = `cannot listen on the inherited descriptor ${fd}: ${describeError(error)}`;

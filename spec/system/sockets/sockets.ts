@@ -25,6 +25,17 @@ test('a program that names no host listens nowhere, rather than on every address
 
 // ---- how a socket ends --------------------------------------------------------------------------------------------
 
+test('connections wait while the loop is busy, more of them than by default', async (t) => {
+  const server = net.createServer((socket) => socket.resume());
+  t.teardown(() => server.close());
+  const path = join(temporaryFolder(t), 'socket');
+  await listen(server, { path });
+  // In one turn: nothing is accepted between them.
+  const sockets = Array.from({ length: 1000 }, () => net.connect({ path }));
+  await t.notThrowsAsync(Promise.all(sockets.map((socket) => once(socket, 'connect'))));
+  for (const socket of sockets) socket.destroy();
+});
+
 test('a clean end hides no error, on TCP and on a unix socket', async (t) => {
   const path = join(temporaryFolder(t), 'x.sock');
   await localServer(t, (socket) => socket.end('all'), { path });
