@@ -94,6 +94,10 @@ export class IncomingForward implements Forward {
     this.#target.pause?.();
   }
 
+  endIdle(): void {
+    this.#target.endIdle?.();
+  }
+
   async stop(): Promise<void> {
     this.pause();
     await this.#target.stop();
@@ -120,7 +124,6 @@ export class IncomingForward implements Forward {
     const [obstacle] = this.obstacles();
     if (obstacle !== undefined) throw new VproxyError('upgrade-failed', obstacle);
     const { connections } = this.#target;
-    this.#target.endIdle?.();
     return {
       isStarted: this.#isStarted,
       streamCount: this.streamCount - (connections?.unansweredCount ?? 0),

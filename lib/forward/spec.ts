@@ -168,7 +168,7 @@ export async function checkAccess({ endpoint }: ForwardSpec): Promise<void> {
  * {@link Predecessor} replaces a forward of the same spec in the previous process: it neither reads, writes nor reports anything
  * before `goOn`. The constructor throws if something is missing.
  */
-export interface Forward extends Pick<Target, 'messages' | 'revoke' | 'endedByPeer' | 'cut'> {
+export interface Forward extends Pick<Target, 'messages' | 'revoke' | 'endIdle' | 'endedByPeer' | 'cut'> {
   readonly spec: ForwardSpec;
   /** The current address, with the port that the system picked for port 0. */
   readonly endpointText: string;
@@ -194,7 +194,7 @@ export interface Forward extends Pick<Target, 'messages' | 'revoke' | 'endedByPe
   obstacles(): string[];
 
   /**
-   * The state that a successor needs to continue; ends what only waits for its program. Throws `upgrade-failed` if there is an obstacle. Call it from
+   * The state that a successor needs to continue; changes nothing. Throws `upgrade-failed` if there is an obstacle. Call it from
    * a timer: by then everything that closed earlier in the same turn has been reported.
    */
   capture(keep: KeepDescriptor, indexOf: IndexOfStream): ForwardState;

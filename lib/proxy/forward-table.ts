@@ -172,6 +172,11 @@ export class ForwardTable {
     return resuming === undefined ? found : [...found, `forward ${resuming.id}, which is retrying to listen`];
   }
 
+  /** Ends what only waits for its program. */
+  endIdle(): void {
+    for (const { forward } of this.#entries.values()) forward.endIdle?.();
+  }
+
   /** The ids of those streams among the obstacles that only the peer can end. */
   endedByPeer(): number[] {
     return [...this.#entries.values()].flatMap(({ forward }) => forward.endedByPeer?.() ?? []);

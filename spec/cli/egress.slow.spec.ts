@@ -209,6 +209,33 @@ test.serial('an upgrade cuts off no answer that its program has not read yet', a
   t.true((await answer).toString().endsWith(body));
 });
 
+test.serial('an upgrade keeps tunnels apart, whatever it ends before them', async (t) => {
+  const place = `127.0.0.1:${await httpServer(t, (_, response) => response.writeHead(204).end())}`;
+  const { port: echoPort } = await localServer(t, echo);
+  const folder = temporaryFolder(t);
+  const file = join(folder, 'host.toml');
+  // 16 KiB at once; then half a second for each request of less than 512 bytes.
+  const rule = '[services.api]\nbytes-per-second = 1024\n';
+  const incoming = `incoming = ["api:origin:http://${place},allow=*:/*", "echo:127.0.0.1:${echoPort}"]`;
+  writeFileSync(file, `${rule}[channels.vm1]\naddress = "unix-listen:${folder}/1"\ninsecure = true\n${incoming}\n`);
+  const { socket: control } = await spawnControlled(t, ['--config', file]);
+  const guest = spawnVproxy(t, ['-c', `unix-connect:${folder}/1`, '-o', 'api:0', '-o', 'echo:0']);
+  const apiPort = await guest.listeningPort('api');
+  const get = (bytes: number) => `GET / HTTP/1.1\r\nHost: a\r\nX: ${'x'.repeat(bytes)}\r\n\r\n`;
+  const idle = Array.from({ length: 10 }, () => localSocket(t, apiPort));
+  for (const socket of idle) t.regex(await answerTo(socket, get(0)), / 204 /);
+  const tunnels = await Promise.all(
+    Array.from({ length: 20 }, async () => localSocket(t, await guest.listeningPort('echo'))),
+  );
+  for (const [id, tunnel] of tunnels.entries()) t.is(await answerTo(tunnel, `${id}`), `${id}`);
+  t.regex(await answerTo(localSocket(t, apiPort), get(15_500)), / 204 /);
+  // Each waits behind the others, with its end.
+  const ends = idle.map((socket) => readToEnd(socket.end(get(400))));
+  await upgrade(t, control);
+  for (const [id, tunnel] of tunnels.entries()) t.is(await answerTo(tunnel, `${id}`), `${id}`);
+  t.true((await Promise.all(ends)).some(({ length }) => length === 0));
+});
+
 /** A host whose egress asks, and a connection of the guest that waits. */
 async function asking(t: ExecutionContext) {
   const egress = { internet: { askMs: 600_000 } };

@@ -93,9 +93,8 @@ export class ProxyChannel {
     this.forwards = this.#makeForwards();
     this.storage = hasBroker(options) ? this.#makeStorage() : null;
     this.ports = this.#makePorts(state?.ports);
-    this.ports.adopt(options);
     this.#recordings = new Recordings({ label, clock, log });
-    this.#recordings.adopt(options);
+    for (const part of [this.ports, this.#recordings]) part.adopt(options);
     this.programs = this.#makePrograms();
     const findRecorder = this.#recordings.find;
     this.#permitted = new PermittedServices({ registry: this.registry, findRecorder, clock, log });
@@ -304,8 +303,9 @@ export class ProxyChannel {
     return (this.#source.current?.streams.listAll().length ?? 0) === 0 && !forwards.isServing && !programs.isServing;
   }
 
-  /** Captures the state for a successor, with `options` if that has them. Ends what only waits for its program. */
+  /** Captures the state for a successor, with `options` if that has them. First ends what only waits, and so perhaps streams. */
   capture(keepOne: KeepDescriptor, options: number | null): ProxyChannelState {
+    this.forwards.endIdle();
     const session = this.#source.current;
     const descriptors: number[] = [];
     const keep = (fd: number) => descriptors[descriptors.push(keepOne(fd)) - 1] as number;
