@@ -68,6 +68,8 @@ export class Conversation implements LocalEnd, ByteSource {
   isIdle = false;
   /** Whether its service is no longer offered: the request in progress is the last. */
   isLeaving = false;
+  /** Called once the program has gone away, before `gone` is aborted. */
+  onGone: (() => void) | null = null;
   /** Whether the program was redirected: it does not wait for an answer, so it may have ended its direction before. */
   isRedirected = false;
   readonly #clock: Clock;
@@ -210,6 +212,8 @@ export class Conversation implements LocalEnd, ByteSource {
   }
 
   #leave(reason: VproxyError): void {
+    this.onGone?.();
+    this.onGone = null;
     this.#gone.abort(reason);
     this.#left.abort(reason);
     this.#failReads(reason);

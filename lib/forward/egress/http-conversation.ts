@@ -34,6 +34,8 @@ const ANSWER_HEAD_BYTES = 65_536;
 
 const ESTABLISHED = 'HTTP/1.1 200 Connection Established\r\n\r\n';
 
+const NOTHING = Buffer.alloc(0);
+
 /** What has passed so far for one request. */
 type Passed = { -readonly [K in keyof Omit<Exchange, 'code'>]: Exchange[K] };
 
@@ -102,12 +104,13 @@ export class HttpConversation {
     guest.isIdle = !isFirst;
     const text = await this.#reader.head({
       maxBytes: HEAD_BYTES,
-      onBegun: () => {
+      onPart: () => {
         guest.isIdle = false;
         if (!isFirst) guest.expectWithin(HEAD_MS, headTimeout);
       },
       checkFirstLine: parseRequestLine,
     });
+    guest.isIdle = false;
     guest.expectNothing();
     return text;
   }
@@ -157,9 +160,8 @@ export class HttpConversation {
 
   /** Sends the request and its body, and meanwhile passes on the answer. */
   async #exchange(request: ProxyRequest, head: Buffer, origin: OriginConnection, mayRepeat = false): Promise<Outcome> {
-    const { gone } = this.#guest;
-    const destroy = (): void => origin.destroy();
-    gone.addEventListener('abort', destroy);
+    const guest = this.#guest;
+    guest.onGone = () => origin.destroy();
     const upload: { isSent: boolean; failure: unknown } = { isSent: false, failure: null };
     const passed: Passed = { status: null, uploadedBytes: 0, downloadedBytes: 0 };
     let code: Exchange['code'] | 'repeated' = 'cancelled';
@@ -178,25 +180,26 @@ export class HttpConversation {
       const { isLast, isReusable } = await this.#answer(request, origin, () => upload.isSent, passed);
       code = null;
       // Ending the conversation must not end the origin server's connection.
-      gone.removeEventListener('abort', destroy);
+      guest.onGone = null;
       if (isReusable && upload.isSent && origin.isUsableBy(this.#context.rules())) this.#kept.keep(origin);
       else origin.destroy();
       return isLast ? this.#end() : 'next';
     } catch (error) {
       origin.destroy();
       // Otherwise the origin server would be blamed for a program that went away.
-      gone.throwIfAborted();
+      guest.gone.throwIfAborted();
       const failure = upload.failure ?? origin.failureOf(error);
       if (failure instanceof OriginFailure) code = mayRepeat && this.#isToRepeat(failure) ? 'repeated' : 'local-error';
       throw failure;
     } finally {
-      gone.removeEventListener('abort', destroy);
+      guest.onGone = null;
       if (code !== 'repeated') this.#context.onExchanged?.(request, { ...passed, code });
     }
   }
 
   async #send({ framing }: ProxyRequest, head: Buffer, origin: OriginConnection, passed: Passed): Promise<void> {
     await origin.write(head);
+    if (framing.kind === 'none') return;
     for await (const piece of this.#reader.body(framing)) {
       passed.uploadedBytes += piece.length;
       const turn = this.#guest.nextTurn();
@@ -225,7 +228,15 @@ export class HttpConversation {
     const outward = reframed(framing, minor);
     const isLast = !isPersistent || outward.kind === 'close' || !isSent() || this.#guest.isLeaving;
     this.#hasBegun = true;
-    await this.#guest.write(answerHead(head, method, outward, isLast));
+    const outwardHead = answerHead(head, method, outward, isLast);
+    const whole =
+      framing.kind === 'length' ? origin.reader.takeWhole(framing.bytes) : framing.kind === 'none' ? NOTHING : null;
+    if (whole !== null) {
+      passed.downloadedBytes = whole.length;
+      await this.#guest.write(whole.length === 0 ? outwardHead : Buffer.concat([outwardHead, whole]));
+      return { isLast, isReusable: head.minor === 1 && !isClosing(head.fields) };
+    }
+    await this.#guest.write(outwardHead);
     for await (const piece of origin.reader.body(framing)) {
       passed.downloadedBytes += piece.length;
       const turn = this.#guest.nextTurn();

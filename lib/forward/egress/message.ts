@@ -67,8 +67,8 @@ export interface ByteSource {
 interface HeadOptions {
   /** Limit on its length, with its empty line. */
   readonly maxBytes: number;
-  /** The first byte has arrived. */
-  readonly onBegun?: () => void;
+  /** A part of it has arrived, and the rest has not. */
+  readonly onPart?: () => void;
   /** Throws for an invalid first line, without waiting for the rest of the head. */
   readonly checkFirstLine?: (line: string) => void;
 }
@@ -102,6 +102,14 @@ export class HttpReader {
     return rest;
   }
 
+  /** Takes a body of that length, if all of it has already arrived; else null. */
+  takeWhole(byteCount: number): Buffer | null {
+    if (this.#rest.length < byteCount) return null;
+    const whole = this.#rest.subarray(0, byteCount);
+    this.#rest = this.#rest.subarray(byteCount);
+    return whole;
+  }
+
   /** Peeks at the next byte; null at the end. */
   async firstByte(): Promise<number | null> {
     return (await this.#hasMore()) ? (this.#rest[0] ?? null) : null;
@@ -121,15 +129,15 @@ export class HttpReader {
   }
 
   /** The text of the next head, one character per byte, with its empty line; null if the other side ended before it. */
-  async head({ maxBytes, onBegun, checkFirstLine }: HeadOptions): Promise<string | null> {
+  async head({ maxBytes, onPart, checkFirstLine }: HeadOptions): Promise<string | null> {
     if (!(await this.#hasMore())) return null;
-    onBegun?.();
     let bytes = this.takeRest();
     /** The buffer that `bytes` begins once they come in several pieces; it grows geometrically, so few are copied twice. */
     let room = NOTHING;
     let scanned = 0;
     let mayBeEmptyLine = true;
     let isFirstLineChecked = checkFirstLine === undefined;
+    let isPart = false;
     for (;;) {
       // RFC 9112 section 2.2: ignore one empty line before a request.
       if (mayBeEmptyLine && bytes.length >= 2) {
@@ -154,6 +162,8 @@ export class HttpReader {
       }
       if (bytes.length >= maxBytes) throw new HeadTooLarge(`the head exceeds ${maxBytes} bytes`);
       scanned = bytes.length;
+      if (!isPart) onPart?.();
+      isPart = true;
       const more = await this.#source.read();
       if (more === null) throw new Incomplete();
       const byteCount = bytes.length + more.length;

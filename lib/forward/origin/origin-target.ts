@@ -107,8 +107,7 @@ class OriginTarget extends ConversingTarget {
       onExchanged: ({ head }, exchange) => {
         // A refusal may follow a failure.
         if (exchange.code === null) asked = null;
-        const durationMs = Math.round(this.context.clock.now() - sinceMs);
-        this.#exchanged(guest.stream, head, { ...exchange, durationMs });
+        this.#exchanged(guest.stream, head, exchange, Math.round(this.context.clock.now() - sinceMs));
       },
       onRefused: (refusal) => {
         this.#refused(guest.stream, asked, refusal);
@@ -218,13 +217,14 @@ class OriginTarget extends ConversingTarget {
     return { method, path: path.slice(0, MAX_LOGGED) };
   }
 
-  #exchanged(stream: KnownStream, head: RequestHead, exchange: Exchange & { readonly durationMs: number }): void {
+  #exchanged(stream: KnownStream, head: RequestHead, exchange: Exchange, durationMs: number): void {
     const { log } = this.context;
     const { method, path } = this.#shown(head);
     const { code, downloadedBytes, status, uploadedBytes } = exchange;
     const result = `${status ?? 'no answer'}${code === null ? '' : ` (${code})`}`;
     const text = `${method} ${path}: ${result}, ${uploadedBytes} bytes up, ${downloadedBytes} down`;
-    const facts = { ...streamFields(stream), method, path, ...exchange };
+    const { id, from } = stream;
+    const facts = { stream: id, from, method, path, status, uploadedBytes, downloadedBytes, durationMs, code };
     log.write(makeEvent('origin-request', `stream ${stream.id}: ${text}`, log.fields(facts)));
   }
 
