@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
+import { cacheFolder } from '../../../tools/vm/cache.js';
 import { PROJECT_ROOT } from '../../helpers/files.js';
 import { unshareWords } from '../../helpers/namespaces.js';
-import { debianCache } from '../../vm/rig/debian-root.js';
 
 /** The descriptor on which the program in the namespaces reports errors. */
 export const REPORT_FD = 3;
@@ -59,6 +59,6 @@ export function stageWords(mountPoint: string, command: readonly string[]): stri
 /** The variables of this process that a user's shell would also have, and those for making guests. */
 export function cleanEnvironment(): NodeJS.ProcessEnv {
   const { PATH, LANG, VPROXY_VM_ACCEL } = process.env;
-  const forGuests = { VPROXY_VM_CACHE: debianCache(), ...(VPROXY_VM_ACCEL === undefined ? {} : { VPROXY_VM_ACCEL }) };
+  const forGuests = { VPROXY_VM_CACHE: cacheFolder(), ...(VPROXY_VM_ACCEL === undefined ? {} : { VPROXY_VM_ACCEL }) };
   return { PATH, LANG: LANG ?? 'C.UTF-8', ...forGuests };
 }

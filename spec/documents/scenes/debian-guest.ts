@@ -2,8 +2,8 @@
  * docs/getting-started.md: the Debian of `examples/debian-guest`, made beforehand, since scenes have no network.
  */
 import { join } from 'node:path';
+import { chooseAccelerator } from '../../../tools/vm/accel.js';
 import { PROJECT_ROOT } from '../../helpers/files.js';
-import { chooseAccelerator } from '../../vm/rig/accel.js';
 import { findTools } from '../../vm/rig/tools.js';
 import type { Scene } from '../runner/scene.js';
 

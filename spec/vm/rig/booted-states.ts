@@ -9,7 +9,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } 
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 
-import type { Accelerator } from './accel.js';
+import type { Accelerator } from '../../../tools/vm/accel.js';
 import type { GuestSystem } from './guest-options.js';
 import type { Tools } from './tools.js';
 

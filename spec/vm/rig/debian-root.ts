@@ -2,8 +2,8 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { cacheFolder } from '../../../tools/vm/cache.js';
 
 const SUITE = 'bookworm';
 const PACKAGES = ['systemd', 'systemd-sysv', 'udev'];
@@ -17,16 +17,12 @@ const OPTIONS = [
   ...LEFT_OUT.map((path) => `--dpkgopt=path-exclude=${path}`),
 ];
 
-/** Where the archive is kept: `$VPROXY_VM_CACHE`, `$XDG_CACHE_HOME/vproxy` or `~/.cache/vproxy`. */
-export const debianCache = (): string =>
-  process.env['VPROXY_VM_CACHE'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'vproxy');
-
 /**
  * Resolves with the path of the archive (cpio, not compressed, 170 MB). If missing, mmdebstrap builds it from apt's mirror, which
  * takes half a minute.
  */
 export function debianRoot(): string {
-  const folder = debianCache();
+  const folder = cacheFolder();
   const key = createHash('sha256').update(OPTIONS.join(' ')).digest('hex').slice(0, 12);
   const path = join(folder, `debian-${SUITE}-${key}.cpio`);
   if (existsSync(path)) return path;

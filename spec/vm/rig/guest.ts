@@ -3,8 +3,9 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { type Accelerator, chooseAccelerator } from '../../../tools/vm/accel.js';
+import { machineArguments, QUIET_BOOT } from '../../../tools/vm/machine.js';
 import { eventually } from '../../helpers/time.js';
-import { type Accelerator, chooseAccelerator } from './accel.js';
 import { Agent } from './agent.js';
 import { keptState } from './booted-states.js';
 import { type GuestOptions, type GuestPlan, PORT_NAME } from './guest-options.js';
@@ -33,10 +34,7 @@ const shellQuote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'
 const PORT_ID = 'port0';
 
 /** The machine of all guests. Under emulation, a second processor slows down each and saves nothing. */
-const MACHINE = [
-  ...['-cpu', 'max', '-M', 'q35', '-nodefaults', '-display', 'none', '-monitor', 'none'],
-  ...['-append', 'console=ttyS0 quiet panic=-1 mitigations=off no_timer_check'],
-];
+const MACHINE = machineArguments('x64', QUIET_BOOT);
 
 /** The QEMU arguments for the port under test and its bus. */
 const usualPort = (path: string, portName: string): readonly string[] => [

@@ -1,20 +1,17 @@
 /** The guest's `/init`: mounts, credentials, modules, the links to the ports, and then the agent forever. */
+import { BOOT_SCRIPT } from '../../../tools/vm/archive.js';
+import { PORT_MODULES } from '../../../tools/vm/kernel.js';
 
-/** The modules that guests need, in the order in which they are inserted. */
-export const MODULES = [
-  'virtio_ring',
-  'virtio',
-  'virtio_pci_legacy_dev',
-  'virtio_pci_modern_dev',
-  'virtio_pci',
-  'virtio_console',
+/** The modules that guests need, besides those that these need. */
+export const MODULES: readonly string[] = [
+  ...PORT_MODULES,
   // Sockets of vsock that lead back to the guest.
-  ...['vsock', 'vmw_vsock_virtio_transport_common', 'vsock_loopback'],
+  'vsock_loopback',
   // A folder of the host.
-  ...['netfs', 'fscache', '9pnet', '9pnet_virtio', '9p'],
+  ...['9pnet_virtio', '9p'],
   // A file system on a block device.
-  ...['loop', 'crc16', 'crc32c_generic', 'mbcache', 'jbd2', 'ext4'],
-] as const;
+  ...['loop', 'crc32c_generic', 'ext4'],
+];
 
 /**
  * The name of the port of the rig's agent, which is on a separate virtio-serial device, and not used by vproxy.
@@ -46,21 +43,8 @@ done`;
 
 /** The script, for busybox's shell. It waits for these ports, runs `services`, and keeps the command `agent` running. */
 export function formatInitScript(ports: readonly string[], services: readonly string[], agent: string): string {
-  return `#!/bin/sh
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs dev /dev
-mkdir -p /dev/pts /dev/virtio-ports
-mount -t devpts devpts /dev/pts
-mount -t tmpfs tmpfs /run
-mount -t tmpfs -o size=60% tmpfs /tmp
-hostname guest
+  return `${BOOT_SCRIPT}mkdir -p /dev/virtio-ports
 ${UNPACK_CREDENTIALS}
-ip link set lo up
-for module in ${MODULES.join(' ')}; do
-  if [ -e /modules/$module.ko ]; then insmod /modules/$module.ko; fi
-done
 for port in ${ports.join(' ')}; do
   until [ -e /dev/virtio-ports/$port ]; do
     ${LINK_PORTS}

@@ -1,15 +1,15 @@
 /** Builds the guest's file system: busybox, this machine's node, the built vproxy, dropbear, and the rig's agent. */
-import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { basename, join, posix } from 'node:path';
+import { join, posix } from 'node:path';
 
+import { addLibraries, addProgram, beginArchive } from '../../../tools/vm/archive.js';
+import type { CpioWriter } from '../../../tools/vm/cpio.js';
 import { PROJECT_ROOT, projectText } from '../../helpers/files.js';
-import { CpioWriter } from './cpio.js';
 import { type GuestSystem, PORT_NAME } from './guest-options.js';
 import { GUEST_PORTS } from './guest-ports.js';
 import { AGENT_PORT, formatInitScript, MODULES } from './init-script.js';
-import { GUESTS_FOLDER, type SshKeys, sshKeys } from './ssh.js';
-import type { Kernel, Tools } from './tools.js';
+import { GUESTS_FOLDER, sshKeys } from './ssh.js';
+import type { Tools } from './tools.js';
 
 /** The folder of the project in the guest. */
 const GUEST_PROJECT = '/opt/vproxy';
@@ -59,71 +59,17 @@ export const SSH_SERVER = `dropbear -E -s -W 1048576 -r /etc/dropbear/host_key -
 
 /** Begins an archive with busybox, the ssh server, the other ends of rsync, sftp and git, kernel modules and accounts. */
 export function startArchive(path: string, tools: Tools): CpioWriter {
-  const archive = new CpioWriter(path);
-  for (const folder of ['/dev', '/proc', '/sys', '/run', '/srv', '/tmp', '/etc', '/var/log']) archive.addFolder(folder);
-  archive.addDevice('/dev/console', 5, 1);
-  addBusybox(archive, tools.busybox);
+  const archive = beginArchive(path, tools, MODULES);
   addProgram(archive, tools.dropbear, '/usr/sbin/dropbear');
   addProgram(archive, tools.rsync, '/usr/bin/rsync');
   addProgram(archive, tools.sftpServer, '/usr/lib/openssh/sftp-server');
   addProgram(archive, tools.git, '/usr/bin/git');
   for (const command of ['git-receive-pack', 'git-upload-pack']) archive.addLink(`/usr/bin/${command}`, '/usr/bin/git');
-  addModules(archive, tools.kernel);
-  addAccounts(archive, sshKeys(tools));
-  return archive;
-}
-
-function addBusybox(archive: CpioWriter, busybox: string): void {
-  addProgram(archive, busybox, '/bin/busybox');
-  const applets = execFileSync(busybox, ['--list-full'], { encoding: 'utf8' }).trim().split('\n');
-  for (const applet of applets) {
-    if (basename(applet) !== 'busybox') archive.addLink(`/${applet}`, '/bin/busybox');
-  }
-}
-
-/** Adds a program, and the libraries that it needs. */
-function addProgram(archive: CpioWriter, source: string, target: string): void {
-  archive.addFile(target, readFileSync(source), 0o755);
-  addLibraries(archive, source);
-}
-
-/** The libraries that `ldd` lists for a program or a Node addon, where the loader looks for them. */
-function addLibraries(archive: CpioWriter, source: string): void {
-  // ldd reports a static program on stderr.
-  const { stdout } = spawnSync('ldd', [source], { encoding: 'utf8' });
-  for (const [, library] of stdout.matchAll(/(?:=> |^\s*)(\/\S+) \(0x/gm)) {
-    if (library === undefined || archive.has(library)) continue;
-    archive.addFile(library, readFileSync(library), 0o755);
-  }
-}
-
-/** Adds the kernel modules, as `/modules/NAME.ko` below `folder`, except those built into the kernel. */
-export function addModules(archive: CpioWriter, kernel: Kernel, folder = ''): void {
-  const listed = readFileSync(join(kernel.modulesFolder, 'modules.dep'), 'utf8').split('\n');
-  for (const module of MODULES) {
-    const line = listed.find((entry) => new RegExp(`/${module}\\.ko(\\.\\w+)?:`).test(entry));
-    // Unlisted modules are built into this kernel.
-    if (line === undefined) continue;
-    const file = join(kernel.modulesFolder, line.slice(0, line.indexOf(':')));
-    archive.addFile(`${folder}/modules/${module}.ko`, readModule(file));
-  }
-}
-
-function readModule(file: string): Buffer {
-  const unpack = { '.xz': 'xz', '.gz': 'gzip', '.zst': 'zstd' }[posix.extname(file)];
-  if (unpack === undefined) return readFileSync(file);
-  return execFileSync(unpack, ['-dc', file], { maxBuffer: 64 << 20 });
-}
-
-function addAccounts(archive: CpioWriter, keys: SshKeys): void {
-  archive.addFile('/etc/passwd', 'root:x:0:0:root:/root:/bin/sh\n');
-  archive.addFile('/etc/group', 'root:x:0:\n');
-  archive.addFile('/etc/shells', '/bin/sh\n');
-  archive.addFile('/etc/hosts', '127.0.0.1 localhost guest\n');
-  archive.addFolder('/root', 0o700);
+  const keys = sshKeys(tools);
   archive.addFolder('/root/.ssh', 0o700);
   archive.addFile('/root/.ssh/authorized_keys', readFileSync(`${keys.identityFile}.pub`), 0o600);
   archive.addFile('/etc/dropbear/host_key', readFileSync(keys.hostKeyFile), 0o600);
+  return archive;
 }
 
 interface LockFile {

@@ -5,12 +5,13 @@
 import { appendFileSync, copyFileSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { isAbsolute, join, relative } from 'node:path';
 
+import { cacheFolder } from '../../../tools/vm/cache.js';
+import { CpioWriter } from '../../../tools/vm/cpio.js';
+import { addModules } from '../../../tools/vm/kernel.js';
 import { PROJECT_ROOT, staticImports } from '../../helpers/files.js';
-import { CpioWriter } from './cpio.js';
-import { debianCache, debianRoot } from './debian-root.js';
+import { debianRoot } from './debian-root.js';
 import type { GuestSystem } from './guest-options.js';
 import { AGENT_PORT, MODULES } from './init-script.js';
-import { addModules } from './initramfs.js';
 import type { Tools } from './tools.js';
 
 /** The folder of the rig in the guest. */
@@ -23,8 +24,8 @@ const BUSYBOX = `${RIG_FOLDER}/busybox`;
 
 /** systemd starts udev itself, which finds the ports, but not the modules at their path here. */
 const INIT = `#!${BUSYBOX} sh
-for module in ${MODULES.join(' ')}; do
-  if [ -e ${RIG_FOLDER}/modules/$module.ko ]; then ${BUSYBOX} insmod ${RIG_FOLDER}/modules/$module.ko; fi
+for module in ${RIG_FOLDER}/modules/*.ko; do
+  if [ -e $module ]; then ${BUSYBOX} insmod $module; fi
 done
 exec /lib/systemd/systemd
 `;
@@ -52,7 +53,7 @@ export const DEBIAN_KEY = '5a'.repeat(32);
 
 /** A Debian without vproxy, which has booted when systemd has started everything. */
 export const DEBIAN_SYSTEM: GuestSystem = {
-  ...{ name: 'debian', writeArchive: buildSystemdInitramfs, stateFolder: debianCache(), memoryMiB: 2048 },
+  ...{ name: 'debian', writeArchive: buildSystemdInitramfs, stateFolder: cacheFolder(), memoryMiB: 2048 },
   credentials: { 'vproxy.key': Buffer.from(`${DEBIAN_KEY}\n`) },
   untilBooted: 'systemctl is-system-running --wait',
 };
@@ -65,7 +66,7 @@ function buildSystemdInitramfs(path: string, tools: Tools): void {
   archive.addFile(BUSYBOX, readFileSync(tools.busybox), 0o755);
   // Its libraries are present: vproxy's own executable needs the same.
   archive.addFile(`${RIG_FOLDER}/node`, readFileSync(process.execPath), 0o755);
-  addModules(archive, tools.kernel, RIG_FOLDER);
+  addModules(archive, tools.kernel, MODULES, `${RIG_FOLDER}/modules`);
   const programs = join(PROJECT_ROOT, 'dist/spec/vm/rig/guest');
   const files = readdirSync(programs).filter((name) => name.endsWith('.js'));
   for (const file of staticImports(files.map((name) => join(programs, name)))) {

@@ -1,8 +1,8 @@
 /** The requirements of the VM tests, and the line that installs what is missing. */
-import { accessSync, constants, existsSync, readdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
 import { isExecutable } from '../../../lib/system/processes/find-program.js';
+import { type Kernel, newestKernel } from '../../../tools/vm/kernel.js';
 
 /** The programs of the machine that the rig runs or puts into the guest, as absolute paths. */
 export interface Tools {
@@ -17,13 +17,6 @@ export interface Tools {
   readonly git: string;
   readonly sftpServer: string;
   readonly kernel: Kernel;
-}
-
-/** A kernel of the machine. */
-export interface Kernel {
-  readonly version: string;
-  readonly image: string;
-  readonly modulesFolder: string;
 }
 
 /** Finds everything, or throws an error that names the Debian packages to install. */
@@ -49,7 +42,7 @@ export function findTools(): Tools {
   if (process.platform !== 'linux' || process.arch !== 'x64') {
     throw new Error('the VM tests need Linux on x86-64: the guest runs the node of this machine');
   }
-  const kernel = findKernel();
+  const kernel = newestKernel();
   if (kernel === undefined) missing.add('linux-image-amd64');
   if (missing.size > 0 || kernel === undefined) {
     throw new Error(`the VM tests need more of this machine: apt-get install ${[...missing].sort().join(' ')}`);
@@ -66,26 +59,4 @@ function findProgram(name: string): string | undefined {
     '/usr/lib/openssh',
   ];
   return folders.map((folder) => join(folder, name)).find(isExecutable);
-}
-
-/** The newest kernel of which both the image and the modules can be read. */
-function findKernel(): Kernel | undefined {
-  const versions = existsSync('/lib/modules') ? readdirSync('/lib/modules') : [];
-  const newestFirst = versions.sort((a, b) => b.localeCompare(a, 'en', { numeric: true }));
-  for (const version of newestFirst) {
-    const image = `/boot/vmlinuz-${version}`;
-    const modulesFolder = `/lib/modules/${version}`;
-    const hasModules = existsSync(join(modulesFolder, 'kernel/drivers/char'));
-    if (hasModules && isReadable(image)) return { version, image, modulesFolder };
-  }
-  return undefined;
-}
-
-function isReadable(path: string): boolean {
-  try {
-    accessSync(path, constants.R_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }

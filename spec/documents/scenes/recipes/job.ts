@@ -3,8 +3,9 @@
  * disk; its only program is a vproxy that allows everything.
  */
 import { appendFileSync, readFileSync, rmSync } from 'node:fs';
-import { chooseAccelerator } from '../../../vm/rig/accel.js';
-import { CpioWriter } from '../../../vm/rig/cpio.js';
+import { chooseAccelerator } from '../../../../tools/vm/accel.js';
+import { CpioWriter } from '../../../../tools/vm/cpio.js';
+import { QUIET_BOOT } from '../../../../tools/vm/machine.js';
 import { PORT_NAME } from '../../../vm/rig/guest-options.js';
 import { formatInitScript } from '../../../vm/rig/init-script.js';
 import { buildInitramfs } from '../../../vm/rig/initramfs.js';
@@ -12,7 +13,7 @@ import { findTools } from '../../../vm/rig/tools.js';
 import type { Scene } from '../../runner/scene.js';
 
 const ARCHIVE = '/srv/initramfs';
-const APPEND = 'console=ttyS0 quiet panic=-1 mitigations=off no_timer_check';
+const APPEND = `console=ttyS0 ${QUIET_BOOT}`;
 const RUN_TESTS = `#!/bin/sh
 mkdir -p results
 [ "$1" = fail ] && { echo 'not ok 1 - fails' | tee results/report.tap; exit 3; }

@@ -1,0 +1,64 @@
+/** Whether this machine can run guests with KVM, or only under emulation. */
+import { spawn } from 'node:child_process';
+import { accessSync, constants, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+
+import { cacheFolder } from './cache.js';
+import { machineArguments } from './machine.js';
+
+/** The accelerators of QEMU that guests use. */
+export type Accelerator = 'kvm' | 'tcg';
+
+interface Trial {
+  readonly qemu: string;
+  readonly kernel: { readonly image: string };
+}
+
+const PROBE_MS = 5_000;
+
+/**
+ * KVM if a kernel shows a first line under it, else TCG. A device `/dev/kvm` proves nothing: on a nested host it may
+ * abort, or hang before the kernel starts. A failure is kept until this machine boots. The environment variable
+ * `VPROXY_VM_ACCEL` (`kvm` or `tcg`) decides instead. Rejects if `signal` aborts the trial.
+ */
+export async function chooseAccelerator(trial: Trial, signal?: AbortSignal): Promise<Accelerator> {
+  const asked = process.env['VPROXY_VM_ACCEL'];
+  if (asked === 'kvm' || asked === 'tcg') return asked;
+  try {
+    accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
+  } catch {
+    return 'tcg';
+  }
+  const folder = cacheFolder();
+  const failed = join(folder, `no-kvm-${readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()}`);
+  if (existsSync(failed)) return 'tcg';
+  const boots = await bootsUnderKvm(trial, signal);
+  signal?.throwIfAborted();
+  if (boots) return 'kvm';
+  try {
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(failed, '');
+  } catch {
+    // The folder cannot be written: the next run tries again.
+  }
+  return 'tcg';
+}
+
+async function bootsUnderKvm({ qemu, kernel }: Trial, signal?: AbortSignal): Promise<boolean> {
+  const args = ['-accel', 'kvm', ...machineArguments(process.arch, 'earlyprintk=ttyS0 panic=-1'), '-m', '256'];
+  args.push('-no-reboot', '-serial', 'stdio', '-kernel', kernel.image);
+  const child = spawn(qemu, args, { stdio: ['ignore', 'pipe', 'ignore'], signal, killSignal: 'SIGKILL' });
+  child.once('error', () => undefined);
+  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
+  const timer = setTimeout(() => child.kill('SIGKILL'), PROBE_MS);
+  let boots = false;
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    if (!line.includes('Linux version')) return;
+    boots = true;
+    child.kill('SIGKILL');
+  });
+  await ended;
+  clearTimeout(timer);
+  return boots;
+}

@@ -1,0 +1,82 @@
+/** `npm run vm`: a VM with vproxy-guest, until it is interrupted, or while it runs a command. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { constants, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { MissingError } from './missing.js';
+import { formatNextSteps } from './next-steps.js';
+import { HELP, parseVmOptions, type VmOptions } from './options.js';
+import { prepareParts } from './parts.js';
+import { Vm } from './vm.js';
+
+const EXIT_USAGE = 64;
+const EXIT_UNAVAILABLE = 69;
+/** As of `vproxy exec`, if it fails itself. */
+const EXIT_FAILED = 125;
+
+/** An interrupt. It comes twice where npm and the terminal both send it. */
+class Interrupted extends Error {
+  readonly signal: 'SIGINT' | 'SIGTERM';
+
+  constructor(signal: 'SIGINT' | 'SIGTERM') {
+    super(signal);
+    this.signal = signal;
+  }
+}
+
+const stopping = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stopping.abort(new Interrupted(signal)));
+process.exitCode = await main(process.argv.slice(2));
+
+/** Resolves with the exit status. */
+async function main(words: readonly string[]): Promise<number> {
+  let options: VmOptions;
+  try {
+    options = parseVmOptions(words, process.env);
+  } catch (error) {
+    complain(error);
+    return EXIT_USAGE;
+  }
+  if (options.wantsHelp) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  try {
+    return await runVm(options);
+  } catch (error) {
+    if (error instanceof Interrupted) return options.command.length === 0 ? 0 : 128 + constants.signals[error.signal];
+    complain(error);
+    return error instanceof MissingError ? EXIT_UNAVAILABLE : EXIT_FAILED;
+  }
+}
+
+async function runVm({ command, kernel, isQuiet }: VmOptions): Promise<number> {
+  const { signal } = stopping;
+  const began = performance.now();
+  const report = (text: string) => (isQuiet ? undefined : process.stderr.write(`vm: ${text}\n`));
+  const interrupted = new Promise<never>((_resolve, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason as Error));
+  });
+  interrupted.catch(() => undefined);
+  const folder = mkdtempSync(join(tmpdir(), 'vproxy-try-'));
+  let vm: Vm | undefined;
+  try {
+    const parts = await Promise.race([prepareParts({ kernel, folder, signal, report }), interrupted]);
+    report(`booting Linux ${parts.kernel.version} ${parts.accelerator === 'kvm' ? 'with KVM' : 'without KVM'}`);
+    vm = new Vm(parts, folder);
+    const failed = vm.ended.then((text) => Promise.reject(new Error(text.trimEnd())));
+    failed.catch(() => undefined);
+    await Promise.race([vm.waitForSession(), failed, interrupted]);
+    report(`up after ${((performance.now() - began) / 1000).toFixed(1)} s`);
+    if (command.length > 0) return await Promise.race([vm.run(command, signal), failed, interrupted]);
+    process.stdout.write(formatNextSteps(vm.controlSocket));
+    return await Promise.race([failed, interrupted]);
+  } finally {
+    stopping.abort(new Error('the VM ends'));
+    await vm?.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function complain(error: unknown): void {
+  process.stderr.write(`vm: ${error instanceof Error ? error.message : String(error)}\n`);
+}

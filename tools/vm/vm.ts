@@ -1,0 +1,98 @@
+/** A running VM: QEMU, and the host's vproxy on the guest's channel. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { constants } from 'node:os';
+import { join } from 'node:path';
+import { describeQemuPort, formatQemuArguments } from '../../cli/hypervisor/qemu.js';
+import { PROJECT_ROOT } from '../../spec/helpers/files.js';
+import { ESTABLISHED, VproxyProcess } from '../../spec/helpers/vproxy-process.js';
+import { findProgram } from '../bench/process/find-program.js';
+import { machineArguments, QUIET_BOOT } from './machine.js';
+import { ANNOUNCED, PORT_NAME, type VmParts } from './parts.js';
+
+/** The command line of vproxy in this clone. */
+export const VPROXY = join(PROJECT_ROOT, 'dist/program/vproxy.cjs');
+
+const MEMORY_MIB = 512;
+/** Under emulation, on a busy machine. */
+const BOOT_MS = 180_000;
+const SHOWN_LINES = 20;
+
+/** The caller that starts it stops it. */
+export class Vm {
+  readonly controlSocket: string;
+  /** Resolves with what happened when QEMU or vproxy ends by itself. */
+  readonly ended: Promise<string>;
+  readonly #console: string;
+  readonly #qemu: VproxyProcess;
+  readonly #host: VproxyProcess;
+
+  /** Starts both processes; `folder` is for their files. */
+  constructor(parts: VmParts, folder: string) {
+    this.controlSocket = join(folder, 'control.sock');
+    this.#console = join(folder, 'console.log');
+    const port = join(folder, 'port.sock');
+    this.#qemu = start([parts.qemu], qemuArguments(parts, port, this.#console));
+    const host = ['-c', `vm=unix-connect:${port}`, '--control', this.controlSocket, '--forward-ports', ANNOUNCED];
+    this.#host = start([process.execPath, VPROXY], host);
+    this.ended = Promise.race([
+      this.#qemu.exited.then(() => `QEMU ended\n${this.#qemu.lines.join('\n')}\n${this.#lastLines()}`),
+      this.#host.exited.then(() => `vproxy ended\n${this.#host.lines.slice(-SHOWN_LINES).join('\n')}`),
+    ]);
+  }
+
+  /** Waits for the session with vproxy-guest. Rejects, with the end of the console, if it takes too long. */
+  async waitForSession(): Promise<void> {
+    await this.#host.waitForLine(ESTABLISHED, { timeoutMs: BOOT_MS }).catch(() => {
+      throw new Error(`no answer from the VM after ${BOOT_MS / 1000} s\n${this.#lastLines()}`);
+    });
+  }
+
+  /** Runs a command in the VM with this process's input and output, and resolves with its status; `signal` stops it. */
+  async run(command: readonly string[], signal: AbortSignal): Promise<number> {
+    const child = spawn(process.execPath, [VPROXY, 'exec', '--channel', 'vm', '--', ...command], {
+      stdio: 'inherit',
+      env: { ...process.env, VPROXY_SOCKET: this.controlSocket },
+    });
+    signal.addEventListener('abort', () => child.kill('SIGKILL'));
+    const [code, killedBy] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
+    return code ?? 128 + constants.signals[killedBy ?? 'SIGKILL'];
+  }
+
+  /** Ends both processes. */
+  async stop(): Promise<void> {
+    this.#qemu.kill('SIGKILL');
+    await Promise.all([this.#qemu.exited, this.#host.stop()]);
+  }
+
+  #lastLines(): string {
+    try {
+      const lines = readFileSync(this.#console, 'utf8').replaceAll('\r', '').trimEnd().split('\n');
+      return `the console's last lines:\n${lines.slice(-SHOWN_LINES).join('\n')}`;
+    } catch {
+      return 'nothing on the console';
+    }
+  }
+}
+
+/**
+ * Starts a program that an interrupt at the terminal does not reach, as this process ends it, and that the kernel kills if this
+ * process is killed.
+ */
+function start(program: readonly string[], args: readonly string[]): VproxyProcess {
+  const setpriv = findProgram('setpriv');
+  const launcher = setpriv === undefined ? [] : [setpriv, '--pdeathsig', 'KILL'];
+  return new VproxyProcess(args, { program, launcher, hasOwnGroup: true, hasDefaultControl: true });
+}
+
+function qemuArguments({ kernel, accelerator, archive }: VmParts, port: string, console: string): string[] {
+  const end = { kind: 'unix', mode: 'bind', path: port } as const;
+  return [
+    ...['-accel', accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi'],
+    ...machineArguments(process.arch, QUIET_BOOT),
+    ...['-m', String(MEMORY_MIB), '-nic', 'none', '-no-reboot', '-serial', `file:${console}`],
+    ...formatQemuArguments(describeQemuPort({ name: PORT_NAME, end, reconnectSeconds: 1 }, null)),
+    ...['-kernel', kernel.image, '-initrd', archive],
+  ];
+}
