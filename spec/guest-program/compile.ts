@@ -7,7 +7,7 @@ import { PROJECT_ROOT } from '../helpers/files.js';
 export function guestBuild(path: string): { words: string[]; options: { cwd: string; env: NodeJS.ProcessEnv } } {
   const { CGO_ENABLED = '0', GOFLAGS = '-mod=mod' } = process.env;
   const env = { ...process.env, CGO_ENABLED, GOFLAGS, GOPROXY: 'off' };
-  const words = ['build', '-trimpath', '-ldflags', '-s -w', '-o', path, '.'];
+  const words = ['build', '-trimpath', '-buildvcs=false', '-ldflags', '-s -w', '-o', path, '.'];
   return { words, options: { cwd: join(PROJECT_ROOT, 'guest'), env } };
 }
 

@@ -1,0 +1,88 @@
+/** `npm run vm`: one command in the VM, the VM until it is interrupted, and what it says if something is missing or fails. */
+import { readdirSync, readFileSync } from 'node:fs';
+import test, { type ExecutionContext } from 'ava';
+import { temporaryFolder } from '../helpers/files.js';
+import { eventually } from '../helpers/time.js';
+import { runProgram, spawnVproxy, VPROXY } from '../helpers/vproxy-process.js';
+
+/** Under emulation, on a busy machine. */
+const WAIT_MS = 180_000;
+
+/** Starts it with a folder for temporary files. */
+function start(t: ExecutionContext, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+  const folder = temporaryFolder(t);
+  const options = { script: 'dist/tools/vm/index.js', hasDefaultControl: true, hasOwnGroup: true };
+  return { folder, vm: spawnVproxy(t, args, { ...options, env: { TMPDIR: folder, ...env } }) };
+}
+
+/** The command lines of the running processes that mention a folder. */
+const processesIn = (folder: string): string[] =>
+  readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+      } catch {
+        return '';
+      }
+    })
+    .filter((line) => line.includes(folder));
+
+function isGone(t: ExecutionContext, folder: string): void {
+  t.deepEqual(processesIn(folder), []);
+  t.deepEqual(readdirSync(folder), []);
+}
+
+test('a command has its output and status; --quiet prints nothing else', async (t) => {
+  const { folder, vm } = start(t, ['--quiet', '--', 'sh', '-c', 'uname -n; echo oh >&2; exit 3']);
+  t.deepEqual([(await vm.exited).code, vm.stdout, vm.lines], [3, 'guest\n', ['oh']]);
+  isGone(t, folder);
+});
+
+test('without KVM a VM stays, what it prints can be run, and an interrupt ends everything', async (t) => {
+  const { folder, vm } = start(t, [], { VPROXY_VM_ACCEL: 'tcg' });
+  await eventually(() => vm.stdout.includes('Ctrl-C'), { what: 'what to do', timeoutMs: WAIT_MS });
+  t.true(vm.lines.some((line) => line.endsWith('without KVM')));
+  const [commands = ''] = /(?:^ {2}.*\n)+/m.exec(vm.stdout) ?? [];
+  const script = commands.replace('vproxy shell', "echo 'echo in the shell; exit' | vproxy shell");
+  // It is the vproxy of this Node, not of that in PATH.
+  const { code, stdout, stderr } = await runProgram(['sh', '-eu', '-c', script.replace(/\S+vproxy\.cjs/, VPROXY)], {
+    timeoutMs: WAIT_MS,
+  });
+  t.is(code, 0, stderr);
+  t.regex(stdout, /^Linux guest [^]*^in the shell$/m);
+  t.is(processesIn(folder).length, 2);
+  process.kill(-vm.pid, 'SIGINT');
+  t.deepEqual(await vm.exited, { code: 0, signal: null });
+  isGone(t, folder);
+});
+
+test('an interrupted command ends with 130, and a VM that ends by itself with 125', async (t) => {
+  const { folder, vm } = start(t, ['sh', '-c', 'echo up; cat']);
+  await eventually(() => vm.stdout === 'up\n', { timeoutMs: WAIT_MS });
+  process.kill(-vm.pid, 'SIGINT');
+  t.is((await vm.exited).code, 130);
+  isGone(t, folder);
+  const other = start(t, ['poweroff', '-f']);
+  t.is((await other.vm.exited).code, 125);
+  t.true(other.vm.lines.includes('vm: QEMU ended'));
+  isGone(t, other.folder);
+});
+
+test('a missing kernel is named, and ends with 69', async (t) => {
+  const { folder, vm } = start(t, ['--kernel', '/boot/missing']);
+  t.is((await vm.exited).code, 69);
+  t.regex(vm.lines.at(-1) ?? '', /missing: no such kernel$/);
+  isGone(t, folder);
+});
+
+test('without QEMU it says in one line what to install, and ends with 69', async (t) => {
+  const { vm } = start(t, [], { PATH: temporaryFolder(t) });
+  t.is((await vm.exited).code, 69);
+  t.deepEqual(vm.lines, ['vm: qemu-system-x86_64: not found; sudo apt-get install qemu-system-x86']);
+});
+
+test('an invalid option ends with 64', async (t) => {
+  const { vm } = start(t, ['--cpu']);
+  t.is((await vm.exited).code, 64);
+});
