@@ -39,6 +39,15 @@ test('a command has its output and status; --quiet prints nothing else', async (
   isGone(t, folder);
 });
 
+test('npm passes the command, its output and its status on', async (t) => {
+  const { code, stdout, stderr } = await runProgram(
+    ['sh', '-c', 'npm run --silent vm -- --quiet -- uname -a && npm run --silent vm -- --quiet false'],
+    { timeoutMs: WAIT_MS },
+  );
+  t.is(stderr, '');
+  t.deepEqual([code, stdout.slice(0, 12)], [1, 'Linux guest ']);
+});
+
 test('without KVM a VM stays, what it prints can be run, and an interrupt ends everything', async (t) => {
   const { folder, vm } = start(t, [], { VPROXY_VM_ACCEL: 'tcg' });
   await eventually(() => vm.stdout.includes('Ctrl-C'), { what: 'what to do', timeoutMs: WAIT_MS });

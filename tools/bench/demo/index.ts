@@ -11,6 +11,7 @@ const EXIT_UNAVAILABLE = 69;
 /** What to do next, with the commands that a clone has. */
 const NEXT_AFTER_LOCAL = '  npm start -- --vm        the same with a guest under QEMU\n';
 const NEXT = `\
+  npm run vm               a small VM of your own, without root
   npm link                 vproxy on the PATH; vproxy --help
   README.md                a Debian in a VM of your own, in two terminals
   docs/getting-started.md  libvirt, other hypervisors, two processes by hand
