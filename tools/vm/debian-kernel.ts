@@ -1,12 +1,9 @@
 /** The kernel of a Debian package, for users who cannot read the installed one, and for machines without any. */
-import { execFile } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { promisify } from 'node:util';
 import { findProgram } from '../bench/process/find-program.js';
 import { type Kernel, newestKernel } from './kernel.js';
-
-const run = promisify(execFile);
+import { runToEnd } from './run-to-end.js';
 
 /** The smallest kernel with virtio of Debian, and that of Ubuntu. */
 const names = (): readonly string[] => [
@@ -26,13 +23,13 @@ export async function debianKernel(folder: string, busybox: string, signal: Abor
   try {
     const unpacked = join(work, 'root');
     const options = { cwd: work, signal };
-    await run('apt-get', ['download', '--quiet', ...(await packages(signal))], options);
-    for (const file of readdirSync(work)) await run('dpkg-deb', ['--extract', file, unpacked], options);
+    await runToEnd('apt-get', ['download', '--quiet', ...(await packages(signal))], options);
+    for (const file of readdirSync(work)) await runToEnd('dpkg-deb', ['--extract', file, unpacked], options);
     if (!existsSync(join(unpacked, 'lib'))) symlinkSync('usr/lib', join(unpacked, 'lib'));
     // The package leaves `modules.dep` to its installation.
     const depmod = findProgram('depmod') ?? busybox;
     for (const version of readdirSync(join(unpacked, 'lib/modules')))
-      await run(depmod, [...(depmod === busybox ? ['depmod'] : []), '-b', unpacked, version], options);
+      await runToEnd(depmod, [...(depmod === busybox ? ['depmod'] : []), '-b', unpacked, version], options);
     // Another process may have been faster.
     if (!existsSync(root)) renameSync(unpacked, root);
   } finally {
@@ -46,11 +43,10 @@ export async function debianKernel(folder: string, busybox: string, signal: Abor
 /** The packages with the files of the kernel, which the package without a version needs. */
 async function packages(signal: AbortSignal): Promise<string[]> {
   for (const name of names()) {
-    const { stdout } = await run('apt-cache', ['depends', '--recurse', ...DIRECT_ONLY, name], { signal }).catch(() => ({
-      stdout: '',
-    }));
+    const words = ['depends', '--recurse', ...DIRECT_ONLY, name];
+    const listed = await runToEnd('apt-cache', words, { signal }).catch(() => '');
     signal.throwIfAborted();
-    const found = new Set(stdout.match(/^linux-(?:image|modules)-\d\S*/gm));
+    const found = new Set(listed.match(/^linux-(?:image|modules)-\d\S*/gm));
     if (found.size > 0) return [...found];
   }
   throw new Error('apt knows no kernel');

@@ -10,7 +10,7 @@ import { Vm } from './vm.js';
 
 const EXIT_USAGE = 64;
 const EXIT_UNAVAILABLE = 69;
-/** As of `vproxy exec`, if it fails itself. */
+/** Like `vproxy exec`, if it fails itself. */
 const EXIT_FAILED = 125;
 
 /** An interrupt. It comes twice where npm and the terminal both send it. */
@@ -43,7 +43,8 @@ async function main(words: readonly string[]): Promise<number> {
   try {
     return await runVm(options);
   } catch (error) {
-    if (error instanceof Interrupted) return options.command.length === 0 ? 0 : 128 + constants.signals[error.signal];
+    const { reason } = stopping.signal as { reason: unknown };
+    if (reason instanceof Interrupted) return options.command.length === 0 ? 0 : 128 + constants.signals[reason.signal];
     complain(error);
     return error instanceof MissingError ? EXIT_UNAVAILABLE : EXIT_FAILED;
   }
@@ -60,7 +61,7 @@ async function runVm({ command, kernel, isQuiet }: VmOptions): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), 'vproxy-try-'));
   let vm: Vm | undefined;
   try {
-    const parts = await Promise.race([prepareParts({ kernel, folder, signal, report }), interrupted]);
+    const parts = await prepareParts({ kernel, folder, signal, report });
     report(`booting Linux ${parts.kernel.version} ${parts.accelerator === 'kvm' ? 'with KVM' : 'without KVM'}`);
     vm = new Vm(parts, folder);
     const failed = vm.ended.then((text) => Promise.reject(new Error(text.trimEnd())));

@@ -1,6 +1,6 @@
 /** The QEMU of a guest: its program, and the machine that it emulates. */
 
-/** The Debian package that contains it. */
+/** The program for each processor, and the Debian package that contains it. */
 export const QEMU: Readonly<Partial<Record<NodeJS.Architecture, { program: string; debianPackage: string }>>> = {
   x64: { program: 'qemu-system-x86_64', debianPackage: 'qemu-system-x86' },
   arm64: { program: 'qemu-system-aarch64', debianPackage: 'qemu-system-arm' },

@@ -51,11 +51,13 @@ export async function prepareParts({ kernel: asked, folder, signal, report }: Pa
   const cache = usableCache(folder);
   const kernel = asked === undefined ? await findKernel({ cache, busybox, signal, report }) : kernelOf(asked);
   if (!existsSync(kernel.image)) throw new MissingError(`${kernel.image}: no such kernel`);
+  if (!existsSync(kernel.modulesFolder))
+    report(`no modules in ${kernel.modulesFolder}: virtio must be built into the kernel`);
   report('compiling vproxy-guest, and looking whether KVM works');
-  const [guest, accelerator] = await Promise.all([
-    guestProgram(cache, signal),
-    chooseAccelerator({ qemu, kernel }, signal),
-  ]);
+  const choosing = chooseAccelerator({ qemu, kernel }, signal);
+  choosing.catch(() => undefined);
+  const guest = await guestProgram(cache, folder, signal);
+  const accelerator = await choosing;
   // Not kept: it takes less time than to find out whether it is up to date.
   const path = join(folder, 'initramfs');
   const archive = beginArchive(path, { busybox, kernel }, PORT_MODULES);

@@ -114,7 +114,8 @@ async function stopTree(child: ChildProcess): Promise<void> {
   await exited;
 }
 
-function killTree(root: number): void {
+/** Kills a process and all its descendants, as far as they exist. */
+export function killTree(root: number): void {
   // SIGKILL: an orderly shutdown would wait for streams, and there is nothing to save.
   for (const { pid } of listTree([root])) {
     try {
