@@ -100,9 +100,10 @@ func (a address) listen() (listener net.Listener, err error) {
 	return nil, a.unavailable(err)
 }
 
-// family returns the network to listen on: without its family, 0.0.0.0 would be for IPv6, too.
+// family returns the network to listen on: without its family, 0.0.0.0 would be for IPv6, too, also as ::ffff:0.0.0.0.
 func (a address) family(network string) string {
-	return network + either(strings.HasPrefix(a.text, "0.0.0.0:"), "4", "")
+	place, _ := netip.ParseAddrPort(a.text)
+	return network + either(place.Addr().Unmap() == netip.IPv4Unspecified(), "4", "")
 }
 
 // unavailable returns why the address cannot be listened on.

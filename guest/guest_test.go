@@ -248,7 +248,7 @@ func TestThatOnlyItsOwnerReadsAKey(t *testing.T) {
 }
 
 func TestUnspecifiedAddress(t *testing.T) {
-	for text, want := range map[string]string{"0.0.0.0:0": "0.0.0.0", "[::]:0": "::"} {
+	for text, want := range map[string]string{"0.0.0.0:0": "0.0.0.0", "[::ffff:0.0.0.0]:0": "0.0.0.0", "[::]:0": "::"} {
 		place, _ := parseAddress(text)
 		listener, err := place.listen()
 		if err != nil {
