@@ -79,7 +79,8 @@ func redirect(st *stream, conn socket, to netip.AddrPort) (refused *failure) {
 	return refused
 }
 
-var answerHead = regexp.MustCompile(`^HTTP/1\.[01] ([1-9]\d\d(?: [\t -~]*)?)\r\n(?:[!-9;-~]+:[\t -~]*\r\n)*\r\n$`)
+var answerHead = regexp.MustCompile(
+	`^HTTP/1\.[01] ([1-9]\d\d(?: [^\x00-\x08\n-\x1f\x7f]*)?)\r\n(?:[!-9;-~]+:[^\x00-\x08\n-\x1f\x7f]*\r\n)*\r\n$`)
 
 // readAnswer reads the answer to CONNECT, and returns the bytes after it, or what the answer says of a refusal.
 func readAnswer(st *stream) (rest []byte, err error) {
@@ -111,6 +112,8 @@ func readAnswer(st *stream) (rest []byte, err error) {
 
 const nftUsage = "vproxy-guest nft --to ADDR:PORT [--dns ADDR[:PORT]] [--device NAME] prints nftables rules for redirect:.\n"
 
+var nftOptions = map[string]string{"--to": "ADDR:PORT", "--dns": "ADDR[:PORT]", "--device": "NAME"}
+
 var deviceName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,15}$`)
 
 // printRules returns the nftables rules that redirect programs here, as vproxy egress nft prints them.
@@ -120,10 +123,24 @@ func printRules(args []string) (rules string, failed *failure) {
 	for len(args) > 0 {
 		name, value, hasValue := strings.Cut(args[0], "=")
 		args = args[1:]
-		if !hasValue && len(args) > 0 {
+		expected, isKnown := nftOptions[name]
+		switch {
+		case !strings.HasPrefix(name, "-"):
+			return "", failf("bad-argument", `unexpected argument "%s"`, escape(name, 64))
+		case !isKnown:
+			return "", failf("bad-argument", "%s: unknown option; see --help", escape(name, 64))
+		case !hasValue && (len(args) == 0 || len(args[0]) > 1 && args[0][0] == '-'):
+			return "", failf("bad-argument", "%s: missing value; expected %s %s", name, name, expected)
+		case !hasValue:
 			value, args = args[0], args[1:]
 		}
+		if value == "" {
+			return "", failf("bad-argument", "%s: empty value", name)
+		}
 		target, err := netip.ParseAddrPort(value)
+		if len(value)-strings.LastIndex(value, ":") > 6 {
+			err = errors.New("more than five digits")
+		}
 		if host, notHost := netip.ParseAddr(value); notHost == nil && name == "--dns" {
 			target, err = netip.AddrPortFrom(host, 53), nil
 		}
@@ -143,8 +160,8 @@ func printRules(args []string) (rules string, failed *failure) {
 			dns += fmt.Sprintf(rule, "{ tcp, udp } th dport 53")
 		case isWord(name, "--to --dns"):
 			return "", failf("bad-argument", `%s: "%s" is not ADDR:PORT, such as 127.0.0.1:3129 or [::1]:3129`, name, escape(value, 64))
-		case name != "--device":
-			return "", failf("bad-argument", "%s: unknown option; see --help", escape(name, 64))
+		case except != `oif "lo"`:
+			return "", failf("bad-argument", "--device: given 2 times (max 1)")
 		case !deviceName.MatchString(value):
 			return "", failf("bad-argument", `--device: "%s" is not the name of a device`, escape(value, 64))
 		default:

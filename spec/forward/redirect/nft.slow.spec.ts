@@ -40,7 +40,13 @@ for (const line of [
   '--to 127.0.0.1:3129 --dns x',
   '--to 127.0.0.1:3129 --to [::1]:3129 --to 127.0.0.2:3129',
   '--to 127.0.0.1:3129 --dns ::1 --dns [::2]:53',
+  '--to 127.0.0.1:000053',
+  '--to',
+  '--to=',
+  '--to 127.0.0.1:3129 x',
   '--to 127.0.0.1:3129 --device a"b',
+  '--to 127.0.0.1:3129 --device -x',
+  '--to 127.0.0.1:3129 --device a --device b',
 ]) {
   withNft(`nft ${line}: both programs refuse it alike`, async (t) => {
     const words = line.split(' ').filter((word) => word !== '');
