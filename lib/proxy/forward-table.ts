@@ -172,13 +172,9 @@ export class ForwardTable {
     return resuming === undefined ? found : [...found, `forward ${resuming.id}, which is retrying to listen`];
   }
 
-  /** Ends what only waits for its program. */
-  endIdle(): void {
+  /** Ends what only waits for its program. Returns the ids of those streams among the obstacles that only the peer can end. */
+  endIdle(): number[] {
     for (const { forward } of this.#entries.values()) forward.endIdle?.();
-  }
-
-  /** The ids of those streams among the obstacles that only the peer can end. */
-  endedByPeer(): number[] {
     return [...this.#entries.values()].flatMap(({ forward }) => forward.endedByPeer?.() ?? []);
   }
 

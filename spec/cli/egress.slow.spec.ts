@@ -193,9 +193,9 @@ test.serial('an upgrade keeps added entries and the tunnels that they allow, whi
 test.serial('an upgrade cuts off no answer that its program has not read yet', async (t) => {
   const body = 'x'.repeat(2_000_000);
   const place = `127.0.0.1:${await httpServer(t, (_, response) => response.end(body))}`;
-  const { guest, sockets } = await processPair(t, {
+  const { guest, host, sockets } = await processPair(t, {
     control: 'both',
-    host: ['--egress', `internet:allow=${place}`, '-i', 'internet:egress:'],
+    host: ['--egress', `internet:allow=${place}`, '-i', 'internet:egress:', '-vv'],
     guest: ['-o', 'internet:0'],
   });
   const socket = localSocket(t, await guest.listeningPort('internet')).pause();
@@ -207,6 +207,7 @@ test.serial('an upgrade cuts off no answer that its program has not read yet', a
   const answer = readToEnd(socket);
   socket.resume();
   t.true((await answer).toString().endsWith(body));
+  await host.waitForLine(/, closed: \d+ bytes/);
 });
 
 test.serial('an upgrade keeps tunnels apart, whatever it ends before them', async (t) => {

@@ -284,9 +284,9 @@ export class ProxyChannel {
     return found.map((what) => `${this.label}: ${what}`);
   }
 
-  /** Resets streams that programs open again, and if it `isForced` ends what only the peer can end; returns a line for each. */
+  /** Ends streams that programs open again, and if it `isForced` ends what only the peer can end; returns a line for each. */
   cutObstacles(isForced: boolean): string[] {
-    const ids = new Set(this.forwards.endedByPeer());
+    const ids = new Set(this.forwards.endIdle());
     const isPeers = (stream: SessionStream) => ids.has(stream.id) || (stream.isIncoming && isOfProgram(stream));
     const streams = (this.#source.current?.streams.list() ?? []).filter(
       (stream) => this.programs.isCut(stream) || (isForced && isPeers(stream)),
@@ -303,7 +303,7 @@ export class ProxyChannel {
     return (this.#source.current?.streams.listAll().length ?? 0) === 0 && !forwards.isServing && !programs.isServing;
   }
 
-  /** Captures the state for a successor, with `options` if that has them. First ends what only waits, and so perhaps streams. */
+  /** Captures the state for a successor, with `options` if that has them. Ends first what is idle by now. */
   capture(keepOne: KeepDescriptor, options: number | null): ProxyChannelState {
     this.forwards.endIdle();
     const session = this.#source.current;
