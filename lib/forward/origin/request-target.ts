@@ -23,8 +23,8 @@ export function readTarget(target: string): RequestTarget {
   if (/[\0-\x1f\x7f]/.test(path)) throw new UnclearTarget('the path has a control character');
   if (/%[0-9A-Fa-f]{2}/.test(path)) throw new UnclearTarget('the path is encoded twice');
   if (path.includes('//')) throw new UnclearTarget('the path has an empty segment');
-  // Some servers drop the parameters of a segment, which follow a semicolon, before they resolve it.
-  if (/\/\.{1,2}(?:;[^/]*)?(?:\/|$)/.test(path)) throw new UnclearTarget('the path has a segment . or ..');
+  // Some servers drop blanks, or the parameters of a segment, which follow a semicolon, before they resolve it.
+  if (/\/\s*\.{1,2}\s*(?:;[^/]*)?(?:\/|$)/.test(path)) throw new UnclearTarget('the path has a segment . or ..');
   return { path, sentPath: raw.replace(/%[0-9A-Fa-f]{2}/g, normalEscape), query };
 }
 
