@@ -1,5 +1,6 @@
 /** `npm run vm`: one command in the VM, the VM until it is interrupted, and what it says if something is missing or fails. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
 import { eventually } from '../helpers/time.js';
@@ -8,25 +9,26 @@ import { runProgram, spawnVproxy, VPROXY } from '../helpers/vproxy-process.js';
 /** Under emulation, on a busy machine. */
 const WAIT_MS = 180_000;
 
-/** Starts it with a folder for temporary files. */
+/** Starts it with a folder for temporary files, in whose path a comma separates nothing. */
 function start(t: ExecutionContext, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-  const folder = temporaryFolder(t);
+  const folder = join(temporaryFolder(t), 'a,b');
+  mkdirSync(folder);
   const options = { script: 'dist/tools/vm/index.js', hasDefaultControl: true, hasOwnGroup: true };
   return { folder, vm: spawnVproxy(t, args, { ...options, env: { TMPDIR: folder, ...env } }) };
 }
 
-/** The command lines of the running processes that mention a folder. */
-const processesIn = (folder: string): string[] =>
+/** The running processes whose command lines mention a folder's parent: options have the comma twice. */
+const processesIn = (folder: string): { pid: number; line: string }[] =>
   readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map((pid) => {
       try {
-        return readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+        return { pid: Number(pid), line: readFileSync(`/proc/${pid}/cmdline`, 'latin1') };
       } catch {
-        return '';
+        return { pid: 0, line: '' };
       }
     })
-    .filter((line) => line.includes(folder));
+    .filter(({ line }) => line.includes(dirname(folder)));
 
 function isGone(t: ExecutionContext, folder: string): void {
   t.deepEqual(processesIn(folder), []);
@@ -76,6 +78,27 @@ test('an interrupted command ends with 130, and a VM that ends by itself with 12
   t.is((await other.vm.exited).code, 125);
   t.true(other.vm.lines.includes('vm: QEMU ended'));
   isGone(t, other.folder);
+});
+
+test('if vproxy ends during the boot, that is the reason', async (t) => {
+  const { folder, vm } = start(t, []);
+  const host = () => processesIn(folder).find(({ line }) => line.includes('--control'));
+  await eventually(() => host() !== undefined, { timeoutMs: WAIT_MS });
+  const { pid = 0 } = host() ?? {};
+  if (pid > 0) process.kill(pid, 'SIGKILL');
+  t.is((await vm.exited).code, 125);
+  t.true(vm.lines.includes('vm: vproxy ended'));
+  isGone(t, folder);
+});
+
+test('when nobody reads its messages any more, a closed terminal still leaves nothing', async (t) => {
+  const { folder, vm } = start(t, []);
+  await vm.waitForLine(/compiling/);
+  vm.closeLog();
+  await eventually(() => vm.stdout.includes('Ctrl-C'), { what: 'what to do', timeoutMs: WAIT_MS });
+  vm.kill('SIGHUP');
+  t.is((await vm.exited).code, 0);
+  isGone(t, folder);
 });
 
 test('a missing kernel is named, and ends with 69', async (t) => {

@@ -13,18 +13,24 @@ const EXIT_UNAVAILABLE = 69;
 /** Like `vproxy exec`, if it fails itself. */
 const EXIT_FAILED = 125;
 
+/** SIGHUP: the terminal was closed. */
+const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+type StopSignal = (typeof STOP_SIGNALS)[number];
+
 /** An interrupt. It comes twice where npm and the terminal both send it. */
 class Interrupted extends Error {
-  readonly signal: 'SIGINT' | 'SIGTERM';
+  readonly signal: StopSignal;
 
-  constructor(signal: 'SIGINT' | 'SIGTERM') {
+  constructor(signal: StopSignal) {
     super(signal);
     this.signal = signal;
   }
 }
 
 const stopping = new AbortController();
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stopping.abort(new Interrupted(signal)));
+for (const signal of STOP_SIGNALS) process.on(signal, () => stopping.abort(new Interrupted(signal)));
+// Whoever reads the output may go; the VM and its folder must still end in order.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 process.exitCode = await main(process.argv.slice(2));
 
 /** Resolves with the exit status. */

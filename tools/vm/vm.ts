@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { describeQemuPort, formatQemuArguments } from '../../cli/hypervisor/qemu.js';
 import { PROJECT_ROOT } from '../../spec/helpers/files.js';
 import { ESTABLISHED, VproxyProcess } from '../../spec/helpers/vproxy-process.js';
@@ -34,7 +35,8 @@ export class Vm {
     this.#console = join(folder, 'console.log');
     const port = join(folder, 'port.sock');
     this.#qemu = start([parts.qemu], qemuArguments(parts, port, this.#console));
-    const host = ['-c', `vm=unix-connect:${port}`, '--control', this.controlSocket, '--forward-ports', ANNOUNCED];
+    const [connect, control] = [port, this.controlSocket].map((path) => path.replaceAll(',', ',,'));
+    const host = ['-c', `vm=unix-connect:${connect}`, '--control', control ?? '', '--forward-ports', ANNOUNCED];
     this.#host = start([process.execPath, VPROXY], host);
     this.ended = Promise.race([
       this.#qemu.exited.then(() => `QEMU ended\n${this.#qemu.lines.join('\n')}\n${this.#lastLines()}`),
@@ -44,8 +46,10 @@ export class Vm {
 
   /** Waits for the session with vproxy-guest. Rejects, with the end of the console, if it takes too long. */
   async waitForSession(): Promise<void> {
-    await this.#host.waitForLine(ESTABLISHED, { timeoutMs: BOOT_MS }).catch(() => {
-      throw new Error(`no answer from the VM after ${BOOT_MS / 1000} s\n${this.#lastLines()}`);
+    await this.#host.waitForLine(ESTABLISHED, { timeoutMs: BOOT_MS }).catch(async () => {
+      const late = `no answer from the VM after ${BOOT_MS / 1000} s\n${this.#lastLines()}`;
+      // If vproxy ended, that is the reason.
+      throw new Error(await Promise.race([this.ended, setImmediate(late)]));
     });
   }
 
