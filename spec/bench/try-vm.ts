@@ -14,6 +14,7 @@ test('the options of a VM end at the first word that is not one', (t) => {
   t.deepEqual(parseVmOptions(['--', '--quiet', 'x']), { ...usual, command: ['--quiet', 'x'] });
   t.deepEqual(parseVmOptions(['--quiet', 'ls', '-l']), { ...usual, isQuiet: true, command: ['ls', '-l'] });
   t.is(parseVmOptions([], { VPROXY_VM_KERNEL: '/a' }).kernel, '/a');
+  t.is(parseVmOptions([], { VPROXY_VM_KERNEL: '' }).kernel, undefined);
   for (const words of [['--kernel', '/b'], ['--kernel=/b']])
     t.is(parseVmOptions(words, { VPROXY_VM_KERNEL: '/a' }).kernel, '/b');
   t.true(parseVmOptions(['-h']).wantsHelp);

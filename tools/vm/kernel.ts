@@ -20,7 +20,7 @@ export const PORT_MODULES: readonly string[] = ['virtio_pci', 'virtio_console'];
  */
 export function newestKernel(root = '/'): Kernel | undefined {
   const folder = join(root, 'boot');
-  const images = (existsSync(folder) ? readdirSync(folder) : []).filter((name) => name.startsWith('vmlinuz-'));
+  const images = (isReadable(folder) ? readdirSync(folder) : []).filter((name) => name.startsWith('vmlinuz-'));
   const newestFirst = images.sort((a, b) => b.localeCompare(a, 'en', { numeric: true }));
   const kernels = newestFirst.map((name) => kernelOf(join(folder, name)));
   return kernels.find(

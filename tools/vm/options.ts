@@ -36,7 +36,7 @@ In a script, npm run --silent vm -- --quiet -- COMMAND prints nothing of its own
 
 /** Parses the words; options end at the first word that is not one. Throws an error whose message says what is wrong. */
 export function parseVmOptions(words: readonly string[], environment: NodeJS.ProcessEnv = {}): VmOptions {
-  const options = { kernel: environment['VPROXY_VM_KERNEL'], isQuiet: false, wantsHelp: false };
+  const options = { kernel: environment['VPROXY_VM_KERNEL'] || undefined, isQuiet: false, wantsHelp: false };
   const rest = [...words];
   while (rest[0]?.startsWith('-') === true) {
     const word = rest.shift() ?? '';

@@ -11,7 +11,8 @@ export async function runToEnd(
 ): Promise<string> {
   signal.throwIfAborted();
   const running = promisify(execFile)(file, words, { ...options, encoding: 'utf8' });
-  const stop = () => killTree(running.child.pid ?? 0);
+  const { pid } = running.child;
+  const stop = () => (pid === undefined ? undefined : killTree(pid));
   signal.addEventListener('abort', stop);
   try {
     return (await running).stdout;

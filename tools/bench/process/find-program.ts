@@ -1,5 +1,5 @@
 /** Programs that may be installed or not. */
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
 /** The path of a program in PATH or in a folder of programs for administrators, or undefined. */
@@ -9,7 +9,7 @@ export function findProgram(name: string, path = process.env['PATH'] ?? ''): str
     .find((file) => {
       try {
         accessSync(file, constants.X_OK);
-        return true;
+        return statSync(file).isFile();
       } catch {
         return false;
       }
