@@ -27,9 +27,9 @@ Options:
 VPROXY_VM_ACCEL=tcg does without KVM. What can be kept is in $VPROXY_VM_CACHE,
 by default in ~/.cache/vproxy.
 
-Exit status: that of COMMAND; 0 after Ctrl-C or SIGTERM, with COMMAND 130 or 143;
-64 for an invalid argument; 69 if something is not installed; 125 if the VM does
-not boot, or ends by itself.
+Exit status: that of COMMAND; 0 after Ctrl-C, SIGTERM or SIGHUP, with COMMAND
+130, 143 or 129; 64 for an invalid argument; 69 if something is not installed;
+125 if the VM does not boot, or ends by itself.
 
 In a script, npm run --silent vm -- --quiet -- COMMAND prints nothing of its own.
 `;
