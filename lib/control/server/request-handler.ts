@@ -82,7 +82,7 @@ export class RequestHandler {
     signal: AbortSignal,
     hold: () => void,
   ): Promise<void> {
-    // Node tells of a body's end, if there is none, after the head.
+    // Node reports the end of an empty body after this event.
     await Promise.resolve();
     const turn = this.#turns.nextTurn();
     if (turn !== null) await turn;

@@ -79,7 +79,7 @@ const redirectForm: EndpointForm<RedirectEndpoint> = {
   format: formatHostPort,
 };
 
-/** Every kind, in the order in which users see them listed. */
+/** All kinds, in the order of help and messages. */
 export const ENDPOINT_FORMS = {
   unix: unixForm,
   'vsock-mux': vsockMuxForm,
