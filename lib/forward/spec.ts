@@ -16,7 +16,6 @@ import {
   findEndpointForm,
   isEndpointKind,
   PLAIN_KIND,
-  requireUsable,
 } from './forms/endpoint-forms.js';
 import { type NameSample, sampleOfName, sampleOfTemplate } from './template.js';
 
@@ -151,11 +150,6 @@ export const describeForward = (spec: ForwardSpec): ForwardText => ({
 /** The text of an endpoint without the name of its kind. */
 function formatAddress(endpoint: Endpoint): string {
   return findEndpointForm(endpoint.kind)?.format(endpoint) ?? '';
-}
-
-/** Throws `bad-argument` if the endpoint cannot be used in its direction. */
-export function checkForward({ direction, service, endpoint }: ForwardSpec): void {
-  requireUsable(direction, service, endpoint);
 }
 
 /** Rejects with `bad-argument` if the endpoint names an unknown user or group, as starting the forward would. */

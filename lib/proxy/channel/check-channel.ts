@@ -3,7 +3,8 @@
 import { type ChannelAddress, placeOf } from '../../channel/address/address.js';
 import { badArgument, toVproxyError, type VproxyError } from '../../errors.js';
 import type { EgressRules } from '../../forward/egress/rules.js';
-import { checkAccess, checkForward } from '../../forward/spec.js';
+import { requireUsable } from '../../forward/forms/endpoint-forms.js';
+import { checkAccess } from '../../forward/spec.js';
 import { fillTemplate } from '../../forward/template.js';
 import { requireAllowable } from '../../services/permitted.js';
 import type { SecretKey } from '../../session/opening/auth.js';
@@ -42,7 +43,7 @@ export function checkChannel(given: ChannelOptions): CheckedChannel {
   const keys = readKeys(options);
   const egress = resolveEgress(options.egress ?? {}, label);
   for (const spec of options.forwards ?? []) {
-    checkForward(spec);
+    requireUsable(spec.direction, spec.service, spec.endpoint);
     requireEgress(spec, egress.keys());
   }
   requireDistinctPorts(options);
