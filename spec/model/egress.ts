@@ -158,7 +158,7 @@ test('a random life of egresses, an origin and redirected connections is that of
   const lives = fc.array(steps, { minLength: 1, maxLength: 40, size: 'max' });
   await fc.assert(fc.asyncProperty(lives, live), { numRuns, seed, includeErrorInReport: true });
   t.log(`${numRuns} lives (seed ${seed}):`, counts);
-  t.true((counts['egress-opened'] ?? 0) > 0 && (counts['origin-request'] ?? 0) > 0);
+  t.true((counts['egress-opened'] ?? 0) > numRuns / 10 && (counts['origin-request'] ?? 0) > numRuns / 10);
 });
 
 /** A line without its details: `egress-opened`, `# 403`. */
