@@ -213,6 +213,7 @@ export const LOG_EVENTS = {
   'log-limited': row(LOG_LEVELS, { kind: 'string', count: 'number', durationMs: 'number' }),
   'log-lost': row('warn', { count: 'number' }),
   'metrics-listening': row('info', { endpoint: 'string' }),
+  'http-ports-listening': row('info', { endpoint: 'string' }),
   'no-channels': row('info', {}),
   'notify-failed': row('warn', {}),
   'notify-recovered': row('info', {}),

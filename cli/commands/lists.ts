@@ -5,7 +5,7 @@ import type {
   EgressStats,
   EgressStatus,
   ForwardStatus,
-  PortStatus,
+  PortWithUrl,
   ServiceStatus,
   StreamWithRates,
 } from '../../lib/status/types.js';
@@ -122,10 +122,10 @@ export const services = listOfChannels<ServiceStatus>({
   ],
 });
 
-export const ports = listOfChannels<PortStatus>({
+export const ports = listOfChannels<PortWithUrl>({
   usage: 'ports [LABEL] [-o json|name|wide] [--watch]',
   about:
-    'Lists the ports that each side announces, with the programs that listen on them there. HERE is the address where this side listens for a port of the peer, or that it dials for one of its own.',
+    'Lists the ports that each side announces, with the programs that listen on them there. HERE is the address where this side listens for a port of the peer, or its URL, or the address that this side dials for one of its own.',
   examples: [['vproxy ports vm1', 'Of one channel']],
   options: {},
   empty: 'No ports are announced, here or by a peer.',
@@ -136,9 +136,10 @@ export const ports = listOfChannels<PortStatus>({
     { title: 'PORT', cell: ({ port }) => String(port), align: 'right' },
     { title: 'PROGRAM', cell: ({ program }) => program ?? '-', leastWidth: 8 },
     { title: 'ANNOUNCED BY', cell: ({ announcedBy }) => announcedBy },
-    { title: 'HERE', cell: ({ endpoint }) => endpoint ?? '-', leastWidth: 16 },
+    { title: 'HERE', cell: ({ endpoint, url }) => endpoint ?? url ?? '-', leastWidth: 16 },
     { title: 'STREAMS', cell: ({ streams }) => String(streams), align: 'right' },
     { title: 'FORWARD', cell: ({ forward }) => forward ?? '-', isWide: true },
+    { title: 'URL', cell: ({ url }) => url ?? '-', isWide: true },
   ],
 });
 

@@ -6,7 +6,7 @@ import { egressOf, resolveEgress } from '../../lib/proxy/egress/definitions.js';
 import { describeEgressRules } from '../../lib/proxy/egress/test-egress.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import type { EgressStatus, ForwardStatus } from '../../lib/status/types.js';
-import { formatHostPort } from '../../lib/util/addresses/host-port.js';
+import { formatHostPort, type HostPort } from '../../lib/util/addresses/host-port.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Diagnosis } from './diagnosis.js';
 import type { Finding } from './findings.js';
@@ -133,11 +133,14 @@ async function listenerOf(machine: Machine, text: string): Promise<RunningVproxy
 }
 
 /** Checks the listeners that belong to the process rather than to a channel. */
-function planProcess(machine: Machine, { metrics, control }: Configuration): Job[] {
-  return [
-    ...(metrics === undefined
+function planProcess(machine: Machine, { metrics, httpPorts, control }: Configuration): Job[] {
+  const planAddress = (option: string, address: HostPort | undefined): Job[] =>
+    address === undefined
       ? []
-      : [job('listener', `--metrics ${formatHostPort(metrics)}`, () => checkTcpListen(machine, metrics))]),
+      : [job('listener', `${option} ${formatHostPort(address)}`, () => checkTcpListen(machine, address))];
+  return [
+    ...planAddress('--metrics', metrics),
+    ...planAddress('--http-ports', httpPorts),
     ...(control === undefined || control === false
       ? []
       : [job('listener', `--control ${escapeText(control.path)}`, () => lookAtControl(machine, control.path))]),

@@ -7,6 +7,7 @@ import { type ControlPlace, controlSocketPath, isControlName } from '../../lib/c
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
 import { type Log, makeEvent } from '../../lib/events.js';
 import type { SocketFile } from '../../lib/forward/forms/socket-form.js';
+import type { HttpPorts } from '../../lib/proxy/ports/http-ports.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { listFolder } from '../../lib/system/files/optional-files.js';
 import { processExists } from '../../lib/system/proc/proc.js';
@@ -89,6 +90,13 @@ export async function listenForMetrics(server: ControlServer, address: HostPort,
   const endpoint = formatHostPort(await server.listenForMetrics(address));
   const message = `serving metrics at http://${endpoint}/metrics`;
   log(makeEvent('metrics-listening', message, { endpoint }));
+}
+
+/** Serves the ports of all peers by name. Rejects with `address-…` codes. */
+export async function listenForHttpPorts(ports: HttpPorts, address: HostPort, log: Log): Promise<void> {
+  const endpoint = formatHostPort(await ports.listen(address));
+  const url = ports.urlOf('LABEL', 'PORT');
+  log(makeEvent('http-ports-listening', `serving the ports of peers on ${endpoint}, as ${url}`, { endpoint }));
 }
 
 function claimed(askedBy: string): VproxyError {

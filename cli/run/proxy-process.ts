@@ -4,6 +4,7 @@ import { ControlServer } from '../../lib/control/server/control-server.js';
 import { type Log, makeEvent } from '../../lib/events.js';
 import type { AuditLog } from '../../lib/proxy/audit-log.js';
 import type { WrittenOptions } from '../../lib/proxy/channel/channel-options.js';
+import { HttpPorts } from '../../lib/proxy/ports/http-ports.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
 import type { Legacy } from '../../lib/proxy/proxy-options.js';
 import { machineHistory } from '../../lib/services/machine-history.js';
@@ -54,6 +55,7 @@ export class ProxyProcess {
   readonly proxy: Proxy;
   readonly running: RunningProcess;
   readonly control: ControlServer;
+  readonly httpPorts: HttpPorts;
   readonly #options: ProxyProcessOptions;
   readonly #audit: AuditLog | null;
   readonly #manager: ServiceManager | null;
@@ -75,6 +77,8 @@ export class ProxyProcess {
       },
     });
     const { running } = this;
+    this.httpPorts = new HttpPorts({ proxy });
+    running.httpPorts = this.httpPorts;
     this.control = new ControlServer({ proxy, process: running });
     running.on('log', (event) => this.control.record(event));
     proxy.on('log', (event) => output.log(event));
@@ -113,7 +117,7 @@ export class ProxyProcess {
     // At once if possible: until it stops, a channel that has lost its session opens again.
     if (proxy.whole !== null) await proxy.whole;
     this.#options.store?.end();
-    const closed = Promise.all([proxy.stop(), control.close(), this.#manager?.stopping()]);
+    const closed = Promise.all([proxy.stop(), control.close(), this.httpPorts.close(), this.#manager?.stopping()]);
     await Promise.race([closed, delay(STOP_MS)]);
     // However long the rest takes: what has ended is on record.
     await this.#audit?.close();
@@ -121,10 +125,19 @@ export class ProxyProcess {
   }
 
   /** Like `run`, for a process that has taken over. */
-  runOn(document: Pick<HandoverDocument, 'counts' | 'writtenAtMs' | 'listeners'>, legacy: Legacy): Promise<number> {
+  runOn(
+    document: Pick<HandoverDocument, 'counts' | 'writtenAtMs' | 'listeners' | 'httpPorts'>,
+    legacy: Legacy,
+  ): Promise<number> {
     return this.run(async () => {
+      const { httpPorts, listeners } = document;
+      const { take } = legacy;
       this.running.log(describeHandover(document));
-      await Promise.all([this.control.restore(document.listeners, legacy.take), this.proxy.goOn(legacy)]);
+      await Promise.all([
+        this.control.restore(listeners, take),
+        httpPorts && this.httpPorts.restore(httpPorts, take),
+        this.proxy.goOn(legacy),
+      ]);
     });
   }
 
@@ -184,13 +197,18 @@ export class ProxyProcess {
     const writtenAtMs = Date.now();
     const { idle, ...proxy } = this.proxy.capture(keep);
     const listeners = this.control.capture(keep);
+    const httpPorts = this.httpPorts.capture(keep);
     return {
       configuration: this.running.configuration,
       proxy,
       idle: encodeIdle(idle),
       listeners,
+      httpPorts,
       machine: machineHistory,
-      counts: countHandover({ ...proxy, channels: [...proxy.channels, ...idle] }, listeners),
+      counts: countHandover(
+        { ...proxy, channels: [...proxy.channels, ...idle] },
+        [...listeners, httpPorts ?? []].flat(),
+      ),
       writtenAtMs,
     };
   }

@@ -15,7 +15,13 @@ import { describeAgent } from '../package-info.js';
 import { type ServiceEnvironment, takeServiceEnvironment } from '../service/environment.js';
 import { decodeIdle } from '../upgrade/document.js';
 import { takeHandoverDescriptor } from '../upgrade/starting.js';
-import { chooseControlSocket, listenForControl, listenForMetrics, requireUnclaimed } from './control-socket.js';
+import {
+  chooseControlSocket,
+  listenForControl,
+  listenForHttpPorts,
+  listenForMetrics,
+  requireUnclaimed,
+} from './control-socket.js';
 import { loadConfiguration } from './load-configuration.js';
 import { type DebugLog, Output, openDebugLog } from './output.js';
 import { nameProcess } from './process-name.js';
@@ -112,7 +118,7 @@ async function runProxy({ channels: declared, ...configuration }: Configuration,
     output.failure(error);
     return exitStatusOf(error);
   }
-  const { control, proxy, running } = made;
+  const { control, httpPorts, proxy, running } = made;
   return made.run(async () => {
     await proxy.start();
     if (declared.length === 0) {
@@ -120,6 +126,8 @@ async function runProxy({ channels: declared, ...configuration }: Configuration,
     }
     if (socket !== null) await listenForControl(control, socket, running.log);
     if (configuration.metrics !== undefined) await listenForMetrics(control, configuration.metrics, running.log);
+    if (configuration.httpPorts !== undefined)
+      await listenForHttpPorts(httpPorts, configuration.httpPorts, running.log);
   });
 }
 

@@ -8,6 +8,7 @@ import { toVproxyError, VproxyError } from '../../lib/errors.js';
 import { type Log, type LogEvent, type LogLevel, makeEvent } from '../../lib/events.js';
 import type { AuditLog } from '../../lib/proxy/audit-log.js';
 import type { ParsedOptions } from '../../lib/proxy/channel/channel-options.js';
+import type { HttpPorts } from '../../lib/proxy/ports/http-ports.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
 import {
   type Configuration,
@@ -51,6 +52,8 @@ export interface RunningProcessOptions {
 /** The operations of the process besides its proxy. */
 export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> implements ProcessControl {
   readonly version = describeAgent();
+  /** Null: no port has a URL. */
+  httpPorts: Pick<HttpPorts, 'urlOf'> | null = null;
   readonly #options: RunningProcessOptions;
   readonly #ended = deferred<number>();
   #configuration: ProcessConfiguration;
@@ -75,6 +78,10 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
 
   get name(): string | null {
     return this.#configuration.name ?? null;
+  }
+
+  portUrl(channel: string, port: number): string | null {
+    return this.httpPorts?.urlOf(channel, port) ?? null;
   }
 
   get logLevel(): LogLevel {

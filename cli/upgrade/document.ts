@@ -5,6 +5,7 @@ import type { ListenerCapture } from '../../lib/control/server/control-server.js
 import { VproxyError } from '../../lib/errors.js';
 import { type LogEvent, makeEvent } from '../../lib/events.js';
 import type { ProxyChannelState } from '../../lib/proxy/channel/channel-context.js';
+import type { HttpPortsState } from '../../lib/proxy/ports/http-ports.js';
 import type { ProxyState } from '../../lib/proxy/proxy-options.js';
 import type { MachineHistory } from '../../lib/services/machine-history.js';
 import type { ProcessConfiguration } from '../../lib/settings/configuration.js';
@@ -18,6 +19,7 @@ export interface HandoverDocument {
   /** Idle channels, encoded in parts: the successor restores them after those of `proxy`. */
   readonly idle: readonly EncodedDocument[];
   readonly listeners: readonly ListenerCapture[];
+  readonly httpPorts: HttpPortsState | null;
   /** What was done to the machine, which its limits take into account. */
   readonly machine: MachineHistory;
   readonly counts: HandoverCounts;
@@ -49,7 +51,8 @@ export interface HandoverCounts {
   readonly listeners: number;
 }
 
-export function countHandover({ channels }: ProxyState, control: readonly ListenerCapture[]): HandoverCounts {
+/** `ofProcess`: its own listeners. */
+export function countHandover({ channels }: ProxyState, ofProcess: readonly unknown[]): HandoverCounts {
   const sessions = channels.flatMap(({ supervisor: { session } }) => session?.state ?? []);
   const listening = channels.flatMap(({ forwards, storage, supervisor }) => [
     supervisor.listener ?? [],
@@ -59,7 +62,7 @@ export function countHandover({ channels }: ProxyState, control: readonly Listen
   return {
     sessions: sessions.length,
     streams: sessions.flatMap(({ streams }) => streams).length,
-    listeners: listening.flat().length + control.length,
+    listeners: listening.flat().length + ofProcess.length,
   };
 }
 

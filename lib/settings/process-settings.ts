@@ -127,6 +127,19 @@ export const PROCESS_SETTINGS = [
     reload: 'start',
   },
   {
+    key: 'http-ports',
+    field: 'httpPorts',
+    type: parsed('ADDR:PORT', (value) => parseHostPort(value, 0), formatHostPort),
+    about: 'ADDR:PORT to serve the ports of all peers on, by name: http://PORT.LABEL.localhost:PORT/',
+    variable: 'VPROXY_HTTP_PORTS',
+    options: {
+      value: 'ADDR:PORT',
+      group: 'Forwards:',
+      help: 'ADDR:PORT for the ports of all peers, as http://3000.LABEL.localhost:PORT/',
+    },
+    reload: 'start',
+  },
+  {
     key: 'ready',
     field: 'ready',
     type: ready,

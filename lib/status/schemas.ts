@@ -267,7 +267,7 @@ export const egressTestSchema = named('EgressTest', 'The verdict on a destinatio
     .array(z.strictObject({ address: text('An address of the destination'), ...verdictFields }))
     .describe('The current addresses of its name; empty if it is not resolved here'),
 });
-export const portStatusSchema = named('PortStatus', 'A listening port that a side announces', {
+const portStatusSchema = part('A listening port that a side announces', {
   channel: text('The label of the channel'),
   port: amount().describe('Its number on the machine of the side that announces it'),
   program: textOrNull('The program that listens there, as that side reports; null if unknown'),
@@ -276,6 +276,10 @@ export const portStatusSchema = named('PortStatus', 'A listening port that a sid
   forward: textOrNull('The id of its forward, or null'),
   streams: amount().describe('The number of open streams'),
 });
+
+export const portWithUrlSchema = portStatusSchema
+  .extend({ url: textOrNull('Where a browser on this machine finds a port of the peer, by `http-ports`; or null') })
+  .meta({ id: 'PortStatus', description: 'A listening port that a side announces, with its URL' });
 
 const streamStatusSchema = part('One stream', {
   channel: text('The label of its channel'),
@@ -410,6 +414,7 @@ export const STATUS_TYPES: Readonly<Record<string, z.ZodType>> = {
   EgressStatus: egressStatusSchema,
   EgressTest: egressTestSchema,
   PortStatus: portStatusSchema,
+  PortWithUrl: portWithUrlSchema,
   StreamStatus: streamStatusSchema,
   StreamWithRates: streamWithRatesSchema,
   StreamEnd: streamEndSchema,

@@ -96,7 +96,15 @@ test.serial('a port with a listener on the peer is served here, and vproxy ports
     forward?: string;
   }[];
   t.is(typeof forward, 'string');
-  const expected = { channel: 'default', port, program: 'echo-program', announcedBy: 'peer', endpoint, streams: 1 };
+  const expected = {
+    channel: 'default',
+    port,
+    program: 'echo-program',
+    announcedBy: 'peer',
+    endpoint,
+    streams: 1,
+    url: null,
+  };
   t.deepEqual([shown, ...others], [expected]);
   const missing = 'vproxy: error: no channel "vm7"; available: default\n';
   t.deepEqual(await run('ports', 'vm7'), { code: 69, stdout: '', stderr: missing });
@@ -144,6 +152,42 @@ test.serial('an upgrade of either side keeps the listener and its streams, and a
   program.kill('SIGKILL');
   await gone(client);
 });
+
+test.serial(
+  '--http-ports serves a port by name without a listener of its own; an upgrade loses no connection',
+  async (t) => {
+    const port = await freePort();
+    const { guest, sockets, clients, host } = await processPair(t, {
+      control: 'both',
+      host: ['--http-ports', '127.0.0.1:0'],
+      guest: ['--announce-ports', String(port)],
+    });
+    const [client] = clients;
+    const program = await startProgram(t, port);
+    await guest.waitForLine(/announcing port/);
+    const line = await host.waitForLine(/serving the ports of peers on (\S+), as http:\/\/PORT.LABEL.localhost:\d+\/$/);
+    const here = numberOf(line[1] ?? '');
+    const [{ endpoint, url } = {}] = await eventually(async () => {
+      const ports = await client.ports();
+      return ports.length > 0 && ports;
+    });
+    t.deepEqual([endpoint, url], [null, `http://${port}.default.localhost:${here}/`]);
+    const request = `GET / HTTP/1.1\r\nHost: ${port}.default.localhost\r\n\r\n`;
+    const [open, partial] = [localSocket(t, here), localSocket(t, here)];
+    t.is(await answerTo(open, request), request);
+    partial.write(request.slice(0, 30));
+    t.like((await client.ports())[0], { streams: 1 });
+    for (const socket of [sockets[0], sockets[1], sockets[0]]) {
+      t.like(await upgrade(t, socket), { streams: 1 });
+      t.is(await answerTo(open, 'more'), 'more');
+    }
+    t.is(await answerTo(partial, request.slice(30)), request);
+    t.is(await ask(t, here, request), request);
+    t.is((await client.ports())[0]?.url, url);
+    program.kill('SIGKILL');
+    await gone(client);
+  },
+);
 
 test.serial('a reload of either side applies other ports, and ends no session', async (t) => {
   const [folder, port] = [temporaryFolder(t), await freePort()];

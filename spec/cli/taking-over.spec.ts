@@ -86,7 +86,7 @@ test('requests, SIGHUP and the end wait for idle channels; groups hold up nothin
   });
   const listeners = [{ serves: 'control', address: { path }, descriptor: 0, unread: [] }] as const;
   const counts = { sessions: 0, streams: 0, listeners: 1 };
-  const ended = made.runOn({ counts, writtenAtMs: Date.now(), listeners }, legacy);
+  const ended = made.runOn({ counts, writtenAtMs: Date.now(), listeners, httpPorts: null }, legacy);
   await new Promise(setImmediate);
   t.deepEqual(made.control.paths, [path]);
   const waits = async (work: () => Promise<unknown>) => {

@@ -26,6 +26,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { freePort } from '../helpers/ports.js';
 import { incoming, localServer, outgoing } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
+import './http-ports.js';
 
 const range = (from: number, count: number) => Array.from({ length: count }, (_, index) => from + index);
 

@@ -22,7 +22,7 @@ import type {
   JobOfChannel,
   MachineInfo,
   PingAnswer,
-  PortStatus,
+  PortWithUrl,
   ReloadAnswer,
   ServiceStatus,
   StreamWithRates,
@@ -170,7 +170,7 @@ export class ControlClient {
   }
 
   /** The ports announced on each channel, by this side and by its peer. */
-  ports(): Promise<PortStatus[]> {
+  ports(): Promise<PortWithUrl[]> {
     return requestValue(this.path, 'GET /v1/ports', {});
   }
 

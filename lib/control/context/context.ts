@@ -56,6 +56,8 @@ export interface ProcessControl {
   readonly channelDefaults?: Omit<ChannelOptions, 'address' | 'label' | 'group' | 'forwards' | 'template'>;
   /** How many channels must have a session for `/readyz`: `any` is one. Default `any`. */
   readonly ready?: 'any' | 'all' | number;
+  /** The URL of a port of a peer, for a browser on this machine; null if there is none. Default: none. */
+  portUrl?(channel: string, port: number): string | null;
   /** Whether it drains, so that it is not ready. Default false. */
   readonly isDraining?: boolean;
   /**

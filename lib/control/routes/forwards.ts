@@ -10,7 +10,7 @@ import {
   egressStatusSchema,
   egressTestSchema,
   forwardStatusSchema,
-  portStatusSchema,
+  portWithUrlSchema,
   serviceStatusSchema,
   streamWithRatesSchema,
 } from '../../status/schemas.js';
@@ -62,8 +62,12 @@ export const forwardRoutes = [
   }),
   jsonRoute('GET /v1/ports', 'listPorts', {
     summary: 'The ports announced to the peers and by them',
-    answer: z.array(portStatusSchema),
-    handle: ({ proxy }) => proxy.listPorts(),
+    answer: z.array(portWithUrlSchema),
+    handle: ({ process, proxy }) =>
+      proxy.listPorts().map((one) => {
+        const url = one.announcedBy === 'peer' ? process.portUrl?.(one.channel, one.port) : null;
+        return { ...one, url: url ?? null };
+      }),
   }),
 ];
 

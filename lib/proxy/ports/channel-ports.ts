@@ -8,6 +8,7 @@ import type { ChannelOptions } from '../channel/channel-options.js';
 import type { ForwardEntry } from '../forward-table.js';
 import { type OwnPorts, PortAnnouncer } from './port-announcer.js';
 import { type PeerPortsState, PortForwarder, type PortForwarderOptions } from './port-forwarder.js';
+import { portService } from './port-rules.js';
 
 interface ChannelPortsOptions extends PortForwarderOptions {
   readonly registry: ServiceRegistry;
@@ -74,8 +75,15 @@ export class ChannelPorts {
   }
 
   list(): PortStatus[] {
+    // Also streams of programs and of `--http-ports`, which belong to no forward.
+    const open = { here: new Map<string, number>(), peer: new Map<string, number>() };
+    for (const { isIncoming, service } of this.#source.current?.streams.list() ?? []) {
+      const counts = isIncoming ? open.here : open.peer;
+      counts.set(service, (counts.get(service) ?? 0) + 1);
+    }
     const describe = (announcedBy: PortStatus['announcedBy'], { port, program, entry }: ShownPort): PortStatus => {
-      const { endpointText: endpoint = null, openCount: streams = 0 } = entry?.forward ?? {};
+      const { endpointText: endpoint = null } = entry?.forward ?? {};
+      const streams = open[announcedBy].get(portService(port)) ?? 0;
       return { channel: this.#label, port, program, announcedBy, endpoint, forward: entry?.id ?? null, streams };
     };
     return [

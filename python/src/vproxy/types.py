@@ -313,6 +313,27 @@ class PortStatus(TypedDict):
     streams: int
 
 
+class PortWithUrl(TypedDict):
+    """A listening port that a side announces, with its URL."""
+
+    #: The label of the channel.
+    channel: str
+    #: Its number on the machine of the side that announces it.
+    port: int
+    #: The program that listens there, as that side reports; None if unknown.
+    program: Optional[str]
+    #: Which side announces it.
+    announcedBy: Literal["here", "peer"]
+    #: ``here``: what its streams connect to. ``peer``: where this side listens for it, or None.
+    endpoint: Optional[str]
+    #: The id of its forward, or None.
+    forward: Optional[str]
+    #: The number of open streams.
+    streams: int
+    #: Where a browser on this machine finds a port of the peer, by ``http-ports``; or None.
+    url: Optional[str]
+
+
 _StreamStatusWords = TypedDict("_StreamStatusWords", {"from": Optional[str]})
 
 class StreamStatus(_StreamStatusWords):

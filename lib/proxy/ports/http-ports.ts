@@ -1,0 +1,161 @@
+/**
+ * `--http-ports`: one listener for the ports of all peers. The Host of the first request on a connection names the port and the
+ * channel, `3000.vm1.localhost`; the connection is then spliced with a stream to that port.
+ */
+import net from 'node:net';
+import { toVproxyError, type VproxyError } from '../../errors.js';
+import { descriptorShortage, type KeepDescriptor, type TakeDescriptor } from '../../system/descriptors.js';
+import { listenAt } from '../../system/sockets/listen-at.js';
+import { adoptSocket, descriptorOf, resetSocket } from '../../system/sockets/node-sockets.js';
+import type { HostPort } from '../../util/addresses/host-port.js';
+import { type Clock, systemClock } from '../../util/clock.js';
+import type { Proxy } from '../proxy.js';
+import { formatPage } from './port-page.js';
+import { isWhole, type PortRequest, readRequest, urlOfPort } from './port-request.js';
+import { portService } from './port-rules.js';
+
+/** Timeout for the head of a request, and for reading a page, in milliseconds. */
+const CLIENT_MS = 10_000;
+
+/** Limit on connections whose head is not whole; a new one takes the place of the oldest. */
+const MAX_WAITING = 256;
+
+export interface HttpPortsOptions {
+  readonly proxy: Pick<Proxy, 'joinStream' | 'listPorts'>;
+  /** Default `systemClock`. */
+  readonly clock?: Clock;
+}
+
+/** The listener, for a successor of this process. */
+export interface HttpPortsState {
+  readonly address: HostPort;
+  readonly descriptor: number;
+  /** The connections whose head is not whole, with what came of it. */
+  readonly waiting: readonly { readonly descriptor: number; readonly head: Buffer }[];
+}
+
+/** Call `listen` or `restore` at most once, then `close`. */
+export class HttpPorts {
+  readonly #proxy: HttpPortsOptions['proxy'];
+  readonly #clock: Clock;
+  readonly #server = net.createServer({ allowHalfOpen: true, noDelay: true });
+  /** What came of the heads that are not whole, oldest connection first. */
+  readonly #waiting = new Map<net.Socket, Buffer>();
+  /** The connections that get a page. */
+  readonly #answered = new Set<net.Socket>();
+  #address: HostPort | null = null;
+
+  constructor({ proxy, clock = systemClock }: HttpPortsOptions) {
+    this.#proxy = proxy;
+    this.#clock = clock;
+    this.#server.on('connection', (socket) => this.#accept(socket));
+  }
+
+  /** Listens; resolves with the actual address. Rejects with `address-…` codes. `fd`: a descriptor that already listens there. */
+  async listen(address: HostPort, fd?: number): Promise<HostPort> {
+    const got = await listenAt(this.#server, address, fd);
+    this.#address = 'port' in got ? got : address;
+    return this.#address;
+  }
+
+  /** The URL of a port, for a browser on this machine; null if nothing listens. */
+  urlOf(label: string, port: number | string): string | null {
+    return this.#address && urlOfPort(label, port, `:${this.#address.port}`);
+  }
+
+  /** Stops listening, and closes the connections that have no stream. */
+  async close(): Promise<void> {
+    const closed = this.#server.listening ? new Promise((resolve) => this.#server.close(resolve)) : null;
+    for (const socket of [...this.#waiting.keys(), ...this.#answered]) socket.destroy();
+    await closed;
+  }
+
+  // ---- hand-over ------------------------------------------------------------------------------------------------
+
+  /** Null if nothing listens. */
+  capture(keep: KeepDescriptor): HttpPortsState | null {
+    const descriptor = descriptorOf(this.#server);
+    if (descriptor === null || this.#address === null) return null;
+    const waiting = [...this.#waiting].flatMap(([socket, head]) => {
+      const fd = descriptorOf(socket);
+      return fd === null ? [] : [{ descriptor: keep(fd), head }];
+    });
+    return { address: this.#address, descriptor: keep(descriptor), waiting };
+  }
+
+  /** Takes over from a predecessor. Rejects as `listen` does. */
+  async restore({ address, descriptor, waiting }: HttpPortsState, take: TakeDescriptor): Promise<void> {
+    for (const { descriptor: index, head } of waiting) this.#accept(adoptSocket(take(index)), head);
+    await this.listen(address, take(descriptor));
+  }
+
+  // ---- connections ----------------------------------------------------------------------------------------------
+
+  #accept(socket: net.Socket, head: Buffer = Buffer.alloc(0)): void {
+    if (descriptorShortage(socket) !== null) {
+      resetSocket(socket);
+      return;
+    }
+    if (this.#waiting.size >= MAX_WAITING) this.#waiting.keys().next().value?.destroy();
+    this.#waiting.set(socket, head);
+    const cancelTimeout = this.#clock.schedule(CLIENT_MS, () => socket.destroy());
+    const leave = (): void => {
+      cancelTimeout();
+      this.#waiting.delete(socket);
+    };
+    const abandon = (): void => void socket.destroy();
+    let came = head;
+    const read = (piece: Buffer): void => {
+      const from = came.length;
+      came = Buffer.concat([came, piece]);
+      this.#waiting.set(socket, came);
+      if (!isWhole(came, from)) return;
+      leave();
+      socket.off('data', read).off('end', abandon).pause();
+      void this.#serve(socket, came);
+    };
+    // After an error it closes.
+    socket.on('error', () => undefined).once('close', leave);
+    socket.on('end', abandon).on('data', read).resume();
+  }
+
+  /** Splices a connection with a stream, or answers with a page. */
+  async #serve(socket: net.Socket, received: Buffer): Promise<void> {
+    let request: PortRequest | null = null;
+    try {
+      request = readRequest(received);
+      const { label, port } = request;
+      if (label === null || port === null) {
+        this.#answer(socket, request, null);
+        return;
+      }
+      socket.unshift(received);
+      const gone = new AbortController();
+      socket.once('close', () => gone.abort());
+      await this.#proxy.joinStream(portService(port), label, {
+        socket,
+        isAttached: false,
+        isReopened: false,
+        signal: gone.signal,
+        onAccept: () => undefined,
+      });
+    } catch (error) {
+      this.#answer(socket, request, toVproxyError(error));
+    }
+  }
+
+  #answer(socket: net.Socket, request: PortRequest | null, reason: VproxyError | null): void {
+    if (socket.destroyed) return;
+    const ports = this.#proxy.listPorts().filter(({ announcedBy }) => announcedBy === 'peer');
+    const own = ports.filter(({ channel }) => channel === request?.label);
+    this.#answered.add(socket);
+    const cancelTimeout = this.#clock.schedule(CLIENT_MS, () => socket.destroy());
+    socket.once('close', () => {
+      cancelTimeout();
+      this.#answered.delete(socket);
+    });
+    socket.end(formatPage(request, reason, own.length > 0 ? own : ports));
+    // Unread bytes would reset the connection, and the client might lose the page.
+    socket.resume();
+  }
+}
