@@ -55,8 +55,8 @@ func parseAddress(text string) (address, error) {
 	if isUnix && !strings.HasPrefix(text, "/") {
 		return address{}, errors.New("the path must be absolute")
 	}
-	text = strings.TrimPrefix(text, "tcp:")
-	if strings.HasPrefix(text, "/") {
+	text, isTCP := strings.TrimPrefix(text, "tcp:"), strings.HasPrefix(text, "tcp:")
+	if strings.HasPrefix(text, "/") && !isTCP {
 		text, option, hasOption := strings.Cut(text, ",")
 		path, wrong := parseSocketPath(text)
 		mode, err := strconv.ParseUint(strings.TrimPrefix(option, "mode="), 8, 9)
@@ -179,7 +179,7 @@ func parseForward(option, text string) (*forward, error) {
 	kind, place, hasKind := strings.Cut(rest, ":")
 	ownKind := ""
 	if hasKind && isWord(kind, "redirect udp") && option == "-o" {
-		ownKind, rest = kind, place
+		ownKind, rest = kind, "tcp:"+place
 	}
 	address, err := parseAddress(rest)
 	_, port, _ := net.SplitHostPort(address.text)
@@ -195,8 +195,6 @@ func parseForward(option, text string) (*forward, error) {
 	case !serviceNames.MatchString(service):
 		err = errors.New("not a valid service name (1 to 64 of a-z, 0-9, dot, underscore and hyphen, " +
 			"beginning with a letter or digit)")
-	case ownKind != "" && err == nil && address.network != "tcp":
-		err = errors.New("not a valid ADDR:PORT (an IPv6 address goes in brackets)")
 	case hasKind && kind == "redirect" && option == "-i":
 		err = errors.New("cannot serve streams with redirect")
 	case hasKind && isWord(kind, otherKinds) && ownKind == "":
