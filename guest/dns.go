@@ -8,7 +8,8 @@ import (
 )
 
 const (
-	maxQuestions = 256 // at a time; more are dropped, and programs repeat them
+	maxQuestions = 256 // at a time; more are dropped, unless the oldest is overdue: programs repeat them
+	overdueAfter = time.Second
 	questionTime = 10 * time.Second
 	maxDatagram  = 65507 // bytes that IPv4 carries
 )
@@ -22,7 +23,7 @@ func (f *forward) listenDNS(c *channel) error {
 	f.address.text = conn.LocalAddr().String()
 	logLine(logInfo, "listening", "listening on %s for %s", f.endpoint(), f.service)
 	go func() {
-		places, starts := make(chan struct{}, maxQuestions), new(queue)
+		places, starts, asked := make(chan struct{}, maxQuestions), new(queue), new(questions)
 		var bytes [65535]byte
 		for {
 			count, from, err := conn.ReadFrom(bytes[:])
@@ -34,11 +35,14 @@ func (f *forward) listenDNS(c *channel) error {
 			select {
 			case places <- struct{}{}:
 			default:
-				continue
+				if !asked.dropOverdue() {
+					continue
+				}
+				places <- struct{}{} // its own, which is free at once
 			}
 			question := append([]byte{byte(count >> 8), byte(count)}, bytes[:count]...)
 			starts.begin(func() {
-				if answer := f.ask(c, question, from.String()); answer != nil {
+				if answer := f.ask(c, asked, question, from.String()); answer != nil {
 					conn.WriteTo(answer, from)
 				}
 				<-places
@@ -48,8 +52,47 @@ func (f *forward) listenDNS(c *channel) error {
 	return nil
 }
 
+// questions are the streams of those that a resolver has accepted and not answered yet, the oldest first.
+type questions struct {
+	mutex
+	open []question
+}
+
+type question struct {
+	*stream
+	since time.Time
+}
+
+func (q *questions) add(st *stream) {
+	if st.waitAnswer() == nil {
+		defer q.lock()()
+		q.open = append(q.open, question{st, time.Now()})
+	}
+}
+
+func (q *questions) remove(st *stream) {
+	defer q.lock()()
+	for index, each := range q.open {
+		if each.stream == st {
+			q.open = append(q.open[:index], q.open[index+1:]...)
+			return
+		}
+	}
+}
+
+// dropOverdue ends the oldest question, and reports whether it was overdue. One without a stream ends soon by itself.
+func (q *questions) dropOverdue() bool {
+	defer q.lock()()
+	if len(q.open) == 0 || time.Since(q.open[0].since) < overdueAfter {
+		return false
+	}
+	q.open[0].Close()
+	q.open = q.open[1:]
+	return true
+}
+
 // ask returns the answer to a question with its length; nil if there is none.
-func (f *forward) ask(c *channel, question []byte, from string) []byte {
+func (f *forward) ask(c *channel, asked *questions, question []byte, from string) []byte {
 	st, refused := c.open(f.service, from, questionTime)
 	if refused != nil {
 		logLine(logWarn, "stream-refused", "a question to %s was dropped: %s (%s)", f.name(), refused.message, refused.code)
@@ -59,6 +102,8 @@ func (f *forward) ask(c *channel, question []byte, from string) []byte {
 	defer time.AfterFunc(questionTime, st.Close).Stop()
 	st.Write(question)
 	st.CloseWrite()
+	asked.add(st)
+	defer asked.remove(st)
 	var size [2]byte
 	if _, err := io.ReadFull(st, size[:]); err != nil {
 		return nil

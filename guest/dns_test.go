@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"io"
+	"net"
 	"testing"
+	"time"
 )
 
 // TestFit: an answer that is longer than the program accepts over UDP becomes its header and question, with TC.
@@ -30,5 +33,45 @@ func TestFit(t *testing.T) {
 		if found := fit(whole, each.question); !bytes.Equal(found, either(each.isWhole, whole, short)) {
 			t.Errorf("%d bytes for %x: %x", each.length, each.question, found)
 		}
+	}
+}
+
+// TestOverdue: questions without an answer take the place of others only until they are overdue.
+func TestOverdue(t *testing.T) {
+	machine, host := pair(t)
+	taken := make(chan bool, 1)
+	host.services["dns"] = func(st *stream) {
+		var question [3]byte
+		st.accept()
+		io.ReadFull(st, question[:])
+		if question[2] == 'a' {
+			st.Write([]byte("\x00\x01b"))
+			st.CloseWrite()
+		} else {
+			taken <- true
+		}
+		st.waitEnd()
+	}
+	f := &forward{"dns", address{"tcp", "127.0.0.1:0", 0}, "udp"}
+	if err := f.listenDNS(machine); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("udp", f.address.text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	begun, answer := time.Now(), make([]byte, 1)
+	for count := 0; count < maxQuestions; count++ {
+		conn.Write([]byte("q"))
+		<-taken
+	}
+	for answer[0] != 'b' && time.Since(begun) < questionTime {
+		conn.Write([]byte("a"))
+		conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		conn.Read(answer)
+	}
+	if after := time.Since(begun); answer[0] != 'b' || after < overdueAfter {
+		t.Errorf("%q after %s", answer, after)
 	}
 }
