@@ -15,5 +15,5 @@ export function machineArguments(arch: NodeJS.Architecture, append: string): str
   ];
 }
 
-/** For guests that boot to run something: fewer messages, and no wait after a panic. */
-export const QUIET_BOOT = 'quiet panic=-1 mitigations=off no_timer_check';
+/** The options of a guest's kernel: fewer messages, no wait after a panic, and no work that emulation makes slow. */
+export const BOOT_OPTIONS = 'quiet panic=-1 mitigations=off no_timer_check';

@@ -9,7 +9,7 @@ import { describeQemuPort, formatQemuArguments } from '../../cli/hypervisor/qemu
 import { PROJECT_ROOT } from '../../spec/helpers/files.js';
 import { ESTABLISHED, VproxyProcess } from '../../spec/helpers/vproxy-process.js';
 import { findProgram } from '../bench/process/find-program.js';
-import { machineArguments, QUIET_BOOT } from './machine.js';
+import { BOOT_OPTIONS, machineArguments } from './machine.js';
 import { ANNOUNCED, PORT_NAME, type VmParts } from './parts.js';
 
 /** The command line of vproxy in this clone. */
@@ -94,7 +94,7 @@ function qemuArguments({ kernel, accelerator, archive }: VmParts, port: string, 
   const end = { kind: 'unix', mode: 'bind', path: port } as const;
   return [
     ...['-accel', accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi'],
-    ...machineArguments(process.arch, QUIET_BOOT),
+    ...machineArguments(process.arch, BOOT_OPTIONS),
     ...['-m', String(MEMORY_MIB), '-nic', 'none', '-no-reboot', '-serial', `file:${console}`],
     ...formatQemuArguments(describeQemuPort({ name: PORT_NAME, end, reconnectSeconds: 1 }, null)),
     ...['-kernel', kernel.image, '-initrd', archive],

@@ -4,7 +4,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { type Accelerator, chooseAccelerator } from '../../../tools/vm/accel.js';
-import { machineArguments, QUIET_BOOT } from '../../../tools/vm/machine.js';
+import { BOOT_OPTIONS, machineArguments } from '../../../tools/vm/machine.js';
 import { eventually } from '../../helpers/time.js';
 import { Agent } from './agent.js';
 import { keptState } from './booted-states.js';
@@ -34,7 +34,7 @@ const shellQuote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'
 const PORT_ID = 'port0';
 
 /** The machine of all guests. Under emulation, a second processor slows down each and saves nothing. */
-const MACHINE = machineArguments('x64', QUIET_BOOT);
+const MACHINE = machineArguments('x64', BOOT_OPTIONS);
 
 /** The QEMU arguments for the port under test and its bus. */
 const usualPort = (path: string, portName: string): readonly string[] => [

@@ -5,7 +5,7 @@
 import { appendFileSync, readFileSync, rmSync } from 'node:fs';
 import { chooseAccelerator } from '../../../../tools/vm/accel.js';
 import { CpioWriter } from '../../../../tools/vm/cpio.js';
-import { QUIET_BOOT } from '../../../../tools/vm/machine.js';
+import { BOOT_OPTIONS } from '../../../../tools/vm/machine.js';
 import { PORT_NAME } from '../../../vm/rig/guest-options.js';
 import { formatInitScript } from '../../../vm/rig/init-script.js';
 import { buildInitramfs } from '../../../vm/rig/initramfs.js';
@@ -13,7 +13,7 @@ import { findTools } from '../../../vm/rig/tools.js';
 import type { Scene } from '../../runner/scene.js';
 
 const ARCHIVE = '/srv/initramfs';
-const APPEND = `console=ttyS0 ${QUIET_BOOT}`;
+const APPEND = `console=ttyS0 ${BOOT_OPTIONS}`;
 const RUN_TESTS = `#!/bin/sh
 mkdir -p results
 [ "$1" = fail ] && { echo 'not ok 1 - fails' | tee results/report.tap; exit 3; }
