@@ -122,8 +122,9 @@ export class VproxyProcess {
     return Number((await this.waitForLine(listeningFor(service)))[2]);
   }
 
-  kill(signal: NodeJS.Signals): void {
-    this.#child.kill(signal);
+  /** Returns whether it had not exited yet. */
+  kill(signal: NodeJS.Signals): boolean {
+    return this.#child.kill(signal);
   }
 
   /** Stops reading stderr, as when a log reader exits: later writes to it fail. */

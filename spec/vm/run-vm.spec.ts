@@ -1,7 +1,8 @@
 /** `npm run vm`: one command in the VM, the VM until it is interrupted, and what it says if something is missing or fails. */
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { findProgram } from '../../tools/bench/process/find-program.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { eventually } from '../helpers/time.js';
 import { runProgram, spawnVproxy, VPROXY } from '../helpers/vproxy-process.js';
@@ -35,8 +36,11 @@ function isGone(t: ExecutionContext, folder: string): void {
   t.deepEqual(readdirSync(folder), []);
 }
 
-test('a command has its output and status; --quiet prints nothing else', async (t) => {
-  const { folder, vm } = start(t, ['--quiet', '--', 'sh', '-c', 'uname -n; echo oh >&2; exit 3']);
+test('a command has its output and status; --quiet prints nothing else; a script may start QEMU', async (t) => {
+  const PATH = `${temporaryFolder(t)}:${process.env['PATH'] ?? ''}`;
+  const script = join(PATH.split(':')[0] ?? '', 'qemu-system-x86_64');
+  writeFileSync(script, `#!/bin/sh\n"${findProgram('qemu-system-x86_64') ?? ''}" "$@"\nexit $?\n`, { mode: 0o755 });
+  const { folder, vm } = start(t, ['--quiet', '--', 'sh', '-c', 'uname -n; echo oh >&2; exit 3'], { PATH });
   t.deepEqual([(await vm.exited).code, vm.stdout, vm.lines], [3, 'guest\n', ['oh']]);
   isGone(t, folder);
 });

@@ -66,7 +66,8 @@ export class Vm {
 
   /** Ends both processes. */
   async stop(): Promise<void> {
-    this.#qemu.kill('SIGKILL');
+    // With its group: a script may start QEMU, and wait for it.
+    if (this.#qemu.kill('SIGKILL')) process.kill(-this.#qemu.pid, 'SIGKILL');
     await Promise.all([this.#qemu.exited, this.#host.stop()]);
   }
 
