@@ -30,7 +30,8 @@ export async function debianKernel(folder: string, busybox: string, signal: Abor
     const depmod = findProgram('depmod') ?? busybox;
     for (const version of readdirSync(join(unpacked, 'lib/modules')))
       await runToEnd(depmod, [...(depmod === busybox ? ['depmod'] : []), '-b', unpacked, version], options);
-    // Another process may have been faster.
+    // Another process may have been faster; a part of a kernel is of no use.
+    if (newestKernel(root) === undefined) rmSync(root, { recursive: true, force: true });
     if (!existsSync(root)) renameSync(unpacked, root);
   } finally {
     rmSync(work, { recursive: true, force: true });
@@ -49,5 +50,5 @@ async function packages(signal: AbortSignal): Promise<string[]> {
     const found = new Set(listed.match(/^linux-(?:image|modules)-\d\S*/gm));
     if (found.size > 0) return [...found];
   }
-  throw new Error('apt knows no kernel');
+  throw new Error('apt lists none: sudo apt-get update');
 }

@@ -2,7 +2,9 @@
 import { execFileSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, dirname, extname, join } from 'node:path';
+import { findProgram } from '../bench/process/find-program.js';
 import type { CpioWriter } from './cpio.js';
+import { missing } from './missing.js';
 
 /** A kernel that can be read. */
 export interface Kernel {
@@ -77,5 +79,6 @@ export function addModules(archive: CpioWriter, kernel: Kernel, names: readonly 
 function readModule(file: string): Buffer {
   const unpack = { '.xz': 'xz', '.gz': 'gzip', '.zst': 'zstd' }[extname(file)];
   if (unpack === undefined) return readFileSync(file);
+  if (findProgram(unpack) === undefined) throw missing(unpack, unpack === 'xz' ? 'xz-utils' : unpack);
   return execFileSync(unpack, ['-dc', file], { maxBuffer: 64 << 20 });
 }

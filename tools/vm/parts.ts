@@ -94,7 +94,7 @@ async function findKernel({ cache, busybox, signal, report }: Search): Promise<K
     return await debianKernel(cache, busybox, signal);
   } catch (error) {
     signal.throwIfAborted();
-    const [reason] = (error instanceof Error ? error.message : String(error)).split('\n');
+    const reason = (error instanceof Error ? error.message : String(error)).trimEnd().split('\n').at(-1);
     throw new MissingError(`no kernel, and none can be downloaded (${reason}); give one with --kernel PATH`);
   }
 }
