@@ -14,7 +14,9 @@ const COMPILED = 'dist/.tsbuildinfo';
 requireNode(oldestNode(JSON.parse(readFileSync('package.json', 'utf8')).engines));
 
 const modifiedAt = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-const npm = (...args) => execFileSync('npm', args, { stdio: ['ignore', 'inherit', 'inherit'] });
+/** With `npm --silent`, only a failure is printed, as the error of `execFileSync`. */
+const [say, stderr] = process.env.npm_config_loglevel === 'silent' ? [() => {}, 'pipe'] : [console.error, 'inherit'];
+const npm = (...args) => execFileSync('npm', args, { stdio: ['ignore', 'inherit', stderr] });
 
 function digestSources() {
   const hash = createHash('sha256');
@@ -33,7 +35,7 @@ function removeStale() {
 }
 
 if (modifiedAt('node_modules/.package-lock.json') < modifiedAt('package-lock.json')) {
-  console.error('installing the locked packages (npm ci)');
+  say('installing the locked packages (npm ci)');
   npm('ci', '--no-audit', '--no-fund');
 }
 const digest = digestSources();
@@ -42,7 +44,7 @@ const isBuilt =
   readFileSync(STAMP, 'utf8') === digest &&
   [...Object.values(GENERATED), ...COPIED.keys()].every((file) => existsSync(file));
 if (!isBuilt) {
-  console.error('building (npm run build): 20 s, or minutes on a slow machine');
+  say('building (npm run build): 20 s, or minutes on a slow machine');
   removeStale();
   npm('run', '--silent', 'build');
   writeFileSync(STAMP, digest);
