@@ -1,12 +1,13 @@
 /** `npm run vm`: a VM with vproxy-guest, until it is interrupted, or while it runs a command. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, realpathSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
+import { PROJECT_ROOT } from '../../spec/helpers/files.js';
+import { findProgram } from '../bench/process/find-program.js';
 import { MissingError } from './missing.js';
-import { formatNextSteps } from './next-steps.js';
 import { HELP, parseVmOptions, type VmOptions } from './options.js';
 import { prepareParts } from './parts.js';
-import { Vm } from './vm.js';
+import { Vm, VPROXY } from './vm.js';
 
 const EXIT_USAGE = 64;
 const EXIT_UNAVAILABLE = 69;
@@ -64,7 +65,7 @@ async function runVm({ command, kernel, isQuiet }: VmOptions): Promise<number> {
     signal.addEventListener('abort', () => reject(signal.reason as Error));
   });
   interrupted.catch(() => undefined);
-  const folder = mkdtempSync(join(tmpdir(), 'vproxy-try-'));
+  const folder = mkdtempSync(resolve(tmpdir(), 'vproxy-try-'));
   let vm: Vm | undefined;
   try {
     const parts = await prepareParts({ kernel, folder, signal, report });
@@ -82,6 +83,30 @@ async function runVm({ command, kernel, isQuiet }: VmOptions): Promise<number> {
     await vm?.stop();
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** Lines for another terminal, in any folder. */
+function formatNextSteps(controlSocket: string): string {
+  const onPath = findProgram('vproxy');
+  const isThis = onPath !== undefined && realpathSync(onPath) === VPROXY;
+  return `
+In another terminal:
+
+  export VPROXY_SOCKET=${quote(controlSocket)}
+${isThis ? '' : `  vproxy() { ${quote(VPROXY)} "$@"; }\n`}\
+  vproxy exec uname -a
+  vproxy shell
+  vproxy copy ${quote(join(PROJECT_ROOT, 'README.md'))} vm:/tmp/
+  vproxy exec -d httpd -f -p 8080 -h /tmp
+  vproxy ports
+
+Ctrl-C in this terminal ends the VM.
+`;
+}
+
+/** A word for a shell. */
+function quote(word: string): string {
+  return /^[\w./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 function complain(error: unknown): void {
