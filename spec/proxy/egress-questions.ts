@@ -172,6 +172,25 @@ test('questions, and the connections that wait for one, are bounded', async (t) 
   for (const { status } of [...waiting, ...others]) t.is(await status, '403');
 });
 
+test('if no place is left, a program that ended its direction gives its own', async (t) => {
+  const questions = new Questions({ channel: 'vm1', clock: new ManualClock(), log: () => undefined });
+  const target = { host: 'a.example', port: 443, family: 0 } as const;
+  const programs = Array.from({ length: MAX_WAITING + 2 }, () => new AbortController());
+  const { signal } = new AbortController();
+  const ask = ({ signal: left }: AbortController) =>
+    questions.ask('internet', target, ASK_MS, 'no entry', signal, left);
+  const waiting = programs.slice(0, MAX_WAITING).map(ask);
+  programs[7]?.abort();
+  const [newer, refused] = programs.slice(MAX_WAITING).map(ask);
+  t.is(await waiting[7], 'its program has ended its direction, and others wait for the same answer');
+  t.is(await refused, `${MAX_WAITING} other connections wait for the same answer`);
+  const [{ id, connections } = { id: '', connections: 0 }] = questions.list();
+  t.is(connections, MAX_WAITING);
+  questions.answer(id, true, () => undefined);
+  t.is(await newer, null);
+  t.true((await Promise.all(waiting)).every((answer, index) => (answer === null) === (index !== 7)));
+});
+
 test('asking can be turned on while it runs, until a reset', async (t) => {
   const { proxy, place, begin, asked, status } = await setUp(t, { askMs: undefined });
   t.is(await begin(place).status, '403');

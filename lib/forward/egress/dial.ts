@@ -82,10 +82,15 @@ export class EgressDialer {
 
   /**
    * Rejects with a `Refusal`, or on abort with `signal.reason`; leaves nothing open then. Once `left` is aborted, nobody is asked
-   * about the destination.
+   * about the destination, or if it `isPatient` only as long as no others need its place.
    */
-  async dial(destination: Destination, signal: AbortSignal, left = signal): Promise<EgressConnection> {
-    await this.#askAbout(destination, left).finally(() => signal.throwIfAborted());
+  async dial(
+    destination: Destination,
+    signal: AbortSignal,
+    left = signal,
+    isPatient = false,
+  ): Promise<EgressConnection> {
+    await this.#askAbout(destination, isPatient ? signal : left, left).finally(() => signal.throwIfAborted());
     return this.#withinTime(destination, signal, async (bounded) => {
       const rules = this.#options.rules();
       const verdict = this.#judge(rules, destination);
@@ -109,13 +114,13 @@ export class EgressDialer {
   }
 
   /** Waits for an answer, within its own time, as long as the rules ask about the destination. */
-  async #askAbout(destination: Destination, signal: AbortSignal): Promise<void> {
+  async #askAbout(destination: Destination, signal: AbortSignal, left: AbortSignal): Promise<void> {
     for (;;) {
       const rules = this.#options.rules();
       const verdict = isAsked(rules, destination);
       if (rules?.ask === undefined || verdict === null) return;
       const { ask } = rules;
-      const asked = async () => ask(destination, verdict.why, signal);
+      const asked = async () => ask(destination, verdict.why, signal, left);
       const why = await asked().catch((error: unknown) => describeError(error));
       if (why !== null) throw this.#denied(destination, { ...verdict, why }, this.#wayOut(why, destination));
     }

@@ -102,7 +102,7 @@ export class EgressTarget extends ConversingTarget {
   }
 
   async #dial({ gone, isRedirected, left, stream }: Conversation, destination: Destination): Promise<Reached> {
-    const connection = await this.#dialer.dial(destination, gone, isRedirected ? gone : left);
+    const connection = await this.#dialer.dial(destination, gone, left, isRedirected);
     const { rules } = connection;
     const { socket } = connection;
     const atMs = this.context.clock.now();

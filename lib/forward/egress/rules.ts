@@ -89,9 +89,14 @@ export function checkAskMs(askMs: number): number {
 
 /**
  * Asks about a destination that no entry names, and why. Resolves with null when the rules decide now, or with the
- * reason for a refusal. Rejects with the reason of `signal`.
+ * reason for a refusal. Rejects with the reason of `signal`. Once `left` is aborted, it gives its place to others.
  */
-export type Ask = (destination: Destination, why: string, signal: AbortSignal) => Promise<string | null>;
+export type Ask = (
+  destination: Destination,
+  why: string,
+  signal: AbortSignal,
+  left: AbortSignal,
+) => Promise<string | null>;
 
 /** The rules of one egress as texts. In the name of an entry `{channel}` stands for the label of the channel. */
 export interface EgressTexts {

@@ -129,7 +129,7 @@ export class RunningEgresses {
       deny: [...rules.deny, ...parsed(denied)],
       askMs,
       place,
-      ask: (target, why, signal) => this.#questions.ask(name, target, askMs ?? 0, why, signal),
+      ask: (target, why, ...signals) => this.#questions.ask(name, target, askMs ?? 0, why, ...signals),
     };
   }
 

@@ -20,8 +20,8 @@ type QuestionEnd = 'allowed' | 'denied' | 'expired' | 'settled';
 interface Question {
   readonly status: Omit<EgressQuestion, 'connections'>;
   readonly target: Destination;
-  /** Called with null when the rules decide now, or with why the destination is refused. */
-  readonly waiting: Set<(refused: string | null) => void>;
+  /** Called with null when the rules decide now, or with why the destination is refused; with what tells that its program left. */
+  readonly waiting: Map<(refused: string | null) => void, AbortSignal>;
   readonly cancel: CancelTimer;
 }
 
@@ -53,16 +53,23 @@ export class Questions {
 
   /**
    * Waits at most `askMs` for an answer. Resolves with null when the rules decide now, or with the reason for a refusal.
-   * Rejects with the reason of `signal`.
+   * Rejects with the reason of `signal`. If no place is left, the first connection whose program has `left` gives its own.
    */
-  ask(egress: string, target: Destination, askMs: number, why: string, signal: AbortSignal): Promise<string | null> {
+  ask(
+    egress: string,
+    target: Destination,
+    askMs: number,
+    why: string,
+    signal: AbortSignal,
+    left = signal,
+  ): Promise<string | null> {
     const destination = formatHostPort(target);
     const known = [...this.#open.values()].find(
       ({ status }) => status.egress === egress && status.destination === destination,
     );
     if (known === undefined && this.#open.size >= MAX_QUESTIONS)
       return Promise.resolve(`${MAX_QUESTIONS} other destinations wait for an answer`);
-    if (known !== undefined && known.waiting.size >= MAX_WAITING)
+    if (known !== undefined && known.waiting.size >= MAX_WAITING && !makeRoom(known))
       return Promise.resolve(`${MAX_WAITING} other connections wait for the same answer`);
     // An aborted signal fires no event.
     signal.throwIfAborted();
@@ -78,7 +85,7 @@ export class Questions {
         resolve(refused);
       };
       signal.addEventListener('abort', leave);
-      question.waiting.add(settle);
+      question.waiting.set(settle, left);
     });
     // A listener may answer synchronously.
     if (known === undefined) this.#announce(question);
@@ -93,7 +100,7 @@ export class Questions {
     const cancel = clock.schedule(askMs, () =>
       this.#end(question, 'expired', `no answer within ${formatDuration(askMs)}`),
     );
-    const question: Question = { status, target, waiting: new Set(), cancel };
+    const question: Question = { status, target, waiting: new Map(), cancel };
     this.#open.set(status.id, question);
     return question;
   }
@@ -114,7 +121,7 @@ export class Questions {
     const message = `egress "${egress}": ${escapeText(destination)} ${how}, ${formatCount(connections, 'connection')} waited (question ${id})`;
     const { host, port } = target;
     log(makeEvent('egress-answered', message, { egress, question: id, host, port, answer: how, connections }));
-    for (const settle of waiting) settle(refused);
+    for (const settle of waiting.keys()) settle(refused);
     waiting.clear();
   }
 
@@ -164,4 +171,13 @@ export class Questions {
   stop(): void {
     for (const question of [...this.#open.values()]) this.#end(question, 'settled', 'the channel is closed');
   }
+}
+
+/** Refuses a connection whose program has ended its direction, and may have exited; false if there is none. */
+function makeRoom({ waiting }: Question): boolean {
+  const [settle] = [...waiting].find(([, left]) => left.aborted) ?? [];
+  if (settle === undefined) return false;
+  waiting.delete(settle);
+  settle('its program has ended its direction, and others wait for the same answer');
+  return true;
 }
