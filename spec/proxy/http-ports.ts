@@ -6,6 +6,7 @@ import { VproxyError } from '../../lib/errors.js';
 import { HttpPorts, type HttpPortsOptions } from '../../lib/proxy/ports/http-ports.js';
 import { isWhole, readRequest } from '../../lib/proxy/ports/port-request.js';
 import type { PortStatus } from '../../lib/status/types.js';
+import { deferred } from '../../lib/util/concurrency.js';
 import { echo, localServer, localSocket, proxyPair, readToEnd } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
@@ -191,4 +192,17 @@ test('a client that sends no whole head is closed after 10 s, or when 256 others
   const others = Array.from({ length: 256 }, () => waiting('GET'));
   await first.over;
   t.true(others.every(({ socket }) => !socket.readableEnded));
+});
+
+test('a client that goes away while the peer has not answered takes its stream with it', async (t) => {
+  const signal = deferred<AbortSignal>();
+  const joinStream: HttpPortsOptions['proxy']['joinStream'] = (_service, _label, program) => {
+    signal.resolve(program.signal);
+    return new Promise(() => undefined);
+  };
+  const { send } = await listen(t, { joinStream });
+  const socket = send(head('3000.vm1.localhost'));
+  const gone = once(await signal.promise, 'abort');
+  socket.resetAndDestroy();
+  await t.notThrowsAsync(gone);
 });
