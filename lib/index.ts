@@ -36,6 +36,7 @@ export type {
 } from './control/client/requests.js';
 export type { ProcessControl, UpgradeRequest } from './control/context/context.js';
 export { ControlServer, type ControlServerOptions } from './control/server/control-server.js';
+export { ERROR_MEANINGS } from './error-meanings.js';
 export { ERROR_CODES, type ErrorCode, type ErrorRow, type ErrorScope, VproxyError } from './errors.js';
 export type { LogEvent, LogEventName, LogLevel } from './events.js';
 export type { EgressTexts } from './forward/egress/rules.js';

@@ -6,7 +6,8 @@ import { optionsOf } from '../../cli/command/command.js';
 import { CONTROL_COMMANDS, LOCAL_COMMANDS, loadCommands, NAMED_COMMANDS } from '../../cli/command/table.js';
 import { QEMU_WORD } from '../../lib/channel/address/qemu.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
-import { ERROR_CODES } from '../../lib/errors.js';
+import { ERROR_MEANINGS } from '../../lib/error-meanings.js';
+import { ERROR_CODES, type ErrorCode } from '../../lib/errors.js';
 import { LOG_EVENT_NAMES, LOG_EVENTS } from '../../lib/events.js';
 import { REMEDIES } from '../../lib/remedies.js';
 import { listDocuments } from '../documents/document-list.js';
@@ -104,9 +105,9 @@ test('docs/errors.md has the current table of codes', (t) => {
   const word = (isSo: boolean) => (isSo ? 'yes' : 'no');
   t.deepEqual(
     rows.map(([, code, row]) => [code, row]),
-    Object.entries(ERROR_CODES).map(([code, { scope, wire, retry, exit, meaning }]) => [
+    Object.entries(ERROR_CODES).map(([code, { scope, wire, retry, exit }]) => [
       code,
-      [scope, word(wire), word(retry), exit, meaning].join(' | '),
+      [scope, word(wire), word(retry), exit, ERROR_MEANINGS[code as ErrorCode]].join(' | '),
     ]),
   );
 });
