@@ -10,7 +10,7 @@ const UNUSED = here('unused.cjs');
 
 /**
  * Only the parser of yargs is used: without what else it has for each platform, which takes 25 ms to load. Of ws, neither
- * compression nor what negotiates it, nor streams of Node.
+ * compression nor what negotiates it, nor streams of Node, nor the events of browsers.
  */
 const usedParts = {
   name: 'used-parts',
@@ -18,6 +18,9 @@ const usedParts = {
     onResolve({ filter: /\/platform-shims\/esm\.mjs$/ }, () => ({ path: UNUSED }));
     onResolve({ filter: /\/(?:permessage-deflate|extension|stream)(?:\.js)?$/ }, ({ importer }) =>
       importer.includes('/node_modules/ws/') ? { path: UNUSED } : null,
+    );
+    onResolve({ filter: /^\.\/event-target$/ }, ({ importer }) =>
+      importer.includes('/node_modules/ws/') ? { path: here('ws-events.cjs') } : null,
     );
   },
 };

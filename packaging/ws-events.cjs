@@ -1,0 +1,3 @@
+'use strict';
+// In place of the events of browsers in ws: vproxy uses those of Node.
+exports.EventTarget = {};
