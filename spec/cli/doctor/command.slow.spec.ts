@@ -47,7 +47,14 @@ test('it accepts every run option', async (t) => {
     ...{ channel: `vm1=unix-listen:${folder}/c`, outgoing: '*:vsock-mux:/nowhere/x', incoming: 'ssh:22' },
     ...{ 'dead-after': '5', buffer: '65536', wait: '1', ready: 'all' },
     ...{ 'storage-socket': `${folder}/storage`, 'storage-parallel': '2', control: `${folder}/control` },
-    ...{ metrics: '127.0.0.1:0', audit: `${folder}/audit`, 'log-format': 'json', key: `${folder}/key`, name: 'vm1' },
+    ...{
+      metrics: '127.0.0.1:0',
+      audit: `${folder}/audit`,
+      'log-format': 'json',
+      'http-ports': '127.0.0.1:0',
+      key: `${folder}/key`,
+      name: 'vm1',
+    },
     ...{ egress: 'web:allow=a.example:80,443', 'announce-ports': '3000-9999', 'forward-ports': '3000-9999' },
   };
   const flags = ['allow-exec', 'allow-copy', 'follow-clock'];
