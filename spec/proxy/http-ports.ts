@@ -49,7 +49,12 @@ test('any other Host is denied, and so is a request that two readers could under
   for (const [text, why] of [
     [good.replace('\r\n\r\n', '\r\nHost: localhost\r\n\r\n'), /exactly one Host/],
     ['GET / HTTP/1.1\r\n\r\n', /exactly one Host/],
-    ['GET / HTTP/1.1\r\n Host: localhost\r\n\r\n', /exactly one Host/],
+    [good.replace('\r\n\r\n', '\r\n evil\r\n\r\n'), /folded/],
+    [good.replace('\r\n\r\n', '\r\nHost : evil\r\n\r\n'), /white space before the colon/],
+    [good.replace('\r\n\r\n', '\r\nHost\r\n\r\n'), /not NAME: VALUE/],
+    [good.replace('localhost', 'localhost\x0b'), /not NAME: VALUE/],
+    ['GET / HTTP/1.1\r\n Host: localhost\r\n\r\n', /folded/],
+    [good.replace('\r\n\r\n', `${'\r\na:'.repeat(1000)}\r\n\r\n`), /too many header fields/],
     [good.replace('GET /', 'GET http://evil/'), /not a path/],
     [good.replace('GET /', 'CONNECT evil:443'), /not a path/],
     [good.replace('HTTP/1.1', 'HTTP/2.0'), /only HTTP\/1.1/],

@@ -1,6 +1,6 @@
 /** What a request to `--http-ports` asks for: the first part of its Host is a port, the rest the label of a channel. */
 import { badArgument, VproxyError } from '../../errors.js';
-import { BadMessage, endOfHead, parseRequestLine } from '../../forward/egress/head.js';
+import { BadMessage, endOfHead, HeadTooLarge, parseRequestHead, valuesOf } from '../../forward/egress/head.js';
 import { escapeText } from '../../util/escape.js';
 
 /** Limit on the head of a request, in bytes. */
@@ -32,15 +32,13 @@ export function isWhole(bytes: Buffer, from: number): boolean {
  * a Host outside `localhost`: any name can resolve to this machine, but nobody else can have a page there (RFC 6761, section 6.3).
  */
 export function readRequest(bytes: Buffer): PortRequest {
-  const head = headOf(bytes);
-  const [first = ''] = head.split('\r\n', 1);
-  const { method, target } = orBad(() => parseRequestLine(first));
+  const { fields, method, target } = orBad(() => parseRequestHead(headOf(bytes)));
   if (!target.startsWith('/') && target !== '*')
     throw badArgument('the request is for a proxy: its target is not a path');
-  const [host, ...others] = valuesOf(head, 'host');
+  const [host, ...others] = valuesOf(fields, 'host');
   if (host === undefined || others.length > 0) throw badArgument('the request does not have exactly one Host');
   const [, name = '', ownPort = ''] = /^(.*?)\.?(:\d{1,5})?$/.exec(host.toLowerCase()) ?? [];
-  const wantsHtml = valuesOf(head, 'accept').some((value) => value.includes('text/html'));
+  const wantsHtml = valuesOf(fields, 'accept').some((value) => value.includes('text/html'));
   const request = { isHead: method === 'HEAD', wantsHtml, ownPort };
   if (name === 'localhost') return { ...request, label: null, port: null };
   const rest = name.endsWith('.localhost') ? name.slice(0, -'.localhost'.length) : '';
@@ -57,7 +55,7 @@ export const urlOfPort = (label: string, port: number | string, ownPort: string)
   `http://${port}.${label}.localhost${ownPort}/`;
 
 function headOf(bytes: Buffer): string {
-  const end = orBad(() => endOfHead(bytes, 0));
+  const end = endOfHead(bytes, 0);
   if (end === -1 || end > MAX_HEAD_BYTES) throw badArgument(`the head has more than ${MAX_HEAD_BYTES} bytes`);
   return bytes.toString('latin1', 0, end);
 }
@@ -66,9 +64,6 @@ function orBad<T>(read: () => T): T {
   try {
     return read();
   } catch (error) {
-    throw error instanceof BadMessage ? badArgument(error.message) : error;
+    throw error instanceof BadMessage || error instanceof HeadTooLarge ? badArgument(error.message) : error;
   }
 }
-
-const valuesOf = (head: string, name: string): string[] =>
-  [...head.matchAll(new RegExp(`\\r\\n${name}:([^\\r]*)`, 'gi'))].map(([, value = '']) => value.trim());
