@@ -163,7 +163,10 @@ export class ProxyProcess {
     const { others, isPassing } = this.#look(false);
     const { isChanging } = this.control;
     // Only then: otherwise, new requests would wait as long as everything else.
-    if (isPassing && (isChanging || others.length > 0)) this.control.letWait();
+    if (isPassing && (isChanging || others.length > 0)) {
+      this.control.letWait();
+      this.httpPorts.letWait();
+    }
     return [...(isChanging ? ['a control request in progress'] : []), ...others];
   }
 

@@ -189,6 +189,21 @@ test.serial(
   },
 );
 
+test.serial('requests to --http-ports that wait for a session do not keep an upgrade from happening', async (t) => {
+  const gone = `gone=unix-connect:${join(temporaryFolder(t), 'none.sock')}`;
+  const { sockets, host } = await processPair(t, {
+    control: 'both',
+    host: ['-c', gone, '--http-ports', '127.0.0.1:0'],
+  });
+  const line = await host.waitForLine(/serving the ports of peers on (\S+),/);
+  const here = numberOf(line[1] ?? '');
+  const send = (): void => void localSocket(t, here).write('GET / HTTP/1.1\r\nHost: 3000.gone.localhost\r\n\r\n');
+  send();
+  const timer = setInterval(send, 300);
+  t.teardown(() => clearInterval(timer));
+  await t.notThrowsAsync(upgrade(t, sockets[0]));
+});
+
 test.serial('a reload of either side applies other ports, and ends no session', async (t) => {
   const [folder, port] = [temporaryFolder(t), await freePort()];
   const [hostFile, guestFile] = [join(folder, 'host.toml'), join(folder, 'guest.toml')];

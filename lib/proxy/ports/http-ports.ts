@@ -20,6 +20,10 @@ const CLIENT_MS = 10_000;
 /** Limit on connections whose head is not whole; a new one takes the place of the oldest. */
 const MAX_WAITING = 256;
 
+/** How long whole heads wait for an upgrade: longer than a stream is an obstacle while it opens. Then they are served for a while. */
+const HELD_MS = 3000;
+const SERVED_MS = 1000;
+
 export interface HttpPortsOptions {
   readonly proxy: Pick<Proxy, 'joinStream' | 'listPorts'>;
   /** Default `systemClock`. */
@@ -30,7 +34,7 @@ export interface HttpPortsOptions {
 export interface HttpPortsState {
   readonly address: HostPort;
   readonly descriptor: number;
-  /** The connections whose head is not whole, with what came of it. */
+  /** The connections that are not served yet, with what came. */
   readonly waiting: readonly { readonly descriptor: number; readonly head: Buffer }[];
 }
 
@@ -39,10 +43,12 @@ export class HttpPorts {
   readonly #proxy: HttpPortsOptions['proxy'];
   readonly #clock: Clock;
   readonly #server = net.createServer({ allowHalfOpen: true, noDelay: true });
-  /** What came of the heads that are not whole, oldest connection first. */
+  /** What came on the connections that are not served yet, oldest first. */
   readonly #waiting = new Map<net.Socket, Buffer>();
   /** The connections that get a page. */
   readonly #answered = new Set<net.Socket>();
+  /** Until when whole heads wait. */
+  #heldUntilMs = Number.NEGATIVE_INFINITY;
   #address: HostPort | null = null;
 
   constructor({ proxy, clock = systemClock }: HttpPortsOptions) {
@@ -72,13 +78,21 @@ export class HttpPorts {
 
   // ---- hand-over ------------------------------------------------------------------------------------------------
 
+  /** Opens no streams for a moment, for an upgrade that would otherwise always find one that opens: a successor takes the requests over. */
+  letWait(): void {
+    const nowMs = this.#clock.now();
+    if (nowMs >= this.#heldUntilMs + SERVED_MS) this.#heldUntilMs = nowMs + HELD_MS;
+  }
+
   /** Null if nothing listens. */
   capture(keep: KeepDescriptor): HttpPortsState | null {
     const descriptor = descriptorOf(this.#server);
     if (descriptor === null || this.#address === null) return null;
     const waiting = [...this.#waiting].flatMap(([socket, head]) => {
       const fd = descriptorOf(socket);
-      return fd === null ? [] : [{ descriptor: keep(fd), head }];
+      const more = (socket.isPaused() ? (socket.read() as Buffer | null) : null) ?? Buffer.alloc(0);
+      if (more.length > 0) socket.unshift(more);
+      return fd === null ? [] : [{ descriptor: keep(fd), head: Buffer.concat([head, more]) }];
     });
     return { address: this.#address, descriptor: keep(descriptor), waiting };
   }
@@ -98,7 +112,7 @@ export class HttpPorts {
     }
     if (this.#waiting.size >= MAX_WAITING) this.#waiting.keys().next().value?.destroy();
     this.#waiting.set(socket, head);
-    const cancelTimeout = this.#clock.schedule(CLIENT_MS, () => socket.destroy());
+    let cancelTimeout = this.#clock.schedule(CLIENT_MS, () => socket.destroy());
     const leave = (): void => {
       cancelTimeout();
       this.#waiting.delete(socket);
@@ -109,14 +123,24 @@ export class HttpPorts {
       const from = came.length;
       came = Buffer.concat([came, piece]);
       this.#waiting.set(socket, came);
-      if (!isWhole(came, from)) return;
-      leave();
+      if (isWhole(came, from)) serve();
+    };
+    const serve = (): void => {
       socket.off('data', read).off('end', abandon).pause();
+      const waitMs = this.#heldUntilMs - this.#clock.now();
+      cancelTimeout();
+      // No connection is lost for an upgrade: if many wait, they are served.
+      if (waitMs > 0 && this.#waiting.size < MAX_WAITING / 2) {
+        cancelTimeout = this.#clock.schedule(waitMs, serve);
+        return;
+      }
+      leave();
       void this.#serve(socket, came);
     };
     // After an error it closes.
     socket.on('error', () => undefined).once('close', leave);
     socket.on('end', abandon).on('data', read).resume();
+    if (isWhole(head, 0)) serve();
   }
 
   /** Splices a connection with a stream, or answers with a page. */
