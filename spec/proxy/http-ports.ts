@@ -28,6 +28,8 @@ test('the Host names a port and a channel, or asks what there is', (t) => {
     ['0.vm1.localhost', '0.vm1', null],
     ['localhost', null, null],
     ['localhost:1', null, null],
+    ['3000.vm1.localhost:', 'vm1', 3000],
+    ['65536.vm1.localhost', '65536.vm1', null],
   ] as const)
     t.like(read(head(host)), { label, port }, host);
   t.like(read(head('localhost:8000', 'HEAD / HTTP/1.0')), { isHead: true, wantsHtml: false, ownPort: ':8000' });
@@ -176,7 +178,7 @@ test('a page has the ports that there are, escaped; nobody else gets them', asyn
   t.regex(await (await listen(t, {})).answer(head('localhost')), /\r\n\r\nPorts\nNo peer announces a port\.\n$/);
 });
 
-test('a client that sends no whole head is closed after 10 s, or when 256 others wait; a page is not waited for longer', async (t) => {
+test('a client that sends no whole head is closed after 10 s, or when 4,096 others wait; a page is not waited for longer', async (t) => {
   const clock = new ManualClock();
   const { send } = await listen(t, { clock });
   const waiting = (text: string) => {
@@ -194,9 +196,15 @@ test('a client that sends no whole head is closed after 10 s, or when 256 others
   await eventually(() => uploads.socket.destroyed || void uploads.socket.write('x'));
   const first = waiting('GET');
   await eventually(() => clock.pending === 1);
-  const others = Array.from({ length: 256 }, () => waiting('GET'));
+  const others = Array.from({ length: 4096 }, () => waiting('GET'));
   await first.over;
   t.true(others.every(({ socket }) => !socket.readableEnded));
+});
+
+test('each of a thousand requests that come at once is answered', async (t) => {
+  const { answer } = await listen(t, {});
+  const pages = await Promise.all(Array.from({ length: 1000 }, () => answer(head('localhost'))));
+  t.true(pages.every((page) => page.includes('No peer announces a port.')));
 });
 
 test('a client that goes away while the peer has not answered takes its stream with it', async (t) => {

@@ -17,11 +17,13 @@ import { portService } from './port-rules.js';
 /** Timeout for the head of a request, and for reading a page, in milliseconds. */
 const CLIENT_MS = 10_000;
 
-/** Limit on connections whose head is not whole; a new one takes the place of the oldest. */
-const MAX_WAITING = 256;
+/** Limit on connections whose head is not whole; a new one takes the place of the oldest. As many come in a burst (`listenAt`). */
+const MAX_WAITING = 4096;
 
-/** How long whole heads wait for an upgrade: longer than a stream is an obstacle while it opens. Then they are served for a while. */
+/** How many whole heads wait for an upgrade, and how long: longer than a stream is an obstacle while it opens. */
+const MAX_HELD = 128;
 const HELD_MS = 3000;
+/** How long requests are served in between. */
 const SERVED_MS = 1000;
 
 export interface HttpPortsOptions {
@@ -130,7 +132,7 @@ export class HttpPorts {
       const waitMs = this.#heldUntilMs - this.#clock.now();
       cancelTimeout();
       // No connection is lost for an upgrade: if many wait, they are served.
-      if (waitMs > 0 && this.#waiting.size < MAX_WAITING / 2) {
+      if (waitMs > 0 && this.#waiting.size < MAX_HELD) {
         cancelTimeout = this.#clock.schedule(waitMs, serve);
         return;
       }

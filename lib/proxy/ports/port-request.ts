@@ -37,7 +37,7 @@ export function readRequest(bytes: Buffer): PortRequest {
     throw badArgument('the request is for a proxy: its target is not a path');
   const [host, ...others] = valuesOf(fields, 'host');
   if (host === undefined || others.length > 0) throw badArgument('the request does not have exactly one Host');
-  const [, name = '', ownPort = ''] = /^(.*?)\.?(:\d{1,5})?$/.exec(host.toLowerCase()) ?? [];
+  const [, name = '', ownPort = ''] = /^(.*?)\.?(:\d{0,5})?$/.exec(host.toLowerCase()) ?? [];
   const wantsHtml = valuesOf(fields, 'accept').some((value) => value.includes('text/html'));
   const request = { isHead: method === 'HEAD', wantsHtml, ownPort };
   if (name === 'localhost') return { ...request, label: null, port: null };
@@ -46,8 +46,9 @@ export function readRequest(bytes: Buffer): PortRequest {
     const text = escapeText(host, 80);
     throw new VproxyError('denied', `Host ${text} is not PORT.CHANNEL.localhost, such as 3000.vm1.localhost`);
   }
-  const [, digits = '', label = rest] = /^([1-9]\d{0,4})\.(.+)$/.exec(rest) ?? [];
-  return { ...request, label, port: digits === '' ? null : Number(digits) };
+  const [, digits = '', label = ''] = /^([1-9]\d{0,4})\.(.+)$/.exec(rest) ?? [];
+  const port = Number(digits);
+  return port >= 1 && port <= 65_535 ? { ...request, label, port } : { ...request, label: rest, port: null };
 }
 
 /** The URL of a port. `ownPort`: that of the listener, with its colon. */
