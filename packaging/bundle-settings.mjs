@@ -1,4 +1,5 @@
 // What all bundles have in common.
+import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { oldestNode } from './require-node.cjs';
 
@@ -6,15 +7,24 @@ import { oldestNode } from './require-node.cjs';
 export const FILE_URL = "const importMetaUrl=require('node:url').pathToFileURL(__filename).href;";
 
 const here = (name) => resolve(import.meta.dirname, name);
-const UNUSED = here('unused.cjs');
+/** An empty module. */
+export const UNUSED = here('unused.cjs');
+
+/** The client in ws/lib/websocket.js. */
+const CLIENT = /^function initAsClient\([\s\S]*?^}$/m;
 
 /**
  * Only the parser of yargs is used: without what else it has for each platform, which takes 25 ms to load. Of ws, neither
- * compression nor what negotiates it, nor streams of Node, nor the events of browsers.
+ * compression nor what negotiates it, nor streams of Node, nor the events of browsers, nor its client.
  */
 const usedParts = {
   name: 'used-parts',
-  setup({ onResolve }) {
+  setup({ onLoad, onResolve }) {
+    onLoad({ filter: /\/node_modules\/ws\/lib\/websocket\.js$/ }, ({ path }) => {
+      const text = readFileSync(path, 'utf8');
+      if (!CLIENT.test(text)) throw new Error(`${path}: no client to leave out`);
+      return { contents: text.replace(CLIENT, 'function initAsClient() {}') };
+    });
     onResolve({ filter: /\/platform-shims\/esm\.mjs$/ }, () => ({ path: UNUSED }));
     onResolve({ filter: /\/(?:permessage-deflate|extension|stream)(?:\.js)?$/ }, ({ importer }) =>
       importer.includes('/node_modules/ws/') ? { path: UNUSED } : null,
