@@ -2,26 +2,21 @@
  * The site: it builds without warnings, has no broken links, and loads nothing from other hosts; also in a browser, on a
  * wide and a small screen, light and dark.
  */
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, extname, join, normalize } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import type { AxeResults } from 'axe-core';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { API_PART_TITLES } from '../../tools/site/api.js';
+import { audit, CONTRAST, excessOf, RULES, SMALL, startChromium, WIDE, watchForTrouble } from '../helpers/chromium.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
 import { hasNeed } from '../helpers/needs.js';
 import { testWith } from '../helpers/test-with.js';
 import { runProgram } from '../helpers/vproxy-process.js';
-
-const WIDE = { width: 1280, height: 900 };
-const SMALL = { width: 360, height: 740 };
 
 let site: BuiltSite;
 let server: FileServer;
@@ -51,24 +46,11 @@ async function open(t: ExecutionContext): Promise<{ page: Page; trouble: string[
   return { page, trouble: watchForTrouble(page, server.url) };
 }
 
-/** The checks in both colour schemes: contrast, and the names of links, buttons and images. */
-const RULES = { type: 'tag', values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'] };
-const CONTRAST = { type: 'rule', values: ['color-contrast'] };
-
 const SCROLLING_IS_REACHED = `[...document.querySelectorAll('.wide')].every(
   (box) => (box.scrollWidth > box.clientWidth) === (box.tabIndex === 0))`;
 
 /** TypeDoc puts a link to a section into the heading that collapses it. */
 const EXCEPTIONS = { 'nested-interactive': { enabled: false } };
-
-/** The findings of axe-core, one line for each element. */
-async function audit(page: Page, runOnly: typeof RULES): Promise<string[]> {
-  const options = { runOnly, rules: EXCEPTIONS, resultTypes: ['violations'] };
-  const results = await page.evaluate<AxeResults>(`axe.run(document, ${JSON.stringify(options)})`);
-  return results.violations.flatMap(({ id, nodes }) =>
-    nodes.map((node) => `${page.url()}: ${id}: ${String(node.target)}: ${node.failureSummary ?? ''}`),
-  );
-}
 
 for (const [what, pattern] of [
   ['documents', /^(?!(?:api|files|docs\/decisions)\/.)/],
@@ -90,17 +72,15 @@ for (const [what, pattern] of [
       await page.emulateMedia({ colorScheme: 'light' });
       await page.setViewportSize(WIDE);
       await page.goto(server.url + path);
-      await page.addScriptTag({ path: createRequire(import.meta.url).resolve('axe-core/axe.min.js') });
-      faults.push(...(await audit(page, RULES)));
+      faults.push(...(await audit(page, RULES, EXCEPTIONS)));
       const menu = await page.locator('.site-menu').boundingBox();
       const text = await page.locator('.col-content :is(h1, p)').first().boundingBox();
       if (menu === null || text === null || text.x - menu.x - menu.width < 24)
         faults.push(`${path}: text at the navigation`);
       await page.emulateMedia({ colorScheme: 'dark' });
-      faults.push(...(await audit(page, CONTRAST)));
+      faults.push(...(await audit(page, CONTRAST, EXCEPTIONS)));
       await page.setViewportSize(SMALL);
-      const excess = 'document.documentElement.scrollWidth - document.documentElement.clientWidth';
-      const tooWide = await page.evaluate<number>(excess);
+      const tooWide = await excessOf(page);
       if (tooWide > 0) faults.push(`${path}: ${tooWide} pixels wider than a small screen`);
       // After the change of the size, too, what scrolls is reached by keyboard.
       await page.waitForFunction(SCROLLING_IS_REACHED);
@@ -279,37 +259,6 @@ async function buildSite() {
   const pages = files.filter((name) => name.endsWith('.html')).sort();
   const remove = (): void => rmSync(folder, { recursive: true, force: true });
   return { folder, status, output: stdout + stderr, pages, remove };
-}
-
-// The machine's own headless Chromium: nothing is downloaded.
-
-/** Starts `chromium` from the PATH. The caller closes it. */
-async function startChromium(): Promise<Browser> {
-  const isRoot = process.geteuid?.() === 0;
-  const executablePath = execFileSync('sh', ['-c', 'command -v chromium'], { encoding: 'utf8' }).trim();
-  return await chromium.launch({ executablePath, args: isRoot ? ['--no-sandbox'] : [] });
-}
-
-/** Collects problems of `page`: requests to hosts other than `origin`, failures, errors on the console. */
-function watchForTrouble(page: Page, origin: string): string[] {
-  const trouble: string[] = [];
-  page.on('request', (request) => {
-    if (!request.url().startsWith(origin) && !request.url().startsWith('data:'))
-      trouble.push(`asks for ${request.url()}`);
-  });
-  page.on('requestfailed', (request) => {
-    // A request that the next page aborts is not a fault.
-    const reason = request.failure()?.errorText ?? '';
-    if (reason !== 'net::ERR_ABORTED') trouble.push(`does not get ${request.url()}: ${reason}`);
-  });
-  page.on('response', (response) => {
-    if (response.status() >= 400) trouble.push(`gets ${response.status()} for ${response.url()}`);
-  });
-  page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) trouble.push(`${page.url()} says ${message.text()}`);
-  });
-  page.on('pageerror', (error) => trouble.push(`${page.url()} throws ${error.message}`));
-  return trouble;
 }
 
 // A static file server.
