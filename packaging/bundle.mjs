@@ -11,12 +11,15 @@ const OUTPUT = resolve(process.argv[2] ?? join(import.meta.dirname, '../dist/vpr
 process.chdir(join(import.meta.dirname, '..'));
 const description = JSON.parse(readFileSync('package.json', 'utf8'));
 
+const settings = bundleSettings(description);
+
 // Replaces the file atomically: it may be in use.
 const temporary = `${OUTPUT}.${process.pid}`;
 const { metafile } = await build({
   entryPoints: ['cli/one-file.ts'],
   outfile: temporary,
-  ...bundleSettings(description),
+  ...settings,
+  define: { ...settings.define, VPROXY_WEB: JSON.stringify('/usr/lib/vproxy/web/') },
   format: 'cjs',
   charset: 'utf8',
   // The banner makes all of the file strict; otherwise each of some 500 modules says it again.

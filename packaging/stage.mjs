@@ -44,6 +44,9 @@ export async function stageFiles(root, { executable, zshFolder, version, date })
   const koffi = `${executable}.koffi.node`;
   if (existsSync(koffi)) write('/usr/lib/vproxy/koffi.node', readFileSync(koffi));
 
+  for (const name of readdirSync(source('dist/program/web')))
+    copy(`dist/program/web/${name}`, `/usr/lib/vproxy/web/${name}`);
+
   for (const name of readdirSync(source('packaging/systemd'))) {
     if (/\.(service|socket)$/.test(name)) copy(`packaging/systemd/${name}`, `/usr/lib/systemd/system/${name}`);
   }

@@ -7,7 +7,13 @@ process.chdir(join(import.meta.dirname, '..'));
 for (const [what, ...scripts] of [
   ['generating types', 'tools/generate/write-types.mjs', 'tools/generate/write-ansible.mjs'],
   ['compiling', 'node_modules/typescript/bin/tsc'],
-  ['bundling the programs', 'packaging/program/build.mjs', 'tools/mark-executable.mjs', 'conformance/bundle.mjs'],
+  [
+    'bundling the programs',
+    'packaging/program/build.mjs',
+    'web/build.mjs',
+    'tools/mark-executable.mjs',
+    'conformance/bundle.mjs',
+  ],
   ['writing the manual', 'packaging/manual/build.mjs'],
 ])
   for (const script of scripts) await runStep(what, process.execPath, [script]);

@@ -90,6 +90,10 @@ export const LOCAL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   check: entry('Check a configuration file, and report all its problems', () => import('../commands/check.js')),
   genkey: entry('Generate a key for --key on both sides', () => import('../commands/genkey.js')),
   ps: entry('List the vproxy processes on this machine', () => import('../commands/ps.js')),
+  web: {
+    summary: 'Serve a page that shows all machines',
+    load: async () => (await import('../commands/web.js')).loadWeb(),
+  },
   play: entry('Play a terminal recording', () => import('../commands/play.js')),
   doctor: entry('Look for common problems', () => import('../commands/doctor.js')),
   'egress nft': entry('Print the rules that redirect programs to an egress', () => import('../commands/egress-nft.js')),

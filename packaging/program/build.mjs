@@ -31,7 +31,14 @@ const SHEBANG = '#!/usr/bin/env node\n';
 /** The beginning of each program. */
 const REQUIRE_NODE = `(${requireNode})('${oldestNode(engines)}');`;
 
-const settings = { ...bundleSettings(description), outdir: OUTPUT, write: false, sourcesContent: false };
+const common = bundleSettings(description);
+const settings = {
+  ...common,
+  define: { ...common.define, VPROXY_WEB: '"./web/"' },
+  outdir: OUTPUT,
+  write: false,
+  sourcesContent: false,
+};
 
 // Processes that run a command at the peer load a separate file.
 const withoutExec = {
@@ -181,4 +188,5 @@ for (const [name, text] of [...written].reverse()) {
   const path = `${OUTPUT}/${name}`;
   writeChanged(path, text, Object.values(bin).includes(path) ? 0o755 : 0o644);
 }
-for (const name of readdirSync(OUTPUT)) if (!written.has(name)) rmSync(`${OUTPUT}/${name}`);
+// The page of `vproxy web` has a build of its own.
+for (const name of readdirSync(OUTPUT)) if (!written.has(name) && name !== 'web') rmSync(`${OUTPUT}/${name}`);

@@ -88,7 +88,7 @@ test('specs assert invariants, and the programs do not pay for that', (t) => {
   const window = new ReceiveWindow(1024, new Budget(0), newReceiveWindow(1024, 0));
   const release = () => window.release(1, { nowMs: 0, roundTripMs: 1 }, false);
   t.throws(release, { code: 'internal', message: /^receive window: invariant 1 of 3: \{.*"releasedBytes":1/ });
-  for (const name of readdirSync(FOLDER))
+  for (const name of readdirSync(FOLDER, { recursive: true, encoding: 'utf8' }).filter((each) => /\.c?js$/.test(each)))
     t.notRegex(readFileSync(join(FOLDER, name), 'utf8'), /INVARIANT|: invariant |util\/invariant/, name);
 });
 

@@ -26,7 +26,7 @@ const OF_PYTHON = /(?:^|\/)__pycache__\/|^python\/build\/|\.egg-info\//;
 const isWritten = (file) => WRITTEN.has(file) || OF_PYTHON.test(file);
 
 /** The inputs of a build, besides its packages. */
-const SOURCES = ['cli', 'conformance', 'docs', 'examples', 'lib', 'packaging', 'python', 'spec', 'tools'];
+const SOURCES = ['cli', 'conformance', 'docs', 'examples', 'lib', 'packaging', 'python', 'spec', 'tools', 'web'];
 const SOURCE_FILES = ['package.json', 'package-lock.json', 'tsconfig.json'];
 
 /** Lists all files in a folder, recursively. */

@@ -60,6 +60,7 @@ export const SECTIONS: readonly Section[] = [
     title: 'Operate',
     documents: [
       'docs/services.md',
+      'docs/web.md',
       'docs/operations.md',
       'docs/kubernetes.md',
       'docs/security.md',

@@ -109,7 +109,7 @@ const eventsOf = (events: Events, { label }: ChannelStatus) =>
 const adviceAfter = (code: string): string | null => (code === 'auth-failed' ? null : remedyFor(code));
 
 /** Reports several short sessions in a row, if all are recent. */
-function unsteady({ history }: ChannelStatus, nowMs: number): Finding[] {
+export function unsteady({ history }: ChannelStatus, nowMs: number): Finding[] {
   const row = history.recent.slice(0, ROW);
   const isRecent = (at: string): boolean => nowMs - Date.parse(at) < ROW * 60_000;
   if (row.length < ROW || !row.every(({ ageMs, at }) => ageMs < SHORT_MS && isRecent(at))) return [];

@@ -1,0 +1,171 @@
+/** The files of a machine whose peer shares them: folders, downloads, and uploads by a drop. */
+import { useContext, useEffect, useState } from 'preact/hooks';
+import { formatBytes, formatMoment } from './formats.js';
+import { Around, placeOf, useAction } from './hooks.js';
+import { Act, Foreign, Section, Table } from './parts.js';
+import { act, getJson, processUrl, send } from './requests.js';
+
+/** What is used of an entry of `GET /v1/folders`. */
+interface Entry {
+  readonly name: string;
+  readonly kind: 'file' | 'folder' | 'link' | 'other';
+  readonly size: number;
+  readonly modifiedAt: string;
+}
+
+interface FilesOf {
+  readonly process: string;
+  readonly label: string;
+}
+
+/** The folder in which the service begins. */
+const START = '.';
+
+/** Entries beyond these are not shown. */
+const MOST_SHOWN = 1000;
+
+export function Files({
+  process,
+  label,
+  path = START,
+  isShared,
+}: FilesOf & { readonly path: string | undefined; readonly isShared: boolean }) {
+  const { isReadOnly, tell } = useContext(Around);
+  const [entries, setEntries] = useState<readonly Entry[] | null>(null);
+  const [round, setRound] = useState(0);
+  const again = (): void => setRound((count) => count + 1);
+  useEffect(() => {
+    if (!isShared || isReadOnly) return;
+    const ending = new AbortController();
+    setEntries(null);
+    getJson<Entry[]>(processUrl(process, 'folders', { channel: label, path }), ending.signal).then(
+      (found) => setEntries(found.sort(foldersFirst)),
+      (error: unknown) => ending.signal.aborted || tell(error instanceof Error ? error.message : String(error), true),
+    );
+    return () => ending.abort();
+  }, [process, label, path, isShared, isReadOnly, round]);
+  if (!isShared || isReadOnly) {
+    const why = isReadOnly
+      ? 'Files are not shown with --read-only.'
+      : 'The peer shares no files: it is started without --allow-copy.';
+    return (
+      <Section title="Files">
+        <p class="aside">{why}</p>
+      </Section>
+    );
+  }
+  const placeAt = (target: string): string => placeOf('m', process, label, 'files', target);
+  const below = (name: string): string => (path === START ? name : `${path}/${name}`);
+  return (
+    <Section title="Files">
+      <Crumbs path={path} placeAt={placeAt} />
+      <Upload process={process} label={label} below={below} again={again} />
+      {entries === null ? null : entries.length === 0 ? <p class="aside">The folder is empty.</p> : null}
+      <Table
+        label="Files"
+        rows={(entries ?? []).slice(0, MOST_SHOWN)}
+        keyOf={({ name }) => name}
+        columns={[
+          {
+            title: 'Name',
+            cell: ({ name, kind }) =>
+              kind === 'folder' ? (
+                <a href={placeAt(below(name))}>
+                  <Foreign text={`${name}/`} />
+                </a>
+              ) : kind === 'file' ? (
+                <a href={processUrl(process, 'files', { channel: label, path: below(name) })} download={name}>
+                  <Foreign text={name} />
+                </a>
+              ) : (
+                <Foreign text={`${name} (${kind})`} />
+              ),
+          },
+          { title: 'Size', cell: ({ size, kind }) => (kind === 'file' ? formatBytes(size) : ''), isNumber: true },
+          {
+            title: 'Modified',
+            cell: ({ modifiedAt }) => formatMoment(modifiedAt),
+            isWide: true,
+          },
+          {
+            title: '',
+            cell: ({ name }) => (
+              <Act
+                text="Remove"
+                label={`Remove ${name}`}
+                confirm="Remove it"
+                work={async () => {
+                  await act(process, 'DELETE', 'files', undefined, { channel: label, path: below(name) });
+                  again();
+                  return `${name} was removed`;
+                }}
+              />
+            ),
+          },
+        ]}
+      />
+      {(entries?.length ?? 0) > MOST_SHOWN ? (
+        <p class="aside">
+          The first {MOST_SHOWN} of {entries?.length} are shown.
+        </p>
+      ) : null}
+    </Section>
+  );
+}
+
+const foldersFirst = (a: Entry, b: Entry): number =>
+  Number(b.kind === 'folder') - Number(a.kind === 'folder') || a.name.localeCompare(b.name, 'en', { numeric: true });
+
+function Crumbs({ path, placeAt }: { readonly path: string; readonly placeAt: (path: string) => string }) {
+  const names = path.split('/').filter((name) => name !== '' && name !== START);
+  return (
+    <nav aria-label="Folders" class="crumbs">
+      <a href={placeAt(START)}>start</a>
+      {names.map((name, index) => (
+        <a key={index} href={placeAt(names.slice(0, index + 1).join('/'))}>
+          <Foreign text={`${name}/`} />
+        </a>
+      ))}
+    </nav>
+  );
+}
+
+function Upload({
+  process,
+  label,
+  below,
+  again,
+}: FilesOf & { readonly below: (name: string) => string; readonly again: () => void }) {
+  const [isBusy, run] = useAction();
+  const [isOver, setOver] = useState(false);
+  const upload = (files: FileList | null): void => {
+    if (files === null || files.length === 0) return;
+    run(async () => {
+      for (const file of files)
+        await send(processUrl(process, 'files', { channel: label, path: below(file.name) }), {
+          method: 'PUT',
+          body: file,
+        });
+      again();
+      return files.length === 1 ? `${files[0]?.name ?? ''} was uploaded` : `${files.length} files were uploaded`;
+    });
+  };
+  return (
+    <label
+      class={`drop${isOver ? ' over' : ''}`}
+      onDragOver={(event) => {
+        event.preventDefault();
+        setOver(true);
+      }}
+      onDragLeave={() => setOver(false)}
+      onDrop={(event) => {
+        event.preventDefault();
+        setOver(false);
+        upload(event.dataTransfer?.files ?? null);
+      }}
+    >
+      {isBusy ? 'Uploading …' : 'Drop files here, or choose them: '}
+      <input type="file" multiple disabled={isBusy} onChange={({ currentTarget }) => upload(currentTarget.files)} />
+    </label>
+  );
+}

@@ -1,0 +1,71 @@
+/** Requests of the page to its server. */
+
+/** A request that failed, with what the server, or the process behind it, said. */
+export class RequestFailure extends Error {
+  readonly code: string;
+  constructor(code: string, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** Sent with whatever changes something; see the guard of the server. */
+const ACT = { 'vproxy-web': '1' };
+
+type Values = Readonly<Record<string, string | number | boolean | undefined>>;
+
+export function formatUrl(path: string, query: Values = {}): string {
+  const pairs = Object.entries(query).flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]]));
+  return pairs.length === 0 ? path : `${path}?${new URLSearchParams(pairs).toString()}`;
+}
+
+/** The URL at which the server passes requests on to a process. */
+export const processUrl = (key: string, path: string, query?: Values): string =>
+  formatUrl(`/p/${encodeURIComponent(key)}/v1/${path}`, query);
+
+type Init = Omit<RequestInit, 'headers'> & { readonly headers?: Readonly<Record<string, string>> };
+
+/** Sends a request; resolves with its answer if it succeeded. Rejects with a `RequestFailure`. */
+export async function send(url: string, init: Init = {}): Promise<Response> {
+  let answer: Response;
+  try {
+    answer = await fetch(url, { ...init, headers: { ...(init.method !== undefined && ACT), ...init.headers } });
+  } catch (error) {
+    if (init.signal?.aborted === true) throw error;
+    throw new RequestFailure('gone', 'vproxy web does not answer: it was stopped, or this machine is offline');
+  }
+  if (answer.ok) return answer;
+  const text = await answer.text();
+  if (answer.status === 401) throw new RequestFailure('stranger', text.trim());
+  try {
+    const { error } = JSON.parse(text) as { error: { code: string; message: string } };
+    throw new RequestFailure(error.code, error.message);
+  } catch (error) {
+    throw error instanceof RequestFailure ? error : new RequestFailure('internal', text.slice(0, 300));
+  }
+}
+
+export async function getJson<T>(url: string, signal?: AbortSignal): Promise<T> {
+  return (await (await send(url, signal === undefined ? {} : { signal })).json()) as T;
+}
+
+/** Asks a process for a change. */
+export async function act<T>(key: string, method: string, path: string, body?: object, query?: Values): Promise<T> {
+  const init: Init = {
+    method,
+    ...(body !== undefined && { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
+  };
+  const text = await (await send(processUrl(key, path, query), init)).text();
+  return (text === '' ? null : JSON.parse(text)) as T;
+}
+
+/** The JSON values in an answer of lines, as they come. */
+export async function* readLines<T>(url: string, signal: AbortSignal): AsyncGenerator<T> {
+  const { body } = await send(url, { signal });
+  let rest = '';
+  for await (const piece of (body ?? new ReadableStream()).pipeThrough(new TextDecoderStream())) {
+    const lines = (rest + piece).split('\n');
+    rest = lines.pop() ?? '';
+    for (const line of lines) if (line !== '') yield JSON.parse(line) as T;
+  }
+}

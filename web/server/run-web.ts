@@ -1,0 +1,84 @@
+/** Runs `vproxy web` until it is told to end. A program of its own: the command loads it from the folder of the page. */
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { listProcesses } from '../../cli/command/list-processes.js';
+import { controlFolders, listControlSockets } from '../../cli/control-folders.js';
+import { systemCode, VproxyError } from '../../lib/errors.js';
+import type { ListenAddress } from '../../lib/system/sockets/listen-address.js';
+import { systemClock } from '../../lib/util/clock.js';
+import { describeError, escapeText } from '../../lib/util/escape.js';
+import { Machines } from './machines.js';
+import { WebServer } from './web-server.js';
+
+export interface WebOptions {
+  readonly address: ListenAddress;
+  /** The folder with the files of the page. */
+  readonly assets: string;
+  readonly isReadOnly: boolean;
+  /** The paths of a certificate and its key; null: no TLS. */
+  readonly tls: { readonly cert: string; readonly key: string } | null;
+  /** The control sockets to show; none: those of all processes that can be found. */
+  readonly sockets: readonly string[];
+  readonly isRoot: boolean;
+  readonly runtimeDirectory: string | null;
+  /** Whether to open the link in a browser. */
+  readonly isOpened: boolean;
+  /** Ends it. */
+  readonly signal: AbortSignal;
+  /** Called with the link, when it can be opened. */
+  readonly onReady: (link: string) => void;
+}
+
+/** How often processes are looked for that have their sockets elsewhere, in milliseconds. */
+const SEARCH_MS = 60_000;
+
+/** Rejects with `address-…` codes and `bad-file`. */
+export async function runWeb(options: WebOptions): Promise<void> {
+  const { address, assets, isReadOnly, isOpened, tls, signal, onReady } = options;
+  const machines = new Machines({ find: finderOf(options), clock: systemClock, isReadOnly });
+  const pem = tls === null ? null : { cert: readPem(tls.cert), key: readPem(tls.key) };
+  const server = new WebServer({ machines, address, assets, isReadOnly, tls: pem });
+  try {
+    const link = await server.listen();
+    onReady(link);
+    if (isOpened) openLink(link);
+    await machines.start();
+    await new Promise<void>((resolve) => {
+      signal.addEventListener('abort', () => resolve());
+      if (signal.aborted) resolve();
+    });
+  } finally {
+    machines.stop();
+    await server.close();
+  }
+}
+
+/** Folders are listed each time; the search through /proc takes longer, and finds few more. */
+function finderOf({ sockets, ...place }: Pick<WebOptions, 'sockets' | 'isRoot' | 'runtimeDirectory'>) {
+  if (sockets.length > 0) return () => Promise.resolve(sockets);
+  let others: readonly string[] = [];
+  let searchedAtMs = Number.NEGATIVE_INFINITY;
+  return async (): Promise<string[]> => {
+    const nowMs = systemClock.now();
+    if (nowMs - searchedAtMs >= SEARCH_MS) {
+      searchedAtMs = nowMs;
+      others = (await listProcesses({ ...place, socket: null })).flatMap(({ socket }) => socket ?? []);
+    }
+    return [...new Set([...controlFolders(place).flatMap(listControlSockets), ...others])];
+  };
+}
+
+function openLink(link: string): void {
+  const child = spawn('xdg-open', [link], { stdio: 'ignore', detached: true });
+  child.on('error', (error) => void process.stderr.write(`vproxy: cannot run xdg-open: ${describeError(error)}\n`));
+  child.unref();
+}
+
+function readPem(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    const reason = systemCode(cause) === '' ? String(cause) : describeError(cause);
+    throw new VproxyError('bad-file', `cannot read ${escapeText(path)}: ${reason}`, { cause });
+  }
+}
