@@ -133,11 +133,11 @@ export class ProxyProcess {
       const { httpPorts, listeners } = document;
       const { take } = legacy;
       this.running.log(describeHandover(document));
-      await Promise.all([
-        this.control.restore(listeners, take),
-        httpPorts && this.httpPorts.restore(httpPorts, take),
-        this.proxy.goOn(legacy),
-      ]);
+      const restored = this.control.restore(listeners, take);
+      const goesOn = this.proxy.goOn(legacy);
+      // Before that, a request for an idle channel finds no channel.
+      const served = this.proxy.whole?.then(() => httpPorts && this.httpPorts.restore(httpPorts, take));
+      await Promise.all([restored, served, goesOn]);
     });
   }
 

@@ -189,19 +189,30 @@ test.serial(
   },
 );
 
-test.serial('requests to --http-ports that wait for a session do not keep an upgrade from happening', async (t) => {
-  const gone = `gone=unix-connect:${join(temporaryFolder(t), 'none.sock')}`;
+test.serial('an upgrade does not wait for requests to --http-ports, which reach idle channels then', async (t) => {
+  // More than those that are restored first.
+  const folder = temporaryFolder(t);
+  const channels = Array.from({ length: 6 }, (_, at) => ['-c', `vm${at}=unix-connect:${folder}/${at}.sock`]).flat();
   const { sockets, host } = await processPair(t, {
     control: 'both',
-    host: ['-c', gone, '--http-ports', '127.0.0.1:0'],
+    host: [...channels, '--wait', '1', '--http-ports', '127.0.0.1:0'],
   });
   const line = await host.waitForLine(/serving the ports of peers on (\S+),/);
   const here = numberOf(line[1] ?? '');
-  const send = (): void => void localSocket(t, here).write('GET / HTTP/1.1\r\nHost: 3000.gone.localhost\r\n\r\n');
+  const answers: string[] = [];
+  const send = (): void => {
+    const socket = localSocket(t, here);
+    socket.on('data', (piece) => answers.push(String(piece)));
+    socket.write('GET / HTTP/1.1\r\nHost: 3000.vm5.localhost\r\n\r\n');
+  };
   send();
   const timer = setInterval(send, 300);
   t.teardown(() => clearInterval(timer));
   await t.notThrowsAsync(upgrade(t, sockets[0]));
+  const before = answers.length;
+  await eventually(() => answers.length > before);
+  t.regex(answers.at(-1) ?? '', /^HTTP\/1.1 503 no-session/);
+  t.false(answers.some((answer) => answer.includes('404')));
 });
 
 test.serial('a reload of either side applies other ports, and ends no session', async (t) => {
