@@ -219,3 +219,20 @@ test('a client that goes away while the peer has not answered takes its stream w
   socket.resetAndDestroy();
   await t.notThrowsAsync(gone);
 });
+
+test('a request that waits for an upgrade reaches its port if that fails, also after its client has ended', async (t) => {
+  const target = await localServer(t, echo);
+  const { a } = await proxyPair(t, { targets: `port.3000:127.0.0.1:${target.port}` });
+  const clock = new ManualClock();
+  const { server, send } = await listen(t, { clock, joinStream: (...given) => a.proxy.joinStream(...given) });
+  for (const rest of ['', 'x'.repeat(10_000)]) {
+    clock.advance(1000);
+    server.letWait();
+    const text = head('3000.default.localhost') + rest;
+    const answer = readToEnd(send(text).end());
+    await eventually(() => server.capture(() => 0)?.waiting.some(({ head: bytes }) => bytes.toString() === text));
+    await new Promise(setImmediate);
+    clock.advance(3000);
+    t.is((await answer).toString(), text);
+  }
+});

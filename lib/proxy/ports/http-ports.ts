@@ -45,7 +45,7 @@ export class HttpPorts {
   readonly #proxy: HttpPortsOptions['proxy'];
   readonly #clock: Clock;
   readonly #server = net.createServer({ allowHalfOpen: true, noDelay: true });
-  /** What came on the connections that are not served yet, oldest first. */
+  /** The connections that are not served yet, oldest first, with what came of a head that is not whole. */
   readonly #waiting = new Map<net.Socket, Buffer>();
   /** The connections that get a page. */
   readonly #answered = new Set<net.Socket>();
@@ -125,10 +125,15 @@ export class HttpPorts {
       const from = came.length;
       came = Buffer.concat([came, piece]);
       this.#waiting.set(socket, came);
-      if (isWhole(came, from)) serve();
+      if (isWhole(came, from)) begin();
+    };
+    const begin = (): void => {
+      // With its bytes in it, the socket cannot end while it waits.
+      socket.off('data', read).off('end', abandon).pause().unshift(came);
+      this.#waiting.set(socket, Buffer.alloc(0));
+      serve();
     };
     const serve = (): void => {
-      socket.off('data', read).off('end', abandon).pause();
       const waitMs = this.#heldUntilMs - this.#clock.now();
       cancelTimeout();
       // No connection is lost for an upgrade: if many wait, they are served.
@@ -142,7 +147,7 @@ export class HttpPorts {
     // After an error it closes.
     socket.on('error', () => undefined).once('close', leave);
     socket.on('end', abandon).on('data', read).resume();
-    if (isWhole(head, 0)) serve();
+    if (isWhole(head, 0)) begin();
   }
 
   /** Splices a connection with a stream, or answers with a page. */
@@ -155,7 +160,6 @@ export class HttpPorts {
         this.#answer(socket, request, null);
         return;
       }
-      socket.unshift(received);
       const gone = new AbortController();
       socket.once('close', () => gone.abort());
       await this.#proxy.joinStream(portService(port), label, {
