@@ -20,8 +20,8 @@ const CLIENT_MS = 10_000;
 /** Limit on connections whose head is not whole; a new one takes the place of the oldest. As many come in a burst (`listenAt`). */
 const MAX_WAITING = 4096;
 
-/** How many whole heads wait for an upgrade, and how long: longer than a stream is an obstacle while it opens. */
-const MAX_HELD = 128;
+/** Whole heads wait for an upgrade unless more connections wait already; for longer than a stream is an obstacle while it opens. */
+const MAX_HELD = MAX_WAITING / 2;
 const HELD_MS = 3000;
 /** How long requests are served in between. */
 const SERVED_MS = 1000;
