@@ -87,6 +87,8 @@ export class QuestionStream implements LocalEnd {
     this.#answers.length = 0;
     this.#sendingBytes = 0;
     this.#countUnread();
+    // Half a question would hold the stream for ever.
+    this.#stream.release(this.#stream.unreadBytes);
     this.#options.onDone(reason);
   }
 

@@ -170,6 +170,7 @@ test('questions that come byte by byte, or together, are answered; half a questi
   t.deepEqual(answers, ['rcode 5', 'rcode 5', 'rcode 5']);
   t.true(state.isEnded);
   t.deepEqual(closed, [null]);
+  t.deepEqual(pair.b.session.streams.listAll(), [], 'it holds no place');
 });
 
 test('a stream without questions ends after 10 s, and is reset after another 10 s', async (t) => {
