@@ -297,6 +297,11 @@ export class SessionStream implements Scheduled {
     return receiving !== 'open' && (sending === 'finishing' || sending === 'finished');
   }
 
+  /** Ends it if the peer still has not ended its direction, as it should after a STOP. */
+  giveUp(): void {
+    if (!this.#hasEnded) this.reset('local-error', 'the peer did not end its direction');
+  }
+
   accept(): void {
     if (!this.#isUnanswered()) return;
     this.#handleAnswer();

@@ -10,7 +10,7 @@ import { escapeText } from '../util/escape.js';
 import { assertInvariants } from '../util/invariant.js';
 import { IdTable } from '../util/members/id-table.js';
 import { newReceiveWindow, type Pace, ReceiveWindow } from './flow.js';
-import type { LocalEnd } from './local-end.js';
+import { GIVE_UP_MS, type LocalEnd } from './local-end.js';
 import type { Scheduler } from './scheduler.js';
 import { listInsteadOf, listServices } from './services.js';
 import { newStream, SessionStream, type StreamBooks, type StreamContext, type StreamState } from './stream.js';
@@ -147,7 +147,9 @@ export class StreamTable implements StreamBooks {
       // A flow may have consumed a part of a message already.
       const isNew = stream.isIncoming && !stream.isAnswered && !stream.isDatagram;
       if (!stream.isAttached && isNew) serve(stream);
-      if (!stream.isAttached && !stream.isLeft) stream.reset('cancelled', 'nothing on this side took the stream over');
+      if (!stream.isAttached)
+        if (stream.isLeft) this.#options.clock.schedule(GIVE_UP_MS, () => stream.giveUp());
+        else stream.reset('cancelled', 'nothing on this side took the stream over');
       stream.goOn();
     }
   }

@@ -213,6 +213,24 @@ test('what a stream has written is delivered even if nothing takes it over, once
   t.is(pair.b.session.streams.listAll().length, 0);
 });
 
+test('a stream that nothing takes over ends after 10 s if the peer does not end it', (t) => {
+  const { pair, opener, stream } = withStream((incoming) => {
+    incoming.attach(new RecordingSink());
+    incoming.accept();
+    incoming.stop('cancelled', 'no more');
+    incoming.finish();
+  });
+  // A session answers STOP with FIN: the frame is lost here.
+  while (carry(pair.a, pair.b, 65_536));
+  onMoved(pair, () => null);
+  pair.b.handOver();
+  const left = () => pair.b.session.streams.listAll().length;
+  t.is(left(), 1);
+  pair.clock.advance(10_000);
+  t.is(left(), 0);
+  t.false(opener.isOver || stream.isOver);
+});
+
 test('control frames that wait for the channel are sent in order, with the services and the newest credit, PONG and ACK', (t) => {
   const pair = new ResumePair({ capacityBytes: 10 });
   const { a, b, clock, traffic } = pair;
