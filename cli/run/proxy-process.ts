@@ -162,6 +162,7 @@ export class ProxyProcess {
   obstacles(): string[] {
     const { others, isPassing } = this.#look(false);
     const { isChanging } = this.control;
+    this.proxy.letWait();
     // Only then: otherwise, new requests would wait as long as everything else.
     if (isPassing && (isChanging || others.length > 0)) {
       this.control.letWait();

@@ -184,9 +184,12 @@ async function obstaclesEnd(
     const startedMs = performance.now();
     // Every time: others may have been opened, and jobs are named until they have ended.
     for (const what of predecessor.cutObstacles(isForced && startedMs >= untilMs)) cut.add(what);
+    const cutMs = performance.now();
     await delay(0);
+    const resumedMs = performance.now();
     const [first, ...others] = predecessor.obstacles();
-    lookMs = performance.now() - startedMs;
+    // Not what others took in between: it would make looks rare while this process is busy.
+    lookMs = performance.now() - resumedMs + cutMs - startedMs;
     signal.throwIfAborted();
     if (first === undefined) return [...cut];
     const more = others.length === 0 ? '' : `, and ${others.length} more`;

@@ -71,6 +71,8 @@ export interface Target {
   pause?(): void;
   /** Ends what only waits for its program to begin something, in the turn of the call. Default: nothing. */
   endIdle?(): void;
+  /** Has new streams wait for a moment, for an upgrade that would otherwise always find an obstacle. Default: nothing. */
+  letWait?(): void;
   /** Ends everything that is open. Resolves when done. */
   stop(): Promise<void> | void;
 

@@ -98,6 +98,10 @@ export class IncomingForward implements Forward {
     this.#target.endIdle?.();
   }
 
+  letWait(): void {
+    this.#target.letWait?.();
+  }
+
   async stop(): Promise<void> {
     this.pause();
     await this.#target.stop();

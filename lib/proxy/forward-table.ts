@@ -178,6 +178,11 @@ export class ForwardTable {
     return [...this.#entries.values()].flatMap(({ forward }) => forward.endedByPeer?.() ?? []);
   }
 
+  /** See `Target.letWait`. */
+  letWait(): void {
+    for (const { forward } of this.#entries.values()) forward.letWait?.();
+  }
+
   /** Ends what outlives its stream without a limit, and returns a line for each. */
   cut(): string[] {
     return [...this.#entries.values()].flatMap(({ forward }) => forward.cut?.() ?? []);

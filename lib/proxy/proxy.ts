@@ -195,6 +195,11 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     return [...changes, ...[...this.#channels.values()].flatMap((channel) => channel.obstacles())];
   }
 
+  /** Has what begins wait for a moment, where an upgrade would otherwise always find an obstacle. @internal */
+  letWait(): void {
+    for (const { forwards } of this.#channels.values()) forwards.letWait();
+  }
+
   /** How many of the obstacles may be gone in a moment, or are cut. @internal */
   passingCount(isCutting: boolean): number {
     const streams = [...this.#channels.values()].reduce(
@@ -204,21 +209,12 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     return streams + (this.hasBriefChanges ? 1 : 0);
   }
 
-  /**
-   * Whether channels or forwards are being changed, which ends in a moment.
-   *
-   * @internal
-   */
+  /** Whether channels or forwards are being changed, which ends in a moment. @internal */
   get hasBriefChanges(): boolean {
     return this.#changes.isBrief;
   }
 
-  /**
-   * Resets streams that their programs open again, and if it `isForced` what only a peer can end; returns a human-readable line
-   * for each.
-   *
-   * @internal
-   */
+  /** Resets streams that their programs open again, and if it `isForced` what only a peer can end; returns a line for each. @internal */
   cutObstacles(isForced: boolean): string[] {
     return [...this.#channels.values()].flatMap((channel) => channel.cutObstacles(isForced));
   }

@@ -4,7 +4,7 @@ import { GIVE_UP_MS, type LocalEnd } from '../../session/local-end.js';
 import { SENT } from '../../session/send-buffer.js';
 import type { SessionStream } from '../../session/stream.js';
 import { ByteQueue, dropView } from '../../util/bytes/byte-queue.js';
-import type { CancelTimer, Clock } from '../../util/clock.js';
+import { type CancelTimer, type Clock, sleep } from '../../util/clock.js';
 import { Change, deferred, LoopTurns } from '../../util/concurrency.js';
 import { refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
 import type { Splice } from '../splice.js';
@@ -223,6 +223,10 @@ export class Conversation implements LocalEnd, ByteSource {
 
   // ---- for the stream -------------------------------------------------------------------------------------------
 
+  listHeld(): readonly Buffer[] {
+    return this.#waiting.list();
+  }
+
   handleData(bytes: Buffer): boolean {
     if (this.#splice !== null) return this.#splice.handleData(bytes);
     if (this.#readFailure !== null) {
@@ -265,11 +269,15 @@ export class Conversation implements LocalEnd, ByteSource {
   }
 }
 
+/** While an upgrade waits for conversations, others wait for this time, and then begin for as long, in milliseconds. */
+const HELD_MS = 1000;
+
 /** A target that converses with programs, until a splice takes their stream over. */
 export abstract class ConversingTarget implements Target {
   protected readonly context: TargetContext;
   readonly #open = new Set<Conversation>();
   readonly #turns = new LoopTurns();
+  #heldUntilMs = Number.NEGATIVE_INFINITY;
 
   constructor(context: TargetContext) {
     this.context = context;
@@ -282,30 +290,36 @@ export abstract class ConversingTarget implements Target {
   abstract serve(stream: SessionStream): void;
 
   /**
-   * Accepts the stream at once, unless `openCount` is the limit: success or failure is part of the conversation. `converse`
-   * resolves with true once a splice has taken the stream over.
+   * Accepts the stream at once, unless an upgrade waits or `openCount` is the limit: success or failure is part of the
+   * conversation. `converse` resolves with true once a splice has taken the stream over.
    */
   protected begin(stream: SessionStream, converse: (guest: Conversation) => Promise<boolean>): void {
-    const { clock, log, maxStreams } = this.context;
+    const { clock, maxStreams } = this.context;
     if (refuseBeyond(stream, this.openCount, maxStreams)) return;
     const guest = new Conversation(stream, clock, this.#turns);
     this.#open.add(guest);
     stream.attach(guest);
-    stream.accept();
-    log.opened(stream);
     void this.#hold(guest, converse);
   }
 
   async #hold(guest: Conversation, converse: (guest: Conversation) => Promise<boolean>): Promise<void> {
+    const { clock, log } = this.context;
+    const { stream } = guest;
+    const waitMs = this.#heldUntilMs - clock.now();
+    if (waitMs > 0) await sleep(clock, waitMs, guest.gone);
+    if (!stream.isOver) {
+      stream.accept();
+      log.opened(stream);
+    }
     try {
       if (await converse(guest)) return;
     } catch (error) {
       const { code, message } = toVproxyError(error);
-      guest.stream.reset(code, message);
+      stream.reset(code, message);
     }
     const reason = await guest.over;
     this.#open.delete(guest);
-    this.context.onClosed(guest.stream, reason);
+    this.context.onClosed(stream, reason);
     this.context.onLeft?.();
   }
 
@@ -314,9 +328,12 @@ export abstract class ConversingTarget implements Target {
     this.#open.delete(guest);
   }
 
-  /** Those that a successor cannot take over; end the idle ones before: their programs open others for the next request. */
+  /**
+   * Those that a successor cannot take over, as it can unanswered ones; end the idle ones before: their programs open others for
+   * the next request.
+   */
   endedByPeer(): number[] {
-    return [...this.#open].filter(({ isIdle }) => !isIdle).map(({ stream }) => stream.id);
+    return [...this.#open].flatMap(({ isIdle, stream }) => (isIdle || !stream.isAnswered ? [] : stream.id));
   }
 
   /** The same, human-readable. */
@@ -332,6 +349,11 @@ export abstract class ConversingTarget implements Target {
 
   endIdle(): void {
     for (const guest of this.#open) guest.endIdle();
+  }
+
+  letWait(): void {
+    const nowMs = this.context.clock.now();
+    if (this.endedByPeer().length > 0 && nowMs >= this.#heldUntilMs + HELD_MS) this.#heldUntilMs = nowMs + HELD_MS;
   }
 
   /** Resets everything that is open. */

@@ -1,6 +1,7 @@
 /** Requests in absolute form: one connection of a guest, its requests in turn, and their answers. */
 import { randomBytes } from 'node:crypto';
 import test from 'ava';
+import { deferred } from '../../../lib/util/concurrency.js';
 import { EgressScene, get, httpServer, OK, readAll, readUntil, sceneTo, sceneToOrigin } from '../../helpers/egress.js';
 import { sha256 } from '../../helpers/files.js';
 import { eventually } from '../../helpers/time.js';
@@ -159,4 +160,33 @@ test('a kept connection closed by its origin is replaced, for a request that may
 test('a refused HEAD has no body', async (t) => {
   const answer = await new EgressScene(t).say(get('one.test').replace('GET', 'HEAD'));
   t.regex(answer, /^HTTP\/1\.1 403 Not Allowed By vproxy\r\n.*Content-Length: \d\d\r\n.*\r\n\r\n$/s);
+});
+
+test('while an upgrade waits for a request, further ones wait for a second: a successor can serve their streams', async (t) => {
+  const port = await httpServer(t, (_, response) => response.end('ok'));
+  const dialled = deferred();
+  const scene = new EgressScene(t, { routes: { 'one.test:80': port }, beforeDialled: () => dialled.promise });
+  const { pair, streams, target } = scene;
+  const ask = () => {
+    const guest = scene.open();
+    guest.write(get('one.test'));
+    return guest;
+  };
+  const busy = ask();
+  await eventually(() => scene.dialled.length === 1);
+  target.letWait();
+  const held = ask();
+  const ended = ask();
+  await eventually(() => streams[2]?.receivedBytes === get('one.test').length);
+  ended.destroy();
+  t.deepEqual(target.endedByPeer(), [streams[0]?.id]);
+  dialled.resolve();
+  await readUntil(busy, 'ok');
+  target.endIdle();
+  t.deepEqual(target.obstacles, []);
+  t.false(streams[1]?.isAnswered);
+  t.deepEqual(streams[1]?.state.waiting?.pieces.map(String), [get('one.test')]);
+  pair.clock.advance(1000);
+  await readUntil(held, 'ok');
+  t.is(scene.dialled.length, 2);
 });
