@@ -162,13 +162,13 @@ export class ProxyProcess {
   obstacles(): string[] {
     const { others, isPassing } = this.#look(false);
     const { isChanging } = this.control;
-    this.proxy.letWait();
     // Only then: otherwise, new requests would wait as long as everything else.
     if (isPassing && (isChanging || others.length > 0)) {
       this.control.letWait();
       this.httpPorts.letWait();
     }
-    return [...(isChanging ? ['a control request in progress'] : []), ...others];
+    const all = [...(isChanging ? ['a control request in progress'] : []), ...others];
+    return this.proxy.letWait(all.length === 0) ? ['connections that end'] : all;
   }
 
   cutObstacles(isForced: boolean): string[] {

@@ -69,10 +69,11 @@ export interface Target {
   revoke?(egress: string, rules: ReadonlySet<string> | null): number;
   /** The service is no longer offered. Default: nothing; what is open continues. */
   pause?(): void;
-  /** Ends what only waits for its program to begin something, in the turn of the call. Default: nothing. */
-  endIdle?(): void;
-  /** Has new streams wait for a moment, for an upgrade that would otherwise always find an obstacle. Default: nothing. */
-  letWait?(): void;
+  /**
+   * For an upgrade that would otherwise always find an obstacle: has new streams wait for a moment. If it `isLast`, without one,
+   * ends what only waits for its program to begin something; returns whether the log has yet to hear of that. Default: nothing.
+   */
+  letWait?(isLast: boolean): boolean;
   /** Ends everything that is open. Resolves when done. */
   stop(): Promise<void> | void;
 

@@ -94,12 +94,8 @@ export class IncomingForward implements Forward {
     this.#target.pause?.();
   }
 
-  endIdle(): void {
-    this.#target.endIdle?.();
-  }
-
-  letWait(): void {
-    this.#target.letWait?.();
+  letWait(isLast: boolean): boolean {
+    return this.#target.letWait?.(isLast) ?? false;
   }
 
   async stop(): Promise<void> {

@@ -162,7 +162,7 @@ export async function checkAccess({ endpoint }: ForwardSpec): Promise<void> {
  * {@link Predecessor} replaces a forward of the same spec in the previous process: it neither reads, writes nor reports anything
  * before `goOn`. The constructor throws if something is missing.
  */
-export interface Forward extends Pick<Target, 'messages' | 'revoke' | 'endIdle' | 'letWait' | 'endedByPeer' | 'cut'> {
+export interface Forward extends Pick<Target, 'messages' | 'revoke' | 'letWait' | 'endedByPeer' | 'cut'> {
   readonly spec: ForwardSpec;
   /** The current address, with the port that the system picked for port 0. */
   readonly endpointText: string;

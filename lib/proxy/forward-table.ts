@@ -172,15 +172,14 @@ export class ForwardTable {
     return resuming === undefined ? found : [...found, `forward ${resuming.id}, which is retrying to listen`];
   }
 
-  /** Ends what only waits for its program. Returns the ids of those streams among the obstacles that only the peer can end. */
-  endIdle(): number[] {
-    for (const { forward } of this.#entries.values()) forward.endIdle?.();
+  /** Returns the ids of those streams among the obstacles that only the peer can end. */
+  endedByPeer(): number[] {
     return [...this.#entries.values()].flatMap(({ forward }) => forward.endedByPeer?.() ?? []);
   }
 
   /** See `Target.letWait`. */
-  letWait(): void {
-    for (const { forward } of this.#entries.values()) forward.letWait?.();
+  letWait(isLast: boolean): boolean {
+    return [...this.#entries.values()].filter(({ forward }) => forward.letWait?.(isLast)).length > 0;
   }
 
   /** Ends what outlives its stream without a limit, and returns a line for each. */

@@ -195,9 +195,9 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     return [...changes, ...[...this.#channels.values()].flatMap((channel) => channel.obstacles())];
   }
 
-  /** Has what begins wait for a moment, where an upgrade would otherwise always find an obstacle. @internal */
-  letWait(): void {
-    for (const { forwards } of this.#channels.values()) forwards.letWait();
+  /** See `Target.letWait`. @internal */
+  letWait(isLast: boolean): boolean {
+    return [...this.#channels.values()].filter(({ forwards }) => forwards.letWait(isLast)).length > 0;
   }
 
   /** How many of the obstacles may be gone in a moment, or are cut. @internal */

@@ -334,7 +334,7 @@ export class EgressWorld implements Happenings {
     await eventually(() => !old.isBusy, { intervalMs: 1, what: 'the end of what cannot be handed over' });
     const streams = this.#pair.b.session.streams.listAll();
     const indexOf = (stream: SessionStream) => streams.indexOf(old.here.targetOf(stream) as SessionStream);
-    for (const target of old.targets.values()) target.endIdle?.();
+    for (const target of old.targets.values()) target.letWait?.(true);
     const states = old.tunnels.map((tunnels) => tunnels.capture(old.here.keep, indexOf));
     const state = old.here.end({ states, changes: old.egresses.changes, names: old.egresses.names.state });
     await old.stop();

@@ -167,11 +167,12 @@ export class Conversation implements LocalEnd, ByteSource {
     this.stream.finish();
   }
 
-  /** Ends an idle conversation, after everything written: the program may not have read its latest answer. */
-  endIdle(): void {
-    if (!this.isIdle || this.#readFailure !== null) return;
+  /** Ends it if it is idle, after everything written: the program may not have read its latest answer. False if it has ended. */
+  endIdle(): boolean {
+    if (!this.isIdle || this.#readFailure !== null) return false;
     this.#failReads(new NoRequest());
     this.close();
+    return true;
   }
 
   /** Ends both directions now. */
@@ -344,16 +345,17 @@ export abstract class ConversingTarget implements Target {
   /** Lets requests in progress end, but no further one begin: it may no longer be allowed. */
   pause(): void {
     for (const guest of this.#open) guest.isLeaving = true;
-    this.endIdle();
+    this.#endIdle();
   }
 
-  endIdle(): void {
-    for (const guest of this.#open) guest.endIdle();
+  #endIdle(): boolean {
+    return [...this.#open].filter((guest) => guest.endIdle()).length > 0;
   }
 
-  letWait(): void {
+  letWait(isLast: boolean): boolean {
     const nowMs = this.context.clock.now();
-    if (this.endedByPeer().length > 0 && nowMs >= this.#heldUntilMs + HELD_MS) this.#heldUntilMs = nowMs + HELD_MS;
+    if (this.#open.size > 0 && nowMs >= this.#heldUntilMs + HELD_MS) this.#heldUntilMs = nowMs + HELD_MS;
+    return isLast && this.#endIdle();
   }
 
   /** Resets everything that is open. */

@@ -286,7 +286,7 @@ export class ProxyChannel {
 
   /** Ends streams that programs open again, and if it `isForced` ends what only the peer can end; returns a line for each. */
   cutObstacles(isForced: boolean): string[] {
-    const ids = new Set(this.forwards.endIdle());
+    const ids = new Set(this.forwards.endedByPeer());
     const isPeers = (stream: SessionStream) => ids.has(stream.id) || (stream.isIncoming && isOfProgram(stream));
     const streams = (this.#source.current?.streams.list() ?? []).filter(
       (stream) => this.programs.isCut(stream) || (isForced && isPeers(stream)),
@@ -303,9 +303,8 @@ export class ProxyChannel {
     return (this.#source.current?.streams.listAll().length ?? 0) === 0 && !forwards.isServing && !programs.isServing;
   }
 
-  /** Captures the state for a successor, with `options` if that has them. Ends first what is idle by now. */
+  /** Captures the state for a successor, with `options` if that has them. */
   capture(keepOne: KeepDescriptor, options: number | null): ProxyChannelState {
-    this.forwards.endIdle();
     const session = this.#source.current;
     const descriptors: number[] = [];
     const keep = (fd: number) => descriptors[descriptors.push(keepOne(fd)) - 1] as number;

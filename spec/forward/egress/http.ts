@@ -174,7 +174,7 @@ test('while an upgrade waits for a request, further ones wait for a second: a su
   };
   const busy = ask();
   await eventually(() => scene.dialled.length === 1);
-  target.letWait();
+  target.letWait(false);
   const held = ask();
   const ended = ask();
   await eventually(() => streams[2]?.receivedBytes === get('one.test').length);
@@ -182,7 +182,8 @@ test('while an upgrade waits for a request, further ones wait for a second: a su
   t.deepEqual(target.endedByPeer(), [streams[0]?.id]);
   dialled.resolve();
   await readUntil(busy, 'ok');
-  target.endIdle();
+  t.true(target.letWait(true));
+  t.false(target.letWait(true));
   t.deepEqual(target.obstacles, []);
   t.false(streams[1]?.isAnswered);
   t.deepEqual(streams[1]?.state.waiting?.pieces.map(String), [get('one.test')]);
