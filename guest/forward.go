@@ -366,6 +366,7 @@ func splice(st *stream, conn socket, begin func() error) {
 		close(written)
 	}()
 	toPeer(st, local)
+	linger(st, conn, local, written)
 	<-written
 	st.waitEnd()
 	conn.Close()
@@ -376,19 +377,7 @@ var buffers = sync.Pool{New: func() any { return new([65536]byte) }}
 
 func toPeer(st *stream, local *quick) {
 	for {
-		var buffer *[65536]byte
-		var count int
-		var readErr error
-		err := local.raw.Read(func(fd uintptr) (isDone bool) {
-			buffer = buffers.Get().(*[65536]byte)
-			if count, isDone, readErr = quickCall(syscall.SYS_READ, fd, buffer[:]); !isDone {
-				buffers.Put(buffer)
-			}
-			return isDone
-		})
-		if err == nil && readErr == nil && count == 0 {
-			readErr = local.wasReset()
-		}
+		buffer, count, readErr, err := local.readLent(true)
 		switch {
 		case err != nil: // the peer no longer reads, or the stream has ended
 			return
@@ -436,6 +425,24 @@ func quickCall(call, fd uintptr, bytes []byte) (count int, isDone bool, err erro
 		return 0, number != syscall.EAGAIN, number
 	}
 	return count, true, nil
+}
+
+// readLent reads into a buffer that the caller returns; err: the wait for bytes has ended. Unless it may read, it only waits.
+func (q *quick) readLent(mayRead bool) (buffer *[65536]byte, count int, readErr, err error) {
+	err = q.raw.Read(func(fd uintptr) (isDone bool) {
+		if !mayRead {
+			return false
+		}
+		buffer = buffers.Get().(*[65536]byte)
+		if count, isDone, readErr = quickCall(syscall.SYS_READ, fd, buffer[:]); !isDone {
+			buffers.Put(buffer)
+		}
+		return isDone
+	})
+	if err == nil && readErr == nil && count == 0 {
+		readErr = q.wasReset()
+	}
+	return buffer, count, readErr, err
 }
 
 func (q *quick) Read(to []byte) (count int, err error) {

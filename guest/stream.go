@@ -315,6 +315,12 @@ func (st *stream) isLeaving() bool {
 	return st.finCame || st.isOver || st.stopped != nil
 }
 
+// unread returns the peer's STOP, if it came, whether the stream has ended, and how many bytes came.
+func (st *stream) unread() (stopped *failure, isOver bool, received int64) {
+	defer st.lock()()
+	return st.stopped, st.isOver, st.window.received
+}
+
 // waitEnd waits until the stream has ended.
 func (st *stream) waitEnd() {
 	defer st.lock()()

@@ -41,6 +41,8 @@ const (
 	sftpEntries         = 64 // of a folder in one answer
 	storageRequestBytes = 1048576
 	storageReplyBytes   = 67108864
+	droppedBytes        = 67108864 // of a program that writes after STOP
+	lingerLooks         = 10
 
 	firstRetry     = 100 * time.Millisecond
 	maxRetry       = 5000 * time.Millisecond

@@ -5,7 +5,7 @@ import { fromReason, type Reason, toReason } from '../codec/json.js';
 import { HEADER_BYTES } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
 import type { LocalEnd } from '../session/local-end.js';
-import { UnreadOutput } from '../session/local-end.js';
+import { GIVE_UP_MS, UnreadOutput } from '../session/local-end.js';
 import { SENT } from '../session/send-buffer.js';
 import type { SessionStream } from '../session/stream.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
@@ -17,6 +17,12 @@ import { describeError } from '../util/escape.js';
 import { FrameSlab } from './frame-slab.js';
 import type { FilterState, InputFilter } from './input-filter.js';
 import { LocalWriter, NOTHING, type WriterState } from './local-writer.js';
+
+/**
+ * How much of what a program writes after the peer's STOP is dropped, in addition to as much as the peer sends: a program may read its
+ * answer, such as that to a long upload, only after all its output.
+ */
+export const DROPPED_BYTES = 67_108_864;
 
 interface SpliceHooks {
   readonly clock: Clock;
@@ -96,6 +102,7 @@ export class Splice implements LocalEnd {
     // A program on the control socket may have ended while its stream was opened.
     if (socket.readableEnded && !state.hasEnded) handleEnd();
     socket.on('error', (error) => stream?.reset('local-error', `local socket: ${describeError(error)}`));
+    socket.on('finish', () => this.#linger());
     socket.on('close', () => this.#handleClose(state.hasEnded && socket.writableFinished));
   }
 
@@ -142,6 +149,7 @@ export class Splice implements LocalEnd {
       resetSocket(socket);
     } else {
       this.#writer?.goOn();
+      this.#linger();
       // What was read before must be sent first; `handleSent` resumes reading.
       if (!isHeld && !hasEnded && this.#stream?.isWaiting !== true) socket.resume();
     }
@@ -187,7 +195,7 @@ export class Splice implements LocalEnd {
     const stream = this.#stream;
     this.#unread = new UnreadOutput({
       clock: this.#hooks.clock,
-      ...(leftBytes !== null && { leftBytes }),
+      leftBytes: leftBytes ?? DROPPED_BYTES,
       receivedBytes: () => stream?.receivedBytes ?? 0,
       goOn: () => socket.resume(),
       giveUp: () => {
@@ -195,6 +203,16 @@ export class Splice implements LocalEnd {
         resetSocket(socket);
       },
     });
+  }
+
+  /** Has a program that keeps its side open, after the peer's STOP, closed some time after its answer and the stream. */
+  #linger(): void {
+    const socket = this.#socket;
+    if (this.#unread === null || socket?.writableFinished !== true || !this.#state.isStreamOver) return;
+    socket.once(
+      'close',
+      this.#hooks.clock.schedule(GIVE_UP_MS, () => socket.destroy()),
+    );
   }
 
   handleSent(isFree: boolean): void {
@@ -212,12 +230,17 @@ export class Splice implements LocalEnd {
     this.#state.isStreamOver = true;
     this.#state.endReason = toReason(reason);
     if (reason !== null && this.#socket !== null) resetSocket(this.#socket);
+    else this.#linger();
     this.#finishIfDone();
   }
 
   #handleRead(byteCount: number): boolean {
     const stream = this.#stream;
-    if (this.#unread !== null) return this.#unread.drop(byteCount);
+    if (this.#unread !== null) {
+      this.#slab.take(byteCount);
+      this.#slab.returned(true);
+      return this.#unread.drop(byteCount) && !this.#turn.isOver(byteCount, this.#slab.wasFull, false);
+    }
     if (stream === null) return false;
     const sent = stream.send(this.#slab.take(byteCount), HEADER_BYTES, HEADER_BYTES + byteCount, true);
     if (sent !== SENT.WAITING) this.#handBack(sent === SENT.FREE);

@@ -50,7 +50,7 @@ const DROPPED_BYTES = 262_144;
 
 /** How long to wait beyond that limit: if the peer has not sent enough by then, the local end fails. */
 export const GIVE_UP_MS = 10_000;
-const LOOK_MS = 1000;
+export const LOOK_MS = 1000;
 
 interface UnreadOutputOptions {
   readonly clock: Clock;

@@ -8,6 +8,7 @@ import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { OutgoingForward } from '../../lib/forward/outgoing.js';
 import { SessionSource } from '../../lib/forward/session-source.js';
 import { type Forward, type Predecessor, parseForwardSpec } from '../../lib/forward/spec.js';
+import { DROPPED_BYTES } from '../../lib/forward/splice.js';
 import type { LocalEnd } from '../../lib/session/local-end.js';
 import { RequestLabeller } from '../../lib/storage/request-labeller.js';
 import { Budget } from '../../lib/util/bounds.js';
@@ -120,15 +121,17 @@ for (const isTcp of [true, false]) {
     await scene.seen('FIN 1');
     socket.write(Buffer.alloc(200_000));
     const leftIn = (forward: Forward): number => captureOf(forward).connections[0]?.splice.unreadBytes ?? 0;
-    await eventually(() => leftIn(scene.forward) === 62_144);
+    const leftBytes = DROPPED_BYTES - 200_000;
+    await eventually(() => leftIn(scene.forward) === leftBytes);
     await scene.change();
-    t.is(leftIn(scene.next), 62_144);
+    t.is(leftIn(scene.next), leftBytes);
     const closed = new Promise((resolve) => socket.once('close', resolve));
     socket.resume();
     scene.sendData(1, Buffer.from('more'));
     await eventually(() => received().toString() === 'more');
     // More than is dropped: from here on the time limit applies.
-    socket.write(Buffer.alloc(12 * MIB));
+    socket.write(Buffer.alloc(leftBytes + 12 * MIB));
+    await eventually(() => leftIn(scene.next) <= 0);
     await eventually(() => {
       scene.peer.advance(1000);
       scene.pump();
@@ -139,6 +142,28 @@ for (const isTcp of [true, false]) {
     t.like(scene.events.at(-1)?.fields, { code: 'cancelled' });
     const { openCount, refusals, resets } = scene.nextTally;
     t.deepEqual([openCount, [...refusals.list()], [...resets.list()].length], [0, [], 1], 'it was open before');
+  });
+
+  test(`${name}: a program that stays after STOP and its answer is closed by the successor`, async (t) => {
+    const { scene, socket } = await IncomingScene.open(t, { isTcp });
+    const ended = once(socket, 'end');
+    const received = collect(socket);
+    scene.peer.send(FRAME_TYPE.STOP, 1, { code: 'cancelled', message: 'reads no more' });
+    scene.sendData(1, Buffer.from('the answer'));
+    scene.peer.send(FRAME_TYPE.FIN, 1);
+    socket.resume();
+    await ended;
+    await scene.change();
+    socket.write('more');
+    await turns();
+    scene.peer.advance(9999);
+    await turns();
+    t.false(socket.destroyed);
+    scene.peer.advance(1);
+    // It learns of that when it writes.
+    await eventually(() => !socket.write('more') && socket.destroyed);
+    t.is(received().toString(), 'the answer');
+    await eventually(() => scene.eventTypes.at(-1) === 'stream-closed');
   });
 
   test(`${name}: a closing socket is not handed over, and the end of its stream is logged by the predecessor`, async (t) => {

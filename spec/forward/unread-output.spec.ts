@@ -133,3 +133,21 @@ test('an answer sent before the end still arrives if the program keeps writing',
   clock.advance(11_000);
   await eventually(() => writers[0]?.isClosed);
 });
+
+test('a program that has its answer, and neither writes nor closes, is closed after 10 s', async (t) => {
+  const sockets: net.Socket[] = [];
+  const { clock, host, peer } = await setUp(t, (socket) => sockets.push(socket.resume()));
+  peer.send(FRAME_TYPE.STOP, 1, STOPPED);
+  peer.send(FRAME_TYPE.FIN, 1);
+  await eventually(() => sockets[0]?.readableEnded);
+  await eventually(() => host.proxy.listStreams().length === 0);
+  await peer.ping();
+  const [socket] = sockets as [net.Socket];
+  clock.advance(9999);
+  socket.write('x');
+  await peer.ping();
+  t.false(socket.destroyed);
+  clock.advance(1);
+  // It learns of that when it writes.
+  await eventually(() => !socket.write('x') && socket.destroyed);
+});

@@ -10,6 +10,7 @@ import { MAGIC, PSK_METHOD } from '../../dist/lib/codec/hello.js';
 import * as limits from '../../dist/lib/codec/limits.js';
 import { ERROR_CODES } from '../../dist/lib/errors.js';
 import { DEFAULT_WAIT_MS } from '../../dist/lib/forward/session-source.js';
+import { DROPPED_BYTES } from '../../dist/lib/forward/splice.js';
 import { WAITS } from '../../dist/lib/proxy/channel/keeper.js';
 import { REMEDIES, remedyFor } from '../../dist/lib/remedies.js';
 import { CLOCK_KIND, ENTROPY_BYTES, MAX_CLOCK_BYTES } from '../../dist/lib/services/clock/clock-messages.js';
@@ -21,6 +22,7 @@ import * as exec from '../../dist/lib/services/exec/exec-messages.js';
 import { FREEZABLE_TYPES } from '../../dist/lib/services/freeze/file-systems.js';
 import * as freeze from '../../dist/lib/services/freeze/freeze-messages.js';
 import * as sftp from '../../dist/lib/services/sftp/sftp-numbers.js';
+import { GIVE_UP_MS, LOOK_MS } from '../../dist/lib/session/local-end.js';
 import { PROOF_MS } from '../../dist/lib/session/opening/auth.js';
 import { SHORT_SESSION_MS } from '../../dist/lib/session/opening/opening-pause.js';
 import { MAX_SERVICES } from '../../dist/lib/session/services.js';
@@ -122,6 +124,8 @@ const (
 	sftpEntries         = ${sftp.ENTRIES_AT_ONCE} // of a folder in one answer
 	storageRequestBytes = ${MAX_REQUEST_BYTES}
 	storageReplyBytes   = ${MAX_REPLY_BYTES}
+	droppedBytes        = ${DROPPED_BYTES} // of a program that writes after STOP
+	lingerLooks         = ${GIVE_UP_MS / LOOK_MS}
 
 	firstRetry     = ${duration(WAITS.short.firstMs)}
 	maxRetry       = ${duration(WAITS.short.maxMs)}
