@@ -3,7 +3,6 @@ import { type ChildProcess, type ChildProcessByStdio, execFile, spawn } from 'no
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
@@ -47,15 +46,26 @@ interface LineWaiter {
   readonly match: Deferred<RegExpExecArray>;
 }
 
+/** Bounds on what is kept of a program that floods its output or its log: of a line, and of all, where each costs more than it has. */
+const MAX_STDOUT = 2 ** 28;
+const MAX_LINE = 2 ** 20;
+const MAX_KEPT = 2 ** 26;
+const LINE_COST = 64;
+
 /** A running command line. The caller that starts it stops it with `stop`. */
 export class VproxyProcess {
+  /** Of a flood only the later ones. */
   readonly lines: string[] = [];
   /** How the process ended; never rejects. */
   readonly exited: Promise<ExitResult>;
 
   readonly #child: ChildProcess;
   readonly #stdout: Buffer[] = [];
+  #stdoutBytes = 0;
   readonly #waiters = new Set<LineWaiter>();
+  /** The beginning of the next line. */
+  #rest = '';
+  #keptCharacters = 0;
   #result: ExitResult | undefined;
 
   constructor(args: readonly string[], options: SpawnOptions = {}) {
@@ -74,8 +84,12 @@ export class VproxyProcess {
       detached: options.hasOwnGroup ?? false,
     }) as ChildProcessByStdio<null, Readable, Readable>;
     this.#child = child;
-    child.stdout.on('data', (chunk: Buffer) => this.#stdout.push(chunk));
-    createInterface({ input: child.stderr }).on('line', (line) => this.#handleLine(line));
+    child.stdout.on('data', (chunk: Buffer) => {
+      this.#stdoutBytes += chunk.length;
+      if (this.#stdoutBytes <= MAX_STDOUT) this.#stdout.push(chunk);
+    });
+    child.stderr.setEncoding('utf8').on('data', (text: string) => this.#handleText(text));
+    child.stderr.once('end', () => this.#rest !== '' && this.#handleLine(this.#rest));
     this.exited = new Promise((resolve) => {
       child.once('error', (error) => this.#handleLine(error.message));
       child.once('close', (code, signal) => {
@@ -141,9 +155,23 @@ export class VproxyProcess {
     });
   }
 
+  #handleText(text: string): void {
+    const [first = '', ...others] = text.split(/\r?\n/);
+    const last = others.pop();
+    if (this.#rest.length < MAX_LINE) this.#rest += first;
+    if (last === undefined) return;
+    for (const line of [this.#rest, ...others]) this.#handleLine(line);
+    this.#rest = last;
+  }
+
   #handleLine(timed: string): void {
     const line = withoutTimes(timed);
     this.lines.push(line);
+    this.#keptCharacters += line.length + LINE_COST;
+    if (this.#keptCharacters > MAX_KEPT) {
+      this.lines.splice(0, this.lines.length / 2);
+      this.#keptCharacters = this.lines.reduce((sum, { length }) => sum + length + LINE_COST, 0);
+    }
     for (const { pattern, match } of this.#waiters) {
       const found = pattern.exec(line);
       if (found !== null) match.resolve(found);

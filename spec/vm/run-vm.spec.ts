@@ -118,6 +118,41 @@ test('without QEMU it says in one line what to install, and ends with 69', async
   t.deepEqual(vm.lines, ['vm: qemu-system-x86_64: not found; sudo apt-get install qemu-system-x86']);
 });
 
+test('without ldd it says so', async (t) => {
+  const PATH = temporaryFolder(t);
+  for (const name of ['qemu-system-x86_64', 'busybox', 'go'])
+    writeFileSync(join(PATH, name), `#!/bin/sh\nexec ${findProgram(name) ?? ''} "$@"\n`, { mode: 0o755 });
+  const { folder, vm } = start(t, [], { PATH, VPROXY_VM_ACCEL: 'tcg' });
+  t.is((await vm.exited).code, 69);
+  t.is(vm.lines.at(-1), 'vm: ldd: not found; sudo apt-get install libc-bin');
+  isGone(t, folder);
+});
+
+test('a failure for want of space names the folders', async (t) => {
+  const PATH = `${temporaryFolder(t)}:${process.env['PATH'] ?? ''}`;
+  const full = '#!/bin/sh\necho "go: no space left on device" >&2\nexit 1\n';
+  writeFileSync(join(PATH.split(':')[0] ?? '', 'go'), full, { mode: 0o755 });
+  const { folder, vm } = start(t, [], { PATH, VPROXY_VM_ACCEL: 'tcg', VPROXY_VM_CACHE: '/tmp' });
+  t.is((await vm.exited).code, 125);
+  t.is(vm.lines.at(-1), `make room in /tmp and ${folder}, or set VPROXY_VM_CACHE and TMPDIR`);
+  isGone(t, folder);
+});
+
+for (const [what, flood] of [
+  ['one long message', 'head -c 600000000 /dev/zero | tr "\\0" x'],
+  ['many messages', 'yes message | head -c 120000000'],
+] as const) {
+  test(`a QEMU that ends after ${what} is reported in short`, async (t) => {
+    const PATH = `${temporaryFolder(t)}:${process.env['PATH'] ?? ''}`;
+    const script = `#!/bin/sh\n(${flood}) >&2\necho the end >&2\nexit 1\n`;
+    writeFileSync(join(PATH.split(':')[0] ?? '', 'qemu-system-x86_64'), script, { mode: 0o755 });
+    const { folder, vm } = start(t, [], { PATH, VPROXY_VM_ACCEL: 'tcg', NODE_OPTIONS: '--max-old-space-size=400' });
+    t.is((await vm.exited).code, 125);
+    t.true(vm.lines.includes('vm: QEMU ended') && vm.lines.join('\n').length < 10_000);
+    isGone(t, folder);
+  });
+}
+
 test('an invalid option ends with 64', async (t) => {
   const { vm } = start(t, ['--cpu']);
   t.is((await vm.exited).code, 64);

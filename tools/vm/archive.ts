@@ -2,8 +2,10 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
+import { findProgram } from '../bench/process/find-program.js';
 import { CpioWriter } from './cpio.js';
 import { addModules, type Kernel } from './kernel.js';
+import { missing } from './missing.js';
 
 const FOLDERS = ['/dev', '/proc', '/sys', '/run', '/srv', '/tmp', '/etc', '/var/log'];
 
@@ -55,7 +57,8 @@ export function addProgram(archive: CpioWriter, source: string, target: string):
 
 /** The libraries that `ldd` lists for a program or a Node addon, where the loader looks for them. */
 export function addLibraries(archive: CpioWriter, source: string): void {
-  // ldd reports a static program on stderr.
+  if (findProgram('ldd') === undefined) throw missing('ldd', 'libc-bin');
+  // It reports a static program on stderr.
   const { stdout } = spawnSync('ldd', [source], { encoding: 'utf8' });
   for (const [, library] of stdout.matchAll(/(?:=> |^\s*)(\/\S+) \(0x/gm)) {
     if (library === undefined || archive.has(library)) continue;

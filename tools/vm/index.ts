@@ -4,6 +4,7 @@ import { constants, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { PROJECT_ROOT } from '../../spec/helpers/files.js';
 import { findProgram } from '../bench/process/find-program.js';
+import { cacheFolder } from './cache.js';
 import { MissingError } from './missing.js';
 import { HELP, parseVmOptions, type VmOptions } from './options.js';
 import { prepareParts } from './parts.js';
@@ -110,5 +111,9 @@ function quote(word: string): string {
 }
 
 function complain(error: unknown): void {
-  process.stderr.write(`vm: ${error instanceof Error ? error.message : String(error)}\n`);
+  const text = (error instanceof Error ? error.message : String(error)).trimEnd();
+  // Programs and the system seldom say where.
+  const isFull = /ENOSPC|EDQUOT|no space left|quota exceeded/i.test(text);
+  const remedy = isFull ? `\nmake room in ${cacheFolder()} and ${tmpdir()}, or set VPROXY_VM_CACHE and TMPDIR` : '';
+  process.stderr.write(`vm: ${text}${remedy}\n`);
 }

@@ -19,6 +19,9 @@ const MEMORY_MIB = 512;
 /** Under emulation, on a busy machine. */
 const BOOT_MS = 180_000;
 const SHOWN_LINES = 20;
+const SHOWN_CHARACTERS = 4000;
+
+const lastOf = (lines: readonly string[]): string => lines.slice(-SHOWN_LINES).join('\n').slice(-SHOWN_CHARACTERS);
 
 /** The caller that starts it stops it. */
 export class Vm {
@@ -39,8 +42,8 @@ export class Vm {
     const host = ['-c', `vm=unix-connect:${connect}`, '--control', control ?? '', '--forward-ports', ANNOUNCED];
     this.#host = start([process.execPath, VPROXY], host);
     this.ended = Promise.race([
-      this.#qemu.exited.then(() => `QEMU ended\n${this.#qemu.lines.join('\n')}\n${this.#lastLines()}`),
-      this.#host.exited.then(() => `vproxy ended\n${this.#host.lines.slice(-SHOWN_LINES).join('\n')}`),
+      this.#qemu.exited.then(() => `QEMU ended\n${lastOf(this.#qemu.lines)}\n${this.#lastLines()}`),
+      this.#host.exited.then(() => `vproxy ended\n${lastOf(this.#host.lines)}`),
     ]);
   }
 
@@ -74,7 +77,7 @@ export class Vm {
   #lastLines(): string {
     try {
       const lines = readFileSync(this.#console, 'utf8').replaceAll('\r', '').trimEnd().split('\n');
-      return `the console's last lines:\n${lines.slice(-SHOWN_LINES).join('\n')}`;
+      return `the console's last lines:\n${lastOf(lines)}`;
     } catch {
       return 'nothing on the console';
     }
