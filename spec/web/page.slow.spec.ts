@@ -135,11 +135,11 @@ test('a stream is seen and reset, a forward is added and removed, files go both 
   await page.getByRole('button', { name: 'Add', exact: true }).click();
   await page.getByText('added, at 127.0.0.1:').waitFor();
   const added = (await pair.clients[0].forwards()).find(({ service }) => service === 'quiet');
-  const socket = localSocket(t, Number(added?.endpoint.split(':')[1]));
+  const failed = failureOf(localSocket(t, Number(added?.endpoint.split(':')[1])));
   await page.getByRole('link', { name: 'Overview' }).click();
   await page.getByRole('button', { name: /Reset stream \d+ to quiet/ }).click();
   await page.getByRole('button', { name: /Reset it/ }).click();
-  await failureOf(socket);
+  await failed;
   await page.getByRole('link', { name: 'Forwards' }).click();
   await page.getByRole('button', { name: 'Remove quiet:127.0.0.1:0' }).click();
   await page.getByRole('button', { name: /Remove it/ }).click();
