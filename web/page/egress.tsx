@@ -2,6 +2,7 @@
 import { useContext } from 'preact/hooks';
 import type { EgressQuestion, EgressStats, EgressStatus } from '../../lib/status/types.js';
 import type { MachinesView } from '../views.js';
+import { Events } from './events.js';
 import { formatAge, formatBytes, formatMoment, msSince } from './formats.js';
 import { Around, placeOf, usePolled } from './hooks.js';
 import { Act, Badge, Foreign, Section, Table } from './parts.js';
@@ -125,9 +126,12 @@ export function Egresses({ process, label, egresses, stats, again }: EgressOf) {
           ]}
         />
       </Section>
+      <Events process={process} label={label} title="Decisions" isShown={isDecision} />
     </>
   );
 }
+
+const isDecision = (event: string): boolean => event.startsWith('egress');
 
 function Rules({
   process,

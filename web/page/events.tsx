@@ -1,4 +1,4 @@
-/** The last events of a machine. */
+/** The last events of a machine, or those of one kind. */
 import { useEffect, useState } from 'preact/hooks';
 import type { ControlEvent } from '../../lib/status/types.js';
 import { formatMoment } from './formats.js';
@@ -8,7 +8,17 @@ import { processUrl, readLines } from './requests.js';
 /** As many as the process keeps. */
 const KEPT = 500;
 
-export function Events({ process, label }: { readonly process: string; readonly label: string }) {
+export function Events({
+  process,
+  label,
+  title = 'Events',
+  isShown = () => true,
+}: {
+  readonly process: string;
+  readonly label: string;
+  readonly title?: string;
+  readonly isShown?: (event: string) => boolean;
+}) {
   const [events, setEvents] = useState<readonly ControlEvent[]>([]);
   useEffect(() => {
     const ending = new AbortController();
@@ -16,11 +26,12 @@ export function Events({ process, label }: { readonly process: string; readonly 
     void follow(process, label, ending.signal, (added) => setEvents((before) => [...added, ...before].slice(0, KEPT)));
     return () => ending.abort();
   }, [process, label]);
+  const shown = events.filter(({ event }) => isShown(event));
   return (
-    <Section title="Events" count={events.length} empty="Nothing has happened that the process still knows.">
+    <Section title={title} count={shown.length} empty="Nothing has happened that the process still knows.">
       <Table
-        label="Events"
-        rows={events}
+        label={title}
+        rows={shown}
         keyOf={({ seq, time }) => `${time} ${seq}`}
         columns={[
           { title: 'Time', cell: ({ time }) => formatMoment(time) },

@@ -2,6 +2,7 @@
 
 import { badArgument } from '../../cli/command/arguments.js';
 import type { Command } from '../../cli/command/command.js';
+import { socketInEnvironment } from '../../cli/command/find-process.js';
 import { print } from '../../cli/ui/print.js';
 import { toVproxyError } from '../../lib/errors.js';
 import type { ListenAddress } from '../../lib/system/sockets/listen-address.js';
@@ -49,6 +50,7 @@ export const command: Command = {
         isOpened,
         tls,
         sockets: args.texts('socket'),
+        socket: socketInEnvironment() ?? null,
         signal: ending.signal,
       },
       ...{ isRoot: process.getuid?.() === 0, runtimeDirectory: process.env['XDG_RUNTIME_DIR'] ?? null },

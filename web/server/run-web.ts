@@ -19,6 +19,8 @@ export interface WebOptions {
   readonly tls: { readonly cert: string; readonly key: string } | null;
   /** The control sockets to show; none: those of all processes that can be found. */
   readonly sockets: readonly string[];
+  /** A control socket besides those in the usual folders, such as `$VPROXY_SOCKET`; null: none. */
+  readonly socket: string | null;
   readonly isRoot: boolean;
   readonly runtimeDirectory: string | null;
   /** Whether to open the link in a browser. */
@@ -54,7 +56,7 @@ export async function runWeb(options: WebOptions): Promise<void> {
 }
 
 /** Folders are listed each time; the search through /proc takes longer, and finds few more. */
-function finderOf({ sockets, ...place }: Pick<WebOptions, 'sockets' | 'isRoot' | 'runtimeDirectory'>) {
+function finderOf({ sockets, ...place }: Pick<WebOptions, 'sockets' | 'socket' | 'isRoot' | 'runtimeDirectory'>) {
   if (sockets.length > 0) return () => Promise.resolve(sockets);
   let others: readonly string[] = [];
   let searchedAtMs = Number.NEGATIVE_INFINITY;
@@ -62,7 +64,7 @@ function finderOf({ sockets, ...place }: Pick<WebOptions, 'sockets' | 'isRoot' |
     const nowMs = systemClock.now();
     if (nowMs - searchedAtMs >= SEARCH_MS) {
       searchedAtMs = nowMs;
-      others = (await listProcesses({ ...place, socket: null })).flatMap(({ socket }) => socket ?? []);
+      others = (await listProcesses(place)).flatMap(({ socket }) => socket ?? []);
     }
     return [...new Set([...controlFolders(place).flatMap(listControlSockets), ...others])];
   };
