@@ -100,6 +100,7 @@ ${isThis ? '' : `  vproxy() { ${quote(VPROXY)} "$@"; }\n`}\
   vproxy copy ${quote(join(PROJECT_ROOT, 'README.md'))} vm:/tmp/
   vproxy exec -d httpd -f -p 8080 -h /tmp
   vproxy ports
+  vproxy web
 
 Ctrl-C in this terminal ends the VM.
 `;
