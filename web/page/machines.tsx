@@ -96,7 +96,7 @@ export function Machines() {
               <th scope="col" class="number wide">
                 Streams
               </th>
-              <th scope="col" class="wide">
+              <th scope="col" class="wide load">
                 Load, memory
               </th>
               <th scope="col" class="number">
