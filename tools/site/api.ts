@@ -22,6 +22,7 @@ const API_PARTS: Record<string, string> = {
   services: 'Services',
   storage: 'Storage',
   errors: 'Errors',
+  'error-meanings': 'Errors',
   events: 'Values',
   system: 'Values',
   util: 'Values',
@@ -44,7 +45,7 @@ export function shapeApi(application: Application): void {
 
 function addPart(project: ProjectReflection, exported: DeclarationReflection): void {
   const path = project.getSymbolIdFromReflection(exported)?.packagePath ?? '';
-  const part = API_PARTS[/^lib\/(\w+)/.exec(path)?.[1] ?? ''];
+  const part = API_PARTS[/^lib\/([\w-]+)/.exec(path)?.[1] ?? ''];
   if (part === undefined)
     throw new Error(`${exported.name} of ${path} belongs to no part of the API in tools/site/api.ts`);
   for (const signature of exported.signatures ?? []) addCategory((signature.comment ??= new Comment()), part);
