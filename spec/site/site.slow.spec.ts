@@ -100,10 +100,16 @@ withBrowser('on a phone the text of every picture is large enough to read', asyn
     t.true((await pictures.count()) >= 3, path);
     for (const picture of await pictures.all()) {
       const source = (await picture.getAttribute('src')) ?? '';
+      const shown = (await picture.boundingBox())?.width ?? 0;
+      if (source.endsWith('.png')) {
+        // The page of vproxy web: its smallest text is that of badges.
+        const taken = await picture.evaluate<number, { readonly naturalWidth: number }>((image) => image.naturalWidth);
+        t.true((0.82 * 16 * shown) / taken >= 9, `${source}: ${shown} of ${taken}`);
+        continue;
+      }
       const svg = await (await fetch(new URL(source, page.url()))).text();
       const sizes = Array.from(svg.matchAll(/font-size[=:]"? ?(\d+)/g), ([, size]) => Number(size));
       const [, width = ''] = /<svg [^>]*width="(\d+)"/.exec(svg) ?? [];
-      const shown = (await picture.boundingBox())?.width ?? 0;
       const smallest = (Math.min(...sizes) * shown) / Number(width);
       t.true(smallest >= 9, `${source}: ${smallest.toFixed(1)} px`);
     }

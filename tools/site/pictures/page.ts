@@ -15,6 +15,9 @@ import { ESTABLISHED, TAKING_CONTROL, VproxyProcess } from '../../../spec/helper
 
 const SIZE = { width: 1080, height: 640 };
 
+/** For README.md: read on a phone, too, where it is shown smaller. */
+const SMALL = { width: 500, height: 480 };
+
 /** How long traffic is recorded for the lines and the plot. */
 const RECORDED_MS = 150_000;
 
@@ -94,6 +97,9 @@ async function takePictures(folder: string): Promise<string[]> {
     await page.getByText('build-2').first().waitFor();
     await page.waitForTimeout(RECORDED_MS);
     const files = [await take(page, folder, 'web-machines')];
+    await page.setViewportSize(SMALL);
+    files.push(await take(page, folder, 'web-small'));
+    await page.setViewportSize(SIZE);
     await page.goto(`${link.origin}/#/m/host1/build-1`);
     await page.getByText('Host name').first().waitFor();
     files.push(await take(page, folder, 'web-machine'));
