@@ -5,7 +5,9 @@ import type { LogEvent } from '../../lib/events.js';
 import { MAX_ADDED } from '../../lib/forward/egress/rules.js';
 import type { ChannelEgress } from '../../lib/proxy/egress/definitions.js';
 import { type EgressChanges, RunningEgresses } from '../../lib/proxy/egress/grants.js';
+import { deferred } from '../../lib/util/concurrency.js';
 import { rulesOf } from '../helpers/dns.js';
+import { get, httpServer } from '../helpers/egress.js';
 import {
   answerTo,
   echo,
@@ -352,4 +354,31 @@ test('nothing waits for the end of an entry once its channel has stopped', (t) =
   t.is(clock.pending, 0);
   egresses.allow('internet', ['b.example:1'], 1000);
   t.is(clock.pending, 0);
+});
+
+test('what an upgrade ends is on record when it hands over, also a connection that has become idle since it last looked', async (t) => {
+  const { proxy, entrance } = await setUp(t);
+  const answered = deferred();
+  const port = await httpServer(t, (_, response) => void answered.promise.then(() => response.end('ok')));
+  const place = `127.0.0.1:${port}`;
+  proxy.allowEgress('internet', [place], null);
+  const audited: string[] = [];
+  proxy.on('audit', ({ event }) => audited.push(event));
+  const socket = localSocket(t, entrance);
+  socket.once('end', () => socket.end());
+  const answer = answerTo(socket, get(place));
+  await eventually(() => proxy.obstacles().length === 1);
+  answered.resolve();
+  t.regex(await answer, / 200 OK/);
+  // A look that finds nothing is followed by the hand-over, in the same turn.
+  await eventually(() => proxy.obstacles().length === 0 && !proxy.letWait(true));
+  const before = [...audited];
+  proxy.capture(() => 0);
+  socket.resume();
+  await eventually(() => proxy.listStreams().length === 0);
+  t.true(before.includes('egress'));
+  t.deepEqual(
+    audited.filter((event) => event === 'egress'),
+    ['egress'],
+  );
 });
