@@ -79,6 +79,8 @@ export interface Target {
 
   /** Its connections, which a successor takes over. Default: none. */
   readonly connections?: Connections;
+  /** Served streams that have no answer yet and that a successor serves again. Default: those of its connections. */
+  readonly unansweredCount?: number;
   /** What else cannot be handed over to a successor now, each as a human-readable text. Default: nothing. */
   readonly obstacles?: readonly string[];
   /** Ids of streams that cannot be handed over and that only the peer can end. Default: none. */

@@ -123,10 +123,10 @@ export class IncomingForward implements Forward {
   capture(keep: KeepDescriptor, indexOf: IndexOfStream): ForwardState {
     const [obstacle] = this.obstacles();
     if (obstacle !== undefined) throw new VproxyError('upgrade-failed', obstacle);
-    const { connections } = this.#target;
+    const { connections, unansweredCount = connections?.unansweredCount ?? 0 } = this.#target;
     return {
       isStarted: this.#isStarted,
-      streamCount: this.streamCount - (connections?.unansweredCount ?? 0),
+      streamCount: this.streamCount - unansweredCount,
       connections: connections?.capture(keep, indexOf) ?? [],
     };
   }

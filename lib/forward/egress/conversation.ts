@@ -342,6 +342,10 @@ export abstract class ConversingTarget implements Target {
     return this.endedByPeer().map((id) => `stream ${id} to ${this.context.name}, which is not a tunnel`);
   }
 
+  get unansweredCount(): number {
+    return [...this.#open].filter(({ stream }) => !stream.isAnswered).length;
+  }
+
   /** Lets requests in progress end, but no further one begin: it may no longer be allowed. */
   pause(): void {
     for (const guest of this.#open) guest.isLeaving = true;

@@ -5,6 +5,7 @@ import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../../lib/codec/header.js';
 import { ANSWERS } from '../../../lib/forward/egress/refusal.js';
+import type { SessionStream } from '../../../lib/session/stream.js';
 import { patternFrom } from '../../helpers/change-here.js';
 import { rulesOf } from '../../helpers/dns.js';
 import { EgressScene, type EgressSceneOptions, readAll, readUntil, sceneTo } from '../../helpers/egress.js';
@@ -120,6 +121,20 @@ async function handOverScene(t: ExecutionContext, options = {}) {
     eventually(() => (typeof what === 'string' ? scene.told === what : what(scene.told)), { intervalMs: 2 });
   return { scene, forward, peer, connection, port, connect, told };
 }
+
+test('a stream that waits for a successor is counted once', async (t) => {
+  const { scene, forward, peer } = await handOverScene(t);
+  forward.letWait(false);
+  peer.sendOpen(3, 'x');
+  await scene.seen('ACCEPT 1');
+  peer.send(FRAME_TYPE.RESET, 1, { code: 'cancelled', message: 'no more' });
+  scene.pump();
+  t.is(forward.streamCount, 2);
+  t.is((await scene.handOver()).streamCount, 1);
+  scene.nextRegistry.serve(scene.streams[1] as SessionStream, peer.session);
+  t.is(scene.next.streamCount, 2);
+  t.false(scene.texts.includes('ACCEPT 3'));
+});
 
 test('a tunnel continues in a successor, and is logged there with all bytes', async (t) => {
   const { scene, peer, connection, port, connect, told } = await handOverScene(t);
