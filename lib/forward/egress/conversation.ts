@@ -68,6 +68,8 @@ export class Conversation implements LocalEnd, ByteSource {
   isIdle = false;
   /** Whether its service is no longer offered: the request in progress is the last. */
   isLeaving = false;
+  /** Whether an upgrade waits: the next answer is the last. */
+  isWaitedFor = false;
   /** Called once the program has gone away, before `gone` is aborted. */
   onGone: (() => void) | null = null;
   /** Whether the program was redirected: it does not wait for an answer, so it may have ended its direction before. */
@@ -358,7 +360,10 @@ export abstract class ConversingTarget implements Target {
 
   letWait(isLast: boolean): boolean {
     const nowMs = this.context.clock.now();
-    if (this.#open.size > 0 && nowMs >= this.#heldUntilMs + HELD_MS) this.#heldUntilMs = nowMs + HELD_MS;
+    if (this.#open.size > 0 && nowMs >= this.#heldUntilMs + HELD_MS) {
+      this.#heldUntilMs = nowMs + HELD_MS;
+      for (const guest of this.#open) guest.isWaitedFor = true;
+    }
     return isLast && this.#endIdle();
   }
 

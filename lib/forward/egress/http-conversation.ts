@@ -226,7 +226,8 @@ export class HttpConversation {
       return { isLast: true, isReusable: false };
     }
     const outward = reframed(framing, minor);
-    const isLast = !isPersistent || outward.kind === 'close' || !isSent() || this.#guest.isLeaving;
+    const { isLeaving, isWaitedFor } = this.#guest;
+    const isLast = !isPersistent || outward.kind === 'close' || !isSent() || isLeaving || isWaitedFor;
     this.#hasBegun = true;
     const outwardHead = answerHead(head, method, outward, isLast);
     const whole =

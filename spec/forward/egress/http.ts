@@ -162,32 +162,35 @@ test('a refused HEAD has no body', async (t) => {
   t.regex(answer, /^HTTP\/1\.1 403 Not Allowed By vproxy\r\n.*Content-Length: \d\d\r\n.*\r\n\r\n$/s);
 });
 
-test('while an upgrade waits for a request, further ones wait for a second: a successor can serve their streams', async (t) => {
+test('while an upgrade waits for requests, these are the last, and further ones wait for a second: a successor can serve their streams', async (t) => {
   const port = await httpServer(t, (_, response) => response.end('ok'));
   const dialled = deferred();
-  const scene = new EgressScene(t, { routes: { 'one.test:80': port }, beforeDialled: () => dialled.promise });
+  const beforeDialled = () => (scene.dialled.length === 1 ? Promise.resolve() : dialled.promise);
+  const scene = new EgressScene(t, { routes: { 'one.test:80': port }, beforeDialled });
   const { pair, streams, target } = scene;
   const ask = () => {
     const guest = scene.open();
     guest.write(get('one.test'));
     return guest;
   };
+  await readUntil(ask(), 'ok');
   const busy = ask();
-  await eventually(() => scene.dialled.length === 1);
+  await eventually(() => scene.dialled.length === 2);
   target.letWait(false);
   const held = ask();
   const ended = ask();
-  await eventually(() => streams[2]?.receivedBytes === get('one.test').length);
+  await eventually(() => streams[3]?.receivedBytes === get('one.test').length);
   ended.destroy();
-  t.deepEqual(target.endedByPeer(), [streams[0]?.id]);
+  t.deepEqual(target.endedByPeer(), [streams[1]?.id]);
   dialled.resolve();
-  await readUntil(busy, 'ok');
+  // It can be the obstacle of each look, as one of many programs that go on.
+  t.regex(String(await readAll(busy)), /^HTTP\/1.1 200 OK\r\n(?:.+\r\n)*Connection: close\r\n/);
   t.true(target.letWait(true));
   t.false(target.letWait(true));
   t.deepEqual(target.obstacles, []);
-  t.false(streams[1]?.isAnswered);
-  t.deepEqual(streams[1]?.state.waiting?.pieces.map(String), [get('one.test')]);
+  t.false(streams[2]?.isAnswered);
+  t.deepEqual(streams[2]?.state.waiting?.pieces.map(String), [get('one.test')]);
   pair.clock.advance(1000);
   await readUntil(held, 'ok');
-  t.is(scene.dialled.length, 2);
+  t.is(scene.dialled.length, 3);
 });
