@@ -175,8 +175,7 @@ async function obstaclesEnd(
   const untilMs = performance.now() + waitMs;
   const cut = new Set<string>();
   let lookMs = 0;
-  let isTold = false;
-  for (;;) {
+  for (let isFirst = true; ; isFirst = false) {
     // After a timer, all earlier `close` events have been delivered.
     const pauseMs = Math.min(lookMs / LOOK_SHARE, MAX_PAUSE_MS, untilMs - performance.now());
     await delay(Math.max(LOOK_MS, pauseMs), undefined, { signal }).catch(() => undefined);
@@ -193,9 +192,9 @@ async function obstaclesEnd(
     signal.throwIfAborted();
     if (first === undefined) return [...cut];
     const more = others.length === 0 ? '' : `, and ${others.length} more`;
-    if (!isTold) predecessor.log(makeEvent('upgrade-waits', `the upgrade waits for: ${first}${more}`, {}));
-    isTold = true;
-    if (performance.now() < untilMs + (isForced ? CUT_MS : 0)) continue;
+    if (isFirst) predecessor.log(makeEvent('upgrade-waits', `the upgrade waits for: ${first}${more}`, {}));
+    // Not at the first look: what it has ended is gone at the next.
+    if (isFirst || performance.now() < untilMs + (isForced ? CUT_MS : 0)) continue;
     throw new VproxyError('upgrade-failed', `still cannot be handed over after ${waitMs / 1000} s: ${first}${more}`);
   }
 }
