@@ -13,6 +13,7 @@ import { adoptSocket, descriptorOf, hiddenReset, type OnRead, resetSocket } from
 import { ReadTurn } from '../system/sockets/read-turn.js';
 import { giveSlab } from '../util/bytes/slabs.js';
 import type { Clock } from '../util/clock.js';
+import { LoopTurns } from '../util/concurrency.js';
 import { describeError } from '../util/escape.js';
 import { FrameSlab } from './frame-slab.js';
 import type { FilterState, InputFilter } from './input-filter.js';
@@ -23,6 +24,9 @@ import { LocalWriter, NOTHING, type WriterState } from './local-writer.js';
  * answer, such as that to a long upload, only after all its output.
  */
 export const DROPPED_BYTES = 67_108_864;
+
+/** No window limits how much of many programs is dropped: they share their turns. */
+const DROPPING = new LoopTurns();
 
 interface SpliceHooks {
   readonly clock: Clock;
@@ -239,7 +243,10 @@ export class Splice implements LocalEnd {
     if (this.#unread !== null) {
       this.#slab.take(byteCount);
       this.#slab.returned(true);
-      return this.#unread.drop(byteCount) && !this.#turn.isOver(byteCount, this.#slab.wasFull, false);
+      if (!this.#unread.drop(byteCount)) return false;
+      const turn = DROPPING.nextTurn();
+      void turn?.then(() => this.#socket?.resume());
+      return turn === null;
     }
     if (stream === null) return false;
     const sent = stream.send(this.#slab.take(byteCount), HEADER_BYTES, HEADER_BYTES + byteCount, true);

@@ -4,6 +4,7 @@ import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
+import { UnreadOutput } from '../../lib/session/local-end.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { localServer, TestProxy } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
@@ -55,6 +56,37 @@ async function atRest(peer: SocketPeer, writer: () => { readonly writtenBytes: n
 }
 
 const resets = (peer: SocketPeer): string[] => peer.texts().filter((text) => text.startsWith('RESET'));
+
+test.serial('programs whose output is dropped take turns: everything else is served in between', async (t) => {
+  const { peer } = await setUp(t, writeForEver);
+  const ids = Array.from({ length: 20 }, (_, index) => 2 * index + 1);
+  for (const id of ids.slice(1)) peer.sendOpen(id, 'x');
+  await peer.seen(/^ACCEPT 39$/);
+  const every: { drop: (this: UnreadOutput, bytes: number) => boolean } = UnreadOutput.prototype;
+  const { drop } = every;
+  const clock: { now: () => number } = performance;
+  const { now } = clock;
+  t.teardown(() => Object.assign(every, { drop }));
+  t.teardown(() => Object.assign(clock, { now }));
+  // A turn lasts for one read.
+  let nowMs = performance.now();
+  clock.now = () => (nowMs += 1);
+  const dropping = new Set<UnreadOutput>();
+  every.drop = function (bytes) {
+    dropping.add(this);
+    return drop.call(this, bytes);
+  };
+  for (const id of ids) peer.send(FRAME_TYPE.STOP, id, STOPPED);
+  await eventually(() => dropping.size === ids.length);
+  const counts: number[] = [];
+  for (let turn = 0; turn < 100; turn += 1) {
+    dropping.clear();
+    await new Promise(setImmediate);
+    counts.push(dropping.size);
+  }
+  t.true(Math.max(...counts) <= 2, counts.join());
+  t.true(counts.some((count) => count > 0));
+});
 
 for (const isTcp of [true, false]) {
   test(`a target on ${isTcp ? 'TCP' : 'a unix socket'} that never ends is not read endlessly after STOP, and is reset 10 s later`, async (t) => {
