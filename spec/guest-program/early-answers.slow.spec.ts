@@ -3,7 +3,6 @@
  * refuses early. Its socket must not be closed with unread input, which resets it (R-STREAM-9).
  */
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import type net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -56,8 +55,7 @@ const SORTS = {
 
 async function begin(t: ExecutionContext, args: readonly string[], options: object): Promise<SocketPeer> {
   const path = join(temporaryFolder(t), 'channel.sock');
-  spawnVproxy(t, ['-c', `unix-listen:${path}`, ...args], options);
-  await eventually(() => existsSync(path));
+  await spawnVproxy(t, ['-c', `unix-listen:${path}`, ...args], options).waitForLine(/waiting for the peer/);
   const peer = await SocketPeer.established(path);
   t.teardown(() => peer.close());
   return peer;
