@@ -86,7 +86,7 @@ test('the first visit has the page and a cookie; without them there is nothing',
   t.is(headers['x-content-type-options'], 'nosniff');
   for (const path of ['/', '/api/machines', '/p/control/v1/jobs'])
     t.is((await ask(place, 'GET', path, { headers: { host: link.host } })).status, 401, path);
-  for (const path of ['/server.cjs', '/LICENCES', '/../../package.json', '/api/other'])
+  for (const path of ['/server.cjs', '/LICENCES', '/../../package.json', '/api/other', '//', '//[', 'http://[', '*'])
     t.is((await get(path)).status, 404, path);
   t.is((await ask(place, 'GET', '/', { headers: { host: 'evil.example' } })).status, 403);
 });

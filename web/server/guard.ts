@@ -39,10 +39,11 @@ export class Guard {
   }
 
   /** `isUpgrade`: the request is one for a WebSocket, which browsers open for any page. */
-  judge({ headers, method = 'GET', url = '/' }: IncomingMessage, isUpgrade = false): Judgement {
+  judge(request: IncomingMessage, isUpgrade = false): Judgement {
+    const { headers, method = 'GET' } = request;
     const { host = '', origin, cookie = '' } = headers;
     if (this.#options.isLocal && !isLocalName(host)) return refused('its Host is not a name of this machine');
-    const { pathname, searchParams } = new URL(url, 'http://host');
+    const { pathname, searchParams } = urlOf(request);
     const given = searchParams.get('token');
     // A link may be followed from anywhere; what it opens has no effects.
     if (method === 'GET' && pathname === '/' && given !== null && this.#isToken(given)) return { kind: 'enter' };
@@ -63,6 +64,10 @@ export class Guard {
     return bytes.length === own.length && timingSafeEqual(bytes, own);
   }
 }
+
+/** Never throws: a target such as `//` is a path here, not a host without a name. */
+export const urlOf = ({ url = '/' }: Pick<IncomingMessage, 'url'>): URL =>
+  new URL(`http://host${url.startsWith('/') ? '' : '/'}${url}`);
 
 const refused = (why: string): Judgement => ({ kind: 'refused', why });
 

@@ -10,7 +10,7 @@ import { listenAt } from '../../lib/system/sockets/listen-at.js';
 import { formatHostPort, isEveryAddress, isLoopback } from '../../lib/util/addresses/host-port.js';
 import { ORDERS } from '../views.js';
 import { answerError, answerJson, answerText, setHeaders } from './answers.js';
-import { Guard } from './guard.js';
+import { Guard, urlOf } from './guard.js';
 import type { Machines } from './machines.js';
 import { passRequest, passUpgrade, permissionOf } from './pass-on.js';
 
@@ -198,8 +198,6 @@ function digestOf(bytes: Buffer): string {
   // Not for secrecy: to tell one build from another.
   return createHash('sha256').update(bytes).digest('base64url').slice(0, 22);
 }
-
-const urlOf = ({ url = '/' }: IncomingMessage): URL => new URL(url, 'http://host');
 
 function decoded(text: string): string {
   try {
