@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import https from 'node:https';
+import net, { type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { WebSocket } from 'ws';
@@ -42,6 +43,8 @@ async function startWeb(t: ExecutionContext, { isReadOnly = false, more = [] as 
 }
 
 const LOOPBACK: ListenAddress = { host: '127.0.0.1', port: 0 };
+
+const NO_MACHINES = new Machines({ find: () => Promise.resolve([]), clock: systemClock, isReadOnly: false });
 
 /** What a browser has after the first visit. */
 async function enter(link: URL, address: ListenAddress) {
@@ -230,9 +233,9 @@ test('with a certificate it speaks TLS, and its cookie goes nowhere else', async
   makeCertificate(folder, 'web', ['localhost']);
   const [cert, key, ca] = ['web.pem', 'web.key', 'web-ca.pem'].map((name) => readFileSync(join(folder, name)));
   if (cert === undefined || key === undefined) throw new Error('no certificate');
-  const machines = new Machines({ find: () => Promise.resolve([]), clock: systemClock, isReadOnly: false });
-  const server = new WebServer({ machines, address: LOOPBACK, assets: ASSETS, isReadOnly: false, tls: { cert, key } });
-  t.teardown(() => server.close());
+  const server = new WebServer({
+    ...{ machines: NO_MACHINES, address: LOOPBACK, assets: ASSETS, isReadOnly: false, tls: { cert, key } },
+  });
   const link = new URL(await server.listen());
   t.regex(link.href, /^https:\/\/localhost:\d+\/\?token=/);
   const request = https.get({
@@ -246,10 +249,28 @@ test('with a certificate it speaks TLS, and its cookie goes nowhere else', async
   const [answer] = (await once(request, 'response')) as [{ headers: Record<string, string[]>; resume: () => void }];
   answer.resume();
   t.regex(answer.headers['set-cookie']?.[0] ?? '', /; Secure$/);
+  // One that never begins its handshake does not delay the end.
+  const silent = net.connect({ host: '127.0.0.1', port: Number(link.port) });
+  await once(silent, 'connect');
+  await server.close();
+});
+
+test('both addresses of loopback are its own, or none: a browser takes either for localhost', async (t) => {
+  const { link } = await startWeb(t);
+  const port = Number(link.port);
+  const { status } = await ask({ host: '::1', port }, 'GET', '/', { headers: { host: link.host } });
+  t.is(status, 401);
+  const other = net.createServer();
+  await once(other.listen(0, '::1'), 'listening');
+  t.teardown(() => other.close());
+  const address = { host: '127.0.0.1', port: (other.address() as AddressInfo).port };
+  const server = new WebServer({ machines: NO_MACHINES, address, assets: ASSETS, isReadOnly: false, tls: null });
+  await t.throwsAsync(server.listen(), { code: 'address-in-use' });
+  await server.close();
 });
 
 test('a folder without the page is named', (t) => {
-  const machines = new Machines({ find: () => Promise.resolve([]), clock: systemClock, isReadOnly: false });
-  const start = () => new WebServer({ machines, address: LOOPBACK, assets: '/nowhere', isReadOnly: false, tls: null });
+  const start = () =>
+    new WebServer({ machines: NO_MACHINES, address: LOOPBACK, assets: '/nowhere', isReadOnly: false, tls: null });
   t.throws(start, { code: 'bad-file', message: /^the page is not in \/nowhere/ });
 });

@@ -3,11 +3,12 @@ import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import http, { type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import https from 'node:https';
+import net, { type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { badArgument, toVproxyError, VproxyError } from '../../lib/errors.js';
 import type { ListenAddress } from '../../lib/system/sockets/listen-address.js';
 import { listenAt } from '../../lib/system/sockets/listen-at.js';
-import { formatHostPort, isEveryAddress, isLoopback } from '../../lib/util/addresses/host-port.js';
+import { formatHostPort, type HostPort, isEveryAddress, isLoopback } from '../../lib/util/addresses/host-port.js';
 import { ORDERS } from '../views.js';
 import { answerError, answerJson, answerText, setHeaders } from './answers.js';
 import { Guard, urlOf } from './guard.js';
@@ -34,8 +35,10 @@ export class WebServer {
   readonly #guard: Guard;
   readonly #server: Server;
   readonly #files: ReadonlyMap<string, PageFile>;
-  /** The connections that became WebSockets, which an HTTP server forgets. */
-  readonly #upgraded = new Set<Duplex>();
+  /** At the other address of loopback. */
+  readonly #beside = net.createServer({ allowHalfOpen: true, noDelay: true });
+  /** All of them: an HTTP server forgets those that became WebSockets, and knows none before its TLS handshake. */
+  readonly #connections = new Set<Socket>();
 
   /** Throws `bad-file` if the files of the page are missing, and an error of Node if the certificate is not one. */
   constructor(options: WebServerOptions) {
@@ -44,6 +47,11 @@ export class WebServer {
     this.#files = readFiles(assets);
     this.#guard = new Guard({ isLocal: 'port' in address && isLoopback(address.host), isEncrypted: tls !== null });
     this.#server = tls === null ? http.createServer() : https.createServer(tls);
+    this.#beside.on('connection', (socket) => this.#server.emit('connection', socket));
+    this.#server.on('connection', (socket: Socket) => {
+      this.#connections.add(socket);
+      socket.once('close', () => this.#connections.delete(socket));
+    });
     this.#server.on('request', (request, response) => this.#answer(request, response));
     this.#server.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head));
   }
@@ -54,6 +62,7 @@ export class WebServer {
     const scheme = this.#options.tls === null ? 'http' : 'https';
     if (!('port' in got)) return `${scheme}://HOST/?token=${this.#guard.token}`;
     this.#guard.port = got.port;
+    await this.#listenBeside(got);
     return `${scheme}://${this.#nameOf(got.host)}:${got.port}/?token=${this.#guard.token}`;
   }
 
@@ -66,11 +75,25 @@ export class WebServer {
     return isEveryAddress(host) ? 'HOST' : formatHostPort({ host, port: 0 }).slice(0, -2);
   }
 
+  /**
+   * A browser takes a name under `localhost` for both addresses of loopback, and tries ::1 first: whoever else listened there
+   * would get the token.
+   */
+  async #listenBeside({ host, port }: HostPort): Promise<void> {
+    const other = host === '127.0.0.1' ? '::1' : host === '::1' ? '127.0.0.1' : null;
+    if (other === null) return;
+    try {
+      await listenAt(this.#beside, { host: other, port });
+    } catch (error) {
+      // This machine lacks IPv6.
+      if (toVproxyError(error).code !== 'address-unavailable') throw error;
+    }
+  }
+
   async close(): Promise<void> {
-    const closed = new Promise((resolve) => this.#server.close(resolve));
-    this.#server.closeAllConnections();
-    for (const socket of this.#upgraded) socket.destroy();
-    await closed;
+    const closed = [this.#server, this.#beside].map((server) => new Promise((resolve) => server.close(resolve)));
+    for (const socket of this.#connections) socket.destroy();
+    await Promise.all(closed);
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
@@ -102,8 +125,7 @@ export class WebServer {
   }
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    this.#upgraded.add(socket);
-    socket.on('error', () => undefined).once('close', () => this.#upgraded.delete(socket));
+    socket.on('error', () => undefined);
     try {
       const judgement = this.#guard.judge(request, true);
       if (judgement.kind !== 'pass') throw new VproxyError('denied', STRANGER);
@@ -114,7 +136,9 @@ export class WebServer {
     } catch (error) {
       const { code, message } = toVproxyError(error);
       const status = code === 'not-found' ? '404 Not Found' : '403 Forbidden';
-      socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n${message}\n`);
+      socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n${message}\n`, () =>
+        socket.destroy(),
+      );
     }
   }
 
