@@ -51,7 +51,8 @@ export async function listProcesses({
     ...named,
     ...(socket === null ? [] : [socket]),
   ];
-  const answers = await Promise.all([...new Set(sockets)].map((path) => ask(path, proc, answerMs)));
+  // Another user's process may answer anything.
+  const answers = await Promise.all([...new Set(sockets)].map((path) => ask(path, proc, answerMs).catch(() => null)));
   const asked = new Map(answers.flatMap((one) => (one === null ? [] : [[one.pid, one]])));
   const others = seen.flatMap(({ listed }) => (asked.has(listed.pid) ? [] : [listed]));
   return [...asked.values(), ...others].sort(byName);
@@ -67,6 +68,8 @@ async function ask(path: string, proc: string, answerMs: number | undefined): Pr
   const status = await askStatus(path, answerMs);
   if (status === null) return null;
   const { pid, name, startedAt, memory } = status.process;
+  if (typeof (name ?? '') !== 'string' || typeof startedAt !== 'string' || typeof memory.residentBytes !== 'number')
+    return null;
   return {
     name: name ?? basename(path, '.sock'),
     pid,

@@ -1,5 +1,7 @@
 /** `vproxy ps`: the listed processes, and their names. */
+import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type ListedProcess, listProcesses } from '../../cli/command/list-processes.js';
@@ -121,4 +123,14 @@ test('a command of vproxy is not listed as a proxy, nor is a process that only l
       { pid: 5, name: null, memoryBytes: null, since: null },
     ],
   );
+});
+
+test('another program that answers like vproxy cannot break the list', async (t) => {
+  const here = place(t);
+  const socket = join(here.folder, 'odd.sock');
+  const answers = ['{"process":{"pid":1}}', '{"process":{"pid":1,"name":{},"memory":{}},"channels":[]}'];
+  const server = createServer((client) => client.end(`HTTP/1.0 200 OK\r\n\r\n${answers.pop() ?? ''}`));
+  t.teardown(() => server.close());
+  await once(server.listen(socket), 'listening');
+  while (answers.length > 0) await t.notThrowsAsync(listProcesses({ ...here, socket }));
 });

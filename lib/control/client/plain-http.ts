@@ -82,10 +82,17 @@ export function readHead(socket: net.Socket): Promise<AnswerHead> {
   });
 }
 
-/** Reads the text behind the head, up to EOF. Rejects with the socket's error, and if the text is cut off. */
+/** The longest answer, in bytes: the status of 10,000 channels takes 40 MB. */
+const MAX_ANSWER_BYTES = 134_217_728;
+
+/** Reads the text behind the head, up to EOF. Rejects with the socket's error, and if the text is cut off, or too long. */
 export async function readRest(socket: net.Socket, { headers, rest }: AnswerHead): Promise<string> {
   const chunks = [rest];
-  for await (const chunk of socket) chunks.push(chunk as Buffer);
+  for await (const chunk of socket) {
+    chunks.push(chunk as Buffer);
+    if (socket.bytesRead > MAX_ANSWER_BYTES)
+      throw new VproxyError('control-unavailable', 'not a vproxy: its answer does not end');
+  }
   const bytes = Buffer.concat(chunks);
   if (bytes.length < Number(headers.get('content-length') ?? 0))
     throw new VproxyError('control-unavailable', 'the process closed the connection in the middle of its answer');
