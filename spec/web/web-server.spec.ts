@@ -269,6 +269,44 @@ test('both addresses of loopback are its own, or none: a browser takes either fo
   await server.close();
 });
 
+test('what is not vproxy, or does not answer, is named, and harms nobody', async (t) => {
+  const channel = {
+    ...{ label: 'a', address: 'x', state: 'waiting', since: '', detail: null, session: null },
+    ...{ history: { sessions: 0, recent: [] }, totals: { sentBytes: 0, receivedBytes: 0 } },
+  };
+  const status = (values: object) =>
+    JSON.stringify({ process: { pid: 1, name: 'odd', version: '' }, channels: [{ ...channel, ...values }] });
+  const heads: [head: string, body: string][] = [
+    ...['null', '[]', '{}', '"x"', '{"process":null}'].map((text): [string, string] => ['200 OK', text]),
+    ...[{ label: {} }, { history: null }, { session: {} }].map((one): [string, string] => ['200 OK', status(one)]),
+    ['500 no', 'x'],
+    ['099 odd', status({})],
+  ];
+  const answers = heads.map(([head, body]) => `HTTP/1.1 ${head}\r\nConnection: close\r\n\r\n${body}`);
+  const folder = temporaryFolder(t);
+  const more = await Promise.all(
+    [...answers, '', null].map(async (answer, index) => {
+      const path = join(folder, `${index}.sock`);
+      const server = net.createServer((socket) => {
+        socket.on('error', () => undefined).once('data', () => answer !== null && socket.end(answer));
+      });
+      t.teardown(() => server.close());
+      await once(server.listen(path), 'listening');
+      return path;
+    }),
+  );
+  const { get } = await startWeb(t, { more });
+  const view = (await get('/api/machines')).body as MachinesView;
+  t.deepEqual(
+    view.rows.map(({ process }) => process),
+    ['host1', 'odd'],
+  );
+  const troubles = view.processes.flatMap(({ key, trouble }) => (trouble === null ? [] : [key]));
+  t.deepEqual(troubles, Array.from({ length: 9 }, (_, index) => `${index}`).concat('10'));
+  t.is((await get('/p/odd/v1/jobs')).status, 502);
+  t.is((await get(at('events?follow=false'))).status, 200);
+});
+
 test('a folder without the page is named', (t) => {
   const start = () =>
     new WebServer({ machines: NO_MACHINES, address: LOOPBACK, assets: '/nowhere', isReadOnly: false, tls: null });

@@ -21,6 +21,7 @@ import type {
 } from '../../lib/status/types.js';
 import type { CancelTimer, Clock } from '../../lib/util/clock.js';
 import { type MachineRow, type MachinesView, type MachineView, MOST_LISTED, type ORDERS, STEP_MS } from '../views.js';
+import { checkFacts, checkStatus, questionsIn } from './checks.js';
 import { History } from './history.js';
 
 /** The time between two looks while a page asks, in milliseconds; otherwise `STEP_MS`. */
@@ -70,6 +71,8 @@ interface Process {
   questions: readonly EgressQuestion[];
   /** By label. */
   readonly machines: Map<string, Machine>;
+  /** Not looked at before; infinite during a look. */
+  nextLookMs: number;
 }
 
 /** Call `start` once, then `stop`. */
@@ -81,7 +84,7 @@ export class Machines {
   #askedAtMs = Number.NEGATIVE_INFINITY;
   #cancel: CancelTimer = () => undefined;
   #isLooking = false;
-  #isStopped = false;
+  readonly #ending = new AbortController();
 
   constructor(options: MachinesOptions) {
     this.#options = options;
@@ -93,7 +96,7 @@ export class Machines {
   }
 
   stop(): void {
-    this.#isStopped = true;
+    this.#ending.abort();
     this.#cancel();
   }
 
@@ -195,32 +198,50 @@ export class Machines {
     const beganMs = clock.now();
     this.#isLooking = true;
     if (beganMs - this.#foundAtMs >= FIND_MS) await this.#find();
-    await Promise.all([...this.#processes.values()].map((process) => this.#lookAt(process)));
-    this.#nameProcesses();
+    const looks = [...this.#processes.values()].map((process) => this.#lookAt(process));
+    // A process that does not answer must not delay the others.
+    await new Promise<void>((resolve) => {
+      const cancel = clock.schedule(LOOK_MS, resolve);
+      void Promise.all(looks).then(() => {
+        cancel();
+        resolve();
+      });
+    });
     this.#isLooking = false;
-    if (this.#isStopped) return;
+    if (this.#ending.signal.aborted) return;
     const nowMs = clock.now();
     const pauseMs = nowMs - this.#askedAtMs < ASKED_MS ? LOOK_MS : STEP_MS;
-    const restMs = Math.max(pauseMs - (nowMs - beganMs), (nowMs - beganMs) / LOOK_SHARE);
-    this.#cancel = clock.schedule(Math.min(restMs, STEP_MS), () => void this.#look());
+    this.#cancel = clock.schedule(Math.max(0, pauseMs - (nowMs - beganMs)), () => void this.#look());
   }
 
   async #find(): Promise<void> {
     this.#foundAtMs = this.#options.clock.now();
-    const paths = await this.#options.find();
+    // Without descriptors nothing is found: those that were known stay.
+    const paths = await this.#options.find().catch(() => [...this.#processes.keys()]);
     const known = this.#processes;
     this.#processes = new Map(
       paths.map((path) => [
         path,
-        known.get(path) ?? { path, key: path, status: null, trouble: null, questions: [], machines: new Map() },
+        known.get(path) ?? {
+          path,
+          key: path,
+          status: null,
+          trouble: null,
+          questions: [],
+          machines: new Map(),
+          nextLookMs: 0,
+        },
       ]),
     );
   }
 
   async #lookAt(process: Process): Promise<void> {
     const { path, machines } = process;
+    const beganMs = this.#options.clock.now();
+    if (beganMs < process.nextLookMs) return;
+    process.nextLookMs = Number.POSITIVE_INFINITY;
     try {
-      const status = await this.#ask<ControlStatus>(path, '/v1/status');
+      const status = checkStatus(await this.#ask(path, '/v1/status'));
       const nowMs = this.#options.clock.now();
       process.status = status;
       process.trouble = null;
@@ -234,12 +255,15 @@ export class Machines {
         machine.history.add(channel, nowMs);
         machines.set(channel.label, machine);
       }
-      process.questions = await this.#ask<EgressQuestion[]>(path, '/v1/egress/questions').catch(() => []);
+      process.questions = questionsIn(await this.#ask(path, '/v1/egress/questions').catch(() => []));
     } catch (error) {
       process.trouble = requestError(path, error);
       process.questions = [];
       // Its channels stay as they were last seen, for a restart.
     }
+    this.#nameProcesses();
+    const nowMs = this.#options.clock.now();
+    process.nextLookMs = nowMs + Math.min((nowMs - beganMs) / LOOK_SHARE, STEP_MS);
   }
 
   /** A process has its name as its key, unless another has the same. */
@@ -258,11 +282,12 @@ export class Machines {
     if (channel.session?.peer.services.includes('info') !== true || nowMs - machine.factsAtMs < oldMs) return;
     machine.factsAtMs = nowMs;
     const target = `/v1/info?channel=${encodeURIComponent(channel.label)}`;
-    machine.facts = await this.#ask<MachineInfo>(process.path, target).catch(() => null);
+    const asked = this.#ask(process.path, target).then(checkFacts);
+    machine.facts = await asked.catch(() => null);
   }
 
   #ask<T>(path: string, target: string): Promise<T> {
-    return getValue<T>(path, target, AbortSignal.timeout(ANSWER_MS));
+    return getValue<T>(path, target, AbortSignal.any([this.#ending.signal, AbortSignal.timeout(ANSWER_MS)]));
   }
 }
 

@@ -52,17 +52,19 @@ export function passRequest(
     headers: { ...headers, host: 'vproxy' },
   });
   passed.on('response', (answer) => {
+    const { statusCode: status = 0 } = answer;
     const type = answer.headers['content-type'] ?? '';
     // A browser must not take a guest's file for a page of this origin.
     const isFile = !type.startsWith('application/json') && !type.startsWith('application/x-ndjson');
-    response.writeHead(answer.statusCode ?? 502, {
+    // What is not vproxy may answer 099, which cannot be passed on.
+    response.writeHead(status < 200 ? 502 : status, {
       ...pick(answer.headers, ANSWERED),
       'content-type': isFile ? 'application/octet-stream' : type,
       ...(isFile && { 'content-disposition': 'attachment' }),
     });
     pipeline(answer, response, () => undefined);
   });
-  passed.once('error', (error) => {
+  passed.on('error', (error) => {
     if (response.headersSent) response.destroy();
     else answerError(response, 502, requestError(socketPath, error));
   });
