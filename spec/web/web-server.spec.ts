@@ -1,9 +1,9 @@
 /** The server of `vproxy web` beside control servers in the same process, asked as a browser asks, and as others do. */
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import https from 'node:https';
 import net, { type AddressInfo } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { WebSocket } from 'ws';
 import type { ListenAddress } from '../../lib/system/sockets/listen-address.js';
@@ -16,6 +16,7 @@ import { ask, startControl } from '../helpers/control.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, localSocket, openEcho, proxyPair, readToEnd } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
+import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 const ASSETS = join(PROJECT_ROOT, 'dist/program/web');
 
@@ -305,6 +306,27 @@ test('what is not vproxy, or does not answer, is named, and harms nobody', async
   t.deepEqual(troubles, Array.from({ length: 9 }, (_, index) => `${index}`).concat('10'));
   t.is((await get('/p/odd/v1/jobs')).status, 502);
   t.is((await get(at('events?follow=false'))).status, 200);
+});
+
+test('--open tells the link to nobody else: not by the words of a command', async (t) => {
+  const folder = temporaryFolder(t);
+  const words = join(folder, 'words');
+  writeFileSync(join(folder, 'xdg-open'), `#!/bin/sh\necho "$@" > ${words}.part\nmv ${words}.part ${words}\n`, {
+    mode: 0o755,
+  });
+  const env = { PATH: `${folder}:${process.env['PATH'] ?? ''}`, TMPDIR: folder };
+  const web = spawnVproxy(t, ['web', '--open', '--socket', join(folder, 'none.sock')], { env });
+  await eventually(() => existsSync(words), { what: 'the browser' });
+  const file = readFileSync(words, 'utf8').trim();
+  t.false(file.includes('token'));
+  t.true(readFileSync(file, 'utf8').includes(`content="0;url=${web.stdout.trim()}"`));
+  t.deepEqual(
+    [file, dirname(file)].map((path) => statSync(path).mode & 0o777),
+    [0o600, 0o700],
+  );
+  web.kill('SIGTERM');
+  await web.exited;
+  t.false(existsSync(file));
 });
 
 test('a folder without the page is named', (t) => {

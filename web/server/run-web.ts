@@ -1,6 +1,8 @@
 /** Runs `vproxy web` until it is told to end. A program of its own: the command loads it from the folder of the page. */
 import { spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { listProcesses } from '../../cli/command/list-processes.js';
 import { controlFolders, listControlSockets } from '../../cli/control-folders.js';
 import { systemCode, VproxyError } from '../../lib/errors.js';
@@ -40,10 +42,11 @@ export async function runWeb(options: WebOptions): Promise<void> {
   const machines = new Machines({ find: finderOf(options), clock: systemClock, isReadOnly });
   const pem = tls === null ? null : { cert: readPem(tls.cert), key: readPem(tls.key) };
   const server = new WebServer({ machines, address, assets, isReadOnly, tls: pem });
+  let folder: string | null = null;
   try {
     const link = await server.listen();
     onReady(link);
-    if (isOpened) openLink(link);
+    if (isOpened) folder = openLink(link);
     void machines.start();
     await new Promise<void>((resolve) => {
       signal.addEventListener('abort', () => resolve());
@@ -51,6 +54,7 @@ export async function runWeb(options: WebOptions): Promise<void> {
     });
   } finally {
     machines.stop();
+    if (folder !== null) rmSync(folder, { recursive: true, force: true });
     await server.close();
   }
 }
@@ -70,10 +74,18 @@ function finderOf({ sockets, ...place }: Pick<WebOptions, 'sockets' | 'socket' |
   };
 }
 
-function openLink(link: string): void {
-  const child = spawn('xdg-open', [link], { stdio: 'ignore', detached: true });
+/**
+ * Opens a file that leads to the link: every user of this machine can read the words of a command. Returns the folder of that
+ * file.
+ */
+function openLink(link: string): string {
+  const folder = mkdtempSync(join(tmpdir(), 'vproxy-web-'));
+  const file = join(folder, 'open.html');
+  writeFileSync(file, `<!doctype html><meta http-equiv="refresh" content="0;url=${link}">\n`, { mode: 0o600 });
+  const child = spawn('xdg-open', [file], { stdio: 'ignore', detached: true });
   child.on('error', (error) => void process.stderr.write(`vproxy: cannot run xdg-open: ${describeError(error)}\n`));
   child.unref();
+  return folder;
 }
 
 function readPem(path: string): Buffer {
