@@ -62,7 +62,7 @@ export interface MachinesView {
   readonly total: number;
   /** How many of all are not good. */
   readonly troubled: number;
-  /** Questions on all channels, oldest first. */
+  /** Questions on all channels, oldest first, at most `MOST_LISTED`. */
   readonly questions: readonly (EgressQuestion & { readonly process: string })[];
 }
 

@@ -30,7 +30,7 @@ export const questionsIn = (values: unknown): EgressQuestion[] =>
   Array.isArray(values) ? (values as (EgressQuestion | null)[]).filter(isQuestion) : [];
 
 const isQuestion = (one: EgressQuestion | null): one is EgressQuestion =>
-  one !== null && [one.id, one.channel, one.egress, one.destination, one.until].every(isText);
+  one !== null && [one.id, one.channel, one.egress, one.destination, one.askedAt, one.until].every(isText);
 
 /** Facts of which the table can show all; otherwise null, or an error. */
 export function checkFacts(value: unknown): MachineInfo | null {

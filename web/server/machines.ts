@@ -130,7 +130,10 @@ export class Machines {
       matching: matching.length,
       total: all.length,
       troubled: all.filter((machine) => toneOf(machine) !== 'good').length,
-      questions: processes.flatMap(({ key, questions }) => questions.map((one) => ({ ...one, process: key }))),
+      questions: processes
+        .flatMap(({ key, questions }) => questions.map((one) => ({ ...one, process: key })))
+        .sort((a, b) => Date.parse(a.askedAt) - Date.parse(b.askedAt))
+        .slice(0, MOST_LISTED),
     };
   }
 

@@ -46,7 +46,9 @@ export class WebServer {
     this.#options = options;
     this.#files = readFiles(assets);
     this.#guard = new Guard({ isLocal: 'port' in address && isLoopback(address.host), isEncrypted: tls !== null });
-    this.#server = tls === null ? http.createServer() : https.createServer(tls);
+    // An upload may take longer than Node lets a request take.
+    const settings = { requestTimeout: 0, headersTimeout: 60_000 };
+    this.#server = tls === null ? http.createServer(settings) : https.createServer({ ...settings, ...tls });
     this.#beside.on('connection', (socket) => this.#server.emit('connection', socket));
     this.#server.on('connection', (socket: Socket) => {
       this.#connections.add(socket);
@@ -100,6 +102,8 @@ export class WebServer {
     setHeaders(response);
     const judgement = this.#guard.judge(request);
     const { pathname, searchParams, search } = urlOf(request);
+    // Nothing more is read of who is not let in.
+    if (judgement.kind === 'refused' || judgement.kind === 'stranger') response.setHeader('connection', 'close');
     if (judgement.kind === 'refused') {
       answerText(response, 403, `Refused: ${judgement.why}.`);
     } else if (judgement.kind === 'enter') {
