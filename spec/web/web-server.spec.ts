@@ -21,7 +21,10 @@ import { spawnVproxy } from '../helpers/vproxy-process.js';
 const ASSETS = join(PROJECT_ROOT, 'dist/program/web');
 
 /** A pair whose guest runs commands and shares a folder, the control server of its host, and a web server. */
-async function startWeb(t: ExecutionContext, { isReadOnly = false, more = [] as string[], address = LOOPBACK } = {}) {
+async function startWeb(
+  t: ExecutionContext,
+  { isReadOnly = false, more = [] as string[], silent = 0, address = LOOPBACK } = {},
+) {
   const folder = temporaryFolder(t);
   const pair = await proxyPair(t, {
     b: { exec: { commands: 'any' }, info: true, copy: { root: folder } },
@@ -39,7 +42,9 @@ async function startWeb(t: ExecutionContext, { isReadOnly = false, more = [] as 
     await server.close();
   });
   const link = new URL(await server.listen());
-  await machines.start();
+  machines.start();
+  const known = () => machines.list(0, 1, 'name', KEY).processes.filter(({ pid, trouble }) => pid ?? trouble);
+  await eventually(() => known().length > more.length - silent, { what: 'a first look at each process' });
   return { pair, control, folder, link, ...(await enter(link, address)) };
 }
 
@@ -296,7 +301,7 @@ test('what is not vproxy, or does not answer, is named, and harms nobody', async
       return path;
     }),
   );
-  const { get } = await startWeb(t, { more });
+  const { get } = await startWeb(t, { more, silent: 1 });
   const view = (await get('/api/machines')).body as MachinesView;
   t.deepEqual(
     view.rows.map(({ process }) => process),
@@ -316,7 +321,7 @@ test('--open tells the link to nobody else: not by the words of a command', asyn
   });
   const env = { PATH: `${folder}:${process.env['PATH'] ?? ''}`, TMPDIR: folder };
   const web = spawnVproxy(t, ['web', '--open', '--socket', join(folder, 'none.sock')], { env });
-  await eventually(() => existsSync(words), { what: 'the browser' });
+  await eventually(() => existsSync(words) && web.stdout.includes('\n'), { what: 'the browser and the link' });
   const file = readFileSync(words, 'utf8').trim();
   t.false(file.includes('token'));
   t.true(readFileSync(file, 'utf8').includes(`content="0;url=${web.stdout.trim()}"`));

@@ -91,8 +91,8 @@ export class Machines {
   }
 
   /** Looks once, then again and again. */
-  async start(): Promise<void> {
-    await this.#look();
+  start(): void {
+    void this.#look();
   }
 
   stop(): void {
