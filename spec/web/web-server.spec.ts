@@ -234,6 +234,14 @@ test('a unix socket serves a reverse proxy with any Host, and what is not HTTP i
   t.regex((await readToEnd(socket)).toString(), /^HTTP\/1\.1 400 /);
 });
 
+test('a path that is not one is answered, and nothing else happens', async (t) => {
+  const { link, get } = await startWeb(t);
+  const socket = localSocket(t, Number(link.port));
+  socket.write('GET // HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n');
+  t.regex((await readToEnd(socket)).toString(), /^HTTP\/1\.1 400 /);
+  t.is((await get('/')).status, 200);
+});
+
 test('with a certificate it speaks TLS, and its cookie goes nowhere else', async (t) => {
   const folder = temporaryFolder(t);
   makeCertificate(folder, 'web', ['localhost']);

@@ -100,6 +100,10 @@ export class WebServer {
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
     setHeaders(response);
+    if (!URL.canParse(request.url ?? '/', 'http://host')) {
+      answerText(response, 400, 'The path of the request is not valid.');
+      return;
+    }
     const judgement = this.#guard.judge(request);
     const { pathname, searchParams, search } = urlOf(request);
     // Nothing more is read of who is not let in.
