@@ -28,7 +28,9 @@ test('rates are those since the last look, and steps are five seconds, however o
     roundTrips: [1.23, null],
   });
   t.deepEqual(history.since(1).roundTrips, [null]);
-  t.deepEqual(history.since(7), { first: 2, next: 2, sendRates: [], receiveRates: [], roundTrips: [] });
+  t.deepEqual(history.since(2), { first: 2, next: 2, sendRates: [], receiveRates: [], roundTrips: [] });
+  // A page that knows more steps has seen another server, or a channel that was removed and added again.
+  t.deepEqual(history.since(7), history.since(0));
   t.deepEqual(history.recent, [1102, 0]);
 });
 
@@ -41,4 +43,12 @@ test('an hour is kept, and totals that go back are no rates', (t) => {
   t.is(history.recent.length, 60);
   history.add(status(0, 0, 1), 1001 * STEP_MS);
   t.deepEqual([history.sendRate, history.since(1000).sendRates], [0, [0]]);
+});
+
+test('a pause has as many steps as it took', (t) => {
+  const history = new History();
+  history.add(status(0, 0, 1), 0);
+  history.add(status(5000, 0, 1), STEP_MS);
+  history.add(status(20_000, 0, 2), 4 * STEP_MS);
+  t.like(history.since(0), { next: 4, sendRates: [1000, 1000, 1000, 1000], roundTrips: [1, 2, 2, 2] });
 });

@@ -38,10 +38,14 @@ export class History {
     this.#last = sample;
     const isFirst = Number.isNaN(this.#stepBegan.atMs);
     // A request that is answered early must not move the steps.
-    if (!isFirst && atMs - this.#stepBegan.atMs < STEP_MS - STEP_MS / 10) return;
+    const elapsedMs = atMs - this.#stepBegan.atMs;
+    if (!isFirst && elapsedMs < STEP_MS - STEP_MS / 10) return;
     const [sendRate, receiveRate] = ratesOf(this.#stepBegan, sample);
     this.#stepBegan = sample;
-    if (!isFirst) this.#push([sendRate, receiveRate, session?.roundTripMs ?? Number.NaN]);
+    if (isFirst) return;
+    const values = [sendRate, receiveRate, session?.roundTripMs ?? Number.NaN];
+    // After a pause, such as that of a process that was gone, one for each step of it: the time of a value is told by its place.
+    for (let left = Math.min(KEPT, Math.round(elapsedMs / STEP_MS)); left > 0; left--) this.#push(values);
   }
 
   #push(values: readonly number[]): void {
@@ -60,9 +64,9 @@ export class History {
     return sendRates.map((rate, index) => rate + (receiveRates[index] ?? 0));
   }
 
-  /** The steps from number `from` on, as far as they are kept. */
+  /** The steps from number `from` on, as far as they are kept; all if it is of another history, with more steps. */
   since(from: number): HistoryPart {
-    const first = Math.max(0, this.#next - KEPT, Math.min(from, this.#next));
+    const first = Math.max(0, this.#next - KEPT, from > this.#next ? 0 : from);
     const numbers = Array.from({ length: this.#next - first }, (_, index) => ((first + index) % KEPT) * VALUES);
     const pick = (offset: number): number[] => numbers.map((at) => Math.round(this.#values[at + offset] ?? 0));
     const roundTrips = numbers.map((at) => {
