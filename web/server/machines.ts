@@ -46,6 +46,9 @@ const ANSWER_MS = 5000;
 /** The most rows of an answer. */
 const MOST_ROWS = 200;
 
+/** A name that is a key: a part of a path, and not the path of a socket. */
+const KEY = /^(?!\.\.?$)[^/]+$/;
+
 export type Order = (typeof ORDERS)[number];
 
 export interface MachinesOptions {
@@ -65,14 +68,17 @@ interface Machine {
 
 interface Process {
   readonly path: string;
+  /** For requests of pages; kept as long as the process has this name. */
   key: string;
+  name: string | null;
   status: ControlStatus | null;
   trouble: VproxyError | null;
   questions: readonly EgressQuestion[];
   /** By label. */
   readonly machines: Map<string, Machine>;
-  /** Not looked at before; infinite during a look. */
-  nextLookMs: number;
+  isAsked: boolean;
+  /** When it may be asked again. */
+  nextMs: number;
 }
 
 /** Call `start` once, then `stop`. */
@@ -83,16 +89,16 @@ export class Machines {
   #foundAtMs = Number.NEGATIVE_INFINITY;
   #askedAtMs = Number.NEGATIVE_INFINITY;
   #cancel: CancelTimer = () => undefined;
-  #isLooking = false;
+  #isFinding = false;
   readonly #ending = new AbortController();
 
   constructor(options: MachinesOptions) {
     this.#options = options;
   }
 
-  /** Looks once, then again and again. */
-  start(): void {
-    void this.#look();
+  /** Looks once, then again and again. Resolves when all have answered, or timed out. */
+  async start(): Promise<void> {
+    await this.#look();
   }
 
   stop(): void {
@@ -191,48 +197,34 @@ export class Machines {
     const nowMs = this.#options.clock.now();
     const wasAsleep = nowMs - this.#askedAtMs >= ASKED_MS;
     this.#askedAtMs = nowMs;
-    if (!wasAsleep || this.#isLooking) return;
+    if (!wasAsleep || this.#isFinding) return;
     this.#cancel();
     this.#cancel = this.#options.clock.schedule(0, () => void this.#look());
   }
 
   async #look(): Promise<void> {
     const { clock } = this.#options;
-    const beganMs = clock.now();
-    this.#isLooking = true;
-    if (beganMs - this.#foundAtMs >= FIND_MS) await this.#find();
-    const looks = [...this.#processes.values()].map((process) => this.#lookAt(process));
-    // A process that does not answer must not delay the others.
-    await new Promise<void>((resolve) => {
-      const cancel = clock.schedule(LOOK_MS, resolve);
-      void Promise.all(looks).then(() => {
-        cancel();
-        resolve();
-      });
-    });
-    this.#isLooking = false;
+    if (clock.now() - this.#foundAtMs >= FIND_MS) await this.#find();
     if (this.#ending.signal.aborted) return;
-    const nowMs = clock.now();
-    const pauseMs = nowMs - this.#askedAtMs < ASKED_MS ? LOOK_MS : STEP_MS;
-    this.#cancel = clock.schedule(Math.max(0, pauseMs - (nowMs - beganMs)), () => void this.#look());
+    const pauseMs = clock.now() - this.#askedAtMs < ASKED_MS ? LOOK_MS : STEP_MS;
+    this.#cancel = clock.schedule(pauseMs, () => void this.#look());
+    // One that hangs does not keep the others waiting.
+    await Promise.all([...this.#processes.values()].map((process) => this.#lookAt(process)));
   }
 
   async #find(): Promise<void> {
     this.#foundAtMs = this.#options.clock.now();
+    this.#isFinding = true;
     // Without descriptors nothing is found: those that were known stay.
     const paths = await this.#options.find().catch(() => [...this.#processes.keys()]);
+    this.#isFinding = false;
     const known = this.#processes;
     this.#processes = new Map(
       paths.map((path) => [
         path,
         known.get(path) ?? {
-          path,
-          key: path,
-          status: null,
-          trouble: null,
-          questions: [],
-          machines: new Map(),
-          nextLookMs: 0,
+          ...{ path, key: path, name: null, status: null, trouble: null, questions: [], machines: new Map() },
+          ...{ isAsked: false, nextMs: Number.NEGATIVE_INFINITY },
         },
       ]),
     );
@@ -241,8 +233,8 @@ export class Machines {
   async #lookAt(process: Process): Promise<void> {
     const { path, machines } = process;
     const beganMs = this.#options.clock.now();
-    if (beganMs < process.nextLookMs) return;
-    process.nextLookMs = Number.POSITIVE_INFINITY;
+    if (process.isAsked || beganMs < process.nextMs) return;
+    process.isAsked = true;
     try {
       const status = checkStatus(await this.#ask(path, '/v1/status'));
       const nowMs = this.#options.clock.now();
@@ -264,18 +256,21 @@ export class Machines {
       process.questions = [];
       // Its channels stay as they were last seen, for a restart.
     }
+    process.isAsked = false;
+    const endedMs = this.#options.clock.now();
+    process.nextMs = Math.min(endedMs + (endedMs - beganMs) / LOOK_SHARE, beganMs + STEP_MS - LOOK_MS);
     this.#nameProcesses();
-    const nowMs = this.#options.clock.now();
-    process.nextLookMs = nowMs + Math.min((nowMs - beganMs) / LOOK_SHARE, STEP_MS);
   }
 
-  /** A process has its name as its key, unless another has the same. */
+  /** A process has its name as its key, unless another has it: what a page shows and does is never of another process. */
   #nameProcesses(): void {
-    const used = new Set<string>();
-    for (const process of this.#processes.values()) {
+    const processes = [...this.#processes.values()];
+    for (const process of processes) {
       const name = process.status?.process.name ?? basename(process.path, '.sock');
-      process.key = used.has(name) ? process.path : name;
-      used.add(process.key);
+      if (name === process.name) continue;
+      process.name = name;
+      const isFree = KEY.test(name) && processes.every(({ key }) => key !== name);
+      process.key = isFree ? name : process.path;
     }
   }
 
@@ -289,8 +284,20 @@ export class Machines {
     machine.facts = await asked.catch(() => null);
   }
 
-  #ask<T>(path: string, target: string): Promise<T> {
-    return getValue<T>(path, target, AbortSignal.any([this.#ending.signal, AbortSignal.timeout(ANSWER_MS)]));
+  /** Not with AbortSignal.any of a timeout, which Node 20 may collect as garbage before it has passed. */
+  async #ask<T>(path: string, target: string): Promise<T> {
+    const ending = new AbortController();
+    const { signal } = this.#ending;
+    const end = (): void => ending.abort();
+    const late = new DOMException('timeout', 'TimeoutError');
+    const cancel = this.#options.clock.schedule(ANSWER_MS, () => ending.abort(late));
+    signal.addEventListener('abort', end);
+    try {
+      return await getValue<T>(path, target, ending.signal);
+    } finally {
+      cancel();
+      signal.removeEventListener('abort', end);
+    }
   }
 }
 

@@ -47,7 +47,7 @@ export async function runWeb(options: WebOptions): Promise<void> {
     const link = await server.listen();
     onReady(link);
     if (isOpened) folder = openLink(link);
-    machines.start();
+    void machines.start();
     await new Promise<void>((resolve) => {
       signal.addEventListener('abort', () => resolve());
       if (signal.aborted) resolve();

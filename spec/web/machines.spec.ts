@@ -1,0 +1,90 @@
+/** Which processes `vproxy web` shows, and when it asks them, beside processes that answer as the spec says. */
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { Machines } from '../../web/server/machines.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { eventually, ManualClock } from '../helpers/time.js';
+
+const channel = (label: string) => ({
+  ...{ label, state: 'waiting', since: '2026-01-01T00:00:00Z', detail: null, session: null },
+  ...{ history: { sessions: 0, recent: [] }, totals: { sentBytes: 0, receivedBytes: 0 } },
+});
+
+/** A process with a name and a channel; it answers while `answers.isOn`. */
+async function startProcess(t: ExecutionContext, path: string, name: string, label: string) {
+  /** The requests for the status, those for questions that were answered, and those that ended without an answer. */
+  const asked = { count: 0, answered: 0, closed: 0, isOn: true };
+  const server = createServer((request, response) => {
+    const isStatus = request.url === '/v1/status';
+    response.once('close', () => {
+      if (!response.writableFinished) asked.closed += 1;
+      else if (!isStatus) asked.answered += 1;
+    });
+    if (isStatus) asked.count += 1;
+    if (!asked.isOn) return;
+    response.end(JSON.stringify(isStatus ? { process: { name, pid: 1 }, channels: [channel(label)] } : []));
+  });
+  await once(server.listen(path), 'listening');
+  t.teardown(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return asked;
+}
+
+function startMachines(t: ExecutionContext, paths: readonly string[]) {
+  const clock = new ManualClock();
+  const machines = new Machines({ find: () => Promise.resolve(paths), clock, isReadOnly: false });
+  t.teardown(() => machines.stop());
+  return { clock, machines };
+}
+
+const labelsOf = (machines: Machines): string[] =>
+  machines.list(0, 10, 'name', '').rows.map(({ process, label }) => `${process}/${label}`);
+
+test('a process keeps its key when another of the same name comes', async (t) => {
+  const folder = temporaryFolder(t);
+  const [a, b] = [join(folder, 'a.sock'), join(folder, 'b.sock')];
+  await startProcess(t, b, 'same', 'of-b');
+  const { clock, machines } = startMachines(t, [a, b]);
+  await machines.start();
+  t.deepEqual(labelsOf(machines), ['same/of-b']);
+  await startProcess(t, a, 'same', 'of-a');
+  await eventually(() => {
+    clock.advance(1000);
+    return labelsOf(machines).includes(`${a}/of-a`);
+  });
+  t.true(labelsOf(machines).includes('same/of-b'));
+  t.is(machines.socketOf('same'), b);
+});
+
+test('a name that is no word of a path is not a key', async (t) => {
+  const path = join(temporaryFolder(t), 'a.sock');
+  await startProcess(t, path, '..', 'one');
+  const { machines } = startMachines(t, [path]);
+  await machines.start();
+  t.deepEqual(labelsOf(machines), [`${path}/one`]);
+});
+
+test('a process that hangs does not keep others waiting, nor the end', async (t) => {
+  const folder = temporaryFolder(t);
+  const [a, b] = [join(folder, 'a.sock'), join(folder, 'b.sock')];
+  const hanging = await startProcess(t, a, 'a', 'of-a');
+  const other = await startProcess(t, b, 'b', 'of-b');
+  const { clock, machines } = startMachines(t, [a, b]);
+  hanging.isOn = false;
+  void machines.start();
+  await eventually(() => other.count === 1);
+  labelsOf(machines);
+  for (const count of [2, 3, 4]) {
+    await eventually(() => other.answered === count - 1);
+    // Immediately, as a page asks; then each second.
+    clock.advance(count === 2 ? 0 : 1000);
+    await eventually(() => other.count === count);
+  }
+  t.is(hanging.closed, 0);
+  machines.stop();
+  await eventually(() => hanging.closed === 1);
+});
