@@ -66,7 +66,17 @@ function connect(
   let next = Math.max(job.keptFrom, job.bytes - TAIL_BYTES);
   let socket: WebSocket | null = null;
   let timer = 0;
+  /** Where the screen is. */
+  let shown = next;
+  /** What was typed without a connection. */
+  let typed: Uint8Array<ArrayBuffer>[] = [];
   const bytes = new TextEncoder();
+  const type = (data: Uint8Array<ArrayBuffer>): void => {
+    // The screen answers queries also in what was written before the page was loaded: that is no input.
+    if (shown < job.bytes) return;
+    if (isOpen()) socket?.send(data);
+    else typed.push(data);
+  };
   const isOpen = (): boolean => socket?.readyState === WebSocket.OPEN;
   const resize = (): void => {
     fit.fit();
@@ -74,8 +84,14 @@ function connect(
   };
   const observer = new ResizeObserver(resize);
   observer.observe(box);
-  screen.onData((text) => isOpen() && socket?.send(bytes.encode(text)));
-  screen.onBinary((text) => isOpen() && socket?.send(Uint8Array.from(text, (character) => character.charCodeAt(0))));
+  screen.onData((text) => type(bytes.encode(text)));
+  screen.onBinary((text) => type(Uint8Array.from(text, (character) => character.charCodeAt(0))));
+  // Tab is the terminal's, so another key leaves it.
+  screen.attachCustomKeyEventHandler(({ key, shiftKey }) => {
+    const isLeft = shiftKey && key === 'Escape';
+    if (isLeft) screen.blur();
+    return !isLeft;
+  });
   const open = (isSteal: boolean): void => {
     if (signal.aborted) return;
     fit.fit();
@@ -85,17 +101,22 @@ function connect(
       'vproxy.terminal',
     );
     socket.binaryType = 'arraybuffer';
-    socket.onopen = () => tell('connected');
+    socket.onopen = () => {
+      tell('connected');
+      for (const piece of typed) socket?.send(piece);
+      typed = [];
+    };
     socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
       if (typeof data === 'string') {
         const { at } = JSON.parse(data) as { at: number };
         // What is no longer kept is missing on the screen.
-        if (at > next) screen.write('\r\n\x1b[7m output is missing \x1b[0m\r\n');
+        screen.write(at > next ? '\r\n\x1b[7m output is missing \x1b[0m\r\n' : '', () => (shown = at));
         next = at;
         return;
       }
       next += data.byteLength;
-      screen.write(new Uint8Array(data));
+      const end = next;
+      screen.write(new Uint8Array(data), () => (shown = end));
     };
     socket.onclose = ({ code, reason }) => {
       if (signal.aborted) return;
