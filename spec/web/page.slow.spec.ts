@@ -141,6 +141,13 @@ test('a stream is seen and reset, a forward is added and removed, files go both 
   await page.getByRole('button', { name: /Reset it/ }).click();
   await failed;
   await page.getByRole('link', { name: 'Forwards' }).click();
+  // Nothing moves under a pointer.
+  const other = await pair.clients[0].addForward({ direction: 'outgoing', spec: 'other:127.0.0.1:0' });
+  await page.getByText('other:127.0.0.1:0').hover();
+  await pair.clients[0].removeForward(other.id);
+  await page.locator('tr[inert]', { hasText: 'other:127.0.0.1:0' }).waitFor();
+  await page.mouse.move(0, 0);
+  await page.getByText('other:127.0.0.1:0').waitFor({ state: 'detached' });
   await page.getByRole('button', { name: 'Remove quiet:127.0.0.1:0' }).click();
   await page.getByRole('button', { name: /Remove it/ }).click();
   await eventually(async () => !(await pair.clients[0].forwards()).some(({ service }) => service === 'quiet'));
@@ -200,13 +207,25 @@ test('a terminal survives a reload of the page, another web server, and an upgra
     await page.keyboard.type(`${text}\n`);
     await screen.getByText(shown).first().waitFor();
   };
-  await type('N=6; echo one=$((N*7))', 'one=42');
+  // A query, which the screen answers. It answers it once.
+  await type(String.raw`N=6; printf '\033[6n'; read -rsd R; echo one=$((N*7))`, 'one=42');
+  let sent = '';
+  page.on('websocket', (socket) =>
+    socket.on('framesent', ({ payload }) => (sent += typeof payload === 'string' ? '' : payload.toString())),
+  );
   await page.reload();
   await screen.getByText('one=42').waitFor();
   await type('echo two=$((N*8))', 'two=48');
-  await upgrade(t, pair.sockets[0]);
+  t.is(sent, 'echo two=$((N*8))\r');
+  const { pid } = await upgrade(t, pair.sockets[0]);
   await type('echo three=$((N*9))', 'three=54');
   t.is(await page.getByText('output is missing').count(), 0);
+  // What is typed without a connection comes with the next one.
+  process.kill(pid, 'SIGTERM');
+  await page.getByText('The connection is lost').waitFor();
+  await page.keyboard.type('echo late=$((N*2))\n');
+  pair.startHost();
+  await screen.getByText('late=12').waitFor();
   // The next server listens at the same port; its link is new.
   process.kill(web.pid, 'SIGTERM');
   t.is((await web.exited).code, 0);
@@ -230,6 +249,9 @@ test('a process that ends is shown as gone with its machines, and is back when i
   const { link } = await startWeb(t, ['--socket', pair.sockets[0]]);
   const { page } = await openPage(t, link);
   await page.getByText('established').waitFor();
+  const { page: events } = await openPage(t, link);
+  await events.goto(`${link.origin}/#/m/host1/default/events`);
+  await events.getByText('session established').waitFor();
   process.kill(pair.host.pid, 'SIGTERM');
   await page.getByText('process gone').waitFor();
   await page
@@ -239,6 +261,12 @@ test('a process that ends is shown as gone with its machines, and is back when i
   await pair.startHost().waitForLine(TAKING_CONTROL);
   await page.getByText('established').waitFor();
   t.is(await page.getByText('process gone').count(), 0);
+  await eventually(async () => (await events.getByText('session established').count()) === 2);
+  process.kill(pair.guest.pid, 'SIGTERM');
+  for (const tab of ['jobs', 'files']) {
+    await events.goto(`${link.origin}/#/m/host1/default/${tab}`);
+    await events.getByText('There is no session with the peer.').waitFor();
+  }
 });
 
 const HOSTILE = [

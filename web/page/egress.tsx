@@ -38,6 +38,7 @@ export function Asked({ questions, again }: { readonly questions: readonly Quest
       <Table
         label="Questions"
         rows={questions}
+        isSteady
         keyOf={({ process, channel, id }) => `${process}/${channel}/${id}`}
         columns={[
           { title: 'Destination', cell: ({ destination }) => <Foreign text={destination} most={300} /> },

@@ -65,7 +65,7 @@ async function follow(
   onEvents: (events: readonly ControlEvent[]) => void,
 ): Promise<void> {
   let waiting: ControlEvent[] = [];
-  let lastSeq = 0;
+  let last: ControlEvent | null = null;
   const show = (): void => {
     if (waiting.length > 0) onEvents(waiting.reverse());
     waiting = [];
@@ -75,13 +75,12 @@ async function follow(
   while (!signal.aborted) {
     try {
       const lines = readLines<ControlEvent>(processUrl(process, 'events', { replay: KEPT }), signal);
-      let isFirst = true;
+      // Another process counts from 1 again: what came before is known by its time, too.
+      const known: ControlEvent | null = last;
       for await (const event of lines) {
-        // Another process counts from 1 again.
-        if (isFirst && event.seq + KEPT < lastSeq) lastSeq = 0;
-        isFirst = false;
-        if (event.seq > lastSeq && event.fields['channel'] === label) waiting.push(event);
-        lastSeq = Math.max(lastSeq, event.seq);
+        const isKnown = known !== null && event.seq <= known.seq && event.time <= known.time;
+        if (!isKnown && event.fields['channel'] === label) waiting.push(event);
+        last = event;
       }
     } catch {
       // The process is gone, or the page is; the view says so.

@@ -2,7 +2,7 @@
 import { useContext, useEffect, useState } from 'preact/hooks';
 import { formatBytes, formatMoment } from './formats.js';
 import { Around, placeOf, useAction } from './hooks.js';
-import { Act, Foreign, Section, Table } from './parts.js';
+import { Act, Foreign, NO_SESSION, Section, Table } from './parts.js';
 import { act, getJson, processUrl, send } from './requests.js';
 
 /** What is used of an entry of `GET /v1/folders`. */
@@ -29,7 +29,8 @@ export function Files({
   label,
   path = START,
   isShared,
-}: FilesOf & { readonly path: string | undefined; readonly isShared: boolean }) {
+  hasSession,
+}: FilesOf & { readonly path: string | undefined; readonly isShared: boolean; readonly hasSession: boolean }) {
   const { isReadOnly, tell } = useContext(Around);
   const [entries, setEntries] = useState<readonly Entry[] | null>(null);
   const [round, setRound] = useState(0);
@@ -47,7 +48,9 @@ export function Files({
   if (!isShared || isReadOnly) {
     const why = isReadOnly
       ? 'Files are not shown with --read-only.'
-      : 'The peer shares no files: it is started without --allow-copy.';
+      : !hasSession
+        ? NO_SESSION
+        : 'The peer shares no files: it is started without --allow-copy.';
     return (
       <Section title="Files">
         <p class="aside">{why}</p>
@@ -114,7 +117,9 @@ export function Files({
 }
 
 const foldersFirst = (a: Entry, b: Entry): number =>
-  Number(b.kind === 'folder') - Number(a.kind === 'folder') || a.name.localeCompare(b.name, 'en', { numeric: true });
+  Number(b.kind === 'folder') - Number(a.kind === 'folder') || COLLATOR.compare(a.name, b.name);
+
+const COLLATOR = new Intl.Collator('en', { numeric: true });
 
 function Crumbs({ path, placeAt }: { readonly path: string; readonly placeAt: (path: string) => string }) {
   const names = path.split('/').filter((name) => name !== '' && name !== START);
@@ -138,15 +143,19 @@ function Upload({
 }: FilesOf & { readonly below: (name: string) => string; readonly again: () => void }) {
   const [isBusy, run] = useAction();
   const [isOver, setOver] = useState(false);
-  const upload = (files: FileList | null): void => {
-    if (files === null || files.length === 0) return;
+  const upload = (list: FileList | null): void => {
+    const files = [...(list ?? [])];
+    if (files.length === 0) return;
     run(async () => {
-      for (const file of files)
-        await send(processUrl(process, 'files', { channel: label, path: below(file.name) }), {
-          method: 'PUT',
-          body: file,
-        });
-      again();
+      try {
+        for (const file of files)
+          await send(processUrl(process, 'files', { channel: label, path: below(file.name) }), {
+            method: 'PUT',
+            body: file,
+          });
+      } finally {
+        again();
+      }
       return files.length === 1 ? `${files[0]?.name ?? ''} was uploaded` : `${files.length} files were uploaded`;
     });
   };
@@ -165,7 +174,16 @@ function Upload({
       }}
     >
       {isBusy ? 'Uploading …' : 'Drop files here, or choose them: '}
-      <input type="file" multiple disabled={isBusy} onChange={({ currentTarget }) => upload(currentTarget.files)} />
+      <input
+        type="file"
+        multiple
+        disabled={isBusy}
+        onChange={({ currentTarget }) => {
+          upload(currentTarget.files);
+          // The same file may be chosen again, after a failure.
+          currentTarget.value = '';
+        }}
+      />
     </label>
   );
 }

@@ -58,6 +58,7 @@ export function Forwards({
         <Table
           label="Forwards"
           rows={forwards}
+          isSteady
           keyOf={({ id }) => id}
           columns={[
             { title: 'Forward', cell: ({ spec }) => <Foreign text={spec} /> },

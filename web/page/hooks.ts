@@ -5,6 +5,9 @@ import { getJson, RequestFailure } from './requests.js';
 
 export const LOOK_MS = 1000;
 
+/** Longer than the server waits for a process, in milliseconds: what is shown is older than this, if it does not answer. */
+const ANSWER_MS = 20_000;
+
 export interface Polled<T> {
   readonly value: T | null;
   /** Why the last request failed; null if it did not. */
@@ -29,7 +32,7 @@ export function usePolled<T>(url: string | null, everyMs = LOOK_MS): Polled<T> {
       clearTimeout(timer);
       if (!document.hidden) {
         try {
-          const value = await getJson<T>(url, ending.signal);
+          const value = await getJson<T>(url, AbortSignal.any([ending.signal, AbortSignal.timeout(ANSWER_MS)]));
           if (ending.signal.aborted) return;
           setState({ url, value, failure: null });
         } catch (error) {

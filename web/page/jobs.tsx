@@ -3,7 +3,7 @@ import { useContext, useEffect, useRef, useState } from 'preact/hooks';
 import type { JobLine, JobOfChannel } from '../../lib/status/types.js';
 import { formatBytes, formatMoment } from './formats.js';
 import { Around, placeOf, useAction } from './hooks.js';
-import { Act, Badge, Foreign, Section, Table } from './parts.js';
+import { Act, Badge, Foreign, NO_SESSION, Section, Table } from './parts.js';
 import { act, processUrl, readLines } from './requests.js';
 import { Terminal } from './terminal.js';
 
@@ -16,12 +16,14 @@ export function Jobs({
   process,
   label,
   isAllowed,
+  hasSession,
   jobs,
   shown,
   again,
 }: JobsOf & {
   /** Whether the peer runs commands for this side. */
   readonly isAllowed: boolean;
+  readonly hasSession: boolean;
   /** Null: not yet known; a text: why. */
   readonly jobs: readonly JobOfChannel[] | string | null;
   /** The id of the job whose output is shown. */
@@ -29,24 +31,17 @@ export function Jobs({
   readonly again: () => void;
 }) {
   const { isReadOnly } = useContext(Around);
-  if (isAllowed && jobs === null) return null;
-  if (!isAllowed || jobs === null || typeof jobs === 'string') {
-    return (
-      <Section title="Jobs and terminals">
-        <p class="aside">
-          {typeof jobs !== 'string' ? (
-            'The peer runs no commands for this side: it is started without --allow-exec.'
-          ) : (
-            <Foreign text={jobs} most={500} />
-          )}
-        </p>
-      </Section>
-    );
-  }
-  const job = jobs.find(({ id }) => id === shown);
+  // A job stays on the screen while there is no session, or no answer.
+  const last = useRef<JobOfChannel>(undefined);
+  const known = typeof jobs === 'string' ? null : jobs;
+  const job = (known ?? (last.current === undefined ? [] : [last.current])).find(({ id }) => id === shown);
+  last.current = job;
   const open = (id: string): string => placeOf('m', process, label, 'jobs', id);
   return (
     <>
+      {known !== null && job === undefined && shown !== undefined ? (
+        <p class="aside">The peer no longer has job {shown}.</p>
+      ) : null}
       {job === undefined || isReadOnly ? null : (
         <Section title={job.terminal ? 'Terminal' : 'Output'}>
           <p class="aside">
@@ -59,49 +54,74 @@ export function Jobs({
           )}
         </Section>
       )}
-      {isReadOnly ? null : <Start process={process} label={label} open={open} again={again} />}
-      <Section title="Jobs" count={jobs.length} empty="None runs, and none has ended in the last hour.">
-        <Table
-          label="Jobs"
-          rows={jobs}
-          keyOf={({ id }) => id}
-          columns={[
-            {
-              title: 'Command',
-              cell: (one) =>
-                isReadOnly ? (
-                  <Foreign text={nameOf(one)} />
-                ) : (
-                  <a href={open(one.id)} aria-current={one.id === shown ? 'true' : undefined}>
-                    <Foreign text={nameOf(one)} />
-                  </a>
-                ),
-            },
-            { title: 'Tag', cell: ({ tag }) => <Foreign text={tag ?? ''} />, isWide: true },
-            { title: 'User', cell: ({ user }) => <Foreign text={user ?? ''} />, isWide: true },
-            { title: 'Started', cell: ({ startedAt }) => formatMoment(startedAt), isWide: true },
-            { title: 'State', cell: describeState },
-            { title: 'Output', cell: ({ bytes }) => formatBytes(bytes), isNumber: true },
-            {
-              title: '',
-              cell: ({ id, endedAt }) =>
-                isReadOnly || endedAt !== null ? null : (
-                  <Act
-                    text="End"
-                    label={`End job ${id}`}
-                    confirm="End it"
-                    work={async () => {
-                      await act(process, 'DELETE', `jobs/${id}`, undefined, { channel: label });
-                      again();
-                      return `job ${id} has ended`;
-                    }}
-                  />
-                ),
-            },
-          ]}
-        />
-      </Section>
+      {known === null ? (
+        <Why isAllowed={isAllowed} hasSession={hasSession} jobs={jobs} />
+      ) : (
+        <>
+          {isReadOnly ? null : <Start process={process} label={label} open={open} again={again} />}
+          <Section title="Jobs" count={known.length} empty="None runs, and none has ended in the last hour.">
+            <Table
+              label="Jobs"
+              rows={known}
+              isSteady
+              keyOf={({ id }) => id}
+              columns={[
+                {
+                  title: 'Command',
+                  cell: (one) =>
+                    isReadOnly ? (
+                      <Foreign text={nameOf(one)} />
+                    ) : (
+                      <a href={open(one.id)} aria-current={one.id === shown ? 'true' : undefined}>
+                        <Foreign text={nameOf(one)} />
+                      </a>
+                    ),
+                },
+                { title: 'Tag', cell: ({ tag }) => <Foreign text={tag ?? ''} />, isWide: true },
+                { title: 'User', cell: ({ user }) => <Foreign text={user ?? ''} />, isWide: true },
+                { title: 'Started', cell: ({ startedAt }) => formatMoment(startedAt), isWide: true },
+                { title: 'State', cell: describeState },
+                { title: 'Output', cell: ({ bytes }) => formatBytes(bytes), isNumber: true },
+                {
+                  title: '',
+                  cell: ({ id, endedAt }) =>
+                    isReadOnly || endedAt !== null ? null : (
+                      <Act
+                        text="End"
+                        label={`End job ${id}`}
+                        confirm="End it"
+                        work={async () => {
+                          await act(process, 'DELETE', `jobs/${id}`, undefined, { channel: label });
+                          again();
+                          return `job ${id} has ended`;
+                        }}
+                      />
+                    ),
+                },
+              ]}
+            />
+          </Section>
+        </>
+      )}
     </>
+  );
+}
+
+/** Why there are no jobs to show. */
+function Why({ isAllowed, hasSession, jobs }: Pick<Parameters<typeof Jobs>[0], 'isAllowed' | 'hasSession' | 'jobs'>) {
+  if (isAllowed && jobs === null) return null;
+  return (
+    <Section title="Jobs and terminals">
+      <p class="aside">
+        {typeof jobs === 'string' ? (
+          <Foreign text={jobs} most={500} />
+        ) : hasSession ? (
+          'The peer runs no commands for this side: it is started without --allow-exec.'
+        ) : (
+          NO_SESSION
+        )}
+      </p>
+    </Section>
   );
 }
 

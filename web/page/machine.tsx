@@ -73,6 +73,7 @@ export function Machine({ process, label, tab, rest }: MachinePlace) {
           process={process}
           label={label}
           isAllowed={offers(channel.session, 'exec')}
+          hasSession={channel.session !== null}
           jobs={view.jobs}
           shown={rest[0]}
           again={again}
@@ -82,7 +83,13 @@ export function Machine({ process, label, tab, rest }: MachinePlace) {
         <Egresses process={process} label={label} egresses={view.egresses} stats={view.egressStats} again={again} />
       ) : null}
       {tab === 'files' ? (
-        <Files process={process} label={label} path={rest[0]} isShared={offers(channel.session, 'sftp')} />
+        <Files
+          process={process}
+          label={label}
+          path={rest[0]}
+          isShared={offers(channel.session, 'sftp')}
+          hasSession={channel.session !== null}
+        />
       ) : null}
       {tab === 'events' ? <Events process={process} label={label} /> : null}
     </main>
@@ -168,6 +175,7 @@ function Streams({ view, again }: { readonly view: MachineView; readonly again: 
       <Table
         label="Streams"
         rows={streams}
+        isSteady
         keyOf={({ id, direction }) => `${direction}${id}`}
         columns={[
           { title: 'Service', cell: ({ service }) => <Foreign text={service} /> },

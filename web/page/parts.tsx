@@ -1,6 +1,6 @@
 /** Small parts that views are made of. */
 import type { ComponentChildren } from 'preact';
-import { useState } from 'preact/hooks';
+import { useRef, useState } from 'preact/hooks';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Tone } from '../views.js';
 import { useAction } from './hooks.js';
@@ -59,12 +59,16 @@ export function Section({
   );
 }
 
+/** What a peer permits is known with its session. */
+export const NO_SESSION = 'There is no session with the peer.';
+
 /** A table; its columns with numbers are aligned to the right. */
 export function Table<T>({
   label,
   columns,
-  rows,
+  rows: given,
   keyOf,
+  isSteady = false,
 }: {
   readonly label: string;
   readonly columns: readonly {
@@ -76,12 +80,21 @@ export function Table<T>({
   }[];
   readonly rows: readonly T[];
   readonly keyOf: (row: T) => string;
+  /** Whether its rows stay in their places while it is pointed at, or has the focus: nothing moves under a click. */
+  readonly isSteady?: boolean;
 }) {
+  const box = useRef<HTMLDivElement>(null);
+  const last = useRef<readonly T[]>([]);
+  const now = new Map(given.map((row) => [keyOf(row), row]));
+  const isHeld = isSteady && box.current?.matches(':hover, :focus-within') === true;
+  const held = new Map(isHeld ? last.current.map((row) => [keyOf(row), row]) : []);
+  const rows = [...new Map([...held, ...now]).values()];
+  last.current = rows;
   if (rows.length === 0) return null;
   const classOf = (isNumber = false, isWide = false): string =>
     `${isNumber ? 'number' : ''} ${isWide ? 'wide' : ''}`.trim();
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label={label}>
+    <div ref={box} class="scroll" tabIndex={0} role="region" aria-label={label}>
       <table>
         <thead>
           <tr>
@@ -94,7 +107,7 @@ export function Table<T>({
         </thead>
         <tbody>
           {rows.map((row) => (
-            <tr key={keyOf(row)}>
+            <tr key={keyOf(row)} inert={!now.has(keyOf(row))}>
               {columns.map(({ title, cell, isNumber, isWide }) => (
                 <td key={title} class={classOf(isNumber, isWide)}>
                   {cell(row)}

@@ -31,7 +31,7 @@ export async function send(url: string, init: Init = {}): Promise<Response> {
   try {
     answer = await fetch(url, { ...init, headers: { ...(init.method !== undefined && ACT), ...init.headers } });
   } catch (error) {
-    if (init.signal?.aborted === true) throw error;
+    if (init.signal?.aborted === true && (error as Error).name !== 'TimeoutError') throw error;
     throw new RequestFailure('gone', 'vproxy web does not answer: it was stopped, or this machine is offline');
   }
   if (answer.ok) return answer;
