@@ -342,6 +342,13 @@ test('--open tells the link to nobody else: not by the words of a command', asyn
   t.false(existsSync(file));
 });
 
+test('what is no certificate is an error of that file', (t) => {
+  const machines = new Machines({ find: () => Promise.resolve([]), clock: systemClock, isReadOnly: false });
+  const tls = { cert: Buffer.from('junk'), key: Buffer.from('junk') };
+  const start = () => new WebServer({ machines, address: LOOPBACK, assets: ASSETS, isReadOnly: false, tls });
+  t.throws(start, { code: 'bad-file', message: /^--cert and --key: / });
+});
+
 test('a folder without the page is named', (t) => {
   const start = () =>
     new WebServer({ machines: NO_MACHINES, address: LOOPBACK, assets: '/nowhere', isReadOnly: false, tls: null });

@@ -323,7 +323,7 @@ function rowOf(machine: Machine): MachineRow {
     receiveRate: isUp ? history.receiveRate : 0,
     recent: history.recent,
     asked: process.questions.filter((question) => question.channel === label).length,
-    machine: isUp ? facts : null,
+    machine: isUp && facts !== null ? { load: facts.load, processors: facts.processors, memory: facts.memory } : null,
   };
 }
 

@@ -40,7 +40,7 @@ export class WebServer {
   /** All of them: an HTTP server forgets those that became WebSockets, and knows none before its TLS handshake. */
   readonly #connections = new Set<Socket>();
 
-  /** Throws `bad-file` if the files of the page are missing, and an error of Node if the certificate is not one. */
+  /** Throws `bad-file` if the files of the page are missing, or the certificate and its key are not that. */
   constructor(options: WebServerOptions) {
     const { address, assets, tls } = options;
     this.#options = options;
@@ -48,7 +48,7 @@ export class WebServer {
     this.#guard = new Guard({ isLocal: 'port' in address && isLoopback(address.host), isEncrypted: tls !== null });
     // An upload may take longer than Node lets a request take.
     const settings = { requestTimeout: 0, headersTimeout: 60_000 };
-    this.#server = tls === null ? http.createServer(settings) : https.createServer({ ...settings, ...tls });
+    this.#server = tls === null ? http.createServer(settings) : createTlsServer({ ...settings, ...tls });
     this.#beside.on('connection', (socket) => this.#server.emit('connection', socket));
     this.#server.on('connection', (socket: Socket) => {
       this.#connections.add(socket);
@@ -192,6 +192,14 @@ export class WebServer {
     response.setHeader('cache-control', 'no-cache').setHeader('etag', file.tag);
     if (headers['if-none-match'] === file.tag) response.writeHead(304).end();
     else response.writeHead(200, { 'content-type': file.type }).end(method === 'HEAD' ? undefined : file.bytes);
+  }
+}
+
+function createTlsServer(options: https.ServerOptions): Server {
+  try {
+    return https.createServer(options);
+  } catch (cause) {
+    throw new VproxyError('bad-file', `--cert and --key: ${String((cause as Error).message)}`, { cause });
   }
 }
 
