@@ -8,6 +8,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
 const channel = (label: string) => ({
+  address: 'unix-listen:/none',
   ...{ label, state: 'waiting', since: '2026-01-01T00:00:00Z', detail: null, session: null },
   ...{ history: { sessions: 0, recent: [] }, totals: { sentBytes: 0, receivedBytes: 0 } },
 });
@@ -24,7 +25,9 @@ async function startProcess(t: ExecutionContext, path: string, name: string, lab
     });
     if (isStatus) asked.count += 1;
     if (!asked.isOn) return;
-    response.end(JSON.stringify(isStatus ? { process: { name, pid: 1 }, channels: [channel(label)] } : []));
+    response.end(
+      JSON.stringify(isStatus ? { process: { name, pid: 1, version: 'vproxy 0' }, channels: [channel(label)] } : []),
+    );
   });
   await once(server.listen(path), 'listening');
   t.teardown(() => {

@@ -90,7 +90,9 @@ export class Machines {
   #askedAtMs = Number.NEGATIVE_INFINITY;
   #cancel: CancelTimer = () => undefined;
   #isFinding = false;
-  readonly #ending = new AbortController();
+  #isStopped = false;
+  /** The requests in progress. */
+  readonly #asking = new Set<AbortController>();
 
   constructor(options: MachinesOptions) {
     this.#options = options;
@@ -102,7 +104,8 @@ export class Machines {
   }
 
   stop(): void {
-    this.#ending.abort();
+    this.#isStopped = true;
+    for (const request of this.#asking) request.abort();
     this.#cancel();
   }
 
@@ -205,7 +208,7 @@ export class Machines {
   async #look(): Promise<void> {
     const { clock } = this.#options;
     if (clock.now() - this.#foundAtMs >= FIND_MS) await this.#find();
-    if (this.#ending.signal.aborted) return;
+    if (this.#isStopped) return;
     const pauseMs = clock.now() - this.#askedAtMs < ASKED_MS ? LOOK_MS : STEP_MS;
     this.#cancel = clock.schedule(pauseMs, () => void this.#look());
     // One that hangs does not keep the others waiting.
@@ -286,17 +289,15 @@ export class Machines {
 
   /** Not with AbortSignal.any of a timeout, which Node 20 may collect as garbage before it has passed. */
   async #ask<T>(path: string, target: string): Promise<T> {
-    const ending = new AbortController();
-    const { signal } = this.#ending;
-    const end = (): void => ending.abort();
+    const request = new AbortController();
+    this.#asking.add(request);
     const late = new DOMException('timeout', 'TimeoutError');
-    const cancel = this.#options.clock.schedule(ANSWER_MS, () => ending.abort(late));
-    signal.addEventListener('abort', end);
+    const cancel = this.#options.clock.schedule(ANSWER_MS, () => request.abort(late));
     try {
-      return await getValue<T>(path, target, ending.signal);
+      return await getValue<T>(path, target, request.signal);
     } finally {
       cancel();
-      signal.removeEventListener('abort', end);
+      this.#asking.delete(request);
     }
   }
 }

@@ -8,7 +8,7 @@ import type { Duplex } from 'node:stream';
 import { badArgument, toVproxyError, VproxyError } from '../../lib/errors.js';
 import type { ListenAddress } from '../../lib/system/sockets/listen-address.js';
 import { listenAt } from '../../lib/system/sockets/listen-at.js';
-import { formatHostPort, type HostPort, isEveryAddress, isLoopback } from '../../lib/util/addresses/host-port.js';
+import { formatHostPort, isEveryAddress, isLoopback } from '../../lib/util/addresses/host-port.js';
 import { ORDERS } from '../views.js';
 import { answerError, answerJson, answerText, setHeaders } from './answers.js';
 import { Guard, urlOf } from './guard.js';
@@ -28,6 +28,11 @@ export interface WebServerOptions {
 
 /** What a page that is not let in is told. */
 const STRANGER = 'Open the link that vproxy web has printed: it has the token that this page needs.';
+
+const OTHER_LOOPBACK: Readonly<Record<string, string>> = { '127.0.0.1': '::1', '::1': '127.0.0.1' };
+
+/** How many ports of the system's choice are tried if each is in use at the other address of loopback. */
+const MOST_PORTS = 20;
 
 /** Call `listen` once, then `close`. */
 export class WebServer {
@@ -60,11 +65,10 @@ export class WebServer {
 
   /** Resolves with the link for a browser, whose host is a placeholder if it is not known. Rejects with `address-…` codes. */
   async listen(): Promise<string> {
-    const got = await listenAt(this.#server, this.#options.address);
     const scheme = this.#options.tls === null ? 'http' : 'https';
+    const got = await this.#listenAtBoth(MOST_PORTS);
     if (!('port' in got)) return `${scheme}://HOST/?token=${this.#guard.token}`;
     this.#guard.port = got.port;
-    await this.#listenBeside(got);
     return `${scheme}://${this.#nameOf(got.host)}:${got.port}/?token=${this.#guard.token}`;
   }
 
@@ -81,15 +85,23 @@ export class WebServer {
    * A browser takes a name under `localhost` for both addresses of loopback, and tries ::1 first: whoever else listened there
    * would get the token.
    */
-  async #listenBeside({ host, port }: HostPort): Promise<void> {
-    const other = host === '127.0.0.1' ? '::1' : host === '::1' ? '127.0.0.1' : null;
-    if (other === null) return;
+  async #listenAtBoth(triesLeft: number): Promise<ListenAddress> {
+    const { address } = this.#options;
+    const got = await listenAt(this.#server, address);
+    const other = 'port' in got ? OTHER_LOOPBACK[got.host] : undefined;
+    if (!('port' in got) || other === undefined) return got;
     try {
-      await listenAt(this.#beside, { host: other, port });
+      await listenAt(this.#beside, { host: other, port: got.port });
     } catch (error) {
+      const { code } = toVproxyError(error);
       // This machine lacks IPv6.
-      if (toVproxyError(error).code !== 'address-unavailable') throw error;
+      if (code === 'address-unavailable') return got;
+      const isPicked = 'port' in address && address.port === 0;
+      if (code !== 'address-in-use' || !isPicked || triesLeft === 0) throw error;
+      await new Promise((resolve) => this.#server.close(resolve));
+      return this.#listenAtBoth(triesLeft - 1);
     }
+    return got;
   }
 
   async close(): Promise<void> {
@@ -100,10 +112,6 @@ export class WebServer {
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
     setHeaders(response);
-    if (!URL.canParse(request.url ?? '/', 'http://host')) {
-      answerText(response, 400, 'The path of the request is not valid.');
-      return;
-    }
     const judgement = this.#guard.judge(request);
     const { pathname, searchParams, search } = urlOf(request);
     // Nothing more is read of who is not let in.
@@ -199,7 +207,7 @@ function createTlsServer(options: https.ServerOptions): Server {
   try {
     return https.createServer(options);
   } catch (cause) {
-    throw new VproxyError('bad-file', `--cert and --key: ${String((cause as Error).message)}`, { cause });
+    throw new VproxyError('bad-file', `--cert and --key: ${(cause as Error).message}`, { cause });
   }
 }
 
