@@ -43,7 +43,7 @@ export function Machines() {
       <Trouble failure={failure} />
       {gone.map(({ key, trouble }) => (
         <p key={key} class="notice bad">
-          <Foreign text={key} />: {trouble}
+          <Foreign text={key} />: <Foreign text={trouble ?? ''} most={500} />
         </p>
       ))}
       {questions.length > 0 ? (

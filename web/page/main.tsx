@@ -6,6 +6,7 @@ import { Questions } from './egress.js';
 import { Around, placeOf, usePlace, usePolled } from './hooks.js';
 import { Machine } from './machine.js';
 import { Machines } from './machines.js';
+import { Foreign } from './parts.js';
 import { formatUrl } from './requests.js';
 
 /** A message of an action that succeeded is shown for so long. */
@@ -53,7 +54,7 @@ function Page() {
       <div class="messages" role="status">
         {message === null ? null : (
           <p class={`notice ${message.isFailure ? 'bad' : 'good'}`}>
-            {message.text}
+            <Foreign text={message.text} most={1000} />
             {message.isFailure ? (
               <button type="button" onClick={() => setMessage(null)}>
                 Close
