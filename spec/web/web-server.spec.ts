@@ -234,22 +234,22 @@ test('a unix socket serves a reverse proxy with any Host, and what is not HTTP i
   t.regex((await readToEnd(socket)).toString(), /^HTTP\/1\.1 400 /);
 });
 
-test('with a certificate it speaks TLS, and its cookie goes nowhere else', async (t) => {
+const withCertificate = test.macro(async (t, name: string) => {
   const folder = temporaryFolder(t);
-  makeCertificate(folder, 'web', ['localhost']);
+  makeCertificate(folder, 'web', [name]);
   const [cert, key, ca] = ['web.pem', 'web.key', 'web-ca.pem'].map((name) => readFileSync(join(folder, name)));
   if (cert === undefined || key === undefined) throw new Error('no certificate');
   const server = new WebServer({
     ...{ machines: NO_MACHINES, address: LOOPBACK, assets: ASSETS, isReadOnly: false, tls: { cert, key } },
   });
   const link = new URL(await server.listen());
-  t.regex(link.href, /^https:\/\/localhost:\d+\/\?token=/);
+  t.is(link.hostname, name);
   const request = https.get({
     host: '127.0.0.1',
     port: link.port,
     path: link.pathname + link.search,
     ...(ca && { ca }),
-    servername: 'localhost',
+    servername: name,
     headers: { host: link.host },
   });
   const [answer] = (await once(request, 'response')) as [{ headers: Record<string, string[]>; resume: () => void }];
@@ -260,6 +260,9 @@ test('with a certificate it speaks TLS, and its cookie goes nowhere else', async
   await once(silent, 'connect');
   await server.close();
 });
+
+test('with a certificate it speaks TLS, and its cookie is sent over TLS only', withCertificate, 'localhost');
+test('with one for a name of its own, the link has that', withCertificate, 'vproxy.localhost');
 
 test('both addresses of loopback are its own, or none: a browser takes either for localhost', async (t) => {
   const { link } = await startWeb(t);

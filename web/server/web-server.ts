@@ -1,5 +1,5 @@
 /** The server of `vproxy web`: the files of the page, what it shows, and what it asks of the processes. */
-import { createHash } from 'node:crypto';
+import { createHash, X509Certificate } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import http, { type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import https from 'node:https';
@@ -28,6 +28,9 @@ export interface WebServerOptions {
 
 /** What a page that is not let in is told. */
 const STRANGER = 'Open the link that vproxy web has printed: it has the token that this page needs.';
+
+/** The host of the link. */
+const OWN_NAME = 'vproxy.localhost';
 
 const OTHER_LOOPBACK: Readonly<Record<string, string>> = { '127.0.0.1': '::1', '::1': '127.0.0.1' };
 
@@ -77,7 +80,11 @@ export class WebServer {
    * at another port of 127.0.0.1, which may be a guest's.
    */
   #nameOf(host: string): string {
-    if (host === '127.0.0.1' || host === '::1') return this.#options.tls === null ? 'vproxy.localhost' : 'localhost';
+    if (OTHER_LOOPBACK[host] !== undefined) {
+      const { tls } = this.#options;
+      const isOwn = tls === null || new X509Certificate(tls.cert).checkHost(OWN_NAME) !== undefined;
+      return isOwn ? OWN_NAME : 'localhost';
+    }
     return isEveryAddress(host) ? 'HOST' : formatHostPort({ host, port: 0 }).slice(0, -2);
   }
 
