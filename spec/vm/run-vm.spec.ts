@@ -59,7 +59,13 @@ test('without KVM a VM stays, what it prints can be run, and an interrupt ends e
   await eventually(() => vm.stdout.includes('Ctrl-C'), { what: 'what to do', timeoutMs: WAIT_MS });
   t.true(vm.lines.some((line) => line.endsWith('without KVM')));
   const [commands = ''] = /(?:^ {2}.*\n)+/m.exec(vm.stdout) ?? [];
-  const script = commands.replace('vproxy shell', "echo 'echo in the shell; exit' | vproxy shell");
+  const [page = '', socket = ''] = /export VPROXY_SOCKET=(.*)[^]*^ {2}vproxy web\n/m.exec(commands) ?? [];
+  t.not(page, '');
+  const web = spawnVproxy(t, ['web'], { env: { VPROXY_SOCKET: socket } });
+  await eventually(() => web.stdout.includes('?token='), { what: 'the link of the page', timeoutMs: WAIT_MS });
+  const script = commands
+    .replace('vproxy shell', "echo 'echo in the shell; exit' | vproxy shell")
+    .replace('  vproxy web\n', '');
   // It is the vproxy of this Node, not of that in PATH.
   const { code, stdout, stderr } = await runProgram(['sh', '-eu', '-c', script.replace(/\S+vproxy\.cjs/, VPROXY)], {
     timeoutMs: WAIT_MS,
@@ -73,7 +79,7 @@ test('without KVM a VM stays, what it prints can be run, and an interrupt ends e
 });
 
 test('an interrupted command ends with 130, and a VM that ends by itself with 125', async (t) => {
-  const { folder, vm } = start(t, ['sh', '-c', 'echo up; cat']);
+  const { folder, vm } = start(t, ['sh', '-c', 'echo up; exec sleep 1000']);
   await eventually(() => vm.stdout === 'up\n', { timeoutMs: WAIT_MS });
   process.kill(-vm.pid, 'SIGINT');
   t.is((await vm.exited).code, 130);
