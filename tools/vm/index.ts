@@ -8,12 +8,10 @@ import { cacheFolder } from './cache.js';
 import { MissingError } from './missing.js';
 import { HELP, parseVmOptions, type VmOptions } from './options.js';
 import { prepareParts } from './parts.js';
-import { Vm, VPROXY } from './vm.js';
+import { EXIT_FAILED, Vm, VPROXY } from './vm.js';
 
 const EXIT_USAGE = 64;
 const EXIT_UNAVAILABLE = 69;
-/** Like `vproxy exec`, if it fails itself. */
-const EXIT_FAILED = 125;
 
 /** SIGHUP: the terminal was closed. */
 const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import { describeQemuPort, formatQemuArguments } from '../../cli/hypervisor/qemu.js';
 import { PROJECT_ROOT } from '../../spec/helpers/files.js';
 import { ESTABLISHED, VproxyProcess } from '../../spec/helpers/vproxy-process.js';
@@ -14,6 +14,12 @@ import { ANNOUNCED, PORT_NAME, type VmParts } from './parts.js';
 
 /** The command line of vproxy in this clone. */
 export const VPROXY = join(PROJECT_ROOT, 'dist/program/vproxy.cjs');
+
+/** The status of `vproxy exec` if it fails itself, and of this program. */
+export const EXIT_FAILED = 125;
+
+/** A VM that ends closes its channel a moment before QEMU does. */
+const ENDING_MS = 2000;
 
 const MEMORY_MIB = 512;
 /** Under emulation, on a busy machine. */
@@ -56,7 +62,10 @@ export class Vm {
     });
   }
 
-  /** Runs a command in the VM with this process's input and output, and resolves with its status; `signal` stops it. */
+  /**
+   * Runs a command in the VM with this process's input and output, and resolves with its status; `signal` stops it. Rejects if the VM
+   * has ended.
+   */
   async run(command: readonly string[], signal: AbortSignal): Promise<number> {
     const child = spawn(process.execPath, [VPROXY, 'exec', '--channel', 'vm', '--', ...command], {
       stdio: 'inherit',
@@ -64,6 +73,10 @@ export class Vm {
     });
     signal.addEventListener('abort', () => child.kill('SIGKILL'));
     const [code, killedBy] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
+    if (code === EXIT_FAILED) {
+      const reason = await Promise.race([this.ended, delay(ENDING_MS, null, { ref: false })]);
+      if (reason !== null) throw new Error(reason.trimEnd());
+    }
     return code ?? 128 + constants.signals[killedBy ?? 'SIGKILL'];
   }
 
