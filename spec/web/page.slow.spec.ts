@@ -239,6 +239,10 @@ test('a terminal survives a reload of the page, another web server, and an upgra
   await page.goto(`${next.link.href}#${place}`);
   await screen.getByText('three=54').waitFor();
   await type('echo four=$((N*10))', 'four=60');
+  // More than the control socket takes in one message.
+  await type('stty -icanon -echo; echo five=$((N*11)); head -c 1500000 | wc -c; stty sane', 'five=66');
+  await page.keyboard.insertText('a'.repeat(1_500_000));
+  await screen.getByText('1500000', { exact: true }).waitFor();
   await type('exit 3', 'exit 3');
   await page.getByText('The command has ended: exit 3').waitFor();
 });

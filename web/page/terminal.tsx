@@ -8,6 +8,9 @@ import { processUrl } from './requests.js';
 /** How much of what was written before is read again, in bytes. */
 const TAIL_BYTES = 200_000;
 
+/** The most of a paste in one message, in bytes: the control socket closes at one of more than a mebibyte. */
+const PIECE_BYTES = 65_536;
+
 /** The time until the next attempt after a lost connection, in milliseconds. */
 const AGAIN_MS = 1000;
 
@@ -74,8 +77,11 @@ function connect(
   const type = (data: Uint8Array<ArrayBuffer>): void => {
     // The screen answers queries also in what was written before the page was loaded: that is no input.
     if (shown < job.bytes) return;
-    if (isOpen()) socket?.send(data);
-    else typed.push(data);
+    for (let at = 0; at < data.length; at += PIECE_BYTES) {
+      const piece = data.subarray(at, at + PIECE_BYTES);
+      if (isOpen()) socket?.send(piece);
+      else typed.push(piece);
+    }
   };
   const isOpen = (): boolean => socket?.readyState === WebSocket.OPEN;
   const resize = (): void => {
