@@ -148,6 +148,21 @@ test('a stream is seen and reset, a forward is added and removed, files go both 
   await page.locator('tr[inert]', { hasText: 'other:127.0.0.1:0' }).waitFor();
   await page.mouse.move(0, 0);
   await page.getByText('other:127.0.0.1:0').waitFor({ state: 'detached' });
+  // Nor are they kept without end.
+  const answer = await page.waitForResponse(/\/api\/machine\?/);
+  const view = (await answer.json()) as { forwards: object[] };
+  let looks = 0;
+  await page.route(/\/api\/machine\?/, async (route) => {
+    looks += 1;
+    const forwards = Array.from({ length: 400 }, (_, index) => ({ ...view.forwards[0], id: looks * 400 + index }));
+    await route.fulfill({ json: { ...view, forwards } });
+  });
+  await page.getByText('quiet:127.0.0.1:0').first().hover();
+  await eventually(() => looks > 5);
+  t.true((await page.locator('tr').count()) < 1500);
+  await page.unroute(/\/api\/machine\?/);
+  await page.mouse.move(0, 0);
+  await eventually(async () => (await page.locator('tr').count()) < 10);
   await page.getByRole('button', { name: 'Remove quiet:127.0.0.1:0' }).click();
   await page.getByRole('button', { name: /Remove it/ }).click();
   await eventually(async () => !(await pair.clients[0].forwards()).some(({ service }) => service === 'quiet'));

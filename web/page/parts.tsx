@@ -62,6 +62,9 @@ export function Section({
 /** What a peer permits is known with its session. */
 export const NO_SESSION = 'There is no session with the peer.';
 
+/** With more rows, those that are over go although the table is pointed at: streams may come and go all day. */
+const MOST_HELD = 1000;
+
 /** A table; its columns with numbers are aligned to the right. */
 export function Table<T>({
   label,
@@ -86,7 +89,7 @@ export function Table<T>({
   const box = useRef<HTMLDivElement>(null);
   const last = useRef<readonly T[]>([]);
   const now = new Map(given.map((row) => [keyOf(row), row]));
-  const isHeld = isSteady && box.current?.matches(':hover, :focus-within') === true;
+  const isHeld = isSteady && last.current.length < MOST_HELD && box.current?.matches(':hover, :focus-within') === true;
   const held = new Map(isHeld ? last.current.map((row) => [keyOf(row), row]) : []);
   const rows = [...new Map([...held, ...now]).values()];
   last.current = rows;
