@@ -109,6 +109,7 @@ function connect(
     socket.binaryType = 'arraybuffer';
     socket.onopen = () => {
       tell('connected');
+      resize();
       for (const piece of typed) socket?.send(piece);
       typed = [];
     };
