@@ -121,7 +121,8 @@ export function testWriters(test: ReturnType<typeof serialTestWith>, start: (t: 
         const records = Array.from({ length: 8000 }, () => encodeRecord(EXEC_KIND.STDIN, 'x'));
         first.stream.write(Buffer.concat(records));
         if (isReset) await once(first.stream.destroy(), 'close');
-        else first.stream.end();
+        // A busy link takes the end later than an ATTACH on another stream.
+        else await once(first.stream.end(), 'finish');
         second.stream.write(encodeJson(EXEC_KIND.ATTACH, { id, input: true, steal, from: 0 }));
         t.is((await second.input('two').endInput().exit).status, 0);
         t.regex(second.stdout, isReset ? /^x*two$/ : /^x{8000}two$/);
