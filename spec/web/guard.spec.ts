@@ -22,6 +22,8 @@ test('only requests with the token, from the page that was served, pass', (t) =>
   t.is(kindOf({ cookie }), 'pass');
   t.is(kindOf({ cookie: `other=1; ${cookie}` }), 'pass');
   t.is(kindOf({ cookie: `${cookie}x` }), 'stranger');
+  // As long as the right one.
+  t.is(kindOf({ cookie: cookie.replace(/.$/, (last) => (last === 'A' ? 'B' : 'A')) }), 'stranger');
   t.is(kindOf({ cookie: cookie.replace('8080', '8081') }), 'stranger');
   t.is(kindOf({ cookie: 'vproxy-web-8080=' }), 'stranger');
   const own = { cookie, origin: `http://${HOST}` };
