@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"io"
 	"testing"
 	"testing/iotest"
 )
@@ -47,6 +48,33 @@ func TestTotals(t *testing.T) {
 	if s.over != nil || !isKept || !bytes.Equal(s.kept[s.gone:], written[20:]) || cap(st.in) > st.window.size || s.credit != far+1000 || st.credit != maxInteger || st.sendable() != 2000 ||
 		!bytes.Contains(written, u64(far+1000+1<<20)) || !bytes.Contains(written, u64(far+1000+1<<16)) {
 		t.Errorf("%v, %d, %d, %d, %d, %x", s.over, cap(st.in), s.credit, st.credit, st.sendable(), written)
+	}
+}
+
+// holder tells how much memory the data of a Write has, and fails.
+type holder chan int
+
+func (h holder) Write(data []byte) (int, error) {
+	h <- cap(data)
+	return 0, io.ErrClosedPipe
+}
+
+// TestHeld: what a writer holds and what came meanwhile take half a window more at most.
+func TestHeld(t *testing.T) {
+	s := newTestSession(false)
+	for cap(*memory.Get().(*[]byte)) > 0 {
+	}
+	st := newStream(s, 2, &s.peers)
+	st.isAnswered, s.lastPeerID = true, 2
+	half := make([]byte, st.window.size/2)
+	s.handleData(header{stream: 2}, half)
+	held := make(holder)
+	go st.writeTo(held)
+	first := <-held
+	defer st.lock()()
+	s.handleData(header{stream: 2}, half)
+	if size := st.window.size; s.over != nil || len(st.in) != size/2 || first+cap(st.in) > size*3/2 {
+		t.Error(s.over, len(st.in), first, cap(st.in))
 	}
 }
 

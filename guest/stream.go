@@ -434,7 +434,8 @@ func (st *stream) handleData(h header, payload []byte) {
 	if need := len(st.in) + len(payload); need > cap(st.in) {
 		larger := *memory.Get().(*[]byte)
 		if cap(larger) < need || cap(larger) > st.window.size { // unread bytes take no more than the window
-			larger = make([]byte, 0, least(2*need, st.window.size))
+			// With what a writer holds, they take no more either.
+			larger = make([]byte, 0, least(2*need, need+int(st.window.granted-st.window.received)))
 		}
 		st.in = append(larger[:0], st.in...)
 		st.memory = larger
