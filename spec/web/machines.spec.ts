@@ -13,21 +13,25 @@ const channel = (label: string) => ({
   ...{ history: { sessions: 0, recent: [] }, totals: { sentBytes: 0, receivedBytes: 0 } },
 });
 
-/** A process with a name and a channel; it answers while `answers.isOn`. */
+const question = (id: string, label: string) => ({
+  ...{ id, channel: label, egress: 'internet', destination: 'example.com:443' },
+  ...{ askedAt: '2026-01-01T00:00:00Z', until: '2026-01-01T00:01:00Z' },
+});
+
+/** A process with a name and a channel; it answers while `isOn`, and each look ends with a question of its number. */
 async function startProcess(t: ExecutionContext, path: string, name: string, label: string) {
-  /** The requests for the status, those for questions that were answered, and those that ended without an answer. */
-  const asked = { count: 0, answered: 0, closed: 0, isOn: true };
+  /** The requests for the status, those that ended without an answer, and what is called before the status is told. */
+  const asked = { count: 0, closed: 0, isOn: true, beforeStatus: (): void => undefined };
   const server = createServer((request, response) => {
     const isStatus = request.url === '/v1/status';
     response.once('close', () => {
       if (!response.writableFinished) asked.closed += 1;
-      else if (!isStatus) asked.answered += 1;
     });
     if (isStatus) asked.count += 1;
     if (!asked.isOn) return;
-    response.end(
-      JSON.stringify(isStatus ? { process: { name, pid: 1, version: 'vproxy 0' }, channels: [channel(label)] } : []),
-    );
+    if (isStatus) asked.beforeStatus();
+    const status = { process: { name, pid: 1, version: 'vproxy 0' }, channels: [channel(label)] };
+    response.end(JSON.stringify(isStatus ? status : [question(String(asked.count), label)]));
   });
   await once(server.listen(path), 'listening');
   t.teardown(() => {
@@ -46,6 +50,9 @@ function startMachines(t: ExecutionContext, paths: readonly string[]) {
 
 const labelsOf = (machines: Machines): string[] =>
   machines.list(0, 10, 'name', '').rows.map(({ process, label }) => `${process}/${label}`);
+
+/** The numbers of the looks that have ended last, of each process. */
+const looksOf = (machines: Machines): string[] => machines.list(0, 10, 'name', '').questions.map(({ id }) => id);
 
 test('a process keeps its key when another of the same name comes', async (t) => {
   const folder = temporaryFolder(t);
@@ -80,14 +87,31 @@ test('a process that hangs does not keep others waiting, nor the end', async (t)
   hanging.isOn = false;
   void machines.start();
   await eventually(() => other.count === 1);
-  labelsOf(machines);
-  for (const count of [2, 3, 4]) {
-    await eventually(() => other.answered === count - 1);
+  for (const count of [1, 2, 3]) {
+    await eventually(() => looksOf(machines).includes(String(count)));
     // Immediately, as a page asks; then each second.
-    clock.advance(count === 2 ? 0 : 1000);
-    await eventually(() => other.count === count);
+    clock.advance(count === 1 ? 0 : 1000);
+    await eventually(() => other.count === count + 1);
   }
   t.is(hanging.closed, 0);
   machines.stop();
   await eventually(() => hanging.closed === 1);
+});
+
+test('a process that takes long to answer is asked so that it costs a hundredth of the time', async (t) => {
+  const path = join(temporaryFolder(t), 'a.sock');
+  const slow = await startProcess(t, path, 'a', 'of-a');
+  const { clock, machines } = startMachines(t, [path]);
+  const askedAtMs: number[] = [];
+  slow.beforeStatus = () => {
+    askedAtMs.push(clock.now());
+    clock.advance(30);
+  };
+  await machines.start();
+  await eventually(() => {
+    clock.advance(50);
+    return looksOf(machines).includes('2');
+  });
+  const [first = 0, second = 0] = askedAtMs;
+  t.true(second - first >= 30 + 3000, String(second - first));
 });
