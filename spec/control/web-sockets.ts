@@ -319,7 +319,8 @@ test('a terminal of a job outlives its WebSocket, and comes back at the next byt
   const second = await open(`&from=${first.received.length}&columns=132&rows=43`, ['vproxy.terminal']);
   second.socket.send(Buffer.from('two\n'));
   await shows(second, /two> 43 132\r\n/);
-  t.is(second.received, `{"at":${first.received.length}}<two> 43 132\r\n`);
+  const at = first.received.length;
+  t.is(second.received, `{"at":${at},"end":${at}}<two> 43 132\r\n`);
   const taken = await open();
   t.regex(await taken.closed, /^1011 input-taken: /);
   const third = await open('&steal=true&from=0');

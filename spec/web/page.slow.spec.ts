@@ -1,6 +1,6 @@
 /** The page of `vproxy web` in a browser, with the programs that it shows. */
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -210,7 +210,7 @@ test('a destination that is asked about is allowed by a click, and the waiting p
 
 test('a terminal survives a reload of the page, another web server, and an upgrade of the host', async (t) => {
   t.timeout(300_000);
-  const { pair } = await startPair(t);
+  const { pair, shared } = await startPair(t);
   const { link, web } = await startWeb(t, ['--socket', pair.sockets[0]]);
   const { page } = await openPage(t, link);
   await page.goto(`${link.origin}/#/m/host1/default/jobs`);
@@ -235,7 +235,9 @@ test('a terminal survives a reload of the page, another web server, and an upgra
   const { pid } = await upgrade(t, pair.sockets[0]);
   await type('echo three=$((N*9))', 'three=54');
   t.is(await page.getByText('output is missing').count(), 0);
-  // What is typed without a connection comes with the next one.
+  // What is typed without a connection comes with the next one; a query of that time has no answer.
+  const [ask, asked] = ['ask', 'asked'].map((name) => join(shared, name));
+  await type(`(until test -e ${ask}; do sleep 0.1; done; printf '\\033[6n\\033[?1004h'; >${asked}) & echo go$N`, 'go6');
   process.kill(pid, 'SIGTERM');
   await page.getByText('The connection is lost').waitFor();
   await page.keyboard.type('echo late=$((N*2))\n');
@@ -256,9 +258,14 @@ test('a terminal survives a reload of the page, another web server, and an upgra
   await type('echo four=$((N*10))', 'four=60');
   // More than the control socket takes in one message.
   await type('stty -icanon -echo; echo five=$((N*11)); head -c 1500000 | wc -c; stty sane', 'five=66');
+  writeFileSync(ask ?? '', '');
+  await eventually(() => existsSync(asked ?? ''));
   await page.keyboard.insertText('a'.repeat(1_500_000));
+  sent = '';
   await screen.getByText('1500000', { exact: true }).waitFor();
   await type('exit 3', 'exit 3');
+  t.is(sent, 'echo late=$((N*2))\r');
+  await type("printf '\\033[?1004l\\033[6n'; read -rsd R; echo fresh=$((N*3))", 'fresh=18');
   await page.getByText('The command has ended: exit 3').waitFor();
 });
 
@@ -276,6 +283,12 @@ test('a process that ends is shown as gone with its machines, and is back when i
   await page
     .getByText(/no process answers on/)
     .first()
+  // Another page takes it over, and this one takes it back.
+  const other = await page.context().newPage();
+  await other.goto(page.url());
+  await other.getByText('connected').waitFor();
+  await page.getByRole('button', { name: 'Take it back' }).click();
+  await other.getByText('input-taken').waitFor();
     .waitFor();
   await pair.startHost().waitForLine(TAKING_CONTROL);
   await page.getByText('established').waitFor();

@@ -1,9 +1,8 @@
 /** A terminal of the peer, which is a job there: it outlives this page, its server, and the connection. */
-import type { FitAddon } from '@xterm/addon-fit';
-import type { Terminal as Screen } from '@xterm/xterm';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { JobOfChannel } from '../../lib/status/types.js';
 import { processUrl } from './requests.js';
+import { ignoreQueries, openScreen, type Screen } from './screen.js';
 
 /** How much of what was written before is read again, in bytes. */
 const TAIL_BYTES = 200_000;
@@ -14,44 +13,43 @@ const PIECE_BYTES = 65_536;
 /** The time until the next attempt after a lost connection, in milliseconds. */
 const AGAIN_MS = 1000;
 
+/** What a screen reports without a key when it gets or loses the focus, or a program asks for these reports. */
+const FOCUS_REPORT = /^\x1b\[[IO]$/;
+
 interface TerminalOf {
   readonly process: string;
   readonly label: string;
   readonly job: JobOfChannel;
 }
 
+interface State {
+  readonly text: string;
+  /** Takes the terminal back from who has taken it over. */
+  readonly takeBack?: () => void;
+}
+
 export function Terminal({ process, label, job }: TerminalOf) {
   const box = useRef<HTMLDivElement>(null);
-  const [state, setState] = useState('connecting');
+  const [{ text, takeBack }, setState] = useState<State>({ text: 'connecting' });
   useEffect(() => {
+    const place = box.current;
     const ending = new AbortController();
-    void show(ending.signal);
+    if (place !== null)
+      void openScreen(place, ending.signal).then(
+        (screen) => screen && connect(screen, { process, label, job }, place, ending.signal, setState),
+      );
     return () => ending.abort();
-    async function show(signal: AbortSignal): Promise<void> {
-      const [{ Terminal: Screen }, { FitAddon }] = await Promise.all([
-        import('@xterm/xterm'),
-        import('@xterm/addon-fit'),
-      ]);
-      if (signal.aborted || box.current === null) return;
-      const screen = new Screen({
-        cursorBlink: true,
-        scrollback: 5000,
-        fontFamily: 'ui-monospace, monospace',
-        fontSize: 14,
-      });
-      const fit = new FitAddon();
-      screen.loadAddon(fit);
-      screen.open(box.current);
-      signal.addEventListener('abort', () => screen.dispose());
-      screen.focus();
-      connect(screen, fit, { process, label, job }, box.current, signal, setState);
-    }
   }, [process, label, job.id]);
   return (
     <>
       <div ref={box} class="terminal" />
       <p class="aside" role="status">
-        {state}
+        {text}
+        {takeBack === undefined ? null : (
+          <button type="button" onClick={takeBack}>
+            Take it back
+          </button>
+        )}
       </p>
     </>
   );
@@ -59,79 +57,90 @@ export function Terminal({ process, label, job }: TerminalOf) {
 
 /** Joins a screen with the job, and again after each lost connection, from the byte that follows. */
 function connect(
-  screen: Screen,
-  fit: FitAddon,
+  { terminal, fit }: Screen,
   { process, label, job }: TerminalOf,
   box: HTMLElement,
   signal: AbortSignal,
-  tell: (state: string) => void,
+  tell: (state: State) => void,
 ): void {
   let next = Math.max(job.keptFrom, job.bytes - TAIL_BYTES);
   let socket: WebSocket | null = null;
   let timer = 0;
-  /** Where the screen is. */
-  let shown = next;
+  /** Where the screen is, and the end of what was written before this connection. */
+  let [shown, oldEnd] = [next, Number.POSITIVE_INFINITY];
   /** What was typed without a connection. */
   let typed: Uint8Array<ArrayBuffer>[] = [];
   const bytes = new TextEncoder();
+  const isOld = (): boolean => shown < oldEnd;
+  const isOpen = (): boolean => socket?.readyState === WebSocket.OPEN;
   const type = (data: Uint8Array<ArrayBuffer>): void => {
-    // The screen answers queries also in what was written before the page was loaded: that is no input.
-    if (shown < job.bytes) return;
     for (let at = 0; at < data.length; at += PIECE_BYTES) {
       const piece = data.subarray(at, at + PIECE_BYTES);
       if (isOpen()) socket?.send(piece);
       else typed.push(piece);
     }
   };
-  const isOpen = (): boolean => socket?.readyState === WebSocket.OPEN;
   const resize = (): void => {
-    fit.fit();
-    if (isOpen()) socket?.send(JSON.stringify({ columns: screen.cols, rows: screen.rows }));
+    fit();
+    if (isOpen()) socket?.send(JSON.stringify({ columns: terminal.cols, rows: terminal.rows }));
+  };
+  /** The screen is at `end` when it has got so far, and not before. */
+  const write = (data: Uint8Array): void => {
+    if (data.length === 0) return;
+    next += data.length;
+    const end = next;
+    terminal.write(data, () => (shown = end));
   };
   const observer = new ResizeObserver(resize);
   observer.observe(box);
-  screen.onData((text) => type(bytes.encode(text)));
-  screen.onBinary((text) => type(Uint8Array.from(text, (character) => character.charCodeAt(0))));
+  terminal.focus();
+  ignoreQueries(terminal, isOld);
+  terminal.onData((text) => (isOld() && FOCUS_REPORT.test(text)) || type(bytes.encode(text)));
+  terminal.onBinary((text) => type(Uint8Array.from(text, (character) => character.charCodeAt(0))));
   // Tab is the terminal's, so another key leaves it.
-  screen.attachCustomKeyEventHandler(({ key, shiftKey }) => {
+  terminal.attachCustomKeyEventHandler(({ key, shiftKey }) => {
     const isLeft = shiftKey && key === 'Escape';
-    if (isLeft) screen.blur();
+    if (isLeft) terminal.blur();
     return !isLeft;
   });
-  const open = (isSteal: boolean): void => {
+  const open = (): void => {
     if (signal.aborted) return;
-    fit.fit();
-    const query = { channel: label, job: job.id, from: next, columns: screen.cols, rows: screen.rows, steal: isSteal };
+    fit();
+    const { cols: columns, rows } = terminal;
+    const query = { channel: label, job: job.id, from: next, columns, rows, steal: true };
     socket = new WebSocket(
       new URL(processUrl(process, 'terminal', query), location.href.replace(/^http/, 'ws')),
       'vproxy.terminal',
     );
     socket.binaryType = 'arraybuffer';
     socket.onopen = () => {
-      tell('connected');
+      tell({ text: 'connected' });
       resize();
       for (const piece of typed) socket?.send(piece);
       typed = [];
     };
     socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
       if (typeof data === 'string') {
-        const { at } = JSON.parse(data) as { at: number };
+        const { at, end } = JSON.parse(data) as { at: number; end?: number };
+        if (end !== undefined) oldEnd = end;
         // What is no longer kept is missing on the screen.
-        screen.write(at > next ? '\r\n\x1b[7m output is missing \x1b[0m\r\n' : '', () => (shown = at));
+        terminal.write(at > next ? '\r\n\x1b[7m output is missing \x1b[0m\r\n' : '', () => (shown = at));
         next = at;
         return;
       }
-      next += data.byteLength;
-      const end = next;
-      screen.write(new Uint8Array(data), () => (shown = end));
+      const oldBytes = Math.max(0, oldEnd - next);
+      const received = new Uint8Array(data);
+      write(received.subarray(0, oldBytes));
+      write(received.subarray(oldBytes));
     };
     socket.onclose = ({ code, reason }) => {
       if (signal.aborted) return;
-      if (code === 1000) tell(`The command has ended: ${reason}`);
-      else if (/^(?:not-found|input-taken|command-denied)/.test(reason)) tell(reason);
+      if (code === 1000) tell({ text: `The command has ended: ${reason}` });
+      else if (reason.startsWith('input-taken')) tell({ text: reason, takeBack: open });
+      else if (/^(?:not-found|command-denied)/.test(reason)) tell({ text: reason });
       else {
-        tell(`The connection is lost (${reason || code}); trying again`);
-        timer = window.setTimeout(() => open(true), AGAIN_MS);
+        tell({ text: `The connection is lost (${reason || code}); trying again` });
+        timer = window.setTimeout(open, AGAIN_MS);
       }
     };
   };
@@ -140,5 +149,5 @@ function connect(
     observer.disconnect();
     socket?.close();
   });
-  open(true);
+  open();
 }

@@ -134,7 +134,7 @@ async function prepareJob(
 ): Promise<(isTold: boolean) => Terminal> {
   const place = from === undefined ? { tail: TAIL_BYTES } : { from };
   encodeJobRequest(EXEC_KIND.ATTACH, { id, ...place }); // throws before a stream is opened
-  await findJob(proxy, { channel, signal }, id);
+  const { bytes } = await findJob(proxy, { channel, signal }, id);
   const gone = new AbortController();
   const open = () => openExec(proxy, { channel, isReopened: true, signal: gone.signal });
   return (isTold) => {
@@ -143,13 +143,14 @@ async function prepareJob(
     );
     const ended = deferred<ExecResult>();
     async function* read(): AsyncGenerator<Buffer | string, void> {
-      let next = -1;
+      let [next, end] = [-1, bytes as number | undefined];
       try {
         for await (const piece of writer.output) {
           if (piece.kind === 'end') ended.resolve(piece.result);
           if (piece.kind !== 'output') continue;
           // At first, and where bytes were dropped.
-          if (piece.at !== next && isTold) yield JSON.stringify({ at: piece.at });
+          if (piece.at !== next && isTold) yield JSON.stringify({ at: piece.at, end });
+          end = undefined;
           next = piece.at + piece.bytes.length;
           yield piece.bytes;
         }
