@@ -189,6 +189,16 @@ test('a destination that is asked about is allowed by a click, and the waiting p
   const { link } = await startWeb(t, ['--socket', pair.sockets[0]]);
   const { page } = await openPage(t, link);
   const proxy = `http://127.0.0.1:${await portOf(pair, 1)}`;
+  // A file that is there is replaced only after a question, which is answered with no at first.
+  const answers = [false, true];
+  page.on('dialog', (dialog) => void (answers.shift() === true ? dialog.accept() : dialog.dismiss()));
+  const up = page.locator('input[type=file]');
+  const chosen = (text: string) => ({ name: 'up & down.bin', mimeType: '', buffer: Buffer.from(text) });
+  await up.setInputFiles(chosen('zeroth'));
+  await page.getByRole('link', { name: 'up & down.bin' }).waitFor();
+  for (const text of ['first', 'second']) await up.setInputFiles(chosen(text));
+  await eventually(() => readFileSync(join(shared, 'up & down.bin'), 'latin1') === 'second');
+  t.deepEqual(answers, []);
   const curl = (path: string) =>
     runProgram(['curl', '-sS', '-m', '60', '-x', proxy, `http://127.0.0.1:${target.port}/${path}`]);
   const waiting = curl('allowed');

@@ -1,9 +1,10 @@
 /** The files of a machine whose peer shares them: folders, downloads, and uploads by a drop. */
 import { useContext, useEffect, useState } from 'preact/hooks';
+import { escapeText } from '../../lib/util/escape.js';
 import { formatBytes, formatMoment } from './formats.js';
 import { Around, placeOf, useAction } from './hooks.js';
 import { Act, Foreign, NO_SESSION, Section, Table } from './parts.js';
-import { act, getJson, processUrl, send } from './requests.js';
+import { act, getJson, processUrl, putFile } from './requests.js';
 
 /** What is used of an entry of `GET /v1/folders`. */
 interface Entry {
@@ -62,7 +63,11 @@ export function Files({
   return (
     <Section title="Files">
       <Crumbs path={path} placeAt={placeAt} />
-      <Upload process={process} label={label} below={below} again={again} />
+      <Upload
+        urlOf={(name) => processUrl(process, 'files', { channel: label, path: below(name) })}
+        isThere={(name) => entries?.some((entry) => entry.name === name) === true}
+        again={again}
+      />
       {entries === null ? null : entries.length === 0 ? <p class="aside">The folder is empty.</p> : null}
       <Table
         label="Files"
@@ -136,24 +141,30 @@ function Crumbs({ path, placeAt }: { readonly path: string; readonly placeAt: (p
 }
 
 function Upload({
-  process,
-  label,
-  below,
+  urlOf,
+  isThere,
   again,
-}: FilesOf & { readonly below: (name: string) => string; readonly again: () => void }) {
+}: {
+  readonly urlOf: (name: string) => string;
+  readonly isThere: (name: string) => boolean;
+  readonly again: () => void;
+}) {
   const [isBusy, run] = useAction();
+  const [progress, setProgress] = useState('');
   const [isOver, setOver] = useState(false);
   const upload = (list: FileList | null): void => {
-    const files = [...(list ?? [])];
+    const files = [...(list ?? [])].filter(
+      ({ name }) => !isThere(name) || confirm(`${escapeText(name)} is there already. Replace it?`),
+    );
     if (files.length === 0) return;
     run(async () => {
       try {
         for (const file of files)
-          await send(processUrl(process, 'files', { channel: label, path: below(file.name) }), {
-            method: 'PUT',
-            body: file,
-          });
+          await putFile(urlOf(file.name), file, (bytes) =>
+            setProgress(`${escapeText(file.name)}: ${formatBytes(bytes)} of ${formatBytes(file.size)}`),
+          );
       } finally {
+        setProgress('');
         again();
       }
       return files.length === 1 ? `${files[0]?.name ?? ''} was uploaded` : `${files.length} files were uploaded`;
@@ -173,7 +184,7 @@ function Upload({
         upload(event.dataTransfer?.files ?? null);
       }}
     >
-      {isBusy ? 'Uploading …' : 'Drop files here, or choose them: '}
+      {isBusy ? `Uploading ${progress} …` : 'Drop files here, or choose them: '}
       <input
         type="file"
         multiple

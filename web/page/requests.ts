@@ -9,6 +9,8 @@ export class RequestFailure extends Error {
   }
 }
 
+const GONE = 'vproxy web does not answer: it was stopped, or this machine is offline';
+
 /** Sent with whatever changes something; see the guard of the server. */
 const ACT = { 'vproxy-web': '1' };
 
@@ -32,17 +34,35 @@ export async function send(url: string, init: Init = {}): Promise<Response> {
     answer = await fetch(url, { ...init, headers: { ...(init.method !== undefined && ACT), ...init.headers } });
   } catch (error) {
     if (init.signal?.aborted === true && (error as Error).name !== 'TimeoutError') throw error;
-    throw new RequestFailure('gone', 'vproxy web does not answer: it was stopped, or this machine is offline');
+    throw new RequestFailure('gone', GONE);
   }
   if (answer.ok) return answer;
-  const text = await answer.text();
-  if (answer.status === 401) throw new RequestFailure('stranger', text.trim());
+  throw failureOf(answer.status, await answer.text());
+}
+
+function failureOf(status: number, text: string): RequestFailure {
+  if (status === 401) return new RequestFailure('stranger', text.trim());
   try {
     const { error } = JSON.parse(text) as { error: { code: string; message: string } };
     throw new RequestFailure(error.code, error.message);
   } catch (error) {
     throw error instanceof RequestFailure ? error : new RequestFailure('internal', text.slice(0, 300));
   }
+}
+
+/** Uploads a file; `tell` is told the bytes that were sent. Rejects with a `RequestFailure`. */
+export async function putFile(url: string, file: File, tell: (sentBytes: number) => void): Promise<void> {
+  // With fetch, nobody knows how much was sent.
+  const request = new XMLHttpRequest();
+  request.open('PUT', url);
+  for (const [name, value] of Object.entries(ACT)) request.setRequestHeader(name, value);
+  request.upload.addEventListener('progress', ({ loaded }) => tell(loaded));
+  await new Promise((resolve) => {
+    request.addEventListener('loadend', resolve);
+    request.send(file);
+  });
+  if (request.status === 0) throw new RequestFailure('gone', GONE);
+  if (request.status >= 400) throw failureOf(request.status, request.responseText);
 }
 
 export async function getJson<T>(url: string, signal?: AbortSignal): Promise<T> {
