@@ -20,8 +20,14 @@ const question = (id: string, label: string) => ({
 
 /** A process with a name and a channel; it answers while `isOn`, and each look ends with a question of its number. */
 async function startProcess(t: ExecutionContext, path: string, name: string, label: string) {
-  /** The requests for the status, those that ended without an answer, and what is called before the status is told. */
-  const asked = { count: 0, closed: 0, isOn: true, beforeStatus: (): void => undefined };
+  const asked = {
+    /** The requests for the status, and those that ended without an answer. */
+    ...{ count: 0, closed: 0 },
+    isOn: true,
+    beforeStatus: (): void => undefined,
+    /** The answer to all others. */
+    list: (): unknown => [question(String(asked.count), label)],
+  };
   const server = createServer((request, response) => {
     const isStatus = request.url === '/v1/status';
     response.once('close', () => {
@@ -31,7 +37,7 @@ async function startProcess(t: ExecutionContext, path: string, name: string, lab
     if (!asked.isOn) return;
     if (isStatus) asked.beforeStatus();
     const status = { process: { name, pid: 1, version: 'vproxy 0' }, channels: [channel(label)] };
-    response.end(JSON.stringify(isStatus ? status : [question(String(asked.count), label)]));
+    response.end(JSON.stringify(isStatus ? status : asked.list()));
   });
   await once(server.listen(path), 'listening');
   t.teardown(() => {
@@ -114,4 +120,16 @@ test('a process that takes long to answer is asked so that it costs a hundredth 
   });
   const [first = 0, second = 0] = askedAtMs;
   t.true(second - first >= 30 + 3000, String(second - first));
+});
+
+test('what is no list of a vproxy is said, and items that are none are left out', async (t) => {
+  const path = join(temporaryFolder(t), 'a.sock');
+  const strange = await startProcess(t, path, 'a', 'of-a');
+  const { machines } = startMachines(t, [path]);
+  await machines.start();
+  const show = () => machines.show('a', 'of-a', 0, false);
+  strange.list = () => ({ filter: 1 });
+  await t.throwsAsync(show(), { message: /its list is not understood/ });
+  strange.list = () => [null, 5, 'text', { channel: 'of-b' }, { channel: 'of-a' }];
+  t.is((await show()).streams.length, 1);
 });

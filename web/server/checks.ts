@@ -25,6 +25,12 @@ function isChannel({ label, address, state, since, detail, session, history, tot
   return texts.every(isText) && numbers.every(isNumber);
 }
 
+/** The items of a list that are of a channel. Throws `control-unavailable`. */
+export function itemsOf<T extends { readonly channel: string }>(label: string, list: unknown): T[] {
+  if (!Array.isArray(list)) throw new VproxyError('control-unavailable', 'not a vproxy: its list is not understood');
+  return (list as (T | null)[]).filter((item) => item?.channel === label) as T[];
+}
+
 /** The questions among values. */
 export const questionsIn = (values: unknown): EgressQuestion[] =>
   Array.isArray(values) ? (values as (EgressQuestion | null)[]).filter(isQuestion) : [];

@@ -21,7 +21,7 @@ import type {
 } from '../../lib/status/types.js';
 import type { CancelTimer, Clock } from '../../lib/util/clock.js';
 import { type MachineRow, type MachinesView, type MachineView, MOST_LISTED, type ORDERS, STEP_MS } from '../views.js';
-import { checkFacts, checkStatus, questionsIn } from './checks.js';
+import { checkFacts, checkStatus, itemsOf, questionsIn } from './checks.js';
 import { History } from './history.js';
 
 /** The time between two looks while a page asks, in milliseconds; otherwise `STEP_MS`. */
@@ -154,7 +154,7 @@ export class Machines {
     if (machine === undefined) throw new VproxyError('not-found', `${key} has no channel ${label}`);
     void this.#askFacts(machine, SHOWN_FACTS_MS);
     const ask = async <T extends { readonly channel: string }>(what: string): Promise<T[]> =>
-      (await this.#ask<T[]>(path, `/v1/${what}`)).filter(({ channel }) => channel === label);
+      itemsOf(label, await this.#ask(path, `/v1/${what}`));
     const [streams, forwards, services, ports, egresses] = await Promise.all([
       ask<StreamWithRates>('streams'),
       ask<ForwardStatus>('forwards'),
@@ -183,7 +183,7 @@ export class Machines {
     if (session?.peer.services.includes('exec') !== true) return null;
     try {
       const target = `/v1/jobs?channel=${encodeURIComponent(label)}`;
-      return (await this.#ask<JobOfChannel[]>(path, target)).slice(0, MOST_LISTED);
+      return itemsOf<JobOfChannel>(label, await this.#ask(path, target)).slice(0, MOST_LISTED);
     } catch (error) {
       return requestError(path, error).message;
     }
