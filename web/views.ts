@@ -15,6 +15,13 @@ import type {
 /** How good a state is, for its colour. */
 export type Tone = 'good' | 'doubtful' | 'bad';
 
+/** What this server lets a page do and see. */
+export interface Permissions {
+  /** Whether nothing may be changed, and no files, outputs or terminals seen. */
+  readonly isReadOnly: boolean;
+  readonly hasRecordings: boolean;
+}
+
 /** A process that is watched. */
 export interface WatchedProcess {
   /** Its name in requests to the server. */
@@ -51,8 +58,7 @@ export interface MachineRow {
 }
 
 /** `GET /api/machines`. */
-export interface MachinesView {
-  readonly isReadOnly: boolean;
+export interface MachinesView extends Permissions {
   readonly processes: readonly WatchedProcess[];
   /** The rows from `from` on. */
   readonly rows: readonly MachineRow[];
@@ -102,4 +108,11 @@ export interface MachineView {
   /** Null: not asked for, or the peer does not run commands for this side; a text: why they are not known. */
   readonly jobs: readonly JobOfChannel[] | string | null;
   readonly machine: Machine | null;
+}
+
+/** `GET /api/recordings`. The bytes of one, by its `name`: `GET /api/recording`. */
+export interface RecordingsView {
+  /** The newest first, at most `MOST_LISTED` of `total`. */
+  readonly recordings: readonly { readonly name: string; readonly size: number; readonly modifiedAt: string }[];
+  readonly total: number;
 }

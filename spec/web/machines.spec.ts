@@ -49,7 +49,7 @@ async function startProcess(t: ExecutionContext, path: string, name: string, lab
 
 function startMachines(t: ExecutionContext, paths: readonly string[]) {
   const clock = new ManualClock();
-  const machines = new Machines({ find: () => Promise.resolve(paths), clock, isReadOnly: false });
+  const machines = new Machines({ find: () => Promise.resolve(paths), clock });
   t.teardown(() => machines.stop());
   return { clock, machines };
 }

@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import type { Browser, Page } from 'playwright-core';
+import { CAST_CODE, formatCastEvent, formatCastHeader } from '../../lib/services/exec/recording/asciicast.js';
 import { audit, CONTRAST, excessOf, RULES, SMALL, startChromium, WIDE, watchForTrouble } from '../helpers/chromium.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { type ProcessPair, processPair } from '../helpers/process-pair.js';
@@ -75,7 +76,12 @@ test('every view: nothing goes wrong or comes from elsewhere, nothing is too wid
   t.timeout(300_000);
   const { pair, shared } = await startPair(t);
   writeFileSync(join(shared, 'a.txt'), 'hello\n');
-  const { link } = await startWeb(t, ['--socket', pair.sockets[0]]);
+  const size = { columns: 120, rows: 30 };
+  writeFileSync(
+    join(shared, 'a.cast'),
+    formatCastHeader({ size, timestamp: null, command: 'the command', term: null }),
+  );
+  const { link } = await startWeb(t, ['--socket', pair.sockets[0], '--recordings', shared]);
   const { page, trouble } = await openPage(t, link);
   await page.getByRole('link', { name: 'default' }).waitFor();
   t.is(page.url(), `${link.origin}/`);
@@ -95,6 +101,8 @@ test('every view: nothing goes wrong or comes from elsewhere, nothing is too wid
     ['m/host1/default/files', 'a.txt'],
     ['m/host1/default/events', 'session established'],
     ['m/host1/none', 'host1 has no channel none'],
+    ['recordings', 'a.cast'],
+    ['recordings/a.cast', 'the command'],
   ] as const) {
     await page.emulateMedia({ colorScheme: 'light' });
     await page.setViewportSize(WIDE);
@@ -181,14 +189,6 @@ test('a stream is seen and reset, a forward is added and removed, files go both 
   await page.getByRole('button', { name: 'Remove up & down.bin' }).click();
   await page.getByRole('button', { name: /Remove it/ }).click();
   await page.getByText('The folder is empty.').waitFor();
-});
-
-test('a destination that is asked about is allowed by a click, and the waiting program goes on', async (t) => {
-  t.timeout(300_000);
-  const { pair, target } = await startPair(t);
-  const { link } = await startWeb(t, ['--socket', pair.sockets[0]]);
-  const { page } = await openPage(t, link);
-  const proxy = `http://127.0.0.1:${await portOf(pair, 1)}`;
   // A file that is there is replaced only after a question, which is answered with no at first.
   const answers = [false, true];
   page.on('dialog', (dialog) => void (answers.shift() === true ? dialog.accept() : dialog.dismiss()));
@@ -199,6 +199,14 @@ test('a destination that is asked about is allowed by a click, and the waiting p
   for (const text of ['first', 'second']) await up.setInputFiles(chosen(text));
   await eventually(() => readFileSync(join(shared, 'up & down.bin'), 'latin1') === 'second');
   t.deepEqual(answers, []);
+});
+
+test('a destination that is asked about is allowed by a click, and the waiting program goes on', async (t) => {
+  t.timeout(300_000);
+  const { pair, target } = await startPair(t);
+  const { link } = await startWeb(t, ['--socket', pair.sockets[0]]);
+  const { page } = await openPage(t, link);
+  const proxy = `http://127.0.0.1:${await portOf(pair, 1)}`;
   const curl = (path: string) =>
     runProgram(['curl', '-sS', '-m', '60', '-x', proxy, `http://127.0.0.1:${target.port}/${path}`]);
   const waiting = curl('allowed');
@@ -250,9 +258,14 @@ test('a terminal survives a reload of the page, another web server, and an upgra
   await type(`(until test -e ${ask}; do sleep 0.1; done; printf '\\033[6n\\033[?1004h'; >${asked}) & echo go$N`, 'go6');
   process.kill(pid, 'SIGTERM');
   await page.getByText('The connection is lost').waitFor();
+  writeFileSync(ask ?? '', '');
+  await eventually(() => existsSync(asked ?? ''));
   await page.keyboard.type('echo late=$((N*2))\n');
+  sent = '';
   pair.startHost();
   await screen.getByText('late=12').waitFor();
+  t.is(sent, 'echo late=$((N*2))\r');
+  await type("printf '\\033[?1004l\\033[6n'; read -rsd R; echo fresh=$((N*3))", 'fresh=18');
   // The next server listens at the same port; its link is new.
   process.kill(web.pid, 'SIGTERM');
   t.is((await web.exited).code, 0);
@@ -268,14 +281,15 @@ test('a terminal survives a reload of the page, another web server, and an upgra
   await type('echo four=$((N*10))', 'four=60');
   // More than the control socket takes in one message.
   await type('stty -icanon -echo; echo five=$((N*11)); head -c 1500000 | wc -c; stty sane', 'five=66');
-  writeFileSync(ask ?? '', '');
-  await eventually(() => existsSync(asked ?? ''));
   await page.keyboard.insertText('a'.repeat(1_500_000));
-  sent = '';
   await screen.getByText('1500000', { exact: true }).waitFor();
+  // Another page takes it over, and this one takes it back.
+  const other = await page.context().newPage();
+  await other.goto(page.url());
+  await other.getByText('connected').waitFor();
+  await page.getByRole('button', { name: 'Take it back' }).click();
+  await other.getByText('input-taken').waitFor();
   await type('exit 3', 'exit 3');
-  t.is(sent, 'echo late=$((N*2))\r');
-  await type("printf '\\033[?1004l\\033[6n'; read -rsd R; echo fresh=$((N*3))", 'fresh=18');
   await page.getByText('The command has ended: exit 3').waitFor();
 });
 
@@ -293,12 +307,6 @@ test('a process that ends is shown as gone with its machines, and is back when i
   await page
     .getByText(/no process answers on/)
     .first()
-  // Another page takes it over, and this one takes it back.
-  const other = await page.context().newPage();
-  await other.goto(page.url());
-  await other.getByText('connected').waitFor();
-  await page.getByRole('button', { name: 'Take it back' }).click();
-  await other.getByText('input-taken').waitFor();
     .waitFor();
   await pair.startHost().waitForLine(TAKING_CONTROL);
   await page.getByText('established').waitFor();
@@ -309,6 +317,39 @@ test('a process that ends is shown as gone with its machines, and is back when i
     await events.goto(`${link.origin}/#/m/host1/default/${tab}`);
     await events.getByText('There is no session with the peer.').waitFor();
   }
+});
+
+test('a recording is played from any place, and what is wrong in it is said', async (t) => {
+  t.timeout(300_000);
+  const folder = temporaryFolder(t);
+  const name = 'vm1-20260101T000000Z-01234567.cast';
+  const header = { size: { columns: 30, rows: 5 }, timestamp: null, command: 'the command', term: null };
+  const line = (timeS: number, data: string, code: string = CAST_CODE.OUTPUT) => formatCastEvent({ timeS, code, data });
+  // With its pauses it takes more than an hour; a screen that is not given time to show what it has drops some of 60 MB.
+  writeFileSync(
+    join(folder, name),
+    [
+      ...[formatCastHeader(header), line(1, 'first\r\n'), line(3600, '132x43', CAST_CODE.RESIZE)],
+      ...[line(3601, `${'x'.repeat(120)}\r\n`), ...Array.from({ length: 60 }, () => line(3602, 'y'.repeat(1e6)))],
+      ...[line(3603, '\r\nthe end'), 'junk\n'],
+    ].join(''),
+  );
+  const { link } = await startWeb(t, ['--recordings', folder, '--socket', join(folder, 'none.sock')]);
+  const { page, trouble } = await openPage(t, link);
+  const screen = page.locator('.xterm-rows');
+  await page.getByRole('link', { name: 'Recordings' }).click();
+  await page.getByRole('link', { name }).click();
+  await screen.getByText('first').waitFor();
+  await page.getByText('the command').waitFor();
+  await page.getByText('line 66: not valid JSON, or cut off').waitFor();
+  await page.getByText(/ of 6s$/).waitFor();
+  await page.getByLabel('Speed').selectOption('16');
+  await screen.getByText('the end').waitFor();
+  await page.getByRole('button', { name: 'Again' }).click();
+  await page.getByRole('button', { name: 'Pause' }).click();
+  await page.getByLabel('Position, in seconds').fill('1.5');
+  await screen.getByText('first').waitFor();
+  t.deepEqual(trouble, []);
 });
 
 const HOSTILE = [

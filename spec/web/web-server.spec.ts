@@ -1,6 +1,8 @@
 /** The server of `vproxy web` beside control servers in the same process, asked as a browser asks, and as others do. */
+
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import https from 'node:https';
 import net, { type AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
@@ -10,7 +12,7 @@ import type { ListenAddress } from '../../lib/system/sockets/listen-address.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { Machines } from '../../web/server/machines.js';
 import { WebServer } from '../../web/server/web-server.js';
-import type { MachinesView, MachineView } from '../../web/views.js';
+import type { MachinesView, MachineView, RecordingsView } from '../../web/views.js';
 import { makeCertificate } from '../helpers/certificates.js';
 import { ask, startControl } from '../helpers/control.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
@@ -23,7 +25,13 @@ const ASSETS = join(PROJECT_ROOT, 'dist/program/web');
 /** A pair whose guest runs commands and shares a folder, the control server of its host, and a web server. */
 async function startWeb(
   t: ExecutionContext,
-  { isReadOnly = false, more = [] as string[], silent = 0, address = LOOPBACK } = {},
+  {
+    isReadOnly = false,
+    recordings = null as string | null,
+    more = [] as string[],
+    silent = 0,
+    address = LOOPBACK,
+  } = {},
 ) {
   const folder = temporaryFolder(t);
   const pair = await proxyPair(t, {
@@ -34,9 +42,8 @@ async function startWeb(
   const machines = new Machines({
     find: () => Promise.resolve([control.path, ...more]),
     clock: systemClock,
-    isReadOnly,
   });
-  const server = new WebServer({ machines, address, assets: ASSETS, isReadOnly, tls: null });
+  const server = new WebServer({ machines, address, assets: ASSETS, isReadOnly, recordings, tls: null });
   t.teardown(async () => {
     machines.stop();
     await server.close();
@@ -50,7 +57,11 @@ async function startWeb(
 
 const LOOPBACK: ListenAddress = { host: '127.0.0.1', port: 0 };
 
-const NO_MACHINES = new Machines({ find: () => Promise.resolve([]), clock: systemClock, isReadOnly: false });
+/** A server without machines. */
+const ALONE = {
+  ...{ machines: new Machines({ find: () => Promise.resolve([]), clock: systemClock }), address: LOOPBACK },
+  ...{ assets: ASSETS, isReadOnly: false, recordings: null, tls: null },
+};
 
 /** What a browser has after the first visit. */
 async function enter(link: URL, address: ListenAddress) {
@@ -221,6 +232,31 @@ test('with --read-only there are tables, and no files, outputs or terminals', as
   t.is(((await once(socket, 'error')) as [Error])[0].message, 'Unexpected server response: 403');
 });
 
+test('with --recordings there are the recordings in its folder, and nothing else that is there', async (t) => {
+  const recordings = temporaryFolder(t);
+  const [older, newer] = ['vm2-20260101T000000Z-00000000.cast', 'vm1-20260102T000000Z-00000000.cast'];
+  for (const name of [older, newer, 'secret']) writeFileSync(join(recordings, name), `of ${name}`);
+  symlinkSync('secret', join(recordings, 'link.cast'));
+  mkdirSync(join(recordings, 'folder.cast'));
+  execFileSync('mkfifo', [join(recordings, 'pipe.cast')]);
+  const { get } = await startWeb(t, { recordings });
+  t.like((await get('/api/machines')).body, { hasRecordings: true });
+  const { body } = await get('/api/recordings');
+  t.deepEqual(
+    (body as RecordingsView).recordings.map(({ name, size }) => [name, size]),
+    [newer, older].map((name) => [name, name.length + 3]),
+  );
+  const { headers, text } = await get(`/api/recording?name=${older}`);
+  t.is(text, `of ${older}`);
+  t.is(headers['content-type'], 'application/octet-stream');
+  for (const name of ['secret', 'link.cast', 'folder.cast', 'pipe.cast', '../x.cast', '%00.cast', '', 'none.cast'])
+    t.is((await get(`/api/recording?name=${name}`)).status, 404, name);
+  truncateSync(join(recordings, older), 2 ** 27 + 1);
+  t.regex((await get(`/api/recording?name=${older}`)).text, /is too large for a browser: use vproxy play/);
+  const without = await startWeb(t);
+  for (const path of ['/api/recordings', `/api/recording?name=${older}`]) t.is((await without.get(path)).status, 404);
+});
+
 test('a unix socket serves a reverse proxy with any Host, and what is not HTTP is answered', async (t) => {
   const path = join(temporaryFolder(t), 'web.sock');
   const { link } = await startWeb(t, { address: { path } });
@@ -239,9 +275,7 @@ const withCertificate = test.macro(async (t, name: string) => {
   makeCertificate(folder, 'web', [name]);
   const [cert, key, ca] = ['web.pem', 'web.key', 'web-ca.pem'].map((name) => readFileSync(join(folder, name)));
   if (cert === undefined || key === undefined) throw new Error('no certificate');
-  const server = new WebServer({
-    ...{ machines: NO_MACHINES, address: LOOPBACK, assets: ASSETS, isReadOnly: false, tls: { cert, key } },
-  });
+  const server = new WebServer({ ...ALONE, tls: { cert, key } });
   const link = new URL(await server.listen());
   t.is(link.hostname, name);
   const request = https.get({
@@ -273,7 +307,7 @@ test('both addresses of loopback are its own, or none: a browser takes either fo
   await once(other.listen(0, '::1'), 'listening');
   t.teardown(() => other.close());
   const address = { host: '127.0.0.1', port: (other.address() as AddressInfo).port };
-  const server = new WebServer({ machines: NO_MACHINES, address, assets: ASSETS, isReadOnly: false, tls: null });
+  const server = new WebServer({ ...ALONE, address });
   await t.throwsAsync(server.listen(), { code: 'address-in-use' });
   await server.close();
 });
@@ -338,14 +372,12 @@ test('--open tells the link to nobody else: not by the words of a command', asyn
 });
 
 test('what is no certificate is an error of that file', (t) => {
-  const machines = new Machines({ find: () => Promise.resolve([]), clock: systemClock, isReadOnly: false });
   const tls = { cert: Buffer.from('junk'), key: Buffer.from('junk') };
-  const start = () => new WebServer({ machines, address: LOOPBACK, assets: ASSETS, isReadOnly: false, tls });
+  const start = () => new WebServer({ ...ALONE, tls });
   t.throws(start, { code: 'bad-file', message: /^--cert and --key: / });
 });
 
 test('a folder without the page is named', (t) => {
-  const start = () =>
-    new WebServer({ machines: NO_MACHINES, address: LOOPBACK, assets: '/nowhere', isReadOnly: false, tls: null });
+  const start = () => new WebServer({ ...ALONE, assets: '/nowhere' });
   t.throws(start, { code: 'bad-file', message: /^the page is not in \/nowhere/ });
 });

@@ -7,6 +7,7 @@ import { Around, placeOf, usePlace, usePolled } from './hooks.js';
 import { Machine } from './machine.js';
 import { Machines } from './machines.js';
 import { Foreign } from './parts.js';
+import { Recordings } from './recordings.js';
 import { formatUrl } from './requests.js';
 
 /** A message of an action that succeeded is shown for so long. */
@@ -27,7 +28,7 @@ function Page() {
     tell: (text: string, isFailure = false) => setMessage({ text, isFailure }),
   };
   const [process = '', label = '', tab = '', ...rest] = words;
-  const isMachines = view !== 'egress' && view !== 'm';
+  const isMachines = !['egress', 'recordings', 'm'].includes(view);
   return (
     <Around.Provider value={around}>
       <header>
@@ -41,6 +42,11 @@ function Page() {
           <a href={placeOf('egress')} aria-current={view === 'egress' ? 'page' : undefined}>
             Egress{asked > 0 ? <span class="badge doubtful">{asked}</span> : null}
           </a>
+          {value?.hasRecordings === true ? (
+            <a href={placeOf('recordings')} aria-current={view === 'recordings' ? 'page' : undefined}>
+              Recordings
+            </a>
+          ) : null}
         </nav>
         {value?.isReadOnly === true ? <span class="aside">read only</span> : null}
       </header>
@@ -48,6 +54,8 @@ function Page() {
         <Machine key={`${process}/${label}`} process={process} label={label} tab={tab} rest={rest} />
       ) : view === 'egress' ? (
         <Questions />
+      ) : view === 'recordings' ? (
+        <Recordings name={words[0]} />
       ) : (
         <Machines />
       )}

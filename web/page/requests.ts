@@ -44,9 +44,9 @@ function failureOf(status: number, text: string): RequestFailure {
   if (status === 401) return new RequestFailure('stranger', text.trim());
   try {
     const { error } = JSON.parse(text) as { error: { code: string; message: string } };
-    throw new RequestFailure(error.code, error.message);
-  } catch (error) {
-    throw error instanceof RequestFailure ? error : new RequestFailure('internal', text.slice(0, 300));
+    return new RequestFailure(error.code, error.message);
+  } catch {
+    return new RequestFailure('internal', text.slice(0, 300));
   }
 }
 
@@ -81,11 +81,16 @@ export async function act<T>(key: string, method: string, path: string, body?: o
 
 /** The JSON values in an answer of lines, as they come. */
 export async function* readLines<T>(url: string, signal: AbortSignal): AsyncGenerator<T> {
+  for await (const line of readTexts(url, signal)) if (line !== '') yield JSON.parse(line) as T;
+}
+
+/** The lines of an answer, as they come. The last is left out if it has no end. */
+export async function* readTexts(url: string, signal: AbortSignal): AsyncGenerator<string> {
   const { body } = await send(url, { signal });
   let rest = '';
   for await (const piece of (body ?? new ReadableStream()).pipeThrough(new TextDecoderStream())) {
     const lines = (rest + piece).split('\n');
     rest = lines.pop() ?? '';
-    for (const line of lines) if (line !== '') yield JSON.parse(line) as T;
+    yield* lines;
   }
 }

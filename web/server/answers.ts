@@ -26,6 +26,9 @@ const HEADERS = {
   'cache-control': 'no-store',
 };
 
+/** Of what a browser must not take for a page of this origin: with `content-disposition: attachment`. */
+export const BYTES_TYPE = 'application/octet-stream';
+
 export function setHeaders(response: ServerResponse): void {
   for (const [name, value] of Object.entries(HEADERS)) response.setHeader(name, value);
 }

@@ -10,9 +10,9 @@ import { isLoopback, parseHostPort } from '../../lib/util/addresses/host-port.js
 import { runWeb } from './run-web.js';
 
 export const command: Command = {
-  usage: 'web [--listen ADDRESS] [--open] [--read-only] [--socket PATH]…',
+  usage: 'web [--listen ADDRESS] [--open] [--read-only | --recordings FOLDER] [--socket PATH]…',
   about:
-    'Serves a page that shows all machines of all running vproxy processes, and acts on them: streams, forwards, ports, jobs, files, egresses and their questions, terminals. Prints a link with a token that lets its reader in, and runs until SIGINT or SIGTERM.',
+    'Serves a page that shows all machines of all running vproxy processes, and acts on them: streams, forwards, ports, jobs, files, egresses and their questions, terminals. Prints a link with a token that lets its reader in, and runs until SIGINT, SIGTERM or SIGHUP.',
   examples: [
     ['vproxy web --open', 'And open it in the browser'],
     ['vproxy web --listen 127.0.0.1:8080 --read-only', 'To look, without changing anything'],
@@ -22,6 +22,7 @@ export const command: Command = {
     listen: { value: 'ADDRESS', describe: 'ADDR:PORT, or /path for a reverse proxy [default: 127.0.0.1:0]' },
     open: { describe: 'Open the link with xdg-open' },
     'read-only': { describe: 'Change nothing, and show no files, outputs or terminals' },
+    recordings: { value: 'FOLDER', describe: 'Play the terminals that vproxy has recorded there' },
     socket: {
       value: 'PATH',
       isRepeatable: true,
@@ -38,15 +39,18 @@ export const command: Command = {
     const tls = cert !== undefined && key !== undefined ? { cert, key } : null;
     if ('port' in address && !isLoopback(address.host) && tls === null && !args.has('insecure'))
       throw badArgument(`--listen: ${address.host} is not loopback: use --cert and --key, or --insecure`);
+    const recordings = args.text('recordings') ?? null;
+    if (recordings !== null && args.has('read-only')) throw badArgument('--recordings: not with --read-only');
     const ending = new AbortController();
     const end = (): void => ending.abort();
-    process.once('SIGINT', end).once('SIGTERM', end);
+    process.once('SIGINT', end).once('SIGTERM', end).once('SIGHUP', end);
     const [isReadOnly, isOpened] = [args.has('read-only'), args.has('open')];
     await runWeb({
       ...{
         address,
         assets: import.meta.dirname,
         isReadOnly,
+        recordings,
         isOpened,
         tls,
         sockets: args.texts('socket'),

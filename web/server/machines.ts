@@ -20,7 +20,15 @@ import type {
   StreamWithRates,
 } from '../../lib/status/types.js';
 import type { CancelTimer, Clock } from '../../lib/util/clock.js';
-import { type MachineRow, type MachinesView, type MachineView, MOST_LISTED, type ORDERS, STEP_MS } from '../views.js';
+import {
+  type MachineRow,
+  type MachinesView,
+  type MachineView,
+  MOST_LISTED,
+  type ORDERS,
+  type Permissions,
+  STEP_MS,
+} from '../views.js';
 import { checkFacts, checkStatus, itemsOf, questionsIn } from './checks.js';
 import { History } from './history.js';
 
@@ -55,7 +63,6 @@ export interface MachinesOptions {
   /** Finds the paths of control sockets. */
   readonly find: () => Promise<readonly string[]>;
   readonly clock: Clock;
-  readonly isReadOnly: boolean;
 }
 
 interface Machine {
@@ -115,7 +122,7 @@ export class Machines {
   }
 
   /** The rows `from` to `from + count` of those whose label or process has `filter` in it. */
-  list(from: number, count: number, order: Order, filter: string): MachinesView {
+  list(from: number, count: number, order: Order, filter: string): Omit<MachinesView, keyof Permissions> {
     this.#wake();
     const processes = [...this.#processes.values()];
     const all = processes.flatMap(({ machines }) => [...machines.values()]);
@@ -127,7 +134,6 @@ export class Machines {
     const shown = matching.sort(COMPARE[order]).slice(first, first + Math.min(count, MOST_ROWS));
     for (const machine of shown) void this.#askFacts(machine, TABLE_FACTS_MS);
     return {
-      isReadOnly: this.#options.isReadOnly,
       processes: processes.map(({ key, status, trouble }) => ({
         key,
         pid: status?.process.pid ?? null,

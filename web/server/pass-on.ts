@@ -3,7 +3,7 @@ import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import net from 'node:net';
 import { type Duplex, pipeline } from 'node:stream';
 import { requestError } from '../../lib/control/client/plain-http.js';
-import { answerError } from './answers.js';
+import { answerError, BYTES_TYPE } from './answers.js';
 
 /** What a page may see even if it may change nothing: no files, and nothing that commands wrote. */
 const READS = /^GET \/v1\/(?:events|info)$/;
@@ -54,12 +54,11 @@ export function passRequest(
   passed.on('response', (answer) => {
     const { statusCode: status = 0 } = answer;
     const type = answer.headers['content-type'] ?? '';
-    // A browser must not take a guest's file for a page of this origin.
     const isFile = !type.startsWith('application/json') && !type.startsWith('application/x-ndjson');
     // What is not vproxy may answer 099, which cannot be passed on.
     response.writeHead(status < 200 ? 502 : status, {
       ...pick(answer.headers, ANSWERED),
-      'content-type': isFile ? 'application/octet-stream' : type,
+      'content-type': isFile ? BYTES_TYPE : type,
       ...(isFile && { 'content-disposition': 'attachment' }),
     });
     pipeline(answer, response, () => undefined);

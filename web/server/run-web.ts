@@ -10,6 +10,7 @@ import type { ListenAddress } from '../../lib/system/sockets/listen-address.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { Machines } from './machines.js';
+import { listRecordings } from './recordings.js';
 import { WebServer } from './web-server.js';
 
 export interface WebOptions {
@@ -17,6 +18,8 @@ export interface WebOptions {
   /** The folder with the files of the page. */
   readonly assets: string;
   readonly isReadOnly: boolean;
+  /** The folder of recordings to play; null: none. */
+  readonly recordings: string | null;
   /** The paths of a certificate and its key; null: no TLS. */
   readonly tls: { readonly cert: string; readonly key: string } | null;
   /** The control sockets to show; none: those of all processes that can be found. */
@@ -38,10 +41,11 @@ const SEARCH_MS = 60_000;
 
 /** Rejects with `address-…` codes and `bad-file`. */
 export async function runWeb(options: WebOptions): Promise<void> {
-  const { address, assets, isReadOnly, isOpened, tls, signal, onReady } = options;
-  const machines = new Machines({ find: finderOf(options), clock: systemClock, isReadOnly });
+  const { address, assets, isReadOnly, recordings, isOpened, tls, signal, onReady } = options;
+  if (recordings !== null) await listRecordings(recordings);
+  const machines = new Machines({ find: finderOf(options), clock: systemClock });
   const pem = tls === null ? null : { cert: readPem(tls.cert), key: readPem(tls.key) };
-  const server = new WebServer({ machines, address, assets, isReadOnly, tls: pem });
+  const server = new WebServer({ machines, address, assets, isReadOnly, recordings, tls: pem });
   let folder: string | null = null;
   try {
     const link = await server.listen();

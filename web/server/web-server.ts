@@ -4,16 +4,17 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import http, { type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import https from 'node:https';
 import net, { type Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
+import { type Duplex, pipeline } from 'node:stream';
 import { badArgument, toVproxyError, VproxyError } from '../../lib/errors.js';
 import type { ListenAddress } from '../../lib/system/sockets/listen-address.js';
 import { listenAt } from '../../lib/system/sockets/listen-at.js';
 import { formatHostPort, isEveryAddress, isLoopback } from '../../lib/util/addresses/host-port.js';
-import { ORDERS } from '../views.js';
-import { answerError, answerJson, answerText, setHeaders } from './answers.js';
+import { type MachinesView, ORDERS } from '../views.js';
+import { answerError, answerJson, answerText, BYTES_TYPE, setHeaders } from './answers.js';
 import { Guard, urlOf } from './guard.js';
 import type { Machines } from './machines.js';
 import { passRequest, passUpgrade, permissionOf } from './pass-on.js';
+import { listRecordings, openRecording } from './recordings.js';
 
 export interface WebServerOptions {
   readonly machines: Machines;
@@ -22,6 +23,8 @@ export interface WebServerOptions {
   /** The folder with the files of the page. */
   readonly assets: string;
   readonly isReadOnly: boolean;
+  /** The folder of recordings; null: none are played. */
+  readonly recordings: string | null;
   /** A certificate and its key, in PEM; null: none. */
   readonly tls: { readonly cert: Buffer; readonly key: Buffer } | null;
 }
@@ -130,6 +133,10 @@ export class WebServer {
       this.#answerFile(request, response, 'index.html');
     } else if (judgement.kind === 'stranger') {
       answerText(response, 401, STRANGER);
+    } else if (pathname === '/api/recording') {
+      this.#answerRecording(searchParams.get('name') ?? '', response).catch((error: unknown) =>
+        answerFailure(response, error),
+      );
     } else if (pathname.startsWith('/api/')) {
       this.#answerView(pathname, searchParams).then(
         (view) => answerJson(response, view),
@@ -175,7 +182,7 @@ export class WebServer {
   }
 
   async #answerView(pathname: string, query: URLSearchParams): Promise<unknown> {
-    const { machines } = this.#options;
+    const { isReadOnly, machines, recordings } = this.#options;
     const number = (name: string, otherwise: number): number => {
       const text = query.get(name) ?? String(otherwise);
       if (!/^\d{1,9}$/.test(text)) throw badArgument(`${name}: not a whole number`);
@@ -184,7 +191,10 @@ export class WebServer {
     switch (pathname) {
       case '/api/machines': {
         const order = ORDERS.find((name) => name === query.get('order')) ?? 'name';
-        return machines.list(number('from', 0), number('count', 50), order, query.get('filter') ?? '');
+        return {
+          ...machines.list(number('from', 0), number('count', 50), order, query.get('filter') ?? ''),
+          ...{ isReadOnly, hasRecordings: recordings !== null },
+        } satisfies MachinesView;
       }
       case '/api/machine':
         return machines.show(
@@ -193,9 +203,23 @@ export class WebServer {
           number('history', 0),
           query.get('jobs') === 'true',
         );
+      case '/api/recordings':
+        return listRecordings(this.#recordings);
       default:
         throw new VproxyError('not-found', 'there is no such view');
     }
+  }
+
+  get #recordings(): string {
+    const { recordings } = this.#options;
+    if (recordings === null) throw new VproxyError('not-found', 'vproxy web was started without --recordings');
+    return recordings;
+  }
+
+  async #answerRecording(name: string, response: ServerResponse): Promise<void> {
+    const file = await openRecording(this.#recordings, name);
+    response.writeHead(200, { 'content-type': BYTES_TYPE, 'content-disposition': 'attachment' });
+    pipeline(file, response, () => undefined);
   }
 
   #answerFile({ method, headers }: IncomingMessage, response: ServerResponse, name: string): void {
