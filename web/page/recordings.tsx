@@ -96,7 +96,12 @@ function Player({ name }: { readonly name: string }) {
   }, [name]);
   useEffect(() => {
     if (recording === null || isPaused) return;
-    const timer = setInterval(() => playing.current?.advance(speed), TICK_MS);
+    let lastMs = performance.now();
+    const timer = setInterval(() => {
+      const nowMs = performance.now();
+      playing.current?.advance((speed * (nowMs - lastMs)) / 1000);
+      lastMs = nowMs;
+    }, TICK_MS);
     return () => clearInterval(timer);
   }, [recording, isPaused, speed]);
   const isOver = recording !== null && atS >= recording.endS;
@@ -192,7 +197,6 @@ class Playing {
   /** The number of events that were played. */
   #played = 0;
   #isShowing = false;
-  #toldAtMs = performance.now();
 
   /** `tell`: is told where it is. */
   constructor(screen: Terminal, recording: Recording, tell: (atS: number) => void) {
@@ -203,12 +207,8 @@ class Playing {
     this.seek(0);
   }
 
-  /** Goes on by the time that has passed since the last call, at most two ticks. */
-  advance(speed: number): void {
-    const nowMs = performance.now();
-    const passedMs = Math.min(nowMs - this.#toldAtMs, 2 * TICK_MS);
-    this.#toldAtMs = nowMs;
-    this.#goTo(this.#atS + (speed * passedMs) / 1000);
+  advance(passedS: number): void {
+    this.#goTo(this.#atS + passedS);
   }
 
   seek(atS: number): void {

@@ -17,10 +17,10 @@ const MOST_BYTES = 2 ** 27;
 /** The newest by their names. Rejects with `bad-file`. */
 export async function listRecordings(folder: string): Promise<RecordingsView> {
   const names = (await readdir(folder).catch(fail(folder))).filter(isRecording);
-  const timeOf = (name: string): string => TIME.exec(name)?.[1] ?? '';
-  const newest = names.sort((a, b) => compare(timeOf(b), timeOf(a)) || compare(a, b)).slice(0, MOST_LISTED);
+  const timed = names.map((name) => ({ name, time: TIME.exec(name)?.[1] ?? '' }));
+  const newest = timed.sort((a, b) => compare(b.time, a.time) || compare(a.name, b.name)).slice(0, MOST_LISTED);
   const found = await Promise.all(
-    newest.map(async (name) => {
+    newest.map(async ({ name }) => {
       const stats = await lstat(join(folder, name)).catch(() => null);
       if (stats?.isFile() !== true) return [];
       return [{ name, size: stats.size, modifiedAt: stats.mtime.toISOString() }];
