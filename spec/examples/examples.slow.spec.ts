@@ -1,6 +1,6 @@
 /** The programs in `examples/` do what they say, by the commands of their README, with the public API alone. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
-import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
@@ -9,7 +9,9 @@ import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { freePort } from '../helpers/ports.js';
 import { processPair } from '../helpers/process-pair.js';
 import { runWrapper, WRAPPER } from '../helpers/storage.js';
+import { testWith } from '../helpers/test-with.js';
 import { eventually, within } from '../helpers/time.js';
+import { runProgram } from '../helpers/vproxy-process.js';
 
 const FOLDER = join(PROJECT_ROOT, 'examples');
 
@@ -158,3 +160,27 @@ for (const [name, sorted, no, yes] of SANDBOXES) {
     t.is(events.length, 5);
   });
 }
+
+testWith('root')('run-vm: a second VM of a name does not take the socket of the first', async (t) => {
+  const programs = temporaryFolder(t);
+  const folder = join(programs, 'a,b:c');
+  mkdirSync(join(folder, 'vm1'), { recursive: true });
+  writeFileSync(join(folder, 'vm1/disk.img'), '');
+  for (const [name, words] of [
+    ['vproxy', 'echo "port:$3"'],
+    ['qemu-system-x86_64', 'echo "$@"; exec sleep 100'],
+  ] as const)
+    writeFileSync(join(programs, name), `#!/bin/sh\n${words}\n`, { mode: 0o755 });
+  // They have a /run of their own.
+  const script = `mount -t tmpfs none /run; cd "$1"; coproc "$0" vm1; read -r line <&"\${COPROC[0]}"; echo "$line"
+    cd vm1; timeout 10 "$0" . 2>&1; echo "status $?"; kill $!; wait; timeout 1 "$0" ./`;
+  const words = ['unshare', '--mount', 'bash', '-c', script, join(FOLDER, 'run-vm'), folder];
+  const PATH = `${programs}:${process.env['PATH'] ?? ''}`;
+  const { stdout } = await runProgram(words, { env: { ...process.env, PATH } });
+  const [first = '', refused, status, next = ''] = stdout.split('\n');
+  const disk = `-drive file=${folder.replace(',', ',,')}/vm1/disk.img,format=raw,if=virtio port:/run/vm1.sock`;
+  t.true(first.endsWith(disk), first);
+  t.is(refused, 'run-vm: /run/vm1.sock belongs to a VM that is running');
+  t.is(status, 'status 1');
+  t.true(next.endsWith(disk), next);
+});
