@@ -1,9 +1,11 @@
 /** `npm run vm`: one command in the VM, the VM until it is interrupted, and what it says if something is missing or fails. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { findProgram } from '../../tools/bench/process/find-program.js';
-import { temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { eventually } from '../helpers/time.js';
 import { runProgram, spawnVproxy, VPROXY } from '../helpers/vproxy-process.js';
 
@@ -52,6 +54,21 @@ test('npm passes the command, its output and its status on', async (t) => {
   );
   t.is(stderr, '');
   t.deepEqual([code, stdout.slice(0, 12)], [1, 'Linux guest ']);
+});
+
+test('when npm is killed, everything ends', async (t) => {
+  const folder = temporaryFolder(t);
+  const npm = spawn('npm', ['run', '--silent', 'vm', '--', '--quiet', 'sh', '-c', 'echo up; exec sleep 1000'], {
+    cwd: PROJECT_ROOT,
+    env: { ...process.env, TMPDIR: folder },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.teardown(() => npm.kill('SIGKILL'));
+  const processes = () => processesIn(join(folder, 'vproxy-try'));
+  t.is(String(await once(npm.stdout, 'data')), 'up\n');
+  t.not(processes().length, 0);
+  npm.kill('SIGKILL');
+  await eventually(() => processes().length === 0 && readdirSync(folder).length === 0);
 });
 
 test('without KVM a VM stays, what it prints can be run, and an interrupt ends everything', async (t) => {

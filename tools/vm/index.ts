@@ -13,6 +13,9 @@ import { EXIT_FAILED, Vm, VPROXY } from './vm.js';
 const EXIT_USAGE = 64;
 const EXIT_UNAVAILABLE = 69;
 
+/** The interval between looks whether npm still runs, in milliseconds. */
+const LOOK_MS = 500;
+
 /** SIGHUP: the terminal was closed. */
 const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 type StopSignal = (typeof STOP_SIGNALS)[number];
@@ -29,6 +32,12 @@ class Interrupted extends Error {
 
 const stopping = new AbortController();
 for (const signal of STOP_SIGNALS) process.on(signal, () => stopping.abort(new Interrupted(signal)));
+// npm does not pass on SIGHUP, and SIGKILL cannot be. Without npm, its starter may go, as with `&`.
+if (process.env['npm_lifecycle_event'] === 'vm') {
+  const npm = process.ppid;
+  const look = () => (process.ppid === npm ? undefined : stopping.abort(new Interrupted('SIGHUP')));
+  setInterval(look, LOOK_MS).unref();
+}
 // Whoever reads the output may go; the VM and its folder must still end in order.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 process.exitCode = await main(process.argv.slice(2));
