@@ -73,6 +73,10 @@ test('any other Host is denied, and so is a request that two readers could under
 /** However it ends. */
 const closeOf = (socket: net.Socket) => new Promise((resolve) => socket.once('close', resolve));
 
+/** The same, or when the other side has ended. */
+const overOf = (socket: net.Socket) =>
+  new Promise((resolve) => socket.resume().once('end', resolve).once('close', resolve));
+
 /** Listens, with fakes in place of what is given; `send` connects. */
 async function listen(
   t: ExecutionContext,
@@ -185,7 +189,7 @@ test('a client that sends no whole head is closed after 10 s, or when 4,096 othe
   const { send } = await listen(t, { clock });
   const waiting = (text: string) => {
     const socket = send(text);
-    return { socket, over: new Promise((resolve) => socket.resume().once('end', resolve).once('close', resolve)) };
+    return { socket, over: overOf(socket) };
   };
   const slow = waiting(head('localhost').slice(0, -1));
   await eventually(() => clock.pending === 1);
@@ -237,4 +241,15 @@ test('a request that waits for an upgrade reaches its port if that fails, also a
     clock.advance(3000);
     t.is((await answer).toString(), text);
   }
+});
+
+test('a request that waits for an upgrade does not make room for the 4,096 that come after it', async (t) => {
+  const clock = new ManualClock();
+  const { server, send, answer } = await listen(t, { clock });
+  server.letWait();
+  const page = answer(head('localhost'));
+  await eventually(() => server.capture(() => 0)?.waiting.some(({ head: bytes }) => bytes.length > 0));
+  await Promise.race([page, ...Array.from({ length: 4096 }, () => overOf(send('GET')))]);
+  clock.advance(3000);
+  t.regex(await page, /^HTTP\/1.1 200 OK/);
 });

@@ -112,7 +112,8 @@ export class HttpPorts {
       resetSocket(socket);
       return;
     }
-    if (this.#waiting.size >= MAX_WAITING) this.#waiting.keys().next().value?.destroy();
+    // Not a whole head that is held: no request is lost for an upgrade.
+    if (this.#waiting.size >= MAX_WAITING) [...this.#waiting.keys()].find((other) => !other.isPaused())?.destroy();
     this.#waiting.set(socket, head);
     let cancelTimeout = this.#clock.schedule(CLIENT_MS, () => socket.destroy());
     const leave = (): void => {
