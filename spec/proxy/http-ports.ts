@@ -152,7 +152,7 @@ test('a target that resets resets the client, and a client that goes away the ta
 
 test('a page has the ports that there are, escaped; nobody else gets them', async (t) => {
   const ports = [
-    ofPeer('vm1', 3000, '<b>&\u202e'),
+    ofPeer('vm1', 3000, '<b>&\\u{202e}'),
     ofPeer('vm2', 5173),
     { ...ofPeer('vm1', 9), announcedBy: 'here' as const },
   ];

@@ -42,8 +42,9 @@ interface Line {
 
 function listPorts(ports: readonly PortStatus[], ownPort: string): Line[] {
   if (ports.length === 0) return [{ url: null, text: 'No peer announces a port.' }];
+  // The names of programs were escaped when they came.
   const lines = ports.slice(0, MAX_PORTS).map(({ channel, port, program }) => {
-    return { url: urlOfPort(channel, port, ownPort), text: escapeText(program ?? '', 80) };
+    return { url: urlOfPort(channel, port, ownPort), text: program ?? '' };
   });
   const more = ports.length - lines.length;
   return more === 0 ? lines : [...lines, { url: null, text: `and ${more} more` }];
