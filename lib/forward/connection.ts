@@ -13,7 +13,8 @@ import { Splice, type SpliceState } from './splice.js';
 /** What the log needs of a stream, even after it has ended. */
 export type KnownStream = Readonly<
   Pick<SessionStream, 'id' | 'service' | 'from' | 'sentBytes' | 'receivedBytes' | 'openedAtMs'>
->;
+> &
+  Partial<Pick<SessionStream, 'isServed'>>;
 
 /** An accepted connection that needs a stream. */
 export interface Caller {

@@ -134,8 +134,13 @@ export class IncomingForward implements Forward {
   #succeed({ state: { connections, isStarted, streamCount }, ...inheritance }: Predecessor): void {
     this.streamCount = streamCount;
     for (const { stream: index } of connections) {
-      const stream = typeof index === 'number' ? inheritance.streams[index] : undefined;
+      const stream = typeof index === 'number' ? inheritance.streams[index] : index;
       if (stream === undefined) continue;
+      if (!(stream instanceof SessionStream)) {
+        stream.isServed = IS_SERVED;
+        this.#options.registry.keepPlace(stream);
+        continue;
+      }
       this.#own(stream);
       if (stream.isAnswered) this.#log.tally.follow(stream);
     }
@@ -163,7 +168,7 @@ export class IncomingForward implements Forward {
   }
 
   #closed(stream: KnownStream, reason: VproxyError | null): void {
-    if (stream instanceof SessionStream) stream.isServed = IS_DONE_WITH;
+    stream.isServed = IS_DONE_WITH;
     this.#log.closed(stream, reason);
   }
 }

@@ -120,6 +120,11 @@ export class ServiceRegistry {
     this.#gates.get(stream.service)?.readmit(stream);
   }
 
+  /** Counts a stream whose session no longer has it, as long as it `isServed`. */
+  keepPlace(ended: Ended & Pick<SessionStream, 'service'>): void {
+    this.#gates.get(ended.service)?.keepPlace(ended);
+  }
+
   /** Hands a stream to its service, or refuses it with `denied` or `too-many-streams` (no reason given), or `unknown-service` (also: wrong kind). */
   serve(stream: SessionStream, session: Session): void {
     const why = this.#gates.get(stream.service)?.admit(stream, session) ?? null;
@@ -173,6 +178,9 @@ export interface ServicePolicy {
   readonly idleTimeoutMs?: number;
 }
 
+/** What still holds the place of a stream that is over. */
+type Ended = Partial<Pick<SessionStream, 'isServed'>>;
+
 /** Applies the policy of one service to its streams. */
 export class ServiceGate {
   readonly #policy: ServicePolicy;
@@ -181,7 +189,7 @@ export class ServiceGate {
   readonly #pace: StreamPace | null;
   /** If streams are limited: the open ones, and the ended ones whose local ends have not closed. */
   readonly #open = new Set<SessionStream>();
-  readonly #ending = new Set<SessionStream>();
+  readonly #ending = new Set<Ended>();
   /** Sessions whose streams are counted, including streams older than this gate. */
   readonly #sessions = new WeakSet<Session>();
   /** Streams with an idle timeout: their byte count, and when it last changed. */
@@ -234,6 +242,10 @@ export class ServiceGate {
     }
   }
 
+  keepPlace(ended: Ended): void {
+    if (this.#policy.streams !== undefined) this.#ending.add(ended);
+  }
+
   #count(stream: SessionStream): void {
     (stream.isOver ? this.#ending : this.#open).add(stream);
     stream.onOver = () => {
@@ -249,7 +261,7 @@ export class ServiceGate {
       for (const other of session.streams.list())
         if (other.isIncoming && other.service === stream.service && other !== stream) this.#count(other);
     }
-    for (const ended of this.#ending) if (!ended.isServed()) this.#ending.delete(ended);
+    for (const ended of this.#ending) if (ended.isServed?.() !== true) this.#ending.delete(ended);
     return this.#open.size + this.#ending.size;
   }
 

@@ -6,6 +6,7 @@ import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { OutgoingForward } from '../../lib/forward/outgoing.js';
+import { ServiceGate } from '../../lib/forward/service-registry.js';
 import { SessionSource } from '../../lib/forward/session-source.js';
 import { type Forward, type Predecessor, parseForwardSpec } from '../../lib/forward/spec.js';
 import { DROPPED_BYTES } from '../../lib/forward/splice.js';
@@ -153,17 +154,24 @@ for (const isTcp of [true, false]) {
     scene.peer.send(FRAME_TYPE.FIN, 1);
     socket.resume();
     await ended;
+    scene.nextRegistry.setGate('x', new ServiceGate({ streams: 1 }, scene.peer.clock));
+    scene.peer.onStream = (stream) => scene.nextRegistry.serve(stream, scene.peer.session);
     await scene.change();
     socket.write('more');
     await turns();
     scene.peer.advance(9999);
     await turns();
     t.false(socket.destroyed);
+    // It has its place as long.
+    scene.peer.sendOpen(3, 'x');
+    await scene.seen('REFUSE 3');
     scene.peer.advance(1);
     // It learns of that when it writes.
     await eventually(() => !socket.write('more') && socket.destroyed);
     t.is(received().toString(), 'the answer');
     await eventually(() => scene.eventTypes.at(-1) === 'stream-closed');
+    scene.peer.sendOpen(5, 'x');
+    await scene.seen('ACCEPT 5');
   });
 
   test(`${name}: a closing socket is not handed over, and the end of its stream is logged by the predecessor`, async (t) => {
