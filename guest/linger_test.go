@@ -82,3 +82,22 @@ func TestLinger(t *testing.T) {
 		program.Close()
 	}
 }
+
+// TestDropTurn: programs that write for ever pause together, so that others have their turns.
+func TestDropTurn(t *testing.T) {
+	began, done := time.Now(), make(chan bool)
+	for program := 0; program < 4; program++ {
+		go func() {
+			for read := 0; read < 50; read++ {
+				dropTurn(dropSlice / 2)
+			}
+			done <- true
+		}()
+	}
+	for program := 0; program < 4; program++ {
+		<-done
+	}
+	if took := time.Since(began); took < 100*time.Millisecond {
+		t.Errorf("100 slices took %s", took)
+	}
+}
