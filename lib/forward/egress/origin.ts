@@ -1,7 +1,7 @@
 /** Connections to the origin servers of one conversation in absolute form, each kept for its next request. */
 import type net from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { hiddenReset } from '../../system/sockets/node-sockets.js';
+import { hiddenReset, readLeft } from '../../system/sockets/node-sockets.js';
 import { formatHostPort } from '../../util/addresses/host-port.js';
 import { Change } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
@@ -34,6 +34,8 @@ export class OriginConnection implements ByteSource {
   readonly #socket: net.Socket;
   #failure: Error | null = null;
   #hasEnded = false;
+  /** What came before a write failed. */
+  #left: Buffer | null = null;
   /** Both directions may wait at once. */
   readonly #change = new Change();
 
@@ -42,6 +44,14 @@ export class OriginConnection implements ByteSource {
     this.#rules = rules;
     this.#socket = socket;
     const wake = (): void => this.#change.announce();
+    // A server that refuses early may close with unread input: if a write fails then, Node would drop its answer.
+    let leftBytes = 0;
+    const destroy = socket._destroy.bind(socket);
+    socket._destroy = (error, done) => {
+      if (error !== null && !this.isTls) this.#left = readLeft(socket);
+      leftBytes = this.#left?.length ?? 0;
+      destroy(error, done);
+    };
     socket.on('readable', wake);
     socket.on('drain', wake);
     socket.on('end', () => {
@@ -54,7 +64,8 @@ export class OriginConnection implements ByteSource {
     });
     socket.once('close', () => {
       const code = this.#failure === null ? null : 'local-error';
-      onClosed({ uploadedBytes: socket.bytesWritten, downloadedBytes: socket.bytesRead, code });
+      const downloadedBytes = socket.bytesRead + leftBytes;
+      onClosed({ uploadedBytes: socket.bytesWritten, downloadedBytes, code });
       wake();
     });
   }
@@ -73,6 +84,9 @@ export class OriginConnection implements ByteSource {
     for (;;) {
       const bytes = this.#socket.read() as Buffer | null;
       if (bytes !== null) return bytes;
+      const left = this.#left;
+      this.#left = null;
+      if (left !== null) return left;
       if (this.#failure !== null) throw this.failureOf(this.#failure);
       if (this.#hasEnded) return null;
       if (this.#socket.destroyed) throw this.failed('is no longer connected');

@@ -114,6 +114,19 @@ export function hiddenReset(socket: net.Socket): Error | null {
   }
 }
 
+/** What a TCP socket still holds, up to 64 KiB; null if nothing. The system keeps it if a write fails. */
+export function readLeft(socket: net.Socket): Buffer | null {
+  const fd = descriptorOf(socket);
+  if (fd === null) return null;
+  const bytes = Buffer.alloc(65_536);
+  try {
+    const count = readSync(fd, bytes);
+    return count === 0 ? null : bytes.subarray(0, count);
+  } catch {
+    return null;
+  }
+}
+
 /**
  * Whether the other end of a unix socket was closed, not just shut down for writing: both emit `end`. Call it from a listener of
  * `end`, before this side has ended; false if the system cannot tell.

@@ -9,6 +9,8 @@ import { eventually } from '../../helpers/time.js';
 const ANSWERED = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nVia: 1.1 vproxy\r\n\r\nok';
 const POST = 'POST http://one.test/ HTTP/1.1\r\nHost: one.test\r\n';
 
+const HEAD_413 = 'HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n';
+
 test('a request in absolute form reaches its origin server in origin form, and the answer comes back', async (t) => {
   const { origin, scene } = await sceneToOrigin(t);
   t.is(await scene.say(get('one.test', '/a?b', 'User-Agent: curl\r\nProxy-Connection: Keep-Alive\r\n')), ANSWERED);
@@ -114,12 +116,34 @@ test('a program that waits for 100 Continue gets it from the origin server and t
 });
 
 test('an answer that comes before the whole body was sent is passed on, and ends the connection', async (t) => {
-  const { scene } = await sceneToOrigin(t, { answers: ['HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno'] });
+  const { scene } = await sceneToOrigin(t, { answers: [`${HEAD_413}no`] });
   const answer = await scene.say(`${POST}Content-Length: 500\r\n\r\nhello`, { isEnding: false });
   t.is(answer, 'HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nVia: 1.1 vproxy\r\nConnection: close\r\n\r\nno');
   await eventually(() => scene.target.openCount === 0, { what: 'the end of the conversation' });
   t.deepEqual(scene.closed, [null]);
 });
+
+for (const [what, sent, told] of [
+  ['passed on if it is whole', 'no', /^HTTP\/1\.1 413 Too Large\r\n.*\r\n\r\nno$/s],
+  ['a reset if it is cut off', 'n', null],
+] as const)
+  test(`an answer of an origin server that closes with unread input, so that a write fails, is ${what}`, async (t) => {
+    const scene: EgressScene = await sceneTo(t, (socket) => {
+      socket.once('data', () => {
+        socket.write(`${HEAD_413}${sent}`);
+        socket.resetAndDestroy();
+        // Written before the answer is read.
+        guest.write('body');
+      });
+    });
+    const guest = scene.open();
+    guest.write(`${POST}Content-Length: 500\r\n\r\n`);
+    const answer = readAll(guest);
+    if (told === null) await t.throwsAsync(answer, { code: 'local-error', message: /dropped the connection|cut off/ });
+    else t.regex(String(await answer), told);
+    const left = await eventually(() => scene.left[0], { what: 'the end of the connection' });
+    t.like(left.facts, { downloadedBytes: HEAD_413.length + sent.length, code: 'local-error' });
+  });
 
 test('a connection reset by an origin server does not end an answer without a length', async (t) => {
   const scene = await sceneTo(t, (socket) => {
