@@ -242,6 +242,7 @@ test('with --recordings there are the recordings in its folder, and nothing else
   const { get } = await startWeb(t, { recordings });
   t.like((await get('/api/machines')).body, { hasRecordings: true });
   const { body } = await get('/api/recordings');
+  t.like(body, { total: 2 });
   t.deepEqual(
     (body as RecordingsView).recordings.map(({ name, size }) => [name, size]),
     [newer, older].map((name) => [name, name.length + 3]),

@@ -18,11 +18,12 @@ import { openScreen } from './screen.js';
 /** Pauses are cut to this long, in seconds. */
 const PAUSE_S = 2;
 
-/** The characters that a screen is given at once: it keeps what it has not yet shown. */
-const MOST_PENDING = 2 ** 20;
+/** About so many characters are given to a screen at once: it keeps what it has not yet shown, and shows the whole before anything else. */
+const MOST_PENDING = 2 ** 18;
 
-/** The largest screen: a browser needs memory for each character. */
-const MOST_SIDE = 1000;
+/** The largest screen, as a browser needs time and memory for each character. */
+const MOST_COLUMNS = 1000;
+const MOST_CHARACTERS = 100_000;
 
 export function Recordings({ name }: { readonly name: string | undefined }) {
   const { value, failure } = usePolled<RecordingsView>('/api/recordings', 10_000);
@@ -87,6 +88,9 @@ function Player({ name }: { readonly name: string }) {
       .then(async (read) => {
         const screen = await openScreen(place, ending.signal);
         if (screen === null) return;
+        // It reads no keys, and Tab leaves it.
+        screen.terminal.options.disableStdin = true;
+        screen.terminal.attachCustomKeyEventHandler(({ key }) => key !== 'Tab');
         playing.current = new Playing(screen.terminal, read, setAt);
         setFailure(read.failure);
         setRecording(read);
@@ -159,25 +163,26 @@ async function readRecording(name: string, signal: AbortSignal): Promise<Recordi
   let header: CastHeader | null = null;
   let failure: string | null = null;
   const events: CastEvent[] = [];
-  let [cutS, lastS] = [0, 0];
+  let [lines, endS, lastS] = [0, 0, 0];
   for await (const line of readTexts(formatUrl('/api/recording', { name }), signal)) {
+    lines += 1;
     try {
       if (header === null) {
         header = parseCastHeader(line);
         continue;
       }
-      const event = parseCastEvent(line);
-      const pauseS = Math.max(0, event.timeS - lastS);
-      cutS += Math.max(0, pauseS - PAUSE_S);
-      lastS = Math.max(lastS, event.timeS);
-      events.push({ ...event, timeS: lastS - cutS });
+      const { timeS, code, data } = parseCastEvent(line);
+      endS += Math.min(Math.max(0, timeS - lastS), PAUSE_S);
+      lastS = Math.max(lastS, timeS);
+      for (let at = 0; at < data.length; at += MOST_PENDING)
+        events.push({ timeS: endS, code, data: data.slice(at, at + MOST_PENDING) });
     } catch (error) {
-      failure = `line ${events.length + (header === null ? 1 : 2)}: ${messageOf(error)}`;
+      failure = `line ${lines}: ${messageOf(error)}`;
       break;
     }
   }
   if (header === null) throw new Error(failure ?? 'nothing is recorded yet');
-  return { header, events, endS: lastS - cutS, failure };
+  return { header, events, endS, failure };
 }
 
 const TICK_MS = 50;
@@ -196,6 +201,8 @@ class Playing {
   #atS = 0;
   /** The number of events that were played. */
   #played = 0;
+  /** Whether the screen is as at the beginning, or will be before anything else is shown. */
+  #isReset = false;
   #isShowing = false;
 
   /** `tell`: is told where it is. */
@@ -203,7 +210,6 @@ class Playing {
     this.#screen = screen;
     this.#recording = recording;
     this.#tell = tell;
-    screen.options.disableStdin = true;
     this.seek(0);
   }
 
@@ -212,11 +218,7 @@ class Playing {
   }
 
   seek(atS: number): void {
-    if (atS <= this.#atS) {
-      this.#screen.write(RESET);
-      this.#resize(this.#recording.header.size);
-      this.#played = 0;
-    }
+    if (atS <= this.#atS) [this.#played, this.#isReset] = [0, true];
     this.#goTo(atS);
   }
 
@@ -229,24 +231,36 @@ class Playing {
   /** Shows what is due, in its order. */
   async #show(): Promise<void> {
     this.#isShowing = true;
-    for (let pending = 0; ; this.#played += 1) {
-      const event = this.#recording.events[this.#played];
-      if (event === undefined || event.timeS > this.#atS) break;
-      const { code, data } = event;
-      if (code === CAST_CODE.OUTPUT) this.#screen.write(data);
-      const [, columns, rows] = (code === CAST_CODE.RESIZE && SIZE.exec(data)) || [];
-      if (columns !== undefined) this.#resize({ columns: Number(columns), rows: Number(rows) });
-      pending += data.length;
-      if (pending < MOST_PENDING) continue;
-      pending = 0;
-      await new Promise<void>((resolve) => this.#screen.write('', resolve));
+    for (;;) {
+      const { size, text } = this.#take();
+      if (size === null && text === '') break;
+      if (size !== null) this.#resize(size);
+      await new Promise<void>((resolve) => this.#screen.write(text, resolve));
     }
     this.#isShowing = false;
   }
 
-  #resize({ columns, rows }: CastHeader['size']): void {
-    const side = (length: number): number => Math.max(1, Math.min(length, MOST_SIDE));
-    // After what was written before.
-    this.#screen.write('', () => this.#screen.resize(side(columns), side(rows)));
+  /** What is due next: a size, or null, and the output that follows it. */
+  #take(): { size: CastHeader['size'] | null; text: string } {
+    let size = this.#isReset ? this.#recording.header.size : null;
+    const reset = this.#isReset ? RESET : '';
+    this.#isReset = false;
+    let text = '';
+    for (; text.length < MOST_PENDING; this.#played += 1) {
+      const event = this.#recording.events[this.#played];
+      if (event === undefined || event.timeS > this.#atS) break;
+      const [, columns, rows] = (event.code === CAST_CODE.RESIZE && SIZE.exec(event.data)) || [];
+      if (columns !== undefined) {
+        if (text !== '') break;
+        size = { columns: Number(columns), rows: Number(rows) };
+      }
+      if (event.code === CAST_CODE.OUTPUT) text += event.data;
+    }
+    return { size, text: reset + text };
+  }
+
+  #resize(size: CastHeader['size']): void {
+    const columns = Math.max(1, Math.min(size.columns, MOST_COLUMNS));
+    this.#screen.resize(columns, Math.max(1, Math.min(size.rows, Math.floor(MOST_CHARACTERS / columns))));
   }
 }

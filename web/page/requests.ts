@@ -89,8 +89,12 @@ export async function* readTexts(url: string, signal: AbortSignal): AsyncGenerat
   const { body } = await send(url, { signal });
   let rest = '';
   for await (const piece of (body ?? new ReadableStream()).pipeThrough(new TextDecoderStream())) {
-    const lines = (rest + piece).split('\n');
-    rest = lines.pop() ?? '';
-    yield* lines;
+    // Not of the two together: a long line would be read again with each piece.
+    const [first = '', ...lines] = piece.split('\n');
+    rest += first;
+    for (const line of lines) {
+      yield rest;
+      rest = line;
+    }
   }
 }

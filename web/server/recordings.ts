@@ -16,8 +16,10 @@ const MOST_BYTES = 2 ** 27;
 
 /** The newest by their names. Rejects with `bad-file`. */
 export async function listRecordings(folder: string): Promise<RecordingsView> {
-  const names = (await readdir(folder).catch(fail(folder))).filter(isRecording);
-  const timed = names.map((name) => ({ name, time: TIME.exec(name)?.[1] ?? '' }));
+  const entries = await readdir(folder, { withFileTypes: true }).catch(fail(folder));
+  const timed = entries
+    .filter((entry) => entry.isFile() && isRecording(entry.name))
+    .map(({ name }) => ({ name, time: TIME.exec(name)?.[1] ?? '' }));
   const newest = timed.sort((a, b) => compare(b.time, a.time) || compare(a.name, b.name)).slice(0, MOST_LISTED);
   const found = await Promise.all(
     newest.map(async ({ name }) => {
@@ -26,7 +28,7 @@ export async function listRecordings(folder: string): Promise<RecordingsView> {
       return [{ name, size: stats.size, modifiedAt: stats.mtime.toISOString() }];
     }),
   );
-  return { recordings: found.flat(), total: names.length };
+  return { recordings: found.flat(), total: timed.length };
 }
 
 /** Opens a recording by its name. Rejects with `not-found` and `bad-file`. */

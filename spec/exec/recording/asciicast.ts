@@ -52,6 +52,7 @@ test('invalid recordings are refused', (t) => {
     [parseCastEvent, '{"o":1}', 'not an event of a recording: expected [TIME, CODE, DATA]'],
     [parseCastEvent, '["0", "o", ""]', 'the time of an event must be a number of seconds'],
     [parseCastEvent, '[-1, "o", ""]', 'the time of an event must be a number of seconds'],
+    [parseCastEvent, '[1e400, "o", ""]', 'the time of an event must be a number of seconds'],
     [parseCastEvent, '[0, 1, ""]', 'the code of an event must be a string'],
     [parseCastEvent, '[0, "o"]', 'the data of an event must be a string'],
   ] as const) {

@@ -74,7 +74,8 @@ export function parseCastEvent(line: string): CastEvent {
   const event = parseJson(line);
   if (!Array.isArray(event)) throw bad('not an event of a recording: expected [TIME, CODE, DATA]');
   const [timeS, code, data] = event as readonly unknown[];
-  if (typeof timeS !== 'number' || timeS < 0) throw bad('the time of an event must be a number of seconds');
+  if (typeof timeS !== 'number' || !Number.isFinite(timeS) || timeS < 0)
+    throw bad('the time of an event must be a number of seconds');
   if (typeof code !== 'string') throw bad('the code of an event must be a string');
   if (typeof data !== 'string') throw bad('the data of an event must be a string');
   return { timeS, code, data };
