@@ -287,10 +287,37 @@ test('a terminal survives a reload of the page, another web server, and an upgra
   const other = await page.context().newPage();
   await other.goto(page.url());
   await other.getByText('connected').waitFor();
-  await page.getByRole('button', { name: 'Take it back' }).click();
+  let connections = 0;
+  page.on('websocket', () => (connections += 1));
+  await page.getByRole('button', { name: 'Take it back' }).dblclick();
   await other.getByText('input-taken').waitFor();
+  t.is(connections, 1);
   await type('exit 3', 'exit 3');
   await page.getByText('The command has ended: exit 3').waitFor();
+});
+
+test('a terminal in a hidden page, whose timers wait, misses nothing of much output', async (t) => {
+  t.timeout(300_000);
+  const { pair } = await startPair(t);
+  const { link } = await startWeb(t, ['--socket', pair.sockets[0]]);
+  const { page, trouble } = await openPage(t, link);
+  await page.addInitScript(`{
+    const set = setTimeout;
+    window.setTimeout = (work, ms = 0, ...more) => set(work, window.isSlow ? Math.max(ms, 1000) : ms, ...more);
+  }`);
+  await page.goto(`${link.origin}/#/m/host1/default/jobs`);
+  await page.reload();
+  await page.getByRole('button', { name: 'New terminal' }).click();
+  await page.getByText('connected').waitFor();
+  await page.evaluate('window.isSlow = true');
+  await page.locator('.xterm-helper-textarea').focus();
+  await page.keyboard.type('yes | head -c 60000000; echo end=$((6*7))\n');
+  await page.getByText('connecting when the screen has caught up').waitFor();
+  await eventually(async () => (await pair.clients[0].jobs()).every(({ bytes }) => bytes > 60_000_000));
+  await page.evaluate('window.isSlow = false');
+  await page.locator('.xterm-rows').getByText('end=42').waitFor();
+  await page.getByText('connected').waitFor();
+  t.deepEqual(trouble, []);
 });
 
 test('a process that ends is shown as gone with its machines, and is back when it is started again', async (t) => {

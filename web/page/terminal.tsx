@@ -10,6 +10,9 @@ const TAIL_BYTES = 200_000;
 /** The most of a paste in one message, in bytes: the control socket closes at one of more than a mebibyte. */
 const PIECE_BYTES = 65_536;
 
+/** The most that a screen has yet to show, in bytes: it drops what comes beyond 50 MB. A hidden page shows little in a second. */
+const MOST_BEHIND = 2 ** 24;
+
 /** The time until the next attempt after a lost connection, in milliseconds. */
 const AGAIN_MS = 1000;
 
@@ -68,6 +71,8 @@ function connect(
   let timer = 0;
   /** Where the screen is, and the end of what was written before this connection. */
   let [shown, oldEnd] = [next, Number.POSITIVE_INFINITY];
+  /** The bytes that the screen has yet to show. */
+  let behind = 0;
   /** What was typed without a connection. */
   let typed: Uint8Array<ArrayBuffer>[] = [];
   const bytes = new TextEncoder();
@@ -88,8 +93,12 @@ function connect(
   const write = (data: Uint8Array): void => {
     if (data.length === 0) return;
     next += data.length;
+    behind += data.length;
     const end = next;
-    terminal.write(data, () => (shown = end));
+    terminal.write(data, () => {
+      shown = end;
+      behind -= data.length;
+    });
   };
   const observer = new ResizeObserver(resize);
   observer.observe(box);
@@ -103,6 +112,19 @@ function connect(
     if (isLeft) terminal.blur();
     return !isLeft;
   });
+  const takeBack = (): void => {
+    // Not twice.
+    tell({ text: 'connecting' });
+    open();
+  };
+  /** Disconnects until all is shown that has come: a browser cannot make a WebSocket wait. */
+  const catchUp = (): void => {
+    if (socket !== null) socket.onmessage = socket.onclose = null;
+    socket?.close();
+    socket = null;
+    tell({ text: 'connecting when the screen has caught up' });
+    terminal.write('', open);
+  };
   const open = (): void => {
     if (signal.aborted) return;
     fit();
@@ -132,11 +154,12 @@ function connect(
       const received = new Uint8Array(data);
       write(received.subarray(0, oldBytes));
       write(received.subarray(oldBytes));
+      if (behind > MOST_BEHIND) catchUp();
     };
     socket.onclose = ({ code, reason }) => {
       if (signal.aborted) return;
       if (code === 1000) tell({ text: `The command has ended: ${reason}` });
-      else if (reason.startsWith('input-taken')) tell({ text: reason, takeBack: open });
+      else if (reason.startsWith('input-taken')) tell({ text: reason, takeBack });
       else if (/^(?:not-found|command-denied)/.test(reason)) tell({ text: reason });
       else {
         tell({ text: `The connection is lost (${reason || code}); trying again` });
