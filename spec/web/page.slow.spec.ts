@@ -291,9 +291,9 @@ test('a terminal survives a reload of the page, another web server, and an upgra
   page.on('websocket', () => (connections += 1));
   await page.getByRole('button', { name: 'Take it back' }).dblclick();
   await other.getByText('input-taken').waitFor();
-  t.is(connections, 1);
   await type('exit 3', 'exit 3');
   await page.getByText('The command has ended: exit 3').waitFor();
+  t.is(connections, 1);
 });
 
 test('a terminal in a hidden page, whose timers wait, misses nothing of much output', async (t) => {
