@@ -194,11 +194,21 @@ test('a stream is seen and reset, a forward is added and removed, files go both 
   page.on('dialog', (dialog) => void (answers.shift() === true ? dialog.accept() : dialog.dismiss()));
   const up = page.locator('input[type=file]');
   const chosen = (text: string) => ({ name: 'up & down.bin', mimeType: '', buffer: Buffer.from(text) });
-  await up.setInputFiles(chosen('zeroth'));
-  await page.getByRole('link', { name: 'up & down.bin' }).waitFor();
-  for (const text of ['first', 'second']) await up.setInputFiles(chosen(text));
+  // Whoever put it there meanwhile.
+  writeFileSync(join(shared, 'up & down.bin'), 'zeroth');
+  for (const text of ['first', 'second']) {
+    await up.setInputFiles(chosen(text));
+    await page.getByText('Drop files here').waitFor();
+  }
   await eventually(() => readFileSync(join(shared, 'up & down.bin'), 'latin1') === 'second');
   t.deepEqual(answers, []);
+  // A folder is not a server that does not answer.
+  const devtools = await page.context().newCDPSession(page);
+  const box = await page.locator('.drop').boundingBox();
+  const data = { items: [], files: [temporaryFolder(t)], dragOperationsMask: 1 };
+  for (const type of ['dragEnter', 'dragOver', 'drop'] as const)
+    await devtools.send('Input.dispatchDragEvent', { type, x: (box?.x ?? 0) + 9, y: (box?.y ?? 0) + 9, data });
+  await page.getByText(': a folder, or changed since it was chosen').waitFor();
 });
 
 test('a destination that is asked about is allowed by a click, and the waiting program goes on', async (t) => {

@@ -36,11 +36,13 @@ export function Files({
   const [entries, setEntries] = useState<readonly Entry[] | null>(null);
   const [round, setRound] = useState(0);
   const again = (): void => setRound((count) => count + 1);
+  const look = (signal?: AbortSignal): Promise<Entry[]> =>
+    getJson<Entry[]>(processUrl(process, 'folders', { channel: label, path }), signal);
   useEffect(() => {
     if (!isShared || isReadOnly) return;
     const ending = new AbortController();
     setEntries(null);
-    getJson<Entry[]>(processUrl(process, 'folders', { channel: label, path }), ending.signal).then(
+    look(ending.signal).then(
       (found) => setEntries(found.sort(foldersFirst)),
       (error: unknown) => ending.signal.aborted || tell(error instanceof Error ? error.message : String(error), true),
     );
@@ -65,7 +67,7 @@ export function Files({
       <Crumbs path={path} placeAt={placeAt} />
       <Upload
         urlOf={(name) => processUrl(process, 'files', { channel: label, path: below(name) })}
-        isThere={(name) => entries?.some((entry) => entry.name === name) === true}
+        look={look}
         again={again}
       />
       {entries === null ? null : entries.length === 0 ? <p class="aside">The folder is empty.</p> : null}
@@ -142,22 +144,26 @@ function Crumbs({ path, placeAt }: { readonly path: string; readonly placeAt: (p
 
 function Upload({
   urlOf,
-  isThere,
+  look,
   again,
 }: {
   readonly urlOf: (name: string) => string;
-  readonly isThere: (name: string) => boolean;
+  readonly look: () => Promise<readonly Entry[]>;
   readonly again: () => void;
 }) {
   const [isBusy, run] = useAction();
   const [progress, setProgress] = useState('');
   const [isOver, setOver] = useState(false);
   const upload = (list: FileList | null): void => {
-    const files = [...(list ?? [])].filter(
-      ({ name }) => !isThere(name) || confirm(`${escapeText(name)} is there already. Replace it?`),
-    );
-    if (files.length === 0) return;
+    const chosen = [...(list ?? [])];
+    if (chosen.length === 0 || isBusy) return;
     run(async () => {
+      // Others may have put something there since it was shown.
+      const there = new Set((await look()).map(({ name }) => name));
+      const files = chosen.filter(
+        ({ name }) => !there.has(name) || confirm(`${escapeText(name)} is there already. Replace it?`),
+      );
+      if (files.length === 0) return null;
       try {
         for (const file of files)
           await putFile(urlOf(file.name), file, (bytes) =>

@@ -61,7 +61,15 @@ export async function putFile(url: string, file: File, tell: (sentBytes: number)
     request.addEventListener('loadend', resolve);
     request.send(file);
   });
-  if (request.status === 0) throw new RequestFailure('gone', GONE);
+  if (request.status === 0) {
+    // The request ends the same if the file is what cannot be read.
+    const isReadable = await file
+      .slice(0, 1)
+      .arrayBuffer()
+      .then(Boolean, () => false);
+    if (!isReadable) throw new RequestFailure('unreadable', `${file.name}: a folder, or changed since it was chosen`);
+    throw new RequestFailure('gone', GONE);
+  }
   if (request.status >= 400) throw failureOf(request.status, request.responseText);
 }
 
