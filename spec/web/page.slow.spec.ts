@@ -202,6 +202,11 @@ test('a stream is seen and reset, a forward is added and removed, files go both 
   }
   await eventually(() => readFileSync(join(shared, 'up & down.bin'), 'latin1') === 'second');
   t.deepEqual(answers, []);
+  // What comes after a file that is refused is named.
+  mkdirSync(join(shared, 'taken'));
+  answers.push(true);
+  await up.setInputFiles(['taken', 'other'].map((name) => ({ ...chosen(''), name })));
+  await page.getByText(/; not sent: other$/).waitFor();
   // A folder is not a server that does not answer.
   const devtools = await page.context().newCDPSession(page);
   const box = await page.locator('.drop').boundingBox();

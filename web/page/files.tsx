@@ -4,7 +4,7 @@ import { escapeText } from '../../lib/util/escape.js';
 import { formatBytes, formatMoment } from './formats.js';
 import { Around, placeOf, useAction } from './hooks.js';
 import { Act, Foreign, NO_SESSION, Section, Table } from './parts.js';
-import { act, getJson, processUrl, putFile } from './requests.js';
+import { act, getJson, messageOf, processUrl, putFile } from './requests.js';
 
 /** What is used of an entry of `GET /v1/folders`. */
 interface Entry {
@@ -44,7 +44,7 @@ export function Files({
     setEntries(null);
     look(ending.signal).then(
       (found) => setEntries(found.sort(foldersFirst)),
-      (error: unknown) => ending.signal.aborted || tell(error instanceof Error ? error.message : String(error), true),
+      (error: unknown) => ending.signal.aborted || tell(messageOf(error), true),
     );
     return () => ending.abort();
   }, [process, label, path, isShared, isReadOnly, round]);
@@ -165,10 +165,13 @@ function Upload({
       );
       if (files.length === 0) return null;
       try {
-        for (const file of files)
+        for (const [index, file] of files.entries())
           await putFile(urlOf(file.name), file, (bytes) =>
             setProgress(`${escapeText(file.name)}: ${formatBytes(bytes)} of ${formatBytes(file.size)}`),
-          );
+          ).catch((error: unknown) => {
+            const left = files.slice(index + 1).map(({ name }) => name);
+            throw left.length === 0 ? error : new Error(`${messageOf(error)}; not sent: ${left.join(', ')}`);
+          });
       } finally {
         setProgress('');
         again();

@@ -1,7 +1,7 @@
 /** What views share: values that are asked for again and again, the place in the page, and messages. */
 import { createContext } from 'preact';
 import { useContext, useEffect, useRef, useState } from 'preact/hooks';
-import { getJson, RequestFailure } from './requests.js';
+import { getJson, messageOf, RequestFailure } from './requests.js';
 
 export const LOOK_MS = 1000;
 
@@ -100,7 +100,7 @@ export function useAction(): readonly [isBusy: boolean, run: (work: () => Promis
     work()
       .then(
         (text) => text === null || tell(text),
-        (error: unknown) => tell(error instanceof Error ? error.message : String(error), true),
+        (error: unknown) => tell(messageOf(error), true),
       )
       .finally(() => isMounted.current && setBusy(false));
   };

@@ -4,7 +4,7 @@ import type { JobLine, JobOfChannel } from '../../lib/status/types.js';
 import { formatBytes, formatMoment } from './formats.js';
 import { Around, placeOf, useAction } from './hooks.js';
 import { Act, Badge, Foreign, NO_SESSION, Section, Table } from './parts.js';
-import { act, processUrl, readLines } from './requests.js';
+import { act, messageOf, processUrl, readLines } from './requests.js';
 import { Terminal } from './terminal.js';
 
 interface JobsOf {
@@ -209,7 +209,7 @@ function Output({ process, label, id }: JobsOf & { readonly id: string }) {
           }
         } catch (error) {
           if (signal.aborted) return;
-          setEnd(String(error instanceof Error ? error.message : error));
+          setEnd(messageOf(error));
         }
         await new Promise((resolve) => setTimeout(resolve, 1000));
         if (signal.aborted) return;

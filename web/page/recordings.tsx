@@ -12,7 +12,7 @@ import type { RecordingsView } from '../views.js';
 import { formatAge, formatBytes, formatMoment } from './formats.js';
 import { placeOf, usePolled } from './hooks.js';
 import { Foreign, Section, Table } from './parts.js';
-import { formatUrl, readTexts } from './requests.js';
+import { formatUrl, messageOf, readTexts } from './requests.js';
 import { openScreen } from './screen.js';
 
 /** Pauses are cut to this long, in seconds. */
@@ -156,8 +156,6 @@ function Player({ name }: { readonly name: string }) {
     </Section>
   );
 }
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 async function readRecording(name: string, signal: AbortSignal): Promise<Recording> {
   let header: CastHeader | null = null;

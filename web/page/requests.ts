@@ -9,6 +9,8 @@ export class RequestFailure extends Error {
   }
 }
 
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
 const GONE = 'vproxy web does not answer: it was stopped, or this machine is offline';
 
 /** Sent with whatever changes something; see the guard of the server. */

@@ -144,7 +144,8 @@ function connect(
     socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
       if (typeof data === 'string') {
         const { at, end } = JSON.parse(data) as { at: number; end?: number };
-        if (end !== undefined) oldEnd = end;
+        // Older vproxies do not say it.
+        if (end !== undefined || oldEnd === Number.POSITIVE_INFINITY) oldEnd = end ?? job.bytes;
         // What is no longer kept is missing on the screen.
         terminal.write(at > next ? '\r\n\x1b[7m output is missing \x1b[0m\r\n' : '', () => (shown = at));
         next = at;
