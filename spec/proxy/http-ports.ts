@@ -1,4 +1,5 @@
 /** `--http-ports`: whole proxies, plain sockets as its clients, and a given clock. */
+import { subscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import net from 'node:net';
 import test, { type ExecutionContext } from 'ava';
@@ -211,6 +212,25 @@ test('each of a thousand requests that come at once is answered', async (t) => {
   const { answer } = await listen(t, {});
   const pages = await Promise.all(Array.from({ length: 1000 }, () => answer(head('localhost'))));
   t.true(pages.every((page) => page.includes('No peer announces a port.')));
+});
+
+test('clients that send more after their page share the turns of the loop', async (t) => {
+  const accepted: net.Socket[] = [];
+  subscribe('net.server.socket', (message) => void accepted.push((message as { socket: net.Socket }).socket));
+  const { send, port } = await listen(t, {});
+  const count = 50;
+  const sockets = Array.from({ length: count }, () => send(head('localhost', 'POST / HTTP/1.1')));
+  await Promise.all(sockets.map((socket) => once(socket, 'data')));
+  const own = accepted.filter(({ localPort }) => localPort === port);
+  for (const socket of sockets) socket.write(Buffer.alloc(3_000_000));
+  // How many bytes are read in each turn.
+  const shares: number[] = [];
+  for (let before = 0, now = 0; now < count * 3_000_000; before = now) {
+    await new Promise(setImmediate);
+    now = own.reduce((sum, { bytesRead }) => sum + bytesRead, 0);
+    shares.push(now - before);
+  }
+  t.true(Math.max(...shares) < count * 200_000);
 });
 
 test('a client that goes away while the peer has not answered takes its stream with it', async (t) => {

@@ -6,9 +6,10 @@ import net from 'node:net';
 import { toVproxyError, type VproxyError } from '../../errors.js';
 import { descriptorShortage, type KeepDescriptor, type TakeDescriptor } from '../../system/descriptors.js';
 import { listenAt } from '../../system/sockets/listen-at.js';
-import { adoptSocket, descriptorOf, resetSocket } from '../../system/sockets/node-sockets.js';
+import { adoptSocket, descriptorOf, readBuffered, resetSocket } from '../../system/sockets/node-sockets.js';
 import type { HostPort } from '../../util/addresses/host-port.js';
 import { type Clock, systemClock } from '../../util/clock.js';
+import { LoopTurns } from '../../util/concurrency.js';
 import type { Proxy } from '../proxy.js';
 import { formatPage } from './port-page.js';
 import { isWhole, type PortRequest, readRequest, urlOfPort } from './port-request.js';
@@ -25,6 +26,10 @@ const MAX_HELD = MAX_WAITING / 2;
 const HELD_MS = 3000;
 /** How long requests are served in between. */
 const SERVED_MS = 1000;
+
+/** What clients send to a page is read and dropped: nothing limits how much, so they share their turns. */
+const DROPPING = new LoopTurns();
+const DROPPED = new Uint8Array(65_536);
 
 export interface HttpPortsOptions {
   readonly proxy: Pick<Proxy, 'joinStream' | 'listPorts'>;
@@ -179,14 +184,25 @@ export class HttpPorts {
     if (socket.destroyed) return;
     const ports = this.#proxy.listPorts().filter(({ announcedBy }) => announcedBy === 'peer');
     const own = ports.filter(({ channel }) => channel === request?.label);
+    this.#linger(socket.end(formatPage(request, reason, own.length > 0 ? own : ports)));
+  }
+
+  /** Unread bytes would reset the connection, and the client might lose the page. */
+  #linger(socket: net.Socket): void {
     this.#answered.add(socket);
     const cancelTimeout = this.#clock.schedule(CLIENT_MS, () => socket.destroy());
-    socket.once('close', () => {
-      cancelTimeout();
-      this.#answered.delete(socket);
-    });
-    socket.end(formatPage(request, reason, own.length > 0 ? own : ports));
-    // Unread bytes would reset the connection, and the client might lose the page.
-    socket.resume();
+    // After an error it closes.
+    socket
+      .on('error', () => undefined)
+      .once('close', () => {
+        cancelTimeout();
+        this.#answered.delete(socket);
+      });
+    const callback = (): boolean => {
+      const turn = DROPPING.nextTurn();
+      void turn?.then(() => socket.resume());
+      return turn === null;
+    };
+    readBuffered(socket, { buffer: () => DROPPED, callback });
   }
 }
