@@ -178,8 +178,12 @@ test.serial(
     partial.write(request.slice(0, 30));
     t.like((await client.ports())[0], { streams: 1 });
     for (const socket of [sockets[0], sockets[1], sockets[0]]) {
+      const sender = localSocket(t, here);
+      t.regex(await answerTo(sender, 'POST / HTTP/1.1\r\nHost: localhost\r\n\r\n'), /^HTTP\/1.1 200 OK/);
       t.like(await upgrade(t, socket), { streams: 1 });
       t.is(await answerTo(open, 'more'), 'more');
+      // It is not reset while it still sends.
+      t.deepEqual(await once(sender.end(Buffer.alloc(10_000_000)), 'close'), [false]);
     }
     t.is(await answerTo(partial, request.slice(30)), request);
     t.is(await ask(t, here, request), request);

@@ -43,6 +43,8 @@ export interface HttpPortsState {
   readonly descriptor: number;
   /** The connections that are not served yet, with what came. */
   readonly waiting: readonly { readonly descriptor: number; readonly head: Buffer }[];
+  /** Descriptors of the connections that got a page, and may still send. */
+  readonly answered: readonly number[];
 }
 
 /** Call `listen` or `restore` at most once, then `close`. */
@@ -101,11 +103,16 @@ export class HttpPorts {
       if (more.length > 0) socket.unshift(more);
       return fd === null ? [] : [{ descriptor: keep(fd), head: Buffer.concat([head, more]) }];
     });
-    return { address: this.#address, descriptor: keep(descriptor), waiting };
+    const answered = [...this.#answered].flatMap((socket) => {
+      const fd = descriptorOf(socket);
+      return fd === null ? [] : [keep(fd)];
+    });
+    return { address: this.#address, descriptor: keep(descriptor), waiting, answered };
   }
 
   /** Takes over from a predecessor. Rejects as `listen` does. */
-  async restore({ address, descriptor, waiting }: HttpPortsState, take: TakeDescriptor): Promise<void> {
+  async restore({ address, descriptor, waiting, answered }: HttpPortsState, take: TakeDescriptor): Promise<void> {
+    for (const index of answered) this.#linger(adoptSocket(take(index)).end());
     for (const { descriptor: index, head } of waiting) this.#accept(adoptSocket(take(index)), head);
     await this.listen(address, take(descriptor));
   }
