@@ -17,12 +17,20 @@ export async function openScreen(box: HTMLElement, signal: AbortSignal): Promise
     scrollback: 5000,
     fontFamily: 'ui-monospace, monospace',
     fontSize: 14,
+    linkHandler: { activate: (_, text) => follow(text) },
   });
   const addon: FitAddon = new FitAddon();
   terminal.loadAddon(addon);
   terminal.open(box);
   signal.addEventListener('abort', () => terminal.dispose());
   return { terminal, fit: () => addon.fit() };
+}
+
+/** Opens a link of OSC 8, which is of http or https, and only after a question: its text may say anything. */
+function follow(text: string): void {
+  // Here marks of direction, and letters of other scripts in a host, are ASCII.
+  const { href } = new URL(text);
+  if (confirm(`The link leads to ${href}. Open it?`)) open(href, '_blank', 'noopener');
 }
 
 /** The queries that xterm.js answers (`InputHandler`), without those of OSC. */
