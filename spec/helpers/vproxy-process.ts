@@ -218,13 +218,15 @@ export interface RunOptions {
   readonly timeoutMs?: number;
 }
 
+/** A launcher without root's right to bypass permissions. */
+export const OBEYING_PERMISSIONS: readonly string[] =
+  process.getuid?.() === 0 ? ['setpriv', '--bounding-set', '-dac_override,-dac_read_search'] : [];
+
 /** Runs `vproxy` with `args`; one that does not exit by itself is killed, and its `code` is null. The log of a proxy has no times. */
 export async function runVproxy(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
   const { env = {}, obeysPermissions = false, timeoutMs = 20_000 } = options;
   const command = [process.execPath, join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), ...withoutControl(args)];
-  if (obeysPermissions && process.getuid?.() === 0) {
-    command.unshift('setpriv', '--bounding-set', '-dac_override,-dac_read_search');
-  }
+  if (obeysPermissions) command.unshift(...OBEYING_PERMISSIONS);
   const result = await runProgram(command, { env: { ...process.env, ...env }, timeoutMs, keepsInput: true });
   return isProxy(args) ? { ...result, stderr: withoutTimes(result.stderr) } : result;
 }

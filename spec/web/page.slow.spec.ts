@@ -1,6 +1,6 @@
 /** The page of `vproxy web` in a browser, with the programs that it shows. */
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -14,7 +14,13 @@ import { failureOf, localServer, localSocket } from '../helpers/proxies.js';
 import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { upgrade } from '../helpers/upgrades.js';
-import { runProgram, spawnVproxy, TAKING_CONTROL, type VproxyProcess } from '../helpers/vproxy-process.js';
+import {
+  OBEYING_PERMISSIONS,
+  runProgram,
+  spawnVproxy,
+  TAKING_CONTROL,
+  type VproxyProcess,
+} from '../helpers/vproxy-process.js';
 
 const test = serialTestWith('chromium');
 
@@ -22,7 +28,7 @@ const STEP_MS = 60_000;
 
 /** Starts `vproxy web`; resolves with its link. */
 async function startWeb(t: ExecutionContext, words: readonly string[]): Promise<{ link: URL; web: VproxyProcess }> {
-  const web = spawnVproxy(t, ['web', ...words]);
+  const web = spawnVproxy(t, ['web', ...words], { launcher: OBEYING_PERMISSIONS });
   await eventually(() => web.stdout.includes('\n'), { what: 'the link' });
   return { link: new URL(web.stdout.trim()), web };
 }
@@ -408,6 +414,12 @@ test('a recording is played from any place, and what is wrong in it is said', as
   await eventually(() => asked.length > 0);
   t.regex(asked.join(), /\/%E2%80%AEgpj\.exe/);
   t.deepEqual(trouble, []);
+  // A folder with names and nothing more.
+  chmodSync(folder, 0o600);
+  t.teardown(() => chmodSync(folder, 0o700));
+  await page.goto(`${link.origin}/#/recordings`);
+  await page.reload();
+  await page.getByText(': permission denied (EACCES)').waitFor({ timeout: 15_000 });
 });
 
 const HOSTILE = [

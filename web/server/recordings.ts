@@ -23,7 +23,9 @@ export async function listRecordings(folder: string): Promise<RecordingsView> {
   const newest = timed.sort((a, b) => compare(b.time, a.time) || compare(a.name, b.name)).slice(0, MOST_LISTED);
   const found = await Promise.all(
     newest.map(async ({ name }) => {
-      const stats = await lstat(join(folder, name)).catch(() => null);
+      const stats = await lstat(join(folder, name)).catch((error: unknown) =>
+        systemCode(error) === 'ENOENT' ? null : fail(folder)(error),
+      );
       if (stats?.isFile() !== true) return [];
       return [{ name, size: stats.size, modifiedAt: stats.mtime.toISOString() }];
     }),
