@@ -381,7 +381,11 @@ test('a recording is played from any place, and what is wrong in it is said', as
     join(folder, name),
     [
       ...[formatCastHeader(header), line(1, `${LINK}first\r\n`), line(3600, '132x43', CAST_CODE.RESIZE)],
-      ...[line(3601, `${'x'.repeat(120)}\r\n`), line(3602, 'y\r'.repeat(27e6)), line(3603, '\r\nthe end')],
+      ...[
+        line(3601, `\x1b]10;#000\x07${'x'.repeat(120)}\r\n`),
+        line(3602, 'y\r'.repeat(27e6)),
+        line(3603, '\r\nthe end'),
+      ],
       ...[line(1e308, ' is'), line(1e308, ' here'), 'junk\n'],
     ].join(''),
   );
@@ -391,6 +395,8 @@ test('a recording is played from any place, and what is wrong in it is said', as
   await page.getByRole('link', { name: 'Recordings' }).click();
   await page.getByRole('link', { name }).click();
   await screen.getByText('first').waitFor();
+  const foreground = () => page.evaluate<string>("getComputedStyle(document.querySelector('.xterm-rows')).color");
+  const first = await foreground();
   await page.getByText('the command').waitFor();
   await page.getByText('line 9: not valid JSON, or cut off').waitFor();
   await page.getByText(/ of 8s$/).waitFor();
@@ -405,6 +411,7 @@ test('a recording is played from any place, and what is wrong in it is said', as
   for (const atS of ['7', '1.5']) await page.getByLabel('Position, in seconds').fill(atS);
   // A screen that has been resized is empty until it is drawn.
   await eventually(async () => (await screen.innerText()).trim() === 'first');
+  t.is(await foreground(), first);
   const asked: string[] = [];
   page.on('dialog', (dialog) => {
     asked.push(dialog.message());

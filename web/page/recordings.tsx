@@ -185,8 +185,8 @@ async function readRecording(name: string, signal: AbortSignal): Promise<Recordi
 
 const TICK_MS = 50;
 
-/** The sequence RIS. */
-const RESET = '\x1bc';
+/** The sequence RIS, and OSC for the colours, which it leaves. */
+const RESET = '\x1bc\x1b]104\x07\x1b]110\x07\x1b]111\x07\x1b]112\x07';
 
 /** What an event `r` has. */
 const SIZE = /^(\d{1,5})x(\d{1,5})$/;
