@@ -8,6 +8,7 @@ import { HttpPorts, type HttpPortsOptions } from '../../lib/proxy/ports/http-por
 import { isWhole, readRequest } from '../../lib/proxy/ports/port-request.js';
 import type { PortStatus } from '../../lib/status/types.js';
 import { deferred } from '../../lib/util/concurrency.js';
+import { ChangeHere } from '../helpers/change-here.js';
 import { echo, localServer, localSocket, proxyPair, readToEnd } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
@@ -231,6 +232,28 @@ test('clients that send more after their page share the turns of the loop', asyn
     shares.push(now - before);
   }
   t.true(Math.max(...shares) < count * 200_000);
+});
+
+test('a successor writes the rest of a page that its client has not read', async (t) => {
+  const listPorts = () => Array.from({ length: 200 }, (_, at) => ofPeer('vm1', 1 + at, 'x'.repeat(100_000)));
+  const { server, send } = await listen(t, { listPorts });
+  const [open, ended] = [send(head('localhost')), send(head('localhost', 'POST / HTTP/1.1')).end()];
+  await Promise.all([open, ended].map((socket) => once(socket, 'readable')));
+  const change = await ChangeHere.prepare();
+  const state = change.end(server.capture(change.keep));
+  t.true(state?.answered.every(({ rest }) => rest.length > 0));
+  const successor = new HttpPorts({ proxy: { joinStream: () => Promise.reject(new Error()), listPorts } });
+  t.teardown(() => successor.close());
+  if (state !== null) await successor.restore(state, change.take);
+  const pages = await Promise.all([open, ended].map(readToEnd));
+  for (const page of pages)
+    t.is(
+      page
+        .toString()
+        .split('\r\n\r\n')[1]
+        ?.match(/x{100000}\n/g)?.length,
+      200,
+    );
 });
 
 test('a client that goes away while the peer has not answered takes its stream with it', async (t) => {

@@ -6,7 +6,13 @@ import net from 'node:net';
 import { toVproxyError, type VproxyError } from '../../errors.js';
 import { descriptorShortage, type KeepDescriptor, type TakeDescriptor } from '../../system/descriptors.js';
 import { listenAt } from '../../system/sockets/listen-at.js';
-import { adoptSocket, descriptorOf, readBuffered, resetSocket } from '../../system/sockets/node-sockets.js';
+import {
+  adoptSocket,
+  descriptorOf,
+  readBuffered,
+  resetSocket,
+  unwrittenBytesOf,
+} from '../../system/sockets/node-sockets.js';
 import type { HostPort } from '../../util/addresses/host-port.js';
 import { type Clock, systemClock } from '../../util/clock.js';
 import { LoopTurns } from '../../util/concurrency.js';
@@ -31,6 +37,8 @@ const SERVED_MS = 1000;
 const DROPPING = new LoopTurns();
 const DROPPED = new Uint8Array(65_536);
 
+const NOTHING = Buffer.alloc(0);
+
 export interface HttpPortsOptions {
   readonly proxy: Pick<Proxy, 'joinStream' | 'listPorts'>;
   /** Default `systemClock`. */
@@ -43,8 +51,8 @@ export interface HttpPortsState {
   readonly descriptor: number;
   /** The connections that are not served yet, with what came. */
   readonly waiting: readonly { readonly descriptor: number; readonly head: Buffer }[];
-  /** Descriptors of the connections that got a page, and may still send. */
-  readonly answered: readonly number[];
+  /** The connections that got a page, and may still send, with what the system has not taken of it. */
+  readonly answered: readonly { readonly descriptor: number; readonly rest: Buffer }[];
 }
 
 /** Call `listen` or `restore` at most once, then `close`. */
@@ -54,8 +62,8 @@ export class HttpPorts {
   readonly #server = net.createServer({ allowHalfOpen: true, noDelay: true });
   /** The connections that are not served yet, oldest first, with what came of a head that is not whole. */
   readonly #waiting = new Map<net.Socket, Buffer>();
-  /** The connections that get a page. */
-  readonly #answered = new Set<net.Socket>();
+  /** The connections that get a page, with it. */
+  readonly #answered = new Map<net.Socket, Buffer>();
   /** Until when whole heads wait. */
   #heldUntilMs = Number.NEGATIVE_INFINITY;
   #address: HostPort | null = null;
@@ -81,7 +89,7 @@ export class HttpPorts {
   /** Stops listening, and closes the connections that have no stream. */
   async close(): Promise<void> {
     const closed = this.#server.listening ? new Promise((resolve) => this.#server.close(resolve)) : null;
-    for (const socket of [...this.#waiting.keys(), ...this.#answered]) socket.destroy();
+    for (const socket of [...this.#waiting.keys(), ...this.#answered.keys()]) socket.destroy();
     await closed;
   }
 
@@ -103,16 +111,22 @@ export class HttpPorts {
       if (more.length > 0) socket.unshift(more);
       return fd === null ? [] : [{ descriptor: keep(fd), head: Buffer.concat([head, more]) }];
     });
-    const answered = [...this.#answered].flatMap((socket) => {
+    const answered = [...this.#answered].flatMap(([socket, page]) => {
       const fd = descriptorOf(socket);
-      return fd === null ? [] : [keep(fd)];
+      const rest = page.subarray(page.length - (unwrittenBytesOf(socket) ?? 0));
+      return fd === null ? [] : [{ descriptor: keep(fd), rest }];
     });
     return { address: this.#address, descriptor: keep(descriptor), waiting, answered };
   }
 
   /** Takes over from a predecessor. Rejects as `listen` does. */
   async restore({ address, descriptor, waiting, answered }: HttpPortsState, take: TakeDescriptor): Promise<void> {
-    for (const index of answered) this.#linger(adoptSocket(take(index)).end());
+    for (const { descriptor: index, rest } of answered) {
+      const socket = adoptSocket(take(index));
+      // Not if it is empty: the end may be written already.
+      if (rest.length > 0) socket.write(rest);
+      this.#linger(socket.end(), rest);
+    }
     for (const { descriptor: index, head } of waiting) this.#accept(adoptSocket(take(index)), head);
     await this.listen(address, take(descriptor));
   }
@@ -191,12 +205,13 @@ export class HttpPorts {
     if (socket.destroyed) return;
     const ports = this.#proxy.listPorts().filter(({ announcedBy }) => announcedBy === 'peer');
     const own = ports.filter(({ channel }) => channel === request?.label);
-    this.#linger(socket.end(formatPage(request, reason, own.length > 0 ? own : ports)));
+    const page = formatPage(request, reason, own.length > 0 ? own : ports);
+    this.#linger(socket.end(page), page);
   }
 
   /** Unread bytes would reset the connection, and the client might lose the page. */
-  #linger(socket: net.Socket): void {
-    this.#answered.add(socket);
+  #linger(socket: net.Socket, page: Buffer): void {
+    this.#answered.set(socket, page);
     const cancelTimeout = this.#clock.schedule(CLIENT_MS, () => socket.destroy());
     // After an error it closes.
     socket
@@ -204,7 +219,8 @@ export class HttpPorts {
       .once('close', () => {
         cancelTimeout();
         this.#answered.delete(socket);
-      });
+      })
+      .once('finish', () => this.#answered.set(socket, NOTHING));
     const callback = (): boolean => {
       const turn = DROPPING.nextTurn();
       void turn?.then(() => socket.resume());
