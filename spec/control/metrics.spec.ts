@@ -1,4 +1,5 @@
 /** Metrics for Prometheus. */
+import { once } from 'node:events';
 import test from 'ava';
 import { describeMetrics } from '../../lib/control/context/metrics.js';
 import { labelText, MetricsText } from '../../lib/control/context/metrics-text.js';
@@ -269,4 +270,16 @@ test('a TCP address for metrics serves the page and nothing else', async (t) => 
   const upgrade = { headers: { Connection: 'Upgrade', Upgrade: 'vproxy-stream' } };
   t.is((await ask(address, 'GET', '/v1/connect?service=x', upgrade)).status, 404);
   await t.throwsAsync(server.listenForMetrics(address), { code: 'address-in-use' });
+});
+
+test('a TCP address for metrics closes the connection of a request with a body, which could be endless', async (t) => {
+  const { server } = (await steeredPair(t)).control;
+  const { port } = await server.listenForMetrics({ host: '127.0.0.1', port: 0 });
+  for (const field of ['Content-Length: 9999999999', 'Transfer-Encoding: chunked']) {
+    const socket = localSocket(t, port);
+    socket.write(`GET /metrics HTTP/1.1\r\nHost: localhost\r\n${field}\r\n\r\n`);
+    const [head] = (await once(socket, 'data')) as [Buffer];
+    t.regex(head.toString(), /^HTTP\/1.1 200 OK\r\n(.*\r\n)*Connection: close\r\n/);
+    await once(socket.resume(), 'end');
+  }
 });

@@ -26,9 +26,15 @@ export function servePages(context: ControlContext, clock: Clock) {
     ['/readyz', (query) => answerReadiness(context, query)],
   ]);
   const refusal = `only ${METHODS.join(' and ')} of ${[...pages.keys()].join(', ')} are served here\n`;
-  return async ({ method = '', url = '' }: IncomingMessage, response: ServerResponse): Promise<void> => {
+  return async (
+    { method = '', url = '', headers: asked }: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<void> => {
     const [path = '', ...query] = url.split('?');
     const page = pages.get(path);
+    // Node would read the rest of its body after the answer, however much comes.
+    const hasBody = 'content-length' in asked || 'transfer-encoding' in asked;
+    if (hasBody) response.setHeader('Connection', 'close');
     if (page !== undefined && METHODS.includes(method)) {
       const { status, type, body } = await page(query.join('?'));
       const headers = { 'Content-Type': type, 'Content-Length': Buffer.byteLength(body), 'Cache-Control': 'no-store' };
