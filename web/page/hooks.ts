@@ -1,6 +1,6 @@
 /** What views share: values that are asked for again and again, the place in the page, and messages. */
 import { createContext } from 'preact';
-import { useContext, useEffect, useRef, useState } from 'preact/hooks';
+import { useContext, useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { getJson, messageOf, RequestFailure } from './requests.js';
 
 export const LOOK_MS = 1000;
@@ -24,7 +24,8 @@ export function usePolled<T>(url: string | null, everyMs = LOOK_MS): Polled<T> {
     failure: null,
   });
   const [round, setRound] = useState(0);
-  useEffect(() => {
+  // Before the first paint: the answer is what is waited for.
+  useLayoutEffect(() => {
     if (url === null) return;
     const ending = new AbortController();
     let timer = 0;
