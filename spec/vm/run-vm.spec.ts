@@ -68,7 +68,11 @@ test('when npm is killed, everything ends', async (t) => {
   t.is(String(await once(npm.stdout, 'data')), 'up\n');
   t.not(processes().length, 0);
   npm.kill('SIGKILL');
-  await eventually(() => processes().length === 0 && readdirSync(folder).length === 0);
+  await eventually(() => {
+    const left = [...processes().map(({ line }) => line), ...readdirSync(folder)];
+    if (left.length > 0) throw new Error(`left: ${left.join('; ')}`);
+    return true;
+  });
 });
 
 test('without KVM a VM stays, what it prints can be run, and an interrupt ends everything', async (t) => {
