@@ -138,8 +138,7 @@ export class HttpPorts {
       resetSocket(socket);
       return;
     }
-    // Not a whole head that is held: no request is lost for an upgrade.
-    if (this.#waiting.size >= MAX_WAITING) [...this.#waiting.keys()].find((other) => !other.isPaused())?.destroy();
+    if (this.#waiting.size >= MAX_WAITING) this.#makeRoom();
     this.#waiting.set(socket, head);
     let cancelTimeout = this.#clock.schedule(CLIENT_MS, () => socket.destroy());
     const leave = (): void => {
@@ -207,6 +206,15 @@ export class HttpPorts {
     const own = ports.filter(({ channel }) => channel === request?.label);
     const page = formatPage(request, reason, own.length > 0 ? own : ports);
     this.#linger(socket.end(page), page);
+  }
+
+  /** Closes the oldest connection whose head is not whole: one that is held is not lost for an upgrade. */
+  #makeRoom(): void {
+    for (const socket of this.#waiting.keys()) {
+      if (socket.isPaused()) continue;
+      socket.destroy();
+      return;
+    }
   }
 
   /** Unread bytes would reset the connection, and the client might lose the page. */
