@@ -143,14 +143,13 @@ async function prepareJob(
     );
     const ended = deferred<ExecResult>();
     async function* read(): AsyncGenerator<Buffer | string, void> {
-      let [next, end] = [-1, bytes as number | undefined];
+      let next = -1;
       try {
         for await (const piece of writer.output) {
           if (piece.kind === 'end') ended.resolve(piece.result);
           if (piece.kind !== 'output') continue;
           // At first, and where bytes were dropped.
-          if (piece.at !== next && isTold) yield JSON.stringify({ at: piece.at, end });
-          end = undefined;
+          if (piece.at !== next && isTold) yield JSON.stringify({ at: piece.at, ...(next === -1 && { end: bytes }) });
           next = piece.at + piece.bytes.length;
           yield piece.bytes;
         }
