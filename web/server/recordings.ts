@@ -14,7 +14,7 @@ const TIME = /-(\d{8}T\d{6}Z)-[^-]+$/;
 /** The most that a browser is given; vproxy's own recordings have at most half as much. */
 const MOST_BYTES = 2 ** 27;
 
-/** The newest by their names. Rejects with `bad-file`. */
+/** The newest by their names. Rejects with `not-found` and `bad-file`. */
 export async function listRecordings(folder: string): Promise<RecordingsView> {
   const entries = await readdir(folder, { withFileTypes: true }).catch(fail(folder));
   const timed = entries

@@ -39,7 +39,7 @@ export interface WebOptions {
 /** How often processes are looked for that have their sockets elsewhere, in milliseconds. */
 const SEARCH_MS = 60_000;
 
-/** Rejects with `address-…` codes and `bad-file`. */
+/** Rejects with `address-…` codes, and with `bad-file` or `not-found` if a file or folder cannot be read. */
 export async function runWeb(options: WebOptions): Promise<void> {
   const { address, assets, isReadOnly, recordings, isOpened, tls, signal, onReady } = options;
   if (recordings !== null) await listRecordings(recordings);
