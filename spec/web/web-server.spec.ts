@@ -299,6 +299,14 @@ const withCertificate = test.macro(async (t, name: string) => {
 test('with a certificate it speaks TLS, and its cookie is sent over TLS only', withCertificate, 'localhost');
 test('with one for a name of its own, the link has that', withCertificate, 'vproxy.localhost');
 
+test('SIGHUP ends it as SIGTERM does, and its unix socket is gone', async (t) => {
+  const path = join(temporaryFolder(t), 'web.sock');
+  const web = spawnVproxy(t, ['web', '--socket', join(dirname(path), 'none.sock'), '--listen', path]);
+  await eventually(() => web.stdout.includes('?token='), { what: 'the link' });
+  web.kill('SIGHUP');
+  t.deepEqual([await web.exited, existsSync(path)], [{ code: 0, signal: null }, false]);
+});
+
 test('both addresses of loopback are its own, or none: a browser takes either for localhost', async (t) => {
   const { link } = await startWeb(t);
   const port = Number(link.port);
